@@ -1,0 +1,57 @@
+"""The request as data: which experts, how they are assembled, finetuned and gated.
+
+A recipe with every version pinned travels with the mix, and its digest names the request.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from engine.gates import Policy
+from registry.architecture import Attention, Combine, Router
+from registry.manifests import json_digest
+
+Trained = Literal["router", "attention", "shared", "experts", "all"]
+
+
+class Finetune(BaseModel):
+    """How the assembled mix is trained on a mixture of its experts' documents."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tokens: int = Field(default=12_288, ge=0, le=10**12, description="0 skips the finetune.")
+    train: Trained = "router"
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    batch_size: int = Field(default=8, ge=1, description="Sequences per step.")
+    sequence_length: int = Field(default=128, ge=8)
+    load_balance_weight: float = Field(default=0.0, ge=0)
+    domain_weight: float = Field(
+        default=1.0,
+        ge=0,
+        description="Weight of the cross-entropy between routing and the document's own expert.",
+    )
+    seed: int = 0
+
+    @property
+    def num_steps(self) -> int:
+        return -(-self.tokens // (self.batch_size * self.sequence_length))
+
+
+class Recipe(BaseModel):
+    """`experts` and `projection` are pinned, `name@number`, once a request was accepted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    family: str
+    experts: tuple[str, ...] = Field(min_length=2)
+    projection: str
+    combine: Combine = "convex"
+    router: Router = "nexus"
+    attention: Attention = "average"
+    experts_per_token: int = Field(default=1, ge=1)
+    finetune: Finetune = Finetune()
+    gates: Policy = Policy()
+
+    @property
+    def digest(self) -> str:
+        return json_digest(self.model_dump(mode="json"))

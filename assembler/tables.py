@@ -1,0 +1,77 @@
+"""Mixes, their versions, and what jobs tell while they run."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ForeignKey, Identity, UniqueConstraint, func
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from registry.db import Base
+from registry.tables import Family
+
+
+class MixState(StrEnum):
+    QUEUED = "queued"
+    ASSEMBLING = "assembling"
+    FINETUNING = "finetuning"
+    GATING = "gating"
+    PUBLISHING = "publishing"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+FINAL_STATES = (MixState.SUCCEEDED, MixState.FAILED, MixState.CANCELLED)
+
+
+class Mix(Base):
+    __tablename__ = "mixes"
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    family_id: Mapped[int] = mapped_column(ForeignKey("families.id"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    family: Mapped[Family] = relationship(lazy="raise")
+
+
+class MixVersion(Base):
+    """One request, made once: the recipe with every version pinned, and what each step left."""
+
+    __tablename__ = "mix_versions"
+    __table_args__ = (UniqueConstraint("mix_id", "number"),)
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    mix_id: Mapped[int] = mapped_column(ForeignKey("mixes.id"))
+    number: Mapped[int]
+    recipe: Mapped[dict[str, Any]]
+    recipe_digest: Mapped[str]
+    deploy: Mapped[bool]
+    state: Mapped[MixState] = mapped_column(default=MixState.QUEUED)
+    job_id: Mapped[str] = mapped_column(unique=True)
+    # How far the running step is: step, num_steps, num_tokens, loss, eta_seconds.
+    progress: Mapped[dict[str, Any] | None]
+    assembled_digest: Mapped[str | None]
+    finetuned_digest: Mapped[str | None]
+    gate_report_digest: Mapped[str | None]
+    artifact_id: Mapped[int | None] = mapped_column(ForeignKey("artifacts.id"))
+    error: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
+
+    mix: Mapped[Mix] = relationship(lazy="raise")
+
+
+class JobEvent(Base):
+    """A line in the story of a job; the identity orders them and is the SSE event id."""
+
+    __tablename__ = "job_events"
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    job_id: Mapped[str] = mapped_column(index=True)
+    # state (a step began or ended), metrics (a training step), message (for people)
+    type: Mapped[str]
+    message: Mapped[str]
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())

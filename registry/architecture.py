@@ -1,0 +1,189 @@
+"""The shape of a network, free of torch: dimensions, experts, routing and tensor names.
+
+One description, two implementations: `assembler.network` (readable) and `engine.vllm_model` (fast)
+both read it, and the checkpoint checks of the registry are made from it.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self
+
+from registry.errors import InvalidCheckpoint, Problem
+
+Combine = Literal["convex", "sum"]
+Router = Literal["nexus", "linear"]
+Attention = Literal["average", "experts", "experts-shared-kv"]
+Shape = tuple[int, ...]
+
+MIX_ARCHITECTURE = "NexusForCausalLM"
+DENSE_ARCHITECTURE = "LlamaForCausalLM"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A Llama-family network, dense (`num_experts == 0`) or a mixture.
+
+    Field names are those of `config.json`. Shapes in the rest of the code use: T tokens, D hidden,
+    F FFN inner, N routed experts, M domain-embedding width, L layers, V vocabulary.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    rms_norm_eps: float
+    rope_theta: float
+    max_position_embeddings: int
+    tie_word_embeddings: bool
+
+    num_experts: int = 0
+    num_experts_per_tok: int = 1
+    expert_names: tuple[str, ...] = ()
+    shared_expert: bool = True
+    combine: Combine = "convex"
+    router: Router = "nexus"
+    attention: Attention = "average"
+    parallel_block: bool = False
+    domain_embedding_size: int = 0
+    disabled_experts: tuple[int, ...] = ()
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Read a `config.json`, either of a dense Llama or of a mix.
+
+        Raises InvalidCheckpoint, naming every field that is missing or not supported.
+        """
+        problems = list(_unsupported(config))
+        known = {f.name for f in fields(cls)}
+        values = {k: v for k, v in config.items() if k in known and v is not None}
+        values.setdefault("num_key_value_heads", values.get("num_attention_heads"))
+        values.setdefault("tie_word_embeddings", False)
+        values["rope_theta"] = _rope_theta(config)
+        if values.get("hidden_size") and values.get("num_attention_heads"):
+            values.setdefault("head_dim", values["hidden_size"] // values["num_attention_heads"])
+        for field in ("expert_names", "disabled_experts"):
+            if field in values:
+                values[field] = tuple(values[field])
+        required = [f.name for f in fields(cls) if f.name not in cls.__dict__]
+        problems += [
+            Problem(f"/config/{name}", "is missing")
+            for name in required
+            if values.get(name) is None
+        ]
+        if problems:
+            raise InvalidCheckpoint(
+                "config.json is not a Llama-family model", problems=tuple(problems)
+            )
+        return cls(**values)
+
+    def to_config(self) -> dict[str, Any]:
+        """`config.json` as a JSON object, readable by transformers, vLLM and `from_config`."""
+        dense = {f.name: getattr(self, f.name) for f in fields(self)}
+        if self.num_experts == 0:
+            mixture_fields = {f.name for f in fields(self) if f.name in type(self).__dict__}
+            dense = {k: v for k, v in dense.items() if k not in mixture_fields}
+        for name, value in dense.items():
+            if isinstance(value, tuple):
+                dense[name] = list(value)
+        return {
+            "architectures": [DENSE_ARCHITECTURE if self.num_experts == 0 else MIX_ARCHITECTURE],
+            "model_type": "llama" if self.num_experts == 0 else "nexus",
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "mlp_bias": False,
+            "rope_parameters": {"rope_type": "default", "rope_theta": self.rope_theta},
+            **dense,
+        }
+
+    def tensor_shapes(self) -> dict[str, Shape]:
+        """Every tensor of the checkpoint with its shape, in layer order."""
+        shapes: dict[str, Shape] = {
+            "model.embed_tokens.weight": (self.vocab_size, self.hidden_size)
+        }
+        if self.num_experts and self.router == "nexus":
+            shapes["model.domain_embeddings"] = (self.num_experts, self.domain_embedding_size)
+        for layer in range(self.num_hidden_layers):
+            prefix = f"model.layers.{layer}."
+            block = self._attention_shapes() | self._mlp_shapes()
+            block["input_layernorm.weight"] = (self.hidden_size,)
+            if not self.parallel_block:
+                block["post_attention_layernorm.weight"] = (self.hidden_size,)
+            shapes |= {prefix + name: shape for name, shape in block.items()}
+        shapes["model.norm.weight"] = (self.hidden_size,)
+        if not self.tie_word_embeddings:
+            shapes["lm_head.weight"] = (self.vocab_size, self.hidden_size)
+        return shapes
+
+    def _attention_shapes(self) -> dict[str, Shape]:
+        queries = self.num_attention_heads * self.head_dim
+        keys = self.num_key_value_heads * self.head_dim
+        query = {"q_proj.weight": (queries, self.hidden_size)}
+        key_value = {f"{p}_proj.weight": (keys, self.hidden_size) for p in "kv"}
+        output = {"o_proj.weight": (self.hidden_size, queries)}
+        if self.num_experts == 0 or self.attention == "average":
+            return {f"self_attn.{n}": s for n, s in (query | key_value | output).items()}
+        shared = key_value if self.attention == "experts-shared-kv" else {}
+        own = query | output if shared else query | key_value | output
+        shapes: dict[str, Shape] = {f"self_attn.{n}": s for n, s in shared.items()}
+        for expert in range(self.num_experts):
+            shapes |= {f"self_attn.experts.{expert}.{n}": s for n, s in own.items()}
+        shapes["self_attn.gate.weight"] = (self.num_experts, self.hidden_size)
+        return shapes
+
+    def _mlp_shapes(self) -> dict[str, Shape]:
+        ffn: dict[str, Shape] = {
+            "gate_proj.weight": (self.intermediate_size, self.hidden_size),
+            "up_proj.weight": (self.intermediate_size, self.hidden_size),
+            "down_proj.weight": (self.hidden_size, self.intermediate_size),
+        }
+        if self.num_experts == 0:
+            return {f"mlp.{n}": s for n, s in ffn.items()}
+        shapes: dict[str, Shape] = {}
+        if self.router == "nexus":
+            shapes |= {
+                f"mlp.gate.{n}": s
+                for n, s in projection_shapes(self.hidden_size, self.domain_embedding_size).items()
+            }
+        shapes["mlp.gate.weight"] = (self.num_experts, self.hidden_size)
+        if self.shared_expert:
+            shapes |= {f"mlp.shared_expert.{n}": s for n, s in ffn.items()}
+        for expert in range(self.num_experts):
+            shapes |= {f"mlp.experts.{expert}.{n}": s for n, s in ffn.items()}
+        return shapes
+
+
+def projection_shapes(hidden_size: int, domain_embedding_size: int) -> dict[str, Shape]:
+    """W1 (2D x M) and W2 (D x D) of one block's router projection (Nexus, section 3)."""
+    return {
+        "projection.0.weight": (2 * hidden_size, domain_embedding_size),
+        "projection.1.weight": (hidden_size, hidden_size),
+    }
+
+
+def is_ffn(tensor_name: str) -> bool:
+    """Whether a dense checkpoint's tensor belongs to an FFN: the part that becomes an expert."""
+    return ".mlp." in tensor_name
+
+
+def _rope_theta(config: dict[str, Any]) -> float | None:
+    # transformers 5 moved the value into rope_parameters; older files have it at the top.
+    theta = config.get("rope_theta") or (config.get("rope_parameters") or {}).get("rope_theta")
+    return None if theta is None else float(theta)
+
+
+def _unsupported(config: dict[str, Any]) -> list[Problem]:
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    expected: dict[str, tuple[object, tuple[object, ...]]] = {
+        "model_type": (config.get("model_type"), ("llama", "nexus")),
+        "hidden_act": (config.get("hidden_act", "silu"), ("silu",)),
+        "attention_bias": (config.get("attention_bias", False), (False,)),
+        "mlp_bias": (config.get("mlp_bias", False), (False,)),
+        "rope_parameters/rope_type": (rope.get("rope_type", "default"), ("default",)),
+    }
+    return [
+        Problem(f"/config/{name}", f"is {value!r}, supported: {allowed}")
+        for name, (value, allowed) in expected.items()
+        if value not in allowed
+    ]

@@ -1,0 +1,51 @@
+"""The one PostgreSQL: declarative base, constraint names, and the only commit in the code."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cache
+from typing import Any, ClassVar
+
+from sqlalchemy import DateTime, Engine, MetaData, create_engine
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from registry.errors import Unavailable
+from registry.settings import settings
+
+CONSTRAINT_NAMES = {
+    "ix": "ix_%(column_0_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=CONSTRAINT_NAMES)
+    type_annotation_map: ClassVar = {
+        dict[str, Any]: JSONB,
+        datetime: DateTime(timezone=True),
+    }
+
+
+@cache
+def engine() -> Engine:
+    """The process's connection pool; pings first, so a restarted server is met quietly.
+
+    Raises Unavailable when no database is known: the embedded one is started by `nexusmix up`,
+    which hands its address to the processes it starts.
+    """
+    url = settings().database_url
+    if url is None:
+        raise Unavailable("no database: start one with `nexusmix up`, or set NEXUSMIX_DATABASE_URL")
+    return create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=10)
+
+
+@contextmanager
+def transaction() -> Iterator[Session]:
+    """One unit of work: commits when the block ends, rolls back when it raises."""
+    with Session(engine(), expire_on_commit=False) as session:
+        yield session
+        session.commit()

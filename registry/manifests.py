@@ -1,0 +1,97 @@
+"""A checkpoint as a list of tensors: config, files, and name -> (dtype, shape, digest).
+
+The manifest's own digest is the SHA-256 of its canonical JSON: equal checkpoints have equal names.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from registry.architecture import Architecture, Shape
+from registry.errors import InvalidCheckpoint
+
+Dtype = Literal["F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"]
+
+DTYPE_BYTES: dict[str, int] = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
+}
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor: safetensors dtype name, shape, and the SHA-256 of its raw little-endian bytes."""
+
+    dtype: Dtype
+    shape: Shape
+    digest: str
+
+    @property
+    def num_bytes(self) -> int:
+        return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a checkpoint consists of; `files` maps a file name (tokenizer.json) to its digest."""
+
+    config: dict[str, Any]
+    tensors: dict[str, TensorEntry]
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def architecture(self) -> Architecture:
+        return Architecture.from_config(self.config)
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(tensor.num_bytes for tensor in self.tensors.values())
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.to_json()).hexdigest()
+
+    def digests(self) -> set[str]:
+        """Digests of everything the checkpoint needs, tensors and files."""
+        return {tensor.digest for tensor in self.tensors.values()} | set(self.files.values())
+
+    def to_json(self) -> bytes:
+        """Canonical JSON: sorted keys, no spaces, UTF-8."""
+        return canonical_json(
+            {
+                "config": self.config,
+                "files": self.files,
+                "tensors": {
+                    name: [t.dtype, list(t.shape), t.digest] for name, t in self.tensors.items()
+                },
+            }
+        )
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Raises InvalidCheckpoint when `data` is not what `to_json` writes."""
+        try:
+            content = json.loads(data)
+            return cls(
+                config=content["config"],
+                files=content["files"],
+                tensors={
+                    name: TensorEntry(dtype, tuple(shape), digest)
+                    for name, (dtype, shape, digest) in content["tensors"].items()
+                },
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidCheckpoint(f"not a manifest: {error!r}") from error
+
+
+def canonical_json(value: object) -> bytes:
+    """The one byte string that stands for a JSON value; digests are taken over it."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def json_digest(value: object) -> str:
+    return hashlib.sha256(canonical_json(value)).hexdigest()

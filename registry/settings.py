@@ -1,0 +1,66 @@
+"""The environment, read once into a frozen object."""
+
+from functools import cache
+from pathlib import Path
+
+from platformdirs import user_data_path
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Everything that differs between two installations; each field is `NEXUSMIX_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix="NEXUSMIX_", frozen=True)
+
+    home: Path = Field(
+        default_factory=lambda: user_data_path("nexusmix"),
+        description="Data folder: embedded database, tensors, caches, logs, the generated key.",
+    )
+    database_url: str | None = Field(
+        default=None,
+        description="A PostgreSQL with pgvector to use instead of the embedded one.",
+    )
+    s3_bucket: str | None = Field(
+        default=None, description="Bucket for tensors instead of the data folder."
+    )
+    s3_endpoint_url: str | None = Field(default=None, description="S3 server other than AWS.")
+    s3_access_key_id: SecretStr | None = Field(default=None, description="S3 key.")
+    s3_secret_access_key: SecretStr | None = Field(default=None, description="S3 secret.")
+    host: str = Field(default="127.0.0.1", description="Address the web process listens on.")
+    port: int = Field(default=8421, ge=0, le=65535, description="Port of the web process.")
+    executor_id: str = Field(
+        default="worker-1",
+        description="Name of the worker on this host; keep it stable, jobs are recovered by it.",
+    )
+    num_threads: int | None = Field(
+        default=None, ge=1, description="CPU threads of one training step; all cores if unset."
+    )
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    max_upload_bytes: int = Field(
+        default=64 * 2**30, gt=0, description="Largest single tensor or file accepted."
+    )
+
+    @property
+    def blobs_path(self) -> Path:
+        """Local tensor store; with S3, the cache of fetched tensors."""
+        return self.home / "blobs"
+
+    @property
+    def cache_path(self) -> Path:
+        """What can be made again: corpora, trained demo experts, checkpoints of running jobs."""
+        return self.home / "cache"
+
+    @property
+    def postgres_path(self) -> Path:
+        return self.home / "postgres"
+
+    @property
+    def key_path(self) -> Path:
+        """The generated API key of the embedded installation, readable by its owner only."""
+        return self.home / "api-key"
+
+
+@cache
+def settings() -> Settings:
+    return Settings()
