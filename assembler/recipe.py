@@ -14,27 +14,32 @@ from registry.manifests import json_digest
 Trained = Literal["router", "attention", "shared", "experts", "all"]
 
 
-class Finetune(BaseModel):
-    """How the assembled mix is trained on a mixture of its experts' documents."""
+class Training(BaseModel):
+    """How long a network trains, and in which steps."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    tokens: int = Field(default=12_288, ge=0, le=10**12, description="0 skips the finetune.")
-    train: Trained = "router"
+    tokens: int = Field(default=12_288, ge=0, le=10**12, description="0 skips the training.")
     learning_rate: float = Field(default=1e-3, gt=0, le=1)
     batch_size: int = Field(default=8, ge=1, description="Sequences per step.")
     sequence_length: int = Field(default=128, ge=8)
+    seed: int = Field(default=0, ge=0)
+
+    @property
+    def num_steps(self) -> int:
+        return -(-self.tokens // (self.batch_size * self.sequence_length))
+
+
+class Finetune(Training):
+    """How the assembled mix is trained on a mixture of its experts' documents."""
+
+    train: Trained = "router"
     load_balance_weight: float = Field(default=0.0, ge=0)
     domain_weight: float = Field(
         default=1.0,
         ge=0,
         description="Weight of the cross-entropy between routing and the document's own expert.",
     )
-    seed: int = 0
-
-    @property
-    def num_steps(self) -> int:
-        return -(-self.tokens // (self.batch_size * self.sequence_length))
 
 
 class Recipe(BaseModel):

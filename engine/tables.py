@@ -32,12 +32,12 @@ class Deployment(Base):
 
     __tablename__ = "deployments"
     __table_args__ = (
-        # One model name answers from one place.
+        # One model name answers from one place; its successor may start beside it.
         Index(
-            "uq_deployments_model_live",
+            "uq_deployments_model_ready",
             "model",
             unique=True,
-            postgresql_where=text("state IN ('REQUESTED', 'STARTING', 'READY')"),
+            postgresql_where=text("state = 'READY'"),
         ),
     )
 

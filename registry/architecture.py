@@ -4,8 +4,10 @@ One description, two implementations: `assembler.network` (readable) and `engine
 both read it, and the checkpoint checks of the registry are made from it.
 """
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal, Self
+import math
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal, Self, get_args, get_origin
 
 from registry.errors import InvalidCheckpoint, Problem
 
@@ -16,6 +18,10 @@ Shape = tuple[int, ...]
 
 MIX_ARCHITECTURE = "NexusForCausalLM"
 DENSE_ARCHITECTURE = "LlamaForCausalLM"
+
+# Far above every real model; they keep a hostile config.json from costing memory.
+MAX_SIZE = 2**31
+MAX_LAYERS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,20 +64,15 @@ class Architecture:
         problems = list(_unsupported(config))
         known = {f.name for f in fields(cls)}
         values = {k: v for k, v in config.items() if k in known and v is not None}
-        values.setdefault("num_key_value_heads", values.get("num_attention_heads"))
         values.setdefault("tie_word_embeddings", False)
         values["rope_theta"] = _rope_theta(config)
-        if values.get("hidden_size") and values.get("num_attention_heads"):
+        if "num_attention_heads" in values:
+            values.setdefault("num_key_value_heads", values["num_attention_heads"])
+        problems += _invalid(values, optional={"head_dim"})
+        if not problems:
             values.setdefault("head_dim", values["hidden_size"] // values["num_attention_heads"])
-        for field in ("expert_names", "disabled_experts"):
-            if field in values:
-                values[field] = tuple(values[field])
-        required = [f.name for f in fields(cls) if f.name not in cls.__dict__]
-        problems += [
-            Problem(f"/config/{name}", "is missing")
-            for name in required
-            if values.get(name) is None
-        ]
+            values |= {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
+            problems += _contradictions(values)
         if problems:
             raise InvalidCheckpoint(
                 "config.json is not a Llama-family model", problems=tuple(problems)
@@ -167,14 +168,18 @@ def is_ffn(tensor_name: str) -> bool:
     return ".mlp." in tensor_name
 
 
-def _rope_theta(config: dict[str, Any]) -> float | None:
+def _rope_theta(config: dict[str, Any]) -> object:
     # transformers 5 moved the value into rope_parameters; older files have it at the top.
-    theta = config.get("rope_theta") or (config.get("rope_parameters") or {}).get("rope_theta")
-    return None if theta is None else float(theta)
+    return config.get("rope_theta") or _rope(config).get("rope_theta")
+
+
+def _rope(config: dict[str, Any]) -> dict[str, Any]:
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    return rope if isinstance(rope, dict) else {"rope_type": rope}
 
 
 def _unsupported(config: dict[str, Any]) -> list[Problem]:
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    rope = _rope(config)
     expected: dict[str, tuple[object, tuple[object, ...]]] = {
         "model_type": (config.get("model_type"), ("llama", "nexus")),
         "hidden_act": (config.get("hidden_act", "silu"), ("silu",)),
@@ -187,3 +192,31 @@ def _unsupported(config: dict[str, Any]) -> list[Problem]:
         for name, (value, allowed) in expected.items()
         if value not in allowed
     ]
+
+
+def _invalid(values: dict[str, Any], *, optional: set[str]) -> Iterator[Problem]:
+    for field in fields(Architecture):
+        at, value = f"/config/{field.name}", values.get(field.name)
+        has_default = field.default is not MISSING
+        least = 0 if has_default else 1
+        if value is None:
+            if not has_default and field.name not in optional:
+                yield Problem(at, "is missing")
+        elif field.type is int and not (type(value) is int and least <= value <= MAX_SIZE):
+            yield Problem(at, f"is {value!r}, expected a whole number from {least} to {MAX_SIZE}")
+        elif field.type is float and not (type(value) in (int, float) and 0 < value < math.inf):
+            yield Problem(at, f"is {value!r}, expected a positive number")
+        elif field.type is bool and type(value) is not bool:
+            yield Problem(at, f"is {value!r}, expected true or false")
+        elif get_origin(field.type) is Literal and value not in get_args(field.type):
+            yield Problem(at, f"is {value!r}, supported: {get_args(field.type)}")
+        elif get_origin(field.type) is tuple and not isinstance(value, list | tuple):
+            yield Problem(at, f"is {value!r}, expected a list")
+
+
+def _contradictions(values: dict[str, Any]) -> Iterator[Problem]:
+    heads, groups = values["num_attention_heads"], values["num_key_value_heads"]
+    if heads % groups:
+        yield Problem("/config/num_key_value_heads", f"is {groups}, must divide {heads} heads")
+    if values["num_hidden_layers"] > MAX_LAYERS:
+        yield Problem("/config/num_hidden_layers", f"at most {MAX_LAYERS} are supported")

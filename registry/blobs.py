@@ -9,6 +9,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -17,6 +18,14 @@ from registry.errors import InvalidInput, NotFound, OutOfSpace
 from registry.settings import Settings, settings
 
 CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class UploadTarget:
+    """Where a client sends a blob by itself: PUT to `url`, with `headers`."""
+
+    url: str
+    headers: dict[str, str]
 
 
 class BlobStore(Protocol):
@@ -37,6 +46,9 @@ class BlobStore(Protocol):
 
     def local_path(self, digest: str) -> Path:
         """A read-only file with the blob's bytes, to be mapped into memory. Raises NotFound."""
+
+    def upload_target(self, digest: str, *, num_bytes: int, seconds: int) -> UploadTarget | None:
+        """Where to send a blob past the web process, for `seconds`; None when it must pass it."""
 
 
 class LocalBlobs:
@@ -91,6 +103,9 @@ class LocalBlobs:
         if not path.exists():
             raise NotFound(f"no blob {digest}")
         return path
+
+    def upload_target(self, digest: str, *, num_bytes: int, seconds: int) -> None:
+        return None
 
     def _path(self, digest: str) -> Path:
         if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):

@@ -1,12 +1,13 @@
 """The one PostgreSQL: declarative base, constraint names, and the only commit in the code."""
 
+import enum
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
 from typing import Any, ClassVar
 
-from sqlalchemy import DateTime, Engine, MetaData, create_engine
+from sqlalchemy import DateTime, Engine, Enum, MetaData, create_engine
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Session
 
@@ -27,6 +28,8 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar = {
         dict[str, Any]: JSONB,
         datetime: DateTime(timezone=True),
+        # States are text: a new one needs no ALTER TYPE, which PostgreSQL cannot take back.
+        enum.Enum: Enum(enum.Enum, native_enum=False, length=32),
     }
 
 

@@ -2,6 +2,7 @@
 
 NexusmixError
 ├── InvalidInput          what was sent is wrong: says what, where, and what would be right
+│   ├── TooLarge              more bytes than this installation takes at once
 │   ├── InvalidCheckpoint     a safetensors header or tensor that must not enter
 │   └── Incompatible          a sound checkpoint that does not fit its family or its fellow experts
 ├── NotFound              no such thing under that name
@@ -15,6 +16,9 @@ NexusmixError
 
 from dataclasses import dataclass
 
+# More than anybody reads; a hostile upload must not get an answer as large as itself.
+MAX_PROBLEMS = 50
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -24,13 +28,18 @@ class Problem:
     detail: str
 
 
+def pointer(*steps: str | int) -> str:
+    """A JSON pointer (RFC 6901) from its steps: `pointer("shards", 0)` is `/shards/0`."""
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
+
+
 class NexusmixError(Exception):
     """Base of all errors that a user may see; `detail` is a sentence for them."""
 
     def __init__(self, detail: str, *, problems: tuple[Problem, ...] = ()) -> None:
         super().__init__(detail)
         self.detail = detail
-        self.problems = problems
+        self.problems = problems[:MAX_PROBLEMS]
 
     def __reduce__(self) -> tuple[object, ...]:
         # Errors of workflow steps are pickled by the job store; keyword arguments would be lost.
@@ -44,6 +53,10 @@ def _rebuild(
 
 
 class InvalidInput(NexusmixError):
+    pass
+
+
+class TooLarge(InvalidInput):
     pass
 
 

@@ -39,4 +39,6 @@ def configure(process: str, *, level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    # It logs whole addresses, and presigned ones are secrets.
+    logging.getLogger("httpx").setLevel("WARNING")
     structlog.contextvars.bind_contextvars(process=process)

@@ -10,13 +10,22 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from registry.architecture import Architecture, Shape
+from registry.blobs import BlobStore, get_bytes, put_bytes
 from registry.errors import InvalidCheckpoint
 
 Dtype = Literal["F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"]
 
 DTYPE_BYTES: dict[str, int] = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2,
-    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
 }
 
 
@@ -84,6 +93,16 @@ class Manifest:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidCheckpoint(f"not a manifest: {error!r}") from error
+
+
+def load(blobs: BlobStore, digest: str) -> Manifest:
+    """Read a manifest from the store. Raises NotFound."""
+    return Manifest.from_json(get_bytes(blobs, digest))
+
+
+def store(blobs: BlobStore, manifest: Manifest) -> str:
+    """Write a manifest to the store and return its digest. Raises OutOfSpace."""
+    return put_bytes(blobs, manifest.to_json())
 
 
 def canonical_json(value: object) -> bytes:

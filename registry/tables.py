@@ -88,7 +88,10 @@ class Projection(Base):
     """A version of a family's projection from domain embeddings to router rows."""
 
     __tablename__ = "projections"
-    __table_args__ = (UniqueConstraint("family_id", "number"), UniqueConstraint("inputs_digest"))
+    __table_args__ = (
+        UniqueConstraint("family_id", "number"),
+        UniqueConstraint("family_id", "inputs_digest"),
+    )
 
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
     family_id: Mapped[int] = mapped_column(ForeignKey("families.id"))
@@ -112,6 +115,7 @@ class Artifact(Base):
     """A gated checkpoint. A row exists only if its gate passed, or was overridden on record."""
 
     __tablename__ = "artifacts"
+    __table_args__ = (UniqueConstraint("manifest_digest", "recipe_digest"),)
 
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
     manifest_digest: Mapped[str]

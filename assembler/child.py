@@ -1,0 +1,94 @@
+"""One step of a job as a process of its own: watched, stopped when its job is, its errors read.
+
+The worker stays small and alive whatever torch does. The child and all it starts die with the
+worker, so that a step never runs twice at the same time.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from assembler import jobs
+from engine.launcher import LocalLauncher, Process
+from registry.errors import StepFailed
+from registry.settings import settings
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 0.2
+GRACE_SECONDS = 5.0
+# A child that was killed from outside (out of memory, most often) gets other chances.
+MAX_ATTEMPTS = 3
+MAX_TAIL_BYTES = 4096
+
+# Set when the worker is asked to stop; running steps end without an outcome and go on later.
+STOPPING = threading.Event()
+
+
+class WorkerStopping(BaseException):
+    """Ends a step without an outcome; not an Exception, which would be recorded as its outcome."""
+
+
+class Cancelled(Exception):
+    """The job ended while its step was running."""
+
+
+def run(step: str, target_id: int, *, job_id: str, cancelled: Callable[[], bool]) -> None:
+    """Run `python -m assembler.steps STEP TARGET_ID` to its end.
+
+    Raises Cancelled soon after `cancelled()` turns true, StepFailed with the child's own message,
+    and WorkerStopping.
+    """
+    log_path = jobs.log_path(job_id, step)
+    command = [sys.executable, "-m", "assembler.steps", step, str(target_id)]
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        process = LocalLauncher().run(command, env=_environment(), log_path=log_path)
+        log.info("step started", step=step, job_id=job_id, pid=process.pid, attempt=attempt)
+        status = _watch(process, cancelled)
+        log.info("step ended", step=step, job_id=job_id, status=status)
+        if status == 0:
+            return
+        if status > 0:
+            break
+    raise StepFailed(f"{step}: {_reason(status, log_path)}")
+
+
+def _watch(process: Process, cancelled: Callable[[], bool]) -> int:
+    while (status := process.poll()) is None:
+        if STOPPING.is_set():
+            process.terminate(GRACE_SECONDS)
+            raise WorkerStopping
+        if cancelled():
+            process.terminate(GRACE_SECONDS)
+            raise Cancelled
+        time.sleep(POLL_SECONDS)
+    return status
+
+
+def _environment() -> dict[str, str]:
+    environment = dict(os.environ)
+    if settings().num_threads is not None:
+        environment["OMP_NUM_THREADS"] = str(settings().num_threads)
+    return environment
+
+
+def _reason(status: int, log_path: Path) -> str:
+    if status < 0:
+        return (
+            f"its process was killed {MAX_ATTEMPTS} times, last by signal {-status}; "
+            "the machine may be short of memory"
+        )
+    with log_path.open("rb") as file:
+        file.seek(max(0, log_path.stat().st_size - MAX_TAIL_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    last = lines[-1] if lines else ""
+    try:
+        return str(json.loads(last)["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"its process ended with status {status}: {last} (all of it: {log_path})"

@@ -1,0 +1,78 @@
+"""From raw texts to documents: normalised, cut to size, near-duplicates removed, split."""
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+
+from registry.documents import Document
+
+MIN_CHARACTERS = 400
+MAX_CHARACTERS = 6_000
+HELD_OUT_SHARE = 0.25
+
+_SHINGLE_WORDS = 5
+_SKETCH_SIZE = 128
+# Share of common shingles, of the smaller sketch, from which two texts count as one.
+_DUPLICATE_OVERLAP = 0.4
+
+
+def documents(texts: Iterable[tuple[str, str]], *, domain: str, limit: int) -> list[Document]:
+    """At most `limit` documents of `(id, text)` pairs, the same ones whatever their order.
+
+    Texts under MIN_CHARACTERS are dropped, longer ones than MAX_CHARACTERS are cut at a line end.
+    The split goes by a hash of the id, after near-duplicates are gone: what is held out has no
+    twin among what is trained on.
+    """
+    candidates = sorted(texts, key=lambda pair: _hash(f"{domain}/{pair[0]}"))
+    cleaned = ((name, _normalise(text)) for name, text in candidates)
+    long_enough = ((name, text) for name, text in cleaned if len(text) >= MIN_CHARACTERS)
+    kept = []
+    for name, text in without_near_duplicates(long_enough):
+        kept.append(Document(f"{domain}/{name}", text, _split(f"{domain}/{name}"), domain))
+        if len(kept) == limit:
+            break
+    return kept
+
+
+def without_near_duplicates(texts: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Pass on `(id, text)` pairs that share few word 5-grams with every earlier one.
+
+    Each text is represented by its smallest shingle hashes (a bottom-k sketch: Broder, "On the
+    resemblance and containment of documents", 1997), looked up in an inverted index.
+    """
+    seen: dict[int, list[int]] = defaultdict(list)
+    for number, (name, text) in enumerate(texts):
+        sketch = _sketch(text)
+        common = Counter(other for shingle in sketch for other in seen[shingle])
+        if common and max(common.values()) >= _DUPLICATE_OVERLAP * len(sketch):
+            continue
+        for shingle in sketch:
+            seen[shingle].append(number)
+        yield name, text
+
+
+def _sketch(text: str) -> list[int]:
+    # Numbers are blanked: pages that differ in versions or addresses only are one page.
+    words = re.findall(r"[^\W\d_]+|[^\w\s]", text.lower())
+    last = max(1, len(words) - _SHINGLE_WORDS + 1)
+    shingles = {" ".join(words[i : i + _SHINGLE_WORDS]) for i in range(last)}
+    return sorted(_hash(shingle) for shingle in shingles)[:_SKETCH_SIZE]
+
+
+def _normalise(text: str) -> str:
+    text = unicodedata.normalize("NFC", text.replace("\r\n", "\n"))
+    text = re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE)).strip()
+    if len(text) > MAX_CHARACTERS:
+        text = text[:MAX_CHARACTERS]
+        text = text[: text.rfind("\n") if "\n" in text[MIN_CHARACTERS:] else None].rstrip()
+    return text
+
+
+def _split(name: str) -> str:
+    return "held-out" if _hash("split/" + name) % 1000 < 1000 * HELD_OUT_SHARE else "train"
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -1,0 +1,122 @@
+"""The public texts of the demo: three domains for experts, others for the family's projection."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from assembler.cache import made_once
+from assembler.corpora import clean, debian, readers
+from registry.documents import serialise
+from registry.errors import Unavailable
+from registry.settings import settings
+
+# Goes into the cache's folder name: raise it when extraction or cleaning changes.
+EXTRACTION = 1
+DOCUMENTS = "documents.jsonl"
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A corpus with one subject, its licence, and the package that carries it."""
+
+    name: str
+    title: str
+    licence: str
+    package: str | None
+    read: Callable[[Path], readers.Texts]
+
+
+EXPERT_DOMAINS = (
+    Domain(
+        "german-manuals", "Linux manual pages in German", "GPL-3.0-or-later",
+        "manpages-de", readers.manual_pages,
+    ),
+    Domain(
+        "metamath", "Formal proofs of the Metamath database set.mm", "CC0-1.0",
+        "metamath-databases", readers.metamath,
+    ),
+    Domain(
+        "dictionary", "The Collaborative International Dictionary of English", "GPL-3.0-or-later",
+        "dict-gcide", readers.dictionary,
+    ),
+)  # fmt: skip
+
+PROJECTION_DOMAINS = (
+    Domain(
+        "python", "Python's standard library", "PSF-2.0", None, readers.python_modules
+    ),
+    Domain(
+        "french-manuals", "Linux manual pages in French", "GPL-3.0-or-later",
+        "manpages-fr", readers.manual_pages,
+    ),
+    Domain(
+        "spanish-manuals", "Linux manual pages in Spanish", "GPL-3.0-or-later",
+        "manpages-es", readers.manual_pages,
+    ),
+    Domain(
+        "russian-manuals", "Linux manual pages in Russian", "GPL-3.0-or-later",
+        "manpages-ru", readers.manual_pages,
+    ),
+    Domain(
+        "database", "The PostgreSQL manual", "PostgreSQL",
+        r"postgresql-doc-\d+", readers.html_pages,
+    ),
+    Domain(
+        "essays", "An Anarchist FAQ", "GPL-2.0-or-later", "anarchism", readers.markdown
+    ),
+    Domain(
+        "perl", "Perl's manual", "GPL-1.0-or-later OR Artistic-1.0-Perl",
+        "perl-doc", readers.plain_old_documentation,
+    ),
+    Domain(
+        "kernel-headers", "C headers of the Linux kernel", "GPL-2.0-only WITH Linux-syscall-note",
+        "linux-libc-dev", readers.c_headers,
+    ),
+    Domain(
+        "algebra", "The manual of the algebra system Maxima", "GPL-2.0-or-later",
+        "maxima-doc", readers.html_pages,
+    ),
+)  # fmt: skip
+
+
+def fetch(
+    domains: Sequence[Domain], *, limit: int, on_progress: Callable[[str], None]
+) -> dict[str, Path]:
+    """JSON Lines of at most `limit` documents per domain, fetched at first use and cached after.
+
+    Raises Unavailable when a tool or package is missing, or a corpus comes out empty.
+    """
+    cache = settings().cache_path / "corpora" / str(EXTRACTION)
+    folders = {domain.name: cache / f"{domain.name}-{limit}" for domain in domains}
+    missing = [domain for domain in domains if not folders[domain.name].exists()]
+    if missing:
+        _make(missing, folders, limit=limit, on_progress=on_progress)
+    return {name: folder / DOCUMENTS for name, folder in folders.items()}
+
+
+def _make(
+    domains: Sequence[Domain],
+    folders: dict[str, Path],
+    *,
+    limit: int,
+    on_progress: Callable[[str], None],
+) -> None:
+    downloads = settings().cache_path / "corpora" / "downloads"
+    downloads.mkdir(parents=True, exist_ok=True)
+    patterns = [domain.package for domain in domains if domain.package is not None]
+    try:
+        unpacked = debian.unpack(patterns, downloads, on_progress=on_progress) if patterns else {}
+        for domain in domains:
+            source = unpacked[domain.package] if domain.package else downloads
+            documents = clean.documents(domain.read(source), domain=domain.name, limit=limit)
+            if {document.split for document in documents} != {"train", "held-out"}:
+                raise Unavailable(f"{domain.package} holds no usable text for {domain.name}")
+            on_progress(f"{domain.name}: {len(documents)} documents")
+            data = serialise(documents)
+            made_once(
+                folders[domain.name],
+                lambda folder, data=data: (folder / DOCUMENTS).write_bytes(data),
+            )
+    finally:
+        shutil.rmtree(downloads, ignore_errors=True)

@@ -1,0 +1,103 @@
+"""Documents as token windows: what a finetune mixes and what an evaluation measures on."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from registry.blobs import BlobStore, get_bytes
+from registry.documents import Document, Split
+from registry.errors import InvalidInput, Problem
+from registry.manifests import Manifest
+
+
+class Reader:
+    """Text to token ids, with a checkpoint's own tokenizer."""
+
+    def __init__(self, tokenizer: Tokenizer, *, config: Mapping[str, Any]) -> None:
+        self._tokenizer = tokenizer
+        eos = config.get("eos_token_id")
+        # Some checkpoints name several ends; the first is the one that separates documents.
+        self._separator = eos[0] if isinstance(eos, list) else eos
+
+    @classmethod
+    def of(cls, manifest: Manifest, blobs: BlobStore) -> Self:
+        file = get_bytes(blobs, manifest.files["tokenizer.json"])
+        return cls(Tokenizer.from_str(file.decode()), config=manifest.config)
+
+    def windows(self, documents: Iterable[Document], *, split: Split, length: int) -> Tensor:
+        """Documents of a split, joined by end-of-text and cut into windows [n, length].
+
+        What is left at the end is dropped, so `n` may be 0.
+        """
+        texts = [document.text for document in documents if document.split == split]
+        stream: list[int] = []
+        for encoding in self._tokenizer.encode_batch(texts, add_special_tokens=False):
+            stream += encoding.ids
+            if self._separator is not None:
+                stream.append(self._separator)
+        num_windows = len(stream) // length
+        return torch.tensor(stream[: num_windows * length]).view(num_windows, length)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Sequences [B, T], each of one domain; `labels` [B] says of which expert's."""
+
+    tokens: Tensor
+    labels: Tensor
+
+    def part(self, rank: int, *, of: int, device: torch.device) -> Self:
+        """Every `of`-th sequence, for the process `rank` among as many."""
+        return replace(
+            self, tokens=self.tokens[rank::of].to(device), labels=self.labels[rank::of].to(device)
+        )
+
+
+class Mixture:
+    """Batches that draw from every domain in turn.
+
+    A batch is a function of the seed and its number alone, so a resumed run needs no other state
+    than the step it stopped at. Raises InvalidInput when a domain does not fill one window.
+    """
+
+    def __init__(self, windows: Sequence[Tensor], *, batch_size: int, seed: int) -> None:
+        problems = tuple(
+            Problem(f"/experts/{number}", "its training documents do not fill one sequence")
+            for number, domain in enumerate(windows)
+            if len(domain) == 0
+        )
+        if problems:
+            raise InvalidInput("too little text to finetune on", problems=problems)
+        self._windows, self._batch_size, self._seed = windows, batch_size, seed
+
+    def batch(self, step: int) -> Batch:
+        """Batch number `step`, counted from 0."""
+        numbers = range(step * self._batch_size, (step + 1) * self._batch_size)
+        labels = [number % len(self._windows) for number in numbers]
+        rows = [self._window(number) for number in numbers]
+        return Batch(tokens=torch.stack(rows), labels=torch.tensor(labels))
+
+    def _window(self, number: int) -> Tensor:
+        visit, domain = divmod(number, len(self._windows))
+        windows = self._windows[domain]
+        epoch, position = divmod(visit, len(windows))
+        return windows[int(self._order(len(windows), domain, epoch)[position])]
+
+    def _order(self, size: int, domain: int, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self._seed, domain, epoch]).permutation(size)
+
+
+def evenly(windows: Tensor, *, count: int) -> Tensor:
+    """At most `count` windows [n, T], spread over all of them, so that many documents take part."""
+    if len(windows) <= count:
+        return windows
+    return windows[torch.linspace(0, len(windows) - 1, count).round().long()]

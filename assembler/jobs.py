@@ -1,0 +1,122 @@
+"""What jobs tell while they run: events in order, each step begun and ended once, and a bell.
+
+A job is known by its `job_id`, which is also the id of its durable workflow. The rows of this
+module are for people and pages; the workflow engine keeps its own.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.orm import Session
+
+from assembler.tables import JobEvent
+from registry import db
+from registry.settings import settings
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+WAKE_CHANNEL = "nexusmix_jobs"
+MAX_EVENTS = 1000
+RETRY_SECONDS = 0.5
+# A restart of the database takes seconds; after this long somebody has to look.
+GIVE_UP_SECONDS = 300.0
+
+
+def record(
+    session: Session, job_id: str, *, type: str, message: str, data: dict[str, Any] | None = None
+) -> JobEvent:
+    """Append an event; `type` is state, metrics or message."""
+    event = JobEvent(job_id=job_id, type=type, message=message, data=data or {})
+    session.add(event)
+    session.flush()
+    return event
+
+
+def events_after(session: Session, job_id: str, *, last_id: int = 0) -> Sequence[JobEvent]:
+    """Events of a job with a greater id than `last_id`, oldest first, at most MAX_EVENTS."""
+    query = (
+        select(JobEvent)
+        .where(JobEvent.job_id == job_id, JobEvent.id > last_id)
+        .order_by(JobEvent.id)
+        .limit(MAX_EVENTS)
+    )
+    return session.scalars(query).all()
+
+
+def begin_step(session: Session, job_id: str, *, step: str) -> bool:
+    """Note that a step begins; False when it has ended already and must not be repeated."""
+    if _has_event(session, job_id, step, "ended"):
+        return False
+    if not _has_event(session, job_id, step, "began"):
+        data = {"step": step, "phase": "began"}
+        record(session, job_id, type="state", message=f"{step} began", data=data)
+    return True
+
+
+def end_step(
+    session: Session, job_id: str, *, step: str, data: dict[str, Any] | None = None
+) -> None:
+    """Note, in the transaction that stores its result, that a step ended."""
+    if not _has_event(session, job_id, step, "ended"):
+        data = {"step": step, "phase": "ended", **(data or {})}
+        record(session, job_id, type="state", message=f"{step} ended", data=data)
+
+
+def num_recoveries(session: Session, job_id: str) -> int:
+    """How often the job was taken up again since its last step ended."""
+    ended = select(func.max(JobEvent.id)).where(*_is(job_id, phase="ended"))
+    last_id = session.scalar(ended) or 0
+    query = select(func.count()).where(*_is(job_id, phase="recovered"), JobEvent.id > last_id)
+    return session.scalar(query) or 0
+
+
+def log_path(job_id: str, name: str) -> Path:
+    """Where a process of a job writes its output."""
+    return settings().home / "logs" / "jobs" / job_id / f"{name}.log"
+
+
+def wake(session: Session) -> None:
+    """Ring for the workers when this transaction commits: a row wants a job.
+
+    Only a shortcut: a worker that misses the bell finds the row at its next round.
+    """
+    session.execute(select(func.pg_notify(WAKE_CHANNEL, "")))
+
+
+def durably(work: Callable[[Session], T]) -> T:
+    """Run `work` in a transaction, again while the database is away.
+
+    A commit whose answer was lost may have happened, so `work` must bear being run twice. Raises
+    the last OperationalError after GIVE_UP_SECONDS.
+    """
+    deadline = time.monotonic() + GIVE_UP_SECONDS
+    while True:
+        try:
+            with db.transaction() as session:
+                return work(session)
+        except DBAPIError as error:
+            if not is_outage(error) or time.monotonic() > deadline:
+                raise
+            log.warning("database away, trying again", error=str(error.orig).strip())
+            time.sleep(RETRY_SECONDS)
+
+
+def is_outage(error: DBAPIError) -> bool:
+    """Whether the server was gone, rather than the statement wrong."""
+    return error.connection_invalidated or isinstance(error, OperationalError)
+
+
+def _has_event(session: Session, job_id: str, step: str, phase: str) -> bool:
+    query = select(JobEvent).where(*_is(job_id, step=step, phase=phase))
+    return bool(session.scalar(select(query.exists())))
+
+
+def _is(job_id: str, **data: str) -> tuple[ColumnElement[bool], ...]:
+    return JobEvent.job_id == job_id, JobEvent.type == "state", JobEvent.data.contains(data)

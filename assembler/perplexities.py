@@ -1,0 +1,149 @@
+"""Held-out perplexity of every network that a gate compares, each measured once.
+
+Results are kept under what they depend on, so a second mix of known experts, or a gate that was
+interrupted, measures only what is new. One network is in memory at a time.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor
+
+from assembler import evaluate, upcycle
+from assembler.cache import made_once
+from assembler.network import Network
+from engine.gates import Perplexities
+from registry.blobs import BlobStore, LocalBlobs, UploadTarget
+from registry.manifests import Manifest, json_digest
+from registry.settings import settings
+
+RESULT_FILE = "log-perplexities.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contenders:
+    """The dense checkpoints a mix is held against, and the mix before and after its finetune."""
+
+    seed: Manifest
+    experts: Mapping[str, Manifest]
+    assembled: Manifest
+    finetuned: Manifest | None
+
+    @property
+    def candidate(self) -> Manifest:
+        return self.finetuned or self.assembled
+
+
+def measure(
+    contenders: Contenders,
+    windows: Sequence[Tensor],
+    *,
+    blobs: BlobStore,
+    on_progress: Callable[[str, int, int], None],
+) -> list[Perplexities]:
+    """Perplexities on the held-out windows [n, T] of each domain, in their order.
+
+    `on_progress` is told which network is read, and how many of how many are done.
+    """
+    tasks = _tasks(contenders, windows, blobs)
+    found: dict[str, list[float]] = {}
+    for number, (role, task) in enumerate(tasks.items()):
+        on_progress(f"perplexity of {role}", number, len(tasks))
+        found[role] = task()
+    on_progress("comparing with the served model", len(tasks), len(tasks))
+    return [_of_domain(found, contenders, position) for position in range(len(windows))]
+
+
+def _tasks(
+    contenders: Contenders, windows: Sequence[Tensor], blobs: BlobStore
+) -> dict[str, Callable[[], list[float]]]:
+    """What is to be measured, by its role; each call gives one number per domain."""
+
+    def single(manifest: Manifest) -> Callable[[], list[float]]:
+        return lambda: _cached(
+            manifest.digest, windows, lambda: _log_perplexities(manifest, windows, blobs)
+        )
+
+    dense = [contenders.seed, *contenders.experts.values()]
+    tasks = {"seed": single(contenders.seed)}
+    tasks |= {f"expert {name}": single(own) for name, own in contenders.experts.items()}
+    merge_key = json_digest(["merge", *(manifest.digest for manifest in dense)])
+    tasks["merge"] = lambda: _cached(merge_key, windows, lambda: _of_merge(dense, windows, blobs))
+    tasks["assembled"] = single(contenders.assembled)
+    if contenders.finetuned is not None:
+        tasks["finetuned"] = single(contenders.finetuned)
+    return tasks
+
+
+def _of_domain(
+    found: Mapping[str, list[float]], contenders: Contenders, position: int
+) -> Perplexities:
+    values = {role: math.exp(numbers[position]) for role, numbers in found.items()}
+    return Perplexities(
+        seed=values["seed"],
+        experts={name: values[f"expert {name}"] for name in contenders.experts},
+        merge=values["merge"],
+        assembled=values["assembled"],
+        finetuned=values.get("finetuned"),
+    )
+
+
+def _log_perplexities(
+    manifest: Manifest, windows: Sequence[Tensor], blobs: BlobStore
+) -> list[float]:
+    network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
+    return [evaluate.log_perplexity(network, own) for own in windows]
+
+
+def _of_merge(
+    dense: Sequence[Manifest], windows: Sequence[Tensor], blobs: BlobStore
+) -> list[float]:
+    with TemporaryDirectory(prefix="nexusmix-merge-") as folder:
+        scratch = _Scratch(blobs, LocalBlobs(Path(folder)))
+        return _log_perplexities(upcycle.merge(dense, scratch), windows, scratch)
+
+
+def _cached(key: str, windows: Sequence[Tensor], compute: Callable[[], list[float]]) -> list[float]:
+    """`compute()`, or what it gave for the same network and the same tokens."""
+    tokens = hashlib.sha256()
+    for own in windows:
+        tokens.update(repr(tuple(own.shape)).encode() + own.numpy().tobytes())
+    name = json_digest([key, tokens.hexdigest()])
+
+    def make(folder: Path) -> None:
+        (folder / RESULT_FILE).write_text(json.dumps(compute()))
+
+    folder = made_once(settings().cache_path / "evaluations" / name[:2] / name[2:], make)
+    result: list[float] = json.loads((folder / RESULT_FILE).read_text())
+    return result
+
+
+class _Scratch:
+    """Reads from a store, writes beside it: what is only measured need not be kept."""
+
+    def __init__(self, base: BlobStore, aside: LocalBlobs) -> None:
+        self._base, self._aside = base, aside
+
+    def size(self, digest: str) -> int | None:
+        return self._holder(digest).size(digest)
+
+    def put(self, chunks: Iterable[bytes], *, digest: str | None = None) -> str:
+        return self._aside.put(chunks, digest=digest)
+
+    def read(self, digest: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        return self._holder(digest).read(digest, start=start, end=end)
+
+    def local_path(self, digest: str) -> Path:
+        return self._holder(digest).local_path(digest)
+
+    def upload_target(self, digest: str, *, num_bytes: int, seconds: int) -> UploadTarget | None:
+        return None
+
+    def _holder(self, digest: str) -> BlobStore:
+        return self._base if self._aside.size(digest) is None else self._aside

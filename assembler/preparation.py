@@ -1,0 +1,72 @@
+"""`python -m assembler.preparation`: what needs torch before anything is registered.
+
+    seed                                          unpack the demo family's seed
+    expert SEED DOCUMENTS [ExpertTraining JSON]   train an expert from it, or find it in the cache
+
+Writes one JSON object a line to stdout: `{"progress": ...}` as it goes on, `{"result": ...}` at the
+end. Ends with 0, or with 1 and a last line `{"error": "..."}`.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from assembler import dense, seed
+from assembler.dense import ExpertTraining
+from assembler.training import Progress
+from registry.errors import NexusmixError
+
+
+def prepare_seed() -> dict[str, Any]:
+    return {
+        "folder": str(seed.seed_folder()),
+        "name": seed.NAME,
+        "licence": seed.LICENCE,
+        "description": seed.PROVENANCE,
+    }
+
+
+def train_expert(seed: str, documents: str, training: str = "{}") -> dict[str, Any]:
+    folder = dense.train_expert(
+        Path(seed),
+        Path(documents),
+        training=ExpertTraining.model_validate_json(training),
+        on_progress=_tell_progress,
+    )
+    metrics = json.loads((folder / "metrics.json").read_text())
+    return {"folder": str(folder), "metrics": metrics}
+
+
+COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
+    "seed": prepare_seed,
+    "expert": train_expert,
+}
+
+
+def main(command: str, *arguments: str) -> int:
+    try:
+        _tell({"result": COMMANDS[command](*arguments)})
+    except NexusmixError as error:
+        details = [error.detail, *(f"{p.pointer} {p.detail}" for p in error.problems)]
+        _tell({"error": "; ".join(details)})
+        return 1
+    return 0
+
+
+def _tell_progress(progress: Progress) -> None:
+    text = (
+        f"step {progress.step} of {progress.num_steps}, loss {progress.loss:.2f}, "
+        f"{progress.eta_seconds:.0f} s left"
+    )
+    _tell({"progress": text})
+
+
+def _tell(line: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,250 @@
+"""`python -m assembler.steps STEP ID`: one step of a job, in a process of its own, with torch.
+
+Reads its inputs from rows and blobs, writes blobs first, then its result and its end in one short
+transaction: a step that died is simply run again. Ends with 0, or with 1 and a last line
+`{"error": "..."}` on stderr.
+
+What a step needs is imported by the step: all of it together takes four times as long to load as
+what an assembly needs, and a mix should be usable in seconds.
+"""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from sqlalchemy.orm import Session
+
+from assembler import backlog, jobs, progress
+from assembler.embedder import EMBEDDER, embedder_digest
+from assembler.materials import Materials, gather
+from assembler.recipe import Recipe
+from assembler.tables import MixVersion
+from assembler.training import Progress
+from registry import blobs as blob_stores
+from registry import db, documents, embeddings, logs, manifests, projections
+from registry.blobs import BlobStore, put_bytes
+from registry.documents import Document
+from registry.errors import GateFailed, NexusmixError
+from registry.manifests import canonical_json
+from registry.settings import settings
+from registry.tables import ExpertVersion
+
+if TYPE_CHECKING:
+    from assembler.perplexities import Contenders
+    from assembler.training import Progress
+
+log = structlog.get_logger(__name__)
+
+# More often is only noise: rows that nobody has time to look at.
+REPORT_SECONDS = 0.5
+MAX_EMBEDDED_DOCUMENTS = 64
+
+
+def assemble(version_id: int) -> None:
+    import torch
+
+    from assembler import projection, upcycle
+
+    blobs = blob_stores.store()
+    _, materials = _read(version_id)
+    trained = materials.projection(blobs)
+    routing = projection.fold(trained, torch.tensor(materials.vectors), blobs=blobs)
+    mix = upcycle.assemble(
+        materials.recipe,
+        seed=materials.seed(blobs),
+        experts=materials.experts(blobs),
+        projection=trained,
+        rows=routing.rows,
+        domain_embeddings=routing.domain_embeddings,
+        blobs=blobs,
+    )
+    _complete(version_id, step="assemble", assembled_digest=manifests.store(blobs, mix))
+
+
+def finetune(version_id: int) -> None:
+    from assembler.finetune import finetune
+
+    blobs = blob_stores.store()
+    version, materials = _read(version_id)
+    assert version.assembled_digest is not None
+    checkpoint_path = settings().cache_path / "jobs" / version.job_id
+    mix = finetune(
+        manifests.load(blobs, version.assembled_digest),
+        recipe=materials.recipe.finetune,
+        documents=materials.documents(blobs),
+        blobs=blobs,
+        checkpoint_path=checkpoint_path,
+        on_progress=_Reporter(version.job_id, version_id=version_id).trained,
+    )
+    _complete(version_id, step="finetune", finetuned_digest=manifests.store(blobs, mix))
+    shutil.rmtree(checkpoint_path, ignore_errors=True)
+
+
+def gate(version_id: int) -> None:
+    """Raises GateFailed, after its report is on record, when the candidate must not pass."""
+    from assembler import gating
+
+    blobs = blob_stores.store()
+    version, materials = _read(version_id)
+    report = gating.gate(
+        _contenders(version, materials, blobs),
+        materials.documents(blobs),
+        policy=materials.recipe.gates,
+        blobs=blobs,
+        log_path=jobs.log_path(version.job_id, "server"),
+        on_progress=_Reporter(version.job_id, version_id=version_id).counted,
+    )
+    digest = put_bytes(blobs, canonical_json(report.model_dump(mode="json")))
+    if report.passed:
+        _complete(version_id, step="gate", gate_report_digest=digest)
+        return
+    jobs.durably(lambda session: progress.keep_report(session, version_id, digest=digest))
+    raise GateFailed("; ".join(map(str, report.failures)))
+
+
+def embed(version_id: int) -> None:
+    from assembler.encoder import Encoder
+
+    blobs = blob_stores.store()
+    with db.transaction() as session:
+        digest = session.get_one(ExpertVersion, version_id).documents_digest
+    texts = _sample(documents.parse(blobs.read(digest)))
+    vector = Encoder().embed(texts).mean(0).tolist()
+
+    def store(session: Session) -> None:
+        embeddings.store(
+            session,
+            session.get_one(ExpertVersion, version_id),
+            vector=vector,
+            embedder=EMBEDDER,
+            embedder_digest=embedder_digest(),
+            num_documents=len(texts),
+        )
+        jobs.end_step(session, backlog.embedding_job_id(version_id), step="embed")
+
+    jobs.durably(store)
+
+
+def train_projection(projection_id: int) -> None:
+    from assembler import projection
+
+    blobs = blob_stores.store()
+    with db.transaction() as session:
+        row = projections.get(session, projection_id)
+    trained = projection.train(
+        manifests.load(blobs, row.family.seed_digest),
+        documents.parse(blobs.read(row.documents_digest)),
+        training=projection.ProjectionTraining.model_validate(row.training),
+        blobs=blobs,
+        on_progress=_Reporter(backlog.projection_job_id(projection_id)).counted,
+    )
+    digest = manifests.store(blobs, trained)
+
+    def store(session: Session) -> None:
+        projections.mark_ready(
+            session,
+            projections.get(session, projection_id),
+            manifest_digest=digest,
+            metrics=trained.config["metrics"],
+        )
+        job_id = backlog.projection_job_id(projection_id)
+        jobs.end_step(session, job_id, step="train-projection")
+
+    jobs.durably(store)
+
+
+STEPS: dict[str, Callable[[int], None]] = {
+    "assemble": assemble,
+    "finetune": finetune,
+    "gate": gate,
+    "embed": embed,
+    "train-projection": train_projection,
+}
+
+
+def main(step: str, target_id: int) -> int:
+    logs.configure(step, level=settings().log_level)
+    try:
+        STEPS[step](target_id)
+    except NexusmixError as error:
+        return _failed(
+            "; ".join([error.detail, *(f"{p.pointer} {p.detail}" for p in error.problems)])
+        )
+    except Exception as error:
+        log.exception("step failed")
+        return _failed(f"{type(error).__name__}: {error}")
+    return 0
+
+
+class _Reporter:
+    """Tells how far a step is, not more often than anybody looks."""
+
+    def __init__(self, job_id: str, *, version_id: int | None = None) -> None:
+        self._job_id, self._version_id = job_id, version_id
+        self._told_at = float("-inf")
+
+    def trained(self, state: Progress) -> None:
+        self._tell(asdict(state), is_last=state.step == state.num_steps)
+
+    def counted(self, what: str, step: int, num_steps: int) -> None:
+        values = {"what": what, "step": step, "num_steps": num_steps}
+        self._tell(values, is_last=step == num_steps)
+
+    def _tell(self, values: dict[str, Any], *, is_last: bool) -> None:
+        now = time.monotonic()
+        if is_last or now - self._told_at >= REPORT_SECONDS:
+            self._told_at = now
+            jobs.durably(lambda session: self._write(session, values))
+
+    def _write(self, session: Session, values: dict[str, Any]) -> None:
+        if self._version_id is not None:
+            progress.report(session, self._version_id, progress=values)
+        if self._version_id is None or "loss" in values:
+            jobs.record(session, self._job_id, type="metrics", message="progress", data=values)
+
+
+def _sample(own: Sequence[Document]) -> list[str]:
+    """Texts that tell what a domain is about: spread over the collection, held-out ones left out.
+
+    A gate measures on the held-out documents, so nothing of a mix may come from them.
+    """
+    texts = [document.text for document in own if document.split == "train"]
+    stride = -(-len(texts) // MAX_EMBEDDED_DOCUMENTS)
+    return texts[::stride]
+
+
+def _read(version_id: int) -> tuple[MixVersion, Materials]:
+    with db.transaction() as session:
+        version = session.get_one(MixVersion, version_id)
+        return version, gather(session, Recipe.model_validate(version.recipe))
+
+
+def _complete(version_id: int, *, step: str, **values: str) -> None:
+    jobs.durably(lambda session: progress.complete(session, version_id, step=step, **values))
+
+
+def _contenders(version: MixVersion, materials: Materials, blobs: BlobStore) -> "Contenders":
+    from assembler.perplexities import Contenders
+
+    assert version.assembled_digest is not None
+    finetuned = version.finetuned_digest
+    return Contenders(
+        seed=materials.seed(blobs),
+        experts=dict(zip(materials.domains, materials.experts(blobs), strict=True)),
+        assembled=manifests.load(blobs, version.assembled_digest),
+        finetuned=None if finetuned is None else manifests.load(blobs, finetuned),
+    )
+
+
+def _failed(message: str) -> int:
+    sys.stderr.write(json.dumps({"error": message}) + "\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))

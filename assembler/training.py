@@ -1,0 +1,64 @@
+"""What every training loop here shares: its rate over time, and how it tells how far it is."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from assembler.recipe import Training
+
+WARM_UP = 0.1
+FINAL_RATE = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a training is; `loss` is the last step's, in nats per token and auxiliary terms."""
+
+    step: int
+    num_steps: int
+    num_tokens: int
+    loss: float
+    tokens_per_second: float
+    eta_seconds: float
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def learning_rate(recipe: Training, step: int) -> float:
+    """Linear warm-up over the first tenth of the steps, then a cosine to a tenth of the peak."""
+    num_warm_up = max(1, round(WARM_UP * recipe.num_steps))
+    if step < num_warm_up:
+        return recipe.learning_rate * (step + 1) / num_warm_up
+    done = (step - num_warm_up) / max(1, recipe.num_steps - num_warm_up)
+    cosine = (1 + math.cos(math.pi * done)) / 2
+    return recipe.learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * cosine)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+class Clock:
+    """Speed and time left, from this process's own steps."""
+
+    def __init__(self, recipe: Training, first_step: int) -> None:
+        self._recipe, self._first_step = recipe, first_step
+        self._started = time.monotonic()
+
+    def progress(self, step: int, loss: float) -> Progress:
+        """After `step` steps in all."""
+        seconds_per_step = (time.monotonic() - self._started) / (step - self._first_step)
+        step_tokens = self._recipe.batch_size * self._recipe.sequence_length
+        return Progress(
+            step=step,
+            num_steps=self._recipe.num_steps,
+            num_tokens=step * step_tokens,
+            loss=loss,
+            tokens_per_second=step_tokens / seconds_per_step,
+            eta_seconds=(self._recipe.num_steps - step) * seconds_per_step,
+        )

@@ -1,0 +1,179 @@
+"""The durable jobs: a list of steps each, written down as they end, so a dead worker costs one.
+
+Steps never raise what should end a job: they note it in the job's row and answer whether to go on.
+So nothing has to be pickled, and a cancelled job leaves no stack trace in the log.
+"""
+
+from dbos import DBOS
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from assembler import child, jobs, progress, queues
+from assembler.recipe import Recipe
+from assembler.tables import Mix, MixState
+from engine import deployments
+from registry import artifacts, db, projections
+from registry.errors import StepFailed
+from registry.tables import ProjectionState
+
+
+@DBOS.workflow(name=queues.MAKE_MIX)
+def make_mix(version_id: int) -> None:
+    for step in (assemble, finetune, gate, publish, deploy):
+        if not step(version_id):
+            return
+
+
+@DBOS.workflow(name=queues.EMBED_DOMAIN)
+def embed_domain(version_id: int) -> None:
+    embed(version_id, _job_id())
+
+
+@DBOS.workflow(name=queues.TRAIN_PROJECTION)
+def train_projection(projection_id: int) -> None:
+    train(projection_id, _job_id())
+
+
+@DBOS.step()
+def assemble(version_id: int) -> bool:
+    return _run(version_id, step="assemble")
+
+
+@DBOS.step()
+def finetune(version_id: int) -> bool:
+    if jobs.durably(lambda session: _skip_finetune(session, version_id)):
+        return True
+    return _run(version_id, step="finetune")
+
+
+@DBOS.step()
+def gate(version_id: int) -> bool:
+    return _run(version_id, step="gate")
+
+
+@DBOS.step()
+def publish(version_id: int) -> bool:
+    return jobs.durably(lambda session: _publish(session, version_id))
+
+
+@DBOS.step()
+def deploy(version_id: int) -> bool:
+    return jobs.durably(lambda session: _deploy(session, version_id))
+
+
+@DBOS.step()
+def embed(version_id: int, job_id: str) -> None:
+    if jobs.durably(lambda session: jobs.begin_step(session, job_id, step="embed")):
+        try:
+            child.run("embed", version_id, job_id=job_id, cancelled=_never)
+        except StepFailed as error:
+            _note_failure(job_id, error)
+
+
+@DBOS.step()
+def train(projection_id: int, job_id: str) -> None:
+    if jobs.durably(lambda session: _begin_training(session, projection_id, job_id)):
+        try:
+            child.run("train-projection", projection_id, job_id=job_id, cancelled=_never)
+        except StepFailed as error:
+            _note_failure(job_id, error)
+            detail = error.detail
+            jobs.durably(lambda session: _fail_projection(session, projection_id, detail))
+
+
+def _run(version_id: int, *, step: str) -> bool:
+    """Run one step of a mix in its own process; answer whether the mix is to go on."""
+    if jobs.durably(lambda session: progress.begin(session, version_id, step=step)):
+        job_id = jobs.durably(lambda session: progress.locked(session, version_id).job_id)
+        try:
+            child.run(step, version_id, job_id=job_id, cancelled=lambda: _is_over(version_id))
+        except child.Cancelled:
+            return False
+        except StepFailed as error:
+            detail = error.detail
+            jobs.durably(lambda session: _fail_mix(session, version_id, detail))
+    return not jobs.durably(lambda session: progress.is_over(session, version_id))
+
+
+def _is_over(version_id: int) -> bool:
+    try:
+        with db.transaction() as session:
+            return progress.is_over(session, version_id)
+    except DBAPIError as error:
+        if jobs.is_outage(error):
+            return False  # a database that restarts is no reason to stop a training step
+        raise
+
+
+def _skip_finetune(session: Session, version_id: int) -> bool:
+    """End the step at once when the recipe asks for no tokens: not worth a process."""
+    recipe = Recipe.model_validate(progress.locked(session, version_id).recipe)
+    if recipe.finetune.tokens > 0:
+        return False
+    if progress.begin(session, version_id, step="finetune"):
+        progress.complete(session, version_id, step="finetune")
+    return True
+
+
+def _publish(session: Session, version_id: int) -> bool:
+    if progress.begin(session, version_id, step="publish"):
+        version = progress.locked(session, version_id)
+        manifest_digest = version.finetuned_digest or version.assembled_digest
+        assert manifest_digest is not None
+        assert version.gate_report_digest is not None
+        artifact = artifacts.register(
+            session,
+            manifest_digest=manifest_digest,
+            recipe=version.recipe,
+            recipe_digest=version.recipe_digest,
+            gate_report_digest=version.gate_report_digest,
+        )
+        progress.complete(session, version_id, step="publish", artifact_id=artifact.id)
+    return not progress.is_over(session, version_id)
+
+
+def _deploy(session: Session, version_id: int) -> bool:
+    """Ask for a deployment when the request did; the mix has succeeded with that."""
+    if progress.begin(session, version_id, step="deploy"):
+        version = progress.locked(session, version_id)
+        mix = session.get_one(Mix, version.mix_id)
+        assert version.artifact_id is not None
+        if version.deploy:
+            artifact = artifacts.get(session, version.artifact_id)
+            deployments.request(session, artifact, model=mix.name)
+        progress.complete(session, version_id, step="deploy")
+        progress.finish(session, version_id, state=MixState.SUCCEEDED)
+    return False
+
+
+def _begin_training(session: Session, projection_id: int, job_id: str) -> bool:
+    projection = projections.get(session, projection_id)
+    if projection.state not in (ProjectionState.QUEUED, ProjectionState.TRAINING):
+        return False
+    projections.mark_training(session, projection)
+    return jobs.begin_step(session, job_id, step="train-projection")
+
+
+def _fail_projection(session: Session, projection_id: int, detail: str) -> None:
+    projections.mark_failed(session, projections.get(session, projection_id), error=detail)
+
+
+def _fail_mix(session: Session, version_id: int, detail: str) -> None:
+    progress.finish(session, version_id, state=MixState.FAILED, error=detail)
+
+
+def _note_failure(job_id: str, error: StepFailed) -> None:
+    data = {"phase": "finished", "error": error.detail}
+    jobs.durably(
+        lambda session: jobs.record(session, job_id, type="state", message=error.detail, data=data)
+    )
+
+
+def _job_id() -> str:
+    job_id = DBOS.workflow_id
+    assert job_id is not None, "called outside a workflow"
+    return job_id
+
+
+def _never() -> bool:
+    return False

@@ -1,0 +1,20 @@
+# The whole service on one machine without a GPU. Build from the root of the repository:
+#   docker build -f docker/cpu.Dockerfile -t nexusmix .
+FROM debian:12-slim
+
+# libnuma1 and a compiler: vLLM's CPU build loads the one and calls the other.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends \
+        python3.11 python3.11-venv ca-certificates g++ libnuma1 \
+    && rm -rf /var/lib/apt/lists/*
+
+WORKDIR /nexusmix
+COPY . .
+# --help sets the environment up and does nothing else.
+RUN ./nexusmix --help > /dev/null
+
+ENV NEXUSMIX_HOME=/data NEXUSMIX_HOST=0.0.0.0
+VOLUME /data
+EXPOSE 8421
+ENTRYPOINT ["./nexusmix"]
+CMD ["up"]

@@ -1,0 +1,53 @@
+"""The small folder that a vLLM server is pointed at: config, tokenizer, manifest, no tensors."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from registry.blobs import BlobStore
+from registry.errors import InvalidCheckpoint
+from registry.manifests import Manifest
+
+MANIFEST_FILE = "manifest.json"
+CONFIG_FILE = "config.json"
+TOKENIZER_FILE = "tokenizer.json"
+
+
+def materialise(manifest: Manifest, blobs: BlobStore, *, root: Path) -> Path:
+    """The folder of a manifest below `root`, named by its digest; made when it is not there.
+
+    Raises InvalidCheckpoint when a file of the manifest would land outside, NotFound when its
+    bytes are missing.
+    """
+    folder = root / manifest.digest
+    if folder.exists():
+        return folder
+    root.mkdir(parents=True, exist_ok=True)
+    incoming = Path(tempfile.mkdtemp(dir=root, prefix="incoming-"))
+    try:
+        for name, digest in manifest.files.items():
+            if Path(name).name != name or name in ("", ".."):
+                raise InvalidCheckpoint(f"{name!r} is not a plain file name")
+            shutil.copyfile(blobs.local_path(digest), incoming / name)
+        # Last, so that no file of the manifest can take their place.
+        (incoming / CONFIG_FILE).write_text(json.dumps(manifest.config, indent=2))
+        (incoming / MANIFEST_FILE).write_bytes(manifest.to_json())
+        _publish(incoming, folder)
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
+    return folder
+
+
+def read_manifest(folder: Path) -> Manifest:
+    return Manifest.from_json((folder / MANIFEST_FILE).read_bytes())
+
+
+def _publish(incoming: Path, folder: Path) -> None:
+    try:
+        os.rename(incoming, folder)
+    except OSError:
+        # Somebody made the same folder meanwhile: the digest says that it is equal.
+        if not folder.exists():
+            raise

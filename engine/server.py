@@ -1,0 +1,195 @@
+"""One vLLM server for one checkpoint, on loopback: start it, wait for it, ask about it, stop it."""
+
+import importlib.util
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Literal
+
+import httpx
+
+from engine.launcher import Launcher, LocalLauncher, Process
+from engine.model_folder import TOKENIZER_FILE, materialise
+from engine.plugin import LOAD_FORMAT
+from registry.blobs import BlobStore
+from registry.errors import Unavailable
+from registry.manifests import Manifest
+from registry.settings import settings
+
+HOST = "127.0.0.1"
+MAX_MODEL_LEN = 2048
+START_SECONDS = 300.0
+STOP_SECONDS = 15.0
+POLL_SECONDS = 0.1
+TAIL_BYTES = 4096
+
+Dtype = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running, or starting, vLLM process; `model` is the name it answers to."""
+
+    process: Process
+    address: str
+    model: str
+    log_path: Path
+
+    def is_ready(self) -> bool:
+        """Whether it answers. Raises Unavailable, with the end of its log, when it has died."""
+        status = self.process.poll()
+        if status is not None:
+            raise Unavailable(f"the vLLM server ended with status {status}:\n{self.log_tail()}")
+        try:
+            return self.get("/health").is_success
+        except httpx.TransportError:
+            return False
+
+    def wait_ready(self, timeout: float = START_SECONDS) -> None:
+        """Return when it answers and is warm. Raises Unavailable when that does not happen."""
+        give_up_at = monotonic() + timeout
+        while not self.is_ready():
+            if monotonic() > give_up_at:
+                message = f"the vLLM server is not ready after {timeout:.0f} s"
+                raise Unavailable(f"{message}:\n{self.log_tail()}")
+            sleep(POLL_SECONDS)
+        self.warm_up()
+
+    def warm_up(self) -> None:
+        """Let it do what the first request would wait for. Raises Unavailable."""
+        body = {"model": self.model, "prompt": [[0, 0]], "max_tokens": 2, "prompt_logprobs": 1}
+        try:
+            httpx.post(
+                f"{self.address}/v1/completions", json=body, timeout=60, trust_env=False
+            ).raise_for_status()
+        except httpx.HTTPError as error:
+            raise Unavailable(f"the vLLM server does not answer: {error}") from error
+
+    def num_requests(self) -> int:
+        """Requests it is answering, or has queued, now. Raises httpx.TransportError."""
+        pattern = r"^vllm:num_requests_(?:running|waiting)\{.*\} ([0-9.e+]+)$"
+        counts = re.findall(pattern, self.get("/metrics").text, re.MULTILINE)
+        return sum(int(float(count)) for count in counts)
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.address + path, timeout=2, trust_env=False)
+
+    def log_tail(self) -> str:
+        with self.log_path.open("rb") as log:
+            log.seek(max(0, self.log_path.stat().st_size - TAIL_BYTES))
+            return log.read().decode(errors="replace")
+
+    def stop(self, grace: float = STOP_SECONDS) -> None:
+        self.process.terminate(grace)
+
+
+def start(
+    manifest: Manifest,
+    *,
+    blobs: BlobStore,
+    model: str,
+    log_path: Path,
+    launcher: Launcher | None = None,
+) -> Server:
+    """Begin to serve a checkpoint, dense or mixed, under the name `model`; returns at once.
+
+    `blobs` must be the store of the settings, which the server opens by itself. Raises NotFound
+    and InvalidCheckpoint, as `materialise`.
+    """
+    folder = materialise(manifest, blobs, root=settings().cache_path / "serving")
+    port = free_port()
+    process = (launcher or LocalLauncher()).run(
+        command(folder, model=model, port=port, manifest=manifest),
+        env=environment(os.environ),
+        log_path=log_path,
+    )
+    return Server(process, f"http://{HOST}:{port}", model, log_path)
+
+
+@contextmanager
+def serving(
+    manifest: Manifest, *, blobs: BlobStore, log_path: Path, model: str = "candidate"
+) -> Iterator[Server]:
+    """A server for the length of the block. It is still starting: call `wait_ready` before use."""
+    server = start(manifest, blobs=blobs, model=model, log_path=log_path)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def command(folder: Path, *, model: str, port: int, manifest: Manifest) -> list[str]:
+    max_positions = manifest.architecture.max_position_embeddings
+    options = {
+        "model": str(folder),
+        "load-format": LOAD_FORMAT,
+        "served-model-name": model,
+        "host": HOST,
+        "port": str(port),
+        "dtype": serving_dtype(),
+        "max-model-len": str(min(MAX_MODEL_LEN, max_positions)),
+    }
+    flags = ["enforce-eager"] if is_cpu_build() else []
+    if TOKENIZER_FILE not in manifest.files:
+        flags.append("skip-tokenizer-init")
+    return [
+        sys.executable,
+        *("-m", "engine.vllm_server"),
+        *(f"--{name}={value}" for name, value in options.items()),
+        *(f"--{flag}" for flag in flags),
+    ]
+
+
+def environment(base: Mapping[str, str]) -> dict[str, str]:
+    """`base` with what vLLM must know, its words and ours; `base` wins where it speaks."""
+    ours = {
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        # Plugins of other packages have no business in our servers.
+        "VLLM_PLUGINS": "nexusmix",
+    }
+    if is_cpu_build():
+        num_cores = len(os.sched_getaffinity(0))
+        ours |= {
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+            # One core stays free: OpenMP's threads wait for each other by spinning, and one that
+            # has to share its core stops all (2 of 2 busy cores: 3 tokens/s, 1 of them: 20).
+            "OMP_NUM_THREADS": str(settings().num_threads or max(1, num_cores - 1)),
+            "LD_PRELOAD": str(_torch_folder() / "lib" / "libgomp.so.1"),
+        }
+    return ours | dict(base)
+
+
+def serving_dtype() -> Dtype:
+    """On CPUs what equals the reference token for token; on GPUs what they are fast with."""
+    return "float32" if is_cpu_build() else "bfloat16"
+
+
+def is_cpu_build() -> bool:
+    try:
+        version("vllm-cpu")
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _torch_folder() -> Path:
+    spec = importlib.util.find_spec("torch")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent

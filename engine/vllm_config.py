@@ -1,0 +1,23 @@
+"""The mix's `config.json` as transformers and vLLM want to see it.
+
+The fields are those of `registry.architecture`, which stays the one place that gives them meaning.
+"""
+
+from transformers import LlamaConfig
+
+from registry.architecture import Attention, Combine, Router
+
+
+class NexusConfig(LlamaConfig):  # type: ignore[no-untyped-call]  # their __init_subclass__
+    model_type = "nexus"
+
+    num_experts: int = 0
+    num_experts_per_tok: int = 1
+    expert_names: list[str] | None = None
+    shared_expert: bool = True
+    combine: Combine = "convex"
+    router: Router = "nexus"
+    attention: Attention = "average"
+    parallel_block: bool = False
+    domain_embedding_size: int = 0
+    disabled_experts: list[int] | None = None

@@ -1,0 +1,109 @@
+"""Sample documents of a domain: JSON Lines, `{"id", "text", "split"}`, split by document.
+
+They are what a domain embedding is taken from, what a finetune mixes, and what a gate measures on.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from registry.errors import MAX_PROBLEMS, InvalidInput, Problem
+
+Split = Literal["train", "held-out"]
+
+SPLITS = ("train", "held-out")
+MAX_LINE_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text; `domain` is known only where documents of several domains are kept together."""
+
+    id: str
+    text: str
+    split: Split
+    domain: str | None = None
+
+
+def parse(chunks: Iterable[bytes]) -> list[Document]:
+    """Read a JSON Lines blob.
+
+    Raises InvalidInput with one problem for each bad line.
+    """
+    documents: list[Document] = []
+    problems: list[Problem] = []
+    seen: set[str] = set()
+    for number, line in enumerate(_lines(chunks), start=1):
+        if not line.strip():
+            continue
+        try:
+            document = _document(line)
+            if document.id in seen:
+                raise ValueError(f"id {document.id!r} stands on an earlier line too")
+        except (ValueError, RecursionError) as error:
+            problems.append(Problem(f"/documents/{number}", f"line {number}: {error}"))
+            if len(problems) == MAX_PROBLEMS:
+                break
+            continue
+        seen.add(document.id)
+        documents.append(document)
+    if problems:
+        raise InvalidInput("the documents cannot be read", problems=tuple(problems))
+    return documents
+
+
+def check_expert_documents(documents: list[Document]) -> None:
+    """Raises InvalidInput unless there is something to train on and something held out."""
+    present = {document.split for document in documents}
+    problems = tuple(
+        Problem("/documents", f"none with split {split!r}, at least one is needed")
+        for split in SPLITS
+        if split not in present
+    )
+    if problems:
+        raise InvalidInput("the documents do not describe a domain", problems=problems)
+
+
+def serialise(documents: Iterable[Document]) -> bytes:
+    """What `parse` reads; equal documents give equal bytes, hence one digest."""
+    lines = []
+    for document in documents:
+        fields = {"id": document.id, "text": document.text, "split": document.split}
+        if document.domain is not None:
+            fields["domain"] = document.domain
+        lines.append(json.dumps(fields, ensure_ascii=False) + "\n")
+    return "".join(lines).encode()
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+        if len(rest) > MAX_LINE_BYTES:
+            # Handed on as it is: a document cut in its middle is no JSON, and says on which line.
+            break
+    yield rest
+
+
+def _document(line: bytes) -> Document:
+    if len(line) > MAX_LINE_BYTES:
+        raise ValueError(f"more than {MAX_LINE_BYTES} bytes: cut the document into several")
+    try:
+        content = json.loads(line)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8: {error.reason} at byte {error.start}") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from error
+    if not isinstance(content, dict):
+        raise ValueError('expected an object {"id", "text", "split"}')
+    for field in ("id", "text"):
+        if not isinstance(content.get(field), str) or not content[field].strip():
+            raise ValueError(f"{field!r} must be a text that is not blank")
+    if content.get("split") not in SPLITS:
+        raise ValueError(f"'split' is {content.get('split')!r}, expected one of {SPLITS}")
+    domain = content.get("domain")
+    if domain is not None and not isinstance(domain, str):
+        raise ValueError("'domain' must be a text")
+    return Document(content["id"], content["text"], cast(Split, content["split"]), domain)

@@ -1,0 +1,94 @@
+"""Domain embeddings: what a version's documents are about, as one vector.
+
+Vectors of different embedders live in different spaces; every question names the embedder.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy.orm import Session, contains_eager
+
+from registry.errors import NotFound
+from registry.tables import DomainEmbedding, Expert, ExpertVersion, Family, VersionState
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """An expert version whose domain is near, and how near: cosine, 1 is the same direction."""
+
+    version: ExpertVersion
+    similarity: float
+
+
+def store(
+    session: Session,
+    version: ExpertVersion,
+    *,
+    vector: Sequence[float],
+    embedder: str,
+    embedder_digest: str,
+    num_documents: int,
+) -> None:
+    """Keep the vector; a version's documents never change, so a repeat overwrites with the same."""
+    values = {
+        "vector": list(map(float, vector)),
+        "embedder": embedder,
+        "num_documents": num_documents,
+    }
+    key = {"expert_version_id": version.id, "embedder_digest": embedder_digest}
+    session.execute(
+        insert(DomainEmbedding)
+        .values(**key, **values)
+        .on_conflict_do_update(index_elements=list(key), set_=values)
+    )
+
+
+def vector_of(session: Session, version: ExpertVersion, *, embedder_digest: str) -> list[float]:
+    """The mean embedding, M numbers. Raises NotFound when it was not taken yet."""
+    vector: list[float] | None = session.scalar(
+        select(DomainEmbedding.vector).where(
+            DomainEmbedding.expert_version_id == version.id,
+            DomainEmbedding.embedder_digest == embedder_digest,
+        )
+    )
+    if vector is None:
+        raise NotFound(f"version {version.number} of the expert has no domain embedding yet")
+    return vector
+
+
+def nearest(
+    session: Session,
+    vector: Sequence[float],
+    *,
+    embedder_digest: str,
+    family: str,
+    limit: int,
+) -> list[Neighbour]:
+    """The experts of a family nearest to `vector` [M], nearest first, newest versions."""
+    newest = (
+        select(ExpertVersion.id)
+        .join(ExpertVersion.expert)
+        .join(Expert.family)
+        .join(DomainEmbedding, DomainEmbedding.expert_version_id == ExpertVersion.id)
+        .where(
+            Family.name == family,
+            ExpertVersion.state == VersionState.READY,
+            DomainEmbedding.embedder_digest == embedder_digest,
+        )
+        .ext(distinct_on(ExpertVersion.expert_id))
+        .order_by(ExpertVersion.expert_id, ExpertVersion.number.desc())
+    )
+    distance = DomainEmbedding.vector.cosine_distance(list(map(float, vector)))
+    found = session.execute(
+        select(ExpertVersion, distance)
+        .join(ExpertVersion.expert)
+        .join(Expert.family)
+        .join(DomainEmbedding, DomainEmbedding.expert_version_id == ExpertVersion.id)
+        .options(contains_eager(ExpertVersion.expert).contains_eager(Expert.family))
+        .where(ExpertVersion.id.in_(newest), DomainEmbedding.embedder_digest == embedder_digest)
+        .order_by(distance, Expert.name)
+        .limit(limit)
+    )
+    return [Neighbour(version, 1.0 - far) for version, far in found]

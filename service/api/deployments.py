@@ -1,0 +1,71 @@
+"""/deployments: which artifact answers under which model name."""
+
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy import orm
+
+from engine import deployments
+from registry import artifacts
+from registry.errors import InvalidInput, NotFound, Problem
+from registry.names import check_name
+from service.auth import Reader, Writer
+from service.deps import Limit, Session
+from service.idempotency import OncePerKey
+from service.schemas import DeploymentBody, DeploymentRequest, Page
+
+router = APIRouter(prefix="/deployments", tags=["deployments"])
+
+
+@router.post("", status_code=202)
+def request(
+    body: DeploymentRequest,
+    request: Request,
+    response: Response,
+    session: Session,
+    repeatable: OncePerKey,
+) -> DeploymentBody:
+    """Have an artifact served. What serves the name now goes on until the new one is ready."""
+    answer = repeatable.once(
+        session, body=body.model_dump(), status=202, make=partial(_request, session, body)
+    )
+    deployment = DeploymentBody.model_validate(answer)
+    response.headers["Location"] = f"{request.url.path}/{deployment.id}"
+    return deployment
+
+
+@router.get("")
+def list_page(
+    session: Session,
+    _: Reader,
+    limit: Limit = 20,
+    after: Annotated[int | None, Query(description="The last `id` of the page before.")] = None,
+) -> Page[DeploymentBody]:
+    """Newest first."""
+    rows = deployments.find_page(session, before=after, limit=limit + 1)
+    return Page.of([DeploymentBody.of(row) for row in rows], limit=limit)
+
+
+@router.get("/{deployment_id}")
+def get(deployment_id: int, session: Session, _: Reader) -> DeploymentBody:
+    return DeploymentBody.of(deployments.get(session, deployment_id))
+
+
+@router.delete("/{deployment_id}")
+def stop(deployment_id: int, session: Session, _: Writer) -> DeploymentBody:
+    """End it: what it has begun to answer is answered. Again changes nothing."""
+    deployment = deployments.get(session, deployment_id)
+    deployments.stop(session, deployment)
+    return DeploymentBody.of(deployment)
+
+
+def _request(session: orm.Session, body: DeploymentRequest) -> dict[str, Any]:
+    model = check_name(body.model, at="/model")
+    try:
+        artifact = artifacts.get(session, body.artifact)
+    except NotFound as error:
+        problem = Problem("/artifact", error.detail)
+        raise InvalidInput("nothing to deploy", problems=(problem,)) from error
+    deployment = deployments.request(session, artifact, model=model)
+    return DeploymentBody.of(deployment).model_dump(mode="json")

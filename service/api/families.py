@@ -1,0 +1,86 @@
+"""/families: seeds, and the projections that are learned once for each family."""
+
+from fastapi import APIRouter, Request, Response
+
+from assembler import jobs
+from assembler.embedder import embedder_digest
+from registry import families, projections, uploads
+from service.api.announcements import missing_blobs, shards_of
+from service.auth import Reader, Writer
+from service.deps import Blobs, Session
+from service.schemas import (
+    FamilyBody,
+    FamilyRequest,
+    FamilyUploadBody,
+    Page,
+    ProjectionBody,
+    ProjectionRequest,
+)
+
+router = APIRouter(prefix="/families", tags=["families"])
+
+
+@router.post("", status_code=201)
+def begin(body: FamilyRequest, session: Session, blobs: Blobs, _: Writer) -> FamilyUploadBody:
+    """Announce the seed of a family; the answer says what must be sent."""
+    upload = uploads.begin_family(
+        session,
+        blobs,
+        name=body.name,
+        licence=body.licence,
+        description=body.description,
+        config=body.config,
+        files=body.files,
+        shards=shards_of(body),
+        digests=body.digests,
+    )
+    missing = missing_blobs(blobs, upload.missing, manifest_digest=upload.family.seed_digest)
+    return FamilyUploadBody(**FamilyBody.of(upload.family).model_dump(), missing=missing)
+
+
+@router.get("")
+def list_all(session: Session, _: Reader) -> Page[FamilyBody]:
+    return Page(data=[FamilyBody.of(row) for row in families.find_all(session)], has_more=False)
+
+
+@router.get("/{name}")
+def get(name: str, session: Session, _: Reader) -> FamilyBody:
+    return FamilyBody.of(families.find(session, name))
+
+
+@router.post("/{name}/complete")
+def complete(name: str, session: Session, blobs: Blobs, _: Writer) -> FamilyBody:
+    return FamilyBody.of(uploads.complete_family(session, blobs, name=name))
+
+
+@router.post("/{name}/projections", status_code=202)
+def request_projection(
+    name: str,
+    body: ProjectionRequest,
+    request: Request,
+    response: Response,
+    session: Session,
+    _: Writer,
+) -> ProjectionBody:
+    """Have a projection trained. The same documents and training find the same projection."""
+    projection = projections.request(
+        session,
+        family=name,
+        documents_digest=body.documents,
+        embedder_digest=embedder_digest(),
+        training=body.training,
+    )
+    jobs.wake(session)
+    response.headers["Location"] = f"{request.url.path}/{projection.number}"
+    return ProjectionBody.of(projection)
+
+
+@router.get("/{name}/projections")
+def list_projections(name: str, session: Session, _: Reader) -> Page[ProjectionBody]:
+    rows = projections.find_all(session, family=name)
+    return Page(data=[ProjectionBody.of(row) for row in rows], has_more=False)
+
+
+@router.get("/{name}/projections/{number}")
+def get_projection(name: str, number: int, session: Session, _: Reader) -> ProjectionBody:
+    return ProjectionBody.of(projections.find(session, family=name, number=number))

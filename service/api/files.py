@@ -1,0 +1,104 @@
+"""Checkpoints of experts and mixes as the files that Hugging Face clients download."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from assembler import mixes
+from registry import experts, manifests
+from registry.blobs import BlobStore
+from registry.errors import Conflict, NotFound
+from registry.manifests import Manifest
+from registry.tables import VersionState
+from registry.views import SafetensorsView
+from service.auth import Reader
+from service.deps import Blobs, Session
+
+router = APIRouter(tags=["files"])
+
+CONFIG = "config.json"
+TENSORS = "model.safetensors"
+RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+Read = Callable[[int, int], Iterator[bytes]]
+
+
+@router.api_route("/experts/{name}/versions/{number}/files/{file}", methods=["GET", "HEAD"])
+def get_of_expert(
+    name: str, number: int, file: str, request: Request, session: Session, blobs: Blobs, _: Reader
+) -> Response:
+    version = experts.find_version(session, expert=name, number=number)
+    if version.state is VersionState.UPLOADING:
+        raise Conflict(f"{experts.ref_of(version)} is still being uploaded")
+    return _file(request, blobs, manifests.load(blobs, version.manifest_digest), file)
+
+
+@router.api_route("/mixes/{name}/versions/{number}/files/{file}", methods=["GET", "HEAD"])
+def get_of_mix(
+    name: str, number: int, file: str, request: Request, session: Session, blobs: Blobs, _: Reader
+) -> Response:
+    version = mixes.get(session, f"{name}@{number}")
+    digest = version.finetuned_digest or version.assembled_digest
+    if digest is None or version.artifact_id is None:
+        raise Conflict(
+            f"mix {name}@{number} is {version.state}; it can be had when its gate passed"
+        )
+    return _file(request, blobs, manifests.load(blobs, digest), file)
+
+
+def _file(request: Request, blobs: BlobStore, manifest: Manifest, file: str) -> Response:
+    # Only names that the manifest knows are looked up: a path has nowhere to lead.
+    if file == CONFIG:
+        return Response(json.dumps(manifest.config, indent=2), media_type="application/json")
+    if file == TENSORS:
+        view = SafetensorsView(manifest)
+        return _ranged(
+            request,
+            lambda start, end: view.read(blobs, start=start, end=end),
+            size=view.size,
+            etag=manifest.digest,
+        )
+    digest = manifest.files.get(file)
+    if digest is None:
+        known = sorted([CONFIG, TENSORS, *manifest.files])
+        raise NotFound(f"no file {file[:100]!r}; there are {', '.join(known)}")
+    return _ranged(
+        request,
+        lambda start, end: blobs.read(digest, start=start, end=end),
+        size=blobs.size(digest) or 0,
+        etag=digest,
+    )
+
+
+def _ranged(request: Request, read: Read, *, size: int, etag: str) -> Response:
+    """The whole or one range (RFC 9110, section 14); several at once get the whole."""
+    headers = {"ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    start, end, status = 0, size, 200
+    wanted = RANGE.fullmatch(request.headers.get("range", ""))
+    if (
+        wanted
+        and any(wanted.groups())
+        and request.headers.get("if-range") in (None, headers["ETag"])
+    ):
+        start, end = _span(*wanted.groups(), size=size)
+        if start >= end:
+            return Response(status_code=416, headers=headers | {"Content-Range": f"bytes */{size}"})
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        status = 206
+    headers["Content-Length"] = str(end - start)
+    chunks = iter(()) if request.method == "HEAD" else read(start, end)
+    return StreamingResponse(
+        chunks, status_code=status, headers=headers, media_type="application/octet-stream"
+    )
+
+
+def _span(first: str, last: str, *, size: int) -> tuple[int, int]:
+    """From `start` to before `end`; `-n` asks for the last n bytes."""
+    if not first:
+        return max(0, size - int(last)), size
+    return int(first), min(size, int(last) + 1 if last else size)

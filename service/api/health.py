@@ -1,0 +1,22 @@
+"""/health and /metrics: for those who watch the service."""
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy import text
+
+from service.auth import Reader
+from service.deps import Session
+
+router = APIRouter(tags=["operation"])
+
+
+@router.get("/health")
+def health(session: Session) -> dict[str, str]:
+    """200 when requests can be answered, 503 when the database cannot."""
+    session.execute(text("SELECT 1"))
+    return {"status": "ok"}
+
+
+@router.get("/metrics", response_class=Response)
+def metrics(_: Reader) -> Response:
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

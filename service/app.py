@@ -1,0 +1,77 @@
+"""The web process: `uvicorn --factory service.app:create_app`."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+from fastapi.staticfiles import StaticFiles
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from registry import logs
+from registry.settings import settings
+from service import auth, errors, gateway
+from service.api import blobs, deployments, experts, families, files, health, mixes
+from service.middleware import LimitBody, Observe
+from service.ui import pages
+from service.ui.rendering import STATIC
+
+
+def create_app() -> FastAPI:
+    """Everything that answers HTTP. The database is first needed when a request comes."""
+    app = FastAPI(
+        title="nexusmix",
+        lifespan=_lifespan,
+        openapi_url="/api/v1/openapi.json",
+        # Both pages load their script from elsewhere, which our content policy forbids.
+        docs_url=None,
+        redoc_url=None,
+    )
+    errors.install(app)
+    # The last one added is the first to see a request.
+    app.add_middleware(LimitBody)
+    app.add_middleware(
+        TrustedHostMiddleware, allowed_hosts=_allowed_hosts(settings().host), www_redirect=False
+    )
+    app.add_middleware(Observe)
+    app.include_router(_api())
+    app.include_router(gateway.router)
+    app.include_router(health.router)
+    app.include_router(pages.router)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    return app
+
+
+def _api() -> APIRouter:
+    api = APIRouter(prefix="/api/v1")
+    for router in (
+        families.router,
+        experts.router,
+        experts.suggest_router,
+        files.router,
+        blobs.router,
+        mixes.router,
+        deployments.router,
+    ):
+        api.include_router(router)
+    return api
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    logs.configure("web", level=settings().log_level)
+    # Ours has the same lines, without the query strings that may carry a key.
+    logging.getLogger("uvicorn.access").disabled = True
+    async with gateway.open_client() as engines:
+        app.state.engines = engines
+        yield
+
+
+def _allowed_hosts(host: str) -> list[str]:
+    """Names that a request may address us by.
+
+    A page elsewhere can point a name of its own at this machine (DNS rebinding) and would read
+    what is open here. A server that others can reach asks everybody for a key instead, and cannot
+    know the names it goes by.
+    """
+    return ["localhost", "127.0.0.1", "[::1]", host] if auth.is_loopback(host) else ["*"]

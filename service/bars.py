@@ -1,0 +1,60 @@
+"""What the demo promises of its mix, checked on the figures it has just measured."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from service.comparison import Column, Comparison
+
+MIN_SHARE_BEFORE = 0.70
+MIN_SHARE_AFTER = 0.95
+# An expert that knows its domain has at most this share of the seed's perplexity there.
+MAX_EXPERT_RATIO = 0.75
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One promise: `value` must be below or above `limit`."""
+
+    claim: str
+    value: float
+    relation: Literal["<", "<=", ">="]
+    limit: float
+
+    @property
+    def held(self) -> bool:
+        """A NaN holds nothing."""
+        if self.relation == ">=":
+            return self.value >= self.limit
+        return self.value < self.limit or (self.relation == "<=" and self.value == self.limit)
+
+    def __str__(self) -> str:
+        return f"{self.claim}: {self.value:.3f}, promised {self.relation} {self.limit:.3f}"
+
+
+def check(comparison: Comparison) -> list[Bar]:
+    """Every promise, held or not."""
+    return [
+        *_experts(comparison),
+        *_mix(comparison, comparison.before, min_share=MIN_SHARE_BEFORE),
+        *(
+            _mix(comparison, comparison.after, min_share=MIN_SHARE_AFTER)
+            if comparison.after
+            else ()
+        ),
+    ]
+
+
+def _experts(comparison: Comparison) -> Iterator[Bar]:
+    rows = zip(comparison.domains, comparison.oracle.values, comparison.seed.values, strict=True)
+    for domain, expert, seed in rows:
+        claim = f"{domain}: the expert's perplexity over the seed's"
+        yield Bar(claim, expert / seed, "<=", MAX_EXPERT_RATIO)
+
+
+def _mix(comparison: Comparison, mix: Column, *, min_share: float) -> Iterator[Bar]:
+    for other in (comparison.seed, *comparison.experts, comparison.merge):
+        claim = f"{mix.title}: mean log-perplexity against that of {other.title}"
+        yield Bar(claim, mix.mean_log, "<", other.mean_log)
+    claim = f"{mix.title}: share of the right expert's gain"
+    yield Bar(claim, comparison.share_of_gain(mix), ">=", min_share)

@@ -1,0 +1,240 @@
+"""The client library: registers checkpoints, asks for mixes, and follows how they are made.
+
+Whatever was interrupted is simply called again: what has arrived stays, only the rest is sent.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from assembler.tables import FINAL_STATES
+from engine.gates import GateReport
+from engine.tables import DeploymentState
+from registry.errors import InvalidInput, NotFound, Unavailable
+from registry.tables import ProjectionState
+from service.checkpoint_folder import DOCUMENTS, CheckpointFolder, Source
+from service.connection import API, MAX_ATTEMPTS, Connection, pause
+from service.schemas import (
+    DeploymentBody,
+    EventBody,
+    ExpertBody,
+    FamilyBody,
+    FamilyUploadBody,
+    MissingBlob,
+    MixBody,
+    ProjectionBody,
+    Suggestion,
+    VersionBody,
+    VersionUploadBody,
+)
+
+POLL_SECONDS = 0.5
+DEPLOYING = (DeploymentState.REQUESTED, DeploymentState.STARTING)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """How far an upload is: bytes that were sent, of those that have to be."""
+
+    num_sent: int
+    num_bytes: int
+
+
+OnTransfer = Callable[[Transfer], None]
+OnEvent = Callable[[EventBody], None]
+
+
+def _unheard(transfer: Transfer) -> None:
+    pass
+
+
+class Client:
+    """A connection to a service at `address`, `http://host:port`, with the key of one user.
+
+    Methods raise the errors of `registry.errors` that the service raised, and Unavailable when it
+    stays away.
+    """
+
+    def __init__(self, address: str, *, key: str) -> None:
+        self._connection = Connection(address, key=key)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._connection.close()
+
+    def register_family(
+        self,
+        folder: Path,
+        *,
+        name: str,
+        licence: str,
+        description: str = "",
+        on_transfer: OnTransfer = _unheard,
+    ) -> FamilyBody:
+        """Send a seed: its headers first, then the bytes that are not there yet."""
+        checkpoint = CheckpointFolder.read(folder)
+        about = {"name": name, "licence": licence, "description": description}
+        begun = self._connection.post("/families", checkpoint.announcement | about)
+        upload = FamilyUploadBody.model_validate(begun)
+        self._send_all(upload.missing, checkpoint.sources, on_transfer)
+        return FamilyBody.model_validate(self._connection.post(f"/families/{name}/complete"))
+
+    def register_expert(
+        self,
+        folder: Path,
+        *,
+        name: str,
+        family: str,
+        licence: str,
+        description: str = "",
+        on_transfer: OnTransfer = _unheard,
+    ) -> VersionBody:
+        """Send a version of an expert; `documents.jsonl` in the folder shows its domain.
+
+        The same folder again finds the same version, and sends nothing.
+        """
+        checkpoint = CheckpointFolder.read(folder)
+        if checkpoint.documents is None:
+            raise InvalidInput(f"{folder} has no {DOCUMENTS} that shows what it is expert in")
+        about = {
+            "family": family,
+            "licence": licence,
+            "description": description,
+            "documents": checkpoint.documents,
+        }
+        versions = f"/experts/{name}/versions"
+        begun = self._connection.post(versions, checkpoint.announcement | about)
+        upload = VersionUploadBody.model_validate(begun)
+        self._send_all(upload.missing, checkpoint.sources, on_transfer)
+        completed = self._connection.post(f"{versions}/{upload.version}/complete")
+        return VersionBody.model_validate(completed)
+
+    def wait_for_embedding(self, version: VersionBody) -> VersionBody:
+        """Until its domain is known, which a mix needs; seconds after it was completed."""
+        path = f"/experts/{version.expert}/versions/{version.version}"
+        while not version.embedded:
+            time.sleep(POLL_SECONDS)
+            version = VersionBody.model_validate(self._connection.get(path))
+        return version
+
+    def suggest(self, text: str, *, family: str, limit: int = 3) -> list[Suggestion]:
+        """The experts whose domains are nearest to a text, nearest first."""
+        body = {"text": text, "family": family, "limit": limit}
+        page = self._connection.post("/experts:suggest", body)
+        return [Suggestion.model_validate(entry) for entry in page["data"]]
+
+    def request_projection(
+        self, family: str, *, documents: Path, training: dict[str, Any] | None = None
+    ) -> ProjectionBody:
+        """Have the family's projection trained on documents of many domains, JSON Lines."""
+        source = Source.whole(documents)
+        digest = source.digest()
+        if not self._connection.has_blob(digest):
+            blob = MissingBlob(digest=digest, size=source.num_bytes, url=f"{API}/blobs/{digest}")
+            self._send_all([blob], {digest: source}, _unheard)
+        body = {"documents": digest, "training": training or {}}
+        asked = self._connection.post(f"/families/{family}/projections", body)
+        return ProjectionBody.model_validate(asked)
+
+    def wait_for_projection(self, projection: ProjectionBody) -> ProjectionBody:
+        """Until it is ready, or has failed."""
+        path = f"/families/{projection.family}/projections/{projection.number}"
+        while projection.state not in (ProjectionState.READY, ProjectionState.FAILED):
+            time.sleep(POLL_SECONDS)
+            projection = ProjectionBody.model_validate(self._connection.get(path))
+        return projection
+
+    def request_mix(self, *, idempotency_key: str | None = None, **request: Any) -> MixBody:
+        """Ask for a mix; `request` has the fields of `schemas.MixRequest`."""
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        return MixBody.model_validate(self._connection.post("/mixes", request, headers=headers))
+
+    def mix(self, ref: str) -> MixBody:
+        """The version that `name@number` names, or the newest of `name`."""
+        name, _, number = ref.partition("@")
+        path = f"/mixes/{name}/versions/{number}" if number else f"/mixes/{name}"
+        return MixBody.model_validate(self._connection.get(path))
+
+    def cancel_mix(self, mix: MixBody) -> MixBody:
+        return MixBody.model_validate(self._connection.post(f"{_path(mix)}/cancel"))
+
+    def wait_for_mix(self, mix: MixBody, *, on_event: OnEvent | None = None) -> MixBody:
+        """Follow a mix until it has succeeded, failed or been cancelled."""
+        for event in self.events(mix):
+            if on_event is not None:
+                on_event(event)
+        return self.mix(mix.ref)
+
+    def events(self, mix: MixBody) -> Iterator[EventBody]:
+        """The story of a mix from beginning to end; it goes on where a connection was cut."""
+        last_id, num_failures, over = 0, 0, False
+        while not over:
+            # Asked before the events are read: what comes before the end is then never missed.
+            over = self.mix(mix.ref).state in FINAL_STATES
+            try:
+                for event in self._connection.events(f"{_path(mix)}/events", last_id=last_id):
+                    last_id, num_failures = event.id, 0
+                    yield event
+            except (httpx.TransportError, Unavailable) as error:
+                num_failures, over = num_failures + 1, False
+                if num_failures == MAX_ATTEMPTS:
+                    raise Unavailable(f"the service stays away: {error}") from error
+                pause(num_failures)
+
+    def experts(self) -> Iterator[ExpertBody]:
+        """All of them, by name."""
+        page: dict[str, Any] = {"has_more": True}
+        after: dict[str, str] = {}
+        while page["has_more"]:
+            page = self._connection.get("/experts", limit=100, **after)
+            bodies = [ExpertBody.model_validate(entry) for entry in page["data"]]
+            yield from bodies
+            after = {"after": bodies[-1].id} if bodies else {}
+
+    def mixes(self, *, limit: int = 50) -> list[MixBody]:
+        """The newest versions of all mixes."""
+        page = self._connection.get("/mixes", limit=limit)
+        return [MixBody.model_validate(entry) for entry in page["data"]]
+
+    def deployments(self, *, limit: int = 100) -> list[DeploymentBody]:
+        """Newest first."""
+        page = self._connection.get("/deployments", limit=limit)
+        return [DeploymentBody.model_validate(entry) for entry in page["data"]]
+
+    def gate_report(self, mix: MixBody) -> GateReport:
+        return GateReport.model_validate(self._connection.get(f"{_path(mix)}/gate-report"))
+
+    def wait_for_deployment(self, model: str) -> DeploymentBody:
+        """Until the newest deployment of a model name answers, or has ended."""
+        while True:
+            newest = next((body for body in self.deployments() if body.model == model), None)
+            if newest is None:
+                raise NotFound(f"no model {model!r} is deployed")
+            if newest.state not in DEPLOYING:
+                return newest
+            time.sleep(POLL_SECONDS)
+
+    def _send_all(
+        self, missing: Sequence[MissingBlob], sources: dict[str, Source], on_transfer: OnTransfer
+    ) -> None:
+        num_bytes = sum(sources[blob.digest].num_bytes for blob in missing)
+        before = 0
+        for blob in missing:
+            source = sources[blob.digest]
+
+            def on_sent(num_sent: int, before: int = before) -> None:
+                on_transfer(Transfer(before + num_sent, num_bytes))
+
+            self._connection.send(blob, source, on_sent=on_sent)
+            before += source.num_bytes
+
+
+def _path(mix: MixBody) -> str:
+    return f"/mixes/{mix.name}/versions/{mix.version}"

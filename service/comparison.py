@@ -1,0 +1,76 @@
+"""The table people judge a mix by: held-out perplexity of everything that took part, by domain."""
+
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine.gates import DomainReport, GateReport, Perplexities
+
+
+@dataclass(frozen=True)
+class Column:
+    """One model: its perplexity in each domain, in the order of the rows."""
+
+    title: str
+    values: tuple[float, ...]
+
+    @property
+    def mean_log(self) -> float:
+        """Mean log-perplexity over the domains, in nats per token."""
+        return statistics.fmean(map(math.log, self.values))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """`oracle` is the right expert of each domain, chosen by label; it is no column."""
+
+    domains: tuple[str, ...]
+    seed: Column
+    experts: tuple[Column, ...]
+    merge: Column
+    before: Column
+    after: Column | None
+    oracle: Column
+
+    @classmethod
+    def of(cls, report: GateReport) -> "Comparison":
+        """Read it from a gate report. Every domain has an expert of its own name."""
+        domains = report.domains
+        finetuned = all(domain.perplexity.finetuned is not None for domain in domains)
+        return cls(
+            domains=tuple(domain.domain for domain in domains),
+            seed=_column("seed", domains, lambda p: p.seed),
+            experts=tuple(_expert(domain.domain, domains) for domain in domains),
+            merge=_column("mean merge", domains, lambda p: p.merge),
+            before=_column("mix, assembled", domains, lambda p: p.assembled),
+            after=_column("mix, finetuned", domains, lambda p: p.candidate) if finetuned else None,
+            oracle=Column("right expert", tuple(d.perplexity.experts[d.domain] for d in domains)),
+        )
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        after = () if self.after is None else (self.after,)
+        return (self.seed, *self.experts, self.merge, self.before, *after)
+
+    def best(self, row: int) -> float:
+        """The lowest perplexity of a domain."""
+        return min(column.values[row] for column in self.columns)
+
+    def share_of_gain(self, column: Column) -> float:
+        """How much of what the right expert gains over the seed a model gains: 1 is all of it.
+
+        Measured in mean log-perplexity; NaN where the experts gain nothing.
+        """
+        gain = self.seed.mean_log - self.oracle.mean_log
+        return (self.seed.mean_log - column.mean_log) / gain if gain > 0 else math.nan
+
+
+def _column(
+    title: str, domains: tuple[DomainReport, ...], perplexity: Callable[[Perplexities], float]
+) -> Column:
+    return Column(title, tuple(perplexity(domain.perplexity) for domain in domains))
+
+
+def _expert(name: str, domains: tuple[DomainReport, ...]) -> Column:
+    return _column(name, domains, lambda p: p.experts[name])

@@ -1,0 +1,90 @@
+"""Chores of those who change this project: all checks, and the two locks."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from registry.errors import Unavailable
+
+ROOT = Path(__file__).resolve().parents[1]
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+LOCKS = {
+    "requirements-cpu.in": "requirements.lock",
+    "requirements-cuda.in": "requirements-cuda.lock",
+}
+
+
+def check(pytest_arguments: Sequence[str]) -> bool:
+    """Lint, format, types, tests; says which failed. All are run even if an earlier one fails."""
+    ensure_browser()
+    python = [sys.executable, "-m"]
+    commands = {
+        "lint": [*python, "ruff", "check"],
+        "format": [*python, "ruff", "format", "--check"],
+        "types": [*python, "mypy"],
+        "tests": [*python, "pytest", *pytest_arguments],
+    }
+    failed = [name for name, command in commands.items() if not _succeeds(command)]
+    _say(f"failed: {', '.join(failed)}" if failed else "all checks passed")
+    return not failed
+
+
+def ensure_browser() -> None:
+    """Bring Chromium for the tests of the pages: the system's, Debian's, or Playwright's own.
+
+    Without one those tests name what is missing; in CI they fail.
+    """
+    if find_browser() is not None:
+        return
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        _say("installing Debian's chromium for the tests of the pages")
+        install = ["apt-get", "install", "--yes", "--no-install-recommends", "chromium"]
+        if _succeeds(["apt-get", "update", "--quiet"]) and _succeeds(install):
+            return
+    _say("fetching Playwright's chromium for the tests of the pages")
+    if not _succeeds([sys.executable, "-m", "playwright", "install", "chromium"]):
+        _say("no Chromium could be had: the tests of the pages cannot run")
+
+
+def find_browser() -> str | None:
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
+def lock() -> None:
+    """Compile both locks anew; they name versions, never the hosts that packages come from.
+
+    Raises Unavailable when the compiler finds no solution or no package source.
+    """
+    for source, target in LOCKS.items():
+        command = [
+            *(sys.executable, "-m", "uv", "pip", "compile", source, "--quiet"),
+            *("--override", "overrides.txt", "--python-version", "3.11"),
+            *("--no-emit-index-url", "--no-emit-find-links"),
+            *("--custom-compile-command", "./nexusmix lock", "--output-file", target),
+        ]
+        if not _succeeds(command, env=_sources(source)):
+            raise Unavailable(f"{target} could not be compiled, see above")
+        _say(f"compiled {target}")
+
+
+def _sources(source: str) -> Mapping[str, str]:
+    """The package sources that ./nexusmix handed over."""
+    environment = dict(os.environ)
+    if "cuda" in source:
+        # These choose torch's CPU build: a folder of wheels that has it, or PyTorch's CPU index.
+        environment.pop("UV_FIND_LINKS", None)
+        environment.pop("UV_TORCH_BACKEND", None)
+    return environment
+
+
+def _succeeds(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> bool:
+    return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode == 0
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"nexusmix: {message}\n")

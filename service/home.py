@@ -1,0 +1,72 @@
+"""The data folder of an installation: made, held by one service at a time, with room left."""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from registry.errors import Conflict, OutOfSpace
+
+MIN_FREE_BYTES = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who serves a data folder: process number and address of its pages."""
+
+    pid: int
+    address: str
+
+
+@contextmanager
+def held(home: Path, *, address: str) -> Iterator[None]:
+    """Be the one service on `home`.
+
+    Raises Conflict naming the other one, and OutOfSpace when there is no room to work in. The
+    lock is the kernel's: it goes with the process, however that ends.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(home).free
+    if free < MIN_FREE_BYTES:
+        raise OutOfSpace(
+            f"{free / 2**30:.1f} GiB are free below {home}, at least "
+            f"{MIN_FREE_BYTES / 2**30:.0f} GiB are needed; NEXUSMIX_HOME names another folder"
+        )
+    with _lock_path(home).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            other = holder(home)
+            who = f"process {other.pid} at {other.address}" if other else "another process"
+            raise Conflict(
+                f"nexusmix runs on {home} already: {who}. Stop it, or give this one its own "
+                "NEXUSMIX_HOME"
+            ) from None
+        file.truncate(0)
+        file.write(json.dumps(asdict(Holder(os.getpid(), address))))
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def holder(home: Path) -> Holder | None:
+    """Who serves `home` now, or None."""
+    try:
+        with _lock_path(home).open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return Holder(**json.loads(file.read()))
+    except (FileNotFoundError, ValueError, TypeError):
+        pass
+    return None
+
+
+def _lock_path(home: Path) -> Path:
+    return home / "lock"

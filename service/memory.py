@@ -1,0 +1,88 @@
+"""How much memory each kind of process took at most, sampled while something runs."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import psutil
+
+SAMPLE_SECONDS = 1.0
+
+# The first word that occurs in a command line tells the kind.
+KINDS = {
+    "postgres": "database",
+    "service.supervisor": "supervisor",
+    "uvicorn": "web",
+    "assembler.worker": "worker",
+    "assembler.steps": "step",
+    "assembler.": "preparation",
+    "engine.agent": "agent",
+    "vllm": "engine",
+    "VLLM": "engine",
+    "keeper": "keeper",
+}
+
+
+@dataclass
+class Peak:
+    """Bytes: of all processes of a kind together, and of the largest one.
+
+    PSS shares pages among those who map them, so kinds may be added; RSS counts them for each.
+    """
+
+    pss: int = 0
+    rss: int = 0
+    num_processes: int = 0
+
+
+class Peaks:
+    def __init__(self) -> None:
+        self.by_kind: dict[str, Peak] = {}
+
+    def sample(self) -> None:
+        """Look at this process and all below it."""
+        this = psutil.Process()
+        seen: dict[str, list[tuple[int, int]]] = {"command": [_memory(this)]}
+        for process in this.children(recursive=True):
+            try:
+                seen.setdefault(_kind(process.cmdline()), []).append(_memory(process))
+            except psutil.Error:
+                continue  # it ended meanwhile
+        for kind, sizes in seen.items():
+            peak = self.by_kind.setdefault(kind, Peak())
+            peak.pss = max(peak.pss, sum(pss for pss, _ in sizes))
+            peak.rss = max(peak.rss, *(rss for _, rss in sizes))
+            peak.num_processes = max(peak.num_processes, len(sizes))
+
+    def to_json(self) -> dict[str, dict[str, int]]:
+        return {kind: asdict(peak) for kind, peak in sorted(self.by_kind.items())}
+
+
+@contextmanager
+def sampled() -> Iterator[Peaks]:
+    """Sample once a second until the block ends."""
+    peaks = Peaks()
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(SAMPLE_SECONDS):
+            peaks.sample()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield peaks
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _memory(process: psutil.Process) -> tuple[int, int]:
+    full = process.memory_full_info()
+    return full.pss, full.rss
+
+
+def _kind(command: list[str]) -> str:
+    line = " ".join(command)
+    return next((kind for word, kind in KINDS.items() if word in line), "other")

@@ -1,0 +1,111 @@
+"""What happens to every request: an id, a log line, metrics, safe headers, a bounded body."""
+
+import re
+import time
+import uuid
+
+import structlog
+from prometheus_client import Counter, Histogram
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+# A safetensors header of a 400-billion model is below one MiB; JSON needs no more than this.
+MAX_BODY_BYTES = 32 * 2**20
+# Blobs are streamed to disk and have a limit of their own.
+STREAMED_PREFIX = "/api/v1/blobs/"
+REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+SAFE_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    # Pages load their own files only, and nobody may frame them.
+    "Content-Security-Policy": (
+        "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+        "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+}
+
+REQUESTS = Counter(
+    "nexusmix_http_requests_total", "Requests answered.", ["method", "route", "status"]
+)
+SECONDS = Histogram(
+    "nexusmix_http_request_seconds", "Time to the first byte of the answer.", ["method", "route"]
+)
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Observe:
+    """Gives each request an id, and logs and counts it when its answer starts.
+
+    The query string is never logged: `/login?key=` carries a secret.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        sent_id = Headers(scope=scope).get("x-request-id", "")
+        request_id = sent_id if REQUEST_ID.fullmatch(sent_id) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_observed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                for name, value in SAFE_HEADERS.items():
+                    headers.setdefault(name, value)
+                _record(scope, status=message["status"], seconds=time.perf_counter() - began)
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            await self.app(scope, receive, send_observed)
+
+
+class LimitBody:
+    """Refuses bodies that are longer than any honest request, before they fill the memory."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(STREAMED_PREFIX):
+            await self.app(scope, receive, send)
+            return
+        announced = int(Headers(scope=scope).get("content-length", "0"))
+        received = 0
+
+        async def receive_bounded() -> Message:
+            nonlocal received
+            # Raised where the body is read, so that the usual handlers write the answer.
+            if max(announced, received) > MAX_BODY_BYTES:
+                raise _too_large()
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > MAX_BODY_BYTES:
+                raise _too_large()
+            return message
+
+        await self.app(scope, receive_bounded, send)
+
+
+def _too_large() -> HTTPException:
+    return HTTPException(413, f"the body is longer than {MAX_BODY_BYTES} bytes")
+
+
+def _record(scope: Scope, *, status: int, seconds: float) -> None:
+    route = getattr(scope.get("route"), "path", "unmatched")
+    REQUESTS.labels(scope["method"], route, status).inc()
+    SECONDS.labels(scope["method"], route).observe(seconds)
+    log.info(
+        "request",
+        method=scope["method"],
+        path=scope["path"],
+        status=status,
+        milliseconds=round(seconds * 1000, 1),
+    )

@@ -1,0 +1,79 @@
+"""All figures of a demo as one JSON object, for those who compare machines and versions."""
+
+import os
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from engine.gates import GateReport, software_versions
+from service.bars import Bar
+from service.comparison import Comparison
+from service.memory import Peaks
+from service.sampling import Completion, tokens_per_second
+from service.schemas import MixBody
+from service.stages import Stages
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    address: str
+    mix: MixBody
+    # Seconds of each step of the mix, measured when it was made, which may be an earlier run.
+    step_seconds: dict[str, float]
+    gate: GateReport
+    comparison: Comparison
+    bars: list[Bar]
+    completions: list[Completion]
+
+    @property
+    def broken(self) -> list[Bar]:
+        """Promises that were not kept."""
+        return [bar for bar in self.bars if not bar.held]
+
+
+def to_json(report: Report, *, stages: Stages, peaks: Peaks) -> dict[str, Any]:
+    """Seconds, perplexities, bytes."""
+    comparison = report.comparison
+    return {
+        "seconds": round(stages.seconds, 2),
+        "stages": [
+            {"stage": s.title, "seconds": round(s.seconds, 2), "result": s.result}
+            for s in stages.done
+        ],
+        "mix": report.mix.model_dump(mode="json"),
+        "mix_step_seconds": report.step_seconds,
+        "perplexity": {
+            column.title: {
+                "domains": dict(zip(comparison.domains, column.values, strict=True)),
+                "mean_log": column.mean_log,
+                "share_of_gain": comparison.share_of_gain(column),
+            }
+            for column in (*comparison.columns, comparison.oracle)
+        },
+        "bars": [asdict(bar) | {"held": bar.held} for bar in report.bars],
+        "gate": report.gate.model_dump(mode="json"),
+        "completions": [asdict(completion) for completion in report.completions],
+        "tokens_per_second": tokens_per_second(report.completions),
+        "peak_memory": peaks.to_json(),
+        "versions": software_versions() | {"python": platform.python_version()},
+        "machine": _machine(),
+    }
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": psutil.virtual_memory().total,
+    }
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()

@@ -1,0 +1,269 @@
+"""What goes in and out over HTTP below /api/v1, as documented in its OpenAPI page."""
+
+from datetime import datetime
+from typing import Any, Generic, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from assembler.recipe import Finetune
+from assembler.tables import JobEvent, MixState, MixVersion
+from engine.gates import Policy
+from engine.tables import Deployment, DeploymentState
+from registry import experts
+from registry.architecture import Attention, Combine, Router
+from registry.tables import (
+    Expert,
+    ExpertVersion,
+    Family,
+    Projection,
+    ProjectionState,
+    VersionState,
+)
+
+T = TypeVar("T")
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Page(BaseModel, Generic[T]):
+    """Part of a list; the next part begins `after` the id of its last entry."""
+
+    object: Literal["list"] = "list"
+    data: list[T]
+    has_more: bool
+
+    @classmethod
+    def of(cls, rows: list[T], *, limit: int) -> Self:
+        """`rows` are one more than `limit` if there are so many."""
+        return cls(data=rows[:limit], has_more=len(rows) > limit)
+
+
+class ShardBody(_Request):
+    """A safetensors file before it is sent."""
+
+    file: str = Field(examples=["model.safetensors"])
+    size: int = Field(ge=0, description="Bytes of the whole file.")
+    header: str = Field(description="The JSON text of its header, as it stands in the file.")
+
+
+class CheckpointRequest(_Request):
+    """A checkpoint as its headers tell it; bytes are asked for afterwards."""
+
+    licence: str = Field(min_length=1, max_length=100, examples=["Apache-2.0"])
+    description: str = Field(default="", max_length=10_000)
+    config: dict[str, Any] = Field(description="config.json")
+    files: dict[str, str] = Field(description="File name -> SHA-256: tokenizer.json and the like.")
+    shards: list[ShardBody] = Field(min_length=1)
+    digests: dict[str, str] = Field(description="Tensor name -> SHA-256 of its raw bytes.")
+
+
+class FamilyRequest(CheckpointRequest):
+    name: str
+
+
+class VersionRequest(CheckpointRequest):
+    family: str
+    documents: str = Field(description="SHA-256 of the sample documents, JSON Lines.")
+
+
+class MissingBlob(BaseModel):
+    """A blob to be sent: PUT its bytes to `url`, relative or not, with `headers`."""
+
+    digest: str
+    size: int | None = Field(description="Known for tensors.")
+    url: str
+    headers: dict[str, str] = {}
+
+
+class FamilyBody(BaseModel):
+    object: Literal["family"] = "family"
+    name: str
+    state: VersionState
+    licence: str
+    description: str
+    seed_digest: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: Family) -> Self:
+        return cls.model_validate(row, from_attributes=True)
+
+
+class FamilyUploadBody(FamilyBody):
+    missing: list[MissingBlob]
+
+
+class ProjectionRequest(_Request):
+    documents: str = Field(description="SHA-256 of the training documents, JSON Lines.")
+    training: dict[str, Any] = Field(default={}, description="Changes to the usual training.")
+
+
+class ProjectionBody(BaseModel):
+    object: Literal["projection"] = "projection"
+    family: str
+    number: int
+    state: ProjectionState
+    documents_digest: str
+    training: dict[str, Any]
+    manifest_digest: str | None
+    metrics: dict[str, Any] | None
+    error: str | None
+    created_at: datetime
+    ready_at: datetime | None
+
+    @classmethod
+    def of(cls, row: Projection) -> Self:
+        values = {name: getattr(row, name) for name in cls.model_fields if hasattr(row, name)}
+        return cls(**values | {"family": row.family.name})
+
+
+class ExpertBody(BaseModel):
+    object: Literal["expert"] = "expert"
+    id: str = Field(description="Its name: what a page is continued after.")
+    name: str
+    family: str
+    licence: str
+    description: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: Expert) -> Self:
+        return cls(
+            id=row.name,
+            name=row.name,
+            family=row.family.name,
+            licence=row.licence,
+            description=row.description,
+            created_at=row.created_at,
+        )
+
+
+class VersionBody(BaseModel):
+    object: Literal["expert.version"] = "expert.version"
+    expert: str
+    version: int
+    ref: str
+    state: VersionState
+    embedded: bool = Field(description="Its domain is known: it can be mixed and suggested.")
+    manifest_digest: str
+    documents_digest: str
+    created_at: datetime
+    ready_at: datetime | None
+
+    @classmethod
+    def of(cls, row: ExpertVersion, *, embedded: bool) -> Self:
+        return cls(
+            expert=row.expert.name,
+            version=row.number,
+            ref=experts.ref_of(row),
+            state=row.state,
+            embedded=embedded,
+            manifest_digest=row.manifest_digest,
+            documents_digest=row.documents_digest,
+            created_at=row.created_at,
+            ready_at=row.ready_at,
+        )
+
+
+class VersionUploadBody(VersionBody):
+    missing: list[MissingBlob]
+
+
+class ExpertWithVersions(ExpertBody):
+    versions: list[VersionBody] = Field(description="Newest first.")
+
+
+class SuggestRequest(_Request):
+    text: str = Field(min_length=1, max_length=100_000)
+    family: str
+    limit: int = Field(default=3, ge=1, le=100)
+
+
+class Suggestion(BaseModel):
+    expert: str
+    ref: str
+    similarity: float = Field(description="Cosine of the domains: 1 is the same direction.")
+
+
+class MixRequest(_Request):
+    name: str
+    family: str
+    experts: list[str] = Field(description="`name`, or `name@number` for a certain version.")
+    deploy: bool = Field(default=False, description="Serve it under its name once it is made.")
+    combine: Combine = "convex"
+    router: Router = "nexus"
+    attention: Attention = "average"
+    experts_per_token: int = Field(default=1, ge=1)
+    finetune: Finetune = Finetune()
+    gates: Policy = Policy()
+
+
+class MixBody(BaseModel):
+    object: Literal["mix.version"] = "mix.version"
+    id: int
+    name: str
+    version: int
+    ref: str
+    family: str
+    state: MixState
+    deploy: bool
+    recipe: dict[str, Any]
+    progress: dict[str, Any] | None = Field(
+        description="Of the running step: step, num_steps, num_tokens, loss, eta_seconds."
+    )
+    artifact: int | None
+    error: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, row: MixVersion) -> Self:
+        return cls(
+            id=row.id,
+            name=row.mix.name,
+            version=row.number,
+            ref=f"{row.mix.name}@{row.number}",
+            family=row.recipe["family"],
+            state=row.state,
+            deploy=row.deploy,
+            recipe=row.recipe,
+            progress=row.progress,
+            artifact=row.artifact_id,
+            error=row.error,
+            created_at=row.created_at,
+            finished_at=row.finished_at,
+        )
+
+
+class EventBody(BaseModel):
+    id: int
+    type: str
+    message: str
+    data: dict[str, Any]
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: JobEvent) -> Self:
+        return cls.model_validate(row, from_attributes=True)
+
+
+class DeploymentRequest(_Request):
+    artifact: int
+    model: str = Field(description="The name that applications ask for.")
+
+
+class DeploymentBody(BaseModel):
+    object: Literal["deployment"] = "deployment"
+    id: int
+    artifact_id: int
+    model: str
+    state: DeploymentState
+    error: str | None
+    created_at: datetime
+    ready_at: datetime | None
+
+    @classmethod
+    def of(cls, row: Deployment) -> Self:
+        return cls.model_validate(row, from_attributes=True)

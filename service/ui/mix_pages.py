@@ -1,0 +1,181 @@
+"""The pages about mixes: the list, a request, and a version as it is made."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from pydantic import ValidationError
+from sqlalchemy import orm
+from sse_starlette import EventSourceResponse
+
+from assembler import mixes, suggestions
+from assembler.recipe import Finetune
+from registry import experts, families
+from registry.errors import InvalidInput, NexusmixError, Problem
+from registry.tables import VersionState
+from service.deps import Blobs, Session
+from service.ui import live, mix_views
+from service.ui.rendering import PageRoute, Visitor, page, render
+
+router = APIRouter(prefix="/mixes", route_class=PageRoute, include_in_schema=False)
+
+MAX_ROWS = 100
+# The encoder reads no further than its first few hundred words anyway.
+MAX_TEXT_CHARACTERS = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """An expert that can be chosen; `nearness` is the cosine to a pasted text, if there is one."""
+
+    name: str
+    description: str
+    licence: str
+    chosen: bool
+    nearness: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestForm:
+    name: str = ""
+    family: str = ""
+    tokens: int = Finetune().tokens
+    deploy: bool = True
+
+
+@router.get("")
+def show_all(request: Request, session: Session, _: Visitor) -> Response:
+    return page(request, "mixes.html", versions=mixes.find_page(session, limit=MAX_ROWS))
+
+
+@router.get("/new")
+def show_form(
+    request: Request,
+    session: Session,
+    _: Visitor,
+    experts: Annotated[list[str] | None, Query()] = None,
+) -> Response:
+    return _form(request, session, form=RequestForm(), chosen=experts or [])
+
+
+@router.get("/choices")
+def show_choices(session: Session, _: Visitor, family: str) -> Response:
+    return HTMLResponse(render("_choices.html", choices=_choices(session, family, chosen=[])))
+
+
+@router.post("/suggest")
+def suggest(
+    session: Session, _: Visitor, family: Annotated[str, Form()], text: Annotated[str, Form()] = ""
+) -> Response:
+    """The choices once more, nearest to the text first, and the nearest ones chosen."""
+    if not text.strip():
+        raise InvalidInput("paste some text first")
+    near = suggestions.nearest(session, text[:MAX_TEXT_CHARACTERS], family=family, limit=MAX_ROWS)
+    names = [neighbour.version.expert.name for neighbour in near]
+    nearness = {name: n.similarity for name, n in zip(names, near, strict=True)}
+    choices = _choices(session, family, chosen=names[: mixes.MIN_EXPERTS], nearness=nearness)
+    return HTMLResponse(render("_choices.html", choices=choices))
+
+
+@router.post("")
+def create(
+    request: Request,
+    session: Session,
+    _: Visitor,
+    *,
+    name: Annotated[str, Form()],
+    family: Annotated[str, Form()],
+    tokens: Annotated[int, Form()],
+    experts: Annotated[list[str] | None, Form()] = None,
+    deploy: Annotated[bool, Form()] = False,
+) -> Response:
+    chosen = experts or []
+    try:
+        version = mixes.request(
+            session,
+            name=name,
+            family=family,
+            experts=chosen,
+            finetune=_finetune(tokens),
+            deploy=deploy,
+        )
+    except NexusmixError as error:
+        session.rollback()
+        form = RequestForm(name=name, family=family, tokens=tokens, deploy=deploy)
+        return _form(request, session, form=form, chosen=chosen, error=error)
+    return RedirectResponse(f"/mixes/{name}@{version.number}", status_code=303)
+
+
+@router.get("/{ref}")
+def show(ref: str, request: Request, session: Session, blobs: Blobs, _: Visitor) -> Response:
+    view = mix_views.view(session, blobs, mixes.get(session, ref))
+    return page(request, "mix.html", view=view)
+
+
+@router.get("/{ref}/live")
+def show_live(ref: str, _: Visitor) -> EventSourceResponse:
+    return live.follow(ref)
+
+
+@router.post("/{ref}/cancel")
+def cancel(ref: str, session: Session, _: Visitor) -> Response:
+    mixes.cancel(session, ref)
+    return RedirectResponse(f"/mixes/{ref}", status_code=303)
+
+
+def _finetune(tokens: int) -> Finetune:
+    try:
+        return Finetune(tokens=tokens)
+    except ValidationError as error:
+        problem = Problem("/finetune/tokens", error.errors()[0]["msg"])
+        raise InvalidInput("this mix cannot be made", problems=(problem,)) from error
+
+
+def _form(
+    request: Request,
+    session: orm.Session,
+    *,
+    form: RequestForm,
+    chosen: list[str],
+    error: NexusmixError | None = None,
+) -> Response:
+    names = [f.name for f in families.find_all(session) if f.state is VersionState.READY]
+    if names and form.family not in names:
+        form = RequestForm(family=_family_of(session, chosen) or names[0])
+    return page(
+        request,
+        "request.html",
+        status=422 if error else 200,
+        families=names,
+        form=form,
+        choices=_choices(session, form.family, chosen=chosen),
+        error=error,
+    )
+
+
+def _family_of(session: orm.Session, chosen: list[str]) -> str | None:
+    return experts.find(session, chosen[0]).family.name if chosen else None
+
+
+def _choices(
+    session: orm.Session,
+    family: str,
+    *,
+    chosen: list[str],
+    nearness: dict[str, float] | None = None,
+) -> list[Choice]:
+    """The experts of a family that have a version to mix, nearest first, then by name."""
+    near = nearness or {}
+    choices = [
+        Choice(
+            name=expert.name,
+            description=expert.description,
+            licence=expert.licence,
+            chosen=expert.name in chosen,
+            nearness=near.get(expert.name),
+        )
+        for expert in experts.find_page(session, family=family, limit=MAX_ROWS)
+        if any(v.state is VersionState.READY for v in experts.find_versions(session, expert.name))
+    ]
+    return sorted(choices, key=lambda choice: (-near.get(choice.name, -1.0), choice.name))

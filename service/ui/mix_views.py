@@ -1,0 +1,154 @@
+"""A mix version as its page shows it: how far it is, its loss curve, its gate report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy.orm import Session
+
+from assembler import jobs
+from assembler.recipe import Recipe
+from assembler.tables import FINAL_STATES, JobEvent, MixState, MixVersion
+from engine import deployments
+from engine.gates import GateReport
+from engine.tables import DeploymentState
+from registry.blobs import BlobStore, get_bytes
+from registry.errors import NotFound
+from service.comparison import Comparison
+from service.ui.rendering import duration
+
+StepState = Literal["waiting", "running", "done", "stopped"]
+
+STEPS = {
+    "assemble": "Assemble",
+    "finetune": "Finetune",
+    "gate": "Gate",
+    "publish": "Publish",
+    "deploy": "Deploy",
+}
+# A deployment in one of these will not change by itself.
+AT_REST = (DeploymentState.READY, DeploymentState.STOPPED, DeploymentState.FAILED)
+
+
+@dataclass(frozen=True)
+class Step:
+    title: str
+    state: StepState
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    share: float
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixView:
+    """`curve` is [tokens, losses]; `settled` means that nothing more will happen by itself."""
+
+    ref: str
+    name: str
+    number: int
+    state: MixState
+    serving: DeploymentState | None
+    over: bool
+    settled: bool
+    error: str | None
+    created_at: datetime
+    recipe: Recipe
+    steps: tuple[Step, ...]
+    progress: Progress | None
+    curve: tuple[list[int], list[float]]
+    messages: tuple[JobEvent, ...]
+    report: GateReport | None
+    comparison: Comparison | None
+
+
+def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
+    events = jobs.events_after(session, version.job_id)
+    report = _report(blobs, version)
+    serving = _serving(session, version)
+    over = version.state in FINAL_STATES
+    awaits_serving = version.state is MixState.SUCCEEDED and version.deploy
+    return MixView(
+        ref=f"{version.mix.name}@{version.number}",
+        name=version.mix.name,
+        number=version.number,
+        state=version.state,
+        serving=serving,
+        over=over,
+        settled=over and (not awaits_serving or serving in AT_REST),
+        error=version.error,
+        created_at=version.created_at,
+        recipe=Recipe.model_validate(version.recipe),
+        steps=tuple(_steps(version, events)),
+        progress=_progress(version.progress),
+        curve=_curve(events),
+        messages=tuple(event for event in events if event.type != "metrics"),
+        report=report,
+        comparison=None if report is None else Comparison.of(report),
+    )
+
+
+def _report(blobs: BlobStore, version: MixVersion) -> GateReport | None:
+    if version.gate_report_digest is None:
+        return None
+    return GateReport.model_validate_json(get_bytes(blobs, version.gate_report_digest))
+
+
+def _serving(session: Session, version: MixVersion) -> DeploymentState | None:
+    """How the deployment of this version's artifact is, if it has one."""
+    try:
+        deployment = deployments.find_by_model(session, version.mix.name)
+    except NotFound:
+        return None
+    return deployment.state if deployment.artifact_id == version.artifact_id else None
+
+
+def _steps(version: MixVersion, events: Sequence[JobEvent]) -> list[Step]:
+    began = _times(events, "began")
+    ended = _times(events, "ended")
+    over = version.state in FINAL_STATES
+    names = [name for name in STEPS if name != "deploy" or version.deploy]
+    steps = []
+    for name in names:
+        state: StepState = "waiting"
+        if name in ended:
+            state = "done"
+        elif name in began:
+            state = "stopped" if over else "running"
+        seconds = None
+        if name in ended and name in began:
+            seconds = (ended[name] - began[name]).total_seconds()
+        steps.append(Step(STEPS[name], state, seconds))
+    return steps
+
+
+def _times(events: Sequence[JobEvent], phase: str) -> dict[str, datetime]:
+    return {
+        event.data["step"]: event.created_at
+        for event in events
+        if event.data.get("phase") == phase and "step" in event.data
+    }
+
+
+def _progress(progress: dict[str, Any] | None) -> Progress | None:
+    """`step` of `num_steps`, and whatever else the running step tells."""
+    if not progress or not progress.get("num_steps"):
+        return None
+    step, num_steps = progress["step"], progress["num_steps"]
+    parts = [f"{progress.get('what', 'step')}: {step} of {num_steps}"]
+    if "num_tokens" in progress:
+        parts.append(f"{progress['num_tokens']:,} tokens")
+    if "loss" in progress:
+        parts.append(f"loss {progress['loss']:.3f}")
+    if progress.get("eta_seconds") is not None:
+        parts.append(f"about {duration(progress['eta_seconds'])} left")
+    return Progress(share=step / num_steps, text=", ".join(parts))
+
+
+def _curve(events: Sequence[JobEvent]) -> tuple[list[int], list[float]]:
+    points = [event.data for event in events if event.type == "metrics"]
+    return [p["num_tokens"] for p in points], [p["loss"] for p in points]

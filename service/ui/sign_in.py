@@ -1,0 +1,61 @@
+"""Signing in with an API key: the pages keep it in a cookie that scripts cannot read."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request, Response
+from fastapi.responses import RedirectResponse
+
+from registry.errors import Unauthenticated
+from service.auth import COOKIE, caller_of
+from service.deps import Session
+from service.ui.rendering import PageRoute, page
+
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
+
+YEAR_SECONDS = 365 * 24 * 3600
+
+
+@router.get("/login")
+def show(request: Request, session: Session, key: str = "", next: str = "/") -> Response:
+    """The form; `?key=` is the link that `nexusmix up` prints, and needs no form."""
+    if key:
+        return enter(request, session, key=key, next=next)
+    return page(request, "login.html", signed_in=False, next=next, wrong=False)
+
+
+@router.post("/login")
+def enter(
+    request: Request,
+    session: Session,
+    key: Annotated[str, Form()],
+    next: Annotated[str, Form()] = "/",
+) -> Response:
+    key = key.strip()
+    try:
+        caller_of(session, key)
+    except Unauthenticated:
+        return page(
+            request, "login.html", status=401, signed_in=False, next=_own_path(next), wrong=True
+        )
+    response = RedirectResponse(_own_path(next), status_code=303)
+    response.set_cookie(
+        COOKIE,
+        key,
+        max_age=YEAR_SECONDS,
+        httponly=True,
+        samesite="lax",
+        secure=request.url.scheme == "https",
+    )
+    return response
+
+
+@router.post("/logout")
+def leave() -> Response:
+    response = RedirectResponse("/login", status_code=303)
+    response.delete_cookie(COOKIE)
+    return response
+
+
+def _own_path(target: str) -> str:
+    """`target` if it is a path of ours; a login link must not lead to somebody else's page."""
+    return target if target.startswith("/") and target[1:2] not in ("/", "\\") else "/"

@@ -1,0 +1,99 @@
+// A chat with a served model: the OpenAI endpoint of this service, streamed, by the page's cookie.
+"use strict";
+{
+  const byId = (id) => document.getElementById(id);
+  const [lines, form, message, send, speed, model] =
+    ["lines", "ask", "message", "send", "speed", "model"].map(byId);
+  let history = [];
+
+  function add(role, text = "") {
+    const line = document.createElement("div");
+    line.className = `line ${role}`;
+    line.textContent = text;
+    lines.append(line);
+    line.scrollIntoView({ block: "nearest" });
+    return line;
+  }
+
+  // Server-sent events of one response, as parsed JSON, until [DONE].
+  async function* events(response) {
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const parts = (rest + value).split(/\r?\n\r?\n/);
+      rest = parts.pop();
+      for (const part of parts) {
+        const data = part.replace(/^data: ?/, "");
+        if (data === "[DONE]") return;
+        yield JSON.parse(data);
+      }
+    }
+  }
+
+  async function answer(line) {
+    const began = performance.now();
+    const response = await fetch("/v1/chat/completions", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({
+        model: model.value,
+        messages: history,
+        max_tokens: 512,
+        stream: true,
+        stream_options: { include_usage: true },
+      }),
+    });
+    if (!response.ok) throw new Error((await response.json()).error.message);
+    for await (const event of events(response)) {
+      if (event.error) throw new Error(event.error.message);
+      line.textContent += event.choices[0]?.delta?.content ?? "";
+      line.scrollIntoView({ block: "nearest" });
+      if (event.usage) {
+        const seconds = (performance.now() - began) / 1000;
+        const tokens = event.usage.completion_tokens;
+        speed.textContent = `${tokens} tokens, ${(tokens / seconds).toFixed(1)} a second`;
+      }
+    }
+  }
+
+  async function submit() {
+    const text = message.value.trim();
+    if (!text || send.disabled) return;
+    message.value = "";
+    add("user", text);
+    history.push({ role: "user", content: text });
+    const line = add("assistant");
+    send.disabled = true;
+    lines.setAttribute("aria-busy", "true");
+    try {
+      await answer(line);
+      history.push({ role: "assistant", content: line.textContent });
+    } catch (error) {
+      history.pop();
+      line.className = "line failed";
+      line.textContent = error.message;
+    } finally {
+      send.disabled = false;
+      lines.setAttribute("aria-busy", "false");
+      message.focus();
+    }
+  }
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    submit();
+  });
+  message.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      submit();
+    }
+  });
+  byId("clear").addEventListener("click", () => {
+    history = [];
+    lines.replaceChildren();
+    speed.textContent = "";
+  });
+}

@@ -1,0 +1,53 @@
+"""Perplexity, greedy text and routing of a tiny mix, against slow definitions."""
+
+import math
+
+import pytest
+import torch
+
+from assembler import evaluate
+from assembler.network import Gate, Network
+from engine.divergence import summarise
+from registry.blobs import LocalBlobs
+from tests.assembler import mixes
+
+PROMPTS = torch.arange(3 * 7).reshape(3, 7)
+
+
+@pytest.fixture
+def network(blobs: LocalBlobs) -> Network:
+    return Network.from_manifest(mixes.store_mix(blobs), blobs, dtype=torch.float32)
+
+
+def test_log_perplexity_is_the_mean_over_tokens(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "BATCH_TOKENS", 14)  # two batches, of unequal sizes
+    logprobs = network(PROMPTS).log_softmax(-1)
+    taken = [logprobs[i, t - 1, PROMPTS[i, t]].item() for i in range(3) for t in range(1, 7)]
+    expected = -math.fsum(taken) / 18
+    assert evaluate.log_perplexity(network, PROMPTS) == pytest.approx(expected, abs=1e-5)
+
+
+def test_greedy_text_is_what_rereading_predicts(network: Network) -> None:
+    continuations = evaluate.greedy_continuations(network, PROMPTS, num_tokens=5)
+    assert [c.prefix for c in continuations] == [tuple(row) for row in PROMPTS.tolist()]
+    readings = evaluate.teacher_forced(network, continuations)
+    assert summarise(continuations, readings).equal_share == 1
+
+
+def test_logprobs_are_of_the_continuation(network: Network) -> None:
+    (continuation,) = evaluate.greedy_continuations(network, PROMPTS[:1], num_tokens=4)
+    (reading,) = evaluate.teacher_forced(network, [continuation])
+    text = torch.tensor([continuation.prefix + continuation.tokens])
+    logprobs = network(text).log_softmax(-1)[0, 6:-1]
+    expected = [row[token].item() for row, token in zip(logprobs, continuation.tokens, strict=True)]
+    assert reading.logprobs == pytest.approx(expected, abs=1e-5)
+
+
+def test_routing_shares_sum_to_one_and_follow_the_rows(network: Network) -> None:
+    assert sum(evaluate.routing_shares(network, PROMPTS)) == pytest.approx(1)
+    for module in network.modules():
+        if isinstance(module, Gate):
+            module.weight.zero_()
+    assert evaluate.routing_shares(network, PROMPTS) == [1, 0, 0]

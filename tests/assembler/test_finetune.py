@@ -1,0 +1,183 @@
+"""The finetune of a tiny mix: what changes, that it helps, and that it survives being killed."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from assembler.data import Reader
+from assembler.evaluate import routing_shares
+from assembler.finetune import domain_loss, finetune, load_balance
+from assembler.network import Network, project
+from assembler.recipe import Finetune, Trained
+from assembler.training import Progress, learning_rate
+from engine import tensors
+from registry.architecture import Architecture
+from registry.blobs import LocalBlobs
+from registry.errors import InvalidInput, StepFailed
+from registry.manifests import Manifest
+from tests.assembler import mixes
+
+RECIPE = Finetune(tokens=1920, batch_size=6, sequence_length=32, learning_rate=1e-2)
+
+
+def run(
+    mix: Manifest,
+    blobs: LocalBlobs,
+    folder: Path,
+    *,
+    recipe: Finetune = RECIPE,
+    progress: list[Progress] | None = None,
+) -> Manifest:
+    told = [] if progress is None else progress
+    return finetune(
+        mix,
+        recipe=recipe,
+        documents=mixes.expert_documents(),
+        blobs=blobs,
+        checkpoint_path=folder,
+        on_progress=told.append,
+        checkpoint_steps=4,
+    )
+
+
+def changed(before: Manifest, after: Manifest) -> set[str]:
+    return {name for name, entry in after.tensors.items() if entry != before.tensors[name]}
+
+
+def test_the_router_learns_and_nothing_else_moves(blobs: LocalBlobs, tmp_path: Path) -> None:
+    mix, progress = mixes.store_mix(blobs), list[Progress]()
+    tuned = run(mix, blobs, tmp_path, progress=progress)
+    assert {name.split(".mlp.")[1] for name in changed(mix, tuned)} == {
+        "gate.projection.0.weight",
+        "gate.projection.1.weight",
+        "gate.weight",
+    }
+    assert [p.step for p in progress] == list(range(1, 11))
+    assert progress[-1].num_tokens == RECIPE.tokens
+    assert progress[-1].eta_seconds == 0
+    assert progress[-1].loss < progress[0].loss
+
+
+def test_held_out_text_goes_to_its_own_expert(blobs: LocalBlobs, tmp_path: Path) -> None:
+    recipe = RECIPE.model_copy(update={"tokens": 3 * RECIPE.tokens})
+    tuned = run(mixes.store_mix(blobs), blobs, tmp_path, recipe=recipe)
+    network = Network.from_manifest(tuned, blobs, dtype=torch.float32)
+    reader = Reader.of(tuned, blobs)
+    for number, documents in enumerate(mixes.expert_documents()):
+        windows = reader.windows(documents, split="held-out", length=32)
+        assert routing_shares(network, windows)[number] > 0.8
+
+
+def test_rows_are_folded_from_what_is_stored(blobs: LocalBlobs, tmp_path: Path) -> None:
+    tuned = run(mixes.store_mix(blobs), blobs, tmp_path)
+    gate = "model.layers.1.mlp.gate"
+    read = {name: tensors.read(blobs, entry) for name, entry in tuned.tensors.items()}
+    w1, w2 = (read[f"{gate}.projection.{i}.weight"] for i in range(2))
+    rows_ND = project(read["model.domain_embeddings"], w1, w2)
+    assert torch.equal(read[f"{gate}.weight"], rows_ND.bfloat16())
+
+
+@pytest.mark.parametrize(
+    ("train", "part"),
+    [
+        ("attention", "self_attn.o_proj"),
+        ("shared", "mlp.shared_expert.up_proj"),
+        ("experts", "mlp.experts.2.up_proj"),
+        ("all", "input_layernorm"),
+    ],
+)
+def test_other_parts_train_beside_the_router(
+    blobs: LocalBlobs, tmp_path: Path, train: Trained, part: str
+) -> None:
+    mix = mixes.store_mix(blobs)
+    recipe = RECIPE.model_copy(update={"train": train})
+    moved = changed(mix, run(mix, blobs, tmp_path, recipe=recipe))
+    assert f"model.layers.0.{part}.weight" in moved
+    assert "model.layers.0.mlp.gate.projection.0.weight" in moved
+    assert ("model.embed_tokens.weight" in moved) == (train == "all")
+
+
+def test_a_linear_router_trains_its_rows(blobs: LocalBlobs, tmp_path: Path) -> None:
+    mix = mixes.store_mix(blobs)
+    config = mix.config | {"router": "linear"}
+    names = Architecture.from_config(config).tensor_shapes()
+    linear = replace(mix, config=config, tensors={name: mix.tensors[name] for name in names})
+    assert changed(linear, run(linear, blobs, tmp_path)) == {
+        f"model.layers.{layer}.mlp.gate.weight" for layer in range(2)
+    }
+
+
+def test_an_interrupted_run_ends_as_if_nothing_had_happened(
+    blobs: LocalBlobs, tmp_path: Path
+) -> None:
+    mix, steps = mixes.store_mix(blobs), list[int]()
+
+    def die_in_step_7(progress: Progress) -> None:
+        steps.append(progress.step)
+        if progress.step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(
+            mix,
+            recipe=RECIPE,
+            documents=mixes.expert_documents(),
+            blobs=blobs,
+            checkpoint_path=tmp_path / "killed",
+            on_progress=die_in_step_7,
+            checkpoint_steps=4,
+        )
+    rest = list[Progress]()
+    resumed = run(mix, blobs, tmp_path / "killed", progress=rest)
+    assert [p.step for p in rest] == list(range(5, 11))
+    assert resumed.digest == run(mix, blobs, tmp_path / "whole").digest
+
+
+def test_a_half_written_checkpoint_does_not_count(blobs: LocalBlobs, tmp_path: Path) -> None:
+    mix = mixes.store_mix(blobs)
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "__0_0.distcp").write_bytes(b"torn")
+    progress = list[Progress]()
+    run(mix, blobs, tmp_path, progress=progress)
+    assert progress[0].step == 1
+
+
+def test_no_tokens_no_change(blobs: LocalBlobs, tmp_path: Path) -> None:
+    mix = mixes.store_mix(blobs)
+    assert run(mix, blobs, tmp_path, recipe=Finetune(tokens=0)) is mix
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(blobs: LocalBlobs, tmp_path: Path) -> None:
+    mix = mixes.store_mix(blobs)
+    name = "model.domain_embeddings"
+    broken = tensors.write(blobs, torch.full(mix.tensors[name].shape, torch.nan))
+    with pytest.raises(StepFailed, match=r"loss is nan in step 1, .*2 of expert-1"):
+        run(replace(mix, tensors=mix.tensors | {name: broken}), blobs, tmp_path)
+
+
+def test_too_little_text_is_an_input_error(blobs: LocalBlobs, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput):
+        run(mixes.store_mix(blobs), blobs, tmp_path, recipe=Finetune(sequence_length=100_000))
+
+
+def test_load_balance_is_one_when_even_and_n_when_not() -> None:
+    even_LTN = torch.eye(3).repeat(2, 1, 1) * 100
+    assert load_balance(even_LTN).item() == pytest.approx(1)
+    assert load_balance(even_LTN[:, :1].expand(-1, 5, -1)).item() == pytest.approx(3)
+
+
+def test_domain_loss_is_the_entropy_of_a_blind_router() -> None:
+    labels_T = torch.tensor([0, 1, 2, 2])
+    assert domain_loss(torch.zeros(2, 4, 3), labels_T).item() == pytest.approx(1.0986, abs=1e-4)
+    sure = 100 * torch.eye(3)[labels_T].repeat(2, 1, 1)
+    assert domain_loss(sure, labels_T).item() == pytest.approx(0)
+
+
+def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
+    recipe = Finetune(tokens=100 * 8 * 128, learning_rate=1.0)
+    rates = [learning_rate(recipe, step) for step in range(recipe.num_steps)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == rates[10] == 1
+    assert rates[-1] == pytest.approx(0.1, abs=0.01)

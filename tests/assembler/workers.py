@@ -1,0 +1,130 @@
+"""Real worker processes for tests: started, killed, and looked at through what they leave."""
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psutil
+from sqlalchemy import text
+
+from assembler import jobs, mixes
+from assembler.progress import STATES
+from assembler.recipe import Finetune
+from assembler.tables import MixState, MixVersion
+from engine.gates import Policy
+from registry import blobs as blob_stores
+from registry import db
+from registry.settings import settings
+from tests.assembler import rows
+
+PATIENCE_SECONDS = 240.0
+
+SHORT = Finetune(tokens=60 * 4 * 32, batch_size=4, sequence_length=32)
+ENDLESS = Finetune(tokens=10**9, batch_size=4, sequence_length=32)
+# Random networks are no better than their seed; what is tested here is the way.
+LENIENT = Policy(
+    prompts_per_domain=2,
+    completion_tokens=8,
+    min_fdt_75=0,
+    min_served_equals_reference=0,
+    max_dppl_ratio=100,
+    max_perplexity_ratio_to_seed=100,
+)
+# One of every event that a whole job leaves.
+WHOLE = {
+    **{(step, phase): 1 for step in STATES for phase in ("began", "ended")},
+    (None, "finished"): 1,
+}
+
+
+def forget_jobs() -> None:
+    """Drop what the job store remembers of earlier tests, whose rows are gone."""
+    with db.transaction() as session:
+        session.execute(text("DROP SCHEMA IF EXISTS dbos CASCADE"))
+
+
+@contextmanager
+def worker(*, executor_id: str = "worker-1") -> Iterator[subprocess.Popen[bytes]]:
+    """A worker on the database and the data folder of the test; killed at the end if it runs."""
+    log = settings().home / "logs" / "worker.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = dict(os.environ) | {
+        "NEXUSMIX_EXECUTOR_ID": executor_id,
+        "OMP_NUM_THREADS": "1",
+    }
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "assembler.worker"],
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def request_mix(*, finetune: Finetune = SHORT, gates: Policy = LENIENT) -> MixVersion:
+    """A mix of two tiny experts, `mine`, to be deployed; committed as a route would."""
+    with db.transaction() as session:
+        rows.add_all(session, blob_stores.store())
+        return mixes.request(
+            session,
+            name="mine",
+            family="tiny",
+            experts=["expert-1", "expert-2"],
+            finetune=finetune,
+            gates=gates,
+            deploy=True,
+        )
+
+
+def version_of(version_id: int) -> MixVersion:
+    return jobs.durably(lambda session: session.get_one(MixVersion, version_id))
+
+
+def num_tokens_of(version: MixVersion) -> int:
+    """How many tokens its finetune has read; 0 while another step runs."""
+    progress = version_of(version.id).progress or {}
+    return int(progress.get("num_tokens", 0))
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            log = settings().home / "logs" / "worker.log"
+            raise AssertionError(f"waited in vain for {what}\n{log.read_text()[-4000:]}")
+        time.sleep(0.05)
+
+
+def wait_until_over(version_id: int) -> MixVersion:
+    over = (MixState.SUCCEEDED, MixState.FAILED, MixState.CANCELLED)
+    wait_for(lambda: version_of(version_id).state in over, "the end of the mix")
+    return version_of(version_id)
+
+
+def phases(job_id: str) -> Counter[tuple[str | None, str]]:
+    """How often each step of a job began and ended, and, without a step, what befell the job."""
+    events = jobs.durably(lambda session: jobs.events_after(session, job_id))
+    return Counter(
+        (event.data.get("step"), event.data["phase"]) for event in events if event.type == "state"
+    )
+
+
+def processes_of_home() -> list[psutil.Process]:
+    """Everything that runs with the data folder of this test, but not the test itself."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("NEXUSMIX_HOME") == str(settings().home):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+    return [process for process in found if process.pid != os.getpid()]

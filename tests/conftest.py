@@ -1,0 +1,112 @@
+"""A migrated PostgreSQL for the whole run, clean tables and an empty data folder for each test."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+from pytest_socket import socket_allow_hosts
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session
+
+import migrations
+from registry import blobs as blob_stores
+from registry import db, settings
+from registry.blobs import LocalBlobs
+from registry.postgres import EmbeddedPostgres
+
+# How long an example takes says more about the machine's other work than about the code.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
+
+LOOPBACK = ["127.0.0.1", "::1", "localhost"]
+
+
+def pytest_runtest_setup() -> None:
+    socket_allow_hosts(LOOPBACK, allow_unix_socket=True)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Path]:
+    """Where database servers keep their data: not below pytest's own folder.
+
+    Every run of pytest closes that one to other accounts, and root's servers use another account.
+    """
+    with tempfile.TemporaryDirectory(prefix="nexusmix-tests-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(servers: Path) -> Iterator[EmbeddedPostgres]:
+    """One server for the run; its tables are those that the migrations make."""
+    with EmbeddedPostgres(servers / "shared") as server:
+        migrations.upgrade(server.url)
+        engine = create_engine(server.url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text("ALTER SYSTEM SET fsync = off"))
+            connection.execute(text("SELECT pg_reload_conf()"))
+        engine.dispose()
+        yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def impatient_disk() -> Iterator[None]:
+    """No test cuts the power, so none waits until the disk has really written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An own data folder, and nothing remembered from the environment of other tests."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("NEXUSMIX_HOME", str(folder))
+    monkeypatch.delenv("NEXUSMIX_DATABASE_URL", raising=False)
+    _forget()
+    yield folder
+    _forget()
+
+
+@pytest.fixture
+def database(
+    home: Path, postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """The address of a database with empty tables, set in the environment."""
+    monkeypatch.setenv("NEXUSMIX_DATABASE_URL", postgres.url)
+    _forget()
+    _empty_tables()
+    yield postgres.url
+    db.engine().dispose()
+
+
+@pytest.fixture
+def session(database: str) -> Iterator[Session]:
+    """A transaction that is committed when the test ends."""
+    with db.transaction() as session:
+        yield session
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> LocalBlobs:
+    return LocalBlobs(tmp_path / "blobs")
+
+
+def _empty_tables() -> None:
+    # Truncation, not rollback: tests of several processes need what they wrote to be committed.
+    with db.transaction() as session:
+        names = session.scalars(
+            text(
+                "SELECT tablename FROM pg_tables"
+                " WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+            )
+        ).all()
+        session.execute(text(f"TRUNCATE {', '.join(names)} RESTART IDENTITY"))
+
+
+def _forget() -> None:
+    settings.settings.cache_clear()
+    blob_stores.store.cache_clear()
+    db.engine.cache_clear()

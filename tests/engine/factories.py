@@ -1,0 +1,19 @@
+"""Rows and blobs that tests of deployments begin with."""
+
+from sqlalchemy.orm import Session
+
+from registry import artifacts
+from registry.blobs import BlobStore
+from registry.tables import Artifact
+from tests import tiny
+
+
+def make_artifact(session: Session, blobs: BlobStore, *, expert: int = 0) -> Artifact:
+    """A tiny dense checkpoint as an artifact: to the engine a mix is not different."""
+    return artifacts.register(
+        session,
+        manifest_digest=tiny.store_manifest(blobs, expert=expert).digest,
+        recipe={},
+        recipe_digest=f"{expert:064}",
+        gate_report_digest="0" * 64,
+    )

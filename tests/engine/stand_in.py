@@ -1,0 +1,43 @@
+"""A stand-in for a vLLM server, for tests of what surrounds one: it takes the same command line.
+
+Its served name tells what it does: `broken...` dies at once, `busy...` never runs out of requests.
+"""
+
+import argparse
+import json
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+
+class Handler(BaseHTTPRequestHandler):
+    model: str
+
+    def do_GET(self) -> None:
+        num_running = float(self.model.startswith("busy"))
+        self._answer(f'vllm:num_requests_running{{engine="0"}} {num_running}\n'.encode())
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self._answer(json.dumps({"model": body["model"], "choices": []}).encode())
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--host")
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--served-model-name")
+    arguments, _ = parser.parse_known_args()
+    if arguments.served_model_name.startswith("broken"):
+        sys.exit("this model cannot be served")
+    Handler.model = arguments.served_model_name
+    HTTPServer((arguments.host, arguments.port), Handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The real server, once for all: what it says equals the reference; how it ends."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import torch
+
+from assembler import evaluate
+from assembler.network import Network
+from engine import readings, server
+from engine.launcher import LocalLauncher
+from engine.server import Server
+from registry import settings
+from registry.blobs import LocalBlobs
+from registry.errors import Unavailable
+from registry.manifests import Manifest
+from tests import tiny
+from tests.assembler import mixes
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> LocalBlobs:
+    return LocalBlobs(tmp_path_factory.mktemp("home") / "blobs")
+
+
+@pytest.fixture(scope="module")
+def mix(blobs: LocalBlobs) -> Manifest:
+    return mixes.store_mix(blobs)
+
+
+@pytest.fixture(scope="module")
+def served(mix: Manifest, blobs: LocalBlobs) -> Iterator[Server]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NEXUSMIX_HOME", str(blobs.root.parent))
+        settings.settings.cache_clear()
+        log_path = blobs.root.parent / "server.log"
+        with server.serving(mix, blobs=blobs, log_path=log_path, model="mix") as served:
+            served.wait_ready()
+            yield served
+
+
+@pytest.mark.slow
+def test_readings_equal_the_reference(served: Server, mix: Manifest, blobs: LocalBlobs) -> None:
+    network = Network.from_manifest(mix, blobs, dtype=torch.float32)
+    generator = torch.Generator().manual_seed(1)
+    prompts = torch.randint(tiny.ARCHITECTURE.vocab_size, (4, 12), generator=generator)
+    continuations = evaluate.greedy_continuations(network, prompts, num_tokens=8)
+    read = readings.read(served, continuations)
+    expected = evaluate.teacher_forced(network, continuations)
+    assert [r.predicted for r in read] == [c.tokens for c in continuations]
+    for got, reference in zip(read, expected, strict=True):
+        assert got.logprobs == pytest.approx(reference.logprobs, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_chat_goes_through_the_template(served: Server) -> None:
+    body = {
+        "model": "mix",
+        "messages": [{"role": "user", "content": "hello"}],
+        "max_tokens": 4,
+        "ignore_eos": True,
+    }
+    answer = httpx.post(f"{served.address}/v1/chat/completions", json=body, timeout=30)
+    assert answer.is_success, answer.text
+    assert answer.json()["usage"]["completion_tokens"] == 4
+    assert answer.json()["model"] == "mix"
+
+
+@pytest.mark.slow
+def test_an_idle_server_has_no_requests(served: Server) -> None:
+    assert served.num_requests() == 0
+
+
+@pytest.mark.slow
+def test_nothing_outlives_a_killed_server(served: Server) -> None:
+    """Last, since it ends the server: not even SIGKILL leaves an engine behind."""
+    [api_server] = psutil.Process(served.process.pid).children()
+    family = [api_server, *api_server.children(recursive=True)]
+    assert len(family) > 1
+    api_server.kill()
+    assert served.process.wait(30) == -9
+    assert not any(process.is_running() for process in family)
+    with pytest.raises(Unavailable, match="ended with status -9"):
+        served.is_ready()
+
+
+def test_a_server_that_dies_tells_the_end_of_its_log(tmp_path: Path) -> None:
+    process = LocalLauncher().run(
+        ["sh", "-c", "echo no such weights; exit 3"], env=os.environ, log_path=tmp_path / "log"
+    )
+    dying = Server(process, "http://127.0.0.1:1", "m", tmp_path / "log")
+    with pytest.raises(Unavailable, match="status 3:\nno such weights"):
+        dying.wait_ready(timeout=30)
+
+
+def test_the_command_fits_the_checkpoint(blobs: LocalBlobs) -> None:
+    dense = tiny.store_manifest(blobs)
+    command = server.command(Path("/models/m"), model="m", port=5, manifest=dense)
+    assert "--max-model-len=256" in command
+    assert "--host=127.0.0.1" in command
+    assert "--skip-tokenizer-init" not in command
+
+
+def test_what_the_environment_says_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = server.environment({"OMP_NUM_THREADS": "7"})
+    assert environment["OMP_NUM_THREADS"] == "7"
+    assert environment["VLLM_NO_USAGE_STATS"] == "1"

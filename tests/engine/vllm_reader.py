@@ -1,0 +1,54 @@
+"""Run by tests in a process of its own: vLLM, inside this process, reads and continues prompts.
+
+Usage: `vllm_reader.py NUM_TOKENS FOLDER... < PROMPTS`. Prompts are lists of token ids, as JSON. The
+answer is one list per model folder: for each prompt its positions, `[argmax, logprob of the token]`
+from the second token on, and the `NUM_TOKENS` tokens that follow greedily.
+"""
+
+import gc
+import json
+import sys
+from typing import Any
+
+from vllm import LLM, SamplingParams
+from vllm.distributed import cleanup_dist_env_and_memory
+from vllm.inputs import TokensPrompt
+
+from engine.plugin import LOAD_FORMAT
+
+Prompts = list[list[int]]
+
+
+def main(num_tokens: int, folders: list[str]) -> None:
+    prompts: Prompts = json.load(sys.stdin)
+    answers = [_read(folder, prompts, num_tokens) for folder in folders]
+    sys.stdout.write("\n" + json.dumps(answers))
+
+
+def _read(folder: str, prompts: Prompts, num_tokens: int) -> list[dict[str, Any]]:
+    llm = LLM(
+        folder, load_format=LOAD_FORMAT, dtype="float32", enforce_eager=True, max_model_len=128
+    )
+    sampling = SamplingParams(
+        temperature=0, max_tokens=num_tokens, prompt_logprobs=1, ignore_eos=True
+    )
+    texts = [TokensPrompt(prompt_token_ids=prompt) for prompt in prompts]
+    answers = [_answer(output) for output in llm.generate(texts, sampling, use_tqdm=False)]
+    llm.llm_engine.engine_core.shutdown()
+    del llm
+    gc.collect()
+    cleanup_dist_env_and_memory()
+    return answers
+
+
+def _answer(output: Any) -> dict[str, Any]:
+    positions = []
+    pairs = zip(output.prompt_token_ids[1:], output.prompt_logprobs[1:], strict=True)
+    for token, said in pairs:
+        top = next(other for other, entry in said.items() if entry.rank == 1)
+        positions.append([top, said[token].logprob])
+    return {"positions": positions, "greedy": list(output.outputs[0].token_ids)}
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,75 @@
+"""Rows that are ready to be used, one line each; blobs are not behind all of them."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy.orm import Session
+
+from registry import documents, embeddings, manifests
+from registry.blobs import BlobStore, put_bytes
+from registry.manifests import json_digest
+from registry.tables import Expert, ExpertVersion, Family, VersionState
+from tests import tiny
+
+EMBEDDER = "tests"
+EMBEDDER_DIGEST = json_digest(EMBEDDER)
+
+
+def make_family(session: Session, blobs: BlobStore, *, name: str = "tiny") -> Family:
+    """A family whose seed is expert 0 of `tests.tiny`."""
+    seed_digest = tiny.store_manifest(blobs).digest
+    family = Family(
+        name=name, licence="Apache-2.0", seed_digest=seed_digest, state=VersionState.READY
+    )
+    session.add(family)
+    session.flush()
+    return family
+
+
+def make_expert(session: Session, family: Family, *, name: str) -> Expert:
+    expert = Expert(name=name, family=family, licence="CC0-1.0")
+    session.add(expert)
+    session.flush()
+    return expert
+
+
+def make_version(
+    session: Session,
+    expert: Expert,
+    blobs: BlobStore,
+    *,
+    number: int = 1,
+    tiny_expert: int = 1,
+    state: VersionState = VersionState.READY,
+) -> ExpertVersion:
+    """A version whose checkpoint and documents are those of an expert of `tests.tiny`."""
+    manifest = tiny.store_manifest(blobs, expert=tiny_expert)
+    sample = documents.serialise(tiny.sample_documents(expert=tiny_expert))
+    version = ExpertVersion(
+        expert=expert,
+        number=number,
+        state=state,
+        manifest_digest=manifests.store(blobs, manifest),
+        documents_digest=put_bytes(blobs, sample),
+        ready_at=datetime.now(UTC) if state is VersionState.READY else None,
+    )
+    session.add(version)
+    session.flush()
+    return version
+
+
+def embed(
+    session: Session,
+    version: ExpertVersion,
+    vector: Sequence[float],
+    *,
+    embedder_digest: str = EMBEDDER_DIGEST,
+) -> None:
+    embeddings.store(
+        session,
+        version,
+        vector=vector,
+        embedder=EMBEDDER,
+        embedder_digest=embedder_digest,
+        num_documents=6,
+    )

@@ -1,0 +1,38 @@
+"""Manifests: equal checkpoints have equal names, and what is read is what was written."""
+
+import pytest
+
+from registry import manifests
+from registry.blobs import LocalBlobs
+from registry.errors import InvalidCheckpoint
+from registry.manifests import Manifest
+from tests import tiny
+
+
+def test_round_trip_through_the_store(blobs: LocalBlobs) -> None:
+    manifest = tiny.store_manifest(blobs)
+    digest = manifests.store(blobs, manifest)
+    assert digest == manifest.digest
+    assert manifests.load(blobs, digest) == manifest
+
+
+def test_order_does_not_matter(blobs: LocalBlobs) -> None:
+    manifest = tiny.store_manifest(blobs)
+    backwards = Manifest(
+        config=dict(reversed(manifest.config.items())),
+        tensors=dict(reversed(manifest.tensors.items())),
+        files=dict(reversed(manifest.files.items())),
+    )
+    assert backwards.digest == manifest.digest
+
+
+def test_experts_share_what_they_did_not_change(blobs: LocalBlobs) -> None:
+    seed, expert = tiny.store_manifest(blobs), tiny.store_manifest(blobs, expert=1)
+    own = {name for name, entry in expert.tensors.items() if entry != seed.tensors[name]}
+    assert own == {name for name in expert.tensors if ".mlp." in name}
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"config": {}}', b'{"tensors": {"a": 1}}'])
+def test_what_is_no_manifest(data: bytes) -> None:
+    with pytest.raises(InvalidCheckpoint, match="not a manifest"):
+        Manifest.from_json(data)

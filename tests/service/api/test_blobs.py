@@ -1,0 +1,58 @@
+"""Bytes come in under their digest, or not at all."""
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from starlette.testclient import TestClient
+
+from registry import settings
+from registry.blobs import BlobStore, get_bytes
+
+DATA = bytes(range(256)) * 1000
+DIGEST = hashlib.sha256(DATA).hexdigest()
+URL = f"/api/v1/blobs/{DIGEST}"
+
+
+def chunks(data: bytes) -> Iterator[bytes]:
+    yield from (data[i : i + 10_000] for i in range(0, len(data), 10_000))
+
+
+def test_a_blob_is_stored_once(client: TestClient, store: BlobStore) -> None:
+    assert client.head(URL).status_code == 404
+    assert client.put(URL, content=chunks(DATA)).status_code == 201
+    assert client.put(URL, content=DATA).status_code == 200
+    assert client.head(URL).headers["content-length"] == str(len(DATA))
+    assert get_bytes(store, DIGEST) == DATA
+
+
+def test_other_bytes_are_refused_and_not_kept(client: TestClient, store: BlobStore) -> None:
+    answer = client.put(URL, content=chunks(DATA + b"!"))
+    assert answer.status_code == 422
+    assert DIGEST in answer.json()["detail"]
+    assert store.size(DIGEST) is None
+
+
+def test_writing_needs_a_key(anonymous: TestClient) -> None:
+    assert anonymous.put(URL, content=DATA).status_code == 401
+
+
+@pytest.mark.parametrize("digest", ["abc", DIGEST.upper(), "..", "a" * 65, "%2e%2e%2f" + "a" * 60])
+def test_what_is_no_digest(client: TestClient, digest: str) -> None:
+    assert client.put(f"/api/v1/blobs/{digest}", content=DATA).status_code in (404, 405, 422)
+
+
+def test_too_large(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEXUSMIX_MAX_UPLOAD_BYTES", "100000")
+    settings.settings.cache_clear()
+    for content in (DATA, chunks(DATA)):
+        answer = client.put(URL, content=content)
+        assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+def test_disk_full(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage("/")._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    answer = client.put(URL, content=DATA)
+    assert (answer.status_code, answer.json()["code"]) == (507, "out_of_space")

@@ -1,0 +1,238 @@
+"""Registration over HTTP: what is announced, sent and completed, and what is refused before."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from assembler.embedder import embedder_digest
+from assembler.query_encoder import query_encoder
+from registry import db, experts, families
+from registry.blobs import BlobStore, put_bytes
+from service.checkpoint_folder import CheckpointFolder
+from tests import factories, tiny
+
+VERSIONS = "/api/v1/experts/law/versions"
+FFN = "model.layers.1.mlp.up_proj.weight"
+
+
+@pytest.fixture
+def family(client: TestClient, store: BlobStore) -> str:
+    with db.transaction() as session:
+        return factories.make_family(session, store).name
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tiny.write_checkpoint(tmp_path / "expert", expert=1)
+
+
+@pytest.fixture
+def body(folder: Path, family: str) -> dict[str, Any]:
+    checkpoint = CheckpointFolder.read(folder)
+    about = {"family": family, "licence": "CC0-1.0", "documents": checkpoint.documents}
+    return checkpoint.announcement | about
+
+
+def send(client: TestClient, folder: Path, missing: list[dict[str, Any]]) -> None:
+    sources = CheckpointFolder.read(folder).sources
+    for blob in missing:
+        assert client.put(blob["url"], content=sources[blob["digest"]].chunks()).status_code == 201
+
+
+def refusal(client: TestClient, body: dict[str, Any], *, status: int = 422) -> dict[str, Any]:
+    answer = client.post(VERSIONS, json=body)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = answer.json()
+    return problem
+
+
+def change_header(body: dict[str, Any], name: str, **fields: Any) -> None:
+    shard = body["shards"][0]
+    header = json.loads(shard["header"])
+    header[name] |= fields
+    text = json.dumps(header)
+    # Only the field lies: the file is as long as its header and its data.
+    shard["size"] += len(text) - len(shard["header"])
+    shard["header"] = text
+
+
+def test_only_what_differs_from_the_seed_is_asked_for(
+    client: TestClient, body: dict[str, Any], folder: Path
+) -> None:
+    begun = client.post(VERSIONS, json=body)
+    assert begun.status_code == 201
+    assert (begun.json()["state"], begun.json()["version"]) == ("uploading", 1)
+    missing = begun.json()["missing"]
+    ffn = {digest for name, digest in body["digests"].items() if ".mlp." in name}
+    assert {blob["digest"] for blob in missing} == ffn | {body["documents"]}
+    send(client, folder, missing[:2])
+    again = client.post(VERSIONS, json=body).json()
+    assert (again["version"], len(again["missing"])) == (1, len(missing) - 2)
+    send(client, folder, again["missing"])
+    completed = client.post(f"{VERSIONS}/1/complete")
+    assert (completed.status_code, completed.json()["state"]) == (200, "ready")
+    assert client.get("/api/v1/experts/law").json()["versions"][0]["ref"] == "law@1"
+
+
+def test_completing_too_early_names_what_is_missing(
+    client: TestClient, body: dict[str, Any]
+) -> None:
+    missing = client.post(VERSIONS, json=body).json()["missing"]
+    answer = client.post(f"{VERSIONS}/1/complete")
+    assert answer.status_code == 409
+    named = {entry["detail"] for entry in answer.json()["errors"]}
+    assert named <= {blob["digest"] for blob in missing}
+    assert named
+
+
+def test_wrong_shape(client: TestClient, body: dict[str, Any]) -> None:
+    change_header(body, FFN, shape=[32, 64])
+    problem = refusal(client, body)
+    assert problem["code"] == "invalid_checkpoint"
+    (error,) = problem["errors"]
+    assert FFN in error["detail"]
+    assert "[64, 32]" in error["detail"]
+
+
+def test_wrong_dtype(client: TestClient, body: dict[str, Any]) -> None:
+    change_header(body, FFN, dtype="F16")
+    problem = refusal(client, body)
+    assert problem["code"] == "incompatible"
+    assert "BF16" in problem["errors"][0]["detail"]
+
+
+def test_missing_tensor(client: TestClient, body: dict[str, Any]) -> None:
+    header = json.loads(body["shards"][0]["header"])
+    last = max(header, key=lambda name: header[name].get("data_offsets", [0, 0])[1])
+    begin, end = header.pop(last)["data_offsets"]
+    body["shards"][0]["header"] = text = json.dumps(header)
+    body["shards"][0]["size"] = 8 + len(text) + begin
+    del body["digests"][last]
+    assert end > begin
+    assert last in refusal(client, body)["errors"][0]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("offsets", "word"), [([0, 10], "span"), ([10, 0], "inverted"), ([0, 4096], "overlap")]
+)
+def test_lying_offsets(
+    client: TestClient, body: dict[str, Any], offsets: list[int], word: str
+) -> None:
+    change_header(body, FFN, data_offsets=offsets)
+    problem = refusal(client, body)
+    assert problem["errors"][0]["pointer"].startswith("/shards/0")
+    assert any(word in error["detail"] for error in problem["errors"])
+
+
+def test_truncated_file(client: TestClient, body: dict[str, Any]) -> None:
+    body["shards"][0]["size"] -= 100
+    assert refusal(client, body)["code"] == "invalid_checkpoint"
+
+
+@pytest.mark.parametrize("header", ["", "{", "[]", '{"a": NaN}', "{" * 5000])
+def test_header_that_is_none(client: TestClient, body: dict[str, Any], header: str) -> None:
+    body["shards"][0]["header"] = header
+    assert refusal(client, body)["errors"][0]["pointer"] == "/shards/0/header"
+
+
+def test_huge_header(client: TestClient, body: dict[str, Any]) -> None:
+    body["shards"][0]["header"] = " " * (33 << 20)
+    assert refusal(client, body, status=413)["code"] == "too_large"
+
+
+@pytest.mark.parametrize("file", ["pytorch_model.bin", "weights.pkl", "../x.json", "a/b.json"])
+def test_files_that_never_enter(client: TestClient, body: dict[str, Any], file: str) -> None:
+    body["files"][file] = "0" * 64
+    problem = refusal(client, body)
+    assert problem["errors"][0]["pointer"] == "/files/" + file.replace("/", "~1")
+
+
+def test_other_tokenizer(client: TestClient, body: dict[str, Any]) -> None:
+    body["files"]["tokenizer.json"] = "0" * 64
+    problem = refusal(client, body)
+    assert (problem["code"], problem["errors"][0]["pointer"]) == (
+        "incompatible",
+        "/files/tokenizer.json",
+    )
+
+
+def test_unknown_family(client: TestClient, body: dict[str, Any]) -> None:
+    assert refusal(client, body | {"family": "none"}, status=404)["code"] == "not_found"
+
+
+def test_unknown_and_missing_fields(client: TestClient, body: dict[str, Any]) -> None:
+    del body["licence"]
+    problem = refusal(client, body | {"colour": "red"})
+    assert {error["pointer"] for error in problem["errors"]} == {"/licence", "/colour"}
+
+
+def test_no_json(client: TestClient) -> None:
+    answer = client.post(VERSIONS, content=b"{", headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "")
+
+
+def test_numbers_that_are_not_finite(
+    client: TestClient, body: dict[str, Any], folder: Path, store: BlobStore
+) -> None:
+    values = np.frombuffer(tiny.tensors(expert=1)[FFN], np.uint16).copy()
+    values[70] = 0x7FC0
+    body["digests"][FFN] = put_bytes(store, values.tobytes())
+    send(client, folder, client.post(VERSIONS, json=body).json()["missing"])
+    answer = client.post(f"{VERSIONS}/1/complete")
+    assert answer.status_code == 422
+    assert FFN in answer.json()["errors"][0]["detail"]
+    assert "[2, 6]" in answer.json()["errors"][0]["detail"]
+    assert client.get(f"{VERSIONS}/1").json()["state"] == "uploading"
+
+
+def test_documents_without_held_out_ones(
+    client: TestClient, body: dict[str, Any], folder: Path, store: BlobStore
+) -> None:
+    body["documents"] = put_bytes(store, b'{"id": "1", "text": "x", "split": "train"}\n')
+    send(client, folder, client.post(VERSIONS, json=body).json()["missing"])
+    answer = client.post(f"{VERSIONS}/1/complete")
+    assert answer.status_code == 422
+    assert "held-out" in answer.json()["errors"][0]["detail"]
+
+
+def test_lists_are_paged_and_searched(client: TestClient, family: str) -> None:
+    with db.transaction() as session:
+        owner = families.find(session, family)
+        for name in ("law", "lore", "code"):
+            factories.make_expert(session, owner, name=name)
+        experts.find(session, "code").description = "Rust and 100% LAWless C"
+    page = client.get("/api/v1/experts", params={"limit": 2}).json()
+    assert ([e["name"] for e in page["data"]], page["has_more"]) == (["code", "law"], True)
+    rest = client.get("/api/v1/experts", params={"after": page["data"][-1]["id"]}).json()
+    assert ([e["name"] for e in rest["data"]], rest["has_more"]) == (["lore"], False)
+    found = client.get("/api/v1/experts", params={"q": "law"}).json()["data"]
+    assert [e["name"] for e in found] == ["code", "law"]
+    assert client.get("/api/v1/experts", params={"q": "0%"}).json()["data"][0]["name"] == "code"
+    assert client.get("/api/v1/experts", params={"limit": 0}).json()["errors"] == [
+        {"pointer": "/query/limit", "detail": "Input should be greater than or equal to 1"}
+    ]
+
+
+def test_a_text_finds_its_domain(client: TestClient, family: str, store: BlobStore) -> None:
+    domains = {"law": "The court dismissed the appeal.", "code": "fn main() { println!(); }"}
+    with db.transaction() as session:
+        owner = families.find(session, family)
+        for number, (name, text) in enumerate(domains.items(), start=1):
+            expert = factories.make_expert(session, owner, name=name)
+            version = factories.make_version(session, expert, store, tiny_expert=number)
+            factories.embed(
+                session,
+                version,
+                query_encoder().embed(text),
+                embedder_digest=embedder_digest(),
+            )
+    asked = {"text": "The judge sentenced the defendant.", "family": family}
+    found = client.post("/api/v1/experts:suggest", json=asked).json()["data"]
+    assert [entry["ref"] for entry in found] == ["law@1", "code@1"]
+    assert found[0]["similarity"] > found[1]["similarity"]
+    assert client.post("/api/v1/experts:suggest", json=asked | {"family": "x"}).status_code == 404

@@ -1,0 +1,63 @@
+"""Seeds and projections over HTTP."""
+
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from registry import db, projections
+from registry.blobs import BlobStore
+from service.checkpoint_folder import CheckpointFolder
+from tests import factories, tiny
+
+FAMILIES = "/api/v1/families"
+DIGEST = "d" * 64
+
+
+@pytest.fixture
+def family(client: TestClient, store: BlobStore) -> str:
+    with db.transaction() as session:
+        return factories.make_family(session, store).name
+
+
+def test_a_seed_is_registered(client: TestClient, tmp_path: Path) -> None:
+    checkpoint = CheckpointFolder.read(tiny.write_checkpoint(tmp_path))
+    body = checkpoint.announcement | {"name": "smol", "licence": "Apache-2.0"}
+    begun = client.post(FAMILIES, json=body)
+    assert (begun.status_code, begun.json()["state"]) == (201, "uploading")
+    for blob in begun.json()["missing"]:
+        source = checkpoint.sources[blob["digest"]]
+        assert blob["size"] in (None, source.num_bytes)
+        client.put(blob["url"], content=source.chunks())
+    assert client.post(f"{FAMILIES}/smol/complete").json()["state"] == "ready"
+    assert client.get(FAMILIES).json()["data"] == [client.get(f"{FAMILIES}/smol").json()]
+
+
+def test_the_same_projection_is_trained_once(client: TestClient, family: str) -> None:
+    url = f"{FAMILIES}/{family}/projections"
+    first = client.post(url, json={"documents": DIGEST, "training": {"num_steps": 5}})
+    assert (first.status_code, first.json()["state"]) == (202, "queued")
+    assert client.get(first.headers["location"]).json() == first.json()
+    again = client.post(url, json={"documents": DIGEST, "training": {"num_steps": 5}})
+    assert again.json() == first.json()
+    other = client.post(url, json={"documents": DIGEST, "training": {"num_steps": 6}})
+    assert other.json()["number"] == 2
+    assert [row["number"] for row in client.get(url).json()["data"]] == [2, 1]
+
+
+def test_a_projection_tells_how_it_went(client: TestClient, family: str) -> None:
+    url = f"{FAMILIES}/{family}/projections"
+    client.post(url, json={"documents": DIGEST})
+    with db.transaction() as session:
+        row = projections.find(session, family=family, number=1)
+        projections.mark_ready(session, row, manifest_digest="e" * 64, metrics={"loss": 0.5})
+    body = client.get(f"{url}/1").json()
+    assert (body["state"], body["metrics"]) == ("ready", {"loss": 0.5})
+
+
+def test_unknown_families(client: TestClient) -> None:
+    assert client.get(f"{FAMILIES}/none").status_code == 404
+    assert client.get(f"{FAMILIES}/none/projections").status_code == 404
+    assert client.post(f"{FAMILIES}/none/complete").status_code == 404
+    answer = client.post(f"{FAMILIES}/none/projections", json={"documents": DIGEST})
+    assert answer.status_code == 404

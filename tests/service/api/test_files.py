@@ -1,0 +1,81 @@
+"""What was registered can be downloaded as ordinary files, whole or in ranges."""
+
+import pytest
+from starlette.testclient import TestClient
+
+from registry import db, experts
+from registry.blobs import BlobStore
+from registry.headers import parse_header
+from registry.tables import VersionState
+from tests import tiny
+from tests.assembler import rows
+
+FILES = "/api/v1/experts/expert-1/versions/1/files"
+TENSORS = f"{FILES}/model.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def _expert(client: TestClient, store: BlobStore) -> None:
+    with db.transaction() as session:
+        rows.add_expert(session, store, rows.add_family(session, store), number=1)
+
+
+def test_the_checkpoint_comes_back(client: TestClient) -> None:
+    data = client.get(TENSORS).content
+    header = data[8 : 8 + int.from_bytes(data[:8], "little")].decode()
+    spans = parse_header(header, file_size=len(data), file="model.safetensors")
+    assert {n: data[s.start : s.end] for n, s in spans.items()} == tiny.tensors(expert=1)
+    assert client.get(f"{FILES}/config.json").json() == tiny.config()
+    tokenizer = client.get(f"{FILES}/tokenizer.json").content
+    assert tokenizer == tiny.tokenizer_files()["tokenizer.json"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "start", "end"),
+    [("0-9", 0, 10), ("5000-70000", 5000, 70001), ("80000-", 80000, None), ("-64", -64, None)],
+)
+def test_ranges(client: TestClient, wanted: str, start: int, end: int | None) -> None:
+    whole = client.get(TENSORS).content
+    part = client.get(TENSORS, headers={"Range": f"bytes={wanted}"})
+    assert part.status_code == 206
+    assert part.content == whole[start:end]
+    first = start % len(whole)
+    last = first + len(part.content) - 1
+    assert part.headers["content-range"] == f"bytes {first}-{last}/{len(whole)}"
+
+
+def test_ranges_that_are_none(client: TestClient) -> None:
+    size = len(client.get(TENSORS).content)
+    for wanted in (f"bytes={size}-", "bytes=9-3", "bytes=-0"):
+        answer = client.get(TENSORS, headers={"Range": wanted})
+        assert answer.status_code == 416
+        assert answer.headers["content-range"] == f"bytes */{size}"
+    for ignored in ("bytes=-", "lines=1-2", "bytes=0-1,5-6"):
+        assert client.get(TENSORS, headers={"Range": ignored}).status_code == 200
+
+
+def test_what_is_known_is_not_sent_again(client: TestClient) -> None:
+    etag = client.get(TENSORS).headers["etag"]
+    assert client.get(TENSORS, headers={"If-None-Match": etag}).status_code == 304
+    changed = client.get(TENSORS, headers={"Range": "bytes=0-9", "If-Range": '"other"'})
+    assert changed.status_code == 200
+
+
+def test_head_tells_the_size(client: TestClient) -> None:
+    answer = client.head(TENSORS)
+    assert answer.content == b""
+    assert int(answer.headers["content-length"]) == len(client.get(TENSORS).content)
+
+
+@pytest.mark.parametrize(
+    "file", ["passwd", "..%2f..%2fapi-key", "%2e%2e", "%2fetc%2fpasswd", "documents.jsonl"]
+)
+def test_nothing_else_comes_out(client: TestClient, file: str) -> None:
+    assert client.get(f"{FILES}/{file}").status_code == 404
+
+
+def test_an_unfinished_upload_is_no_checkpoint(client: TestClient) -> None:
+    with db.transaction() as session:
+        version = experts.find_version(session, expert="expert-1", number=1)
+        version.state = VersionState.UPLOADING
+    assert client.get(TENSORS).status_code == 409

@@ -1,0 +1,167 @@
+"""Asking for a mix, following it, and what is answered to wishes that cannot be fulfilled."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+from starlette.testclient import TestClient
+
+from assembler import jobs, mixes, progress
+from assembler.tables import MixState
+from registry import db
+from registry.blobs import BlobStore, put_bytes
+from tests.assembler import rows
+
+MIXES = "/api/v1/mixes"
+BODY: dict[str, Any] = {
+    "name": "both",
+    "family": "tiny",
+    "experts": ["expert-1", "expert-2@1"],
+    "finetune": {"tokens": 0},
+}
+
+
+@pytest.fixture
+def experts(client: TestClient, store: BlobStore) -> None:
+    with db.transaction() as session:
+        rows.add_all(session, store)
+
+
+def on_mix(work: Callable[[Session, int], None]) -> None:
+    with db.transaction() as session:
+        work(session, mixes.get(session, "both@1").id)
+
+
+def finish(session: Session, version_id: int) -> None:
+    progress.finish(session, version_id, state=MixState.SUCCEEDED)
+
+
+@pytest.mark.usefixtures("experts")
+def test_a_request_is_pinned_and_answered_at_once(client: TestClient) -> None:
+    answer = client.post(MIXES, json=BODY)
+    assert answer.status_code == 202
+    assert answer.headers["location"] == f"{MIXES}/both/versions/1"
+    mix = client.get(answer.headers["location"]).json()
+    assert mix == answer.json()
+    assert (mix["ref"], mix["state"]) == ("both@1", "queued")
+    assert mix["recipe"]["experts"] == ["expert-1@1", "expert-2@1"]
+    assert mix["recipe"]["projection"] == "tiny@1"
+    assert client.get(f"{MIXES}/both").json() == mix
+
+
+@pytest.mark.usefixtures("experts")
+def test_the_same_key_gives_the_first_answer(client: TestClient) -> None:
+    headers = {"Idempotency-Key": "k"}
+    first = client.post(MIXES, json=BODY, headers=headers)
+    with db.transaction() as session:
+        mixes.cancel(session, "both")
+    assert client.post(MIXES, json=BODY, headers=headers).json() == first.json()
+    other = client.post(MIXES, json=BODY | {"name": "other"}, headers=headers)
+    assert (other.status_code, other.json()["code"]) == (422, "invalid_input")
+    # A new key is a new wish: the cancelled version does not count.
+    again = client.post(MIXES, json=BODY, headers={"Idempotency-Key": "k2"})
+    assert again.json()["version"] == 2
+
+
+@pytest.mark.usefixtures("experts")
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        ({"experts": ["expert-1"]}, "/experts"),
+        ({"experts": []}, "/experts"),
+        ({"experts": ["expert-1", "nobody"]}, "/experts/1"),
+        ({"experts": ["expert-1", "expert-2@7"]}, "/experts/1"),
+        ({"experts": ["expert-1", "expert-1@1"]}, "/experts/1"),
+        ({"experts": ["expert-1", "../../etc"]}, "/experts/1"),
+        ({"family": "none"}, "/family"),
+        ({"name": "No Name"}, "/name"),
+        ({"experts_per_token": 3}, "/experts_per_token"),
+        ({"experts_per_token": 0}, "/experts_per_token"),
+        ({"finetune": {"tokens": -1}}, "/finetune/tokens"),
+        ({"finetune": {"token": 5}}, "/finetune/token"),
+        ({"gates": {"min_served_equals_reference": 2}}, "/gates/min_served_equals_reference"),
+        ({"combine": "product"}, "/combine"),
+        ({"colour": "red"}, "/colour"),
+    ],
+)
+def test_wrong_requests_say_where(client: TestClient, change: dict[str, Any], pointer: str) -> None:
+    answer = client.post(MIXES, json=BODY | change)
+    assert answer.status_code == 422, answer.text
+    assert pointer in [error["pointer"] for error in answer.json()["errors"]]
+    assert client.get(MIXES).json()["data"] == []
+
+
+def test_asking_needs_a_key(anonymous: TestClient) -> None:
+    assert anonymous.post(MIXES, json=BODY).status_code == 401
+
+
+@pytest.mark.usefixtures("experts")
+def test_cancel(client: TestClient) -> None:
+    client.post(MIXES, json=BODY)
+    for _ in range(2):
+        answer = client.post(f"{MIXES}/both/versions/1/cancel")
+        assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
+    client.post(MIXES, json=BODY | {"name": "done"})
+    with db.transaction() as session:
+        finish(session, mixes.get(session, "done").id)
+    assert client.post(f"{MIXES}/done/versions/1/cancel").status_code == 409
+
+
+@pytest.mark.usefixtures("experts")
+def test_lists_are_paged(client: TestClient) -> None:
+    for name in ("a", "b", "c"):
+        client.post(MIXES, json=BODY | {"name": name})
+    page = client.get(MIXES, params={"limit": 2}).json()
+    assert ([mix["name"] for mix in page["data"]], page["has_more"]) == (["c", "b"], True)
+    rest = client.get(MIXES, params={"after": page["data"][-1]["id"]}).json()
+    assert ([mix["name"] for mix in rest["data"]], rest["has_more"]) == (["a"], False)
+
+
+@pytest.mark.parametrize("path", ["x", "x/versions/1", "x/versions/1/events", "..%2f/versions/1"])
+def test_unknown_mixes(client: TestClient, path: str) -> None:
+    assert client.get(f"{MIXES}/{path}").status_code in (404, 422)
+
+
+@pytest.mark.usefixtures("experts")
+def test_events_are_told_from_where_they_were_left(client: TestClient) -> None:
+    client.post(MIXES, json=BODY)
+
+    def tell(session: Session, version_id: int) -> None:
+        progress.begin(session, version_id, step="assemble")
+        progress.complete(session, version_id, step="assemble")
+
+    on_mix(tell)
+    on_mix(finish)
+    events = f"{MIXES}/both/versions/1/events"
+    story = client.get(events)
+    assert story.headers["content-type"].startswith("text/event-stream")
+    ids = [line[4:] for line in story.text.splitlines() if line.startswith("id: ")]
+    assert len(ids) == 3
+    assert "event:" not in story.text
+    rest = client.get(events, headers={"Last-Event-ID": ids[1]})
+    assert rest.text.count("data: ") == 1
+    assert '"state":"succeeded"' in rest.text
+    # A browser that comes again is told to stop.
+    assert client.get(events, headers={"Last-Event-ID": ids[2]}).status_code == 204
+    assert client.get(events, headers={"Last-Event-ID": "x"}).status_code == 422
+
+
+@pytest.mark.usefixtures("experts")
+def test_gate_report(client: TestClient, store: BlobStore) -> None:
+    client.post(MIXES, json=BODY)
+    report = f"{MIXES}/both/versions/1/gate-report"
+    assert client.get(report).status_code == 404
+    with db.transaction() as session:
+        mixes.get(session, "both").gate_report_digest = put_bytes(store, b'{"passed": true}')
+    assert client.get(report).json() == {"passed": True}
+
+
+@pytest.mark.usefixtures("experts")
+def test_the_worker_is_woken(client: TestClient, database: str) -> None:
+    from psycopg import connect
+
+    with connect(database.replace("+psycopg", ""), autocommit=True) as listener:
+        listener.execute(f"LISTEN {jobs.WAKE_CHANNEL}")
+        client.post(MIXES, json=BODY)
+        assert [n.channel for n in listener.notifies(timeout=10, stop_after=1)]

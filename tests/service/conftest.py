@@ -1,0 +1,73 @@
+"""The app with an empty database: in this process, and served on loopback for what needs a wire."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from registry import blobs as blob_stores
+from registry import db
+from registry.blobs import BlobStore
+from service import auth
+from service.app import create_app
+
+ADDRESS = "http://127.0.0.1"
+
+
+@pytest.fixture
+def key(database: str) -> str:
+    with db.transaction() as session:
+        return auth.create_key(session, name="tests")
+
+
+@pytest.fixture
+def store(database: str) -> BlobStore:
+    """The store that the app uses."""
+    return blob_stores.store()
+
+
+@pytest.fixture
+def app(database: str) -> FastAPI:
+    return create_app()
+
+
+@pytest.fixture
+def anonymous(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app, base_url=ADDRESS) as client:
+        yield client
+
+
+@pytest.fixture
+def client(anonymous: TestClient, key: str) -> TestClient:
+    anonymous.headers["Authorization"] = f"Bearer {key}"
+    return anonymous
+
+
+@pytest.fixture
+def address(app: FastAPI) -> Iterator[str]:
+    with serving(app) as address:
+        yield address
+
+
+@contextmanager
+def serving(app: FastAPI, *, port: int = 0) -> Iterator[str]:
+    """Serve `app` from a thread; yields its address."""
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=1
+        )
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -1,0 +1,71 @@
+"""A line that is cut: a TCP proxy on loopback whose first connections end in the middle."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from urllib.parse import urlsplit
+
+CHUNK_BYTES = 1 << 10
+
+Cut = tuple[int | None, int | None]
+
+
+class CuttingLine:
+    """Forwards to `target`; each pair of `cuts` says after how many bytes a connection breaks.
+
+    The first number counts what is asked, the second what is answered; None is never.
+    """
+
+    def __init__(self, target: tuple[str, int], *, cuts: list[Cut]) -> None:
+        self.cuts = cuts
+        self._target = target
+        self._ways: list[threading.Thread] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def run(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                asked, answered = self.cuts.pop(0) if self.cuts else (None, None)
+                far = socket.create_connection(self._target)
+                for ways in ((near, far, asked), (far, near, answered)):
+                    self._ways.append(threading.Thread(target=_forward, args=ways))
+                    self._ways[-1].start()
+
+    def stop(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for way in self._ways:
+            way.join()
+
+
+def _forward(source: socket.socket, sink: socket.socket, limit: int | None) -> None:
+    passed = 0
+    with suppress(OSError):
+        while data := source.recv(CHUNK_BYTES):
+            passed += len(data)
+            if limit is not None and passed > limit:
+                break
+            sink.sendall(data)
+    for end in (source, sink):
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+    # The other way's thread reads from the sink still, and closes it.
+    source.close()
+
+
+@contextmanager
+def cutting(address: str, *, cuts: list[Cut]) -> Iterator[CuttingLine]:
+    parts = urlsplit(address)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    line = CuttingLine((parts.hostname, parts.port), cuts=cuts)
+    thread = threading.Thread(target=line.run)
+    thread.start()
+    try:
+        yield line
+    finally:
+        line.stop()
+        thread.join()

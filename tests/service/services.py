@@ -1,0 +1,119 @@
+"""The whole service as a process, on a data folder of its own, for tests that kill its parts."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from service import home as homes
+from service.supervisor import answers
+
+PATIENCE_SECONDS = 240.0
+COMMAND = [sys.executable, "-m", "service.supervisor"]
+
+# What tells the process apart from its keeper, whose command line holds the same words.
+PARTS = {
+    "web": ["-m", "uvicorn"],
+    "worker": ["-m", "assembler.worker"],
+    "agent": ["-m", "engine.agent"],
+    "server": ["-m", "engine.vllm_server"],
+}
+
+
+class Service:
+    """A running supervisor and everything below it."""
+
+    def __init__(self, home: Path, process: "subprocess.Popen[bytes]") -> None:
+        self.home, self.process = home, process
+
+    @property
+    def address(self) -> str:
+        holder = homes.holder(self.home)
+        assert holder is not None, "the supervisor ended"
+        return holder.address
+
+    @property
+    def database_url(self) -> str:
+        return self.find("worker").environ()["NEXUSMIX_DATABASE_URL"]
+
+    def find(self, part: str) -> psutil.Process:
+        """The process of a part, once there is one."""
+        found: list[psutil.Process] = []
+
+        def there() -> bool:
+            found.extend(self._matching(part))
+            return bool(found)
+
+        wait_for(there, f"a process of {part}")
+        return found[0]
+
+    def kill(self, part: str) -> None:
+        process = self.find(part)
+        process.kill()
+        wait_for(lambda: not process.is_running(), f"the end of {part}")
+
+    def interrupt(self) -> int:
+        """Ctrl-C; returns the exit status."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout=60)
+
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def _matching(self, part: str) -> Iterator[psutil.Process]:
+        for process in self.descendants():
+            try:
+                command = process.cmdline()
+            except psutil.Error:
+                continue
+            if part == "postgres":
+                matches = command[:1] != [] and command[0].endswith("/postgres")
+            else:
+                matches = command[1:3] == PARTS[part]
+            if matches:
+                yield process
+
+
+@contextmanager
+def serving(home: Path) -> Iterator[Service]:
+    """A supervisor whose pages answer; killed at the end if it still runs."""
+    home.mkdir(parents=True, exist_ok=True)
+    log = home / "supervisor.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            COMMAND, env=environment(home), stdout=output, stderr=subprocess.STDOUT
+        )
+    service = Service(home, process)
+    try:
+        wait_for(lambda: is_up(service), "the pages", log=log)
+        yield service
+    finally:
+        process.kill()
+        process.wait()
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Of a service with an embedded database, on any free port."""
+    own = {"NEXUSMIX_HOME": str(home), "NEXUSMIX_PORT": "0", "OMP_NUM_THREADS": "1"}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("NEXUSMIX_")}
+    return inherited | own
+
+
+def is_up(service: Service) -> bool:
+    holder = homes.holder(service.home)
+    return holder is not None and answers(holder.address)
+
+
+def wait_for(condition: Callable[[], bool], what: str, *, log: Path | None = None) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            tail = "" if log is None else log.read_text()[-4000:]
+            raise AssertionError(f"waited in vain for {what}\n{tail}")
+        time.sleep(0.1)

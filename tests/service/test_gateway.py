@@ -1,0 +1,173 @@
+"""The OpenAI endpoint with the official client, over real connections."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.client import HTTPConnection
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai.types.chat import ChatCompletionUserMessageParam
+
+from engine.tables import Deployment, DeploymentState
+from registry import artifacts, db
+from tests.service.conftest import serving
+from tests.service.upstream import WORDS, Upstream
+
+WAIT_SECONDS = 30
+
+
+def say(text: str) -> list[ChatCompletionUserMessageParam]:
+    return [{"role": "user", "content": text}]
+
+
+@pytest.fixture
+def upstream() -> Upstream:
+    return Upstream()
+
+
+@pytest.fixture
+def engine(upstream: Upstream) -> Iterator[str]:
+    with serving(upstream.app) as address:
+        yield address
+
+
+@pytest.fixture
+def model(database: str, engine: str) -> str:
+    return deploy("both", DeploymentState.READY, address=engine)
+
+
+@pytest.fixture
+def client(address: str, key: str) -> Iterator[openai.OpenAI]:
+    with connected(address, key) as client:
+        yield client
+
+
+@contextmanager
+def connected(address: str, key: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0) as client:
+        yield client
+
+
+def deploy(model: str, state: DeploymentState, *, address: str | None = None) -> str:
+    with db.transaction() as session:
+        artifact = artifacts.register(
+            session,
+            manifest_digest="a" * 64,
+            recipe={},
+            recipe_digest="b" * 64,
+            gate_report_digest="c" * 64,
+        )
+        row = Deployment(artifact_id=artifact.id, model=model, state=state, address=address)
+        row.ready_at = datetime.now(UTC)
+        session.add(row)
+    return model
+
+
+def test_models(client: openai.OpenAI, model: str) -> None:
+    deploy("starting", DeploymentState.STARTING)
+    assert [entry.id for entry in client.models.list()] == [model]
+    assert client.models.retrieve(model).owned_by == "nexusmix"
+
+
+def test_chat(client: openai.OpenAI, model: str, upstream: Upstream, key: str) -> None:
+    raw = client.chat.completions.with_raw_response.create(model=model, messages=say("hello"))
+    assert raw.parse().choices[0].message.content == "".join(WORDS)
+    assert 0 < float(raw.headers["x-nexusmix-overhead-ms"]) < 10_000
+    (asked,) = upstream.requests
+    assert key not in str(asked.headers)
+    assert asked.headers["x-request-id"] == raw.headers["x-request-id"]
+
+
+def test_completion(client: openai.OpenAI, model: str) -> None:
+    answer = client.completions.create(model=model, prompt="hello")
+    assert answer.choices[0].text == "".join(WORDS)
+
+
+def test_streaming(client: openai.OpenAI, model: str) -> None:
+    stream = client.chat.completions.create(model=model, messages=say("hello"), stream=True)
+    assert [chunk.choices[0].delta.content for chunk in stream] == WORDS
+
+
+def test_the_engine_s_own_errors_pass_through(client: openai.OpenAI, model: str) -> None:
+    with pytest.raises(openai.BadRequestError, match="16 tokens at most"):
+        client.completions.create(model=model, prompt="too long")
+
+
+def test_an_engine_that_dies_ends_the_stream_with_an_error(
+    client: openai.OpenAI, model: str
+) -> None:
+    stream = client.chat.completions.create(model=model, messages=say("die"), stream=True)
+    heard = []
+    with pytest.raises(openai.APIError, match="stopped while answering"):
+        heard += [chunk.choices[0].delta.content for chunk in stream]
+    assert heard == []
+
+
+def test_nothing_of_a_half_event_reaches_the_client(address: str, model: str, key: str) -> None:
+    body = {"model": model, "messages": say("die"), "stream": True}
+    headers = {"Authorization": f"Bearer {key}"}
+    text = httpx.post(f"{address}/v1/chat/completions", json=body, headers=headers).text
+    events = text.removesuffix("\n\n").split("\n\n")
+    assert len(events) == len(WORDS) + 1
+    assert '"half' not in text
+    assert '"code": "unavailable"' in events[-1]
+
+
+@pytest.mark.parametrize(
+    ("path", "wish"),
+    [
+        ("completions", {"prompt": "think"}),
+        ("chat/completions", {"messages": say("think"), "stream": True}),
+    ],
+)
+def test_a_client_that_leaves_stops_the_engine(
+    address: str, model: str, key: str, upstream: Upstream, path: str, wish: dict[str, Any]
+) -> None:
+    connection = HTTPConnection(address.removeprefix("http://"))
+    headers = {"Authorization": f"Bearer {key}"}
+    connection.request("POST", f"/v1/{path}", json.dumps({"model": model, **wish}), headers)
+    assert upstream.began.wait(WAIT_SECONDS)
+    connection.close()
+    assert upstream.left.wait(WAIT_SECONDS)
+
+
+def test_a_wrong_key(address: str, model: str) -> None:
+    with connected(address, "nxm_wrong") as client:
+        with pytest.raises(openai.AuthenticationError) as refused:
+            client.completions.create(model=model, prompt="hello")
+        assert refused.value.code == "invalid_api_key"
+        with pytest.raises(openai.AuthenticationError):
+            client.models.list()
+
+
+def test_an_unknown_model(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.completions.create(model="nobody", prompt="hello")
+    assert (refused.value.code, refused.value.type) == ("model_not_found", "invalid_request_error")
+
+
+@pytest.mark.parametrize("state", [DeploymentState.REQUESTED, DeploymentState.STARTING])
+def test_a_model_that_starts(client: openai.OpenAI, state: DeploymentState) -> None:
+    deploy("early", state)
+    with pytest.raises(openai.InternalServerError) as refused:
+        client.completions.create(model="early", prompt="hello")
+    assert refused.value.status_code == 503
+    assert refused.value.response.headers["retry-after"] == "2"
+
+
+def test_an_engine_that_is_gone(client: openai.OpenAI) -> None:
+    deploy("gone", DeploymentState.READY, address="http://127.0.0.1:9")
+    with pytest.raises(openai.InternalServerError, match="restarted"):
+        client.completions.create(model="gone", prompt="hello")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"model": 3}', b"\xff"])
+def test_bodies_that_name_no_model(address: str, key: str, body: bytes) -> None:
+    headers = {"Authorization": f"Bearer {key}"}
+    answer = httpx.post(f"{address}/v1/completions", content=body, headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "model"

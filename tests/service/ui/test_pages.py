@@ -1,0 +1,240 @@
+"""The pages, as a person meets them: in a browser, on a real database."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from assembler import jobs, mixes, progress
+from assembler.embedder import embedder_digest
+from assembler.query_encoder import query_encoder
+from assembler.recipe import Finetune
+from assembler.tables import MixState, MixVersion
+from engine.tables import Deployment, DeploymentState
+from registry import artifacts, db
+from registry.blobs import BlobStore
+from registry.tables import Projection, ProjectionState
+from tests import factories
+
+DOMAINS = {
+    "cooking": "Boil the potatoes, fry the onions in butter and serve with parsley.",
+    "sailing": "Hoist the mainsail, ease the sheet and steer the boat into the wind.",
+    "law": "The licensor grants the licensee a non-exclusive right under this agreement.",
+}
+
+
+@pytest.fixture
+def experts(store: BlobStore) -> list[str]:
+    """Three experts of one family whose projection is ready."""
+    with db.transaction() as session:
+        family = factories.make_family(session, store)
+        for position, (name, text) in enumerate(DOMAINS.items(), start=1):
+            expert = factories.make_expert(session, family, name=name)
+            version = factories.make_version(session, expert, store, tiny_expert=position)
+            vector = query_encoder().embed(text)
+            factories.embed(session, version, vector, embedder_digest=embedder_digest())
+        session.add(
+            Projection(
+                family=family,
+                number=1,
+                state=ProjectionState.READY,
+                documents_digest="d" * 64,
+                training={},
+                inputs_digest="i" * 64,
+                embedder_digest=embedder_digest(),
+                manifest_digest="m" * 64,
+                ready_at=datetime.now(UTC),
+            )
+        )
+    return list(DOMAINS)
+
+
+def request_mix(experts: list[str]) -> MixVersion:
+    with db.transaction() as session:
+        return mixes.request(
+            session, name="mine", family="tiny", experts=experts, finetune=Finetune(tokens=1024)
+        )
+
+
+def test_visitor_signs_in_and_arrives_where_they_wanted(anonymous_page: Page, key: str) -> None:
+    anonymous_page.goto("/mixes")
+    anonymous_page.get_by_label("API key").fill(key)
+    anonymous_page.get_by_role("button", name="Sign in").click()
+
+    expect(anonymous_page.get_by_role("heading", name="Mixes", exact=True)).to_be_visible()
+
+
+def test_sign_in_goes_nowhere_else(anonymous_page: Page, address: str, key: str) -> None:
+    anonymous_page.goto(f"/login?key={key}&next=//elsewhere.example/")
+
+    assert anonymous_page.url == f"{address}/experts"
+
+
+def test_wrong_key_is_refused(anonymous_page: Page, complaints: list[str]) -> None:
+    anonymous_page.goto("/login?key=nxm_wrong")
+
+    expect(anonymous_page.get_by_role("alert")).to_contain_text("not known")
+    complaints.clear()  # the browser reports the 401
+
+
+def test_experts_are_listed_with_what_matters(page: Page, experts: list[str]) -> None:
+    page.goto("/experts")
+    row = page.get_by_role("row").filter(has_text="sailing")
+
+    expect(row).to_contain_text("CC0-1.0")
+    expect(row).to_contain_text("embedded")
+    row.get_by_role("link").click()
+    expect(page.get_by_role("heading", name="sailing")).to_be_visible()
+
+
+def test_empty_registry_says_what_to_do(page: Page) -> None:
+    page.goto("/experts")
+
+    expect(page.get_by_text("./nexusmix demo")).to_be_visible()
+
+
+def test_pasted_text_marks_the_nearest_experts(page: Page, experts: list[str]) -> None:
+    page.goto("/mixes/new")
+    page.get_by_label("Text like yours").fill("Simmer the soup with carrots and onions.")
+    page.get_by_role("button", name="Suggest experts").click()
+
+    first = page.locator(".choice").first
+    expect(first).to_contain_text("cooking")
+    expect(first.get_by_role("checkbox")).to_be_checked()
+
+
+def test_chosen_experts_become_a_mix(page: Page, experts: list[str]) -> None:
+    page.goto("/mixes/new")
+    page.get_by_label("cooking").check()
+    page.get_by_label("law").check()
+    page.get_by_label("Name").fill("mine")
+    page.get_by_role("button", name="Request the mix").click()
+
+    expect(page.get_by_role("status")).to_contain_text("queued")
+    expect(page.get_by_text("cooking@1")).to_be_visible()
+
+
+def test_wrong_request_is_explained_and_kept(
+    page: Page, experts: list[str], complaints: list[str]
+) -> None:
+    page.goto("/mixes/new")
+    page.get_by_label("cooking").check()
+    page.get_by_label("Name").fill("mine")
+    page.get_by_role("button", name="Request the mix").click()
+
+    expect(page.get_by_role("alert")).to_contain_text("at least 2 experts")
+    expect(page.get_by_label("Name")).to_have_value("mine")
+    expect(page.get_by_label("cooking")).to_be_checked()
+    complaints.clear()  # the browser reports the 422
+
+
+def test_mix_is_followed_live(page: Page, experts: list[str]) -> None:
+    version = request_mix(experts)
+    page.goto("/mixes/mine")
+    expect(page.get_by_role("status")).to_contain_text("queued")
+    page.evaluate("window.notReloaded = true")
+
+    with db.transaction() as session:
+        progress.begin(session, version.id, step="assemble")
+        progress.complete(session, version.id, step="assemble")
+        progress.begin(session, version.id, step="finetune")
+    for step in (1, 2):
+        point = {"step": step, "num_steps": 2, "num_tokens": 512 * step, "loss": 3.0 / step}
+        with db.transaction() as session:
+            progress.report(session, version.id, progress=point)
+            jobs.record(session, version.job_id, type="metrics", message="progress", data=point)
+
+    expect(page.get_by_text("step: 2 of 2")).to_be_visible()
+    expect(page.locator("#chart canvas")).to_be_visible()
+    with db.transaction() as session:
+        progress.finish(session, version.id, state=MixState.FAILED, error="the disk is full")
+    expect(page.get_by_role("alert")).to_contain_text("the disk is full")
+    expect(page.locator("#chart canvas")).to_have_count(1)
+    assert page.evaluate("window.notReloaded")
+
+
+def test_mix_is_cancelled(page: Page, experts: list[str]) -> None:
+    request_mix(experts)
+    page.goto("/mixes/mine")
+    page.get_by_role("button", name="Cancel").click()
+
+    expect(page.get_by_role("status")).to_contain_text("cancelled")
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+
+
+def test_chat_streams_what_the_engine_says(page: Page, database: str) -> None:
+    with stand_in_engine(["Fry ", "the ", "onions."]) as engine:
+        deploy("mine", address=engine)
+        page.goto("/chat")
+        page.get_by_label("Message").fill("What next?")
+        page.keyboard.press("Enter")
+
+        expect(page.locator(".line.assistant")).to_have_text("Fry the onions.")
+        expect(page.get_by_text("3 tokens")).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    "path", ["/experts", "/experts/law", "/mixes", "/mixes/new", "/mixes/mine"]
+)
+def test_page_fits_a_narrow_screen(page: Page, experts: list[str], path: str) -> None:
+    request_mix(experts)
+    page.set_viewport_size({"width": 360, "height": 700})
+    page.goto(path)
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_unknown_mix_is_a_page_not_json(page: Page, complaints: list[str]) -> None:
+    page.goto("/mixes/nothing")
+
+    expect(page.get_by_role("alert")).to_contain_text("no mix 'nothing'")
+    complaints.clear()  # the browser reports the 404
+
+
+def deploy(model: str, *, address: str) -> None:
+    with db.transaction() as session:
+        artifact = artifacts.register(
+            session,
+            manifest_digest="m" * 64,
+            recipe={},
+            recipe_digest="r" * 64,
+            gate_report_digest="g" * 64,
+        )
+        session.add(
+            Deployment(
+                artifact_id=artifact.id, model=model, state=DeploymentState.READY, address=address
+            )
+        )
+
+
+@contextmanager
+def stand_in_engine(words: list[str]) -> Iterator[str]:
+    """An engine that says the same to everybody, a word at a time."""
+    chunks: list[dict[str, object]] = [{"choices": [{"delta": {"content": w}}]} for w in words]
+    chunks.append({"choices": [], "usage": {"completion_tokens": len(words)}})
+    answer = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.end_headers()
+            self.wfile.write(answer.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,71 @@
+"""A small real server that speaks enough of OpenAI's dialect to stand behind the gateway."""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+
+WORDS = ["the", " mix", " speaks"]
+
+
+class Upstream:
+    """What it was asked, and whether its client left; the prompt says how it behaves."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.began = threading.Event()
+        self.left = threading.Event()
+        self.app = FastAPI()
+        self.app.post("/v1/chat/completions")(self.chat)
+        self.app.post("/v1/completions")(self.complete)
+
+    async def chat(self, request: Request) -> Response:
+        self.requests.append(request)
+        body = await request.json()
+        if not body.get("stream"):
+            message = {"role": "assistant", "content": "".join(WORDS)}
+            return JSONResponse(_body(body, message=message, finish_reason="stop"))
+        return StreamingResponse(
+            self._stream(body, body["messages"][-1]["content"]), media_type="text/event-stream"
+        )
+
+    async def complete(self, request: Request) -> Response:
+        self.requests.append(request)
+        body = await request.json()
+        if body["prompt"] == "too long":
+            error = {"message": "16 tokens at most", "type": "BadRequestError", "param": None}
+            return JSONResponse({"error": error | {"code": 400}}, status_code=400)
+        if body["prompt"] == "think":
+            self.began.set()
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            self.left.set()
+        return JSONResponse(_body(body, text="".join(WORDS), finish_reason="length"))
+
+    async def _stream(self, body: dict[str, Any], wish: str) -> AsyncIterator[str]:
+        for word in WORDS:
+            yield f"data: {json.dumps(_body(body, delta={'content': word}))}\n\n"
+        if wish == "die":
+            yield 'data: {"half'
+            raise ConnectionError("killed")
+        if wish == "think":
+            self.began.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.left.set()
+        yield "data: [DONE]\n\n"
+
+
+def _body(body: dict[str, Any], **choice: Any) -> dict[str, Any]:
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk" if "delta" in choice else "chat.completion",
+        "created": 1,
+        "model": body["model"],
+        "choices": [{"index": 0, "finish_reason": None, **choice}],
+    }

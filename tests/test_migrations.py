@@ -1,0 +1,70 @@
+"""The migrations make the tables that the code describes, and can be taken back."""
+
+from collections.abc import Iterator
+
+import pytest
+from alembic import command
+from alembic.util.exc import CommandError
+from sqlalchemy import Engine, NullPool, create_engine, inspect, text
+from sqlalchemy.engine import make_url
+
+import migrations
+from registry.postgres import EmbeddedPostgres
+
+NAME = "migrated"
+
+
+@pytest.fixture
+def empty(postgres: EmbeddedPostgres) -> Iterator[Engine]:
+    """A database of its own beside the one that the other tests use."""
+    admin = create_engine(postgres.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {NAME}"))
+    url = make_url(postgres.url).set(database=NAME)
+    yield create_engine(url, poolclass=NullPool)
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {NAME} WITH (FORCE)"))
+
+
+def url_of(engine: Engine) -> str:
+    return engine.url.render_as_string(hide_password=False)
+
+
+def test_up_and_down(empty: Engine) -> None:
+    migrations.upgrade(url_of(empty))
+    assert "expert_versions" in inspect(empty).get_table_names()
+    migrations.downgrade(url_of(empty), revision="base")
+    assert inspect(empty).get_table_names() == ["alembic_version"]
+    migrations.upgrade(url_of(empty))
+
+
+def test_no_drift(empty: Engine) -> None:
+    migrations.upgrade(url_of(empty))
+    command.check(migrations.config(url_of(empty)))
+
+
+def test_drift_is_seen(empty: Engine) -> None:
+    migrations.upgrade(url_of(empty))
+    with empty.begin() as connection:
+        connection.execute(text("ALTER TABLE experts DROP COLUMN licence"))
+    with pytest.raises(CommandError, match="New upgrade operations detected"):
+        command.check(migrations.config(url_of(empty)))
+
+
+def test_tables_of_the_job_store_are_left_alone(empty: Engine) -> None:
+    with empty.begin() as connection:
+        connection.execute(text("CREATE SCHEMA dbos"))
+        connection.execute(text("CREATE TABLE dbos.workflow_status (id int)"))
+    migrations.upgrade(url_of(empty))
+    command.check(migrations.config(url_of(empty)))
+    migrations.downgrade(url_of(empty), revision="base")
+    assert inspect(empty).get_table_names(schema="dbos") == ["workflow_status"]
+
+
+def test_gives_up_when_a_table_is_in_use(empty: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    migrations.upgrade(url_of(empty))
+    with empty.connect() as other:
+        other.execute(text("LOCK TABLE experts IN ACCESS SHARE MODE"))
+        with pytest.raises(Exception, match="lock timeout"):
+            migrations.downgrade(url_of(empty), revision="base")
+    assert "experts" in inspect(empty).get_table_names(), "all or nothing"

@@ -1,0 +1,176 @@
+"""Tiny real checkpoints: two-layer Llamas of width 32 with a 64-token vocabulary, free of torch.
+
+They are what transformers and vLLM read, so the true pipeline runs on them; only size is missing.
+"""
+
+import json
+import math
+import string
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from registry import documents
+from registry.architecture import Architecture, is_ffn
+from registry.blobs import BlobStore, put_bytes
+from registry.documents import Document
+from registry.manifests import Manifest, TensorEntry
+
+ARCHITECTURE = Architecture(
+    vocab_size=64,
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=32,  # the narrowest that vLLM serves on a CPU
+    rms_norm_eps=1e-5,
+    rope_theta=10_000.0,
+    max_position_embeddings=256,
+    tie_word_embeddings=True,
+)
+EOS, BOS, UNKNOWN = "<|im_end|>", "<|im_start|>", "<|endoftext|>"
+CHARACTERS = string.ascii_lowercase + string.digits + " \n.,:;!?'\"()[]-+*/=<>_#%@"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def config() -> dict[str, Any]:
+    """`config.json` of every checkpoint here."""
+    return ARCHITECTURE.to_config() | {"dtype": "bfloat16", "eos_token_id": 2, "bos_token_id": 1}
+
+
+@cache
+def tensors(*, expert: int = 0) -> dict[str, bytes]:
+    """Raw bfloat16 bytes by name. Expert 0 is the seed; others differ from it in their FFNs."""
+    made: dict[str, bytes] = {}
+    for position, (name, shape) in enumerate(ARCHITECTURE.tensor_shapes().items()):
+        source = expert if is_ffn(name) else 0
+        random = np.random.default_rng([source, position])
+        if len(shape) == 1:
+            values = np.ones(shape, np.float32)
+        else:
+            values = random.standard_normal(shape, np.float32) / math.sqrt(shape[-1])
+        made[name] = to_bfloat16(values).tobytes()
+    return made
+
+
+def to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """The upper halves of float32 numbers, rounded to nearest."""
+    bits = values.view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def safetensors_header(*, expert: int = 0) -> str:
+    """The header of the checkpoint's one file, padded with spaces as the format asks."""
+    content: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    reached = 0
+    for name, data in tensors(expert=expert).items():
+        shape = list(ARCHITECTURE.tensor_shapes()[name])
+        offsets = [reached, reached + len(data)]
+        content[name] = {"dtype": "BF16", "shape": shape, "data_offsets": offsets}
+        reached += len(data)
+    header = json.dumps(content, separators=(",", ":"))
+    return header + " " * (-len(header) % 8)
+
+
+def safetensors_bytes(*, expert: int = 0) -> bytes:
+    header = safetensors_header(expert=expert).encode()
+    return b"".join([len(header).to_bytes(8, "little"), header, *tensors(expert=expert).values()])
+
+
+def tokenizer_files() -> dict[str, bytes]:
+    """A tokenizer of characters: `tokenizer.json` and its configuration."""
+    special = [UNKNOWN, BOS, EOS]
+    vocabulary = [*special, *CHARACTERS]
+    tokenizer = {
+        "version": "1.0",
+        "added_tokens": [
+            {
+                "id": position,
+                "content": content,
+                "special": True,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+            }
+            for position, content in enumerate(special)
+        ],
+        "normalizer": {"type": "Lowercase"},
+        "pre_tokenizer": None,
+        "post_processor": None,
+        "decoder": {"type": "Fuse"},
+        "model": {
+            "type": "BPE",
+            "unk_token": UNKNOWN,
+            "vocab": {token: position for position, token in enumerate(vocabulary)},
+            "merges": [],
+        },
+    }
+    tokenizer_config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": EOS,
+        "bos_token": BOS,
+        "unk_token": UNKNOWN,
+        "pad_token": EOS,
+        "model_max_length": ARCHITECTURE.max_position_embeddings,
+        "chat_template": CHAT_TEMPLATE,
+    }
+    return {
+        "tokenizer.json": json.dumps(tokenizer).encode(),
+        "tokenizer_config.json": json.dumps(tokenizer_config).encode(),
+    }
+
+
+def sample_documents(
+    *, expert: int = 0, num_train: int = 6, num_held_out: int = 3
+) -> list[Document]:
+    """Short texts of one domain: a few words of its own, repeated in varying order."""
+    words = [f"{CHARACTERS[(7 * expert + i) % 26] * (2 + i % 3)}{expert}" for i in range(8)]
+    made = []
+    for number in range(num_train + num_held_out):
+        random = np.random.default_rng([expert, number])
+        text = " ".join(random.choice(words, size=40).tolist()) + "."
+        split: documents.Split = "train" if number < num_train else "held-out"
+        made.append(Document(f"{expert}-{number}", text, split))
+    return made
+
+
+def write_checkpoint(folder: Path, *, expert: int = 0) -> Path:
+    """A Hugging Face folder; for an expert with its `documents.jsonl`. Returns `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config(), indent=2))
+    (folder / "model.safetensors").write_bytes(safetensors_bytes(expert=expert))
+    for name, data in tokenizer_files().items():
+        (folder / name).write_bytes(data)
+    if expert:
+        data = documents.serialise(sample_documents(expert=expert))
+        (folder / "documents.jsonl").write_bytes(data)
+    return folder
+
+
+def store_manifest(blobs: BlobStore, *, expert: int = 0) -> Manifest:
+    """The same checkpoint as blobs: tensors, tokenizer files and the manifest itself."""
+    shapes = ARCHITECTURE.tensor_shapes()
+    manifest = Manifest(
+        config=config(),
+        tensors={
+            name: TensorEntry("BF16", shapes[name], put_bytes(blobs, data))
+            for name, data in tensors(expert=expert).items()
+        },
+        files={name: put_bytes(blobs, data) for name, data in tokenizer_files().items()},
+    )
+    put_bytes(blobs, manifest.to_json())
+    return manifest
+
+
+def store_documents(blobs: BlobStore, *, expert: int) -> str:
+    """The digest of the expert's documents, stored."""
+    return put_bytes(blobs, documents.serialise(sample_documents(expert=expert)))
