@@ -43,7 +43,7 @@ VERSION = 1
 class ExpertTraining(Training):
     """How an expert is trained from its seed."""
 
-    tokens: int = Field(default=20_480, ge=1, le=10**12)
+    tokens: int = Field(default=16_384, ge=1, le=10**12)
     learning_rate: float = Field(default=5e-4, gt=0, le=1)
 
 

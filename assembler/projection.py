@@ -13,40 +13,20 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from assembler.embedder import EMBEDDER, embedder_digest
 from assembler.encoder import Encoder
 from assembler.hidden_states import capture
 from assembler.network import project
+from assembler.recipe import ProjectionTraining
 from engine import tensors
 from registry.blobs import BlobStore
-from registry.documents import Document
-from registry.errors import InvalidInput, Problem
+from registry.documents import Document, group_by_domain
 from registry.manifests import Manifest
 
 # (what is being done, how much of it is done, of how much)
 OnProgress = Callable[[str, int, int], None]
-
-
-class ProjectionTraining(BaseModel):
-    """How a family projection is trained; part of its identity."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    documents_per_domain: int = Field(default=48, ge=2)
-    characters_per_document: int = Field(default=900, ge=16)
-    sequence_length: int = Field(default=128, ge=8, description="Tokens read of each document.")
-    states_per_document: int = Field(
-        default=24, ge=1, description="Hidden states kept of each document, per block."
-    )
-    num_steps: int = Field(default=300, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    states_per_step: int = Field(default=512, ge=1)
-    episode_weight: float = Field(default=1.0, ge=0)
-    scale: float = Field(default=8.0, gt=0, description="Of centred domain embeddings.")
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,7 +65,8 @@ def train(
 
     Raises InvalidInput with fewer than two domains, or without documents to train on.
     """
-    domains = _domains(documents, limit=training.documents_per_domain)
+    by_domain = group_by_domain(documents)
+    domains = [own[: training.documents_per_domain] for own in by_domain.values()]
     texts = [d.text[: training.characters_per_document] for own in domains for d in own]
     labels_C = torch.tensor([i for i, own in enumerate(domains) for _ in own])
     generator = torch.Generator().manual_seed(training.seed)
@@ -213,23 +194,6 @@ def _loss(task: _Task, w1: Tensor, w2: Tensor) -> tuple[Tensor, float]:
 def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     bound = shape[-1] ** -0.5
     return torch.empty(shape).uniform_(-bound, bound, generator=generator).requires_grad_()
-
-
-def _domains(documents: Sequence[Document], *, limit: int) -> list[list[Document]]:
-    domains: dict[str, list[Document]] = {}
-    for document in documents:
-        if document.split != "train":
-            continue
-        if document.domain is None:
-            problem = Problem("/documents", f"document {document.id!r} names no domain")
-            raise InvalidInput("a projection is trained on named domains", problems=(problem,))
-        own = domains.setdefault(document.domain, [])
-        if len(own) < limit:
-            own.append(document)
-    if len(domains) < 2:
-        problem = Problem("/documents", f"{len(domains)} domains to train on, two are needed")
-        raise InvalidInput("a projection tells domains apart", problems=(problem,))
-    return list(domains.values())
 
 
 def _manifest(

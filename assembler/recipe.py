@@ -33,6 +33,10 @@ class Training(BaseModel):
 class Finetune(Training):
     """How the assembled mix is trained on a mixture of its experts' documents."""
 
+    # Measured with three experts of a 135M seed: 24 small steps at this rate reach more of the
+    # right expert's gain than 12 larger ones, for the same tokens and time.
+    learning_rate: float = Field(default=3e-3, gt=0, le=1)
+    batch_size: int = Field(default=4, ge=1, description="Sequences per step.")
     train: Trained = "router"
     load_balance_weight: float = Field(default=0.0, ge=0)
     domain_weight: float = Field(
@@ -40,6 +44,25 @@ class Finetune(Training):
         ge=0,
         description="Weight of the cross-entropy between routing and the document's own expert.",
     )
+
+
+class ProjectionTraining(BaseModel):
+    """How a family projection is trained; part of its identity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    documents_per_domain: int = Field(default=48, ge=2)
+    characters_per_document: int = Field(default=900, ge=16)
+    sequence_length: int = Field(default=128, ge=8, description="Tokens read of each document.")
+    states_per_document: int = Field(
+        default=24, ge=1, description="Hidden states kept of each document, per block."
+    )
+    num_steps: int = Field(default=300, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    states_per_step: int = Field(default=512, ge=1)
+    episode_weight: float = Field(default=1.0, ge=0)
+    scale: float = Field(default=8.0, gt=0, description="Of centred domain embeddings.")
+    seed: int = 0
 
 
 class Recipe(BaseModel):

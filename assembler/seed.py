@@ -53,7 +53,8 @@ def seed_folder() -> Path:
     Raises Unavailable when the wheel is not installed.
     """
     source = _gguf_path()
-    digest = hashlib.file_digest(source.open("rb"), "sha256").hexdigest()
+    with source.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     folder = settings().cache_path / "seeds" / f"{NAME}-{digest[:16]}-{CONVERSION}"
     return made_once(folder, lambda target: _convert(source, target))
 

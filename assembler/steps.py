@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from assembler import backlog, jobs, progress
 from assembler.embedder import EMBEDDER, embedder_digest
 from assembler.materials import Materials, gather
-from assembler.recipe import Recipe
+from assembler.recipe import ProjectionTraining, Recipe
 from assembler.tables import MixVersion
 from assembler.training import Progress
 from registry import blobs as blob_stores
@@ -139,7 +139,7 @@ def train_projection(projection_id: int) -> None:
     trained = projection.train(
         manifests.load(blobs, row.family.seed_digest),
         documents.parse(blobs.read(row.documents_digest)),
-        training=projection.ProjectionTraining.model_validate(row.training),
+        training=ProjectionTraining.model_validate(row.training),
         blobs=blobs,
         on_progress=_Reporter(backlog.projection_job_id(projection_id)).counted,
     )

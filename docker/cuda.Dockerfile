@@ -1,8 +1,8 @@
 # The whole service on one machine with an NVIDIA GPU; needs the NVIDIA container toolkit to run.
 #   docker build -f docker/cuda.Dockerfile -t nexusmix:cuda .
-FROM nvidia/cuda:13.0.2-devel-ubuntu22.04
+FROM debian:12-slim
 
-# Python 3.11 is in the distribution; the development image has what kernels are compiled with.
+# CUDA comes with the wheels; kernels are compiled against the headers of Python.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends \
         python3.11 python3.11-venv python3.11-dev ca-certificates g++ \
@@ -10,7 +10,8 @@ RUN apt-get update \
 
 WORKDIR /nexusmix
 COPY . .
-ENV NEXUSMIX_LOCK=requirements-cuda.lock
+ENV NEXUSMIX_LOCK=requirements-cuda.lock \
+    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 RUN ./nexusmix --help > /dev/null
 
 ENV NEXUSMIX_HOME=/data NEXUSMIX_HOST=0.0.0.0

@@ -65,6 +65,25 @@ def check_expert_documents(documents: list[Document]) -> None:
         raise InvalidInput("the documents do not describe a domain", problems=problems)
 
 
+def group_by_domain(documents: Iterable[Document]) -> dict[str, list[Document]]:
+    """The training documents of each domain, which a projection learns to tell apart.
+
+    Raises InvalidInput when one names no domain, or there are fewer than two domains.
+    """
+    domains: dict[str, list[Document]] = {}
+    for document in documents:
+        if document.split != "train":
+            continue
+        if document.domain is None:
+            problem = Problem("/documents", f"document {document.id!r} names no domain")
+            raise InvalidInput("a projection is trained on named domains", problems=(problem,))
+        domains.setdefault(document.domain, []).append(document)
+    if len(domains) < 2:
+        problem = Problem("/documents", f"{len(domains)} domains to train on, two are needed")
+        raise InvalidInput("a projection tells domains apart", problems=(problem,))
+    return domains
+
+
 def serialise(documents: Iterable[Document]) -> bytes:
     """What `parse` reads; equal documents give equal bytes, hence one digest."""
     lines = []

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from registry import checkpoints, documents, experts, families, manifests
 from registry.blobs import BlobStore
 from registry.checkpoints import Shard
+from registry.documents import Document
 from registry.errors import Conflict, InvalidInput, Problem
 from registry.names import check_name, is_digest
 from registry.tables import Expert, ExpertVersion, Family, VersionState
@@ -148,7 +149,7 @@ def complete_expert_version(
     seed = manifests.load(blobs, version.expert.family.seed_digest)
     manifest = manifests.load(blobs, version.manifest_digest)
     checkpoints.verify(blobs, manifest, known=seed.digests())
-    _verify_documents(blobs, version.documents_digest)
+    documents.check_expert_documents(_read_documents(blobs, version.documents_digest))
     session.refresh(version, ["state"], with_for_update=True)
     if version.state is VersionState.RETIRED:
         raise Conflict(f"{experts.ref_of(version)} was retired")
@@ -156,6 +157,11 @@ def complete_expert_version(
     version.ready_at = datetime.now(UTC)
     session.flush()
     return version
+
+
+def check_projection_documents(blobs: BlobStore, digest: str) -> None:
+    """Raises Conflict when they were not sent, InvalidInput unless a projection can learn."""
+    documents.group_by_domain(_read_documents(blobs, digest))
 
 
 def _lock_expert(
@@ -197,11 +203,11 @@ def _version(
     return version
 
 
-def _verify_documents(blobs: BlobStore, digest: str) -> None:
+def _read_documents(blobs: BlobStore, digest: str) -> list[Document]:
     size = blobs.size(digest)
     if size is None:
         raise Conflict("the documents were not sent yet", problems=(Problem("/missing", digest),))
     if size > MAX_DOCUMENTS_BYTES:
         detail = f"{size} bytes, at most {MAX_DOCUMENTS_BYTES} are taken: send a sample"
         raise InvalidInput("too many documents", problems=(Problem("/documents", detail),))
-    documents.check_expert_documents(documents.parse(blobs.read(digest)))
+    return documents.parse(blobs.read(digest))

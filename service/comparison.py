@@ -43,8 +43,8 @@ class Comparison:
             seed=_column("seed", domains, lambda p: p.seed),
             experts=tuple(_expert(domain.domain, domains) for domain in domains),
             merge=_column("mean merge", domains, lambda p: p.merge),
-            before=_column("mix, assembled", domains, lambda p: p.assembled),
-            after=_column("mix, finetuned", domains, lambda p: p.candidate) if finetuned else None,
+            before=_column("mix before", domains, lambda p: p.assembled),
+            after=_column("mix after", domains, lambda p: p.candidate) if finetuned else None,
             oracle=Column("right expert", tuple(d.perplexity.experts[d.domain] for d in domains)),
         )
 

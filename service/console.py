@@ -1,5 +1,6 @@
 """What the command line prints: greetings, tables, progress of a mix."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -17,9 +18,12 @@ from service.reports import Report
 from service.sampling import tokens_per_second
 from service.schemas import EventBody
 
-console = Console()
+# A file has no width: there the widest table must not be folded.
+FILE_WIDTH = 160
+
+console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
 # Progress and stages are no result: they must not end in a file that a table was redirected to.
-notes = Console(stderr=True)
+notes = Console(stderr=True, width=None if sys.stderr.isatty() else FILE_WIDTH)
 
 
 def print_report(report: Report) -> None:

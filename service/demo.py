@@ -31,8 +31,9 @@ from service.stages import Stages
 
 MIX = "demo"
 # Several times what the trainings read; more would only make the first run longer.
-EXPERT_DOCUMENTS = 400
-PROJECTION_DOCUMENTS = 80
+DOCUMENTS_PER_DOMAIN = 400
+# Enough to know a domain, in about two minutes on two cores.
+EXPERT_TRAINING = {"tokens": 16_384, "batch_size": 4}
 PROMPT_WORDS = 40
 
 # JSON Lines of each domain.
@@ -55,8 +56,10 @@ class Expert:
 
 def main(*, stay: bool, report_path: Path | None) -> int:
     """0 when the mix keeps what is promised of it, 1 when not; serves on afterwards if `stay`."""
-    # An ordinary kill unwinds as Ctrl-C does, so that nothing is left behind.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # An ordinary kill unwinds as Ctrl-C does, so that nothing is left behind. A shell that runs
+    # this in the background has Ctrl-C ignored: then too it must end us when it is sent.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     stages = Stages(console.notes)
     try:
         with memory.sampled() as peaks, background.running() as service:
@@ -103,12 +106,14 @@ def _run(stages: Stages, service: Service) -> Report:
 def _collect(stages: Stages) -> tuple[Texts, Texts]:
     """Documents of the experts' domains, and of those that the projection learns from."""
     with stages.stage("Texts") as stage:
+        texts = domains.fetch(
+            domains.EXPERT_DOMAINS + domains.PROJECTION_DOMAINS,
+            limit=DOCUMENTS_PER_DOMAIN,
+            on_progress=stage.say,
+        )
         own, public = (
-            domains.fetch(group, limit=limit, on_progress=stage.say)
-            for group, limit in (
-                (domains.EXPERT_DOMAINS, EXPERT_DOCUMENTS),
-                (domains.PROJECTION_DOMAINS, PROJECTION_DOCUMENTS),
-            )
+            {domain.name: texts[domain.name] for domain in group}
+            for group in (domains.EXPERT_DOMAINS, domains.PROJECTION_DOMAINS)
         )
         stage.result = f"{len(own)} domains for experts, {len(public)} for the projection"
     return own, public
@@ -124,7 +129,11 @@ def _unpack(stages: Stages) -> Seed:
 def _train(stages: Stages, domain: Domain, seed: Seed, texts: Texts) -> Expert:
     with stages.stage(f"Expert {domain.name}") as stage:
         trained = preparation.run(
-            "expert", str(seed.folder), str(texts[domain.name]), on_progress=stage.say
+            "expert",
+            str(seed.folder),
+            str(texts[domain.name]),
+            json.dumps(EXPERT_TRAINING),
+            on_progress=stage.say,
         )
         before, after = (trained["metrics"][f"{who}_perplexity"] for who in ("seed", "expert"))
         stage.result = f"held-out perplexity {before:.1f} -> {after:.1f}"
@@ -211,13 +220,13 @@ def _await_deployment(stages: Stages, client: Client) -> None:
 
 def _complete(stages: Stages, address: str, texts: Texts) -> list[Completion]:
     with stages.stage("Completions") as stage:
-        prompts = {name: _prompt(path) for name, path in texts.items()}
+        prompts = {name: prompt(path) for name, path in texts.items()}
         done = sampling.complete(address, key=background.key(), model=MIX, prompts=prompts)
         stage.result = f"{sampling.tokens_per_second(done):.1f} tokens/s, one request at a time"
     return done
 
 
-def _prompt(path: Path) -> str:
+def prompt(path: Path) -> str:
     """The first PROMPT_WORDS words of a held-out document, as they stand."""
     own = documents.parse([path.read_bytes()])
     text = next(document.text for document in own if document.split == "held-out")

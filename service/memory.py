@@ -9,18 +9,19 @@ import psutil
 
 SAMPLE_SECONDS = 1.0
 
-# The first word that occurs in a command line tells the kind.
+# The first word that occurs in a command line tells the kind; a keeper counts with what it keeps.
 KINDS = {
     "postgres": "database",
     "service.supervisor": "supervisor",
     "uvicorn": "web",
     "assembler.worker": "worker",
     "assembler.steps": "step",
-    "assembler.": "preparation",
+    "assembler.preparation": "preparation",
     "engine.agent": "agent",
-    "vllm": "engine",
+    "engine.vllm_server": "engine",
+    # vLLM's core process, by the two names it has in its life.
+    "multiprocessing": "engine",
     "VLLM": "engine",
-    "keeper": "keeper",
 }
 
 

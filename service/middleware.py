@@ -21,7 +21,7 @@ SAFE_HEADERS = {
     "Referrer-Policy": "same-origin",
     # Pages load their own files only, and nobody may frame them.
     "Content-Security-Policy": (
-        "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+        "default-src 'self'; img-src 'self' data:; "
         "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
 }

@@ -5,7 +5,7 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from assembler.recipe import Finetune
+from assembler.recipe import Finetune, ProjectionTraining
 from assembler.tables import JobEvent, MixState, MixVersion
 from engine.gates import Policy
 from engine.tables import Deployment, DeploymentState
@@ -96,8 +96,11 @@ class FamilyUploadBody(FamilyBody):
 
 
 class ProjectionRequest(_Request):
-    documents: str = Field(description="SHA-256 of the training documents, JSON Lines.")
-    training: dict[str, Any] = Field(default={}, description="Changes to the usual training.")
+    documents: str = Field(
+        pattern="^[0-9a-f]{64}$",
+        description="SHA-256 of the training documents, JSON Lines; sent to /blobs before.",
+    )
+    training: ProjectionTraining = ProjectionTraining()
 
 
 class ProjectionBody(BaseModel):

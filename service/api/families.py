@@ -60,15 +60,17 @@ def request_projection(
     request: Request,
     response: Response,
     session: Session,
+    blobs: Blobs,
     _: Writer,
 ) -> ProjectionBody:
     """Have a projection trained. The same documents and training find the same projection."""
+    uploads.check_projection_documents(blobs, body.documents)
     projection = projections.request(
         session,
         family=name,
         documents_digest=body.documents,
         embedder_digest=embedder_digest(),
-        training=body.training,
+        training=body.training.model_dump(),
     )
     jobs.wake(session)
     response.headers["Location"] = f"{request.url.path}/{projection.number}"

@@ -26,7 +26,8 @@ RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 Read = Callable[[int, int], Iterator[bytes]]
 
 
-@router.api_route("/experts/{name}/versions/{number}/files/{file}", methods=["GET", "HEAD"])
+@router.get("/experts/{name}/versions/{number}/files/{file}")
+@router.head("/experts/{name}/versions/{number}/files/{file}", include_in_schema=False)
 def get_of_expert(
     name: str, number: int, file: str, request: Request, session: Session, blobs: Blobs, _: Reader
 ) -> Response:
@@ -36,7 +37,8 @@ def get_of_expert(
     return _file(request, blobs, manifests.load(blobs, version.manifest_digest), file)
 
 
-@router.api_route("/mixes/{name}/versions/{number}/files/{file}", methods=["GET", "HEAD"])
+@router.get("/mixes/{name}/versions/{number}/files/{file}")
+@router.head("/mixes/{name}/versions/{number}/files/{file}", include_in_schema=False)
 def get_of_mix(
     name: str, number: int, file: str, request: Request, session: Session, blobs: Blobs, _: Reader
 ) -> Response:

@@ -47,4 +47,5 @@ def show_expert(
 @router.get("/chat")
 def show_chat(request: Request, session: Session, _: Visitor, model: str = "") -> Response:
     models = [deployment.model for deployment in deployments.ready(session)]
-    return page(request, "chat.html", models=models, model=model)
+    starting = [d.model for d in deployments.live(session) if d.state in deployments.PENDING_STATES]
+    return page(request, "chat.html", models=models, starting=starting, model=model)

@@ -66,7 +66,7 @@ def test_config_tells_the_recipe(blobs: LocalBlobs) -> None:
 def test_merge_is_the_mean_with_the_seed(blobs: LocalBlobs) -> None:
     merged = upcycle.merge([_with_query(blobs, value=value) for value in (0.0, 1.0, 5.0)], blobs)
     mean = tensors.read(blobs, merged.tensors[QUERY])
-    assert torch.equal(mean, torch.full((32, 32), 2.0, dtype=torch.bfloat16))
+    assert torch.equal(mean, torch.full(QUERY_SHAPE, 2.0, dtype=torch.bfloat16))
     assert Network.from_manifest(merged, blobs, dtype=torch.bfloat16)
 
 

@@ -100,7 +100,8 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         if time.monotonic() > deadline:
             log = settings().home / "logs" / "worker.log"
-            raise AssertionError(f"waited in vain for {what}\n{log.read_text()[-4000:]}")
+            tail = log.read_text()[-4000:] if log.exists() else ""
+            raise AssertionError(f"waited in vain for {what}\n{tail}")
         time.sleep(0.05)
 
 

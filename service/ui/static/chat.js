@@ -5,6 +5,7 @@
   const [lines, form, message, send, speed, model] =
     ["lines", "ask", "message", "send", "speed", "model"].map(byId);
   let history = [];
+  let running = null; // what stops the answer that is being written
 
   function add(role, text = "") {
     const line = document.createElement("div");
@@ -32,15 +33,18 @@
     }
   }
 
-  async function answer(line) {
+  async function answer(line, talk) {
     const began = performance.now();
     const response = await fetch("/v1/chat/completions", {
       method: "POST",
+      signal: running.signal,
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({
         model: model.value,
-        messages: history,
-        max_tokens: 512,
+        messages: talk,
+        max_tokens: 256,
+        // Small models wander when they are sampled freely.
+        temperature: 0.3,
         stream: true,
         stream_options: { include_usage: true },
       }),
@@ -60,22 +64,29 @@
 
   async function submit() {
     const text = message.value.trim();
-    if (!text || send.disabled) return;
+    if (!text || running) return;
+    const talk = history; // a new chat may begin meanwhile
     message.value = "";
     add("user", text);
-    history.push({ role: "user", content: text });
+    talk.push({ role: "user", content: text });
     const line = add("assistant");
-    send.disabled = true;
+    running = new AbortController();
+    send.textContent = "Stop";
     lines.setAttribute("aria-busy", "true");
     try {
-      await answer(line);
-      history.push({ role: "assistant", content: line.textContent });
+      await answer(line, talk);
+      talk.push({ role: "assistant", content: line.textContent });
     } catch (error) {
-      history.pop();
-      line.className = "line failed";
-      line.textContent = error.message;
+      if (running.signal.aborted) {
+        talk.push({ role: "assistant", content: line.textContent });
+      } else {
+        talk.pop();
+        line.className = "line failed";
+        line.textContent = error.message;
+      }
     } finally {
-      send.disabled = false;
+      running = null;
+      send.textContent = "Send";
       lines.setAttribute("aria-busy", "false");
       message.focus();
     }
@@ -85,6 +96,11 @@
     event.preventDefault();
     submit();
   });
+  send.addEventListener("click", (event) => {
+    if (!running) return; // a click then sends, by the form
+    event.preventDefault();
+    running.abort();
+  });
   message.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
       event.preventDefault();
@@ -92,6 +108,7 @@
     }
   });
   byId("clear").addEventListener("click", () => {
+    running?.abort();
     history = [];
     lines.replaceChildren();
     speed.textContent = "";

@@ -6,18 +6,28 @@ import pytest
 from starlette.testclient import TestClient
 
 from registry import db, projections
-from registry.blobs import BlobStore
+from registry.blobs import BlobStore, put_bytes
+from registry.documents import Document, serialise
 from service.checkpoint_folder import CheckpointFolder
 from tests import factories, tiny
 
 FAMILIES = "/api/v1/families"
-DIGEST = "d" * 64
+
+
+@pytest.fixture
+def documents(client: TestClient, store: BlobStore) -> str:
+    return put_documents(store, domains=["law", "code"])
 
 
 @pytest.fixture
 def family(client: TestClient, store: BlobStore) -> str:
     with db.transaction() as session:
         return factories.make_family(session, store).name
+
+
+def put_documents(store: BlobStore, *, domains: list[str | None]) -> str:
+    made = [Document(str(i), "a text", "train", domain) for i, domain in enumerate(domains)]
+    return put_bytes(store, serialise(made))
 
 
 def test_a_seed_is_registered(client: TestClient, tmp_path: Path) -> None:
@@ -33,21 +43,23 @@ def test_a_seed_is_registered(client: TestClient, tmp_path: Path) -> None:
     assert client.get(FAMILIES).json()["data"] == [client.get(f"{FAMILIES}/smol").json()]
 
 
-def test_the_same_projection_is_trained_once(client: TestClient, family: str) -> None:
+def test_the_same_projection_is_trained_once(
+    client: TestClient, family: str, documents: str
+) -> None:
     url = f"{FAMILIES}/{family}/projections"
-    first = client.post(url, json={"documents": DIGEST, "training": {"num_steps": 5}})
+    first = client.post(url, json={"documents": documents, "training": {"num_steps": 5}})
     assert (first.status_code, first.json()["state"]) == (202, "queued")
     assert client.get(first.headers["location"]).json() == first.json()
-    again = client.post(url, json={"documents": DIGEST, "training": {"num_steps": 5}})
+    again = client.post(url, json={"documents": documents, "training": {"num_steps": 5}})
     assert again.json() == first.json()
-    other = client.post(url, json={"documents": DIGEST, "training": {"num_steps": 6}})
+    other = client.post(url, json={"documents": documents, "training": {"num_steps": 6}})
     assert other.json()["number"] == 2
     assert [row["number"] for row in client.get(url).json()["data"]] == [2, 1]
 
 
-def test_a_projection_tells_how_it_went(client: TestClient, family: str) -> None:
+def test_a_projection_tells_how_it_went(client: TestClient, family: str, documents: str) -> None:
     url = f"{FAMILIES}/{family}/projections"
-    client.post(url, json={"documents": DIGEST})
+    client.post(url, json={"documents": documents})
     with db.transaction() as session:
         row = projections.find(session, family=family, number=1)
         projections.mark_ready(session, row, manifest_digest="e" * 64, metrics={"loss": 0.5})
@@ -55,9 +67,32 @@ def test_a_projection_tells_how_it_went(client: TestClient, family: str) -> None
     assert (body["state"], body["metrics"]) == ("ready", {"loss": 0.5})
 
 
-def test_unknown_families(client: TestClient) -> None:
+@pytest.mark.parametrize("domains", [["law", "law"], ["law", "code", None]])
+def test_documents_that_teach_nothing(
+    client: TestClient, family: str, store: BlobStore, domains: list[str | None]
+) -> None:
+    body = {"documents": put_documents(store, domains=domains)}
+    answer = client.post(f"{FAMILIES}/{family}/projections", json=body)
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/documents")
+
+
+def test_documents_that_were_not_sent(client: TestClient, family: str) -> None:
+    url = f"{FAMILIES}/{family}/projections"
+    assert client.post(url, json={"documents": "d" * 64}).status_code == 409
+    answer = client.post(url, json={"documents": "d"})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/documents")
+
+
+def test_training_that_makes_no_sense(client: TestClient, family: str, documents: str) -> None:
+    body = {"documents": documents, "training": {"num_steps": 0, "depth": 3}}
+    answer = client.post(f"{FAMILIES}/{family}/projections", json=body)
+    pointers = [error["pointer"] for error in answer.json()["errors"]]
+    assert (answer.status_code, pointers) == (422, ["/training/num_steps", "/training/depth"])
+
+
+def test_unknown_families(client: TestClient, documents: str) -> None:
     assert client.get(f"{FAMILIES}/none").status_code == 404
     assert client.get(f"{FAMILIES}/none/projections").status_code == 404
     assert client.post(f"{FAMILIES}/none/complete").status_code == 404
-    answer = client.post(f"{FAMILIES}/none/projections", json={"documents": DIGEST})
+    answer = client.post(f"{FAMILIES}/none/projections", json={"documents": documents})
     assert answer.status_code == 404

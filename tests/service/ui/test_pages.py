@@ -178,6 +178,16 @@ def test_chat_streams_what_the_engine_says(page: Page, database: str) -> None:
         expect(page.get_by_text("3 tokens")).to_be_visible()
 
 
+def test_chat_says_why_it_has_no_answer(page: Page, database: str, complaints: list[str]) -> None:
+    deploy("mine", address="http://127.0.0.1:1")  # where nothing listens
+    page.goto("/chat")
+    page.get_by_label("Message").fill("Anybody?")
+    page.get_by_role("button", name="Send").click()
+
+    expect(page.locator(".line.failed")).not_to_be_empty()
+    complaints.clear()  # the browser reports the 503
+
+
 @pytest.mark.parametrize(
     "path", ["/experts", "/experts/law", "/mixes", "/mixes/new", "/mixes/mine"]
 )

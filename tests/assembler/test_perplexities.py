@@ -1,0 +1,54 @@
+"""Measurements are taken once, and leave nothing in the store."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from assembler import evaluate, perplexities
+from assembler.network import Network
+from assembler.perplexities import Contenders
+from registry.blobs import LocalBlobs
+from tests import tiny
+from tests.assembler import mixes
+
+WINDOWS = [torch.arange(48).view(3, 16), torch.arange(32).view(2, 16)]
+
+
+@pytest.fixture
+def contenders(blobs: LocalBlobs) -> Contenders:
+    experts = {f"expert-{i}": tiny.store_manifest(blobs, expert=i) for i in (1, 2)}
+    return Contenders(
+        seed=tiny.store_manifest(blobs),
+        experts=experts,
+        assembled=mixes.store_mix(blobs),
+        finetuned=None,
+    )
+
+
+def measure(contenders: Contenders, blobs: LocalBlobs) -> list[perplexities.Perplexities]:
+    return perplexities.measure(contenders, WINDOWS, blobs=blobs, on_progress=lambda *_: None)
+
+
+def test_each_domain_has_its_numbers(contenders: Contenders, blobs: LocalBlobs) -> None:
+    first, second = measure(contenders, blobs)
+    assert first.experts.keys() == contenders.experts.keys()
+    assert first.finetuned is None
+    network = Network.from_manifest(contenders.assembled, blobs, dtype=torch.float32)
+    for found, windows in zip((first, second), WINDOWS, strict=True):
+        assert math.log(found.assembled) == pytest.approx(evaluate.log_perplexity(network, windows))
+
+
+def test_nothing_is_measured_twice(
+    contenders: Contenders, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = measure(contenders, blobs)
+    monkeypatch.delattr(evaluate, "log_perplexity")
+    assert measure(contenders, blobs) == before
+
+
+def test_the_merge_is_not_kept(contenders: Contenders, blobs: LocalBlobs, tmp_path: Path) -> None:
+    before = {path for path in blobs.root.rglob("*") if path.is_file()}
+    measure(contenders, blobs)
+    assert {path for path in blobs.root.rglob("*") if path.is_file()} == before

@@ -1,0 +1,44 @@
+"""How a mix version moves: forwards, and never out of a final state."""
+
+import pytest
+from sqlalchemy.orm import Session
+
+from assembler import mixes, progress
+from assembler.tables import MixState, MixVersion
+from registry.blobs import LocalBlobs
+from registry.errors import Conflict
+from tests.assembler import rows
+
+
+@pytest.fixture
+def version(session: Session, blobs: LocalBlobs) -> MixVersion:
+    rows.add_all(session, blobs)
+    experts = ["expert-1", "expert-2"]
+    return mixes.request(session, name="mine", family="tiny", experts=experts)
+
+
+def test_a_step_that_ended_is_not_entered_again(session: Session, version: MixVersion) -> None:
+    assert progress.begin(session, version.id, step="assemble")
+    assert version.state is MixState.ASSEMBLING
+    progress.complete(session, version.id, step="assemble", assembled_digest="a" * 64)
+    assert not progress.begin(session, version.id, step="assemble")
+    assert version.assembled_digest == "a" * 64
+
+
+def test_a_result_that_comes_after_the_cancellation_is_refused(
+    session: Session, version: MixVersion
+) -> None:
+    progress.begin(session, version.id, step="assemble")
+    mixes.cancel(session, "mine")
+    with pytest.raises(Conflict):
+        progress.complete(session, version.id, step="assemble", assembled_digest="a" * 64)
+    assert version.assembled_digest is None
+
+
+def test_what_is_over_stays_so(session: Session, version: MixVersion) -> None:
+    progress.finish(session, version.id, state=MixState.FAILED, error="first")
+    progress.finish(session, version.id, state=MixState.SUCCEEDED)
+    progress.report(session, version.id, progress={"step": 1})
+    assert (version.state, version.error, version.progress) == (MixState.FAILED, "first", None)
+    assert not progress.begin(session, version.id, step="gate")
+    assert progress.is_over(session, version.id)

@@ -1,0 +1,42 @@
+"""The app as a whole: what it documents, and that it needs no database to start."""
+
+import pytest
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from starlette.testclient import TestClient
+
+from service.app import create_app
+
+
+def calls(dependant: Dependant) -> set[str]:
+    """Names of all functions that a route depends on, at any depth."""
+    names = {getattr(dependant.call, "__name__", "")}
+    return names.union(*map(calls, dependant.dependencies))
+
+
+def test_the_api_documents_itself(client: TestClient) -> None:
+    document = client.get("/api/v1/openapi.json").json()
+    assert "/api/v1/mixes/{name}/versions/{number}/events" in document["paths"]
+    assert "/v1/chat/completions" in document["paths"]
+
+
+def test_it_starts_before_its_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "postgresql+psycopg://postgres@/nexusmix?host=/nowhere"
+    monkeypatch.setenv("NEXUSMIX_DATABASE_URL", url)
+    with TestClient(create_app(), base_url="http://127.0.0.1") as client:
+        answer = client.get("/health")
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert "retry-after" in answer.headers
+    assert "nowhere" not in answer.text
+
+
+def test_what_changes_something_asks_for_a_key() -> None:
+    """A new route that forgets `Writer` fails here; asking for suggestions only reads."""
+    open_paths = {"/api/v1/experts:suggest", "/login", "/logout"}
+    forgotten = []
+    for route in create_app().routes:
+        if isinstance(route, APIRoute) and route.methods - {"GET", "HEAD"}:
+            asks = calls(route.dependant) & {"authenticate", "visitor"}
+            if not asks and route.path not in open_paths:
+                forgotten.append(route.path)
+    assert forgotten == []

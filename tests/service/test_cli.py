@@ -1,0 +1,87 @@
+"""The command line as people start it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from registry import db
+from registry.blobs import BlobStore
+from registry.settings import settings
+from service import home
+from tests import factories
+
+CLI = [sys.executable, "-m", "service.cli"]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*CLI, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_help_imports_nothing_that_takes_time() -> None:
+    code = (
+        "import sys, service.cli\n"
+        "slow = {'torch', 'vllm', 'sqlalchemy', 'fastapi', 'httpx'} & set(sys.modules)\n"
+        "assert not slow, slow"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_names_every_command() -> None:
+    done = run("--help")
+
+    for command in ("up", "demo", "test", "train-expert", "register", "mix", "status"):
+        assert f" {command} " in done.stdout
+
+
+def test_without_a_service_it_says_how_to_start_one() -> None:
+    done = run("experts")
+
+    assert done.returncode == 1
+    assert "./nexusmix up" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_status_tells_that_nothing_runs() -> None:
+    done = run("status")
+
+    assert done.returncode == 1
+    assert "nothing runs" in done.stdout
+
+
+def test_experts_of_the_running_service_are_listed(
+    address: str, key: str, store: BlobStore
+) -> None:
+    with db.transaction() as session:
+        family = factories.make_family(session, store)
+        factories.make_expert(session, family, name="law")
+    with home.held(settings().home, address=address):
+        settings().key_path.write_text(key)
+        done = run("experts")
+
+    assert done.returncode == 0, done.stderr
+    assert "law" in done.stdout
+    assert "CC0-1.0" in done.stdout
+
+
+def test_wrong_mix_is_explained_field_by_field(address: str, key: str, store: BlobStore) -> None:
+    with db.transaction() as session:
+        factories.make_family(session, store)
+    with home.held(settings().home, address=address):
+        settings().key_path.write_text(key)
+        done = run("mix", "mine", "nobody", "--family", "nowhere")
+
+    assert done.returncode == 1
+    assert "/family: no family 'nowhere'" in done.stderr
+
+
+def test_expert_is_not_trained_over_something_else(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("expert")
+    done = run("train-expert", "documents.jsonl", str(folder))
+
+    assert done.returncode == 1
+    assert "exists already" in done.stderr

@@ -1,0 +1,22 @@
+"""What the README lists is what there is."""
+
+from pathlib import Path
+
+from registry.settings import Settings
+from service.cli import app
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_every_setting_is_listed() -> None:
+    missing = [f for f in Settings.model_fields if f"`NEXUSMIX_{f.upper()}`" not in README]
+
+    assert missing == []
+
+
+def test_every_command_is_listed() -> None:
+    functions = [command.callback for command in app.registered_commands]
+    commands = [function.__name__.replace("_", "-") for function in functions if function]
+    table = README.partition("| command |")[2].partition("\n\n")[0]
+
+    assert [name for name in commands if name not in table] == []
