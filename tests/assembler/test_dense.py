@@ -1,4 +1,4 @@
-"""The dense trainer on a tiny seed: what it writes, that it learns, that it goes on after a death."""
+"""The dense trainer on a tiny seed: what it writes, that it learns, that it survives being killed."""
 
 import json
 from pathlib import Path

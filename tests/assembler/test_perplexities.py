@@ -9,6 +9,7 @@ import torch
 from assembler import evaluate, perplexities
 from assembler.network import Network
 from assembler.perplexities import Contenders
+from engine.gates import Perplexities
 from registry.blobs import LocalBlobs
 from tests import tiny
 from tests.assembler import mixes
@@ -27,7 +28,7 @@ def contenders(blobs: LocalBlobs) -> Contenders:
     )
 
 
-def measure(contenders: Contenders, blobs: LocalBlobs) -> list[perplexities.Perplexities]:
+def measure(contenders: Contenders, blobs: LocalBlobs) -> list[Perplexities]:
     return perplexities.measure(contenders, WINDOWS, blobs=blobs, on_progress=lambda *_: None)
 
 

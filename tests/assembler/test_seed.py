@@ -13,16 +13,17 @@ from assembler import seed
 from assembler.network import Network
 from registry.architecture import Architecture
 from registry.errors import Unavailable
+from registry.settings import settings
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NEXUSMIX_HOME", str(tmp_path_factory.mktemp("home")))
-        seed.settings.cache_clear()
+        settings.cache_clear()
         made = seed.seed_folder()
         assert seed.seed_folder() == made
-    seed.settings.cache_clear()
+    settings.cache_clear()
     return made
 
 

@@ -35,7 +35,7 @@ LENIENT = Policy(
     max_perplexity_ratio_to_seed=100,
 )
 # One of every event that a whole job leaves.
-WHOLE = {
+WHOLE: dict[tuple[str | None, str], int] = {
     **{(step, phase): 1 for step in STATES for phase in ("began", "ended")},
     (None, "finished"): 1,
 }
