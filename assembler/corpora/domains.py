@@ -8,7 +8,7 @@ from pathlib import Path
 
 from assembler.cache import made_once
 from assembler.corpora import clean, debian, readers
-from registry.documents import serialise
+from registry.documents import Document, serialise
 from registry.errors import Unavailable
 from registry.settings import settings
 
