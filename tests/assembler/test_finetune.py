@@ -176,7 +176,7 @@ def test_domain_loss_is_the_entropy_of_a_blind_router() -> None:
 
 
 def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
-    recipe = Finetune(tokens=100 * 8 * 128, learning_rate=1.0)
+    recipe = Finetune(tokens=100 * 8 * 128, batch_size=8, learning_rate=1.0)
     rates = [learning_rate(recipe, step) for step in range(recipe.num_steps)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == rates[10] == 1
