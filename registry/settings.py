@@ -4,8 +4,10 @@ from functools import cache
 from pathlib import Path
 
 from platformdirs import user_data_path
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from registry.errors import InvalidInput, Problem
 
 
 class Settings(BaseSettings):
@@ -63,4 +65,11 @@ class Settings(BaseSettings):
 
 @cache
 def settings() -> Settings:
-    return Settings()
+    """Raises InvalidInput, naming every variable that cannot be what it says."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = tuple(
+            Problem(f"NEXUSMIX_{item['loc'][0]}".upper(), item["msg"]) for item in error.errors()
+        )
+        raise InvalidInput("the settings are wrong", problems=problems) from error

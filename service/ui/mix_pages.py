@@ -114,7 +114,8 @@ def show(ref: str, request: Request, session: Session, blobs: Blobs, _: Visitor)
 
 
 @router.get("/{ref}/live")
-def show_live(ref: str, _: Visitor) -> EventSourceResponse:
+def show_live(ref: str, session: Session, _: Visitor) -> EventSourceResponse:
+    mixes.get(session, ref)  # an unknown one is answered while that is still possible
     return live.follow(ref)
 
 

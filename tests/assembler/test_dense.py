@@ -1,4 +1,4 @@
-"""The dense trainer on a tiny seed: what it writes, that it learns, and that it survives kill -9."""
+"""The dense trainer on a tiny seed: what it writes, that it learns, and survives kill -9."""
 
 import json
 from pathlib import Path

@@ -85,3 +85,12 @@ def test_expert_is_not_trained_over_something_else(
 
     assert done.returncode == 1
     assert "exists already" in done.stderr
+
+
+def test_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEXUSMIX_PORT", "many")
+    done = run("status")
+
+    assert done.returncode == 1
+    assert "NEXUSMIX_PORT" in done.stderr
+    assert "Traceback" not in done.stderr
