@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 
 import psutil
 
-SAMPLE_SECONDS = 1.0
+# Summing up the pages of a large process takes milliseconds of its time and ours.
+SAMPLE_SECONDS = 2.0
 
 # The first word that occurs in a command line tells the kind; a keeper counts with what it keeps.
 KINDS = {
@@ -62,7 +63,7 @@ class Peaks:
 
 @contextmanager
 def sampled() -> Iterator[Peaks]:
-    """Sample once a second until the block ends."""
+    """Sample until the block ends."""
     peaks = Peaks()
     ended = threading.Event()
 
