@@ -1,11 +1,16 @@
 """The family projection: from a domain embedding to router rows, learned once per family.
 
-Nexus (arXiv 2408.15901, section 3) learns `e_i = P(d_i)` from the few domains of one mixture, so
-nothing makes P right anywhere else. Here P is trained on frozen hidden states of the seed over many
-pseudo-domains, small groups of neighbouring documents, so that it places a domain it never saw.
+Nexus (arXiv 2408.15901, section 3) learns `e_i = P(d_i)` by gradient from the few domains of one
+mixture, so nothing makes P right anywhere else. Here P is the ridge regression, block by block,
+from frozen hidden states of the seed to the embedding of the document they come from: a token's
+logit for an expert is then the similarity of the document it seems to stand in with the expert's
+domain, for domains that were never seen as well.
 
-Letters: L blocks, D hidden, M domain-embedding width, C chunks of text, S hidden states kept of a
-chunk, B hidden states in a step, N rows in a step.
+The solution is linear, and is written exactly as the network's `W2 (swish(a) * b)`: domain
+embeddings get a constant coordinate, which alone feeds `a`. Finetuning goes on from there.
+
+Letters: L blocks, D hidden, M width of an encoder's vector, C texts, S hidden states kept of one,
+B hidden states and N rows in an episode.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,10 +33,18 @@ from registry.manifests import Manifest
 # (what is being done, how much of it is done, of how much)
 OnProgress = Callable[[str, int, int], None]
 
+# Where swish is 1: what the constant coordinate puts into `a`.
+SWISH_IS_ONE = 1.2784645427610738
+# Episodes that the temperatures are chosen on: groups of neighbouring documents act as domains.
+NUM_EPISODES = 40
+EPISODE_DOMAINS = 3
+EPISODE_DOCUMENTS = 8
+EPISODE_STATES = 64
+
 
 @dataclass(frozen=True)
 class Routing:
-    """What a mix takes from a projection: one [N, D] of rows per block, and the [N, M] they are
+    """What a mix takes from a projection: one [N, D] of rows per block, and the [N, M + 1] they are
     made from, as the router sees them."""
 
     rows: list[Tensor]
@@ -39,18 +52,18 @@ class Routing:
 
 
 def fold(projection: Manifest, vectors: Tensor, *, blobs: BlobStore) -> Routing:
-    """Router rows of experts with domain embeddings `vectors` [N, M], in their order."""
+    """Router rows of experts whose documents have the mean vectors [N, M], in their order."""
     center_M = tensors.read(blobs, projection.tensors["domain_center"])
-    embeddings_NM = projection.config["scale"] * (vectors.float() - center_M)
+    embeddings_N = _as_routed(vectors.float() - center_M)
     rows = [
         project(
-            embeddings_NM,
+            embeddings_N,
             tensors.read(blobs, projection.tensors[f"{_prefix(layer)}0.weight"]).float(),
             tensors.read(blobs, projection.tensors[f"{_prefix(layer)}1.weight"]).float(),
         )
         for layer in range(projection.config["num_hidden_layers"])
     ]
-    return Routing(rows, embeddings_NM)
+    return Routing(rows, embeddings_N)
 
 
 def train(
@@ -61,7 +74,7 @@ def train(
     blobs: BlobStore,
     on_progress: OnProgress,
 ) -> Manifest:
-    """Train W1 and W2 of every block on public documents, each of which names its domain.
+    """Learn W1 and W2 of every block from public documents, each of which names its domain.
 
     Raises InvalidInput with fewer than two domains, or without documents to train on.
     """
@@ -71,7 +84,7 @@ def train(
     labels_C = torch.tensor([i for i, own in enumerate(domains) for _ in own])
     generator = torch.Generator().manual_seed(training.seed)
     on_progress("embedding documents", 0, len(texts))
-    embeddings_CM = Encoder().embed(texts)
+    vectors_CM = Encoder().embed(texts)
     states_LCSD = capture(
         seed,
         texts,
@@ -81,146 +94,111 @@ def train(
         generator=generator,
         on_progress=lambda done: on_progress("reading documents", done, len(texts)),
     )
-    means_NM = torch.stack([embeddings_CM[labels_C == i].mean(0) for i in range(len(domains))])
+    # Every domain weighs the same, whatever the number of its documents.
+    means_NM = torch.stack([vectors_CM[labels_C == i].mean(0) for i in range(len(domains))])
     center_M = means_NM.mean(0)
-    sampler = _Sampler(
-        states_LCSD,
-        labels_C,
-        points=training.scale * (means_NM - center_M),
-        embeddings=training.scale * (embeddings_CM - center_M),
-        num_states=training.states_per_step,
-        generator=generator,
-    )
-    w1, w2, metrics = _fit(sampler, training, generator, on_progress)
-    return _manifest(seed, training, blobs, center_M=center_M, w1=w1, w2=w2, metrics=metrics)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Task:
-    """Which of the rows made from `embeddings` [N, M] do `states` [L, B, D] belong to?"""
-
-    embeddings: Tensor
-    states: Tensor
-    labels: Tensor
-
-
-class _Sampler:
-    """Draws training tasks: the true domains (points), and episodes of pseudo-domains."""
-
-    def __init__(
-        self,
-        states_LCSD: Tensor,
-        labels_C: Tensor,
-        *,
-        points: Tensor,
-        embeddings: Tensor,
-        num_states: int,
-        generator: torch.Generator,
-    ) -> None:
-        self.states_LCSD, self._labels_C = states_LCSD, labels_C
-        self._points_NM, self._embeddings_CM = points, embeddings
-        self._num_states, self._generator = num_states, generator
-        similarities_CC = F.normalize(embeddings, dim=-1) @ F.normalize(embeddings, dim=-1).T
-        self._neighbours_CC = similarities_CC.argsort(descending=True)
-
-    def points(self) -> _Task:
-        chunks_B = self._integers(len(self._labels_C), self._num_states)
-        return _Task(
-            embeddings=self._points_NM,
-            states=self._states(chunks_B),
-            labels=self._labels_C[chunks_B],
-        )
-
-    def episode(self) -> _Task:
-        """4 to 16 pseudo-domains, each an anchor document and up to seven of its neighbours."""
-        num_chunks = len(self._labels_C)
-        num_rows = min(4 + int(self._integers(13, 1)), num_chunks)
-        size = min(1 << int(self._integers(4, 1)), num_chunks)
-        anchors_N = torch.randperm(num_chunks, generator=self._generator)[:num_rows]
-        groups_NG = self._neighbours_CC[anchors_N, :size]
-        labels_B = self._integers(num_rows, self._num_states)
-        members_B = self._integers(size, self._num_states)
-        return _Task(
-            embeddings=self._embeddings_CM[groups_NG].mean(1),
-            states=self._states(groups_NG[labels_B, members_B]),
-            labels=labels_B,
-        )
-
-    def _states(self, chunks_B: Tensor) -> Tensor:
-        positions_B = self._integers(self.states_LCSD.shape[2], len(chunks_B))
-        return self.states_LCSD[:, chunks_B, positions_B].float()
-
-    def _integers(self, below: int, count: int) -> Tensor:
-        return torch.randint(below, (count,), generator=self._generator)
-
-
-def _fit(
-    sampler: _Sampler,
-    training: ProjectionTraining,
-    generator: torch.Generator,
-    on_progress: OnProgress,
-) -> tuple[Tensor, Tensor, dict[str, float]]:
-    """W1 [L, 2D, M] and W2 [L, D, D], all blocks at once."""
-    num_layers, _, _, hidden = sampler.states_LCSD.shape
-    width = sampler.points().embeddings.shape[1]
-    w1 = _uniform((num_layers, 2 * hidden, width), generator)
-    w2 = _uniform((num_layers, hidden, hidden), generator)
-    optimizer = torch.optim.AdamW([w1, w2], lr=training.learning_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, training.num_steps)
-    metrics: dict[str, float] = {}
-    for step in range(training.num_steps):
-        points, episode = sampler.points(), sampler.episode()
-        point_loss, point_accuracy = _loss(points, w1, w2)
-        episode_loss, episode_accuracy = _loss(episode, w1, w2)
-        # Summed over blocks, not averaged: every block learns as if it were alone.
-        loss = num_layers * (point_loss + training.episode_weight * episode_loss)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-        schedule.step()
-        metrics = {"point_accuracy": point_accuracy, "episode_accuracy": episode_accuracy}
-        on_progress("training", step + 1, training.num_steps)
-    return w1.detach(), w2.detach(), metrics
-
-
-def _loss(task: _Task, w1: Tensor, w2: Tensor) -> tuple[Tensor, float]:
-    rows_LND = project(task.embeddings, w1, w2)
-    logits_LBN = task.states @ rows_LND.transpose(1, 2)
-    labels_LB = task.labels.expand(len(logits_LBN), -1)
-    accuracy = (logits_LBN.argmax(-1) == labels_LB).float().mean().item()
-    return F.cross_entropy(logits_LBN.flatten(0, 1), labels_LB.flatten()), accuracy
-
-
-def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    bound = shape[-1] ** -0.5
-    return torch.empty(shape).uniform_(-bound, bound, generator=generator).requires_grad_()
-
-
-def _manifest(
-    seed: Manifest,
-    training: ProjectionTraining,
-    blobs: BlobStore,
-    *,
-    center_M: Tensor,
-    w1: Tensor,
-    w2: Tensor,
-    metrics: dict[str, float],
-) -> Manifest:
-    dtype = tensors.TORCH_DTYPES[seed.tensors["model.norm.weight"].dtype]
+    episodes = _Episodes.draw(vectors_CM - center_M, training.states_per_document, generator)
     entries = {"domain_center": tensors.write(blobs, center_M)}
-    for layer in range(len(w1)):
-        entries[f"{_prefix(layer)}0.weight"] = tensors.write(blobs, w1[layer].to(dtype))
-        entries[f"{_prefix(layer)}1.weight"] = tensors.write(blobs, w2[layer].to(dtype))
+    dtype = tensors.TORCH_DTYPES[seed.tensors["model.norm.weight"].dtype]
+    accuracies: list[float] = []
+    for layer, states_CSD in enumerate(states_LCSD):
+        map_DM = _ridge(states_CSD.float(), vectors_CM - center_M, ridge=training.ridge)
+        temperature, accuracy = episodes.temperature(states_CSD.float(), map_DM)
+        w1, w2 = _as_projection(training.sharpness * temperature * map_DM)
+        entries[f"{_prefix(layer)}0.weight"] = tensors.write(blobs, w1.to(dtype))
+        entries[f"{_prefix(layer)}1.weight"] = tensors.write(blobs, w2.to(dtype))
+        accuracies.append(accuracy)
+        on_progress("solving blocks", layer + 1, len(states_LCSD))
     config = {
         "embedder": EMBEDDER,
         "embedder_digest": embedder_digest(),
         "seed_digest": seed.digest,
-        "num_hidden_layers": len(w1),
-        "scale": training.scale,
+        "num_hidden_layers": len(states_LCSD),
         "training": training.model_dump(mode="json"),
-        "metrics": metrics,
+        "metrics": {"episode_accuracy": sum(accuracies) / len(accuracies)},
     }
     return Manifest(config=config, tensors=entries)
+
+
+@dataclass(frozen=True)
+class _Episodes:
+    """Small routing tasks made of documents alone, each with its rows' embeddings [N, M].
+
+    `chunks`, `positions` and `labels` [episodes, B] say which hidden states ask for a row, and
+    which row is right.
+    """
+
+    embeddings: Tensor
+    chunks: Tensor
+    positions: Tensor
+    labels: Tensor
+
+    @classmethod
+    def draw(cls, vectors_CM: Tensor, num_states: int, generator: torch.Generator) -> "_Episodes":
+        """Each pseudo-domain is a random document with its nearest neighbours."""
+        num_texts = len(vectors_CM)
+        unit_CM = F.normalize(vectors_CM, dim=-1)
+        nearest_CC = (unit_CM @ unit_CM.T).argsort(descending=True)
+        size, num_rows = min(EPISODE_DOCUMENTS, num_texts), min(EPISODE_DOMAINS, num_texts)
+        shape = (NUM_EPISODES, EPISODE_STATES)
+        anchors = torch.stack(
+            [torch.randperm(num_texts, generator=generator)[:num_rows] for _ in range(NUM_EPISODES)]
+        )
+        groups = nearest_CC[anchors, :size]
+        labels = torch.randint(num_rows, shape, generator=generator)
+        members = torch.randint(size, shape, generator=generator)
+        return cls(
+            embeddings=F.normalize(vectors_CM[groups].mean(2), dim=-1),
+            chunks=groups[torch.arange(NUM_EPISODES)[:, None], labels, members],
+            positions=torch.randint(num_states, shape, generator=generator),
+            labels=labels,
+        )
+
+    def temperature(self, states_CSD: Tensor, map_DM: Tensor) -> tuple[float, float]:
+        """The factor on the logits with the smallest cross-entropy, and the share that is right."""
+        states_EBD = states_CSD[self.chunks, self.positions]
+        logits_EBN = states_EBD @ map_DM @ self.embeddings.mT
+        factors = torch.logspace(-2, 4, 61).tolist()
+        logits, labels = logits_EBN.flatten(0, 1), self.labels.flatten()
+        losses = [F.cross_entropy(factor * logits, labels).item() for factor in factors]
+        accuracy = (logits.argmax(-1) == labels).float().mean().item()
+        return factors[losses.index(min(losses))], accuracy
+
+
+def _ridge(states_CSD: Tensor, vectors_CM: Tensor, *, ridge: float) -> Tensor:
+    """The linear map [D, M] from a hidden state to the vector of its document.
+
+    Rows must not meet the mean hidden state: it is in every token, and its product with the row of
+    an unseen domain would be an arbitrary bias, so the map is kept orthogonal to it.
+    """
+    mean_D = F.normalize(states_CSD.mean((0, 1)), dim=0)
+    states_CSD = states_CSD - (states_CSD @ mean_D)[..., None] * mean_D
+    flat = states_CSD.flatten(0, 1)
+    covariance_DD = flat.T @ flat / len(flat)
+    covariance_DD += ridge * covariance_DD.diagonal().mean() * torch.eye(len(covariance_DD))
+    products_DM = torch.einsum("csd,cm->dm", states_CSD, vectors_CM) / len(flat)
+    map_DM: Tensor = torch.linalg.solve(covariance_DD, products_DM)
+    return map_DM - mean_D[:, None] * (mean_D @ map_DM)
+
+
+def _as_projection(map_DM: Tensor) -> tuple[Tensor, Tensor]:
+    """W1 [2D, M + 1] and W2 [D, D] with `W2 (swish(a) * b) = map d` for a constant coordinate 1."""
+    hidden, width = map_DM.shape
+    left_DR, values_R, right_RM = torch.linalg.svd(map_DM, full_matrices=False)
+    rank = len(values_R)
+    w1 = torch.zeros(2 * hidden, width + 1)
+    w2 = torch.zeros(hidden, hidden)
+    w1[:rank, -1] = SWISH_IS_ONE
+    # Both sides get the root of the values, so that neither is far larger than the other.
+    w1[hidden : hidden + rank, :-1] = values_R.sqrt()[:, None] * right_RM
+    w2[:, :rank] = left_DR * values_R.sqrt()
+    return w1, w2
+
+
+def _as_routed(centred_NM: Tensor) -> Tensor:
+    """Of length 1, since how far a domain lies from the centre says nothing of how much text is
+    its; and with the constant coordinate [N, M + 1]."""
+    return F.pad(F.normalize(centred_NM, dim=-1), (0, 1), value=1.0)
 
 
 def _prefix(layer: int) -> str:

@@ -57,11 +57,15 @@ class ProjectionTraining(BaseModel):
     states_per_document: int = Field(
         default=24, ge=1, description="Hidden states kept of each document, per block."
     )
-    num_steps: int = Field(default=300, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    states_per_step: int = Field(default=512, ge=1)
-    episode_weight: float = Field(default=1.0, ge=0)
-    scale: float = Field(default=8.0, gt=0, description="Of centred domain embeddings.")
+    ridge: float = Field(
+        default=0.03, gt=0, description="Added to the covariance of states, of their mean variance."
+    )
+    sharpness: float = Field(
+        default=5.0,
+        gt=0,
+        description="Factor on the logits beyond what is best between neighbouring documents: the "
+        "domains of experts lie further apart than those.",
+    )
     seed: int = 0
 
 
