@@ -12,7 +12,6 @@ from registry.tables import Expert, ExpertVersion, Family, Projection, VersionSt
 from tests import tiny
 
 EMBEDDING_SIZE = 384
-SCALE = 8.0
 
 
 def add_family(session: Session, blobs: BlobStore, *, name: str = "tiny") -> Family:
@@ -78,15 +77,12 @@ def _projection_manifest(blobs: BlobStore) -> Manifest:
     random = np.random.default_rng(0)
     shapes: dict[str, Shape] = {"domain_center": (EMBEDDING_SIZE,)}
     for layer in range(tiny.ARCHITECTURE.num_hidden_layers):
-        for name, shape in projection_shapes(tiny.ARCHITECTURE.hidden_size, EMBEDDING_SIZE).items():
-            shapes[f"model.layers.{layer}.mlp.gate.{name}"] = shape
+        # The projection sees a constant beside the vector.
+        block = projection_shapes(tiny.ARCHITECTURE.hidden_size, EMBEDDING_SIZE + 1)
+        shapes |= {f"model.layers.{layer}.mlp.gate.{name}": s for name, s in block.items()}
     tensors = {}
     for name, shape in shapes.items():
         values = random.standard_normal(shape, np.float32) / np.sqrt(shape[-1], dtype=np.float32)
         tensors[name] = TensorEntry("F32", shape, put_bytes(blobs, values.tobytes()))
-    config = {
-        "num_hidden_layers": tiny.ARCHITECTURE.num_hidden_layers,
-        "scale": SCALE,
-        "metrics": {},
-    }
+    config = {"num_hidden_layers": tiny.ARCHITECTURE.num_hidden_layers, "metrics": {}}
     return Manifest(config=config, tensors=tensors)
