@@ -8,6 +8,7 @@ import httpx
 import psutil
 import pytest
 
+from assembler.recipe import Finetune
 from assembler.tables import MixState, MixVersion
 from registry import db
 from registry.errors import Conflict
@@ -15,6 +16,9 @@ from registry.settings import settings
 from service import supervisor
 from tests.assembler.workers import WHOLE, num_tokens_of, phases, request_mix, wait_until_over
 from tests.service.services import COMMAND, Service, environment, serving, wait_for
+
+# Long enough for three things to die while it runs.
+LASTING = Finetune(tokens=1000 * 4 * 32, batch_size=4, sequence_length=32)
 
 
 def test_a_taken_port_is_named() -> None:
@@ -72,7 +76,7 @@ def test_a_mix_is_made_and_served_whatever_dies(
     with serving(home) as service:
         monkeypatch.setenv("NEXUSMIX_DATABASE_URL", service.database_url)
         settings.cache_clear()
-        version = request_mix()
+        version = request_mix(finetune=LASTING)
         for part in ("postgres", "web", "postgres"):
             _wait_for_training(version)
             service.kill(part)
