@@ -3,6 +3,7 @@
 import os
 import platform
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def to_json(report: Report, *, stages: Stages, peaks: Peaks) -> dict[str, Any]:
     """Seconds, perplexities, bytes."""
     comparison = report.comparison
     return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(stages.seconds, 2),
         "stages": [
             {"stage": s.title, "seconds": round(s.seconds, 2), "result": s.result}
