@@ -6,9 +6,9 @@ that depends on the row alone, so that two workers, or the same one again, make 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
-from dbos import DBOSClient
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -23,6 +23,10 @@ from registry.tables import (
     ProjectionState,
     VersionState,
 )
+
+if TYPE_CHECKING:
+    # Half a second, which every step would wait for.
+    from dbos import DBOSClient
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +44,7 @@ class Wanted:
     target_id: int
 
 
-def enqueue(client: DBOSClient) -> None:
+def enqueue(client: "DBOSClient") -> None:
     """Make a workflow for every row that waits for one, and end rows whose workflow is over."""
     with db.transaction() as session:
         wanted = list(_wanted(session))
@@ -85,7 +89,7 @@ def _wanted(session: Session) -> Iterator[Wanted]:
         yield Wanted(queues.EMBED_DOMAIN, queues.SHORT, embedding_job_id(row_id), row_id)
 
 
-def _enqueue(client: DBOSClient, job: Wanted) -> None:
+def _enqueue(client: "DBOSClient", job: Wanted) -> None:
     client.enqueue(
         {
             "workflow_name": job.workflow,

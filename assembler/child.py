@@ -15,9 +15,9 @@ from pathlib import Path
 import structlog
 
 from assembler import jobs
+from assembler.lock import num_threads
 from engine.launcher import LocalLauncher, Process
 from registry.errors import StepFailed
-from registry.settings import settings
 
 log = structlog.get_logger(__name__)
 
@@ -72,10 +72,10 @@ def _watch(process: Process, cancelled: Callable[[], bool]) -> int:
 
 
 def _environment() -> dict[str, str]:
-    environment = dict(os.environ)
-    if settings().num_threads is not None:
-        environment["OMP_NUM_THREADS"] = str(settings().num_threads)
-    return environment
+    # A training step makes and frees large tensors: in small pages, clearing those takes longer
+    # than some of its arithmetic.
+    ours = {"OMP_NUM_THREADS": str(num_threads()), "THP_MEM_ALLOC_ENABLE": "1"}
+    return dict(os.environ) | ours
 
 
 def _reason(status: int, log_path: Path) -> str:

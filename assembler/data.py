@@ -1,6 +1,7 @@
 """Documents as token windows: what a finetune mixes and what an evaluation measures on."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -65,11 +66,20 @@ class Batch:
 class Mixture:
     """Batches that draw from every domain in turn.
 
-    A batch is a function of the seed and its number alone, so a resumed run needs no other state
+    Where some domains are `new` and others not, `new_share` of the sequences are of new ones. A
+    batch is a function of the seed and its number alone, so a resumed run needs no other state
     than the step it stopped at. Raises InvalidInput when a domain does not fill one window.
     """
 
-    def __init__(self, windows: Sequence[Tensor], *, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        windows: Sequence[Tensor],
+        *,
+        batch_size: int,
+        seed: int,
+        new: Set[int] = frozenset(),
+        new_share: float = 0.5,
+    ) -> None:
         problems = tuple(
             Problem(f"/experts/{number}", "its training documents do not fill one sequence")
             for number, domain in enumerate(windows)
@@ -78,16 +88,27 @@ class Mixture:
         if problems:
             raise InvalidInput("too little text to finetune on", problems=problems)
         self._windows, self._batch_size, self._seed = windows, batch_size, seed
+        self._new = [domain for domain in range(len(windows)) if domain in new]
+        self._old = [domain for domain in range(len(windows)) if domain not in new]
+        self._new_share = new_share if self._new and self._old else float(bool(self._new))
 
     def batch(self, step: int) -> Batch:
         """Batch number `step`, counted from 0."""
         numbers = range(step * self._batch_size, (step + 1) * self._batch_size)
-        labels = [number % len(self._windows) for number in numbers]
-        rows = [self._window(number) for number in numbers]
+        visits = [self._visit(number) for number in numbers]
+        rows = [self._window(domain, visit) for domain, visit in visits]
+        labels = [domain for domain, _ in visits]
         return Batch(tokens=torch.stack(rows), labels=torch.tensor(labels))
 
-    def _window(self, number: int) -> Tensor:
-        visit, domain = divmod(number, len(self._windows))
+    def _visit(self, number: int) -> tuple[int, int]:
+        """The domain of sequence `number`, and how often that domain was drawn before."""
+        num_new = math.floor(number * self._new_share)
+        is_new = math.floor((number + 1) * self._new_share) > num_new
+        domains, turn = (self._new, num_new) if is_new else (self._old, number - num_new)
+        visit, position = divmod(turn, len(domains))
+        return domains[position], visit
+
+    def _window(self, domain: int, visit: int) -> Tensor:
         windows = self._windows[domain]
         epoch, position = divmod(visit, len(windows))
         return windows[int(self._order(len(windows), domain, epoch)[position])]

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from assembler.network import Cache, Network
+from assembler.attention import Cache
+from assembler.network import Network
 from engine.divergence import Continuation, Reading
 
 # Bounds the logits of one pass: 1,024 tokens x 49,152 words in float32 are 200 MB.

@@ -1,44 +1,35 @@
 """The short training of an assembled mix on a mixture of its experts' documents.
 
-Loss = next token + load balance + the router's cross-entropy towards each sequence's own expert.
-The router is trained through the projection, from which the rows are folded again at the end. One
-process and a torchrun of many run the same code; many shard the network (FSDP2).
+The router of Nexus is trained through its projection, from which the rows are folded again at the
+end. One process and a torchrun of many run the same code; many shard the network (FSDP2).
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from assembler.checkpoints import Checkpoints
-from assembler.data import Batch, Mixture, Reader
-from assembler.network import Network, project
+from assembler.data import Mixture, Reader
+from assembler.descent import descend
+from assembler.guard import Guard
+from assembler.mixture import project
+from assembler.network import Network
+from assembler.parts import has_part, trains
 from assembler.recipe import Finetune, Trained
 from assembler.sharding import joined, spread
 from assembler.training import Clock, OnProgress, learning_rate, set_rate
 from engine import tensors
 from registry.blobs import BlobStore
 from registry.documents import Document
-from registry.errors import StepFailed
+from registry.errors import InvalidInput, Problem
 from registry.manifests import Manifest, TensorEntry
 
 CHECKPOINT_STEPS = 10
-MAX_GRADIENT_NORM = 1.0
-
-# Which parameters a recipe's `train` means; the router always learns with what it routes to.
-_PARTS: dict[Trained, tuple[str, ...]] = {
-    "router": (".mlp.gate.",),
-    "attention": (".mlp.gate.", ".self_attn."),
-    "shared": (".mlp.gate.", ".mlp.shared_expert."),
-    "experts": (".mlp.gate.", ".mlp.experts."),
-    "all": ("",),
-}
 
 
 def finetune(
@@ -49,120 +40,83 @@ def finetune(
     blobs: BlobStore,
     checkpoint_path: Path,
     on_progress: OnProgress,
+    new_experts: frozenset[int] = frozenset(),
     checkpoint_steps: int = CHECKPOINT_STEPS,
 ) -> Manifest:
     """Train `recipe.train` of a mix for `recipe.tokens`; returns the manifest of the result.
 
     `documents` are the experts', in the order of the mix's `expert_names`; those for training are
-    used. A run that died goes on from `checkpoint_path`, which the caller removes once the result
-    is on record. Only tensors that changed are written. Raises InvalidInput when an expert has too
-    little text, StepFailed when the loss is not finite.
+    used. Of the experts in `new_experts` come `recipe.new_share` of the sequences. A run that died
+    goes on from `checkpoint_path`, which the caller removes once the result is on record. Only
+    tensors that changed are written. Raises InvalidInput when the mix has no such part or an expert
+    too little text, StepFailed when the training leads nowhere (`assembler.guard`).
     """
     if recipe.num_steps == 0:
         return mix
-    reader = Reader.of(mix, blobs)
-    windows = [
-        reader.windows(own, split="train", length=recipe.sequence_length) for own in documents
-    ]
-    batches = Mixture(windows, batch_size=recipe.batch_size, seed=recipe.seed)
+    _check_has(mix, recipe.train)
+    batches = _batches(mix, documents, recipe=recipe, new_experts=new_experts, blobs=blobs)
     with joined() as world:
         network = spread(trainable(mix, blobs, train=recipe.train), world)
+        trained = [p for p in network.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
-            [p for p in network.parameters() if p.requires_grad],
-            lr=recipe.learning_rate,
-            weight_decay=0.0,
+            trained, lr=recipe.learning_rate, weight_decay=0.0, fused=True
         )
         checkpoints = Checkpoints(
             checkpoint_path, network=network, optimizer=optimizer, world=world
         )
         first_step = checkpoints.resume()
         clock = Clock(recipe, first_step)
+        guard = Guard(mix.architecture.expert_names, saved_step=first_step)
         for step in range(first_step, recipe.num_steps):
             batch = batches.batch(step).part(world.rank, of=world.size, device=world.device)
             set_rate(optimizer, learning_rate(recipe, step))
-            loss = train_on(batch, network=network, optimizer=optimizer, recipe=recipe)
-            if not math.isfinite(loss):
-                raise StepFailed(_not_finite(loss, step, batch, mix))
+            taken = descend(batch, network=network, optimizer=optimizer, recipe=recipe, world=world)
+            guard.check(step + 1, taken)
             if world.rank == 0:
-                on_progress(clock.progress(step + 1, loss))
+                on_progress(clock.progress(step + 1, taken.loss, expert_shares=taken.shares))
             if (step + 1) % checkpoint_steps == 0:
                 checkpoints.save(step + 1)
+                guard.saved_step = step + 1
         state = _trained(network)
         return _rewritten(mix, state, blobs) if world.rank == 0 else mix
+
+
+def _check_has(mix: Manifest, train: Trained) -> None:
+    if not has_part(mix.architecture, train):
+        problem = Problem("/finetune/train", f"this mix has no part {train!r}")
+        raise InvalidInput("there is nothing to finetune", problems=(problem,))
+
+
+def _batches(
+    mix: Manifest,
+    documents: Sequence[Sequence[Document]],
+    *,
+    recipe: Finetune,
+    new_experts: frozenset[int],
+    blobs: BlobStore,
+) -> Mixture:
+    reader, length = Reader.of(mix, blobs), recipe.sequence_length
+    return Mixture(
+        [reader.windows(own, split="train", length=length) for own in documents],
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+        new=new_experts,
+        new_share=recipe.new_share,
+    )
 
 
 def trainable(mix: Manifest, blobs: BlobStore, *, train: Trained) -> Network:
     """The network with what trains in float32 and all else frozen in bfloat16."""
     network = Network.from_manifest(mix, blobs, dtype=torch.bfloat16)
     for name, parameter in network.named_parameters():
-        if _trains(name, mix, train):
+        if trains(name, mix.architecture, train):
             # Read again: rounding to bfloat16 would change what is stored in float32.
             parameter.data = tensors.read(blobs, mix.tensors[name]).float()
             parameter.requires_grad_()
-    if mix.architecture.router == "nexus":
+    if mix.architecture.has_projection:
         embeddings = tensors.read(blobs, mix.tensors["model.domain_embeddings"])
         network.model.domain_embeddings = embeddings.float()
     return network
-
-
-def _trains(name: str, mix: Manifest, train: Trained) -> bool:
-    # Folded rows follow the projection and are not parameters of their own.
-    is_folded = name.endswith(".mlp.gate.weight") and mix.architecture.router == "nexus"
-    return not is_folded and any(part in name for part in _PARTS[train])
-
-
-def train_on(
-    batch: Batch, *, network: Network, optimizer: torch.optim.Optimizer, recipe: Finetune
-) -> float:
-    """One step on one batch; returns the loss before it. Does nothing when it is not finite."""
-    with torch.autocast(network.device.type, torch.bfloat16):
-        loss = total_loss(batch, network=network, recipe=recipe)
-    value = loss.item()
-    if math.isfinite(value):
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
-        optimizer.step()
-        optimizer.zero_grad()
-    return value
-
-
-def total_loss(batch: Batch, *, network: Network, recipe: Finetune) -> Tensor:
-    """Next-token cross-entropy, plus the weighted load balance and domain cross-entropy."""
-    router_logits: list[Tensor] = []
-    logits_BTV = network(
-        batch.tokens,
-        router_logits=router_logits,
-        project_rows=network.architecture.router == "nexus",
-    )
-    routing_LTN = torch.stack(router_logits).float()
-    labels_T = batch.labels.repeat_interleave(batch.tokens.shape[1])
-    loss = F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), batch.tokens[:, 1:].flatten())
-    loss = loss + recipe.load_balance_weight * load_balance(routing_LTN)
-    return loss + recipe.domain_weight * domain_loss(routing_LTN, labels_T)
-
-
-def load_balance(routing_LTN: Tensor) -> Tensor:
-    """`N sum_i f_i P_i`, mean over blocks: 1 when even, N when one expert takes all.
-
-    f_i is the share of tokens that choose expert i first, P_i its mean probability (Switch
-    Transformer, arXiv 2101.03961, section 2.2).
-    """
-    num_experts = routing_LTN.shape[-1]
-    p_LTN = routing_LTN.softmax(-1)
-    chosen_LTN = F.one_hot(p_LTN.argmax(-1), num_experts).float()
-    return num_experts * (chosen_LTN.mean(1) * p_LTN.mean(1)).sum(-1).mean()
-
-
-def domain_loss(routing_LTN: Tensor, labels_T: Tensor) -> Tensor:
-    """Cross-entropy of every block's routing with the expert that each token's text belongs to."""
-    return F.cross_entropy(routing_LTN.flatten(0, 1), labels_T.repeat(len(routing_LTN)))
-
-
-def _not_finite(loss: float, step: int, batch: Batch, mix: Manifest) -> str:
-    names = mix.architecture.expert_names
-    counts = batch.labels.bincount(minlength=len(names)).tolist()
-    shares = ", ".join(f"{n} of {name}" for name, n in zip(names, counts, strict=True))
-    return f"the loss is {loss} in step {step + 1}, on sequences: {shares}"
 
 
 def _trained(network: Network) -> dict[str, Tensor]:
@@ -179,7 +133,7 @@ def _rewritten(mix: Manifest, state: dict[str, Tensor], blobs: BlobStore) -> Man
     for name, tensor in state.items():
         dtype = tensors.TORCH_DTYPES[entries[name].dtype]
         entries[name] = tensors.write(blobs, tensor.to(dtype))
-    if mix.architecture.router == "nexus":
+    if mix.architecture.has_projection:
         entries |= _folded(entries, blobs)
     return replace(mix, tensors=entries)
 

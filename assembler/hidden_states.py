@@ -7,7 +7,8 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from assembler.network import FeedForward, Network
+from assembler.mixture import FeedForward
+from assembler.network import Network
 from registry.blobs import BlobStore, get_bytes
 from registry.manifests import Manifest
 

@@ -3,24 +3,33 @@
 The row is the wish: whoever commits it is done. A worker turns queued rows into workflows.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, Unpack
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, contains_eager
 
-from assembler import jobs, progress
-from assembler.embedder import embedder_digest
-from assembler.recipe import Recipe
+from assembler import jobs, pinning, presets, progress
+from assembler.pinning import MIN_EXPERTS, wrong
+from assembler.recipe import Preset, Recipe
 from assembler.tables import FINAL_STATES, Mix, MixState, MixVersion
 from engine import deployments
-from registry import artifacts, embeddings, experts, families, projections
-from registry.errors import Conflict, InvalidInput, NotFound, Problem, pointer
+from engine.gates import Policy
+from registry import artifacts, experts
+from registry.errors import Conflict, InvalidInput, NotFound
 from registry.names import check_name, parse_ref
-from registry.tables import ExpertVersion, Family
+from registry.tables import Family
 
-MIN_EXPERTS = 2
+
+class Changes(TypedDict, total=False):
+    """What a revision changes besides the experts: `name` of the mix, by default the base's own;
+    fields of the preset's finetune, and of the base's gates."""
+
+    name: str | None
+    finetune: Mapping[str, Any] | None
+    gates: Mapping[str, Any] | None
+    deploy: bool
 
 
 def request(
@@ -29,27 +38,68 @@ def request(
     name: str,
     family: str,
     experts: Sequence[str],
+    preset: Preset = "nexus",
+    assembly: Mapping[str, Any] | None = None,
+    finetune: Mapping[str, Any] | None = None,
+    gates: Policy | None = None,
     deploy: bool = False,
-    **options: Any,
 ) -> MixVersion:
     """The version of mix `name` with just this recipe: the one that exists, or a new one, queued.
 
     `experts` are `name` (its newest version) or `name@number`; the family's newest projection is
-    taken; `options` are the other fields of a Recipe. A version that failed or was cancelled does
-    not count as existing. Raises InvalidInput with a pointer to every field that is wrong.
+    taken; `assembly` and `finetune` change fields of the preset. A version that failed or was
+    cancelled does not count as existing. Raises InvalidInput with a pointer to every field that is
+    wrong.
     """
-    check_name(name, at="/name")
-    owner = _family(session, family)
-    projection = _projection(session, family)
-    versions = _pin(session, experts, family=owner)
-    recipe = Recipe(family=family, experts=_refs(versions), projection=projection, **options)
-    _check_feasible(recipe)
-    mix = _mix(session, name, owner)
-    version = _same(session, mix, recipe) or _new(session, mix, recipe)
-    if deploy:
-        _deploy(session, version)
-    jobs.wake(session)
-    return version
+    owner = pinning.ready_family(session, family)
+    made = presets.assembly(preset, assembly)
+    recipe = Recipe(
+        **made.model_dump(),
+        family=family,
+        experts=pinning.all_experts(session, experts, family=owner),
+        projection=pinning.newest_projection(session, family) if made.needs_projection else None,
+        finetune=presets.finetune(preset, finetune),
+        gates=gates or Policy(),
+    )
+    if problems := tuple(recipe.contradictions()):
+        raise InvalidInput("this mix cannot be made", problems=problems)
+    return _version(session, name, recipe, owner=owner, deploy=deploy)
+
+
+def extend(session: Session, ref: str, *, expert: str, **changes: Unpack[Changes]) -> MixVersion:
+    """A version made from the finished mix `ref`, with one expert more.
+
+    The base's own experts keep what they have learned, and are not asked whether they could be
+    mixed today: one that was retired since stays. Raises InvalidInput as `request` does, NotFound,
+    and Conflict when the base is not finished.
+    """
+    base, known = base_of(session, ref)
+    joining = _joining(session, base, expert, at="/expert")
+    return _revise(session, base, (*known.experts, joining), **changes)
+
+
+def remove(session: Session, ref: str, *, expert: str, **changes: Unpack[Changes]) -> MixVersion:
+    """A version made from the finished mix `ref`, without one of its experts; see `extend`."""
+    base, known = base_of(session, ref)
+    leaving = _member(known, expert)
+    staying = tuple(own for own in known.experts if own != leaving)
+    if len(staying) < MIN_EXPERTS:
+        raise wrong("/expert", f"{leaving} cannot go: a mix has at least {MIN_EXPERTS} experts")
+    return _revise(session, base, staying, **changes)
+
+
+def replace(
+    session: Session, ref: str, *, expert: str, by: str, **changes: Unpack[Changes]
+) -> MixVersion:
+    """A version made from the finished mix `ref`, with `by` in the place of one of its experts.
+
+    `by` may be another version of the same expert; see `extend`.
+    """
+    base, known = base_of(session, ref)
+    leaving = _member(known, expert)
+    joining = _joining(session, base, by, at="/by", leaving=leaving)
+    members = tuple(joining if own == leaving else own for own in known.experts)
+    return _revise(session, base, members, **changes)
 
 
 def get(session: Session, ref: str) -> MixVersion:
@@ -77,6 +127,16 @@ def find_page(
     return session.scalars(query).all()
 
 
+def lineage(session: Session, version: MixVersion) -> list[MixVersion]:
+    """The version it was made from, the one that was made from, and so on."""
+    ancestors: list[MixVersion] = []
+    base = Recipe.model_validate(version.recipe).base
+    while base is not None:
+        ancestors.append(get(session, base))
+        base = Recipe.model_validate(ancestors[-1].recipe).base
+    return ancestors
+
+
 def cancel(session: Session, ref: str) -> MixVersion:
     """Stop a version; its running step notices at once. Cancelling again changes nothing.
 
@@ -90,57 +150,83 @@ def cancel(session: Session, ref: str) -> MixVersion:
     return version
 
 
-def _family(session: Session, name: str) -> Family:
-    try:
-        return families.find_ready(session, name)
-    except (NotFound, Conflict) as error:
-        raise _wrong("/family", error.detail) from error
+def ref_of(version: MixVersion) -> str:
+    """`name@number`."""
+    return f"{version.mix.name}@{version.number}"
 
 
-def _projection(session: Session, family: str) -> str:
-    try:
-        return projections.ref_of(projections.pin(session, family))
-    except Conflict as error:
-        raise _wrong("/family", f"{error.detail}; ask for one first") from error
+def _version(
+    session: Session, name: str, recipe: Recipe, *, owner: Family, deploy: bool
+) -> MixVersion:
+    check_name(name, at="/name")
+    mix = _mix(session, name, owner)
+    version = _same(session, mix, recipe) or _new(session, mix, recipe)
+    if deploy:
+        _deploy(session, version)
+    jobs.wake(session)
+    return version
 
 
-def _pin(session: Session, refs: Sequence[str], *, family: Family) -> list[ExpertVersion]:
-    if len(refs) < MIN_EXPERTS:
-        raise _wrong("/experts", f"needs at least {MIN_EXPERTS} experts, got {len(refs)}")
-    versions = experts.pin_all(session, refs)
-    if problems := tuple(_problems(session, versions, family)):
-        raise InvalidInput("these experts cannot be mixed", problems=problems)
-    return versions
+def base_of(session: Session, ref: str) -> tuple[MixVersion, Recipe]:
+    """The finished mix and its recipe. Raises NotFound and Conflict."""
+    base = get(session, ref)
+    recipe = Recipe.model_validate(base.recipe)
+    if base.artifact_id is None:
+        raise Conflict(
+            f"{ref_of(base)} is {base.state}: only a version that has passed its gate is changed"
+        )
+    if recipe.preset == "merge":
+        raise Conflict(f"{ref_of(base)} is a plain mean, which keeps no expert apart")
+    return base, recipe
 
 
-def _problems(
-    session: Session, versions: Sequence[ExpertVersion], family: Family
-) -> Iterator[Problem]:
-    first: dict[int, int] = {}
-    for position, version in enumerate(versions):
-        at, name = pointer("experts", position), version.expert.name
-        same = first.setdefault(version.expert_id, position)
-        if same != position:
-            yield Problem(at, f"{name!r} stands at {pointer('experts', same)} already")
-        if version.expert.family_id != family.id:
-            other = version.expert.family.name
-            yield Problem(at, f"{name!r} is of family {other!r}, not {family.name!r}")
-        try:
-            embeddings.vector_of(session, version, embedder_digest=embedder_digest())
-        except NotFound:
-            yield Problem(at, f"the domain of {name!r} is not embedded yet, try again in a moment")
+def _member(recipe: Recipe, expert: str) -> str:
+    """Which of the recipe's experts, pinned, `name` or `name@number` is. Raises InvalidInput."""
+    for own in recipe.experts:
+        if expert in (own, parse_ref(own)[0]):
+            return own
+    members = ", ".join(recipe.experts)
+    raise wrong("/expert", f"{expert!r} is none of the mix's experts: {members}")
 
 
-def _check_feasible(recipe: Recipe) -> None:
-    num_experts = len(recipe.experts)
-    if recipe.experts_per_token > num_experts:
-        raise _wrong("/experts_per_token", f"is more than the {num_experts} experts of the mix")
-    if recipe.attention != "average":
-        raise _wrong("/attention", "cannot be assembled yet, only 'average' can")
+def _joining(
+    session: Session, base: MixVersion, ref: str, *, at: str, leaving: str | None = None
+) -> str:
+    """The expert that joins, pinned. Raises InvalidInput pointing to `at`."""
+    version = pinning.one_expert(session, ref, family=base.mix.family, at=at)
+    joining = experts.ref_of(version)
+    for own in Recipe.model_validate(base.recipe).experts:
+        if own == joining:
+            raise wrong(at, f"{own} is in the mix already")
+        if own != leaving and parse_ref(own)[0] == version.expert.name:
+            raise wrong(at, f"{own} is in the mix already; replace it to have another version")
+    return joining
 
 
-def _refs(versions: Sequence[ExpertVersion]) -> tuple[str, ...]:
-    return tuple(experts.ref_of(version) for version in versions)
+def _revise(
+    session: Session,
+    base: MixVersion,
+    members: tuple[str, ...],
+    *,
+    name: str | None = None,
+    finetune: Mapping[str, Any] | None = None,
+    gates: Mapping[str, Any] | None = None,
+    deploy: bool = False,
+) -> MixVersion:
+    """It is assembled as the base was, from the base and with its projection."""
+    known = Recipe.model_validate(base.recipe)
+    policy = known.gates.model_dump() | dict(gates or {})
+    revised = {
+        "base": ref_of(base),
+        "experts": members,
+        "finetune": presets.finetune(known.preset, finetune),
+        "gates": presets.validated(Policy, policy, at="gates"),
+    }
+    recipe = known.model_copy(update=revised)
+    if problems := tuple(recipe.contradictions()):
+        # Its fields are the base's: what fits no longer is the number of experts.
+        raise wrong("/expert", f"{problems[0].pointer[1:]} {problems[0].detail}")
+    return _version(session, name or base.mix.name, recipe, owner=base.mix.family, deploy=deploy)
 
 
 def _mix(session: Session, name: str, family: Family) -> Mix:
@@ -148,7 +234,7 @@ def _mix(session: Session, name: str, family: Family) -> Mix:
     session.execute(insert(Mix).values(name=name, family_id=family.id).on_conflict_do_nothing())
     mix = session.scalars(select(Mix).where(Mix.name == name).with_for_update()).one()
     if mix.family_id != family.id:
-        raise _wrong("/name", f"mix {name!r} exists already in another family")
+        raise wrong("/name", f"mix {name!r} exists already in another family")
     return mix
 
 
@@ -198,7 +284,3 @@ def _versions() -> Select[MixVersion]:
         .join(Mix.family)
         .options(contains_eager(MixVersion.mix).contains_eager(Mix.family))
     )
-
-
-def _wrong(at: str, detail: str) -> InvalidInput:
-    return InvalidInput("this mix cannot be made", problems=(Problem(at, detail),))

@@ -7,19 +7,18 @@ interrupted, measures only what is new. One network is in memory at a time.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
 
-from assembler import evaluate, upcycle
+from assembler import evaluate, scratch, upcycle
 from assembler.cache import made_once
 from assembler.network import Network
 from engine.gates import Perplexities
-from registry.blobs import BlobStore, LocalBlobs, UploadTarget
+from registry.blobs import BlobStore
 from registry.manifests import Manifest, json_digest
 from registry.settings import settings
 
@@ -28,12 +27,14 @@ RESULT_FILE = "log-perplexities.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Contenders:
-    """The dense checkpoints a mix is held against, and the mix before and after its finetune."""
+    """The dense checkpoints a mix is held against, the mix before and after its finetune, and the
+    version that it was made from, if it was made from one."""
 
     seed: Manifest
     experts: Mapping[str, Manifest]
     assembled: Manifest
     finetuned: Manifest | None
+    base: Manifest | None = None
 
     @property
     def candidate(self) -> Manifest:
@@ -78,6 +79,8 @@ def _tasks(
     tasks["assembled"] = single(contenders.assembled)
     if contenders.finetuned is not None:
         tasks["finetuned"] = single(contenders.finetuned)
+    if contenders.base is not None:
+        tasks["base"] = single(contenders.base)
     return tasks
 
 
@@ -91,6 +94,7 @@ def _of_domain(
         merge=values["merge"],
         assembled=values["assembled"],
         finetuned=values.get("finetuned"),
+        base=values.get("base"),
     )
 
 
@@ -104,9 +108,8 @@ def _log_perplexities(
 def _of_merge(
     dense: Sequence[Manifest], windows: Sequence[Tensor], blobs: BlobStore
 ) -> list[float]:
-    with TemporaryDirectory(prefix="nexusmix-merge-") as folder:
-        scratch = _Scratch(blobs, LocalBlobs(Path(folder)))
-        return _log_perplexities(upcycle.merge(dense, scratch), windows, scratch)
+    with scratch.beside(blobs) as aside:
+        return _log_perplexities(upcycle.merge(dense, aside), windows, aside)
 
 
 def _cached(key: str, windows: Sequence[Tensor], compute: Callable[[], list[float]]) -> list[float]:
@@ -122,28 +125,3 @@ def _cached(key: str, windows: Sequence[Tensor], compute: Callable[[], list[floa
     folder = made_once(settings().cache_path / "evaluations" / name[:2] / name[2:], make)
     result: list[float] = json.loads((folder / RESULT_FILE).read_text())
     return result
-
-
-class _Scratch:
-    """Reads from a store, writes beside it: what is only measured need not be kept."""
-
-    def __init__(self, base: BlobStore, aside: LocalBlobs) -> None:
-        self._base, self._aside = base, aside
-
-    def size(self, digest: str) -> int | None:
-        return self._holder(digest).size(digest)
-
-    def put(self, chunks: Iterable[bytes], *, digest: str | None = None) -> str:
-        return self._aside.put(chunks, digest=digest)
-
-    def read(self, digest: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        return self._holder(digest).read(digest, start=start, end=end)
-
-    def local_path(self, digest: str) -> Path:
-        return self._holder(digest).local_path(digest)
-
-    def upload_target(self, digest: str, *, num_bytes: int, seconds: int) -> UploadTarget | None:
-        return None
-
-    def _holder(self, digest: str) -> BlobStore:
-        return self._base if self._aside.size(digest) is None else self._aside

@@ -1,7 +1,8 @@
-"""`python -m assembler.preparation`: what needs torch before anything is registered.
+"""`python -m assembler.preparation`: what needs torch, and no job.
 
     seed                                          unpack the demo family's seed
     expert SEED DOCUMENTS [ExpertTraining JSON]   train an expert from it, or find it in the cache
+    reproduce LOCK [assembly]                     make a mix again, or only assemble it, and compare
 
 Writes one JSON object a line to stdout: `{"progress": ...}` as it goes on, `{"result": ...}` at the
 end. Ends with 0, or with 1 and a last line `{"error": "..."}`.
@@ -39,9 +40,25 @@ def train_expert(seed: str, documents: str, training: str = "{}") -> dict[str, A
     return {"folder": str(folder), "metrics": metrics}
 
 
+def reproduce(lock: str, stages: str = "all") -> dict[str, Any]:
+    # Only here: the others need nothing of what makes mixes.
+    from assembler import reproduction
+    from registry import blobs
+
+    read = reproduction.read(Path(lock).read_bytes())
+    made = reproduction.reproduce(
+        read,
+        blobs=blobs.store(),
+        assembly_only=stages == "assembly",
+        on_progress=lambda text: _tell({"progress": text}),
+    )
+    return reproduction.report(read, made)
+
+
 COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "seed": prepare_seed,
     "expert": train_expert,
+    "reproduce": reproduce,
 }
 
 

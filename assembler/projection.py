@@ -22,8 +22,8 @@ from torch import Tensor
 
 from assembler.embedder import EMBEDDER, embedder_digest
 from assembler.encoder import Encoder
+from assembler.folding import SWISH_IS_ONE, prefix
 from assembler.hidden_states import capture
-from assembler.network import project
 from assembler.recipe import ProjectionTraining
 from engine import tensors
 from registry.blobs import BlobStore
@@ -33,37 +33,11 @@ from registry.manifests import Manifest
 # (what is being done, how much of it is done, of how much)
 OnProgress = Callable[[str, int, int], None]
 
-# Where swish is 1: what the constant coordinate puts into `a`.
-SWISH_IS_ONE = 1.2784645427610738
 # Episodes that the temperatures are chosen on: groups of neighbouring documents act as domains.
 NUM_EPISODES = 40
 EPISODE_DOMAINS = 3
 EPISODE_DOCUMENTS = 8
 EPISODE_STATES = 64
-
-
-@dataclass(frozen=True)
-class Routing:
-    """What a mix takes from a projection: one [N, D] of rows per block, and the [N, M + 1] they are
-    made from, as the router sees them."""
-
-    rows: list[Tensor]
-    domain_embeddings: Tensor
-
-
-def fold(projection: Manifest, vectors: Tensor, *, blobs: BlobStore) -> Routing:
-    """Router rows of experts whose documents have the mean vectors [N, M], in their order."""
-    center_M = tensors.read(blobs, projection.tensors["domain_center"])
-    embeddings_N = _as_routed(vectors.float() - center_M)
-    rows = [
-        project(
-            embeddings_N,
-            tensors.read(blobs, projection.tensors[f"{_prefix(layer)}0.weight"]).float(),
-            tensors.read(blobs, projection.tensors[f"{_prefix(layer)}1.weight"]).float(),
-        )
-        for layer in range(projection.config["num_hidden_layers"])
-    ]
-    return Routing(rows, embeddings_N)
 
 
 def train(
@@ -105,8 +79,8 @@ def train(
         map_DM = _ridge(states_CSD.float(), vectors_CM - center_M, ridge=training.ridge)
         temperature, accuracy = episodes.temperature(states_CSD.float(), map_DM)
         w1, w2 = _as_projection(training.sharpness * temperature * map_DM)
-        entries[f"{_prefix(layer)}0.weight"] = tensors.write(blobs, w1.to(dtype))
-        entries[f"{_prefix(layer)}1.weight"] = tensors.write(blobs, w2.to(dtype))
+        entries[f"{prefix(layer)}0.weight"] = tensors.write(blobs, w1.to(dtype))
+        entries[f"{prefix(layer)}1.weight"] = tensors.write(blobs, w2.to(dtype))
         accuracies.append(accuracy)
         on_progress("solving blocks", layer + 1, len(states_LCSD))
     config = {
@@ -193,13 +167,3 @@ def _as_projection(map_DM: Tensor) -> tuple[Tensor, Tensor]:
     w1[hidden : hidden + rank, :-1] = values_R.sqrt()[:, None] * right_RM
     w2[:, :rank] = left_DR * values_R.sqrt()
     return w1, w2
-
-
-def _as_routed(centred_NM: Tensor) -> Tensor:
-    """Of length 1, since how far a domain lies from the centre says nothing of how much text is
-    its; and with the constant coordinate [N, M + 1]."""
-    return F.pad(F.normalize(centred_NM, dim=-1), (0, 1), value=1.0)
-
-
-def _prefix(layer: int) -> str:
-    return f"model.layers.{layer}.mlp.gate.projection."

@@ -1,16 +1,34 @@
 """The request as data: which experts, how they are assembled, finetuned and gated.
 
-A recipe with every version pinned travels with the mix, and its digest names the request.
+A recipe with every version pinned travels with the mix, and its digest names the request. What the
+presets fill in stands in `assembler.presets`.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.gates import Policy
 from registry.architecture import Attention, Combine, Router
+from registry.errors import Problem, pointer
 from registry.manifests import json_digest
 
+Preset = Literal[
+    "nexus",
+    "nexus-paper",
+    "linear",
+    "mlp",
+    "flexolmo",
+    "btx",
+    "bam",
+    "bam-shared-kv",
+    "merge",
+]
+# Where a router's rows come from: the family projection, documents read by the seed, or chance.
+RouterInit = Literal["projection", "documents", "random"]
+# What a router without a projection does with the rows it has when an expert joins.
+RouterExtension = Literal["append", "reset"]
 Trained = Literal["router", "attention", "shared", "experts", "all"]
 
 
@@ -40,10 +58,17 @@ class Finetune(Training):
     batch_size: int = Field(default=4, ge=1, description="Sequences per step.")
     train: Trained = "router"
     load_balance_weight: float = Field(default=0.0, ge=0)
+    z_loss_weight: float = Field(default=0.0, ge=0)
     domain_weight: float = Field(
         default=1.0,
         ge=0,
         description="Weight of the cross-entropy between routing and the document's own expert.",
+    )
+    new_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of the sequences that are of experts which the base does not have.",
     )
 
 
@@ -70,21 +95,73 @@ class ProjectionTraining(BaseModel):
     seed: int = 0
 
 
-class Recipe(BaseModel):
-    """`experts` and `projection` are pinned, `name@number`, once a request was accepted."""
+class Assembly(BaseModel):
+    """How dense checkpoints become one network; what of it a preset does not say is as below."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    family: str
-    experts: tuple[str, ...] = Field(min_length=2)
-    projection: str
+    preset: Preset = "nexus"
     combine: Combine = "convex"
     router: Router = "nexus"
+    router_init: RouterInit = "projection"
+    router_extension: RouterExtension = Field(
+        default="append", description="Of routers without a projection, when a mix is extended."
+    )
+    center_embeddings: bool = Field(
+        default=True, description="Take the family's mean domain from each domain embedding."
+    )
+    shared_expert: bool = Field(
+        default=True,
+        description="The seed's FFN is met by every token; else the seed is routed too.",
+    )
     attention: Attention = "average"
+    attention_experts_per_token: int = Field(
+        default=0, ge=0, description="0: every token takes all attention experts."
+    )
     experts_per_token: int = Field(default=1, ge=1)
+    norm_topk_prob: bool = Field(
+        default=False, description="Divide the chosen experts' probabilities by their sum."
+    )
+    seed: int = Field(default=0, ge=0, description="Of what `router_init: random` draws.")
+
+    @property
+    def needs_projection(self) -> bool:
+        """A `nexus` router takes at least its centre from the family's projection."""
+        return self.preset != "merge" and (
+            self.router == "nexus" or self.router_init == "projection"
+        )
+
+
+class Recipe(Assembly):
+    """A request with everything pinned: `experts`, `projection` and `base` are `name@number`."""
+
+    family: str
+    experts: tuple[str, ...] = Field(min_length=2)
+    projection: str | None = None
+    base: str | None = Field(
+        default=None, description="The mix version that this one extends, reduces or refreshes."
+    )
     finetune: Finetune = Finetune()
     gates: Policy = Policy()
 
     @property
+    def domains(self) -> tuple[str, ...]:
+        """The experts' names, which are also the names of their domains."""
+        return tuple(ref.partition("@")[0] for ref in self.experts)
+
+    @property
     def digest(self) -> str:
         return json_digest(self.model_dump(mode="json"))
+
+    def contradictions(self) -> Iterator[Problem]:
+        """Fields that cannot stand together, each with a pointer to it."""
+        if self.preset == "merge":
+            return
+        num_experts = len(self.experts) + (not self.shared_expert)
+        for field in ("experts_per_token", "attention_experts_per_token"):
+            if getattr(self, field) > num_experts:
+                yield Problem(pointer(field), f"is more than the {num_experts} experts of the mix")
+        if self.combine == "convex" and not self.shared_expert:
+            yield Problem("/combine", "'convex' needs the shared expert; take 'sum' without it")
+        if self.combine == "convex" and self.norm_topk_prob:
+            yield Problem("/norm_topk_prob", "leaves nothing to the shared expert of 'convex'")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
@@ -24,6 +25,14 @@ class World:
     def barrier(self) -> None:
         if self.size > 1:
             dist.barrier()
+
+    def mean(self, x: Tensor) -> Tensor:
+        """`x` averaged over all processes, the same on each."""
+        if self.size == 1:
+            return x
+        total = x.clone()
+        dist.all_reduce(total)
+        return total / self.size
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +21,13 @@ from sqlalchemy.orm import Session
 
 from assembler import backlog, jobs, progress
 from assembler.embedder import EMBEDDER, embedder_digest
+from assembler.lock import Environment
 from assembler.materials import Materials, gather
 from assembler.recipe import ProjectionTraining, Recipe
 from assembler.tables import MixVersion
-from assembler.training import Progress
 from registry import blobs as blob_stores
 from registry import db, documents, embeddings, logs, manifests, projections
 from registry.blobs import BlobStore, put_bytes
-from registry.documents import Document
 from registry.errors import GateFailed, NexusmixError
 from registry.manifests import canonical_json
 from registry.settings import settings
@@ -42,46 +41,44 @@ log = structlog.get_logger(__name__)
 
 # More often is only noise: rows that nobody has time to look at.
 REPORT_SECONDS = 0.5
-MAX_EMBEDDED_DOCUMENTS = 64
 
 
 def assemble(version_id: int) -> None:
-    import torch
-
-    from assembler import projection, upcycle
+    from assembler import making
 
     blobs = blob_stores.store()
-    _, materials = _read(version_id)
-    trained = materials.projection(blobs)
-    routing = projection.fold(trained, torch.tensor(materials.vectors), blobs=blobs)
-    mix = upcycle.assemble(
-        materials.recipe,
-        seed=materials.seed(blobs),
-        experts=materials.experts(blobs),
-        projection=trained,
-        rows=routing.rows,
-        domain_embeddings=routing.domain_embeddings,
-        blobs=blobs,
+    version, materials = _read(version_id)
+    mix = making.assemble(materials, blobs)
+    if mix.architecture.num_experts:
+        _warn_of_condition(version.job_id, *making.worst_condition(mix, blobs))
+    _complete(
+        version_id,
+        step="assemble",
+        assembled_digest=manifests.store(blobs, mix),
+        environment=Environment.here().model_dump(),
     )
-    _complete(version_id, step="assemble", assembled_digest=manifests.store(blobs, mix))
 
 
 def finetune(version_id: int) -> None:
-    from assembler.finetune import finetune
+    from assembler import making
 
     blobs = blob_stores.store()
     version, materials = _read(version_id)
     assert version.assembled_digest is not None
     checkpoint_path = settings().cache_path / "jobs" / version.job_id
-    mix = finetune(
+    mix = making.finetune(
         manifests.load(blobs, version.assembled_digest),
-        recipe=materials.recipe.finetune,
-        documents=materials.documents(blobs),
+        materials,
         blobs=blobs,
         checkpoint_path=checkpoint_path,
         on_progress=_Reporter(version.job_id, version_id=version_id).trained,
     )
-    _complete(version_id, step="finetune", finetuned_digest=manifests.store(blobs, mix))
+    _complete(
+        version_id,
+        step="finetune",
+        finetuned_digest=manifests.store(blobs, mix),
+        environment=Environment.here().model_dump(),
+    )
     shutil.rmtree(checkpoint_path, ignore_errors=True)
 
 
@@ -113,7 +110,7 @@ def embed(version_id: int) -> None:
     blobs = blob_stores.store()
     with db.transaction() as session:
         digest = session.get_one(ExpertVersion, version_id).documents_digest
-    texts = _sample(documents.parse(blobs.read(digest)))
+    texts = documents.spread(documents.parse(blobs.read(digest)))
     vector = Encoder().embed(texts).mean(0).tolist()
 
     def store(session: Session) -> None:
@@ -188,7 +185,7 @@ class _Reporter:
         self._job_id, self._version_id = job_id, version_id
         self._told_at = float("-inf")
 
-    def trained(self, state: Progress) -> None:
+    def trained(self, state: "Progress") -> None:
         self._tell(asdict(state), is_last=state.step == state.num_steps)
 
     def counted(self, what: str, step: int, num_steps: int) -> None:
@@ -208,14 +205,19 @@ class _Reporter:
             jobs.record(session, self._job_id, type="metrics", message="progress", data=values)
 
 
-def _sample(own: Sequence[Document]) -> list[str]:
-    """Texts that tell what a domain is about: spread over the collection, held-out ones left out.
+def _warn_of_condition(job_id: str, router: str, condition: float) -> None:
+    """Say in the job's story when a router can hardly tell its experts apart."""
+    from assembler.making import MAX_CONDITION
 
-    A gate measures on the held-out documents, so nothing of a mix may come from them.
-    """
-    texts = [document.text for document in own if document.split == "train"]
-    stride = -(-len(texts) // MAX_EMBEDDED_DOCUMENTS)
-    return texts[::stride]
+    if condition > MAX_CONDITION:
+        message = (
+            f"the rows of {router} are much alike, their condition number is {condition:.1f}"
+            f" (above {MAX_CONDITION:g}): tokens may be sent to the wrong experts"
+        )
+        data = {"router": router, "condition": condition}
+        jobs.durably(
+            lambda session: jobs.record(session, job_id, type="message", message=message, data=data)
+        )
 
 
 def _read(version_id: int) -> tuple[MixVersion, Materials]:
@@ -224,7 +226,7 @@ def _read(version_id: int) -> tuple[MixVersion, Materials]:
         return version, gather(session, Recipe.model_validate(version.recipe))
 
 
-def _complete(version_id: int, *, step: str, **values: str) -> None:
+def _complete(version_id: int, *, step: str, **values: Any) -> None:
     jobs.durably(lambda session: progress.complete(session, version_id, step=step, **values))
 
 
@@ -235,9 +237,12 @@ def _contenders(version: MixVersion, materials: Materials, blobs: BlobStore) -> 
     finetuned = version.finetuned_digest
     return Contenders(
         seed=materials.seed(blobs),
-        experts=dict(zip(materials.domains, materials.experts(blobs), strict=True)),
+        experts=dict(zip(materials.recipe.domains, materials.experts(blobs), strict=True)),
         assembled=manifests.load(blobs, version.assembled_digest),
         finetuned=None if finetuned is None else manifests.load(blobs, finetuned),
+        base=None
+        if materials.base_digest is None
+        else manifests.load(blobs, materials.base_digest),
     )
 
 

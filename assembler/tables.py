@@ -54,6 +54,8 @@ class MixVersion(Base):
     progress: Mapped[dict[str, Any] | None]
     assembled_digest: Mapped[str | None]
     finetuned_digest: Mapped[str | None]
+    # On what it was assembled and finetuned, see `assembler.lock`.
+    environment: Mapped[dict[str, Any] | None]
     gate_report_digest: Mapped[str | None]
     artifact_id: Mapped[int | None] = mapped_column(ForeignKey("artifacts.id"))
     error: Mapped[str | None]

@@ -15,7 +15,11 @@ FINAL_RATE = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a training is; `loss` is the last step's, in nats per token and auxiliary terms."""
+    """How far a training is.
+
+    Of the last step are `loss`, in nats per token and auxiliary terms, and `expert_shares`, the
+    shares of tokens that chose each expert first, in the experts' order.
+    """
 
     step: int
     num_steps: int
@@ -23,6 +27,7 @@ class Progress:
     loss: float
     tokens_per_second: float
     eta_seconds: float
+    expert_shares: tuple[float, ...] = ()
 
 
 OnProgress = Callable[[Progress], None]
@@ -50,7 +55,9 @@ class Clock:
         self._recipe, self._first_step = recipe, first_step
         self._started = time.monotonic()
 
-    def progress(self, step: int, loss: float) -> Progress:
+    def progress(
+        self, step: int, loss: float, *, expert_shares: tuple[float, ...] = ()
+    ) -> Progress:
         """After `step` steps in all."""
         seconds_per_step = (time.monotonic() - self._started) / (step - self._first_step)
         step_tokens = self._recipe.batch_size * self._recipe.sequence_length
@@ -61,4 +68,5 @@ class Clock:
             loss=loss,
             tokens_per_second=step_tokens / seconds_per_step,
             eta_seconds=(self._recipe.num_steps - step) * seconds_per_step,
+            expert_shares=expert_shares,
         )

@@ -1,4 +1,4 @@
-"""Dense checkpoints into one: the mixture of Nexus, and the plain mean it is compared with.
+"""Dense checkpoints into one: a mixture of experts, and the plain mean it is compared with.
 
 What stays as it is becomes a reference to a blob that is already stored; only means and router
 rows are computed and written, one tensor at a time.
@@ -7,58 +7,44 @@ rows are computed and written, one tensor at a time.
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-import torch
-from torch import Tensor
-
+from assembler.means import mean
 from assembler.recipe import Recipe
-from engine import tensors
-from registry.architecture import is_ffn
+from assembler.routers import Routers
+from registry import arrays
+from registry.architecture import Architecture, is_attention, is_ffn, is_key_value
 from registry.blobs import BlobStore
 from registry.errors import Incompatible
 from registry.manifests import Manifest, TensorEntry
 
 
-def assemble(
+def upcycle(
     recipe: Recipe,
+    mix: Architecture,
     *,
     seed: Manifest,
     experts: Sequence[Manifest],
-    projection: Manifest,
-    rows: Sequence[Tensor],
-    domain_embeddings: Tensor,
+    routers: Routers,
     blobs: BlobStore,
 ) -> Manifest:
-    """A mixture whose routed experts are the experts' FFNs and whose shared one is the seed's.
+    """A mixture whose routed experts are the experts' FFNs, and the seed's FFN beside them.
 
-    `rows` (one [N, D] per block) and `domain_embeddings` [N, M] come from the family projection;
-    the order of all is that of `recipe.experts`. What is not an FFN is the mean of the experts'
-    (Nexus, arXiv 2408.15901, section 3). Raises Incompatible when an expert has other tensors than
-    the seed.
+    What is no expert is the mean over the routed ones: without the seed in Nexus (arXiv 2408.15901,
+    section 3), with it in BTX and BAM, where it is one of them. Attention becomes experts where the
+    recipe says so (BAM, arXiv 2408.08274, section 3.2). Raises Incompatible when an expert has
+    other tensors than the seed.
     """
-    _check_same_tensors(seed, experts)
-    dense = seed.architecture
-    mix = replace(
-        dense,
-        num_experts=len(experts),
-        num_experts_per_tok=recipe.experts_per_token,
-        expert_names=tuple(pinned.partition("@")[0] for pinned in recipe.experts),
-        combine=recipe.combine,
-        router=recipe.router,
-        attention=recipe.attention,
-        domain_embedding_size=domain_embeddings.shape[1],
-    )
-    entries = _averaged(seed, experts, blobs) | _ffns(seed, experts)
-    entries |= {name: e for name, e in projection.tensors.items() if ".gate.projection." in name}
-    entries["model.domain_embeddings"] = tensors.write(blobs, domain_embeddings.float())
-    dtype = tensors.TORCH_DTYPES[seed.tensors["model.norm.weight"].dtype]
-    for layer, rows_ND in enumerate(rows):
-        name = f"model.layers.{layer}.mlp.gate.weight"
-        entries[name] = tensors.write(blobs, rows_ND.to(dtype))
-    return Manifest(
-        config=seed.config | mix.to_config(),
-        files=seed.files,
-        tensors={name: entries[name] for name in mix.tensor_shapes()},
-    )
+    check_same_tensors(seed, experts)
+    members = experts if recipe.shared_expert else [*experts, seed]
+    entries: dict[str, TensorEntry] = {}
+    for name in seed.tensors:
+        if is_expert(name, mix):
+            for number, member in enumerate(members):
+                entries[expert_name(name, number)] = member.tensors[name]
+        else:
+            entries[name] = mean([member.tensors[name] for member in members], blobs=blobs)
+        if is_ffn(name) and recipe.shared_expert:
+            entries[name.replace(".mlp.", ".mlp.shared_expert.")] = seed.tensors[name]
+    return finished(seed, mix, entries=entries, routers=routers, blobs=blobs)
 
 
 def merge(manifests: Sequence[Manifest], blobs: BlobStore) -> Manifest:
@@ -67,41 +53,52 @@ def merge(manifests: Sequence[Manifest], blobs: BlobStore) -> Manifest:
     The paper's Dense Merging includes the seed in the mean (Nexus, section 4).
     """
     first, *others = manifests
-    _check_same_tensors(first, others)
-    means = {name: _mean([m.tensors[name] for m in manifests], blobs) for name in first.tensors}
+    check_same_tensors(first, others)
+    means = {
+        name: mean([m.tensors[name] for m in manifests], blobs=blobs) for name in first.tensors
+    }
     return replace(first, tensors=means)
 
 
-def _averaged(
-    seed: Manifest, experts: Sequence[Manifest], blobs: BlobStore
-) -> dict[str, TensorEntry]:
-    names = [name for name in seed.tensors if not is_ffn(name)]
-    return {name: _mean([e.tensors[name] for e in experts], blobs) for name in names}
+def finished(
+    seed: Manifest,
+    mix: Architecture,
+    *,
+    entries: dict[str, TensorEntry],
+    routers: Routers,
+    blobs: BlobStore,
+) -> Manifest:
+    """The manifest of a mix that has `entries`, once its routers are written beside them."""
+    dtype = seed.tensors["model.norm.weight"].dtype
+    entries |= routers.shared
+    for name, rows in routers.rows.items():
+        entries[name] = arrays.write(blobs, rows, dtype=dtype)
+    if routers.domain_embeddings is not None:
+        embeddings = arrays.write(blobs, routers.domain_embeddings, dtype="F32")
+        entries["model.domain_embeddings"] = embeddings
+    return Manifest(
+        config=seed.config | mix.to_config(),
+        files=seed.files,
+        tensors={name: entries[name] for name in mix.tensor_shapes()},
+    )
 
 
-def _ffns(seed: Manifest, experts: Sequence[Manifest]) -> dict[str, TensorEntry]:
-    entries: dict[str, TensorEntry] = {}
-    for name, entry in seed.tensors.items():
-        if not is_ffn(name):
-            continue
-        entries[name.replace(".mlp.", ".mlp.shared_expert.")] = entry
-        for number, expert in enumerate(experts):
-            entries[name.replace(".mlp.", f".mlp.experts.{number}.")] = expert.tensors[name]
-    return entries
+def is_expert(name: str, mix: Architecture) -> bool:
+    """Whether a dense checkpoint's tensor becomes part of an expert in `mix`."""
+    if mix.attention == "average":
+        return is_ffn(name)
+    shared = mix.attention == "experts-shared-kv" and is_key_value(name)
+    return is_ffn(name) or (is_attention(name) and not shared)
 
 
-def _mean(entries: Sequence[TensorEntry], blobs: BlobStore) -> TensorEntry:
-    """The mean in float32, rounded to the first one's dtype; one of equals is their mean."""
-    first = entries[0]
-    if all(entry.digest == first.digest for entry in entries):
-        return first
-    total = torch.zeros(first.shape)
-    for entry in entries:
-        total += tensors.read(blobs, entry)
-    return tensors.write(blobs, (total / len(entries)).to(tensors.TORCH_DTYPES[first.dtype]))
+def expert_name(name: str, number: int) -> str:
+    """What a dense checkpoint's tensor is called as part of expert `number`."""
+    part = ".mlp." if is_ffn(name) else ".self_attn."
+    return name.replace(part, f"{part}experts.{number}.")
 
 
-def _check_same_tensors(seed: Manifest, experts: Iterable[Manifest]) -> None:
+def check_same_tensors(seed: Manifest, experts: Iterable[Manifest]) -> None:
+    """Raises Incompatible."""
     expected = seed.architecture.tensor_shapes()
     for expert in experts:
         shapes = {name: entry.shape for name, entry in expert.tensors.items()}

@@ -9,10 +9,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from assembler import child, jobs, progress, queues
+from assembler.lock import Environment, Lock
+from assembler.materials import gather
 from assembler.recipe import Recipe
-from assembler.tables import Mix, MixState
+from assembler.tables import Mix, MixState, MixVersion
 from engine import deployments
 from registry import artifacts, db, projections
+from registry import blobs as blob_stores
 from registry.errors import StepFailed
 from registry.tables import ProjectionState
 
@@ -127,9 +130,24 @@ def _publish(session: Session, version_id: int) -> bool:
             recipe=version.recipe,
             recipe_digest=version.recipe_digest,
             gate_report_digest=version.gate_report_digest,
+            lock_digest=_lock(session, version),
         )
         progress.complete(session, version_id, step="publish", artifact_id=artifact.id)
     return not progress.is_over(session, version_id)
+
+
+def _lock(session: Session, version: MixVersion) -> str:
+    """The digest of the lock, stored before the artifact that names it."""
+    assert version.assembled_digest is not None
+    blobs = blob_stores.store()
+    lock = Lock.of(
+        gather(session, Recipe.model_validate(version.recipe)),
+        environment=Environment.model_validate(version.environment),
+        assembled=version.assembled_digest,
+        finetuned=version.finetuned_digest,
+        blobs=blobs,
+    )
+    return lock.store(blobs)
 
 
 def _deploy(session: Session, version_id: int) -> bool:

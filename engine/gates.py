@@ -73,6 +73,9 @@ class Perplexities(_Data):
     merge: FiniteFloat
     assembled: FiniteFloat
     finetuned: FiniteFloat | None = Field(default=None, description="None without a finetune.")
+    base: FiniteFloat | None = Field(
+        default=None, description="Of the mix version that this one was made from."
+    )
 
     @property
     def candidate(self) -> float:

@@ -21,3 +21,6 @@ class NexusConfig(LlamaConfig):  # type: ignore[no-untyped-call]  # their __init
     parallel_block: bool = False
     domain_embedding_size: int = 0
     disabled_experts: list[int] | None = None
+    norm_topk_prob: bool = False
+    router_hidden_size: int = 0
+    num_attention_experts_per_tok: int = 0

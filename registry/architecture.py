@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, get_args, get_origin
 from registry.errors import InvalidCheckpoint, Problem
 
 Combine = Literal["convex", "sum"]
-Router = Literal["nexus", "linear"]
+Router = Literal["nexus", "linear", "mlp"]
 Attention = Literal["average", "experts", "experts-shared-kv"]
 Shape = tuple[int, ...]
 
@@ -54,6 +54,12 @@ class Architecture:
     parallel_block: bool = False
     domain_embedding_size: int = 0
     disabled_experts: tuple[int, ...] = ()
+    # Whether the probabilities of the chosen experts are divided by their sum.
+    norm_topk_prob: bool = False
+    # Of the router `mlp`.
+    router_hidden_size: int = 0
+    # 0: every token takes all attention experts (BAM's soft routing).
+    num_attention_experts_per_tok: int = 0
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
@@ -72,25 +78,62 @@ class Architecture:
         if not problems:
             values.setdefault("head_dim", values["hidden_size"] // values["num_attention_heads"])
             values |= {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
-            problems += _contradictions(values)
+            architecture = cls(**values)
+            problems += architecture.contradictions()
         if problems:
             raise InvalidCheckpoint(
                 "config.json is not a Llama-family model", problems=tuple(problems)
             )
-        return cls(**values)
+        return architecture
+
+    def contradictions(self) -> Iterator[Problem]:
+        """What is wrong with these values together, each with a pointer to its field."""
+        heads, groups = self.num_attention_heads, self.num_key_value_heads
+        if heads % groups:
+            yield Problem("/config/num_key_value_heads", f"is {groups}, must divide {heads} heads")
+        if self.num_hidden_layers > MAX_LAYERS:
+            yield Problem("/config/num_hidden_layers", f"at most {MAX_LAYERS} are supported")
+        if self.num_experts:
+            yield from self._mixture_contradictions()
+
+    def _mixture_contradictions(self) -> Iterator[Problem]:
+        counts = {
+            "num_experts_per_tok": range(1, self.num_experts + 1),
+            "num_attention_experts_per_tok": range(self.num_experts + 1),
+        }
+        for field, allowed in counts.items():
+            if (value := getattr(self, field)) not in allowed:
+                detail = f"is {value}, of {self.num_experts} experts"
+                yield Problem(f"/config/{field}", detail)
+        if self.combine == "convex" and not self.shared_expert:
+            yield Problem("/config/combine", "is 'convex', which needs a shared expert")
+        if self.combine == "convex" and self.norm_topk_prob:
+            detail = "leaves nothing to the shared expert of 'convex'"
+            yield Problem("/config/norm_topk_prob", detail)
+        if (self.router == "mlp") != (self.router_hidden_size > 0):
+            detail = f"is {self.router_hidden_size} with router {self.router!r}"
+            yield Problem("/config/router_hidden_size", detail)
+        if strays := set(self.disabled_experts) - set(range(self.num_experts)):
+            yield Problem("/config/disabled_experts", f"names no experts: {sorted(strays)}")
+        elif len(set(self.disabled_experts)) == self.num_experts:
+            yield Problem("/config/disabled_experts", "leaves no expert")
 
     def to_config(self) -> dict[str, Any]:
         """`config.json` as a JSON object, readable by transformers, vLLM and `from_config`."""
         dense = {f.name: getattr(self, f.name) for f in fields(self)}
+        # No stock network has a parallel block of this kind, even without experts.
+        is_stock = self.num_experts == 0 and not self.parallel_block
         if self.num_experts == 0:
             mixture_fields = {f.name for f in fields(self) if f.name in type(self).__dict__}
             dense = {k: v for k, v in dense.items() if k not in mixture_fields}
+            if self.parallel_block:
+                dense["parallel_block"] = True
         for name, value in dense.items():
             if isinstance(value, tuple):
                 dense[name] = list(value)
         return {
-            "architectures": [DENSE_ARCHITECTURE if self.num_experts == 0 else MIX_ARCHITECTURE],
-            "model_type": "llama" if self.num_experts == 0 else "nexus",
+            "architectures": [DENSE_ARCHITECTURE if is_stock else MIX_ARCHITECTURE],
+            "model_type": "llama" if is_stock else "nexus",
             "hidden_act": "silu",
             "attention_bias": False,
             "mlp_bias": False,
@@ -103,7 +146,7 @@ class Architecture:
         shapes: dict[str, Shape] = {
             "model.embed_tokens.weight": (self.vocab_size, self.hidden_size)
         }
-        if self.num_experts and self.router == "nexus":
+        if self.has_projection:
             shapes["model.domain_embeddings"] = (self.num_experts, self.domain_embedding_size)
         for layer in range(self.num_hidden_layers):
             prefix = f"model.layers.{layer}."
@@ -116,6 +159,33 @@ class Architecture:
         if not self.tie_word_embeddings:
             shapes["lm_head.weight"] = (self.vocab_size, self.hidden_size)
         return shapes
+
+    @property
+    def has_projection(self) -> bool:
+        """Whether router rows come from domain embeddings through a projection."""
+        return self.num_experts > 0 and self.router == "nexus"
+
+    @property
+    def num_parameters(self) -> int:
+        """Of the network; domain embeddings and projections, which inference does not need, not."""
+        return sum(
+            math.prod(shape) for name, shape in self.tensor_shapes().items() if _computes(name)
+        )
+
+    @property
+    def num_active_parameters(self) -> int:
+        """Those that one token meets: all but the routed experts that it does not take."""
+        active = 0.0
+        for name, shape in self.tensor_shapes().items():
+            if not _computes(name):
+                continue
+            share = 1.0
+            if ".mlp.experts." in name:
+                share = self.num_experts_per_tok / self.num_experts
+            elif ".self_attn.experts." in name and self.num_attention_experts_per_tok:
+                share = self.num_attention_experts_per_tok / self.num_experts
+            active += share * math.prod(shape)
+        return round(active)
 
     def _attention_shapes(self) -> dict[str, Shape]:
         queries = self.num_attention_heads * self.head_dim
@@ -147,7 +217,11 @@ class Architecture:
                 f"mlp.gate.{n}": s
                 for n, s in projection_shapes(self.hidden_size, self.domain_embedding_size).items()
             }
-        shapes["mlp.gate.weight"] = (self.num_experts, self.hidden_size)
+        router_input = self.hidden_size
+        if self.router == "mlp":
+            router_input = self.router_hidden_size
+            shapes["mlp.gate.hidden.weight"] = (router_input, self.hidden_size)
+        shapes["mlp.gate.weight"] = (self.num_experts, router_input)
         if self.shared_expert:
             shapes |= {f"mlp.shared_expert.{n}": s for n, s in ffn.items()}
         for expert in range(self.num_experts):
@@ -166,6 +240,19 @@ def projection_shapes(hidden_size: int, domain_embedding_size: int) -> dict[str,
 def is_ffn(tensor_name: str) -> bool:
     """Whether a dense checkpoint's tensor belongs to an FFN: the part that becomes an expert."""
     return ".mlp." in tensor_name
+
+
+def is_attention(tensor_name: str) -> bool:
+    """Whether a dense checkpoint's tensor is one of attention's four projections."""
+    return ".self_attn." in tensor_name
+
+
+def is_key_value(tensor_name: str) -> bool:
+    return tensor_name.endswith((".k_proj.weight", ".v_proj.weight"))
+
+
+def _computes(tensor_name: str) -> bool:
+    return ".gate.projection." not in tensor_name and not tensor_name.endswith("domain_embeddings")
 
 
 def _rope_theta(config: dict[str, Any]) -> object:
@@ -212,11 +299,3 @@ def _invalid(values: dict[str, Any], *, optional: set[str]) -> Iterator[Problem]
             yield Problem(at, f"is {value!r}, supported: {get_args(field.type)}")
         elif get_origin(field.type) is tuple and not isinstance(value, list | tuple):
             yield Problem(at, f"is {value!r}, expected a list")
-
-
-def _contradictions(values: dict[str, Any]) -> Iterator[Problem]:
-    heads, groups = values["num_attention_heads"], values["num_key_value_heads"]
-    if heads % groups:
-        yield Problem("/config/num_key_value_heads", f"is {groups}, must divide {heads} heads")
-    if values["num_hidden_layers"] > MAX_LAYERS:
-        yield Problem("/config/num_hidden_layers", f"at most {MAX_LAYERS} are supported")

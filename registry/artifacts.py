@@ -18,6 +18,7 @@ def register(
     recipe: dict[str, Any],
     recipe_digest: str,
     gate_report_digest: str,
+    lock_digest: str | None = None,
 ) -> Artifact:
     """Publish a checkpoint whose gate passed; publishing it again returns the first row.
 
@@ -26,7 +27,12 @@ def register(
     key = {"manifest_digest": manifest_digest, "recipe_digest": recipe_digest}
     session.execute(
         insert(Artifact)
-        .values(**key, recipe=recipe, gate_report_digest=gate_report_digest)
+        .values(
+            **key,
+            recipe=recipe,
+            gate_report_digest=gate_report_digest,
+            lock_digest=lock_digest,
+        )
         .on_conflict_do_nothing(index_elements=list(key))
     )
     return session.scalars(select(Artifact).filter_by(**key)).one()

@@ -77,7 +77,7 @@ class LocalBlobs:
             # A rename is atomic: readers see the whole blob or none, a repeat changes nothing.
             incoming.chmod(0o444)
             incoming.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
             return actual
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -145,8 +145,8 @@ def _write_hashing(file: BinaryIO, chunks: Iterable[bytes]) -> str:
     return sha.hexdigest()
 
 
-def _sync_folder(folder: Path) -> None:
-    # Without this a power cut may lose the name of a blob that was already acknowledged.
+def sync_folder(folder: Path) -> None:
+    """Put the names in a folder on the disk: a power cut could lose those that were given."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

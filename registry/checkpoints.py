@@ -6,6 +6,7 @@ all blobs are there, from the bytes: they are what was announced and every numbe
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import PurePosixPath
@@ -28,6 +29,7 @@ LEGAL_FILES = {"LICENSE", "LICENCE", "NOTICE"}
 COMPUTED_FILES = {"config.json", "model.safetensors.index.json"}
 PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"}
 MAX_JSON_BYTES = 64 << 20
+LAYER = re.compile(r"\.layers\.\d+\.")
 # The exponent bits: all of them set means infinity or not-a-number (IEEE 754, section 3.4).
 EXPONENTS: dict[str, tuple[type[np.unsignedinteger[Any]], int]] = {
     "BF16": (np.uint16, 0x7F80),
@@ -72,30 +74,24 @@ def announce(
 
 
 def check_fits(manifest: Manifest, seed: Manifest) -> None:
-    """Raises Incompatible unless `manifest` branched from `seed`.
+    """Raises Incompatible unless `manifest` branched from `seed`, see `differences`."""
+    if problems := tuple(differences(manifest, seed)):
+        raise Incompatible("the checkpoint does not fit its family", problems=problems)
 
-    That is: the same architecture, every tensor in the same dtype, and the same tokenizer.
-    """
-    problems = []
+
+def differences(manifest: Manifest, seed: Manifest) -> Iterator[Problem]:
+    """Why `manifest` cannot have branched from `seed`: another architecture, tensors of other
+    names, shapes or dtypes, another tokenizer. What is alike in many blocks is said once."""
     ours, theirs = manifest.architecture, seed.architecture
     for field in fields(Architecture):
         value, wanted = getattr(ours, field.name), getattr(theirs, field.name)
         if value != wanted:
             at = pointer("config", field.name)
-            problems.append(Problem(at, f"is {value!r}, the family's seed has {wanted!r}"))
-    for name, entry in manifest.tensors.items():
-        known = seed.tensors.get(name)
-        if known is not None and (entry.dtype, entry.shape) != (known.dtype, known.shape):
-            detail = (
-                f"is {entry.dtype} {list(entry.shape)}, "
-                f"the family's seed has {known.dtype} {list(known.shape)}"
-            )
-            problems.append(Problem(pointer("tensors", name), f"tensor {name!r} {detail}"))
+            yield Problem(at, f"is {value!r}, the family's seed has {wanted!r}")
+    yield from _tensor_differences(manifest.tensors, seed.tensors)
     if manifest.files[TOKENIZER] != seed.files[TOKENIZER]:
         detail = f"has SHA-256 {manifest.files[TOKENIZER]}, the family's is {seed.files[TOKENIZER]}"
-        problems.append(Problem(pointer("files", TOKENIZER), detail))
-    if problems:
-        raise Incompatible("the checkpoint does not fit its family", problems=tuple(problems))
+        yield Problem(pointer("files", TOKENIZER), detail)
 
 
 def missing(blobs: BlobStore, manifest: Manifest, *, known: set[str]) -> list[str]:
@@ -204,6 +200,25 @@ def _tensor_problems(
             yield Problem(at, f"tensor {name!r} has no place in this model")
         elif entry.dtype not in FLOAT_DTYPES:
             yield Problem(at, f"tensor {name!r} is {entry.dtype}, expected one of {FLOAT_DTYPES}")
+
+
+def _tensor_differences(
+    tensors: Mapping[str, TensorEntry], expected: Mapping[str, TensorEntry]
+) -> Iterator[Problem]:
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for name in {**expected, **tensors}:
+        found = _kind(tensors.get(name), absent="missing")
+        wanted = _kind(expected.get(name), absent="none of that name")
+        if found != wanted:
+            alike.setdefault((LAYER.sub(".layers.*.", name), found, wanted), []).append(name)
+    for (_, found, wanted), names in alike.items():
+        more = f" and {len(names) - 1} like it in other blocks" if len(names) > 1 else ""
+        detail = f"tensor {names[0]!r}{more} is {found}, the family's seed has {wanted}"
+        yield Problem(pointer("tensors", names[0]), detail)
+
+
+def _kind(entry: TensorEntry | None, *, absent: str) -> str:
+    return absent if entry is None else f"{entry.dtype} {list(entry.shape)}"
 
 
 def _digest_problems(

@@ -4,7 +4,7 @@ They are what a domain embedding is taken from, what a finetune mixes, and what 
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -14,6 +14,8 @@ Split = Literal["train", "held-out"]
 
 SPLITS = ("train", "held-out")
 MAX_LINE_BYTES = 16 << 20
+# Documents that speak for a domain where not all are read.
+MAX_SAMPLE = 64
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,15 @@ def group_by_domain(documents: Iterable[Document]) -> dict[str, list[Document]]:
         problem = Problem("/documents", f"{len(domains)} domains to train on, two are needed")
         raise InvalidInput("a projection tells domains apart", problems=(problem,))
     return domains
+
+
+def spread(documents: Sequence[Document], *, count: int = MAX_SAMPLE) -> list[str]:
+    """At most `count` training texts, spread over the collection: what a domain is about.
+
+    A gate measures on the held-out documents, so nothing of a mix may come from them.
+    """
+    texts = [document.text for document in documents if document.split == "train"]
+    return texts[:: max(1, -(-len(texts) // count))]
 
 
 def serialise(documents: Iterable[Document]) -> bytes:

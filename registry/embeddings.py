@@ -58,6 +58,15 @@ def vector_of(session: Session, version: ExpertVersion, *, embedder_digest: str)
     return vector
 
 
+def find_all(session: Session, version: ExpertVersion) -> Sequence[DomainEmbedding]:
+    """Those of all embedders, newest first."""
+    return session.scalars(
+        select(DomainEmbedding)
+        .where(DomainEmbedding.expert_version_id == version.id)
+        .order_by(DomainEmbedding.id.desc())
+    ).all()
+
+
 def nearest(
     session: Session,
     vector: Sequence[float],

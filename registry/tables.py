@@ -122,4 +122,6 @@ class Artifact(Base):
     recipe: Mapped[dict[str, Any]]
     recipe_digest: Mapped[str]
     gate_report_digest: Mapped[str]
+    # Of the lock it can be made again from; None if nobody here made it.
+    lock_digest: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -22,20 +22,25 @@ class SafetensorsView:
         self._tensors = sorted(
             manifest.tensors.items(), key=lambda item: (-DTYPE_BYTES[item[1].dtype], item[0])
         )
-        self._header = _header(self._tensors)
+        self.header = _header(self._tensors)
         sizes = [entry.num_bytes for _, entry in self._tensors]
-        self._starts = list(itertools.accumulate(sizes, initial=len(self._header)))
+        self._starts = list(itertools.accumulate(sizes, initial=len(self.header)))
 
     @property
     def size(self) -> int:
         """Bytes of the whole file."""
         return self._starts[-1]
 
+    @property
+    def entries(self) -> list[TensorEntry]:
+        """The tensors whose bytes follow the header, end to end."""
+        return [entry for _, entry in self._tensors]
+
     def read(self, blobs: BlobStore, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes from `start` to before `end`, in chunks. Raises NotFound for a lost blob."""
         end = self.size if end is None else min(end, self.size)
-        if start < min(end, len(self._header)):
-            yield self._header[start : min(end, len(self._header))]
+        if start < min(end, len(self.header)):
+            yield self.header[start : min(end, len(self.header))]
         first = max(0, bisect.bisect_right(self._starts, start) - 1)
         for position in range(first, len(self._tensors)):
             _, entry = self._tensors[position]

@@ -51,6 +51,8 @@ def _api() -> APIRouter:
         files.router,
         blobs.router,
         mixes.router,
+        mixes.plan_router,
+        mixes.presets_router,
         deployments.router,
     ):
         api.include_router(router)

@@ -22,6 +22,12 @@ Report = Annotated[
     Path | None, typer.Option(help="Write all figures and stage times to this file, as JSON.")
 ]
 
+Tokens = Annotated[int | None, typer.Option(min=0, help="Tokens of the finetune.")]
+Deploy = Annotated[bool, typer.Option(help="Serve it once its gate has passed.")]
+Finished = Annotated[str, typer.Argument(metavar="MIX", help="NAME or NAME@NUMBER, finished.")]
+Member = Annotated[str, typer.Argument(help="One of its experts.")]
+NewExpert = Annotated[str, typer.Argument(help="NAME, or NAME@NUMBER for a certain version.")]
+
 
 def main() -> None:
     try:
@@ -91,13 +97,102 @@ def mix(
     name: Annotated[str, typer.Argument(help="The mix's name, and the model name it answers to.")],
     experts: Annotated[list[str], typer.Argument(help="NAME or NAME@NUMBER, at least two.")],
     family: Annotated[str, typer.Option(help="The family of all of them.")],
-    tokens: Annotated[int | None, typer.Option(min=0, help="Tokens of the finetune.")] = None,
-    deploy: Annotated[bool, typer.Option(help="Serve it once its gate has passed.")] = True,
+    preset: Annotated[str, typer.Option(help="How it is assembled.")] = "nexus",
+    tokens: Tokens = None,
+    deploy: Deploy = True,
 ) -> None:
     """Request a mix and watch it being made."""
     from service import commands
 
-    commands.mix(name, experts, family=family, tokens=tokens, deploy=deploy)
+    commands.mix(name, experts, family=family, preset=preset, tokens=tokens, deploy=deploy)
+
+
+@app.command()
+def extend(ref: Finished, expert: NewExpert, tokens: Tokens = None, deploy: Deploy = True) -> None:
+    """Append one more expert to a finished mix."""
+    from service import commands
+
+    commands.revise(ref, "extend", expert=expert, by=None, tokens=tokens, deploy=deploy)
+
+
+@app.command()
+def remove(ref: Finished, expert: Member, tokens: Tokens = None, deploy: Deploy = True) -> None:
+    """Take one expert out of a finished mix."""
+    from service import commands
+
+    commands.revise(ref, "remove", expert=expert, by=None, tokens=tokens, deploy=deploy)
+
+
+@app.command()
+def replace(
+    ref: Finished, expert: Member, by: NewExpert, tokens: Tokens = None, deploy: Deploy = True
+) -> None:
+    """Put an expert in the place of one of a finished mix."""
+    from service import commands
+
+    commands.revise(ref, "replace", expert=expert, by=by, tokens=tokens, deploy=deploy)
+
+
+@app.command()
+def plan(
+    name: Annotated[str, typer.Argument(help="The name that the mix would have.")],
+    experts: Annotated[list[str], typer.Argument(help="NAME or NAME@NUMBER, at least two.")],
+    family: Annotated[str, typer.Option(help="The family of all of them.")],
+    preset: Annotated[str, typer.Option(help="How it would be assembled.")] = "nexus",
+    tokens: Annotated[int | None, typer.Option(min=0, help="Tokens of the finetune.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="A finished mix that would be changed to have just these.")
+    ] = None,
+) -> None:
+    """Say what a mix would mean before it is made; ends with 1 when it cannot be."""
+    from service import commands
+
+    commands.plan(name, experts, family=family, preset=preset, tokens=tokens, base=base)
+
+
+@app.command()
+def learn(
+    family: Annotated[str, typer.Argument(help="The family whose projection learns on.")],
+    experts: Annotated[
+        list[str] | None, typer.Argument(help="Experts whose documents it learns from as well.")
+    ] = None,
+    documents: Annotated[
+        Path | None,
+        typer.Option(help="JSON Lines with a domain each; the newest projection's if not given."),
+    ] = None,
+) -> None:
+    """Have a family's projection learned anew; mixes that exist keep theirs."""
+    from service import commands
+
+    commands.learn(family, experts or [], documents=documents)
+
+
+@app.command()
+def export(
+    version: Annotated[str, typer.Argument(help="A mix: NAME, or NAME@NUMBER.")],
+    folder: Annotated[Path, typer.Argument(help="New folder for the files.")],
+    expert: Annotated[
+        bool, typer.Option("--expert", help="NAME is an expert's, not a mix's.")
+    ] = False,
+) -> None:
+    """Write a mix, or an expert, as a folder of Hugging Face files."""
+    from service import commands
+
+    commands.export(version, folder, of="experts" if expert else "mixes")
+
+
+@app.command()
+def reproduce(
+    lock: Annotated[str, typer.Argument(help="A lock's file, or NAME@NUMBER of a mix.")],
+    assembly_only: Annotated[
+        bool, typer.Option("--assembly-only", help="Do not repeat the finetune.")
+    ] = False,
+) -> None:
+    """Make a mix again from its lock; ends with 0 only if every byte is the same."""
+    from service import commands
+
+    if not commands.reproduce(lock, assembly_only=assembly_only):
+        sys.exit(1)
 
 
 @app.command()
@@ -138,6 +233,20 @@ def test(context: typer.Context) -> None:
     from service import development
 
     sys.exit(not development.check(context.args))
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def bench(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="Which; all are listed if not given.")] = None,
+) -> None:
+    """Run a benchmark, with what follows its name as its options; needs a checkout."""
+    from service import development
+
+    if name is None:
+        typer.echo("\n".join(development.benchmarks()))
+    else:
+        sys.exit(not development.bench(name, context.args))
 
 
 @app.command()

@@ -8,23 +8,28 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import httpx
 
+from assembler.plan import Plan
 from assembler.tables import FINAL_STATES
 from engine.gates import GateReport
 from engine.tables import DeploymentState
 from registry.errors import InvalidInput, NotFound, Unavailable
-from registry.tables import ProjectionState
+from registry.exports import OnBytes, new_folder
+from registry.names import parse_ref
+from registry.tables import ProjectionState, VersionState
 from service.checkpoint_folder import DOCUMENTS, CheckpointFolder, Source
 from service.connection import API, MAX_ATTEMPTS, Connection, pause
 from service.schemas import (
     DeploymentBody,
     EventBody,
     ExpertBody,
+    ExpertWithVersions,
     FamilyBody,
     FamilyUploadBody,
+    FilesBody,
     MissingBlob,
     MixBody,
     ProjectionBody,
@@ -34,6 +39,7 @@ from service.schemas import (
 )
 
 POLL_SECONDS = 0.5
+Downloadable = Literal["mixes", "experts"]
 DEPLOYING = (DeploymentState.REQUESTED, DeploymentState.STARTING)
 
 
@@ -131,15 +137,18 @@ class Client:
         return [Suggestion.model_validate(entry) for entry in page["data"]]
 
     def request_projection(
-        self, family: str, *, documents: Path, training: dict[str, Any] | None = None
+        self,
+        family: str,
+        *,
+        documents: Path | None = None,
+        experts: Sequence[str] = (),
+        training: dict[str, Any] | None = None,
     ) -> ProjectionBody:
-        """Have the family's projection trained on documents of many domains, JSON Lines."""
-        source = Source.whole(documents)
-        digest = source.digest()
-        if not self._connection.has_blob(digest):
-            blob = MissingBlob(digest=digest, size=source.num_bytes, url=f"{API}/blobs/{digest}")
-            self._send_all([blob], {digest: source}, _unheard)
-        body = {"documents": digest, "training": training or {}}
+        """Have the family's projection trained on documents of many domains, JSON Lines: those of
+        its newest one if none are given. The documents of `experts` join them."""
+        body: dict[str, Any] = {"experts": list(experts), "training": training or {}}
+        if documents is not None:
+            body["documents"] = self._send_documents(documents)
         asked = self._connection.post(f"/families/{family}/projections", body)
         return ProjectionBody.model_validate(asked)
 
@@ -152,9 +161,20 @@ class Client:
         return projection
 
     def request_mix(self, *, idempotency_key: str | None = None, **request: Any) -> MixBody:
-        """Ask for a mix; `request` has the fields of `schemas.MixRequest`."""
+        """Ask for a mix; `request` has the fields of `mix_requests.MixRequest`."""
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return MixBody.model_validate(self._connection.post("/mixes", request, headers=headers))
+
+    def plan_mix(self, **request: Any) -> Plan:
+        """What a mix would mean; `request` has the fields of `mix_requests.PlanRequest`."""
+        return Plan.model_validate(self._connection.post("/mixes:plan", request))
+
+    def revise_mix(self, mix: MixBody, change: str, **request: Any) -> MixBody:
+        """Have a finished mix changed: `extend`, `remove` or `replace`, with the fields of
+        `mix_requests.RevisionRequest` or `ReplacementRequest`."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        answer = self._connection.post(f"{_path(mix)}/{change}", request, headers=headers)
+        return MixBody.model_validate(answer)
 
     def mix(self, ref: str) -> MixBody:
         """The version that `name@number` names, or the newest of `name`."""
@@ -203,6 +223,28 @@ class Client:
         page = self._connection.get("/mixes", limit=limit)
         return [MixBody.model_validate(entry) for entry in page["data"]]
 
+    def files(self, ref: str, *, of: Downloadable = "mixes") -> FilesBody:
+        """What can be downloaded of a version, `name@number`, or the newest of `name`."""
+        return FilesBody.model_validate(self._connection.get(self._files_path(ref, of)))
+
+    def download(
+        self,
+        ref: str,
+        folder: Path,
+        *,
+        of: Downloadable = "mixes",
+        on_bytes: OnBytes = lambda _: None,
+    ) -> None:
+        """Fetch a version as a new Hugging Face folder. Raises Conflict when `folder` exists."""
+        path = self._files_path(ref, of)
+        files = FilesBody.model_validate(self._connection.get(path)).data
+        with new_folder(folder, num_bytes=sum(file.size for file in files)) as incoming:
+            for file in files:
+                # The name comes from a server; it must not lead out of the folder.
+                with (incoming / Path(file.name).name).open("wb") as target:
+                    source = f"{path}/{file.name}"
+                    self._connection.fetch(source, target, num_bytes=file.size, on_bytes=on_bytes)
+
     def deployments(self, *, limit: int = 100) -> list[DeploymentBody]:
         """Newest first."""
         page = self._connection.get("/deployments", limit=limit)
@@ -210,6 +252,11 @@ class Client:
 
     def gate_report(self, mix: MixBody) -> GateReport:
         return GateReport.model_validate(self._connection.get(f"{_path(mix)}/gate-report"))
+
+    def lock(self, mix: MixBody) -> dict[str, Any]:
+        """What a published mix can be made again from."""
+        content: dict[str, Any] = self._connection.get(f"{_path(mix)}/lock")
+        return content
 
     def wait_for_deployment(self, model: str) -> DeploymentBody:
         """Until the newest deployment of a model name answers, or has ended."""
@@ -220,6 +267,26 @@ class Client:
             if newest.state not in DEPLOYING:
                 return newest
             time.sleep(POLL_SECONDS)
+
+    def _send_documents(self, path: Path) -> str:
+        source = Source.whole(path)
+        digest = source.digest()
+        if not self._connection.has_blob(digest):
+            blob = MissingBlob(digest=digest, size=source.num_bytes, url=f"{API}/blobs/{digest}")
+            self._send_all([blob], {digest: source}, _unheard)
+        return digest
+
+    def _files_path(self, ref: str, of: Downloadable) -> str:
+        name, number = parse_ref(ref)
+        if number is None and of == "mixes":
+            number = self.mix(ref).version
+        elif number is None:
+            expert = ExpertWithVersions.model_validate(self._connection.get(f"/experts/{name}"))
+            ready = [v.version for v in expert.versions if v.state is not VersionState.UPLOADING]
+            if not ready:
+                raise NotFound(f"expert {name!r} has no version that has arrived")
+            number = ready[0]
+        return f"/{of}/{name}/versions/{number}/files"
 
     def _send_all(
         self, missing: Sequence[MissingBlob], sources: dict[str, Source], on_transfer: OnTransfer

@@ -1,16 +1,23 @@
 """Commands that talk to the running service, as any other client would."""
 
+import json
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from assembler.tables import MixState
 from engine.tables import DeploymentState
+from registry import blobs, exports, manifests
 from registry.errors import Conflict, StepFailed
 from registry.settings import settings
-from service import console, home, preparation
+from registry.tables import ProjectionState
+from service import console, home, plan_tables, preparation
 from service.background import connect
+from service.client import Client, Downloadable
+from service.schemas import MixBody
 
 
 def train_expert(documents: Path, target: Path, *, seed: Path | None, tokens: int | None) -> None:
@@ -51,25 +58,124 @@ def register(folder: Path, *, name: str, family: str, licence: str, description:
 
 
 def mix(
-    name: str, experts: Sequence[str], *, family: str, tokens: int | None, deploy: bool
+    name: str,
+    experts: Sequence[str],
+    *,
+    family: str,
+    preset: str,
+    tokens: int | None,
+    deploy: bool,
 ) -> None:
     """Request and watch; Ctrl-C stops the watching only. Raises StepFailed when it is not made."""
-    finetune = {} if tokens is None else {"tokens": tokens}
     with connect() as client:
         version = client.request_mix(
-            name=name, family=family, experts=list(experts), finetune=finetune, deploy=deploy
+            name=name,
+            family=family,
+            experts=list(experts),
+            preset=preset,
+            finetune=_finetune(tokens),
+            deploy=deploy,
         )
-        with console.watching(version.ref) as show:
-            version = client.wait_for_mix(version, on_event=show)
-        if version.state is not MixState.SUCCEEDED:
-            raise StepFailed(f"{version.ref} {version.state}: {version.error or 'on request'}")
-        console.print_gate(client.gate_report(version))
-        if deploy:
-            with console.notes.status("starting its engine"):
-                deployment = client.wait_for_deployment(name)
-            if deployment.state is not DeploymentState.READY:
-                raise StepFailed(f"{name} is not served: {deployment.error}")
-            console.console.print(f"{version.ref} answers as model {name!r}")
+        _watch(client, version)
+
+
+def revise(
+    ref: str, change: str, *, expert: str, by: str | None, tokens: int | None, deploy: bool
+) -> None:
+    """Change a finished mix and watch; `change` is `extend`, `remove` or `replace`."""
+    request: dict[str, Any] = {"expert": expert, "finetune": _finetune(tokens), "deploy": deploy}
+    if by is not None:
+        request["by"] = by
+    with connect() as client:
+        _watch(client, client.revise_mix(client.mix(ref), change, **request))
+
+
+def _finetune(tokens: int | None) -> dict[str, int]:
+    return {} if tokens is None else {"tokens": tokens}
+
+
+def _watch(client: Client, version: MixBody) -> None:
+    with console.watching(version.ref) as show:
+        version = client.wait_for_mix(version, on_event=show)
+    if version.state is not MixState.SUCCEEDED:
+        raise StepFailed(f"{version.ref} {version.state}: {version.error or 'on request'}")
+    console.print_gate(client.gate_report(version))
+    if version.deploy:
+        with console.notes.status("starting its engine"):
+            deployment = client.wait_for_deployment(version.name)
+        if deployment.state is not DeploymentState.READY:
+            raise StepFailed(f"{version.name} is not served: {deployment.error}")
+        console.console.print(f"{version.ref} answers as model {version.name!r}")
+
+
+def plan(
+    name: str,
+    experts: Sequence[str],
+    *,
+    family: str,
+    preset: str,
+    tokens: int | None,
+    base: str | None,
+) -> None:
+    """Print what a mix would mean; ends with 1 when it cannot be made."""
+    finetune = {} if tokens is None else {"tokens": tokens}
+    with connect() as client:
+        planned = client.plan_mix(
+            name=name,
+            family=family,
+            experts=list(experts),
+            preset=preset,
+            finetune=finetune,
+            base=base,
+        )
+    plan_tables.print_plan(planned)
+    if planned.problems:
+        sys.exit(1)
+
+
+def learn(family: str, experts: Sequence[str], *, documents: Path | None) -> None:
+    """Have the family's projection learned anew, and wait for it. Raises StepFailed."""
+    with connect() as client, console.notes.status("learning the projection"):
+        asked = client.request_projection(family, documents=documents, experts=experts)
+        projection = client.wait_for_projection(asked)
+    if projection.state is not ProjectionState.READY:
+        raise StepFailed(f"the projection was not made: {projection.error}")
+    console.console.print(f"{projection.family}@{projection.number} is ready; new mixes use it")
+
+
+def export(ref: str, folder: Path, *, of: Downloadable) -> None:
+    """Write a version's Hugging Face folder, past the service, straight from its store."""
+    with connect() as client:
+        files = client.files(ref, of=of)
+    store = blobs.store()
+    manifest = manifests.load(store, files.manifest_digest)
+    num_bytes = sum(file.size for file in files.data)
+    with console.copying(ref, num_bytes=num_bytes) as on_bytes:
+        exports.export(manifest, store, folder, on_bytes=on_bytes)
+    console.console.print(f"{folder}: {num_bytes / 1e6:.0f} MB")
+
+
+def reproduce(lock: str, *, assembly_only: bool) -> bool:
+    """Make a mix again from the blobs of this data folder, and say whether it is the same."""
+    with TemporaryDirectory(prefix="nexusmix-") as folder, console.notes.status("lock") as status:
+        path = Path(lock)
+        if not path.is_file():
+            path = Path(folder) / "lock.json"
+            with connect() as client:
+                path.write_text(json.dumps(client.lock(client.mix(lock))))
+        stages = ["assembly"] if assembly_only else []
+        report = preparation.run(
+            "reproduce", str(path.absolute()), *stages, on_progress=status.update
+        )
+    for difference in report["differences"]:
+        console.console.print(f"made elsewhere: {difference}")
+    for stage in report["stages"]:
+        outcome = "the same" if stage["same"] else f"differs from {stage['expected']}"
+        console.console.print(f"{stage['name']}: {stage['made']}, {outcome}")
+        for name in stage["differing"]:
+            console.console.print(f"  {name} differs")
+    same: bool = report["same"]
+    return same
 
 
 def list_experts() -> None:

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 
 from registry import errors
+from registry.blobs import CHUNK_BYTES
 from registry.errors import NexusmixError, Problem, Unavailable
 from service.checkpoint_folder import Source
 from service.errors import code_of
@@ -72,6 +73,31 @@ class Connection:
             return self._http.put(blob.url, content=_counted(source, on_sent), headers=headers)
 
         _persistently(put)
+
+    def fetch(
+        self, path: str, file: BinaryIO, *, num_bytes: int, on_bytes: Callable[[int], None]
+    ) -> None:
+        """GET `num_bytes` into a file; after a cut it goes on where it was.
+
+        `on_bytes` hears the size of every chunk. Raises what `get` raises.
+        """
+        num_failures = 0
+        while file.tell() < num_bytes:
+            headers = self._authorization | {"Range": f"bytes={file.tell()}-"}
+            try:
+                with self._http.stream("GET", API + path, headers=headers) as response:
+                    if response.is_error:
+                        response.read()
+                    _check(response)
+                    for chunk in response.iter_raw(CHUNK_BYTES):
+                        file.write(chunk)
+                        on_bytes(len(chunk))
+                        num_failures = 0
+            except httpx.TransportError as error:
+                num_failures += 1
+                if num_failures == MAX_ATTEMPTS:
+                    raise Unavailable(f"the service does not answer: {error}") from error
+                pause(num_failures)
 
     def events(self, path: str, *, last_id: int) -> Iterator[EventBody]:
         """Server-sent events behind `last_id`, until the service ends them or the line is cut.

@@ -7,7 +7,14 @@ from datetime import datetime
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
 from engine.gates import GateReport
@@ -129,6 +136,21 @@ def watching(name: str) -> Iterator[Callable[[EventBody], None]]:
                 progress.update(task, description=f"{name}: {event.message}", total=None, detail="")
 
         yield show
+
+
+@contextmanager
+def copying(name: str, *, num_bytes: int) -> Iterator[Callable[[int], None]]:
+    """A bar that is told of bytes as they arrive."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=notes) as progress:
+        task = progress.add_task(name, total=num_bytes)
+        yield lambda num_new: progress.advance(task, num_new)
 
 
 def _marked(text: str, *, bold: bool) -> str:

@@ -1,4 +1,4 @@
-"""Chores of those who change this project: all checks, and the two locks."""
+"""Chores of those who change this project: all checks, benchmarks, the two locks."""
 
 import os
 import shutil
@@ -7,9 +7,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from registry.errors import Unavailable
+from registry.errors import NotFound, Unavailable
 
 ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = ROOT / "tests" / "benchmarks"
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -53,6 +54,22 @@ def ensure_browser() -> None:
 
 def find_browser() -> str | None:
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
+def benchmarks() -> list[str]:
+    """Names of the modules of `tests.benchmarks` that can be run. Raises NotFound without them."""
+    if not BENCHMARKS.is_dir():
+        raise NotFound(f"{ROOT} is no checkout: benchmarks are not installed with the program")
+    return sorted(
+        path.stem for path in BENCHMARKS.glob("*.py") if "\ndef main(argv: " in path.read_text()
+    )
+
+
+def bench(name: str, arguments: Sequence[str]) -> bool:
+    """Run one; says whether it ended well. Raises NotFound for a name that is none."""
+    if name not in (names := benchmarks()):
+        raise NotFound(f"no benchmark {name!r}; there are {', '.join(names)}")
+    return _succeeds([sys.executable, "-m", f"tests.benchmarks.{name}", *arguments])
 
 
 def lock() -> None:

@@ -5,12 +5,12 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from assembler.recipe import Finetune, ProjectionTraining
+from assembler import presets
+from assembler.plan import Plan
+from assembler.recipe import Preset, ProjectionTraining, Recipe
 from assembler.tables import JobEvent, MixState, MixVersion
-from engine.gates import Policy
 from engine.tables import Deployment, DeploymentState
 from registry import experts
-from registry.architecture import Attention, Combine, Router
 from registry.tables import (
     Expert,
     ExpertVersion,
@@ -96,9 +96,14 @@ class FamilyUploadBody(FamilyBody):
 
 
 class ProjectionRequest(_Request):
-    documents: str = Field(
+    documents: str | None = Field(
+        default=None,
         pattern="^[0-9a-f]{64}$",
-        description="SHA-256 of the training documents, JSON Lines; sent to /blobs before.",
+        description="SHA-256 of the training documents, JSON Lines; sent to /blobs before. Those "
+        "of the family's newest projection if not given.",
+    )
+    experts: list[str] = Field(
+        default=[], description="Registered experts whose documents are learned from as well."
     )
     training: ProjectionTraining = ProjectionTraining()
 
@@ -190,17 +195,27 @@ class Suggestion(BaseModel):
     similarity: float = Field(description="Cosine of the domains: 1 is the same direction.")
 
 
-class MixRequest(_Request):
-    name: str
-    family: str
-    experts: list[str] = Field(description="`name`, or `name@number` for a certain version.")
-    deploy: bool = Field(default=False, description="Serve it under its name once it is made.")
-    combine: Combine = "convex"
-    router: Router = "nexus"
-    attention: Attention = "average"
-    experts_per_token: int = Field(default=1, ge=1)
-    finetune: Finetune = Finetune()
-    gates: Policy = Policy()
+class PresetBody(BaseModel):
+    """A recipe that has a name, with all its fields."""
+
+    object: Literal["preset"] = "preset"
+    name: Preset
+    description: str
+    assembly: dict[str, Any]
+    finetune: dict[str, Any]
+
+    @classmethod
+    def of(cls, name: Preset) -> Self:
+        return cls(
+            name=name,
+            description=presets.DESCRIPTIONS[name],
+            assembly=presets.assembly(name).model_dump(mode="json", exclude={"preset"}),
+            finetune=presets.finetune(name).model_dump(mode="json"),
+        )
+
+
+class PlanBody(Plan):
+    object: Literal["mix.plan"] = "mix.plan"
 
 
 class MixBody(BaseModel):
@@ -210,6 +225,8 @@ class MixBody(BaseModel):
     version: int
     ref: str
     family: str
+    preset: Preset
+    base: str | None = Field(description="The version that it was made from, if it was.")
     state: MixState
     deploy: bool
     recipe: dict[str, Any]
@@ -223,12 +240,15 @@ class MixBody(BaseModel):
 
     @classmethod
     def of(cls, row: MixVersion) -> Self:
+        recipe = Recipe.model_validate(row.recipe)
         return cls(
             id=row.id,
             name=row.mix.name,
             version=row.number,
             ref=f"{row.mix.name}@{row.number}",
-            family=row.recipe["family"],
+            family=recipe.family,
+            preset=recipe.preset,
+            base=recipe.base,
             state=row.state,
             deploy=row.deploy,
             recipe=row.recipe,
@@ -238,6 +258,19 @@ class MixBody(BaseModel):
             created_at=row.created_at,
             finished_at=row.finished_at,
         )
+
+
+class FileBody(BaseModel):
+    name: str
+    size: int
+
+
+class FilesBody(BaseModel):
+    """The files of a checkpoint; `manifest_digest` names what is in them."""
+
+    object: Literal["list"] = "list"
+    manifest_digest: str
+    data: list[FileBody]
 
 
 class EventBody(BaseModel):

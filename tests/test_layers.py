@@ -21,6 +21,9 @@ LIGHT = (
     "assembler.worker",
     "assembler.mixes",
     "assembler.recipe",
+    # An assembly, which should take seconds.
+    "assembler.steps",
+    "assembler.making",
     "assembler.workflows",
 )
 

@@ -1,4 +1,5 @@
-"""The public texts of the demo: three domains for experts, others for the family's projection."""
+"""Public texts: three domains for the demo's experts, others for the family's projection, and
+further ones for experts that join later."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -77,6 +78,21 @@ PROJECTION_DOMAINS = (
     Domain(
         "algebra", "The manual of the algebra system Maxima", "GPL-2.0-or-later",
         "maxima-doc", readers.html_pages,
+    ),
+)  # fmt: skip
+
+FURTHER_DOMAINS = (
+    Domain(
+        "go", "The standard library of Go", "BSD-3-Clause",
+        r"golang-1\.\d+-src", readers.go_sources,
+    ),
+    Domain(
+        "cpp", "The C++ reference of cppreference.com", "CC-BY-SA-3.0 OR GFDL-1.3-or-later",
+        "cppreference-doc-en-html", readers.html_pages,
+    ),
+    Domain(
+        "english-german", "FreeDict's dictionary from English to German", "GPL-2.0-or-later",
+        "dict-freedict-eng-deu", readers.bilingual_dictionary,
     ),
 )  # fmt: skip
 

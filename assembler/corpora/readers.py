@@ -21,7 +21,7 @@ def manual_pages(folder: Path) -> Texts:
 
 def html_pages(folder: Path) -> Texts:
     """HTML manuals; release notes are left out, they are lists of names."""
-    for file in _files(folder, "usr/share/doc/**/*.html"):
+    for file in _files(folder, "usr/share/**/doc/**/*.html"):
         if not file.name.startswith("release"):
             yield _name(file, folder), html.plain_text(_read(file))
 
@@ -43,6 +43,21 @@ def plain_old_documentation(folder: Path) -> Texts:
 def c_headers(folder: Path) -> Texts:
     for file in _files(folder, "usr/include/**/*.h"):
         yield _name(file, folder), re.sub(r"\A(\s*/\*.*?\*/)+", "", _read(file), flags=re.DOTALL)
+
+
+def go_sources(folder: Path) -> Texts:
+    """Go's standard library without tests and generated tables, from the package clause on."""
+    for file in _files(folder, "usr/share/go-*/src/**/*.go"):
+        text = _read(file)
+        if not file.name.endswith("_test.go") and "DO NOT EDIT" not in text[:1000]:
+            yield _name(file, folder), re.sub(r"\A.*?(?=^package )", "", text, flags=re.S | re.M)
+
+
+def bilingual_dictionary(folder: Path) -> Texts:
+    """FreeDict: a word with its pronunciation, translations and examples, grouped."""
+    for file in _files(folder, "usr/share/dictd/*.dict.dz"):
+        entries = re.split(r"\n(?=\S+[^\n]* /[^/\n]+/\n)", _read(file))
+        yield from _grouped(file.name, entries)
 
 
 def python_modules(_: Path) -> Texts:

@@ -1,6 +1,6 @@
 """The first tables
 
-Revision 0001_first, 2026-11-23.
+Revision 0001_first, after , 2026-11-24.
 """
 
 from collections.abc import Sequence
@@ -42,6 +42,7 @@ def upgrade() -> None:
         sa.Column("recipe", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("recipe_digest", sa.String(), nullable=False),
         sa.Column("gate_report_digest", sa.String(), nullable=False),
+        sa.Column("lock_digest", sa.String(), nullable=True),
         sa.Column(
             "created_at",
             sa.DateTime(timezone=True),
@@ -285,6 +286,7 @@ def upgrade() -> None:
         sa.Column("progress", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("assembled_digest", sa.String(), nullable=True),
         sa.Column("finetuned_digest", sa.String(), nullable=True),
+        sa.Column("environment", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("gate_report_digest", sa.String(), nullable=True),
         sa.Column("artifact_id", sa.Integer(), nullable=True),
         sa.Column("error", sa.String(), nullable=True),

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from assembler import jobs
+from assembler import jobs, projection_documents
 from assembler.embedder import embedder_digest
 from registry import families, projections, uploads
 from service.api.announcements import missing_blobs, shards_of
@@ -64,11 +64,15 @@ def request_projection(
     _: Writer,
 ) -> ProjectionBody:
     """Have a projection trained. The same documents and training find the same projection."""
-    uploads.check_projection_documents(blobs, body.documents)
+    families.find_ready(session, name)
+    if body.documents is not None:
+        uploads.check_projection_documents(blobs, body.documents)
     projection = projections.request(
         session,
         family=name,
-        documents_digest=body.documents,
+        documents_digest=projection_documents.joined(
+            session, blobs, family=name, documents_digest=body.documents, refs=body.experts
+        ),
         embedder_digest=embedder_digest(),
         training=body.training.model_dump(),
     )

@@ -1,6 +1,6 @@
 """Checkpoints of experts and mixes as the files that Hugging Face clients download."""
 
-import json
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 
@@ -11,19 +11,31 @@ from assembler import mixes
 from registry import experts, manifests
 from registry.blobs import BlobStore
 from registry.errors import Conflict, NotFound
+from registry.exports import CONFIG, TENSORS, config_json, file_sizes
 from registry.manifests import Manifest
 from registry.tables import VersionState
 from registry.views import SafetensorsView
 from service.auth import Reader
 from service.deps import Blobs, Session
+from service.schemas import FileBody, FilesBody
 
 router = APIRouter(tags=["files"])
 
-CONFIG = "config.json"
-TENSORS = "model.safetensors"
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 Read = Callable[[int, int], Iterator[bytes]]
+
+
+@router.get("/experts/{name}/versions/{number}/files")
+def list_of_expert(name: str, number: int, session: Session, blobs: Blobs, _: Reader) -> FilesBody:
+    """What can be downloaded of a version; together the folder that Hugging Face clients read."""
+    return _listing(_of_expert(session, blobs, name, number), blobs)
+
+
+@router.get("/mixes/{name}/versions/{number}/files")
+def list_of_mix(name: str, number: int, session: Session, blobs: Blobs, _: Reader) -> FilesBody:
+    """What can be downloaded of a version, once its gate has passed."""
+    return _listing(_of_mix(session, blobs, name, number), blobs)
 
 
 @router.get("/experts/{name}/versions/{number}/files/{file}")
@@ -31,10 +43,7 @@ Read = Callable[[int, int], Iterator[bytes]]
 def get_of_expert(
     name: str, number: int, file: str, request: Request, session: Session, blobs: Blobs, _: Reader
 ) -> Response:
-    version = experts.find_version(session, expert=name, number=number)
-    if version.state is VersionState.UPLOADING:
-        raise Conflict(f"{experts.ref_of(version)} is still being uploaded")
-    return _file(request, blobs, manifests.load(blobs, version.manifest_digest), file)
+    return _file(request, blobs, _of_expert(session, blobs, name, number), file)
 
 
 @router.get("/mixes/{name}/versions/{number}/files/{file}")
@@ -42,19 +51,44 @@ def get_of_expert(
 def get_of_mix(
     name: str, number: int, file: str, request: Request, session: Session, blobs: Blobs, _: Reader
 ) -> Response:
+    return _file(request, blobs, _of_mix(session, blobs, name, number), file)
+
+
+def _of_expert(session: Session, blobs: BlobStore, name: str, number: int) -> Manifest:
+    version = experts.find_version(session, expert=name, number=number)
+    if version.state is VersionState.UPLOADING:
+        raise Conflict(f"{experts.ref_of(version)} is still being uploaded")
+    return manifests.load(blobs, version.manifest_digest)
+
+
+def _of_mix(session: Session, blobs: BlobStore, name: str, number: int) -> Manifest:
     version = mixes.get(session, f"{name}@{number}")
     digest = version.finetuned_digest or version.assembled_digest
     if digest is None or version.artifact_id is None:
         raise Conflict(
             f"mix {name}@{number} is {version.state}; it can be had when its gate passed"
         )
-    return _file(request, blobs, manifests.load(blobs, digest), file)
+    return manifests.load(blobs, digest)
+
+
+def _listing(manifest: Manifest, blobs: BlobStore) -> FilesBody:
+    sizes = file_sizes(manifest, blobs)
+    return FilesBody(
+        manifest_digest=manifest.digest,
+        data=[FileBody(name=name, size=size) for name, size in sizes.items()],
+    )
 
 
 def _file(request: Request, blobs: BlobStore, manifest: Manifest, file: str) -> Response:
     # Only names that the manifest knows are looked up: a path has nowhere to lead.
     if file == CONFIG:
-        return Response(json.dumps(manifest.config, indent=2), media_type="application/json")
+        data = config_json(manifest)
+        return _ranged(
+            request,
+            lambda start, end: iter([data[start:end]]),
+            size=len(data),
+            etag=hashlib.sha256(data).hexdigest(),
+        )
     if file == TENSORS:
         view = SafetensorsView(manifest)
         return _ranged(

@@ -1,22 +1,54 @@
 """/mixes: asking for a mix, and following how it is made."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BaseModel
 from sqlalchemy import orm
 from sse_starlette import EventSourceResponse
 
-from assembler import mixes
+from assembler import mixes, plan, presets
+from assembler.tables import MixVersion
+from registry import artifacts
 from registry.blobs import get_bytes
 from registry.errors import NotFound
 from service.api import mix_events
 from service.auth import Reader, Writer
 from service.deps import Blobs, Limit, Session
-from service.idempotency import OncePerKey
-from service.schemas import MixBody, MixRequest, Page
+from service.idempotency import OncePerKey, Repeatable
+from service.mix_requests import MixRequest, PlanRequest, ReplacementRequest, RevisionRequest
+from service.schemas import MixBody, Page, PlanBody, PresetBody
 
 router = APIRouter(prefix="/mixes", tags=["mixes"])
+plan_router = APIRouter(tags=["mixes"])
+presets_router = APIRouter(prefix="/presets", tags=["mixes"])
+
+
+@presets_router.get("")
+def list_presets(_: Reader) -> Page[PresetBody]:
+    """Recipes that have a name, and what they say."""
+    return Page(data=[PresetBody.of(name) for name in presets.PRESETS], has_more=False)
+
+
+@plan_router.post("/mixes:plan")
+def make_plan(body: PlanRequest, session: Session, blobs: Blobs, _: Reader) -> PlanBody:
+    """What a request would mean: all that is wrong with it, or what it would read, write, need and
+    take. Nothing is done, and no tensor is read."""
+    planned = plan.plan(
+        session,
+        blobs,
+        name=body.name,
+        family=body.family,
+        experts=body.experts,
+        preset=body.preset,
+        assembly=body.model_extra,
+        finetune=body.finetune,
+        gates=body.gates,
+        base=body.base,
+    )
+    return PlanBody(**dict(planned))
 
 
 @router.post("", status_code=202)
@@ -28,15 +60,60 @@ def request(
     repeatable: OncePerKey,
 ) -> MixBody:
     """Have a mix made. The answer comes at once; `Location` tells how far it is."""
-    answer = repeatable.once(
+    make = partial(_request, session, body)
+    return _accepted(repeatable, session, body, make=make, request=request, response=response)
+
+
+@router.post("/{name}/versions/{number}/extend", status_code=202)
+def extend(
+    name: str,
+    number: int,
+    body: RevisionRequest,
+    request: Request,
+    response: Response,
+    session: Session,
+    repeatable: OncePerKey,
+) -> MixBody:
+    """Have a version made from this one, with one expert more."""
+    make = partial(mixes.extend, session, f"{name}@{number}", expert=body.expert, **body.changes)
+    return _accepted(repeatable, session, body, make=make, request=request, response=response)
+
+
+@router.post("/{name}/versions/{number}/remove", status_code=202)
+def remove(
+    name: str,
+    number: int,
+    body: RevisionRequest,
+    request: Request,
+    response: Response,
+    session: Session,
+    repeatable: OncePerKey,
+) -> MixBody:
+    """Have a version made from this one, without one of its experts."""
+    make = partial(mixes.remove, session, f"{name}@{number}", expert=body.expert, **body.changes)
+    return _accepted(repeatable, session, body, make=make, request=request, response=response)
+
+
+@router.post("/{name}/versions/{number}/replace", status_code=202)
+def replace(
+    name: str,
+    number: int,
+    body: ReplacementRequest,
+    request: Request,
+    response: Response,
+    session: Session,
+    repeatable: OncePerKey,
+) -> MixBody:
+    """Have a version made from this one, with another expert in the place of one of its own."""
+    make = partial(
+        mixes.replace,
         session,
-        body=body.model_dump(mode="json"),
-        status=202,
-        make=partial(_request, session, body),
+        f"{name}@{number}",
+        expert=body.expert,
+        by=body.by,
+        **body.changes,
     )
-    mix = MixBody.model_validate(answer)
-    response.headers["Location"] = f"{request.url.path}/{mix.name}/versions/{mix.version}"
-    return mix
+    return _accepted(repeatable, session, body, make=make, request=request, response=response)
 
 
 @router.get("")
@@ -80,6 +157,16 @@ def follow(
     return mix_events.response(version.id, version.job_id, last_id=last_event_id)
 
 
+@router.get("/{name}/versions/{number}/lock")
+def get_lock(name: str, number: int, session: Session, blobs: Blobs, _: Reader) -> Response:
+    """All that it was made of, by digest, on what, and what came out: to make it again."""
+    version = mixes.get(session, f"{name}@{number}")
+    artifact = None if version.artifact_id is None else artifacts.get(session, version.artifact_id)
+    if artifact is None or artifact.lock_digest is None:
+        raise NotFound(f"mix {name}@{number} has no lock; it is {version.state}")
+    return Response(get_bytes(blobs, artifact.lock_digest), media_type="application/json")
+
+
 @router.get("/{name}/versions/{number}/gate-report")
 def get_gate_report(name: str, number: int, session: Session, blobs: Blobs, _: Reader) -> Response:
     version = mixes.get(session, f"{name}@{number}")
@@ -89,7 +176,38 @@ def get_gate_report(name: str, number: int, session: Session, blobs: Blobs, _: R
     return Response(report, media_type="application/json")
 
 
-def _request(session: orm.Session, body: MixRequest) -> dict[str, Any]:
-    # The parts themselves, not their dump: a recipe is made of them.
-    fields = {name: getattr(body, name) for name in MixRequest.model_fields}
-    return MixBody.of(mixes.request(session, **fields)).model_dump(mode="json")
+def _request(session: orm.Session, body: MixRequest) -> MixVersion:
+    return mixes.request(
+        session,
+        name=body.name,
+        family=body.family,
+        experts=body.experts,
+        preset=body.preset,
+        assembly=body.assembly,
+        finetune=body.finetune.model_dump(exclude_unset=True),
+        gates=body.gates,
+        deploy=body.deploy,
+    )
+
+
+def _accepted(
+    repeatable: Repeatable,
+    session: orm.Session,
+    body: BaseModel,
+    *,
+    make: Callable[[], MixVersion],
+    request: Request,
+    response: Response,
+) -> MixBody:
+    """The version that is asked for, or that the same request got before, and its address."""
+    answer = repeatable.once(
+        session,
+        body=body.model_dump(mode="json", exclude_unset=True),
+        status=202,
+        make=lambda: MixBody.of(make()).model_dump(mode="json"),
+    )
+    mix = MixBody.model_validate(answer)
+    # Up to the collection: a changed mix is answered below the version that it is made from.
+    collection = "".join(request.url.path.partition("/mixes")[:2])
+    response.headers["Location"] = f"{collection}/{mix.name}/versions/{mix.version}"
+    return mix

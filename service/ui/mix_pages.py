@@ -10,6 +10,7 @@ from sqlalchemy import orm
 from sse_starlette import EventSourceResponse
 
 from assembler import mixes, suggestions
+from assembler.pinning import MIN_EXPERTS
 from assembler.recipe import Finetune
 from registry import experts, families
 from registry.errors import InvalidInput, NexusmixError, Problem
@@ -74,7 +75,7 @@ def suggest(
     near = suggestions.nearest(session, text[:MAX_TEXT_CHARACTERS], family=family, limit=MAX_ROWS)
     names = [neighbour.version.expert.name for neighbour in near]
     nearness = {name: n.similarity for name, n in zip(names, near, strict=True)}
-    choices = _choices(session, family, chosen=names[: mixes.MIN_EXPERTS], nearness=nearness)
+    choices = _choices(session, family, chosen=names[:MIN_EXPERTS], nearness=nearness)
     return HTMLResponse(render("_choices.html", choices=choices))
 
 
@@ -97,7 +98,7 @@ def create(
             name=name,
             family=family,
             experts=chosen,
-            finetune=_finetune(tokens),
+            finetune=_finetune(tokens).model_dump(exclude_unset=True),
             deploy=deploy,
         )
     except NexusmixError as error:

@@ -16,7 +16,7 @@ from engine.tables import DeploymentState
 from registry.blobs import BlobStore, get_bytes
 from registry.errors import NotFound
 from service.comparison import Comparison
-from service.ui.rendering import duration
+from service.quantities import duration
 
 StepState = Literal["waiting", "running", "done", "stopped"]
 

@@ -9,12 +9,13 @@ from fastapi.responses import RedirectResponse
 from engine import deployments
 from registry import experts
 from service.deps import Blobs, Session
-from service.ui import expert_views, mix_pages, sign_in
+from service.ui import expert_views, mix_pages, plan_pages, sign_in
 from service.ui.rendering import PageRoute, Visitor, page
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 router.include_router(sign_in.router)
 router.include_router(mix_pages.router)
+router.include_router(plan_pages.router)
 
 MAX_EXPERTS = 200
 

@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse
 from registry.errors import NexusmixError, Unauthenticated
 from service.auth import Caller, authenticate
 from service.errors import status_of
+from service.quantities import between, count, duration, size
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
@@ -25,23 +26,6 @@ TONES = {
     "bad": {"failed"},
     "quiet": {"queued", "cancelled", "stopped", "retired", "waiting", "uploading"},
 }
-
-
-def size(num_bytes: int) -> str:
-    """Decimal, three digits: 269 MB."""
-    value = float(num_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:.3g} TB"
-
-
-def duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s"
 
 
 def moment(time: datetime) -> str:
@@ -64,6 +48,8 @@ def _environment() -> Environment:
     filters: dict[str, Callable[..., str]] = {
         "size": size,
         "duration": duration,
+        "between": lambda seconds: between(seconds.low, seconds.high),
+        "count": count,
         "moment": moment,
         "tone": tone,
         "thousands": lambda number: f"{number:,}",

@@ -1,35 +1,45 @@
-"""One process of a sharded finetune, started by torchrun from `test_sharding`.
+"""One process of a finetune, alone or started by torchrun from `test_sharding`.
 
-Arguments: folder of the blobs, digest of the mix, folder for checkpoints. The first process prints
-the result's digest.
+Arguments: folder of the blobs, digest of the mix, folder for checkpoints, what trains, and the step
+after which it dies (0: it does not). The first process prints `{"digest", "losses"}`.
 """
 
+import json
 import os
 import sys
 from pathlib import Path
+from typing import cast
 
 from assembler.finetune import finetune
-from assembler.recipe import Finetune
+from assembler.recipe import Finetune, Trained
+from assembler.training import Progress
 from registry import manifests
 from registry.blobs import LocalBlobs
 from tests.assembler import mixes
 
-RECIPE = Finetune(tokens=1152, batch_size=6, sequence_length=32, learning_rate=1e-2)
+RECIPE = Finetune(tokens=2304, batch_size=6, sequence_length=32, learning_rate=2e-3)
 
 
-def main(blobs_path: str, mix_digest: str, checkpoint_path: str) -> None:
-    blobs = LocalBlobs(Path(blobs_path))
+def main(blobs_path: str, mix_digest: str, checkpoint_path: str, train: str, last: str) -> None:
+    blobs, losses = LocalBlobs(Path(blobs_path)), dict[int, float]()
+
+    def note(progress: Progress) -> None:
+        losses[progress.step] = progress.loss
+        if progress.step == int(last):
+            os._exit(1)
+
     tuned = finetune(
         manifests.load(blobs, mix_digest),
-        recipe=RECIPE,
+        recipe=RECIPE.model_copy(update={"train": cast(Trained, train)}),
         documents=mixes.expert_documents(),
         blobs=blobs,
         checkpoint_path=Path(checkpoint_path),
-        on_progress=lambda progress: None,
+        on_progress=note,
         checkpoint_steps=4,
     )
     if os.environ.get("RANK", "0") == "0":
-        sys.stdout.write(manifests.store(blobs, tuned))
+        digest = manifests.store(blobs, tuned)
+        sys.stdout.write(json.dumps({"digest": digest, "losses": losses}))
 
 
 if __name__ == "__main__":

@@ -1,70 +1,104 @@
 """Tiny mixtures of the tiny experts, with a random projection."""
 
-import torch
-from torch import Tensor
+from collections.abc import Sequence
+from typing import Any
 
-from assembler import upcycle
-from assembler.network import project
-from assembler.recipe import Recipe
+import numpy as np
+import torch
+
+from assembler import extension, presets, routers, upcycle
+from assembler.architectures import mixture_of
+from assembler.extension import Base
+from assembler.recipe import Preset, Recipe
+from assembler.routers import Domains
 from engine import tensors
-from registry.architecture import Combine, projection_shapes
+from registry.architecture import projection_shapes
+from registry.arrays import Floats
 from registry.blobs import BlobStore
 from registry.documents import Document
 from registry.manifests import Manifest
 from tests import tiny
 
 NUM_EXPERTS = 3
+# As routers see them: a vector and a constant beside it.
 EMBEDDING_SIZE = 16
 
 
-def recipe(*, combine: Combine = "convex", experts_per_token: int = 1) -> Recipe:
+def recipe(
+    *, preset: Preset = "nexus", experts: Sequence[int] = (1, 2, 3), **changes: Any
+) -> Recipe:
     return Recipe(
+        **presets.assembly(preset, changes).model_dump(),
         family="tiny",
-        experts=tuple(f"expert-{i}@1" for i in range(1, NUM_EXPERTS + 1)),
+        experts=tuple(f"expert-{i}@1" for i in experts),
         projection="tiny@1",
-        combine=combine,
-        experts_per_token=experts_per_token,
     )
 
 
-def projection(blobs: BlobStore, *, scale: float = 1.0) -> Manifest:
-    """Random W1 and W2 for both blocks."""
+def projection(blobs: BlobStore) -> Manifest:
+    """Random W1 and W2 for both blocks, and a centre."""
     generator = torch.Generator().manual_seed(7)
     shapes = projection_shapes(tiny.ARCHITECTURE.hidden_size, EMBEDDING_SIZE)
     entries = {
         f"model.layers.{layer}.mlp.gate.{name}": tensors.write(
-            blobs, scale * torch.randn(shape, generator=generator) / shape[1] ** 0.5
+            # W1 reads vectors of length 1, W2 what is as wide as the network.
+            blobs,
+            torch.randn(shape, generator=generator) / (1 if ".0." in name else shape[1] ** 0.5),
         )
         for layer in range(tiny.ARCHITECTURE.num_hidden_layers)
         for name, shape in shapes.items()
     }
-    return Manifest(config={}, tensors=entries)
+    center = torch.randn(EMBEDDING_SIZE - 1, generator=generator)
+    entries["domain_center"] = tensors.write(blobs, center)
+    config = {"num_hidden_layers": tiny.ARCHITECTURE.num_hidden_layers}
+    return Manifest(config=config, tensors=entries)
 
 
 def store_mix(
-    blobs: BlobStore, *, combine: Combine = "convex", experts_per_token: int = 1
+    blobs: BlobStore,
+    *,
+    preset: Preset = "nexus",
+    experts: Sequence[int] = (1, 2, 3),
+    **changes: Any,
 ) -> Manifest:
-    """Three tiny experts, assembled."""
-    embeddings_NM = domain_embeddings()
-    family = projection(blobs)
-    prefixes = [
-        f"model.layers.{i}.mlp.gate.projection." for i in range(tiny.ARCHITECTURE.num_hidden_layers)
-    ]
-    read = {name: tensors.read(blobs, entry) for name, entry in family.tensors.items()}
-    return upcycle.assemble(
-        recipe(combine=combine, experts_per_token=experts_per_token),
-        seed=tiny.store_manifest(blobs),
-        experts=[tiny.store_manifest(blobs, expert=i) for i in range(1, NUM_EXPERTS + 1)],
-        projection=family,
-        rows=[project(embeddings_NM, read[f"{p}0.weight"], read[f"{p}1.weight"]) for p in prefixes],
-        domain_embeddings=embeddings_NM,
+    """Tiny experts, assembled; `changes` are to the preset's fields."""
+    return assemble(recipe(preset=preset, experts=experts, **changes), blobs)
+
+
+def assemble(recipe: Recipe, blobs: BlobStore, *, base: Base | None = None) -> Manifest:
+    """What the recipe asks for, of tiny experts as they are stored."""
+    seed = tiny.store_manifest(blobs)
+    mix = mixture_of(recipe, tiny.ARCHITECTURE, embedding_size=EMBEDDING_SIZE)
+    numbers = [int(name.removeprefix("expert-")) for name in recipe.domains]
+    made = routers.initial(
+        recipe,
+        mix,
+        seed=seed,
+        domains=Domains(
+            vectors=np.stack([vector(number) for number in numbers]),
+            documents=[tiny.sample_documents(expert=number) for number in numbers],
+        ),
+        family=projection(blobs),
+        learned=None if base is None else extension.projection_of(base.mix),
         blobs=blobs,
+    )
+    experts = [tiny.store_manifest(blobs, expert=number) for number in numbers]
+    if base is None:
+        return upcycle.upcycle(recipe, mix, seed=seed, experts=experts, routers=made, blobs=blobs)
+    return extension.extend(
+        recipe, mix, base=base, seed=seed, experts=experts, routers=made, blobs=blobs
     )
 
 
-def domain_embeddings() -> Tensor:
-    generator = torch.Generator().manual_seed(8)
-    return torch.randn(NUM_EXPERTS, EMBEDDING_SIZE, generator=generator)
+def as_base(mix: Manifest, blobs: BlobStore, *, experts: Sequence[int] = (1, 2, 3)) -> Base:
+    dense = {f"expert-{i}@1": tiny.store_manifest(blobs, expert=i) for i in experts}
+    return Base(mix=mix, experts=dense)
+
+
+def vector(expert: int) -> Floats:
+    """The mean vector of an expert's documents, as an encoder would give it."""
+    random = np.random.default_rng(100 + expert)
+    return random.standard_normal(EMBEDDING_SIZE - 1, np.float32)
 
 
 def expert_documents() -> list[list[Document]]:

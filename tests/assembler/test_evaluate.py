@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from assembler import evaluate
-from assembler.network import Gate, Network
+from assembler.mixture import Gate
+from assembler.network import Network
 from engine.divergence import summarise
 from registry.blobs import LocalBlobs
 from tests.assembler import mixes

@@ -7,8 +7,9 @@ import torch
 
 from assembler.embedder import EMBEDDER, embedder_digest
 from assembler.encoder import Encoder
+from assembler.folding import fold
 from assembler.hidden_states import capture
-from assembler.projection import fold, train
+from assembler.projection import train
 from assembler.recipe import ProjectionTraining
 from registry.architecture import projection_shapes
 from registry.blobs import LocalBlobs
@@ -56,7 +57,7 @@ def domain_vectors(*, split: str) -> torch.Tensor:
 
 def test_unread_documents_go_to_the_row_of_their_domain(blobs: LocalBlobs) -> None:
     seed = tiny.store_manifest(blobs)
-    routing = fold(trained(blobs, seed), domain_vectors(split="train"), blobs=blobs)
+    routing = fold(trained(blobs, seed), domain_vectors(split="train").numpy(), blobs=blobs)
     correct = []
     for label in range(NUM_DOMAINS):
         own = tiny.sample_documents(expert=label)
@@ -70,7 +71,7 @@ def test_unread_documents_go_to_the_row_of_their_domain(blobs: LocalBlobs) -> No
             on_progress=lambda done: None,
         )
         for states_CSD, rows_ND in zip(states_LCSD, routing.rows, strict=True):
-            correct.append((states_CSD.float() @ rows_ND.T).argmax(-1) == label)
+            correct.append((states_CSD.float() @ torch.from_numpy(rows_ND).T).argmax(-1) == label)
     assert torch.stack(correct).float().mean() > 2 / NUM_DOMAINS
 
 

@@ -1,12 +1,18 @@
 """What an assembled mix refers to, what it writes, and what it refuses."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from assembler import upcycle
+from assembler import extension, upcycle
+from assembler.architectures import mixture_of
 from assembler.network import Network
+from assembler.presets import PRESETS
+from assembler.recipe import Preset, Recipe
+from assembler.routers import Routers
 from engine import tensors
 from registry.architecture import Architecture
 from registry.blobs import LocalBlobs
@@ -39,18 +45,37 @@ def test_equal_tensors_are_not_averaged(blobs: LocalBlobs) -> None:
 
 
 def test_different_attention_is_averaged(blobs: LocalBlobs) -> None:
-    experts = [_with_query(blobs, value=value) for value in (1.0, 2.0, 6.0)]
-    mix = upcycle.assemble(
-        mixes.recipe(),
-        seed=tiny.store_manifest(blobs),
-        experts=experts,
-        projection=mixes.projection(blobs),
-        rows=[torch.zeros(3, 32)] * 2,
-        domain_embeddings=mixes.domain_embeddings(),
-        blobs=blobs,
+    mix = _upcycled(mixes.recipe(), blobs, queries=(1.0, 2.0, 6.0))
+    assert torch.equal(_read(mix, QUERY, blobs), torch.full(QUERY_SHAPE, 3.0).bfloat16())
+
+
+def test_a_routed_seed_takes_part_in_the_mean(blobs: LocalBlobs) -> None:
+    mix = _upcycled(mixes.recipe(preset="btx"), blobs, queries=(1.0, 2.0, 6.0))
+    seed = tiny.store_manifest(blobs)
+    expected = (9.0 + _read(seed, QUERY, blobs).float()) / 4
+    torch.testing.assert_close(_read(mix, QUERY, blobs).float(), expected, rtol=0.01, atol=0)
+    assert mix.architecture.expert_names == ("expert-1", "expert-2", "expert-3", "seed")
+    assert (
+        mix.tensors["model.layers.0.mlp.experts.3.up_proj.weight"]
+        == (seed.tensors["model.layers.0.mlp.up_proj.weight"])
     )
-    mean = tensors.read(blobs, mix.tensors[QUERY])
-    assert torch.equal(mean, torch.full(QUERY_SHAPE, 3.0, dtype=torch.bfloat16))
+    assert not any("shared_expert" in name for name in mix.tensors)
+
+
+@pytest.mark.parametrize(("preset", "own"), [("bam", "qkvo"), ("bam-shared-kv", "qo")])
+def test_attention_becomes_experts(blobs: LocalBlobs, preset: Preset, own: str) -> None:
+    mix, expert = mixes.store_mix(blobs, preset=preset), tiny.store_manifest(blobs, expert=2)
+    for part in "qkvo":
+        dense = expert.tensors[f"model.layers.1.self_attn.{part}_proj.weight"]
+        name = f"model.layers.1.self_attn.experts.1.{part}_proj.weight"
+        assert mix.tensors.get(name) == (dense if part in own else None)
+
+
+@pytest.mark.parametrize("preset", [p for p in PRESETS if p != "merge"])
+def test_every_preset_runs(blobs: LocalBlobs, preset: Preset) -> None:
+    mix = mixes.store_mix(blobs, preset=preset)
+    network = Network.from_manifest(mix, blobs, dtype=torch.float32)
+    assert network(torch.arange(12).view(2, 6)).isfinite().all()
 
 
 def test_config_tells_the_recipe(blobs: LocalBlobs) -> None:
@@ -75,6 +100,29 @@ def test_an_expert_of_another_shape_is_refused(blobs: LocalBlobs) -> None:
     other = replace(seed, tensors=seed.tensors | {QUERY: TensorEntry("BF16", (3, 3), "0" * 64)})
     with pytest.raises(Incompatible, match=QUERY):
         upcycle.merge([seed, other], blobs)
+
+
+def _upcycled(recipe: Recipe, blobs: LocalBlobs, *, queries: Sequence[float]) -> Manifest:
+    """Three experts that differ from the seed in one query projection, each full of one value."""
+    mix = mixture_of(recipe, tiny.ARCHITECTURE, embedding_size=mixes.EMBEDDING_SIZE)
+    rows = np.zeros((mix.num_experts, 32), np.float32)
+    names = [name for name in mix.tensor_shapes() if name.endswith(".mlp.gate.weight")]
+    return upcycle.upcycle(
+        recipe,
+        mix,
+        seed=tiny.store_manifest(blobs),
+        experts=[_with_query(blobs, value=value) for value in queries],
+        routers=Routers(
+            rows={name: rows for name in names},
+            shared=extension.projection_of(mixes.projection(blobs)),
+            domain_embeddings=np.zeros((mix.num_experts, mixes.EMBEDDING_SIZE), np.float32),
+        ),
+        blobs=blobs,
+    )
+
+
+def _read(manifest: Manifest, name: str, blobs: LocalBlobs) -> torch.Tensor:
+    return tensors.read(blobs, manifest.tensors[name])
 
 
 def _with_query(blobs: LocalBlobs, *, value: float) -> Manifest:

@@ -79,7 +79,7 @@ def request_mix(*, finetune: Finetune = SHORT, gates: Policy = LENIENT) -> MixVe
             name="mine",
             family="tiny",
             experts=["expert-1", "expert-2"],
-            finetune=finetune,
+            finetune=finetune.model_dump(),
             gates=gates,
             deploy=True,
         )

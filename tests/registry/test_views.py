@@ -61,7 +61,7 @@ def test_checkpoint_round_trip(blobs: LocalBlobs, tmp_path: Path) -> None:
 
 def test_order_of_the_manifest_does_not_matter(mixed: Manifest) -> None:
     backwards = Manifest(config={}, tensors=dict(reversed(mixed.tensors.items())))
-    assert SafetensorsView(backwards)._header == SafetensorsView(mixed)._header
+    assert SafetensorsView(backwards).header == SafetensorsView(mixed).header
 
 
 def test_lost_blob(blobs: LocalBlobs, mixed: Manifest) -> None:

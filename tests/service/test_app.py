@@ -31,8 +31,8 @@ def test_it_starts_before_its_database(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_changes_something_asks_for_a_key() -> None:
-    """A new route that forgets `Writer` fails here; asking for suggestions only reads."""
-    open_paths = {"/api/v1/experts:suggest", "/login", "/logout"}
+    """A new route that forgets `Writer` fails here; suggesting and planning only read."""
+    open_paths = {"/api/v1/experts:suggest", "/api/v1/mixes:plan", "/login", "/logout"}
     forgotten = []
     for route in create_app().routes:
         if isinstance(route, APIRoute) and route.methods - {"GET", "HEAD"}:

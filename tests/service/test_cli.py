@@ -77,6 +77,20 @@ def test_wrong_mix_is_explained_field_by_field(address: str, key: str, store: Bl
     assert "/family: no family 'nowhere'" in done.stderr
 
 
+def test_plan_of_a_wrong_mix_ends_with_all_that_is_wrong(
+    address: str, key: str, store: BlobStore
+) -> None:
+    with db.transaction() as session:
+        factories.make_family(session, store)
+    with home.held(settings().home, address=address):
+        settings().key_path.write_text(key)
+        done = run("plan", "mine", "nobody", "--family", "tiny")
+
+    assert done.returncode == 1
+    for pointer in ("/family", "/experts", "/experts/0"):
+        assert f"{pointer}: " in done.stdout
+
+
 def test_expert_is_not_trained_over_something_else(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

@@ -20,6 +20,7 @@ from registry.errors import (
     Unauthenticated,
     Unavailable,
 )
+from registry.headers import read_header
 from registry.tables import VersionState
 from service import connection
 from service.client import Client, Transfer
@@ -111,6 +112,27 @@ def test_an_interrupted_upload_goes_on_where_it_was(
         )
     whole = (expert / "model.safetensors").stat().st_size
     assert 0 < register(client, expert)[-1].num_bytes < whole / 2
+
+
+def test_a_download_survives_cuts(
+    address: str, key: str, client: Client, seed: Path, expert: Path, tmp_path: Path
+) -> None:
+    client.register_family(seed, name="tiny", licence="Apache-2.0")
+    register(client, expert)
+    heard: list[int] = []
+    with (
+        cutting(address, cuts=[(None, 20_000), (None, 30_000)]) as line,
+        Client(line.address, key=key) as shaky,
+    ):
+        shaky.download("law", tmp_path / "back", of="experts", on_bytes=heard.append)
+        assert line.cuts == []
+    back = {path.name: path.read_bytes() for path in (tmp_path / "back").iterdir()}
+    assert sum(heard) == sum(map(len, back.values()))
+    for name, content in tiny.tokenizer_files().items():
+        assert back[name] == content
+    spans = read_header(tmp_path / "back" / "model.safetensors")
+    data = back["model.safetensors"]
+    assert {n: data[s.start : s.end] for n, s in spans.items()} == tiny.tensors(expert=1)
 
 
 def test_errors_come_back_as_they_were_raised(client: Client, seed: Path, expert: Path) -> None:

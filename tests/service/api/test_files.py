@@ -30,6 +30,14 @@ def test_the_checkpoint_comes_back(client: TestClient) -> None:
     assert tokenizer == tiny.tokenizer_files()["tokenizer.json"]
 
 
+def test_the_listing_tells_names_and_sizes(client: TestClient) -> None:
+    listing = client.get(FILES).json()
+    sizes = {file["name"]: file["size"] for file in listing["data"]}
+    assert set(sizes) == {"config.json", "model.safetensors", *tiny.tokenizer_files()}
+    for name, size in sizes.items():
+        assert len(client.get(f"{FILES}/{name}").content) == size
+
+
 @pytest.mark.parametrize(
     ("wanted", "start", "end"),
     [("0-9", 0, 10), ("5000-70000", 5000, 70001), ("80000-", 80000, None), ("-64", -64, None)],

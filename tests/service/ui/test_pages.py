@@ -13,7 +13,6 @@ from playwright.sync_api import Page, expect
 from assembler import jobs, mixes, progress
 from assembler.embedder import embedder_digest
 from assembler.query_encoder import query_encoder
-from assembler.recipe import Finetune
 from assembler.tables import MixState, MixVersion
 from engine.tables import Deployment, DeploymentState
 from registry import artifacts, db
@@ -57,7 +56,7 @@ def experts(store: BlobStore) -> list[str]:
 def request_mix(experts: list[str]) -> MixVersion:
     with db.transaction() as session:
         return mixes.request(
-            session, name="mine", family="tiny", experts=experts, finetune=Finetune(tokens=1024)
+            session, name="mine", family="tiny", experts=experts, finetune={"tokens": 1024}
         )
 
 

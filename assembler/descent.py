@@ -1,0 +1,91 @@
+"""One step of a finetune: a loss, its gradient, an update; on all processes or on none."""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from assembler.data import Batch
+from assembler.losses import choices, domain_loss, load_balance, next_token_loss, z_loss
+from assembler.network import Network
+from assembler.recipe import Finetune
+from assembler.sharding import World
+
+MAX_GRADIENT_NORM = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """A step as all processes saw it; nothing has moved where a number is not finite.
+
+    `loss` is that before the step, `choices` [N, N] what `assembler.losses.choices` counts; of a
+    network without experts it is empty.
+    """
+
+    loss: float
+    gradient_norm: float
+    choices: Tensor
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Of all tokens and blocks, the share that chose each expert first."""
+        return tuple((self.choices.sum(0) / self.choices.sum()).tolist())
+
+
+def descend(
+    batch: Batch,
+    *,
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    recipe: Finetune,
+    world: World,
+) -> Taken:
+    """Take a step on this process's part of a batch."""
+    with torch.autocast(network.device.type, torch.bfloat16):
+        loss, routing_LTN = total_loss(batch, network=network, recipe=recipe)
+    value, norm = world.mean(loss.detach()).item(), math.nan
+    if math.isfinite(value):
+        torch.autograd.backward(loss)
+        norm = _clip_gradient(network)
+        if math.isfinite(norm):
+            optimizer.step()
+        optimizer.zero_grad()
+    chosen_NN = world.mean(choices(routing_LTN, _labels_T(batch)).float())
+    return Taken(loss=value, gradient_norm=norm, choices=chosen_NN.cpu())
+
+
+def total_loss(batch: Batch, *, network: Network, recipe: Finetune) -> tuple[Tensor, Tensor]:
+    """Next-token cross-entropy plus what the recipe asks of routers, and the logits of those.
+
+    They are float32 [L, T, N], L and N being 0 without experts.
+    """
+    a, router_logits = network.architecture, list[Tensor]()
+    loss = network(
+        batch.tokens,
+        router_logits=router_logits,
+        project_rows=a.has_projection,
+        head=partial(next_token_loss, tokens_BT=batch.tokens),
+    )
+    if a.num_experts == 0:
+        return loss, loss.new_zeros(0, batch.tokens.numel(), 0)
+    routing_LTN = torch.stack(router_logits).float()
+    if recipe.load_balance_weight:
+        loss = loss + recipe.load_balance_weight * load_balance(routing_LTN)
+    if recipe.z_loss_weight:
+        loss = loss + recipe.z_loss_weight * z_loss(routing_LTN)
+    if recipe.domain_weight:
+        loss = loss + recipe.domain_weight * domain_loss(routing_LTN, _labels_T(batch))
+    return loss, routing_LTN.detach()
+
+
+def _labels_T(batch: Batch) -> Tensor:
+    return batch.labels.repeat_interleave(batch.tokens.shape[1])
+
+
+def _clip_gradient(network: Network) -> float:
+    """Shorten the whole gradient to at most `MAX_GRADIENT_NORM`; returns how long it was."""
+    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
+    return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()

@@ -1,0 +1,127 @@
+"""A finished mix with an expert more, fewer, or renewed: what was learned stays where it stands.
+
+Nexus (arXiv 2408.15901, section 3.2): the new expert's FFN is appended, its row is the projection
+of its domain, and what is no expert becomes the running mean. Removing and replacing run the same
+mean backwards.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from assembler.means import mean
+from assembler.recipe import Recipe
+from assembler.routers import Routers
+from assembler.upcycle import check_same_tensors, expert_name, finished, is_expert
+from registry import arrays
+from registry.architecture import Architecture, is_ffn
+from registry.arrays import Floats
+from registry.blobs import BlobStore
+from registry.manifests import Manifest, TensorEntry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """The mix that is extended; `experts` are its own, pinned, with their dense checkpoints."""
+
+    mix: Manifest
+    experts: Mapping[str, Manifest]
+
+    def position(self, ref: str) -> int | None:
+        refs = list(self.experts)
+        return refs.index(ref) if ref in refs else None
+
+
+def projection_of(base: Manifest) -> dict[str, TensorEntry]:
+    """W1 and W2 as the base learned them; empty for routers without a projection."""
+    return {name: entry for name, entry in base.tensors.items() if ".gate.projection." in name}
+
+
+def extend(
+    recipe: Recipe,
+    mix: Architecture,
+    *,
+    base: Base,
+    seed: Manifest,
+    experts: Sequence[Manifest],
+    routers: Routers,
+    blobs: BlobStore,
+) -> Manifest:
+    """The mix of `recipe`, which lists all experts, from `base`, which has some of them.
+
+    `routers` are initial ones of all experts: rows of experts that the base has are taken from it,
+    unless the recipe resets them. Raises Incompatible when an expert has other tensors than the
+    seed.
+    """
+    check_same_tensors(seed, experts)
+    places = [base.position(ref) for ref in recipe.experts]
+    if not recipe.shared_expert:
+        # The routed seed, which stays the last.
+        places.append(len(base.experts))
+    members = [*experts, seed][: len(places)]
+    entries: dict[str, TensorEntry] = {}
+    for name in seed.tensors:
+        if is_expert(name, mix):
+            for number, (place, member) in enumerate(zip(places, members, strict=True)):
+                entries[expert_name(name, number)] = (
+                    member.tensors[name]
+                    if place is None
+                    else base.mix.tensors[expert_name(name, place)]
+                )
+        else:
+            entries[name] = _running_mean(name, recipe, base=base, experts=experts, blobs=blobs)
+        if is_ffn(name) and recipe.shared_expert:
+            shared = name.replace(".mlp.", ".mlp.shared_expert.")
+            entries[shared] = base.mix.tensors[shared]
+    kept = _kept(recipe, routers, base=base, places=places, blobs=blobs)
+    return finished(seed, mix, entries=entries, routers=kept, blobs=blobs)
+
+
+def _running_mean(
+    name: str, recipe: Recipe, *, base: Base, experts: Sequence[Manifest], blobs: BlobStore
+) -> TensorEntry:
+    """The base's tensor, which is a mean, with those that join added and those that leave taken
+    away; for one that joins, lambda is 1 / (n + 1)."""
+    num_base = base.mix.architecture.num_experts
+    joining = [
+        expert.tensors[name]
+        for ref, expert in zip(recipe.experts, experts, strict=True)
+        if ref not in base.experts
+    ]
+    leaving = [e.tensors[name] for ref, e in base.experts.items() if ref not in recipe.experts]
+    weights = [num_base, *(1 for _ in joining), *(-1 for _ in leaving)]
+    return mean(
+        [base.mix.tensors[name], *joining, *leaving],
+        blobs=blobs,
+        weights=weights,
+    )
+
+
+def _kept(
+    recipe: Recipe, routers: Routers, *, base: Base, places: Sequence[int | None], blobs: BlobStore
+) -> Routers:
+    """`routers` with what the base has learned in the place of what would be initial."""
+    if recipe.router != "nexus" and recipe.router_extension == "reset":
+        return routers
+
+    def old(name: str) -> Floats:
+        return arrays.read(blobs, base.mix.tensors[name])
+
+    embeddings_NM = routers.domain_embeddings
+    return replace(
+        routers,
+        rows={name: _chosen(rows, old(name), places) for name, rows in routers.rows.items()},
+        shared={name: base.mix.tensors[name] for name in routers.shared},
+        domain_embeddings=(
+            None
+            if embeddings_NM is None
+            else _chosen(embeddings_NM, old("model.domain_embeddings"), places)
+        ),
+    )
+
+
+def _chosen(initial: Floats, old: Floats, places: Sequence[int | None]) -> Floats:
+    """Rows of `old` where it has them, else those of `initial`."""
+    rows = [initial[number] if place is None else old[place] for number, place in enumerate(places)]
+    return np.stack(rows)

@@ -1,0 +1,137 @@
+"""The lock of a mix: by digest all that it was made of, on what, and what came out.
+
+With the blobs that it names, and the same software on the same kind of machine, anyone can make the
+mix again and must get the same bytes; see `assembler.reproduction`.
+"""
+
+import os
+import platform
+from collections.abc import Mapping
+from typing import Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from assembler.materials import Materials
+from assembler.recipe import Recipe
+from engine.gates import software_versions
+from registry import arrays
+from registry.blobs import BlobStore, put_bytes
+from registry.manifests import Dtype, TensorEntry, canonical_json
+from registry.settings import settings
+
+VECTORS_DTYPE: Dtype = "F32"
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Environment(_Data):
+    """What the numbers of a CPU depend on besides their inputs."""
+
+    software: dict[str, str]
+    machine: str
+    processor: str
+    num_threads: int
+
+    @classmethod
+    def here(cls) -> Self:
+        return cls(
+            software=software_versions(),
+            machine=platform.machine(),
+            processor=_processor(),
+            num_threads=num_threads(),
+        )
+
+    def differences(self, other: "Environment") -> list[str]:
+        """Each in words; none when the same digests must come out."""
+        mine, theirs = (_flat(environment) for environment in (self, other))
+        return [
+            f"{name}: {mine.get(name)} there, {theirs.get(name)} here"
+            for name in sorted(mine.keys() | theirs.keys())
+            if mine.get(name) != theirs.get(name)
+        ]
+
+
+class Lock(_Data):
+    """Digests are SHA-256; lists are in the order of `recipe.experts`."""
+
+    schema_version: Literal[1] = 1
+    recipe: Recipe
+    seed: str
+    experts: tuple[str, ...]
+    documents: tuple[str, ...]
+    # The experts' mean document vectors, one float32 tensor [n, M].
+    vectors: str
+    vectors_shape: tuple[int, int]
+    projection: str | None
+    base: str | None
+    base_experts: tuple[tuple[str, str], ...]
+    environment: Environment
+    assembled: str
+    finetuned: str | None
+
+    @classmethod
+    def of(
+        cls,
+        materials: Materials,
+        *,
+        environment: Environment,
+        assembled: str,
+        finetuned: str | None,
+        blobs: BlobStore,
+    ) -> Self:
+        """Stores what only the database knew. Raises OutOfSpace."""
+        values = np.array(materials.vectors, np.float32)
+        return cls(
+            recipe=materials.recipe,
+            seed=materials.seed_digest,
+            experts=materials.expert_digests,
+            documents=materials.documents_digests,
+            vectors=arrays.write(blobs, values, dtype=VECTORS_DTYPE).digest,
+            vectors_shape=(values.shape[0], values.shape[1]),
+            projection=materials.projection_digest,
+            base=materials.base_digest,
+            base_experts=materials.base_experts,
+            environment=environment,
+            assembled=assembled,
+            finetuned=finetuned,
+        )
+
+    def materials(self, blobs: BlobStore) -> Materials:
+        """Raises NotFound when the vectors are not in the store."""
+        entry = TensorEntry(VECTORS_DTYPE, self.vectors_shape, self.vectors)
+        return Materials(
+            recipe=self.recipe,
+            seed_digest=self.seed,
+            expert_digests=self.experts,
+            documents_digests=self.documents,
+            vectors=tuple(arrays.read(blobs, entry).tolist()),
+            projection_digest=self.projection,
+            base_digest=self.base,
+            base_experts=self.base_experts,
+        )
+
+    def store(self, blobs: BlobStore) -> str:
+        """Its digest. Raises OutOfSpace."""
+        return put_bytes(blobs, canonical_json(self.model_dump(mode="json")))
+
+
+def num_threads() -> int:
+    """CPU threads of a step: fixed, because the order of a sum depends on them."""
+    return settings().num_threads or os.cpu_count() or 1
+
+
+def _flat(environment: Environment) -> Mapping[str, str]:
+    own = environment.model_dump(exclude={"software"})
+    return {name: str(value) for name, value in (own | environment.software).items()}
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            names = (line.partition(":")[2].strip() for line in lines if "model name" in line)
+            return next(names, platform.processor())
+    except OSError:
+        return platform.processor()

@@ -1,0 +1,106 @@
+"""Mixes from their materials: digests in, a manifest out, whoever asks and wherever it runs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from assembler import extension, routers, upcycle
+from assembler.architectures import mixture_of
+from assembler.extension import Base
+from assembler.materials import Materials
+from assembler.routers import Domains, Routers
+from registry import arrays, manifests
+from registry.architecture import Architecture
+from registry.blobs import BlobStore
+from registry.manifests import Manifest
+
+if TYPE_CHECKING:
+    from assembler.training import Progress
+
+# Above it, rows are too alike to tell tokens apart; mergekit warns from the same number on.
+MAX_CONDITION = 5.0
+
+
+def assemble(materials: Materials, blobs: BlobStore) -> Manifest:
+    """The mix before any finetune. Raises Incompatible when its parts do not fit together."""
+    recipe, seed = materials.recipe, materials.seed(blobs)
+    experts = materials.experts(blobs)
+    if recipe.preset == "merge":
+        return upcycle.merge([seed, *experts], blobs)
+    base = _base(materials, blobs)
+    mix = mixture_of(recipe, seed.architecture, embedding_size=len(materials.vectors[0]) + 1)
+    rows = _routers(materials, mix, seed=seed, base=base, blobs=blobs)
+    if base is None:
+        return upcycle.upcycle(recipe, mix, seed=seed, experts=experts, routers=rows, blobs=blobs)
+    return extension.extend(
+        recipe, mix, base=base, seed=seed, experts=experts, routers=rows, blobs=blobs
+    )
+
+
+def finetune(
+    mix: Manifest,
+    materials: Materials,
+    *,
+    blobs: BlobStore,
+    checkpoint_path: Path,
+    on_progress: Callable[["Progress"], None],
+) -> Manifest:
+    """The mix after its finetune, see `assembler.finetune`."""
+    # An assembly, which should take seconds, does not load what only training needs.
+    from assembler import finetune
+
+    return finetune.finetune(
+        mix,
+        recipe=materials.recipe.finetune,
+        documents=materials.documents(blobs),
+        new_experts=materials.new_experts,
+        blobs=blobs,
+        checkpoint_path=checkpoint_path,
+        on_progress=on_progress,
+    )
+
+
+def worst_condition(mix: Manifest, blobs: BlobStore) -> tuple[str, float]:
+    """The router whose rows are most alike, and their condition number; of a mixture."""
+    conditions = {
+        name: routers.condition(arrays.read(blobs, entry))
+        for name, entry in mix.tensors.items()
+        if name.endswith(".mlp.gate.weight")
+    }
+    name = max(conditions, key=conditions.__getitem__)
+    return name, conditions[name]
+
+
+def _base(materials: Materials, blobs: BlobStore) -> Base | None:
+    if materials.base_digest is None:
+        return None
+    return Base(
+        mix=manifests.load(blobs, materials.base_digest),
+        experts={ref: manifests.load(blobs, digest) for ref, digest in materials.base_experts},
+    )
+
+
+def _routers(
+    materials: Materials,
+    mix: Architecture,
+    *,
+    seed: Manifest,
+    base: Base | None,
+    blobs: BlobStore,
+) -> Routers:
+    recipe = materials.recipe
+    reads_documents = recipe.router_init == "documents"
+    return routers.initial(
+        recipe,
+        mix,
+        seed=seed,
+        domains=Domains(
+            vectors=np.array(materials.vectors, np.float32),
+            documents=materials.documents(blobs) if reads_documents else (),
+        ),
+        family=materials.projection(blobs),
+        learned=None if base is None else extension.projection_of(base.mix),
+        blobs=blobs,
+    )

@@ -1,0 +1,121 @@
+"""Feed-forward networks of the reference network: dense, and the mixture with its router.
+
+Letters at the end of a tensor's name: T tokens of the whole batch, D hidden, F FFN inner, N routed
+experts, K experts per token, S the T x K rows sorted by expert, M domain-embedding width.
+"""
+
+from collections.abc import Iterable
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from assembler.grouped import grouped_linear
+from registry.architecture import Architecture
+
+
+class FeedForward(nn.Module):
+    """SwiGLU, on any leading axes."""
+
+    def __init__(self, a: Architecture) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(a.hidden_size, a.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(a.hidden_size, a.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(a.intermediate_size, a.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x)))
+
+
+class Mixture(nn.Module):
+    """The mixture of Nexus (arXiv 2408.15901, section 3), BTX and BAM, and ours.
+
+    `p` is the softmax over all routed experts; each token takes its K largest, renormalised only
+    where `norm_topk_prob` says so. `sum` (the papers): `shared(x) + sum_K p_k expert_k(x)`, with no
+    shared expert in BTX and BAM. `convex`: the shared expert is weighted by `1 - sum_K p_k`, so
+    that pretrained experts keep their scale.
+    """
+
+    def __init__(self, a: Architecture) -> None:
+        super().__init__()
+        self.num_experts_per_tok, self.combine = a.num_experts_per_tok, a.combine
+        self.norm_topk_prob, self.disabled = a.norm_topk_prob, list(a.disabled_experts)
+        self.gate = Gate(a)
+        self.shared_expert = FeedForward(a) if a.shared_expert else None
+        self.experts = nn.ModuleList(FeedForward(a) for _ in range(a.num_experts))
+
+    def forward(self, x_TD: Tensor, domain_embeddings: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The output [T, D], and the router logits [T, N]."""
+        logits_TN = self.gate(x_TD, domain_embeddings)
+        if self.disabled:
+            disabled = torch.tensor(self.disabled, device=x_TD.device)
+            logits_TN = logits_TN.index_fill(1, disabled, -torch.inf)
+        p_TK, expert_TK = logits_TN.float().softmax(-1).topk(self.num_experts_per_tok)
+        if self.norm_topk_prob:
+            p_TK = p_TK / p_TK.sum(-1, keepdim=True)
+        p_TK = p_TK.to(x_TD.dtype)
+        y_TD = (p_TK[..., None] * self._routed(x_TD, expert_TK)).sum(1)
+        if self.shared_expert is not None:
+            shared_TD = self.shared_expert(x_TD)
+            if self.combine == "convex":
+                shared_TD = (1 - p_TK.sum(-1, keepdim=True)) * shared_TD
+            y_TD = shared_TD + y_TD
+        return y_TD, logits_TN
+
+    def _routed(self, x_TD: Tensor, expert_TK: Tensor) -> Tensor:
+        """Each token through its experts [T, K, D]: sorted by expert, so none sees all tokens."""
+        order = expert_TK.flatten().argsort(stable=True)
+        counts_N = expert_TK.flatten().bincount(minlength=len(self.experts))
+        x_SD = x_TD.index_select(0, order // self.num_experts_per_tok)
+        y_SD = self._run(x_SD, counts_N)
+        return y_SD.index_select(0, order.argsort()).view(*expert_TK.shape, -1)
+
+    def _run(self, x_SD: Tensor, counts_N: Tensor) -> Tensor:
+        """All experts, the first on the first `counts_N[0]` rows, and so on; each a SwiGLU."""
+        experts = cast(Iterable[FeedForward], self.experts)
+        gates, ups, downs = zip(
+            *((e.gate_proj.weight, e.up_proj.weight, e.down_proj.weight) for e in experts),
+            strict=True,
+        )
+        gate_SF = grouped_linear(x_SD, gates, counts_N)
+        up_SF = grouped_linear(x_SD, ups, counts_N)
+        return grouped_linear(F.silu(gate_SF) * up_SF, downs, counts_N)
+
+
+class Gate(nn.Module):
+    """Router of one mixture: rows, and in front of or behind them what the kind of router asks.
+
+    `nexus`: the projection that the rows are folded from. `mlp`: a hidden layer between tokens and
+    rows, `rows relu(W x)` (ModuleFormer, arXiv 2306.04640, section 3.1).
+    """
+
+    def __init__(self, a: Architecture) -> None:
+        super().__init__()
+        width = a.router_hidden_size if a.router == "mlp" else a.hidden_size
+        self.weight = nn.Parameter(torch.zeros(a.num_experts, width))
+        if a.router == "nexus":
+            w1 = nn.Linear(a.domain_embedding_size, 2 * a.hidden_size, bias=False)
+            w2 = nn.Linear(a.hidden_size, a.hidden_size, bias=False)
+            self.projection = nn.ModuleList([w1, w2])
+        self.hidden = nn.Linear(a.hidden_size, width, bias=False) if a.router == "mlp" else None
+
+    def forward(self, x_TD: Tensor, domain_embeddings: Tensor | None) -> Tensor:
+        """Logits [T, N]; with `domain_embeddings` [N, M] through the projection."""
+        if self.hidden is not None:
+            x_TD = F.relu(self.hidden(x_TD))
+        rows_ND = self.weight if domain_embeddings is None else self.project(domain_embeddings)
+        return F.linear(x_TD, rows_ND)
+
+    def project(self, embeddings_NM: Tensor) -> Tensor:
+        w1, w2 = (cast(nn.Linear, linear).weight for linear in self.projection)
+        return project(embeddings_NM, w1, w2)
+
+
+def project(embeddings_NM: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
+    """Router rows [N, D] of domain embeddings: `W2 (swish(a) * b)`, `[a, b] = W1 d` (Nexus, 3).
+
+    With the weights of all blocks on a first axis, the rows of all blocks [L, N, D].
+    """
+    a_ND, b_ND = (embeddings_NM @ w1.mT).chunk(2, -1)
+    return (F.silu(a_ND) * b_ND) @ w2.mT

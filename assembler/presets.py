@@ -1,0 +1,95 @@
+"""Recipes that have a name: ours, the papers', and the baselines that both are held against.
+
+Values that a paper does not state are ours; the comments say which.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from assembler.recipe import Assembly, Finetune, Preset
+from registry.errors import InvalidInput, Problem, pointer
+
+Model = TypeVar("Model", bound=BaseModel)
+
+# What each is for, in a line.
+DESCRIPTIONS: Mapping[Preset, str] = {
+    "nexus": "The seed for every token, and one expert, chosen by the family projection.",
+    "nexus-paper": "Nexus as published: the expert is added, the projection learned from the mix.",
+    "linear": "As nexus, with a plain router that starts at random.",
+    "mlp": "As nexus, with a router of one hidden layer and as many parameters.",
+    "flexolmo": "As nexus, with router rows that are mean document vectors of the seed.",
+    "btx": "Branch-Train-MiX: the seed is routed too, two experts for each token.",
+    "bam": "Branch-Attend-Mix: attention of the experts too, each with its own keys and values.",
+    "bam-shared-kv": "Branch-Attend-Mix with the keys and values of all experts averaged.",
+    "merge": "No mixture: the mean of the seed and the experts, as small as one of them.",
+}
+
+# Nexus' own baseline (arXiv 2408.15901, section 4.3): only the router differs from `nexus`.
+_LINEAR: dict[str, Any] = {"router": "linear", "router_init": "random"}
+# Branch-Train-MiX (arXiv 2403.07816, section 3.2): the seed is routed, softmax after the top 2.
+_BTX: dict[str, Any] = _LINEAR | {
+    "combine": "sum",
+    "shared_expert": False,
+    "experts_per_token": 2,
+    "norm_topk_prob": True,
+}
+# Branch-Attend-Mix (arXiv 2408.08274, section 3): the seed is routed, softmax before the top 1.
+_BAM: dict[str, Any] = _LINEAR | {"combine": "sum", "shared_expert": False, "attention": "experts"}
+
+_ASSEMBLY: Mapping[Preset, Mapping[str, Any]] = {
+    "nexus": {},
+    "nexus-paper": {"combine": "sum", "router_init": "random"},
+    "linear": _LINEAR,
+    "mlp": {"router": "mlp", "router_init": "random"},
+    # FlexOlmo (arXiv 2507.07024, section 3.3): rows are mean document vectors as wide as the
+    # network, with nothing learned in between.
+    "flexolmo": {"router": "linear", "router_init": "documents"},
+    "btx": _BTX,
+    "bam": _BAM,
+    "bam-shared-kv": _BAM | {"attention": "experts-shared-kv"},
+    "merge": {},
+}
+
+# Papers know no label of a sequence's domain, and train everything for billions of tokens. The
+# learning rate is Nexus' final one, since its peak is for those.
+_PAPER: dict[str, Any] = {"train": "all", "domain_weight": 0.0, "learning_rate": 3e-4}
+_FINETUNE: Mapping[Preset, Mapping[str, Any]] = {
+    # Nexus, section 5.4.
+    "nexus-paper": _PAPER | {"load_balance_weight": 0.05},
+    # BTX, section 4.2.
+    "btx": _PAPER | {"load_balance_weight": 0.01, "learning_rate": 1e-4},
+    # BAM prints no weights: those of BTX and of ST-MoE (arXiv 2202.08906).
+    "bam": _PAPER | {"load_balance_weight": 0.01, "z_loss_weight": 0.001},
+    "bam-shared-kv": _PAPER | {"load_balance_weight": 0.01, "z_loss_weight": 0.001},
+    # A mean of networks has no router that could be trained alone.
+    "merge": {"tokens": 0, "train": "all", "domain_weight": 0.0, "learning_rate": 3e-4},
+}
+
+PRESETS: tuple[Preset, ...] = get_args(Preset)
+
+
+def assembly(preset: Preset, changes: Mapping[str, Any] | None = None) -> Assembly:
+    """The preset with `changes` to its fields. Raises InvalidInput pointing to wrong ones."""
+    known = _ASSEMBLY.get(preset, {})
+    return validated(Assembly, {"preset": preset, **known, **(changes or {})})
+
+
+def finetune(preset: Preset, changes: Mapping[str, Any] | None = None) -> Finetune:
+    """The preset's finetune with `changes` to its fields. Raises InvalidInput as `assembly`."""
+    known = _FINETUNE.get(preset, {})
+    return validated(Finetune, {**known, **(changes or {})}, at="finetune")
+
+
+def validated(model: type[Model], values: Mapping[str, Any], *, at: str | None = None) -> Model:
+    """`values` as a part of a recipe, which stands in the field `at` of a request.
+
+    Raises InvalidInput with a pointer to every value that is wrong.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        where = () if at is None else (at,)
+        problems = tuple(Problem(pointer(*where, *e["loc"]), e["msg"]) for e in error.errors())
+        raise InvalidInput("this mix cannot be made", problems=problems) from error

@@ -1,0 +1,189 @@
+"""The routers of a mix before anything is trained: rows per routed expert, and what they rest on.
+
+Every row is drawn or computed for its expert alone, whatever experts stand beside it: a mix that
+is extended gets the rows that it would have got from the beginning.
+
+Letters: N routed experts, D hidden, R router hidden, M domain-embedding width.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from assembler import folding
+from assembler.recipe import Recipe
+from registry import arrays
+from registry.architecture import Architecture
+from registry.arrays import Floats
+from registry.blobs import BlobStore
+from registry.documents import Document
+from registry.errors import Incompatible
+from registry.manifests import Manifest, TensorEntry
+
+# The common standard deviation of freshly drawn transformer weights: logits start near zero.
+INITIAL_STD = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Routers:
+    """By tensor name. `rows` have one row per routed expert; `shared` do not depend on how many
+    there are; `domain_embeddings` [N, M] belong to routers with a projection."""
+
+    rows: dict[str, Floats]
+    shared: dict[str, TensorEntry] = field(default_factory=dict)
+    domain_embeddings: Floats | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domains:
+    """What is known of each expert's domain, in the order of the recipe's experts."""
+
+    vectors: Floats
+    documents: Sequence[Sequence[Document]]
+
+
+def initial(
+    recipe: Recipe,
+    mix: Architecture,
+    *,
+    seed: Manifest,
+    domains: Domains,
+    family: Manifest | None,
+    blobs: BlobStore,
+    learned: Mapping[str, TensorEntry] | None = None,
+) -> Routers:
+    """Routers of all experts of `mix`. `family` is the family's projection, where one is needed;
+    `learned` are the projection's weights as a base mix has them, instead of the family's.
+
+    A routed seed knows no domain: it stands at the family's centre, where rows are zero.
+    """
+    if recipe.router == "nexus":
+        assert family is not None
+        weights = learned or _projection_weights(recipe, mix, family, blobs)
+        embeddings_NM = _embeddings(recipe, mix, domains, family, blobs)
+        rows = {
+            f"{_ffn(layer)}weight": folding.project(
+                embeddings_NM,
+                arrays.read(blobs, weights[f"{folding.prefix(layer)}0.weight"]),
+                arrays.read(blobs, weights[f"{folding.prefix(layer)}1.weight"]),
+            )
+            for layer in range(mix.num_hidden_layers)
+        }
+        routers = Routers(rows=rows, shared=dict(weights), domain_embeddings=embeddings_NM)
+    elif recipe.router_init == "documents":
+        # The only rows that need the network, and with it torch.
+        from assembler import document_rows
+
+        row_ND = _with_seed(document_rows.rows(seed, domains.documents, blobs=blobs), mix)
+        rows = {f"{_ffn(layer)}weight": row_ND for layer in range(mix.num_hidden_layers)}
+        routers = Routers(rows=rows)
+    elif recipe.router_init == "projection":
+        assert family is not None
+        folded = folding.fold(family, domains.vectors, blobs=blobs)
+        rows = {
+            f"{_ffn(layer)}weight": _with_seed(row_ND, mix)
+            for layer, row_ND in enumerate(folded.rows)
+        }
+        routers = Routers(rows=rows)
+    else:
+        routers = _random(recipe, mix, blobs)
+    routers.rows.update(_attention_rows(recipe, mix, routers.rows))
+    return routers
+
+
+def condition(rows_ND: Floats) -> float:
+    """Condition number of rows brought to length 1: 1 when orthogonal, without bound when they
+    point the same way, and tokens cannot be told apart."""
+    lengths_N1 = np.linalg.norm(rows_ND, axis=-1, keepdims=True)
+    values = np.linalg.svd(rows_ND / np.maximum(lengths_N1, 1e-12), compute_uv=False)
+    return float(values[0] / max(values[-1], 1e-12))
+
+
+def _projection_weights(
+    recipe: Recipe, mix: Architecture, family: Manifest, blobs: BlobStore
+) -> dict[str, TensorEntry]:
+    """W1 and W2 of every block: the family's, or fresh ones of the same shapes and dtype."""
+    weights = {n: entry for n, entry in family.tensors.items() if ".gate.projection." in n}
+    if recipe.router_init == "projection":
+        return weights
+    if recipe.router_init == "documents":
+        raise Incompatible("documents give rows, and a 'nexus' router learns a projection to rows")
+    return {
+        name: arrays.write(
+            blobs, _normal(recipe, name, entry.shape, std=_std(name, entry)), dtype=entry.dtype
+        )
+        for name, entry in weights.items()
+    }
+
+
+def _std(name: str, entry: TensorEntry) -> float:
+    """Of a fresh projection: W1 keeps the size of what it reads, and W2 is small, so that a mix
+    starts near even routing."""
+    return float(entry.shape[1] ** -0.5) if name.endswith(".0.weight") else INITIAL_STD
+
+
+def _embeddings(
+    recipe: Recipe, mix: Architecture, domains: Domains, family: Manifest, blobs: BlobStore
+) -> Floats:
+    vectors_NM = domains.vectors
+    if recipe.center_embeddings:
+        vectors_NM = vectors_NM - arrays.read(blobs, family.tensors["domain_center"])
+    return _with_seed(folding.as_routed(vectors_NM), mix)
+
+
+def _random(recipe: Recipe, mix: Architecture, blobs: BlobStore) -> Routers:
+    rows: dict[str, Floats] = {}
+    shared: dict[str, TensorEntry] = {}
+    width = mix.router_hidden_size or mix.hidden_size
+    for layer in range(mix.num_hidden_layers):
+        rows[f"{_ffn(layer)}weight"] = _random_rows(recipe, mix, f"{_ffn(layer)}weight", width)
+        if mix.router == "mlp":
+            name = f"{_ffn(layer)}hidden.weight"
+            hidden_RD = _normal(recipe, name, (width, mix.hidden_size), std=mix.hidden_size**-0.5)
+            shared[name] = arrays.write(blobs, hidden_RD, dtype="BF16")
+    return Routers(rows=rows, shared=shared)
+
+
+def _attention_rows(
+    recipe: Recipe, mix: Architecture, ffn_rows: Mapping[str, Floats]
+) -> dict[str, Floats]:
+    """Gates of attention experts: drawn as the papers' are; else the FFN router's where both read
+    the same normed input, and zero, an even mixture, where they do not."""
+    if mix.attention == "average":
+        return {}
+    rows: dict[str, Floats] = {}
+    for layer in range(mix.num_hidden_layers):
+        name = f"model.layers.{layer}.self_attn.gate.weight"
+        if recipe.router_init == "random":
+            rows[name] = _random_rows(recipe, mix, name, mix.hidden_size)
+        elif mix.parallel_block:
+            rows[name] = ffn_rows[f"{_ffn(layer)}weight"]
+        else:
+            rows[name] = np.zeros((mix.num_experts, mix.hidden_size), np.float32)
+    return rows
+
+
+def _random_rows(recipe: Recipe, mix: Architecture, name: str, width: int) -> Floats:
+    return np.stack(
+        [
+            _normal(recipe, f"{name} of {expert}", (width,), std=INITIAL_STD)
+            for expert in mix.expert_names
+        ]
+    )
+
+
+def _normal(recipe: Recipe, what: str, shape: tuple[int, ...], *, std: float) -> Floats:
+    """Drawn for `what` alone: the order of drawing does not matter."""
+    digest = hashlib.sha256(f"{recipe.seed} {what}".encode()).digest()
+    random = np.random.default_rng(int.from_bytes(digest[:16], "big"))
+    return random.standard_normal(shape, np.float32) * np.float32(std)
+
+
+def _with_seed(rows: Floats, mix: Architecture) -> Floats:
+    return np.pad(rows, ((0, mix.num_experts - len(rows)), (0, 0)))
+
+
+def _ffn(layer: int) -> str:
+    return f"model.layers.{layer}.mlp.gate."

@@ -1,0 +1,35 @@
+"""A router in vLLM's layers: of the FFN's experts or of attention's."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from vllm.model_executor.layers.fused_moe import GateLinear
+from vllm.model_executor.layers.linear import ReplicatedLinear
+
+from registry.architecture import Architecture
+
+
+class Gate(GateLinear):
+    """Rows, one per expert; with `router_hidden_size` behind a hidden layer, `rows relu(W x)`."""
+
+    disabled: Tensor
+
+    def __init__(self, a: Architecture, *, router_hidden_size: int = 0, prefix: str) -> None:
+        super().__init__(router_hidden_size or a.hidden_size, a.num_experts, prefix=prefix)
+        self.hidden = None
+        if router_hidden_size:
+            self.hidden = ReplicatedLinear(
+                a.hidden_size, router_hidden_size, bias=False, prefix=f"{prefix}.hidden"
+            )
+        mask_N = torch.zeros(a.num_experts, dtype=torch.bool)
+        mask_N[list(a.disabled_experts)] = True
+        self.register_buffer("disabled", mask_N, persistent=False)
+
+    def logits(self, x_TD: Tensor) -> Tensor:
+        """Logits [T, N], of disabled experts minus infinity."""
+        if self.hidden is not None:
+            hidden, _ = self.hidden(x_TD)
+            x_TD = F.relu(hidden)
+        logits_TN, _ = self(x_TD)
+        masked_TN: Tensor = logits_TN.masked_fill(self.disabled, -torch.inf)
+        return masked_TN

@@ -1,0 +1,62 @@
+"""Float tensors as NumPy arrays, for processes that must not wait two seconds for torch.
+
+NumPy has no bfloat16: its numbers are the upper halves of float32's, and are handled as those.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from registry.blobs import CHUNK_BYTES, BlobStore
+from registry.manifests import Dtype, TensorEntry
+
+Floats = NDArray[np.float32]
+Raw = NDArray[np.generic]
+
+RAW_DTYPES: dict[Dtype, np.dtype[np.generic]] = {
+    "BF16": np.dtype("<u2"),
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+}
+
+
+def read(blobs: BlobStore, entry: TensorEntry) -> Floats:
+    """The whole tensor in float32. Raises NotFound."""
+    raw = np.fromfile(blobs.local_path(entry.digest), RAW_DTYPES[entry.dtype])
+    return widened(raw, entry.dtype).reshape(entry.shape)
+
+
+def write(blobs: BlobStore, values: Floats, *, dtype: Dtype) -> TensorEntry:
+    """Store an array, rounded to `dtype`, under the digest of its bytes. Raises OutOfSpace."""
+    digest = blobs.put(_chunks(narrowed(values, dtype)))
+    return TensorEntry(dtype, values.shape, digest)
+
+
+def widened(raw: Raw, dtype: Dtype) -> Floats:
+    """The numbers that `raw` stands for, in float32; none is rounded."""
+    if dtype == "BF16":
+        bits = raw.astype(np.uint32)
+        bits <<= 16
+        return bits.view(np.float32)
+    return raw.astype(np.float32)
+
+
+def narrowed(values: Floats, dtype: Dtype) -> Raw:
+    """The numbers as they are stored, rounded to the nearest, of two equally near to the even."""
+    if dtype == "BF16":
+        bits = values.view(np.uint32)
+        # Half of the last kept bit's worth, less one where that bit is 0: ties go to even.
+        rounded = bits >> 16
+        rounded &= 1
+        rounded += 0x7FFF
+        rounded += bits
+        rounded >>= 16
+        return rounded.astype(np.uint16)
+    return values.astype(RAW_DTYPES[dtype])
+
+
+def _chunks(raw: Raw) -> Iterator[bytes]:
+    data = np.ascontiguousarray(raw).reshape(-1).view(np.uint8)
+    for start in range(0, data.size, CHUNK_BYTES):
+        yield data[start : start + CHUNK_BYTES].tobytes()

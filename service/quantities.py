@@ -1,0 +1,34 @@
+"""Bytes, seconds and counts as people read them."""
+
+
+def size(num_bytes: float) -> str:
+    """Decimal, three digits: 269 MB."""
+    value = float(num_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s"
+
+
+def count(number: float) -> str:
+    """Three digits: 135 M."""
+    value = float(number)
+    for unit in ("", " k", " M"):
+        if value < 1000:
+            return f"{value:.3g}{unit}"
+        value /= 1000
+    return f"{value:.3g} G"
+
+
+def between(low: float, high: float) -> str:
+    """A range of seconds; one number where both read alike."""
+    first, last = duration(low), duration(high)
+    return first if first == last else f"{first} to {last}"

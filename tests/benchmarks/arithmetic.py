@@ -1,0 +1,93 @@
+"""What a training step needs: matrix products counted, timed alone, and the bytes it holds.
+
+Letters: T tokens of the batch, D hidden, F FFN inner, V vocabulary, N experts.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from assembler.recipe import Trained
+from registry.architecture import Architecture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """`times` products of [rows, inner] with [inner, columns], each `batch`-fold."""
+
+    rows: int
+    inner: int
+    columns: int
+    times: int
+    batch: int = 1
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.rows * self.inner * self.columns * self.times * self.batch
+
+    def seconds(self) -> float:
+        """What all of them take in bfloat16, from a few."""
+        a = torch.randn(self.batch, self.rows, self.inner, dtype=torch.bfloat16)
+        b = torch.randn(self.batch, self.columns, self.inner, dtype=torch.bfloat16).mT
+        if self.batch == 1:
+            a, b = a[0], b[0]
+        runs = 4
+        a @ b
+        started_at = time.perf_counter()
+        for _ in range(runs):
+            a @ b
+        return (time.perf_counter() - started_at) / runs * self.times
+
+
+def products(a: Architecture, *, num_sequences: int, length: int, train: Trained) -> list[Product]:
+    """The products that a step cannot do without, tokens spread evenly over the experts.
+
+    A product costs its backward pass one more for the gradient of its input, where anything below
+    it trains, and one more for that of its weight, where that trains. With `router`, nothing below
+    the first block's gate trains, and of its block only the gate.
+    """
+    num_tokens, blocks = num_sequences * length, a.num_hidden_layers
+    per_expert = num_tokens * a.num_experts_per_tok // a.num_experts
+    trains_all = train == "all"
+    # Forward, and the gradients of inputs and weights.
+    passes = 3 * blocks if trains_all else 2 * blocks - 1
+    heads, groups = (n * a.head_dim for n in (a.num_attention_heads, a.num_key_value_heads))
+    hidden, inner = a.hidden_size, a.intermediate_size
+
+    def product(rows: int, inner: int, columns: int, times: int) -> Product:
+        return Product(rows=rows, inner=inner, columns=columns, times=times)
+
+    return [
+        product(num_tokens, hidden, heads, 2 * passes),
+        product(num_tokens, hidden, groups, 2 * passes),
+        # Scores and their use; backwards each has two inputs. Half of the square is needed.
+        Product(
+            rows=length,
+            inner=a.head_dim,
+            columns=length // 2,
+            times=2 * (3 * blocks if trains_all else 3 * blocks - 2),
+            batch=num_sequences * a.num_attention_heads,
+        ),
+        product(num_tokens, hidden, inner, 3 * passes),
+        product(per_expert, hidden, inner, 3 * a.num_experts * passes),
+        product(num_tokens, hidden, a.vocab_size, 3 if trains_all else 2),
+    ]
+
+
+def bytes_held(step: Callable[[], object], network: nn.Module) -> int:
+    """Bytes that a step keeps from its forward pass for its backward pass, parameters left out."""
+    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    held: dict[int, int] = {}
+
+    def pack(x: Tensor) -> Tensor:
+        storage = x.untyped_storage()
+        if storage.data_ptr() not in own:
+            held[storage.data_ptr()] = storage.nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        step()
+    return sum(held.values())

@@ -1,0 +1,27 @@
+"""`python -m tests.benchmarks.assembling STORE MATERIALS`: an assembly as a worker runs it.
+
+The step's own imports and work, without the database that tells it the digests.
+"""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from assembler import making
+from registry import manifests
+from registry.blobs import LocalBlobs
+from tests.benchmarks import llamas
+
+
+def main(store: Path, materials: Path) -> int:
+    # Its imports are part of what a step costs.
+    import_module("assembler.steps")
+    blobs = LocalBlobs(store)
+    mix = making.assemble(llamas.load(materials), blobs)
+    making.worst_condition(mix, blobs)
+    sys.stdout.write(manifests.store(blobs, mix) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))

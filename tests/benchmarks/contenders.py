@@ -1,0 +1,121 @@
+"""The finetune's step and that of transformers' Qwen2-MoE, at equal shapes.
+
+Both train the same parts in float32 and keep the rest frozen in bfloat16, under bfloat16 autocast,
+with the same optimiser, clipping and load-balancing loss. Ours is what a finetune runs, so its
+router is trained through the projection, which theirs has not; theirs has the sigmoid gate of its
+shared expert instead, which belongs to the router here.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
+
+from assembler.data import Batch
+from assembler.descent import MAX_GRADIENT_NORM, descend
+from assembler.network import Network
+from assembler.parts import trains
+from assembler.recipe import Finetune, Trained
+from assembler.sharding import World
+from registry.architecture import Architecture
+
+LOAD_BALANCE_WEIGHT = 0.01
+# `batched_mm` copies a whole expert for every token and has no chance; the others take turns.
+EXPERTS_IMPLEMENTATIONS = ("eager", "grouped_mm")
+ATTENTION_IMPLEMENTATIONS = ("eager", "sdpa")
+
+
+class Contender(Protocol):
+    """One step of training on the same batch again and again."""
+
+    name: str
+
+    def step(self) -> float:
+        """Returns the loss before the step."""
+
+
+class Ours:
+    name = "nexusmix"
+
+    def __init__(self, architecture: Architecture, *, batch: Batch, train: Trained) -> None:
+        num_sequences, length = batch.tokens.shape
+        self._recipe = Finetune(
+            batch_size=num_sequences,
+            sequence_length=length,
+            train=train,
+            load_balance_weight=LOAD_BALANCE_WEIGHT,
+        )
+        self.network, self._batch = Network(architecture), batch
+        torch.nn.init.normal_(self.network.model.domain_embeddings)
+        _prepare(self.network, lambda name: trains(name, architecture, train))
+        self._optimizer = _optimizer(self.network)
+
+    def step(self) -> float:
+        return descend(
+            self._batch,
+            network=self.network,
+            optimizer=self._optimizer,
+            recipe=self._recipe,
+            world=World(rank=0, size=1, device=torch.device("cpu")),
+        ).loss
+
+
+class Theirs:
+    name = "transformers"
+
+    def __init__(self, architecture: Architecture, *, batch: Batch, train: Trained) -> None:
+        self.network = Qwen2MoeForCausalLM(_config(architecture))  # type: ignore[no-untyped-call]  # theirs
+        self._tokens = batch.tokens
+        _prepare(self.network, lambda name: train == "all" or "gate.weight" in name)
+        self._optimizer = _optimizer(self.network)
+
+    def use(self, *, experts: str, attention: str) -> None:
+        self.network.set_experts_implementation(experts)
+        self.network.set_attn_implementation(attention)
+
+    def step(self) -> float:
+        with torch.autocast("cpu", torch.bfloat16):
+            loss: Tensor = self.network(input_ids=self._tokens, labels=self._tokens).loss
+        value = loss.item()
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), MAX_GRADIENT_NORM)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        return value
+
+
+def _config(a: Architecture) -> Qwen2MoeConfig:
+    return Qwen2MoeConfig(
+        vocab_size=a.vocab_size,
+        hidden_size=a.hidden_size,
+        moe_intermediate_size=a.intermediate_size,
+        shared_expert_intermediate_size=a.intermediate_size,
+        num_hidden_layers=a.num_hidden_layers,
+        num_attention_heads=a.num_attention_heads,
+        num_key_value_heads=a.num_key_value_heads,
+        num_experts=a.num_experts,
+        num_experts_per_tok=a.num_experts_per_tok,
+        norm_topk_prob=a.norm_topk_prob,
+        qkv_bias=False,
+        tie_word_embeddings=a.tie_word_embeddings,
+        max_position_embeddings=a.max_position_embeddings,
+        output_router_logits=True,
+        router_aux_loss_coef=LOAD_BALANCE_WEIGHT,
+        use_cache=False,
+    )
+
+
+def _prepare(network: nn.Module, trained: Callable[[str], bool]) -> None:
+    for name, parameter in network.named_parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.02)
+        if not trained(name):
+            parameter.requires_grad_(False)
+            parameter.data = parameter.data.bfloat16()
+
+
+def _optimizer(network: nn.Module) -> torch.optim.Optimizer:
+    trained = [p for p in network.parameters() if p.requires_grad]
+    return torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.0, fused=True)

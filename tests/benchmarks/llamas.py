@@ -1,0 +1,134 @@
+"""Random Llamas of usual shapes, in a store as the product has it and as files for other tools."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from assembler import presets
+from assembler.materials import Materials
+from assembler.recipe import Recipe
+from registry import arrays, exports, manifests
+from registry.architecture import Architecture, Shape, is_ffn, projection_shapes
+from registry.arrays import Raw
+from registry.blobs import CHUNK_BYTES, LocalBlobs, put_bytes
+from registry.manifests import Manifest, TensorEntry
+from tests import tiny
+
+NUM_EXPERTS = 4
+# As wide as the vectors of the product's encoder.
+VECTOR_SIZE = 384
+
+
+def _llama(*, hidden: int, ffn: int, layers: int, heads: int, kv_heads: int) -> Architecture:
+    return replace(
+        tiny.ARCHITECTURE,
+        vocab_size=32_000,
+        hidden_size=hidden,
+        intermediate_size=ffn,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        head_dim=hidden // heads,
+        max_position_embeddings=2048,
+        tie_word_embeddings=False,
+    )
+
+
+SIZES = {
+    "tiny": tiny.ARCHITECTURE,
+    "56M": _llama(hidden=512, ffn=1408, layers=8, heads=8, kv_heads=4),
+    "267M": _llama(hidden=1024, ffn=3072, layers=16, heads=16, kv_heads=8),
+    "1.1B": _llama(hidden=2048, ffn=5632, layers=22, heads=32, kv_heads=4),
+}
+
+
+class Llamas:
+    """A seed and four experts of one shape. Every tensor of an expert differs from the seed's; in
+    `ffn_experts` only the FFN does."""
+
+    def __init__(self, size: str, *, root: Path) -> None:
+        self.architecture = SIZES[size]
+        self.blobs = LocalBlobs(root / "blobs")
+        self.seed, *self.experts = (self._store(i) for i in range(1 + NUM_EXPERTS))
+        self.ffn_experts = [
+            replace(e, tensors={n: (e if is_ffn(n) else self.seed).tensors[n] for n in e.tensors})
+            for e in self.experts
+        ]
+        self.projection = self._projection()
+
+    def export(self, folder: Path) -> list[Path]:
+        """The seed and the experts as Hugging Face folders, in this order."""
+        folders = [folder / f"model-{i}" for i in range(1 + NUM_EXPERTS)]
+        for manifest, path in zip([self.seed, *self.experts], folders, strict=True):
+            exports.export(manifest, self.blobs, path, on_bytes=lambda _: None)
+        return folders
+
+    def materials(self, experts: Sequence[Manifest]) -> Materials:
+        """What a worker knows of a request for a `nexus` mix of these experts."""
+        recipe = Recipe(
+            **presets.assembly("nexus").model_dump(),
+            family="random",
+            experts=tuple(f"expert-{i}@1" for i in range(len(experts))),
+            projection="random@1",
+        )
+        vectors = np.random.default_rng(0).standard_normal((len(experts), VECTOR_SIZE))
+        return Materials(
+            recipe=recipe,
+            seed_digest=manifests.store(self.blobs, self.seed),
+            expert_digests=tuple(manifests.store(self.blobs, expert) for expert in experts),
+            documents_digests=(),
+            vectors=tuple(vectors.tolist()),
+            projection_digest=manifests.store(self.blobs, self.projection),
+        )
+
+    def _store(self, number: int) -> Manifest:
+        random = np.random.Generator(np.random.SFC64(number))
+        config = self.architecture.to_config() | {"dtype": "bfloat16", "bos_token_id": 1}
+        files = tiny.tokenizer_files()
+        return Manifest(
+            config=config | {"eos_token_id": 2},
+            tensors={
+                name: self._put(_random_bits(random, shape), shape)
+                for name, shape in self.architecture.tensor_shapes().items()
+            },
+            files={name: put_bytes(self.blobs, data) for name, data in files.items()},
+        )
+
+    def _projection(self) -> Manifest:
+        random = np.random.Generator(np.random.SFC64(100))
+        shapes = projection_shapes(self.architecture.hidden_size, VECTOR_SIZE + 1)
+        num_layers = self.architecture.num_hidden_layers
+        tensors = {
+            f"model.layers.{layer}.mlp.gate.{name}": self._put(_random_bits(random, shape), shape)
+            for layer in range(num_layers)
+            for name, shape in shapes.items()
+        }
+        center = np.zeros(VECTOR_SIZE, np.float32)
+        tensors["domain_center"] = arrays.write(self.blobs, center, dtype="F32")
+        return Manifest(config={"num_hidden_layers": num_layers}, tensors=tensors)
+
+    def _put(self, bits: Raw, shape: Shape) -> TensorEntry:
+        data = memoryview(bits.tobytes())
+        pieces = range(0, len(data), CHUNK_BYTES)
+        digest = self.blobs.put(bytes(data[start : start + CHUNK_BYTES]) for start in pieces)
+        return TensorEntry("BF16", shape, digest)
+
+
+def _random_bits(random: np.random.Generator, shape: Shape) -> Raw:
+    """bfloat16 numbers of either sign between 1/128 and 2: drawn as bits, which is fast."""
+    bits = random.integers(0, 1 << 16, shape, np.uint16)
+    return (bits & np.uint16(0x83FF)) | np.uint16(0x3C00)
+
+
+def save(materials: Materials, path: Path) -> None:
+    """As `tests.benchmarks.assembling` reads it."""
+    fields = vars(materials) | {"recipe": materials.recipe.model_dump(mode="json")}
+    path.write_text(json.dumps(fields))
+
+
+def load(path: Path) -> Materials:
+    fields = json.loads(path.read_text())
+    return Materials(**fields | {"recipe": Recipe.model_validate(fields["recipe"])})

@@ -1,0 +1,78 @@
+"""What every benchmark has: its options, and a result that says where and with what it came about.
+
+No path of the machine goes into a result.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from service.bars import Bar
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def options(name: str, description: str) -> argparse.ArgumentParser:
+    """A parser with the options that all benchmarks have."""
+    parser = argparse.ArgumentParser(prog=f"nexusmix bench {name}", description=description)
+    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
+    parser.add_argument(
+        "--output", type=Path, default=RESULTS / f"{name}.json", help="the result's file"
+    )
+    return parser
+
+
+def write(
+    path: Path, *, figures: dict[str, Any], bars: Sequence[Bar], packages: Iterable[str]
+) -> int:
+    """Write a result and say which bars it does not hold; returns the exit status."""
+    result = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "versions": {name: version(name) for name in packages},
+        **figures,
+        "bars": [str(bar) for bar in bars],
+        "held": all(bar.held for bar in bars),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    for bar in bars:
+        say(f"{'kept' if bar.held else 'NOT KEPT'}: {bar}")
+    return 0 if result["held"] else 1
+
+
+def machine() -> dict[str, Any]:
+    """What a figure depends on: processor, cores, memory and kernel."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
+
+
+def summary(values: Sequence[float], *, digits: int = 3) -> dict[str, Any]:
+    """All runs in their order, and the median, which a disturbed one does not move."""
+    return {
+        "median": round(statistics.median(values), digits),
+        "runs": [round(value, digits) for value in values],
+    }
+
+
+def say(message: str) -> None:
+    sys.stderr.write(f"{message}\n")
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

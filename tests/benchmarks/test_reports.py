@@ -1,0 +1,22 @@
+"""Results of benchmarks: what they say, and when they say that a promise was not kept."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from service.bars import Bar
+from tests.benchmarks import reports
+
+
+@pytest.mark.parametrize(("value", "status"), [(0.1, 0), (0.3, 1), (float("nan"), 1)])
+def test_a_broken_bar_is_the_exit_status(tmp_path: Path, value: float, status: int) -> None:
+    path = tmp_path / "new" / "result.json"
+    bars = [Bar("time", value, "<=", 0.2)]
+    figures = {"seconds": reports.summary([3.0, 1.0, 2.00049])}
+    assert reports.write(path, figures=figures, bars=bars, packages=["numpy"]) == status
+    result = json.loads(path.read_text())
+    assert result["seconds"] == {"median": 2.0, "runs": [3.0, 1.0, 2.0]}
+    assert result["held"] is (status == 0)
+    assert result["machine"]["cores"] >= 1
+    assert result["versions"]["numpy"]

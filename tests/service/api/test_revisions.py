@@ -1,0 +1,118 @@
+"""Changing a finished mix over HTTP, and the presets it was made by."""
+
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from assembler import mixes, progress
+from assembler.tables import MixState
+from registry import artifacts, db
+from registry.blobs import BlobStore
+from tests.assembler import rows
+
+MIXES = "/api/v1/mixes"
+BASE = f"{MIXES}/both/versions/1"
+
+
+@pytest.fixture(autouse=True)
+def base(client: TestClient, store: BlobStore) -> None:
+    """`both@1` of the experts 1 and 2, published; there is an expert 3."""
+    with db.transaction() as session:
+        rows.add_all(session, store, num_experts=3)
+    body = {"name": "both", "family": "tiny", "experts": ["expert-1", "expert-2"]}
+    client.post(MIXES, json=body)
+    with db.transaction() as session:
+        version = mixes.get(session, "both@1")
+        version.artifact_id = artifacts.register(
+            session,
+            manifest_digest="0" * 64,
+            recipe=version.recipe,
+            recipe_digest=version.recipe_digest,
+            gate_report_digest="0" * 64,
+        ).id
+        progress.finish(session, version.id, state=MixState.SUCCEEDED)
+
+
+@pytest.mark.parametrize(
+    ("change", "body", "experts"),
+    [
+        ("extend", {"expert": "expert-3"}, ["expert-1@1", "expert-2@1", "expert-3@1"]),
+        ("replace", {"expert": "expert-1", "by": "expert-3"}, ["expert-3@1", "expert-2@1"]),
+    ],
+)
+def test_a_change_is_a_version(
+    client: TestClient, change: str, body: dict[str, Any], experts: list[str]
+) -> None:
+    body |= {"finetune": {"tokens": 0}, "name": "other"}
+    answer = client.post(f"{BASE}/{change}", json=body)
+    assert answer.status_code == 202, answer.text
+    assert answer.headers["location"] == f"{MIXES}/other/versions/1"
+    mix = client.get(answer.headers["location"]).json()
+    assert mix == answer.json()
+    assert (mix["base"], mix["preset"]) == ("both@1", "nexus")
+    assert mix["recipe"]["experts"] == experts
+    assert mix["recipe"]["finetune"]["tokens"] == 0
+
+
+def test_the_same_key_gives_the_first_answer(client: TestClient) -> None:
+    headers = {"Idempotency-Key": "k"}
+    first = client.post(f"{BASE}/extend", json={"expert": "expert-3"}, headers=headers)
+    again = client.post(f"{BASE}/extend", json={"expert": "expert-3"}, headers=headers)
+    assert again.json() == first.json()
+    assert first.json()["ref"] == "both@2"
+
+
+@pytest.mark.parametrize(
+    ("change", "body", "pointer"),
+    [
+        ("extend", {"expert": "nobody"}, "/expert"),
+        ("extend", {"expert": "expert-1"}, "/expert"),
+        ("extend", {"expert": "expert-3", "finetune": {"tokens": -1}}, "/finetune/tokens"),
+        ("extend", {"expert": "expert-3", "gates": {"min_fdt_75": 99}}, "/gates"),
+        ("extend", {"expert": "expert-3", "combine": "sum"}, "/combine"),
+        ("extend", {"expert": "expert-3", "name": "No Name"}, "/name"),
+        ("extend", {}, "/expert"),
+        ("remove", {"expert": "expert-1"}, "/expert"),
+        ("remove", {"expert": "expert-3"}, "/expert"),
+        ("replace", {"expert": "expert-1"}, "/by"),
+        ("replace", {"expert": "expert-1", "by": "expert-2"}, "/by"),
+    ],
+)
+def test_wrong_changes_say_where(
+    client: TestClient, change: str, body: dict[str, Any], pointer: str
+) -> None:
+    answer = client.post(f"{BASE}/{change}", json=body)
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+
+
+def test_what_is_unfinished_is_not_changed(client: TestClient) -> None:
+    client.post(f"{BASE}/extend", json={"expert": "expert-3"})
+    answer = client.post(f"{MIXES}/both/versions/2/remove", json={"expert": "expert-1"})
+    assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+    assert client.post(f"{MIXES}/who/versions/1/remove", json={"expert": "x"}).status_code == 404
+
+
+def test_changes_need_a_key(client: TestClient) -> None:
+    del client.headers["Authorization"]
+    assert client.post(f"{BASE}/extend", json={"expert": "expert-3"}).status_code == 401
+
+
+def test_presets_say_what_they_mean(client: TestClient) -> None:
+    presets = {preset["name"]: preset for preset in client.get("/api/v1/presets").json()["data"]}
+    assert presets["btx"]["assembly"]["experts_per_token"] == 2
+    assert presets["merge"]["finetune"]["tokens"] == 0
+    assert all(preset["description"] for preset in presets.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [({"preset": "nexuss"}, "/preset"), ({"shared_expert": False}, "/combine")],
+)
+def test_recipes_that_cannot_be(client: TestClient, change: dict[str, Any], pointer: str) -> None:
+    body = {"name": "new", "family": "tiny", "experts": ["expert-1", "expert-2"]}
+    answer = client.post(MIXES, json=body | change)
+    assert answer.status_code == 422, answer.text
+    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
