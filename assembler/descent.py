@@ -44,8 +44,9 @@ def descend(
     world: World,
 ) -> Taken:
     """Take a step on this process's part of a batch."""
-    with torch.autocast(network.device.type, torch.bfloat16):
-        loss, routing_LTN = total_loss(batch, network=network, recipe=recipe)
+    lowers = recipe.dtype == "bfloat16"
+    with torch.autocast(network.device.type, torch.bfloat16, enabled=lowers):
+        loss, routing_LTN = _total_loss(batch, network=network, recipe=recipe, world=world)
     value, norm = world.mean(loss.detach()).item(), math.nan
     if math.isfinite(value):
         torch.autograd.backward(loss)
@@ -57,7 +58,9 @@ def descend(
     return Taken(loss=value, gradient_norm=norm, choices=chosen_NN.cpu())
 
 
-def total_loss(batch: Batch, *, network: Network, recipe: Finetune) -> tuple[Tensor, Tensor]:
+def _total_loss(
+    batch: Batch, *, network: Network, recipe: Finetune, world: World
+) -> tuple[Tensor, Tensor]:
     """Next-token cross-entropy plus what the recipe asks of routers, and the logits of those.
 
     They are float32 [L, T, N], L and N being 0 without experts.
@@ -73,7 +76,7 @@ def total_loss(batch: Batch, *, network: Network, recipe: Finetune) -> tuple[Ten
         return loss, loss.new_zeros(0, batch.tokens.numel(), 0)
     routing_LTN = torch.stack(router_logits).float()
     if recipe.load_balance_weight:
-        loss = loss + recipe.load_balance_weight * load_balance(routing_LTN)
+        loss = loss + recipe.load_balance_weight * load_balance(routing_LTN, mean=world.mean)
     if recipe.z_loss_weight:
         loss = loss + recipe.z_loss_weight * z_loss(routing_LTN)
     if recipe.domain_weight:

@@ -4,7 +4,7 @@ The router of Nexus is trained through its projection, from which the rows are f
 end. One process and a torchrun of many run the same code; many shard the network (FSDP2).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -20,7 +20,7 @@ from assembler.guard import Guard
 from assembler.mixture import project
 from assembler.network import Network
 from assembler.parts import has_part, trains
-from assembler.recipe import Finetune, Trained
+from assembler.recipe import ComputingDtype, Finetune, Trained
 from assembler.sharding import joined, spread
 from assembler.training import Clock, OnProgress, learning_rate, set_rate
 from engine import tensors
@@ -30,6 +30,10 @@ from registry.errors import InvalidInput, Problem
 from registry.manifests import Manifest, TensorEntry
 
 CHECKPOINT_STEPS = 10
+DTYPES: Mapping[ComputingDtype, torch.dtype] = {
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+}
 
 
 def finetune(
@@ -56,7 +60,7 @@ def finetune(
     _check_has(mix, recipe.train)
     batches = _batches(mix, documents, recipe=recipe, new_experts=new_experts, blobs=blobs)
     with joined() as world:
-        network = spread(trainable(mix, blobs, train=recipe.train), world)
+        network = spread(_trainable(mix, blobs, recipe), world)
         trained = [p for p in network.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
             trained, lr=recipe.learning_rate, weight_decay=0.0, fused=True
@@ -105,11 +109,11 @@ def _batches(
     )
 
 
-def trainable(mix: Manifest, blobs: BlobStore, *, train: Trained) -> Network:
-    """The network with what trains in float32 and all else frozen in bfloat16."""
-    network = Network.from_manifest(mix, blobs, dtype=torch.bfloat16)
+def _trainable(mix: Manifest, blobs: BlobStore, recipe: Finetune) -> Network:
+    """The network with what trains in float32 and all else frozen in `recipe.dtype`."""
+    network = Network.from_manifest(mix, blobs, dtype=DTYPES[recipe.dtype])
     for name, parameter in network.named_parameters():
-        if trains(name, mix.architecture, train):
+        if trains(name, mix.architecture, recipe.train):
             # Read again: rounding to bfloat16 would change what is stored in float32.
             parameter.data = tensors.read(blobs, mix.tensors[name]).float()
             parameter.requires_grad_()

@@ -4,6 +4,7 @@ Letters at the end of a tensor's name: L blocks, B batch, T tokens, D hidden, N 
 vocabulary.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -88,16 +89,19 @@ def _add_product(sum_VD: Tensor, left_VT: Tensor, right_TD: Tensor) -> None:
         sum_VD[rows] += left_VT[rows] @ right_TD
 
 
-def load_balance(routing_LTN: Tensor) -> Tensor:
+def load_balance(
+    routing_LTN: Tensor, *, mean: Callable[[Tensor], Tensor] = lambda shares_LN: shares_LN
+) -> Tensor:
     """`N sum_i f_i P_i`, mean over blocks: 1 when even, N when one expert takes all.
 
     f_i is the share of tokens that choose expert i first, P_i its mean probability (Switch
-    Transformer, arXiv 2101.03961, section 2.2).
+    Transformer, arXiv 2101.03961, section 2.2). Where a batch lies on many processes, `mean` takes
+    f over all of them, so that the mean of their losses is the loss of the whole batch.
     """
     num_experts = routing_LTN.shape[-1]
     p_LTN = routing_LTN.softmax(-1)
     chosen_LTN = F.one_hot(p_LTN.argmax(-1), num_experts).float()
-    return num_experts * (chosen_LTN.mean(1) * p_LTN.mean(1)).sum(-1).mean()
+    return num_experts * (mean(chosen_LTN.mean(1)) * p_LTN.mean(1)).sum(-1).mean()
 
 
 def z_loss(routing_LTN: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ RouterInit = Literal["projection", "documents", "random"]
 # What a router without a projection does with the rows it has when an expert joins.
 RouterExtension = Literal["append", "reset"]
 Trained = Literal["router", "attention", "shared", "experts", "all"]
+ComputingDtype = Literal["bfloat16", "float32"]
 
 
 class Training(BaseModel):
@@ -57,6 +58,9 @@ class Finetune(Training):
     learning_rate: float = Field(default=3e-3, gt=0, le=1)
     batch_size: int = Field(default=4, ge=1, description="Sequences per step.")
     train: Trained = "router"
+    dtype: ComputingDtype = Field(
+        default="bfloat16", description="What products are computed in; what trains is float32."
+    )
     load_balance_weight: float = Field(default=0.0, ge=0)
     z_loss_weight: float = Field(default=0.0, ge=0)
     domain_weight: float = Field(
