@@ -10,6 +10,7 @@ from sqlalchemy import select as sql_select
 from sqlalchemy.orm import Session, joinedload
 
 from assembler.embedder import EMBEDDER, embedder_digest
+from assembler.pinning import MIN_EXPERTS
 from assembler.tables import Mix
 from registry import checkpoints, embeddings, experts, families, manifests, projections
 from registry.blobs import BlobStore
@@ -18,7 +19,6 @@ from registry.manifests import Manifest
 from registry.names import check_name, parse_ref
 from registry.tables import DomainEmbedding, ExpertVersion, Family, Projection
 
-MIN_EXPERTS = 2
 # Of a digest: enough to tell two apart in a sentence.
 SHORT = 12
 

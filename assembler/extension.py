@@ -82,7 +82,7 @@ def _running_mean(
     name: str, recipe: Recipe, *, base: Base, experts: Sequence[Manifest], blobs: BlobStore
 ) -> TensorEntry:
     """The base's tensor, which is a mean, with those that join added and those that leave taken
-    away; for one that joins, lambda is 1 / (n + 1)."""
+    away; for one that joins, lambda is 1 / (n + 1). It is rounded once more than a mean of all."""
     num_base = base.mix.architecture.num_experts
     joining = [
         expert.tensors[name]

@@ -16,7 +16,6 @@ from assembler.parts import DOMAIN_EMBEDDINGS, is_folded, trains
 from assembler.recipe import Recipe
 from assembler.upcycle import is_expert
 from engine.server import KV_CACHE_GIB, serving_dtype
-from registry import manifests
 from registry.architecture import Architecture
 from registry.blobs import BlobStore
 from registry.manifests import DTYPE_BYTES, Dtype, Manifest, TensorEntry
@@ -63,12 +62,7 @@ class Blueprint:
     def of(cls, materials: Materials, blobs: BlobStore) -> Self:
         """Raises NotFound, and Incompatible when the recipe contradicts itself."""
         recipe, seed = materials.recipe, materials.seed(blobs)
-        dense, base = seed.architecture, None
-        if materials.base_digest is not None:
-            base = Base(
-                mix=manifests.load(blobs, materials.base_digest),
-                experts={ref: manifests.load(blobs, d) for ref, d in materials.base_experts},
-            )
+        dense = seed.architecture
         return cls(
             recipe=recipe,
             mix=dense
@@ -77,7 +71,7 @@ class Blueprint:
             seed=seed,
             experts=tuple(materials.experts(blobs)),
             projection=materials.projection(blobs),
-            base=base,
+            base=materials.base(blobs),
         )
 
     @cached_property

@@ -11,7 +11,7 @@ from assembler.architectures import mixture_of
 from assembler.extension import Base
 from assembler.materials import Materials
 from assembler.routers import Domains, Routers
-from registry import arrays, manifests
+from registry import arrays
 from registry.architecture import Architecture
 from registry.blobs import BlobStore
 from registry.manifests import Manifest
@@ -29,7 +29,7 @@ def assemble(materials: Materials, blobs: BlobStore) -> Manifest:
     experts = materials.experts(blobs)
     if recipe.preset == "merge":
         return upcycle.merge([seed, *experts], blobs)
-    base = _base(materials, blobs)
+    base = materials.base(blobs)
     mix = mixture_of(recipe, seed.architecture, embedding_size=len(materials.vectors[0]) + 1)
     rows = _routers(materials, mix, seed=seed, base=base, blobs=blobs)
     if base is None:
@@ -71,15 +71,6 @@ def worst_condition(mix: Manifest, blobs: BlobStore) -> tuple[str, float]:
     }
     name = max(conditions, key=conditions.__getitem__)
     return name, conditions[name]
-
-
-def _base(materials: Materials, blobs: BlobStore) -> Base | None:
-    if materials.base_digest is None:
-        return None
-    return Base(
-        mix=manifests.load(blobs, materials.base_digest),
-        experts={ref: manifests.load(blobs, digest) for ref, digest in materials.base_experts},
-    )
 
 
 def _routers(

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from assembler.embedder import embedder_digest
+from assembler.extension import Base
 from assembler.recipe import Recipe
 from assembler.tables import Mix, MixVersion
 from registry import documents, embeddings, experts, families, manifests, projections
@@ -52,6 +53,14 @@ class Materials:
     def projection(self, blobs: BlobStore) -> Manifest | None:
         digest = self.projection_digest
         return None if digest is None else manifests.load(blobs, digest)
+
+    def base(self, blobs: BlobStore) -> Base | None:
+        if self.base_digest is None:
+            return None
+        return Base(
+            mix=manifests.load(blobs, self.base_digest),
+            experts={ref: manifests.load(blobs, digest) for ref, digest in self.base_experts},
+        )
 
     def documents(self, blobs: BlobStore) -> list[list[Document]]:
         return [documents.parse(blobs.read(digest)) for digest in self.documents_digests]

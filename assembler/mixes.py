@@ -127,16 +127,6 @@ def find_page(
     return session.scalars(query).all()
 
 
-def lineage(session: Session, version: MixVersion) -> list[MixVersion]:
-    """The version it was made from, the one that was made from, and so on."""
-    ancestors: list[MixVersion] = []
-    base = Recipe.model_validate(version.recipe).base
-    while base is not None:
-        ancestors.append(get(session, base))
-        base = Recipe.model_validate(ancestors[-1].recipe).base
-    return ancestors
-
-
 def cancel(session: Session, ref: str) -> MixVersion:
     """Stop a version; its running step notices at once. Cancelling again changes nothing.
 

@@ -19,6 +19,7 @@ from assembler.durations import FOOTPRINTS, Estimate, Observations
 from assembler.footprints import Blueprint, Footprint
 from assembler.materials import gather
 from assembler.parts import has_part
+from assembler.pinning import MIN_EXPERTS
 from assembler.recipe import Preset, Recipe
 from assembler.tables import Mix, MixState, MixVersion
 from registry import arrays, licences, projections
@@ -120,7 +121,7 @@ def plan(
     # Where some were not found, what was asked for still tells how many there would be.
     asked = tuple(experts) if problems else refs
     blueprint = None
-    if len(asked) >= compatibility.MIN_EXPERTS:
+    if len(asked) >= MIN_EXPERTS:
         projection = None if found.projection is None else projections.ref_of(found.projection)
         recipe = wish.recipe(asked, projection=projection)
         problems += recipe.contradictions()
