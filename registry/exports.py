@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -20,6 +21,8 @@ CONFIG = "config.json"
 TENSORS = "model.safetensors"
 # Of one call to the kernel: many tensors are smaller, and progress is heard of in between.
 COPY_BYTES = 64 << 20
+# What is copied before the disk is told to begin with it.
+WRITEBACK_BYTES = 64 << 20
 
 # Hears how many bytes were written since it was called last.
 OnBytes = Callable[[int], None]
@@ -85,10 +88,24 @@ def new_folder(folder: Path, *, num_bytes: int) -> Iterator[Path]:
 def _write(path: Path, start: bytes, sources: Iterable[Path], on_bytes: OnBytes) -> None:
     """A file of `start` and the bytes of `sources`, end to end."""
     with path.open("wb", buffering=0) as file:
-        on_bytes(file.write(start))
+        written = handed_over = file.write(start)
+        on_bytes(written)
         for source in sources:
-            offset = 0
             with source.open("rb", buffering=0) as copied:
-                while n := os.sendfile(file.fileno(), copied.fileno(), offset, COPY_BYTES):
-                    offset += n
+                for n in _copied(copied, file):
+                    written += n
                     on_bytes(n)
+            if written - handed_over >= WRITEBACK_BYTES:
+                # The disk writes while the next tensors are copied, instead of all at the end.
+                os.posix_fadvise(
+                    file.fileno(), handed_over, written - handed_over, os.POSIX_FADV_DONTNEED
+                )
+                handed_over = written
+
+
+def _copied(source: FileIO, target: FileIO) -> Iterator[int]:
+    """Append all of `source` to `target`; yields how many bytes each call to the kernel took."""
+    offset = 0
+    while n := os.sendfile(target.fileno(), source.fileno(), offset, COPY_BYTES):
+        offset += n
+        yield n
