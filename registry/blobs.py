@@ -9,6 +9,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -64,27 +65,8 @@ class LocalBlobs:
             return None
 
     def put(self, chunks: Iterable[bytes], *, digest: str | None = None) -> str:
-        self.root.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.root, prefix="incoming-")
-        incoming = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                actual = _write_hashing(file, chunks)
-            if digest is not None and actual != digest:
-                raise InvalidInput(f"the bytes have SHA-256 {actual}, announced was {digest}")
-            target = self._path(actual)
-            target.parent.mkdir(exist_ok=True)
-            # A rename is atomic: readers see the whole blob or none, a repeat changes nothing.
-            incoming.chmod(0o444)
-            incoming.replace(target)
-            sync_folder(target.parent)
-            return actual
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise OutOfSpace(f"no space left below {self.root}") from error
-            raise
-        finally:
-            incoming.unlink(missing_ok=True)
+        with refusing_full_disk(self.root):
+            return self._put(chunks, digest)
 
     def read(self, digest: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         with self.local_path(digest).open("rb") as file:
@@ -106,6 +88,25 @@ class LocalBlobs:
 
     def upload_target(self, digest: str, *, num_bytes: int, seconds: int) -> None:
         return None
+
+    def _put(self, chunks: Iterable[bytes], digest: str | None) -> str:
+        self.root.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self.root, prefix="incoming-")
+        incoming = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                actual = _write_hashing(file, chunks)
+            if digest is not None and actual != digest:
+                raise InvalidInput(f"the bytes have SHA-256 {actual}, announced was {digest}")
+            target = self._path(actual)
+            target.parent.mkdir(exist_ok=True)
+            # A rename is atomic: readers see the whole blob or none, a repeat changes nothing.
+            incoming.chmod(0o444)
+            incoming.replace(target)
+            sync_folder(target.parent)
+            return actual
+        finally:
+            incoming.unlink(missing_ok=True)
 
     def _path(self, digest: str) -> Path:
         if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
@@ -143,6 +144,17 @@ def _write_hashing(file: BinaryIO, chunks: Iterable[bytes]) -> str:
     file.flush()
     os.fsync(file.fileno())
     return sha.hexdigest()
+
+
+@contextmanager
+def refusing_full_disk(folder: Path) -> Iterator[None]:
+    """Raises OutOfSpace, naming `folder`, where the system says that the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutOfSpace(f"no space left below {folder}") from error
+        raise
 
 
 def sync_folder(folder: Path) -> None:

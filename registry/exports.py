@@ -12,7 +12,7 @@ from io import FileIO
 from pathlib import Path
 from tempfile import mkdtemp
 
-from registry.blobs import BlobStore, sync_folder
+from registry.blobs import BlobStore, refusing_full_disk, sync_folder
 from registry.errors import Conflict, OutOfSpace
 from registry.manifests import Manifest
 from registry.views import SafetensorsView
@@ -31,8 +31,8 @@ OnBytes = Callable[[int], None]
 def export(manifest: Manifest, blobs: BlobStore, folder: Path, *, on_bytes: OnBytes) -> None:
     """Write the Hugging Face folder of a checkpoint; it is on the disk when this returns.
 
-    Raises Conflict when `folder` exists, OutOfSpace before anything is written, NotFound for a
-    lost blob.
+    Raises Conflict when `folder` exists, OutOfSpace, before anything is written where that can be
+    known, and NotFound for a lost blob.
     """
     view = SafetensorsView(manifest)
     with new_folder(folder, num_bytes=sum(file_sizes(manifest, blobs).values())) as incoming:
@@ -61,7 +61,8 @@ def config_json(manifest: Manifest) -> bytes:
 def new_folder(folder: Path, *, num_bytes: int) -> Iterator[Path]:
     """A folder to be filled, which is put on the disk and gets its name when that went well.
 
-    Raises Conflict when `folder` exists, OutOfSpace when the disk has less than `num_bytes`.
+    Raises Conflict when `folder` exists, OutOfSpace when the disk has less than `num_bytes`, or is
+    filled by others meanwhile.
     """
     if folder.exists():
         raise Conflict(f"{folder} exists already")
@@ -73,16 +74,21 @@ def new_folder(folder: Path, *, num_bytes: int) -> Iterator[Path]:
         )
     incoming = Path(mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
-        yield incoming
-        for path in incoming.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        sync_folder(incoming)
+        with refusing_full_disk(folder.parent):
+            yield incoming
+            _put_on_disk(incoming)
         incoming.chmod(0o755)
         incoming.rename(folder)
         sync_folder(folder.parent)
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
+
+
+def _put_on_disk(folder: Path) -> None:
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(folder)
 
 
 def _write(path: Path, start: bytes, sources: Iterable[Path], on_bytes: OnBytes) -> None:

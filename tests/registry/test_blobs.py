@@ -1,7 +1,6 @@
 """Local blobs: whole or not at all, whatever happens while they are written."""
 
 import hashlib
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 from registry.blobs import LocalBlobs, get_bytes, put_bytes
 from registry.errors import InvalidInput, NotFound
+from tests import small_disk
 
 ROOT = Path(__file__).parents[2]
 DATA = b"tensor bytes"
@@ -98,7 +98,6 @@ def test_kill_9_while_writing(tmp_path: Path) -> None:
 
 
 def test_full_disk(tmp_path: Path) -> None:
-    # A file system of 1 MiB, seen by the child alone, so that nothing is left to unmount.
     code = (
         "import sys, pathlib; from registry import blobs, errors\n"
         "root = pathlib.Path(sys.argv[1]); store = blobs.LocalBlobs(root)\n"
@@ -111,14 +110,4 @@ def test_full_disk(tmp_path: Path) -> None:
         "    assert [p for p in root.rglob('incoming-*')] == []\n"
         "    print('refused')"
     )
-    isolated = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "-Urm"]
-    shell = 'mount -t tmpfs -o size=1m tmpfs "$2" && exec "$0" -c "$1" "$2"'
-    done = subprocess.run(
-        [*isolated, "sh", "-c", shell, sys.executable, code, str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    if "Operation not permitted" in done.stderr or "permission denied" in done.stderr:
-        pytest.skip(f"this machine lets nobody mount a small disk: {done.stderr.strip()}")
-    assert done.stdout == "refused\n", done.stderr
+    assert small_disk.run(code, tmp_path) == "refused\n"

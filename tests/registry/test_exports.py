@@ -11,7 +11,7 @@ from registry import exports
 from registry.blobs import LocalBlobs
 from registry.errors import Conflict, NotFound, OutOfSpace
 from registry.headers import read_header
-from tests import tiny
+from tests import small_disk, tiny
 
 
 def test_the_folder_is_a_checkpoint(blobs: LocalBlobs, tmp_path: Path) -> None:
@@ -51,3 +51,18 @@ def test_a_full_disk_is_noticed_first(
     with pytest.raises(OutOfSpace, match="free"):
         exports.export(tiny.store_manifest(blobs), blobs, tmp_path / "new", on_bytes=lambda _: None)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_disk_that_others_fill_meanwhile_leaves_no_folder(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from registry import errors, exports\n"
+        "root = pathlib.Path(sys.argv[1])\n"
+        "try:\n"
+        "    with exports.new_folder(root / 'new', num_bytes=1) as incoming:\n"
+        "        (incoming / 'large').write_bytes(bytes(2 << 20))\n"
+        "except errors.OutOfSpace as error:\n"
+        "    assert str(root) in error.detail\n"
+        "    assert list(root.iterdir()) == []\n"
+        "    print('refused')"
+    )
+    assert small_disk.run(code, tmp_path) == "refused\n"
