@@ -1,28 +1,23 @@
-"""A checkpoint as a folder of ordinary files, made straight from the blobs.
-
-The kernel copies, without the bytes passing through this process.
-"""
+"""A checkpoint as a folder of ordinary files, made straight from the blobs."""
 
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import FileIO
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
+from registry import direct
 from registry.blobs import BlobStore, refusing_full_disk, sync_folder
+from registry.direct import Part
 from registry.errors import Conflict, OutOfSpace
 from registry.manifests import Manifest
 from registry.views import SafetensorsView
 
 CONFIG = "config.json"
 TENSORS = "model.safetensors"
-# Of one call to the kernel: many tensors are smaller, and progress is heard of in between.
-COPY_BYTES = 64 << 20
-# What is copied before the disk is told to begin with it.
-WRITEBACK_BYTES = 64 << 20
 
 # Hears how many bytes were written since it was called last.
 OnBytes = Callable[[int], None]
@@ -36,11 +31,13 @@ def export(manifest: Manifest, blobs: BlobStore, folder: Path, *, on_bytes: OnBy
     """
     view = SafetensorsView(manifest)
     with new_folder(folder, num_bytes=sum(file_sizes(manifest, blobs).values())) as incoming:
-        _write(incoming / CONFIG, config_json(manifest), [], on_bytes)
+        (incoming / CONFIG).write_bytes(config_json(manifest))
+        on_bytes(len(config_json(manifest)))
         for name, digest in manifest.files.items():
-            _write(incoming / name, b"", [blobs.local_path(digest)], on_bytes)
-        tensors = (blobs.local_path(entry.digest) for entry in view.entries)
-        _write(incoming / TENSORS, view.header, tensors, on_bytes)
+            shutil.copyfile(blobs.local_path(digest), incoming / name)
+            on_bytes((incoming / name).stat().st_size)
+        parts = [Part(e.num_bytes, partial(blobs.local_path, e.digest)) for e in view.entries]
+        direct.write(incoming / TENSORS, view.header, parts, on_bytes=on_bytes)
 
 
 def file_sizes(manifest: Manifest, blobs: BlobStore) -> dict[str, int]:
@@ -89,29 +86,3 @@ def _put_on_disk(folder: Path) -> None:
         with path.open("rb") as file:
             os.fsync(file.fileno())
     sync_folder(folder)
-
-
-def _write(path: Path, start: bytes, sources: Iterable[Path], on_bytes: OnBytes) -> None:
-    """A file of `start` and the bytes of `sources`, end to end."""
-    with path.open("wb", buffering=0) as file:
-        written = handed_over = file.write(start)
-        on_bytes(written)
-        for source in sources:
-            with source.open("rb", buffering=0) as copied:
-                for n in _copied(copied, file):
-                    written += n
-                    on_bytes(n)
-            if written - handed_over >= WRITEBACK_BYTES:
-                # The disk writes while the next tensors are copied, instead of all at the end.
-                os.posix_fadvise(
-                    file.fileno(), handed_over, written - handed_over, os.POSIX_FADV_DONTNEED
-                )
-                handed_over = written
-
-
-def _copied(source: FileIO, target: FileIO) -> Iterator[int]:
-    """Append all of `source` to `target`; yields how many bytes each call to the kernel took."""
-    offset = 0
-    while n := os.sendfile(target.fileno(), source.fileno(), offset, COPY_BYTES):
-        offset += n
-        yield n

@@ -10,6 +10,7 @@ not.
 
 import os
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from typing import Any
 from assembler import making
 from assembler.materials import Materials
 from registry import exports
+from registry.errors import OutOfSpace
 from registry.settings import settings
 from service.bars import Bar
 from tests.benchmarks import llamas, mergekit, processes, reports
@@ -37,6 +39,9 @@ MAX_SECONDS, MAX_MEMORY, MAX_WRITTEN = 1 / 5, 1 / 10, 1 / 8
 MAX_PRIVATE_MB = 300
 MIN_DISK_SHARE = 0.8
 BUFFER_BYTES = 8 << 20
+# On the disk at the same time: the dense checkpoints as blobs and as files, what is made of them,
+# and what its writing is compared with; in sizes of one dense checkpoint (measured).
+CHECKPOINTS_ON_DISK = 14
 
 Run = Callable[[], Usage]
 
@@ -46,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sizes", nargs="+", choices=llamas.SIZES, default=["56M", "267M", "1.1B"])
     parser.add_argument("--rounds", type=int, default=5)
     chosen = parser.parse_args(argv)
+    # An ordinary kill unwinds as Ctrl-C does, and leaves no gigabytes behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sizes, rounds = ([QUICK], 1) if chosen.quick else (chosen.sizes, chosen.rounds)
     peer = None if chosen.quick else mergekit.environment()
     figures = {size: _of_size(size, rounds=rounds, peer=peer) for size in sizes}
@@ -60,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _of_size(size: str, *, rounds: int, peer: Path | None) -> dict[str, Any]:
     root = settings().cache_path / "benchmarks"
     root.mkdir(parents=True, exist_ok=True)
+    _check_disk(size, root)
     with tempfile.TemporaryDirectory(dir=root) as folder:
         work = Path(folder)
         reports.say(f"{size}: making random models")
@@ -75,6 +83,16 @@ def _of_size(size: str, *, rounds: int, peer: Path | None) -> dict[str, Any]:
             "assembly": {name: _summary(measured) for name, measured in usages.items()},
             "export": _export(models, work=work, rounds=rounds),
         }
+
+
+def _check_disk(size: str, root: Path) -> None:
+    """Raises OutOfSpace."""
+    needed = CHECKPOINTS_ON_DISK * 2 * llamas.SIZES[size].num_parameters
+    free = shutil.disk_usage(root).free
+    if free < needed:
+        raise OutOfSpace(
+            f"{size} needs {needed / 1e9:.1f} GB below {root}, {free / 1e9:.1f} GB are free"
+        )
 
 
 def _runs(models: Llamas, *, work: Path, peer: Path | None) -> dict[str, Run]:
