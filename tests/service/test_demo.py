@@ -11,7 +11,7 @@ import pytest
 from assembler.corpora import domains
 from registry.documents import Document, serialise
 from registry.settings import settings
-from service import background, demo
+from service import background, demo, demo_family
 from service import home as homes
 from service.supervisor import answers
 from tests.service.services import wait_for
@@ -23,7 +23,7 @@ STOP_SECONDS = 60
 def corpora(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts of every domain in the cache, so that none is fetched."""
     for domain in domains.EXPERT_DOMAINS + domains.PROJECTION_DOMAINS:
-        name = f"{domain.name}-{demo.DOCUMENTS_PER_DOMAIN}"
+        name = f"{domain.name}-{demo_family.DOCUMENTS_PER_DOMAIN}"
         folder = settings().cache_path / "corpora" / str(domains.EXTRACTION) / name
         folder.mkdir(parents=True)
         (folder / domains.DOCUMENTS).write_bytes(
