@@ -10,12 +10,14 @@ from registry.errors import Incompatible
 SEED = "seed"
 
 
-def mixture_of(recipe: Recipe, dense: Architecture, *, embedding_size: int) -> Architecture:
+def mixture_of(recipe: Recipe, dense: Architecture, *, vector_size: int) -> Architecture:
     """The mixture of experts of the architecture `dense`.
 
-    `embedding_size` is the width of domain embeddings as routers see them; it also sets the size of
-    a router `mlp`. Raises Incompatible when the recipe contradicts itself.
+    `vector_size` is the width of an encoder's vectors, for routers that see those. Raises
+    Incompatible when the recipe contradicts itself.
     """
+    # Domain embeddings as routers see them have a constant coordinate.
+    embedding_size = (vector_size if recipe.embeds_with_encoder else dense.hidden_size) + 1
     names = recipe.domains if recipe.shared_expert else (*recipe.domains, SEED)
     mix = replace(
         dense,

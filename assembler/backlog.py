@@ -13,12 +13,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from assembler import progress, queues
-from assembler.embedder import embedder_digest
+from assembler.embedder import CAPTURE, embedder_digest, embedders
 from assembler.tables import FINAL_STATES, MixState, MixVersion
 from registry import db, projections
 from registry.tables import (
     DomainEmbedding,
+    Expert,
     ExpertVersion,
+    Family,
     Projection,
     ProjectionState,
     VersionState,
@@ -64,7 +66,7 @@ def enqueue(client: "DBOSClient") -> None:
 
 
 def embedding_job_id(version_id: int) -> str:
-    return f"embed-{version_id}-{embedder_digest()[:12]}"
+    return f"embed-{version_id}-{embedder_digest()[:12]}-{CAPTURE}"
 
 
 def projection_job_id(projection_id: int) -> str:
@@ -78,15 +80,29 @@ def _wanted(session: Session) -> Iterator[Wanted]:
     untrained = (ProjectionState.QUEUED, ProjectionState.TRAINING)
     for row_id in session.scalars(select(Projection.id).where(Projection.state.in_(untrained))):
         yield Wanted(queues.TRAIN_PROJECTION, queues.HEAVY, projection_job_id(row_id), row_id)
-    embedding = select(DomainEmbedding.id).where(
-        DomainEmbedding.expert_version_id == ExpertVersion.id,
-        DomainEmbedding.embedder_digest == embedder_digest(),
-    )
-    unembedded = select(ExpertVersion.id).where(
-        ExpertVersion.state == VersionState.READY, ~embedding.exists()
-    )
-    for row_id in session.scalars(unembedded):
+    for row_id in _unembedded(session):
         yield Wanted(queues.EMBED_DOMAIN, queues.SHORT, embedding_job_id(row_id), row_id)
+
+
+def _unembedded(session: Session) -> Iterator[int]:
+    """Versions without the domain embedding that is taken today."""
+    for family in session.scalars(select(Family).where(Family.state == VersionState.READY)):
+        current = embedders(family.seed_digest)
+        embedding = select(DomainEmbedding.id).where(
+            DomainEmbedding.expert_version_id == ExpertVersion.id,
+            DomainEmbedding.embedder_digest == current.encoder,
+            DomainEmbedding.states_embedder_digest == current.states,
+        )
+        yield from session.scalars(
+            select(ExpertVersion.id)
+            .join(ExpertVersion.expert)
+            .where(
+                Expert.family_id == family.id,
+                # One that was retired since stays in the mixes that have it.
+                ExpertVersion.state != VersionState.UPLOADING,
+                ~embedding.exists(),
+            )
+        )
 
 
 def _enqueue(client: "DBOSClient", job: Wanted) -> None:

@@ -47,20 +47,20 @@ class Caution(BaseModel):
     value: float | None = Field(default=None)
 
 
-def of_domains(members: Sequence[Member], center: Floats) -> Iterator[Caution]:
-    """Domains that a router can hardly tell apart, by their centred embeddings."""
-    vectors_NM = np.array([_embedding(member) for member in members], np.float32) - center
-    lengths_N1 = np.linalg.norm(vectors_NM, axis=-1, keepdims=True)
-    unit_NM = vectors_NM / np.maximum(lengths_N1, 1e-12)
-    for (i, one), (j, other) in combinations(enumerate(members), 2):
-        cosine = float(unit_NM[i] @ unit_NM[j])
+def of_domains(names: Sequence[str], centred_LNM: Floats) -> Iterator[Caution]:
+    """Domains that routers can hardly tell apart, by their centred embeddings in each block."""
+    lengths_LN1 = np.linalg.norm(centred_LNM, axis=-1, keepdims=True)
+    unit_LNM = centred_LNM / np.maximum(lengths_LN1, 1e-12)
+    cosines_NN = (unit_LNM @ unit_LNM.swapaxes(-1, -2)).mean(0)
+    for (i, one), (j, other) in combinations(enumerate(names), 2):
+        cosine = float(cosines_NN[i, j])
         if cosine > MAX_COSINE:
             detail = (
-                f"the domains of {one.name!r} and {other.name!r} point the same way: their cosine"
+                f"the domains of {one!r} and {other!r} point the same way: their cosine"
                 f" is {cosine:.3f} (above {MAX_COSINE:.2f})"
             )
             yield Caution(kind="collinear-domains", detail=detail, value=cosine)
-    number = condition(unit_NM)
+    number = float(np.median([condition(unit_NM) for unit_NM in unit_LNM]))
     if number > MAX_CONDITION:
         detail = (
             f"the condition number of the domain embeddings is {number:.1f} (above"
@@ -126,9 +126,3 @@ def of_machine(
 
 def _changed(manifest: Manifest, seed: Manifest, names: Sequence[str]) -> int:
     return sum(manifest.tensors[name].digest != seed.tensors[name].digest for name in names)
-
-
-def _embedding(member: Member) -> Sequence[float]:
-    assert member.embedding is not None, "checked before"
-    vector: Sequence[float] = member.embedding.vector
-    return vector

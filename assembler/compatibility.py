@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from sqlalchemy import select as sql_select
 from sqlalchemy.orm import Session, joinedload
 
-from assembler.embedder import EMBEDDER, embedder_digest
-from assembler.pinning import MIN_EXPERTS
+from assembler.embedder import EMBEDDER, embedder_digest, embedders
+from assembler.pinning import MIN_EXPERTS, SHORT, outdated
 from assembler.tables import Mix
 from registry import checkpoints, embeddings, experts, families, manifests, projections
 from registry.blobs import BlobStore
@@ -18,9 +18,6 @@ from registry.errors import Conflict, InvalidInput, NexusmixError, NotFound, Pro
 from registry.manifests import Manifest
 from registry.names import check_name, parse_ref
 from registry.tables import DomainEmbedding, ExpertVersion, Family, Projection
-
-# Of a digest: enough to tell two apart in a sentence.
-SHORT = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +64,8 @@ def select(
         owner = families.find_ready(session, family)
         if needs_projection:
             projection = projections.pin(session, family)
-            problems += _projection_problems(projection)
+            if detail := outdated(projection):
+                problems.append(Problem("/family", f"{detail}; ask for a new projection"))
     except (NotFound, Conflict) as error:
         hint = "; ask for one first" if owner else ""
         problems.append(Problem("/family", error.detail + hint))
@@ -91,15 +89,6 @@ def _name_problems(session: Session, name: str, family: str) -> Iterator[Problem
     mix = session.scalar(query)
     if mix is not None and mix.family.name != family:
         yield Problem("/name", f"mix {name!r} exists already in family {mix.family.name!r}")
-
-
-def _projection_problems(projection: Projection) -> Iterator[Problem]:
-    if projection.embedder_digest != embedder_digest():
-        detail = (
-            f"{projections.ref_of(projection)} projects vectors of another embedder "
-            f"({projection.embedder_digest[:SHORT]}) than {_ours()}; ask for a new projection"
-        )
-        yield Problem("/family", detail)
 
 
 def _members(
@@ -136,7 +125,7 @@ def _members(
                 Problem(at, detail)
                 for detail in _family_problems(version, manifest, owner=owner, seed=seed)
             ]
-        usable = (row for row in embedded if row.embedder_digest == embedder_digest())
+        usable = (row for row in embedded if _is_current(row, version))
         members.append(Member(version=version, manifest=manifest, embedding=next(usable, None)))
     return members, problems
 
@@ -152,10 +141,13 @@ def _embedding_problems(
     version: ExpertVersion, embedded: Sequence[DomainEmbedding]
 ) -> Iterator[str]:
     name = version.expert.name
-    if not embedded:
+    if any(_is_current(row, version) for row in embedded):
+        return
+    newest = next(iter(embedded), None)
+    if newest is None or newest.embedder_digest == embedder_digest():
+        # Or its router inputs are not taken yet, as they are today.
         yield f"the domain of {name!r} is not embedded yet, try again in a moment"
-    elif all(row.embedder_digest != embedder_digest() for row in embedded):
-        newest = embedded[0]
+    else:
         yield (
             f"the domain of {name!r} is embedded by {newest.embedder!r} "
             f"({newest.embedder_digest[:SHORT]}), not by {_ours()}: vectors of different "
@@ -182,6 +174,12 @@ def _family_problems(
             f"{name!r} has the tensors and the tokenizer of {owner.name!r}: "
             "if it branched from that seed, register it in that family too, under another name"
         )
+
+
+def _is_current(row: DomainEmbedding, version: ExpertVersion) -> bool:
+    """Whether it is what mixes of the version's family are made from today."""
+    current = embedders(version.expert.family.seed_digest)
+    return (row.embedder_digest, row.states_embedder_digest) == (current.encoder, current.states)
 
 
 def _ours() -> str:

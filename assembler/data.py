@@ -36,14 +36,17 @@ class Reader:
 
         What is left at the end is dropped, so `n` may be 0.
         """
+        return cut(self.stream(documents, split=split), length)
+
+    def stream(self, documents: Iterable[Document], *, split: Split) -> list[int]:
+        """Documents of a split, joined by end-of-text."""
         texts = [document.text for document in documents if document.split == split]
         stream: list[int] = []
         for encoding in self._tokenizer.encode_batch(texts, add_special_tokens=False):
             stream += encoding.ids
             if self._separator is not None:
                 stream.append(self._separator)
-        num_windows = len(stream) // length
-        return torch.tensor(stream[: num_windows * length]).view(num_windows, length)
+        return stream
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
@@ -115,6 +118,12 @@ class Mixture:
 
     def _order(self, size: int, domain: int, epoch: int) -> NDArray[np.int64]:
         return np.random.default_rng([self._seed, domain, epoch]).permutation(size)
+
+
+def cut(stream: Sequence[int], length: int) -> Tensor:
+    """Windows [n, length], without what is left at the end."""
+    num_windows = len(stream) // length
+    return torch.tensor(stream[: num_windows * length]).view(num_windows, length)
 
 
 def evenly(windows: Tensor, *, count: int) -> Tensor:

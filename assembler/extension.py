@@ -108,20 +108,23 @@ def _kept(
     def old(name: str) -> Floats:
         return arrays.read(blobs, base.mix.tensors[name])
 
-    embeddings_NM = routers.domain_embeddings
+    embeddings_LNM = routers.domain_embeddings
     return replace(
         routers,
         rows={name: _chosen(rows, old(name), places) for name, rows in routers.rows.items()},
         shared={name: base.mix.tensors[name] for name in routers.shared},
         domain_embeddings=(
             None
-            if embeddings_NM is None
-            else _chosen(embeddings_NM, old("model.domain_embeddings"), places)
+            if embeddings_LNM is None
+            else _chosen(embeddings_LNM, old("model.domain_embeddings"), places)
         ),
     )
 
 
 def _chosen(initial: Floats, old: Floats, places: Sequence[int | None]) -> Floats:
-    """Rows of `old` where it has them, else those of `initial`."""
-    rows = [initial[number] if place is None else old[place] for number, place in enumerate(places)]
-    return np.stack(rows)
+    """Rows, on the last axis but one, of `old` where it has them, else those of `initial`."""
+    rows = [
+        initial[..., number, :] if place is None else old[..., place, :]
+        for number, place in enumerate(places)
+    ]
+    return np.stack(rows, axis=-2)

@@ -146,11 +146,11 @@ def _folded(entries: dict[str, TensorEntry], blobs: BlobStore) -> dict[str, Tens
     def read(name: str) -> Tensor:
         return tensors.read(blobs, entries[name]).float()
 
-    embeddings_NM = read("model.domain_embeddings")
     rows: dict[str, TensorEntry] = {}
-    for name, entry in entries.items():
-        if name.endswith(".mlp.gate.weight"):
-            prefix = name.removesuffix("weight") + "projection."
-            row_ND = project(embeddings_NM, read(f"{prefix}0.weight"), read(f"{prefix}1.weight"))
-            rows[name] = tensors.write(blobs, row_ND.to(tensors.TORCH_DTYPES[entry.dtype]))
+    for layer, embeddings_NM in enumerate(read("model.domain_embeddings")):
+        gate = f"model.layers.{layer}.mlp.gate."
+        w1, w2 = (read(f"{gate}projection.{number}.weight") for number in (0, 1))
+        dtype = tensors.TORCH_DTYPES[entries[f"{gate}weight"].dtype]
+        row_ND = project(embeddings_NM, w1, w2)
+        rows[f"{gate}weight"] = tensors.write(blobs, row_ND.to(dtype))
     return rows

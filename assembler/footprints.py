@@ -10,8 +10,9 @@ from functools import cached_property
 from typing import Self
 
 from assembler.architectures import mixture_of
+from assembler.embedder import states_shape
 from assembler.extension import Base
-from assembler.materials import Materials
+from assembler.materials import STATES_DTYPE, Materials
 from assembler.parts import DOMAIN_EMBEDDINGS, is_folded, trains
 from assembler.recipe import Recipe
 from assembler.upcycle import is_expert
@@ -67,7 +68,7 @@ class Blueprint:
             recipe=recipe,
             mix=dense
             if recipe.preset == "merge"
-            else mixture_of(recipe, dense, embedding_size=len(materials.vectors[0]) + 1),
+            else mixture_of(recipe, dense, vector_size=len(materials.vectors[0])),
             seed=seed,
             experts=tuple(materials.experts(blobs)),
             projection=materials.projection(blobs),
@@ -92,6 +93,7 @@ class Blueprint:
         if ".gate.projection." in name:
             learned = self.projection if self.base is None else self.base.mix
             assert learned is not None, "the recipe needs it"
+            # A projection that starts at random is as precise as the family's.
             return learned.tensors[name].dtype
         return self.seed.tensors["model.norm.weight"].dtype
 
@@ -194,8 +196,13 @@ def _routers(plan: Blueprint) -> tuple[int, int]:
         kept += 0 if is_referred else plan.tensor_bytes[name]
         if plan.base is not None:
             read += plan.base.mix.tensors[name].num_bytes
-    if plan.projection is not None and plan.base is None:
+    if plan.projection is not None:
+        # What a base has learned since is read beside it.
         read += plan.projection.num_bytes
+    if plan.recipe.embeds_with_states:
+        dense = plan.seed.architecture
+        states = states_shape(dense.num_hidden_layers, dense.hidden_size)
+        read += len(plan.experts) * math.prod(states) * DTYPE_BYTES[STATES_DTYPE]
     return read, kept
 
 

@@ -57,7 +57,8 @@ class Environment(_Data):
 class Lock(_Data):
     """Digests are SHA-256; lists are in the order of `recipe.experts`."""
 
-    schema_version: Literal[1] = 1
+    # 2: domain embeddings are router inputs, one for each block.
+    schema_version: Literal[2] = 2
     recipe: Recipe
     seed: str
     experts: tuple[str, ...]
@@ -65,6 +66,8 @@ class Lock(_Data):
     # The experts' mean document vectors, one float32 tensor [n, M].
     vectors: str
     vectors_shape: tuple[int, int]
+    # The experts' router inputs, float32 [L, R, D] each.
+    states: tuple[str, ...]
     projection: str | None
     base: str | None
     base_experts: tuple[tuple[str, str], ...]
@@ -91,6 +94,7 @@ class Lock(_Data):
             documents=materials.documents_digests,
             vectors=arrays.write(blobs, values, dtype=VECTORS_DTYPE).digest,
             vectors_shape=(values.shape[0], values.shape[1]),
+            states=materials.states_digests,
             projection=materials.projection_digest,
             base=materials.base_digest,
             base_experts=materials.base_experts,
@@ -108,6 +112,7 @@ class Lock(_Data):
             expert_digests=self.experts,
             documents_digests=self.documents,
             vectors=tuple(arrays.read(blobs, entry).tolist()),
+            states_digests=self.states,
             projection_digest=self.projection,
             base_digest=self.base,
             base_experts=self.base_experts,

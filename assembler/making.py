@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Above it, rows are too alike to tell tokens apart; mergekit warns from the same number on.
 MAX_CONDITION = 5.0
+NOTHING = np.empty(0, np.float32)
 
 
 def assemble(materials: Materials, blobs: BlobStore) -> Manifest:
@@ -30,7 +31,7 @@ def assemble(materials: Materials, blobs: BlobStore) -> Manifest:
     if recipe.preset == "merge":
         return upcycle.merge([seed, *experts], blobs)
     base = materials.base(blobs)
-    mix = mixture_of(recipe, seed.architecture, embedding_size=len(materials.vectors[0]) + 1)
+    mix = mixture_of(recipe, seed.architecture, vector_size=len(materials.vectors[0]))
     rows = _routers(materials, mix, seed=seed, base=base, blobs=blobs)
     if base is None:
         return upcycle.upcycle(recipe, mix, seed=seed, experts=experts, routers=rows, blobs=blobs)
@@ -88,6 +89,7 @@ def _routers(
         mix,
         seed=seed,
         domains=Domains(
+            states=materials.states(blobs) if recipe.embeds_with_states else NOTHING,
             vectors=np.array(materials.vectors, np.float32),
             documents=materials.documents(blobs) if reads_documents else (),
         ),

@@ -5,26 +5,33 @@ Digests say all of it, so that the same materials make the same mix wherever the
 
 from dataclasses import dataclass
 
+import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from assembler.embedder import embedder_digest
+from assembler import pinning
+from assembler.embedder import embedders, states_shape
 from assembler.extension import Base
 from assembler.recipe import Recipe
 from assembler.tables import Mix, MixVersion
-from registry import documents, embeddings, experts, families, manifests, projections
+from registry import arrays, documents, embeddings, experts, families, manifests, projections
+from registry.arrays import Floats
 from registry.blobs import BlobStore
 from registry.documents import Document
-from registry.manifests import Manifest
+from registry.errors import Incompatible
+from registry.manifests import Dtype, Manifest, TensorEntry
 from registry.names import parse_ref
-from registry.tables import ExpertVersion
+from registry.tables import DomainEmbedding, ExpertVersion
+
+STATES_DTYPE: Dtype = "F32"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Materials:
     """Digests and vectors, read in one short transaction; lists are in the recipe's order.
 
-    `base_experts` are the base's own, pinned, with the digests of their dense checkpoints.
+    `vectors` are the encoder's, `states_digests` name router inputs. `base_experts` are
+    the base's own, pinned, with the digests of their dense checkpoints.
     """
 
     recipe: Recipe
@@ -32,6 +39,7 @@ class Materials:
     expert_digests: tuple[str, ...]
     documents_digests: tuple[str, ...]
     vectors: tuple[list[float], ...]
+    states_digests: tuple[str, ...]
     projection_digest: str | None
     base_digest: str | None = None
     base_experts: tuple[tuple[str, str], ...] = ()
@@ -62,33 +70,53 @@ class Materials:
             experts={ref: manifests.load(blobs, digest) for ref, digest in self.base_experts},
         )
 
+    def states(self, blobs: BlobStore) -> Floats:
+        """Router inputs of each expert [n, L, R, D]: their mean, and their principal directions."""
+        dense = self.seed(blobs).architecture
+        shape = states_shape(dense.num_hidden_layers, dense.hidden_size)
+        entries = [TensorEntry(STATES_DTYPE, shape, digest) for digest in self.states_digests]
+        return np.stack([arrays.read(blobs, entry) for entry in entries])
+
     def documents(self, blobs: BlobStore) -> list[list[Document]]:
         return [documents.parse(blobs.read(digest)) for digest in self.documents_digests]
 
 
 def gather(session: Session, recipe: Recipe) -> Materials:
-    """Look up everything that the recipe pins. Raises NotFound and Conflict."""
+    """Look up everything that the recipe pins.
+
+    Raises NotFound and Conflict, and Incompatible for a projection of other domain embeddings.
+    """
     versions = [_version(session, ref) for ref in recipe.experts]
-    digest = embedder_digest()
+    seed_digest = families.find(session, recipe.family).seed_digest
+    embedded = [
+        embeddings.find(session, version, embedders=embedders(seed_digest)) for version in versions
+    ]
     base = None if recipe.base is None else _base(session, recipe.base)
     return Materials(
         recipe=recipe,
-        seed_digest=families.find(session, recipe.family).seed_digest,
+        seed_digest=seed_digest,
         expert_digests=tuple(version.manifest_digest for version in versions),
         documents_digests=tuple(version.documents_digest for version in versions),
-        vectors=tuple(
-            embeddings.vector_of(session, version, embedder_digest=digest) for version in versions
-        ),
+        vectors=tuple(own.vector for own in embedded),
+        states_digests=tuple(_states_digest(own) for own in embedded),
         projection_digest=_projection_digest(session, recipe),
         base_digest=None if base is None else base.finetuned_digest or base.assembled_digest,
         base_experts=() if base is None else _experts_of(session, base),
     )
 
 
+def _states_digest(embedded: DomainEmbedding) -> str:
+    assert embedded.states_digest is not None, "it was found by them"
+    return embedded.states_digest
+
+
 def _projection_digest(session: Session, recipe: Recipe) -> str | None:
     if recipe.projection is None:
         return None
-    return projections.pin(session, recipe.projection).manifest_digest
+    projection = projections.pin(session, recipe.projection)
+    if detail := pinning.outdated(projection):
+        raise Incompatible(detail)
+    return projection.manifest_digest
 
 
 def _base(session: Session, ref: str) -> MixVersion:

@@ -16,7 +16,7 @@ from assembler.recipe import Preset, Recipe
 from assembler.tables import FINAL_STATES, Mix, MixState, MixVersion
 from engine import deployments
 from engine.gates import Policy
-from registry import artifacts, experts
+from registry import artifacts, experts, projections
 from registry.errors import Conflict, InvalidInput, NotFound
 from registry.names import check_name, parse_ref
 from registry.tables import Family
@@ -167,6 +167,12 @@ def base_of(session: Session, ref: str) -> tuple[MixVersion, Recipe]:
         )
     if recipe.preset == "merge":
         raise Conflict(f"{ref_of(base)} is a plain mean, which keeps no expert apart")
+    if recipe.projection is not None:
+        projection = projections.pin(session, recipe.projection)
+        if detail := pinning.outdated(projection):
+            raise Conflict(
+                f"{ref_of(base)} cannot be changed: {detail}; make the mix anew, of all its experts"
+            )
     return base, recipe
 
 

@@ -87,8 +87,8 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(Block(a, layer) for layer in range(a.num_hidden_layers))
         self.norm = RMSNorm(a.hidden_size, a.rms_norm_eps)
         if a.has_projection:
-            embeddings_NM = torch.zeros(a.num_experts, a.domain_embedding_size)
-            self.register_buffer("domain_embeddings", embeddings_NM)
+            shape = (a.num_hidden_layers, a.num_experts, a.domain_embedding_size)
+            self.register_buffer("domain_embeddings", torch.zeros(shape))
 
     def forward(
         self,
@@ -102,8 +102,8 @@ class Decoder(nn.Module):
         start = cache.num_tokens if cache else 0
         positions_T = torch.arange(start, start + tokens_BT.shape[1], device=tokens_BT.device)
         rotation = rope(positions_T, head_dim=self.head_dim, theta=self.rope_theta)
-        embeddings_NM = self.domain_embeddings if project_rows else None
-        for block in self.layers:
+        for layer, block in enumerate(self.layers):
+            embeddings_NM = self.domain_embeddings[layer] if project_rows else None
             x_BTD, logits_TN = block(x_BTD, rotation, cache=cache, domain_embeddings=embeddings_NM)
             if router_logits is not None:
                 router_logits.append(logits_TN)

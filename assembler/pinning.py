@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy.orm import Session
 
-from assembler.embedder import embedder_digest
+from assembler.embedder import embedders, states_embedder_digest
 from registry import embeddings, experts, families, projections
 from registry.errors import Conflict, InvalidInput, NexusmixError, NotFound, Problem, pointer
-from registry.tables import ExpertVersion, Family
+from registry.tables import ExpertVersion, Family, Projection
 
 MIN_EXPERTS = 2
+# Of a digest: enough to tell two apart in a sentence.
+SHORT = 12
 
 
 def ready_family(session: Session, name: str) -> Family:
@@ -21,11 +23,25 @@ def ready_family(session: Session, name: str) -> Family:
 
 
 def newest_projection(session: Session, family: str) -> str:
-    """`family@number`. Raises InvalidInput when none is ready."""
+    """`family@number`. Raises InvalidInput when none is ready, or the newest is outdated."""
     try:
-        return projections.ref_of(projections.pin(session, family))
+        projection = projections.pin(session, family)
     except Conflict as error:
         raise wrong("/family", f"{error.detail}; ask for one first") from error
+    if detail := outdated(projection):
+        raise wrong("/family", f"{detail}; ask for a new projection")
+    return projections.ref_of(projection)
+
+
+def outdated(projection: Projection) -> str | None:
+    """Why it cannot make rows of the domain embeddings that experts have today; None if it can."""
+    today = states_embedder_digest(projection.family.seed_digest)
+    if projection.embedder_digest == today:
+        return None
+    return (
+        f"{projections.ref_of(projection)} projects other domain embeddings "
+        f"({projection.embedder_digest[:SHORT]}) than are taken today ({today[:SHORT]})"
+    )
 
 
 def all_experts(session: Session, refs: Sequence[str], *, family: Family) -> tuple[str, ...]:
@@ -75,6 +91,6 @@ def _unfit(session: Session, version: ExpertVersion, family: Family) -> Iterator
     if other.id != family.id:
         yield f"{name!r} is of family {other.name!r}, not {family.name!r}"
     try:
-        embeddings.vector_of(session, version, embedder_digest=embedder_digest())
+        embeddings.find(session, version, embedders=embedders(family.seed_digest))
     except NotFound:
         yield f"the domain of {name!r} is not embedded yet, try again in a moment"

@@ -1,12 +1,13 @@
 """What a request for a mix would mean, told before anything is done.
 
-Only rows and manifests are read, and of all tensors just the mean domain of the family.
+Only rows and manifests are read, and of all tensors just domain embeddings and their centre.
 """
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
+import numpy as np
 import psutil
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
@@ -16,16 +17,19 @@ from assembler import cautions, compatibility, durations, wishes
 from assembler.cautions import Caution
 from assembler.compatibility import Selection
 from assembler.durations import FOOTPRINTS, Estimate, Observations
+from assembler.folding import STATES_CENTER, VECTORS_CENTER
 from assembler.footprints import Blueprint, Footprint
-from assembler.materials import gather
+from assembler.materials import Materials, gather
 from assembler.parts import has_part
 from assembler.pinning import MIN_EXPERTS
 from assembler.recipe import Preset, Recipe
 from assembler.tables import Mix, MixState, MixVersion
 from registry import arrays, licences, projections
 from registry import experts as expert_rows
+from registry.arrays import Floats
 from registry.blobs import BlobStore
 from registry.errors import Problem
+from registry.manifests import Manifest
 from registry.settings import settings
 
 
@@ -120,13 +124,14 @@ def plan(
     refs = tuple(expert_rows.ref_of(member.version) for member in found.members)
     # Where some were not found, what was asked for still tells how many there would be.
     asked = tuple(experts) if problems else refs
-    blueprint = None
+    materials = blueprint = None
     if len(asked) >= MIN_EXPERTS:
         projection = None if found.projection is None else projections.ref_of(found.projection)
         recipe = wish.recipe(asked, projection=projection)
         problems += recipe.contradictions()
         if not problems:
-            blueprint = Blueprint.of(gather(session, recipe), blobs)
+            materials = gather(session, recipe)
+            blueprint = Blueprint.of(materials, blobs)
             problems += _untrainable(blueprint)
     owners = _licences(found)
     about = Plan(
@@ -139,10 +144,10 @@ def plan(
         ),
         licence=licences.combined(owners.values()) if owners else None,
     )
-    if problems or blueprint is None:
+    if problems or materials is None or blueprint is None:
         return about
     size = _size(blueprint, durations.observe(session, blobs))
-    warnings = (*_cautions(found, blueprint, size, blobs), *about.warnings)
+    warnings = (*_cautions(found, materials, blueprint, size, blobs), *about.warnings)
     existing = _existing(session, name, blueprint.recipe)
     return about.model_copy(update={"size": size, "warnings": warnings, "existing": existing})
 
@@ -182,11 +187,15 @@ def _size(blueprint: Blueprint, observations: Observations) -> Size:
 
 
 def _cautions(
-    found: Selection, blueprint: Blueprint, size: Size, blobs: BlobStore
+    found: Selection,
+    materials: Materials,
+    blueprint: Blueprint,
+    size: Size,
+    blobs: BlobStore,
 ) -> Iterator[Caution]:
     if blueprint.projection is not None:
-        center = arrays.read(blobs, blueprint.projection.tensors["domain_center"])
-        yield from cautions.of_domains(found.members, center)
+        centred_LNM = _centred_domains(materials, blueprint.projection, blobs)
+        yield from cautions.of_domains(materials.recipe.domains, centred_LNM)
     yield from cautions.of_experts(found.members, blueprint.seed, blueprint.recipe)
     yield from cautions.of_documents(found.members, blueprint.recipe, blobs)
     yield from cautions.of_machine(
@@ -195,6 +204,16 @@ def _cautions(
         disk_needed=size.disk_needed,
         disk_free=size.disk_free,
     )
+
+
+def _centred_domains(materials: Materials, projection: Manifest, blobs: BlobStore) -> Floats:
+    """What the routers tell domains apart by [L, N, M]."""
+    if materials.recipe.embeds_with_encoder:
+        center_E = arrays.read(blobs, projection.tensors[VECTORS_CENTER])
+        return np.array(materials.vectors, np.float32)[None] - center_E
+    center_LD = arrays.read(blobs, projection.tensors[STATES_CENTER])
+    centred_NLD: Floats = materials.states(blobs)[:, :, 0] - center_LD
+    return centred_NLD.swapaxes(0, 1)
 
 
 def _existing(session: Session, name: str, recipe: Recipe) -> str | None:

@@ -1,16 +1,16 @@
 """The family projection: from a domain embedding to router rows, learned once per family.
 
 Nexus (arXiv 2408.15901, section 3) learns `e_i = P(d_i)` by gradient from the few domains of one
-mixture, so nothing makes P right anywhere else. Here P is the ridge regression, block by block,
-from frozen hidden states of the seed to the embedding of the document they come from: a token's
-logit for an expert is then the similarity of the document it seems to stand in with the expert's
-domain, for domains that were never seen as well.
+mixture, so nothing makes P right anywhere else. Here d_i is, block by block, the mean router input
+of the expert on its own documents, and P is Fisher's linear discriminant: `S^-1 (d_i - c)`, where S
+is the covariance of router inputs within a domain and c their centre, both of public text as the
+seed reads it. The discriminant weighs every direction by how little it varies within a domain,
+which text of any domains tells, so it holds for domains that were never seen.
 
 The solution is linear, and is written exactly as the network's `W2 (swish(a) * b)`: domain
 embeddings get a constant coordinate, which alone feeds `a`. Finetuning goes on from there.
 
-Letters: L blocks, D hidden, M width of an encoder's vector, C texts, S hidden states kept of one,
-B hidden states and N rows in an episode.
+Letters: L blocks, D hidden, N domains, T tokens of a batch, E width of an encoder's vector.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,24 +20,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from assembler.embedder import EMBEDDER, embedder_digest
+from assembler.embedder import EMBEDDER, embedder_digest, states_embedder_digest
 from assembler.encoder import Encoder
-from assembler.folding import SWISH_IS_ONE, prefix
-from assembler.hidden_states import capture
+from assembler.folding import STATES_CENTER, SWISH_IS_ONE, VECTORS_CENTER, prefix
+from assembler.hidden_states import RouterInputs
 from assembler.recipe import ProjectionTraining
 from engine import tensors
 from registry.blobs import BlobStore
-from registry.documents import Document, group_by_domain
+from registry.documents import Document, group_by_domain, spread
 from registry.manifests import Manifest
 
 # (what is being done, how much of it is done, of how much)
 OnProgress = Callable[[str, int, int], None]
 
-# Episodes that the temperatures are chosen on: groups of neighbouring documents act as domains.
-NUM_EPISODES = 40
-EPISODE_DOMAINS = 3
-EPISODE_DOCUMENTS = 8
-EPISODE_STATES = 64
+
+@dataclass(frozen=True, kw_only=True)
+class PublicText:
+    """What is read of public text: of the seed's router inputs the centre [L, D], where every
+    domain weighs the same whatever the amount of its text, and the covariance within a domain
+    [L, D, D]; and the centre [E] of an encoder's vectors."""
+
+    seed: Manifest
+    states_center: Tensor
+    within: Tensor
+    vectors_center: Tensor
 
 
 def train(
@@ -48,122 +54,97 @@ def train(
     blobs: BlobStore,
     on_progress: OnProgress,
 ) -> Manifest:
-    """Learn W1 and W2 of every block from public documents, each of which names its domain.
+    """W1 and W2 of every block from public documents, each of which names its domain.
 
     Raises InvalidInput with fewer than two domains, or without documents to train on.
     """
-    by_domain = group_by_domain(documents)
-    domains = [own[: training.documents_per_domain] for own in by_domain.values()]
-    texts = [d.text[: training.characters_per_document] for own in domains for d in own]
-    labels_C = torch.tensor([i for i, own in enumerate(domains) for _ in own])
-    generator = torch.Generator().manual_seed(training.seed)
-    on_progress("embedding documents", 0, len(texts))
-    vectors_CM = Encoder().embed(texts)
-    states_LCSD = capture(
-        seed,
-        texts,
-        blobs=blobs,
-        sequence_length=training.sequence_length,
-        num_states=training.states_per_document,
-        generator=generator,
-        on_progress=lambda done: on_progress("reading documents", done, len(texts)),
+    domains = list(group_by_domain(documents).values())
+    public = read(seed, domains, training=training, blobs=blobs, on_progress=on_progress)
+    return solve(public, training=training, blobs=blobs)
+
+
+def read(
+    seed: Manifest,
+    domains: Sequence[Sequence[Document]],
+    *,
+    training: ProjectionTraining,
+    blobs: BlobStore,
+    on_progress: OnProgress,
+) -> PublicText:
+    """One domain after the other, of which only sums are held."""
+    inputs = RouterInputs(seed, blobs)
+    means: list[Tensor] = []
+    within_LDD = torch.zeros(())
+    for number, own in enumerate(domains):
+        on_progress("reading documents", number, len(domains))
+        moments = inputs.moments(own, num_tokens=training.tokens_per_domain)
+        means.append(moments.mean)
+        within_LDD = within_LDD + moments.covariance / len(domains)
+    on_progress("reading documents", len(domains), len(domains))
+    return PublicText(
+        seed=seed,
+        states_center=torch.stack(means).mean(0),
+        within=within_LDD,
+        vectors_center=_vectors_center(domains),
     )
-    # Every domain weighs the same, whatever the number of its documents.
-    means_NM = torch.stack([vectors_CM[labels_C == i].mean(0) for i in range(len(domains))])
-    center_M = means_NM.mean(0)
-    episodes = _Episodes.draw(vectors_CM - center_M, training.states_per_document, generator)
-    entries = {"domain_center": tensors.write(blobs, center_M)}
-    dtype = tensors.TORCH_DTYPES[seed.tensors["model.norm.weight"].dtype]
-    accuracies: list[float] = []
-    for layer, states_CSD in enumerate(states_LCSD):
-        map_DM = _ridge(states_CSD.float(), vectors_CM - center_M, ridge=training.ridge)
-        temperature, accuracy = episodes.temperature(states_CSD.float(), map_DM)
-        w1, w2 = _as_projection(training.sharpness * temperature * map_DM)
+
+
+def solve(public: PublicText, *, training: ProjectionTraining, blobs: BlobStore) -> Manifest:
+    """The projection in closed form. Raises OutOfSpace."""
+    entries = {
+        STATES_CENTER: tensors.write(blobs, public.states_center),
+        VECTORS_CENTER: tensors.write(blobs, public.vectors_center),
+    }
+    dtype = tensors.TORCH_DTYPES[public.seed.tensors["model.norm.weight"].dtype]
+    for layer, within_DD in enumerate(public.within):
+        center_D = public.states_center[layer]
+        whitening_DD = _whitening(within_DD, center_D, shrinkage=training.shrinkage)
+        w1, w2 = _as_projection(whitening_DD, logit_spread=training.logit_spread)
         entries[f"{prefix(layer)}0.weight"] = tensors.write(blobs, w1.to(dtype))
         entries[f"{prefix(layer)}1.weight"] = tensors.write(blobs, w2.to(dtype))
-        accuracies.append(accuracy)
-        on_progress("solving blocks", layer + 1, len(states_LCSD))
     config = {
         "embedder": EMBEDDER,
         "embedder_digest": embedder_digest(),
-        "seed_digest": seed.digest,
-        "num_hidden_layers": len(states_LCSD),
+        "states_embedder_digest": states_embedder_digest(public.seed.digest),
+        "seed_digest": public.seed.digest,
+        "num_hidden_layers": len(public.within),
         "training": training.model_dump(mode="json"),
-        "metrics": {"episode_accuracy": sum(accuracies) / len(accuracies)},
+        "metrics": {},
     }
     return Manifest(config=config, tensors=entries)
 
 
-@dataclass(frozen=True)
-class _Episodes:
-    """Small routing tasks made of documents alone, each with its rows' embeddings [N, M].
+def _vectors_center(domains: Sequence[Sequence[Document]]) -> Tensor:
+    """The mean [E] of the domains' mean vectors, for routers that see an encoder's."""
+    encoder = Encoder()
+    return torch.stack([encoder.embed(spread(own)).mean(0) for own in domains]).mean(0)
 
-    `chunks`, `positions` and `labels` [episodes, B] say which hidden states ask for a row, and
-    which row is right.
+
+def _whitening(within_DD: Tensor, center_D: Tensor, *, shrinkage: float) -> Tensor:
+    """B [D, D] with `B' B = S^-1` on all that is orthogonal to the centre, and `B c = 0`.
+
+    Rows must not meet the mean router input: it is in every token, and its product with the row of
+    an unseen domain would be an arbitrary bias. `shrinkage` is the share of an even covariance of
+    the same size.
     """
-
-    embeddings: Tensor
-    chunks: Tensor
-    positions: Tensor
-    labels: Tensor
-
-    @classmethod
-    def draw(cls, vectors_CM: Tensor, num_states: int, generator: torch.Generator) -> "_Episodes":
-        """Each pseudo-domain is a random document with its nearest neighbours."""
-        num_texts = len(vectors_CM)
-        unit_CM = F.normalize(vectors_CM, dim=-1)
-        nearest_CC = (unit_CM @ unit_CM.T).argsort(descending=True)
-        size, num_rows = min(EPISODE_DOCUMENTS, num_texts), min(EPISODE_DOMAINS, num_texts)
-        shape = (NUM_EPISODES, EPISODE_STATES)
-        anchors = torch.stack(
-            [torch.randperm(num_texts, generator=generator)[:num_rows] for _ in range(NUM_EPISODES)]
-        )
-        groups = nearest_CC[anchors, :size]
-        labels = torch.randint(num_rows, shape, generator=generator)
-        members = torch.randint(size, shape, generator=generator)
-        return cls(
-            embeddings=F.normalize(vectors_CM[groups].mean(2), dim=-1),
-            chunks=groups[torch.arange(NUM_EPISODES)[:, None], labels, members],
-            positions=torch.randint(num_states, shape, generator=generator),
-            labels=labels,
-        )
-
-    def temperature(self, states_CSD: Tensor, map_DM: Tensor) -> tuple[float, float]:
-        """The factor on the logits with the smallest cross-entropy, and the share that is right."""
-        states_EBD = states_CSD[self.chunks, self.positions]
-        logits_EBN = states_EBD @ map_DM @ self.embeddings.mT
-        factors = torch.logspace(-2, 4, 61).tolist()
-        logits, labels = logits_EBN.flatten(0, 1), self.labels.flatten()
-        losses = [F.cross_entropy(factor * logits, labels).item() for factor in factors]
-        accuracy = (logits.argmax(-1) == labels).float().mean().item()
-        return factors[losses.index(min(losses))], accuracy
+    within_DD, center_D = within_DD.double(), F.normalize(center_D.double(), dim=0)
+    identity_DD = torch.eye(len(center_D), dtype=torch.float64)
+    along_DD = center_D[:, None] * center_D
+    across_DD = identity_DD - along_DD
+    within_DD = across_DD @ within_DD @ across_DD
+    even = within_DD.trace() / (len(center_D) - 1)
+    # What stands along the centre only makes the matrix one that has an inverse.
+    within_DD = (1 - shrinkage) * within_DD + even * (shrinkage * across_DD + along_DD)
+    lower_DD = torch.linalg.cholesky(within_DD)
+    whitening_DD: Tensor = torch.linalg.solve_triangular(lower_DD, across_DD, upper=False)
+    return whitening_DD.float()
 
 
-def _ridge(states_CSD: Tensor, vectors_CM: Tensor, *, ridge: float) -> Tensor:
-    """The linear map [D, M] from a hidden state to the vector of its document.
-
-    Rows must not meet the mean hidden state: it is in every token, and its product with the row of
-    an unseen domain would be an arbitrary bias, so the map is kept orthogonal to it.
-    """
-    mean_D = F.normalize(states_CSD.mean((0, 1)), dim=0)
-    states_CSD = states_CSD - (states_CSD @ mean_D)[..., None] * mean_D
-    flat = states_CSD.flatten(0, 1)
-    covariance_DD = flat.T @ flat / len(flat)
-    covariance_DD += ridge * covariance_DD.diagonal().mean() * torch.eye(len(covariance_DD))
-    products_DM = torch.einsum("csd,cm->dm", states_CSD, vectors_CM) / len(flat)
-    map_DM: Tensor = torch.linalg.solve(covariance_DD, products_DM)
-    return map_DM - mean_D[:, None] * (mean_D @ map_DM)
-
-
-def _as_projection(map_DM: Tensor) -> tuple[Tensor, Tensor]:
-    """W1 [2D, M + 1] and W2 [D, D] with `W2 (swish(a) * b) = map d` for a constant coordinate 1."""
-    hidden, width = map_DM.shape
-    left_DR, values_R, right_RM = torch.linalg.svd(map_DM, full_matrices=False)
-    rank = len(values_R)
-    w1 = torch.zeros(2 * hidden, width + 1)
-    w2 = torch.zeros(hidden, hidden)
-    w1[:rank, -1] = SWISH_IS_ONE
-    # Both sides get the root of the values, so that neither is far larger than the other.
-    w1[hidden : hidden + rank, :-1] = values_R.sqrt()[:, None] * right_RM
-    w2[:, :rank] = left_DR * values_R.sqrt()
-    return w1, w2
+def _as_projection(whitening_DD: Tensor, *, logit_spread: float) -> tuple[Tensor, Tensor]:
+    """W1 [2D, D + 1] and W2 [D, D] with `W2 (swish(a) * b) = logit_spread B' B d` for a constant
+    coordinate 1, `b` being `B d`."""
+    hidden = len(whitening_DD)
+    w1 = torch.zeros(2 * hidden, hidden + 1)
+    w1[:hidden, -1] = SWISH_IS_ONE
+    w1[hidden:, :-1] = whitening_DD
+    return w1, logit_spread * whitening_DD.T

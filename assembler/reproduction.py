@@ -102,7 +102,9 @@ def _differing(one: Manifest, other: Manifest) -> list[str]:
 def _check_there(lock: Lock, blobs: BlobStore) -> None:
     roots = [lock.seed, *lock.experts, lock.assembled, *(d for _, d in lock.base_experts)]
     roots += [digest for digest in (lock.projection, lock.base, lock.finetuned) if digest]
-    absent = {d for d in (*roots, *lock.documents, lock.vectors) if blobs.size(d) is None}
+    absent = {
+        d for d in (*roots, *lock.documents, *lock.states, lock.vectors) if blobs.size(d) is None
+    }
     # What was expected is only compared with: of it, the manifests do.
     made = {lock.assembled, lock.finetuned}
     for root in set(roots) - absent - made:

@@ -3,7 +3,8 @@
 Every row is drawn or computed for its expert alone, whatever experts stand beside it: a mix that
 is extended gets the rows that it would have got from the beginning.
 
-Letters: N routed experts, D hidden, R router hidden, M domain-embedding width.
+Letters: L blocks, N routed experts, n of them with documents, D hidden, R router hidden, M
+domain-embedding width, E width of an encoder's vector.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ import numpy as np
 from assembler import folding
 from assembler.recipe import Recipe
 from registry import arrays
-from registry.architecture import Architecture
+from registry.architecture import Architecture, projection_shapes
 from registry.arrays import Floats
 from registry.blobs import BlobStore
 from registry.documents import Document
@@ -29,7 +30,7 @@ INITIAL_STD = 0.02
 @dataclass(frozen=True, kw_only=True)
 class Routers:
     """By tensor name. `rows` have one row per routed expert; `shared` do not depend on how many
-    there are; `domain_embeddings` [N, M] belong to routers with a projection."""
+    there are; `domain_embeddings` [L, N, M] belong to routers with a projection."""
 
     rows: dict[str, Floats]
     shared: dict[str, TensorEntry] = field(default_factory=dict)
@@ -38,8 +39,11 @@ class Routers:
 
 @dataclass(frozen=True, kw_only=True)
 class Domains:
-    """What is known of each expert's domain, in the order of the recipe's experts."""
+    """What is known of each expert's domain, in the order of the recipe's experts: router inputs
+    [n, L, R, D], mean vectors of an encoder [n, E], documents. Only what the recipe rests on
+    has to be there."""
 
+    states: Floats
     vectors: Floats
     documents: Sequence[Sequence[Document]]
 
@@ -59,34 +63,22 @@ def initial(
 
     A routed seed knows no domain: it stands at the family's centre, where rows are zero.
     """
-    if recipe.router == "nexus":
+    if recipe.embeds_with_encoder:
         assert family is not None
-        weights = learned or _projection_weights(recipe, mix, family, blobs)
-        embeddings_NM = _embeddings(recipe, mix, domains, family, blobs)
-        rows = {
-            f"{_ffn(layer)}weight": folding.project(
-                embeddings_NM,
-                arrays.read(blobs, weights[f"{folding.prefix(layer)}0.weight"]),
-                arrays.read(blobs, weights[f"{folding.prefix(layer)}1.weight"]),
-            )
-            for layer in range(mix.num_hidden_layers)
-        }
-        routers = Routers(rows=rows, shared=dict(weights), domain_embeddings=embeddings_NM)
+        routers = _of_vectors(recipe, mix, domains.vectors, family, learned, blobs)
+    elif recipe.router == "nexus":
+        assert family is not None
+        routers = _of_states(recipe, mix, domains.states, family, learned, blobs)
     elif recipe.router_init == "documents":
         # The only rows that need the network, and with it torch.
         from assembler import document_rows
 
-        row_ND = _with_seed(document_rows.rows(seed, domains.documents, blobs=blobs), mix)
-        rows = {f"{_ffn(layer)}weight": row_ND for layer in range(mix.num_hidden_layers)}
-        routers = Routers(rows=rows)
+        row_ND = document_rows.rows(seed, domains.documents, blobs=blobs)
+        routers = Routers(rows=_by_name([row_ND] * mix.num_hidden_layers, mix))
     elif recipe.router_init == "projection":
         assert family is not None
-        folded = folding.fold(family, domains.vectors, blobs=blobs)
-        rows = {
-            f"{_ffn(layer)}weight": _with_seed(row_ND, mix)
-            for layer, row_ND in enumerate(folded.rows)
-        }
-        routers = Routers(rows=rows)
+        folded = folding.fold(family, domains.states, blobs=blobs)
+        routers = Routers(rows=_by_name(folded.rows, mix))
     else:
         routers = _random(recipe, mix, blobs)
     routers.rows.update(_attention_rows(recipe, mix, routers.rows))
@@ -101,36 +93,71 @@ def condition(rows_ND: Floats) -> float:
     return float(values[0] / max(values[-1], 1e-12))
 
 
-def _projection_weights(
-    recipe: Recipe, mix: Architecture, family: Manifest, blobs: BlobStore
-) -> dict[str, TensorEntry]:
-    """W1 and W2 of every block: the family's, or fresh ones of the same shapes and dtype."""
-    weights = {n: entry for n, entry in family.tensors.items() if ".gate.projection." in n}
-    if recipe.router_init == "projection":
-        return weights
+def _of_states(
+    recipe: Recipe,
+    mix: Architecture,
+    states_NLRD: Floats,
+    family: Manifest,
+    learned: Mapping[str, TensorEntry] | None,
+    blobs: BlobStore,
+) -> Routers:
     if recipe.router_init == "documents":
         raise Incompatible("documents give rows, and a 'nexus' router learns a projection to rows")
-    return {
-        name: arrays.write(
-            blobs, _normal(recipe, name, entry.shape, std=_std(name, entry)), dtype=entry.dtype
-        )
-        for name, entry in weights.items()
-    }
+    folded = folding.fold(
+        family, states_NLRD, blobs=blobs, center=recipe.center_embeddings, learned=learned
+    )
+    weights = {n: entry for n, entry in family.tensors.items() if ".gate.projection." in n}
+    return Routers(
+        rows=_by_name(folded.rows, mix),
+        shared=dict(learned or weights),
+        domain_embeddings=_with_seed(folded.domain_embeddings, mix),
+    )
 
 
-def _std(name: str, entry: TensorEntry) -> float:
-    """Of a fresh projection: W1 keeps the size of what it reads, and W2 is small, so that a mix
-    starts near even routing."""
-    return float(entry.shape[1] ** -0.5) if name.endswith(".0.weight") else INITIAL_STD
-
-
-def _embeddings(
-    recipe: Recipe, mix: Architecture, domains: Domains, family: Manifest, blobs: BlobStore
-) -> Floats:
-    vectors_NM = domains.vectors
+def _of_vectors(
+    recipe: Recipe,
+    mix: Architecture,
+    vectors_NE: Floats,
+    family: Manifest,
+    learned: Mapping[str, TensorEntry] | None,
+    blobs: BlobStore,
+) -> Routers:
+    """As Nexus has it: one vector of an encoder for all blocks, and a projection that starts at
+    random."""
+    weights = learned or _random_projection(recipe, mix, family, blobs)
     if recipe.center_embeddings:
-        vectors_NM = vectors_NM - arrays.read(blobs, family.tensors["domain_center"])
-    return _with_seed(folding.as_routed(vectors_NM), mix)
+        vectors_NE = vectors_NE - arrays.read(blobs, family.tensors[folding.VECTORS_CENTER])
+    embeddings_NM = _with_seed(folding.vectors_as_routed(vectors_NE), mix)
+    rows = [
+        folding.project(
+            embeddings_NM,
+            arrays.read(blobs, weights[f"{folding.prefix(layer)}0.weight"]),
+            arrays.read(blobs, weights[f"{folding.prefix(layer)}1.weight"]),
+        )
+        for layer in range(mix.num_hidden_layers)
+    ]
+    return Routers(
+        rows=_by_name(rows, mix),
+        shared=dict(weights),
+        domain_embeddings=np.repeat(embeddings_NM[None], mix.num_hidden_layers, axis=0),
+    )
+
+
+def _random_projection(
+    recipe: Recipe, mix: Architecture, family: Manifest, blobs: BlobStore
+) -> dict[str, TensorEntry]:
+    """Fresh W1 and W2 of every block: W1 keeps the size of what it reads, and W2 is small, so that
+    a mix starts near even routing."""
+    shapes = projection_shapes(mix.hidden_size, mix.domain_embedding_size)
+    dtype = family.tensors[f"{folding.prefix(0)}0.weight"].dtype
+    weights: dict[str, TensorEntry] = {}
+    for layer in range(mix.num_hidden_layers):
+        for part, shape in shapes.items():
+            name = f"{_ffn(layer)}{part}"
+            std = shape[1] ** -0.5 if ".0." in part else INITIAL_STD
+            values = _normal(recipe, name, shape, std=std)
+            weights[name] = arrays.write(blobs, values, dtype=dtype)
+    return weights
 
 
 def _random(recipe: Recipe, mix: Architecture, blobs: BlobStore) -> Routers:
@@ -181,8 +208,15 @@ def _normal(recipe: Recipe, what: str, shape: tuple[int, ...], *, std: float) ->
     return random.standard_normal(shape, np.float32) * np.float32(std)
 
 
+def _by_name(rows: Sequence[Floats], mix: Architecture) -> dict[str, Floats]:
+    """Rows [n, D] of every block in their order, under the names they have in a mix."""
+    return {f"{_ffn(layer)}weight": _with_seed(own, mix) for layer, own in enumerate(rows)}
+
+
 def _with_seed(rows: Floats, mix: Architecture) -> Floats:
-    return np.pad(rows, ((0, mix.num_experts - len(rows)), (0, 0)))
+    """Zeros for a routed seed, behind the experts on the last axis but one."""
+    missing = mix.num_experts - rows.shape[-2]
+    return np.pad(rows, [(0, 0)] * (rows.ndim - 2) + [(0, missing), (0, 0)])
 
 
 def _ffn(layer: int) -> str:

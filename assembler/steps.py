@@ -20,18 +20,17 @@ import structlog
 from sqlalchemy.orm import Session
 
 from assembler import backlog, jobs, progress
-from assembler.embedder import EMBEDDER, embedder_digest
+from assembler.embedder import DOMAIN_TOKENS, EMBEDDER, embedders
 from assembler.lock import Environment
 from assembler.materials import Materials, gather
 from assembler.recipe import ProjectionTraining, Recipe
 from assembler.tables import MixVersion
 from registry import blobs as blob_stores
-from registry import db, documents, embeddings, logs, manifests, projections
+from registry import db, documents, embeddings, experts, logs, manifests, projections
 from registry.blobs import BlobStore, put_bytes
 from registry.errors import GateFailed, NexusmixError
 from registry.manifests import canonical_json
 from registry.settings import settings
-from registry.tables import ExpertVersion
 
 if TYPE_CHECKING:
     from assembler.perplexities import Contenders
@@ -106,21 +105,29 @@ def gate(version_id: int) -> None:
 
 def embed(version_id: int) -> None:
     from assembler.encoder import Encoder
+    from assembler.hidden_states import RouterInputs
+    from engine import tensors
 
     blobs = blob_stores.store()
     with db.transaction() as session:
-        digest = session.get_one(ExpertVersion, version_id).documents_digest
-    texts = documents.spread(documents.parse(blobs.read(digest)))
+        version = experts.get_version(session, version_id)
+    own = documents.parse(blobs.read(version.documents_digest))
+    texts = documents.spread(own)
     vector = Encoder().embed(texts).mean(0).tolist()
+    inputs = RouterInputs(manifests.load(blobs, version.manifest_digest), blobs)
+    moments = inputs.moments(own, num_tokens=DOMAIN_TOKENS)
+    states_digest = tensors.write(blobs, moments.embedding()).digest
 
     def store(session: Session) -> None:
         embeddings.store(
             session,
-            session.get_one(ExpertVersion, version_id),
+            version,
             vector=vector,
             embedder=EMBEDDER,
-            embedder_digest=embedder_digest(),
             num_documents=len(texts),
+            states_digest=states_digest,
+            num_tokens=moments.num_tokens,
+            embedders=embedders(version.expert.family.seed_digest),
         )
         jobs.end_step(session, backlog.embedding_job_id(version_id), step="embed")
 

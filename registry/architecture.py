@@ -147,7 +147,11 @@ class Architecture:
             "model.embed_tokens.weight": (self.vocab_size, self.hidden_size)
         }
         if self.has_projection:
-            shapes["model.domain_embeddings"] = (self.num_experts, self.domain_embedding_size)
+            shapes["model.domain_embeddings"] = (
+                self.num_hidden_layers,
+                self.num_experts,
+                self.domain_embedding_size,
+            )
         for layer in range(self.num_hidden_layers):
             prefix = f"model.layers.{layer}."
             block = self._attention_shapes() | self._mlp_shapes()

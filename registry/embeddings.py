@@ -1,4 +1,5 @@
-"""Domain embeddings: what a version's documents are about, as one vector.
+"""Domain embeddings: what a version's documents are about, as one vector of a text encoder and as
+the mean router inputs of the version's own network.
 
 Vectors of different embedders live in different spaces; every question names the embedder.
 """
@@ -12,6 +13,15 @@ from sqlalchemy.orm import Session, contains_eager
 
 from registry.errors import NotFound
 from registry.tables import DomainEmbedding, Expert, ExpertVersion, Family, VersionState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedders:
+    """Digests of what reads a version's documents: the text encoder, and the seed of its family
+    with the way its router inputs are taken."""
+
+    encoder: str
+    states: str
 
 
 @dataclass(frozen=True)
@@ -28,16 +38,21 @@ def store(
     *,
     vector: Sequence[float],
     embedder: str,
-    embedder_digest: str,
     num_documents: int,
+    states_digest: str,
+    num_tokens: int,
+    embedders: Embedders,
 ) -> None:
-    """Keep the vector; a version's documents never change, so a repeat overwrites with the same."""
+    """Keep both; a version's documents never change, so a repeat overwrites with the same."""
     values = {
         "vector": list(map(float, vector)),
         "embedder": embedder,
         "num_documents": num_documents,
+        "states_digest": states_digest,
+        "states_embedder_digest": embedders.states,
+        "num_tokens": num_tokens,
     }
-    key = {"expert_version_id": version.id, "embedder_digest": embedder_digest}
+    key = {"expert_version_id": version.id, "embedder_digest": embedders.encoder}
     session.execute(
         insert(DomainEmbedding)
         .values(**key, **values)
@@ -45,17 +60,18 @@ def store(
     )
 
 
-def vector_of(session: Session, version: ExpertVersion, *, embedder_digest: str) -> list[float]:
-    """The mean embedding, M numbers. Raises NotFound when it was not taken yet."""
-    vector: list[float] | None = session.scalar(
-        select(DomainEmbedding.vector).where(
+def find(session: Session, version: ExpertVersion, *, embedders: Embedders) -> DomainEmbedding:
+    """The one that these embedders made. Raises NotFound when it was not taken yet."""
+    found = session.scalar(
+        select(DomainEmbedding).where(
             DomainEmbedding.expert_version_id == version.id,
-            DomainEmbedding.embedder_digest == embedder_digest,
+            DomainEmbedding.embedder_digest == embedders.encoder,
+            DomainEmbedding.states_embedder_digest == embedders.states,
         )
     )
-    if vector is None:
+    if found is None:
         raise NotFound(f"version {version.number} of the expert has no domain embedding yet")
-    return vector
+    return found
 
 
 def find_all(session: Session, version: ExpertVersion) -> Sequence[DomainEmbedding]:

@@ -50,6 +50,14 @@ def find_version(session: Session, *, expert: str, number: int) -> ExpertVersion
     return version
 
 
+def get_version(session: Session, version_id: int) -> ExpertVersion:
+    """In any state, with expert and family. Raises NotFound."""
+    version = session.scalar(_versions().where(ExpertVersion.id == version_id))
+    if version is None:
+        raise NotFound(f"no expert version {version_id}")
+    return version
+
+
 def find_versions(session: Session, expert: str) -> Sequence[ExpertVersion]:
     """All versions, newest first."""
     query = _versions().where(Expert.name == expert).order_by(ExpertVersion.number.desc())

@@ -70,7 +70,9 @@ class ExpertVersion(Base):
 
 
 class DomainEmbedding(Base):
-    """Mean embedding of a version's documents; vectors of different embedders never meet."""
+    """What a version's documents are about, twice: their mean vector of a text encoder, by which
+    experts are found, and the mean router inputs of the version's own network, by which they are
+    mixed. Vectors of different embedders never meet, and neither do router inputs."""
 
     __tablename__ = "domain_embeddings"
     __table_args__ = (UniqueConstraint("expert_version_id", "embedder_digest"),)
@@ -81,6 +83,12 @@ class DomainEmbedding(Base):
     embedder_digest: Mapped[str]
     num_documents: Mapped[int]
     vector: Mapped[Any] = mapped_column(Vector())
+    # Of the blob with the router inputs, float32 [L, R, D]: in each block their mean and their
+    # principal directions; and of how they were taken. None of rows that are older, whose versions
+    # are embedded anew.
+    states_digest: Mapped[str | None]
+    states_embedder_digest: Mapped[str | None]
+    num_tokens: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

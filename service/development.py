@@ -57,19 +57,22 @@ def find_browser() -> str | None:
 
 
 def benchmarks() -> list[str]:
-    """Names of the modules of `tests.benchmarks` that can be run. Raises NotFound without them."""
+    """Those modules of `tests.benchmarks` that can be run, with dashes in their names.
+
+    Raises NotFound without them.
+    """
     if not BENCHMARKS.is_dir():
         raise NotFound(f"{ROOT} is no checkout: benchmarks are not installed with the program")
-    return sorted(
-        path.stem for path in BENCHMARKS.glob("*.py") if "\ndef main(argv: " in path.read_text()
-    )
+    runnable = (p for p in BENCHMARKS.glob("*.py") if "\ndef main(argv: " in p.read_text())
+    return sorted(path.stem.replace("_", "-") for path in runnable)
 
 
 def bench(name: str, arguments: Sequence[str]) -> bool:
     """Run one; says whether it ended well. Raises NotFound for a name that is none."""
     if name not in (names := benchmarks()):
         raise NotFound(f"no benchmark {name!r}; there are {', '.join(names)}")
-    return _succeeds([sys.executable, "-m", f"tests.benchmarks.{name}", *arguments])
+    module = f"tests.benchmarks.{name.replace('-', '_')}"
+    return _succeeds([sys.executable, "-m", module, *arguments])
 
 
 def lock() -> None:

@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 
 from sqlalchemy.orm import Session
 
+from assembler.embedder import states_embedder_digest
 from registry import documents, embeddings, manifests
 from registry.blobs import BlobStore, put_bytes
+from registry.embeddings import Embedders
 from registry.manifests import json_digest
 from registry.tables import Expert, ExpertVersion, Family, VersionState
 from tests import tiny
@@ -70,6 +72,11 @@ def embed(
         version,
         vector=vector,
         embedder=EMBEDDER,
-        embedder_digest=embedder_digest,
         num_documents=6,
+        states_digest=json_digest("router inputs"),
+        num_tokens=100,
+        embedders=Embedders(
+            encoder=embedder_digest,
+            states=states_embedder_digest(version.expert.family.seed_digest),
+        ),
     )

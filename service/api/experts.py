@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 from sqlalchemy import orm
 
 from assembler import jobs, suggestions
-from assembler.embedder import embedder_digest
+from assembler.embedder import embedders
 from registry import embeddings, experts, uploads
 from registry.errors import NotFound
 from registry.tables import ExpertVersion
@@ -106,7 +106,8 @@ def suggest(body: SuggestRequest, session: Session, _: Reader) -> Page[Suggestio
 
 def _body(session: orm.Session, version: ExpertVersion) -> VersionBody:
     try:
-        embeddings.vector_of(session, version, embedder_digest=embedder_digest())
+        current = embedders(version.expert.family.seed_digest)
+        embeddings.find(session, version, embedders=current)
     except NotFound:
         return VersionBody.of(version, embedded=False)
     return VersionBody.of(version, embedded=True)

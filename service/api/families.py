@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from assembler import jobs, projection_documents
-from assembler.embedder import embedder_digest
+from assembler.embedder import states_embedder_digest
 from registry import families, projections, uploads
 from service.api.announcements import missing_blobs, shards_of
 from service.auth import Reader, Writer
@@ -64,7 +64,7 @@ def request_projection(
     _: Writer,
 ) -> ProjectionBody:
     """Have a projection trained. The same documents and training find the same projection."""
-    families.find_ready(session, name)
+    family = families.find_ready(session, name)
     if body.documents is not None:
         uploads.check_projection_documents(blobs, body.documents)
     projection = projections.request(
@@ -73,7 +73,7 @@ def request_projection(
         documents_digest=projection_documents.joined(
             session, blobs, family=name, documents_digest=body.documents, refs=body.experts
         ),
-        embedder_digest=embedder_digest(),
+        embedder_digest=states_embedder_digest(family.seed_digest),
         training=body.training.model_dump(),
     )
     jobs.wake(session)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from assembler.embedder import embedder_digest
+from assembler.embedder import embedders
 from registry import embeddings, experts, manifests
 from registry.blobs import BlobStore
 from registry.errors import NotFound
@@ -53,7 +53,8 @@ def view(session: Session, blobs: BlobStore, expert: Expert) -> ExpertView:
 
 def is_embedded(session: Session, version: ExpertVersion) -> bool:
     try:
-        embeddings.vector_of(session, version, embedder_digest=embedder_digest())
+        current = embedders(version.expert.family.seed_digest)
+        embeddings.find(session, version, embedders=current)
     except NotFound:
         return False
     return True

@@ -8,7 +8,9 @@ import torch
 
 from assembler import extension, presets, routers, upcycle
 from assembler.architectures import mixture_of
+from assembler.embedder import states_shape
 from assembler.extension import Base
+from assembler.folding import STATES_CENTER, VECTORS_CENTER
 from assembler.recipe import Preset, Recipe
 from assembler.routers import Domains
 from engine import tensors
@@ -20,8 +22,7 @@ from registry.manifests import Manifest
 from tests import tiny
 
 NUM_EXPERTS = 3
-# As routers see them: a vector and a constant beside it.
-EMBEDDING_SIZE = 16
+VECTOR_SIZE = 15
 
 
 def recipe(
@@ -36,21 +37,25 @@ def recipe(
 
 
 def projection(blobs: BlobStore) -> Manifest:
-    """Random W1 and W2 for both blocks, and a centre."""
+    """Random W1 and W2 for both blocks, and both centres."""
     generator = torch.Generator().manual_seed(7)
-    shapes = projection_shapes(tiny.ARCHITECTURE.hidden_size, EMBEDDING_SIZE)
+    num_layers, hidden = tiny.ARCHITECTURE.num_hidden_layers, tiny.ARCHITECTURE.hidden_size
+    shapes = projection_shapes(hidden, hidden + 1)
     entries = {
         f"model.layers.{layer}.mlp.gate.{name}": tensors.write(
-            # W1 reads vectors of length 1, W2 what is as wide as the network.
+            # W1 reads what it makes of length 1, W2 what is as wide as the network.
             blobs,
             torch.randn(shape, generator=generator) / (1 if ".0." in name else shape[1] ** 0.5),
         )
-        for layer in range(tiny.ARCHITECTURE.num_hidden_layers)
+        for layer in range(num_layers)
         for name, shape in shapes.items()
     }
-    center = torch.randn(EMBEDDING_SIZE - 1, generator=generator)
-    entries["domain_center"] = tensors.write(blobs, center)
-    config = {"num_hidden_layers": tiny.ARCHITECTURE.num_hidden_layers}
+    for name, shape in {
+        STATES_CENTER: (num_layers, hidden),
+        VECTORS_CENTER: (VECTOR_SIZE,),
+    }.items():
+        entries[name] = tensors.write(blobs, torch.randn(shape, generator=generator))
+    config = {"num_hidden_layers": num_layers, "training": {"own_weight": 0.05}}
     return Manifest(config=config, tensors=entries)
 
 
@@ -68,13 +73,14 @@ def store_mix(
 def assemble(recipe: Recipe, blobs: BlobStore, *, base: Base | None = None) -> Manifest:
     """What the recipe asks for, of tiny experts as they are stored."""
     seed = tiny.store_manifest(blobs)
-    mix = mixture_of(recipe, tiny.ARCHITECTURE, embedding_size=EMBEDDING_SIZE)
+    mix = mixture_of(recipe, tiny.ARCHITECTURE, vector_size=VECTOR_SIZE)
     numbers = [int(name.removeprefix("expert-")) for name in recipe.domains]
     made = routers.initial(
         recipe,
         mix,
         seed=seed,
         domains=Domains(
+            states=np.stack([states(number) for number in numbers]),
             vectors=np.stack([vector(number) for number in numbers]),
             documents=[tiny.sample_documents(expert=number) for number in numbers],
         ),
@@ -98,7 +104,13 @@ def as_base(mix: Manifest, blobs: BlobStore, *, experts: Sequence[int] = (1, 2, 
 def vector(expert: int) -> Floats:
     """The mean vector of an expert's documents, as an encoder would give it."""
     random = np.random.default_rng(100 + expert)
-    return random.standard_normal(EMBEDDING_SIZE - 1, np.float32)
+    return random.standard_normal(VECTOR_SIZE, np.float32)
+
+
+def states(expert: int) -> Floats:
+    """The router inputs [L, R, D] of an expert."""
+    shape = states_shape(tiny.ARCHITECTURE.num_hidden_layers, tiny.ARCHITECTURE.hidden_size)
+    return np.random.default_rng(200 + expert).standard_normal(shape, np.float32)
 
 
 def expert_documents() -> list[list[Document]]:

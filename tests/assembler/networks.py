@@ -73,7 +73,8 @@ def without_expert(mix: Manifest, number: int, blobs: BlobStore) -> Manifest:
         is_gate = name.endswith((".mlp.gate.weight", ".self_attn.gate.weight"))
         if is_gate or name == "model.domain_embeddings":
             rows = tensors.read(blobs, entry)
-            entry = tensors.write(blobs, torch.cat([rows[:number], rows[number + 1 :]]))
+            kept_rows = torch.cat([rows[..., :number, :], rows[..., number + 1 :, :]], dim=-2)
+            entry = tensors.write(blobs, kept_rows)
         kept[name] = entry
     before = mix.architecture
     names = tuple(name for i, name in enumerate(before.expert_names) if i != number)

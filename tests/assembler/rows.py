@@ -1,17 +1,22 @@
 """Rows and blobs of a tiny family, as uploads would have left them, ready to be mixed."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from sqlalchemy.orm import Session
 
-from assembler.embedder import EMBEDDER, embedder_digest
-from registry import embeddings, manifests, projections
+from assembler.embedder import EMBEDDER, states_embedder_digest, states_shape
+from assembler.embedder import embedders as embedders_of
+from assembler.folding import STATES_CENTER, VECTORS_CENTER
+from registry import arrays, embeddings, manifests, projections
 from registry.architecture import Shape, projection_shapes
 from registry.blobs import BlobStore, put_bytes
+from registry.embeddings import Embedders
 from registry.manifests import Manifest, TensorEntry
 from registry.tables import Expert, ExpertVersion, Family, Projection, VersionState
 from tests import tiny
 
-EMBEDDING_SIZE = 384
+VECTOR_SIZE = 384
 
 
 def add_family(session: Session, blobs: BlobStore, *, name: str = "tiny") -> Family:
@@ -39,24 +44,48 @@ def add_expert(
     session.add_all([expert, version])
     session.flush()
     if embedded:
-        embeddings.store(
-            session,
-            version,
-            vector=np.random.default_rng(number).standard_normal(EMBEDDING_SIZE).tolist(),
-            embedder=EMBEDDER,
-            embedder_digest=embedder_digest(),
-            num_documents=6,
-        )
+        random = np.random.default_rng(number)
+        embed(session, blobs, version, random.standard_normal(VECTOR_SIZE).tolist())
     return version
 
 
-def add_projection(session: Session, blobs: BlobStore, family: Family) -> Projection:
-    """A projection with random weights, ready."""
+def embed(
+    session: Session,
+    blobs: BlobStore,
+    version: ExpertVersion,
+    vector: Sequence[float],
+    *,
+    states_of: int | None = None,
+    num_documents: int = 6,
+    embedder: str = EMBEDDER,
+    embedders: Embedders | None = None,
+) -> None:
+    """By today's embedders, unless others are said; router inputs are random, and those of the
+    version itself unless another is said."""
+    shape = states_shape(tiny.ARCHITECTURE.num_hidden_layers, tiny.ARCHITECTURE.hidden_size)
+    states = np.random.default_rng(states_of or version.id).standard_normal(shape, np.float32)
+    embeddings.store(
+        session,
+        version,
+        vector=vector,
+        embedder=embedder,
+        num_documents=num_documents,
+        states_digest=arrays.write(blobs, states, dtype="F32").digest,
+        num_tokens=100,
+        embedders=embedders or embedders_of(version.expert.family.seed_digest),
+    )
+
+
+def add_projection(
+    session: Session, blobs: BlobStore, family: Family, *, embedder_digest: str | None = None
+) -> Projection:
+    """A projection with random weights, ready; of today's domain embeddings unless others are
+    said."""
     projection = projections.request(
         session,
         family=family.name,
         documents_digest="0" * 64,
-        embedder_digest=embedder_digest(),
+        embedder_digest=embedder_digest or states_embedder_digest(family.seed_digest),
         training={},
     )
     digest = manifests.store(blobs, _projection_manifest(blobs))
@@ -75,14 +104,19 @@ def add_all(session: Session, blobs: BlobStore, *, num_experts: int = 2) -> Fami
 
 def _projection_manifest(blobs: BlobStore) -> Manifest:
     random = np.random.default_rng(0)
-    shapes: dict[str, Shape] = {"domain_center": (EMBEDDING_SIZE,)}
-    for layer in range(tiny.ARCHITECTURE.num_hidden_layers):
-        # The projection sees a constant beside the vector.
-        block = projection_shapes(tiny.ARCHITECTURE.hidden_size, EMBEDDING_SIZE + 1)
+    num_layers, hidden = tiny.ARCHITECTURE.num_hidden_layers, tiny.ARCHITECTURE.hidden_size
+    shapes: dict[str, Shape] = {STATES_CENTER: (num_layers, hidden), VECTORS_CENTER: (VECTOR_SIZE,)}
+    for layer in range(num_layers):
+        # The projection sees a constant beside the router inputs.
+        block = projection_shapes(hidden, hidden + 1)
         shapes |= {f"model.layers.{layer}.mlp.gate.{name}": s for name, s in block.items()}
     tensors = {}
     for name, shape in shapes.items():
         values = random.standard_normal(shape, np.float32) / np.sqrt(shape[-1], dtype=np.float32)
         tensors[name] = TensorEntry("F32", shape, put_bytes(blobs, values.tobytes()))
-    config = {"num_hidden_layers": tiny.ARCHITECTURE.num_hidden_layers, "metrics": {}}
+    config = {
+        "num_hidden_layers": num_layers,
+        "training": {"own_weight": 0.05},
+        "metrics": {},
+    }
     return Manifest(config=config, tensors=tensors)

@@ -35,7 +35,7 @@ NUM_LAYERS = 6
 def paper_mix(preset: Preset, **changes: Any) -> Architecture:
     """Three experts and the seed."""
     recipe = mixes.recipe(preset=preset, **changes)
-    return mixture_of(recipe, BAM_SEED, embedding_size=385)
+    return mixture_of(recipe, BAM_SEED, vector_size=384)
 
 
 def test_the_dense_seed_counts_as_in_the_paper() -> None:
@@ -55,7 +55,7 @@ def test_btx_with_six_experts_counts_as_its_shapes_do() -> None:
         family="tiny",
         experts=tuple(f"expert-{i}@1" for i in range(5)),
     )
-    assert mixture_of(recipe, BAM_SEED, embedding_size=385).num_parameters == 775_990_272
+    assert mixture_of(recipe, BAM_SEED, vector_size=384).num_parameters == 775_990_272
 
 
 def test_bam_counts_as_in_the_paper() -> None:
@@ -90,7 +90,7 @@ def test_a_router_mlp_is_as_large_as_a_projection() -> None:
 def test_a_recipe_that_contradicts_itself_is_refused() -> None:
     recipe = mixes.recipe(norm_topk_prob=True, experts_per_token=9)
     with pytest.raises(Incompatible) as caught:
-        mixture_of(recipe, replace(BAM_SEED), embedding_size=385)
+        mixture_of(recipe, replace(BAM_SEED), vector_size=384)
     assert [p.pointer for p in caught.value.problems] == [
         "/config/num_experts_per_tok",
         "/config/norm_topk_prob",

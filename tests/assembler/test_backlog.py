@@ -9,7 +9,8 @@ from assembler import backlog, queues
 from assembler.embedder import embedder_digest
 from assembler.tables import MixState
 from registry import blobs as blob_stores
-from registry import db, projections
+from registry import db, experts, projections
+from registry.embeddings import Embedders
 from registry.tables import Projection, ProjectionState
 from tests.assembler import rows
 from tests.assembler.job_store import empty_store, set_status, status_of
@@ -40,6 +41,23 @@ def test_a_version_without_a_vector_is_to_be_embedded(client: DBOSClient) -> Non
         rows.add_expert(session, blob_stores.store(), family, number=1, embedded=False)
     backlog.enqueue(client)
     assert status_of(client, backlog.embedding_job_id(1)) == ("ENQUEUED", queues.SHORT)
+
+
+def test_a_version_whose_router_inputs_are_old_is_embedded_anew(client: DBOSClient) -> None:
+    with db.transaction() as session:
+        family = rows.add_family(session, blob_stores.store())
+        version = rows.add_expert(session, blob_stores.store(), family, number=1, embedded=False)
+        old = Embedders(encoder=embedder_digest(), states="e" * 64)
+        rows.embed(session, blob_stores.store(), version, [1.0] * 384, embedders=old)
+    backlog.enqueue(client)
+    assert status_of(client, backlog.embedding_job_id(1)) == ("ENQUEUED", queues.SHORT)
+    set_status(backlog.embedding_job_id(1), "SUCCESS")
+    with db.transaction() as session:
+        version = experts.get_version(session, 1)
+        rows.embed(session, blob_stores.store(), version, [1.0] * 384)
+    client.delete_workflow(backlog.embedding_job_id(1))
+    backlog.enqueue(client)
+    assert ids(client) == []
 
 
 def test_what_is_over_wants_no_job(client: DBOSClient) -> None:

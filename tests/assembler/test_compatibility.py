@@ -9,11 +9,13 @@ from sqlalchemy.orm import Session
 
 from assembler import compatibility
 from assembler.compatibility import Selection
-from registry import embeddings, manifests
+from assembler.embedder import embedder_digest
+from registry import manifests
 from registry.blobs import LocalBlobs
+from registry.embeddings import Embedders
 from registry.errors import Problem
 from registry.manifests import Manifest, TensorEntry
-from registry.tables import ExpertVersion, VersionState
+from registry.tables import VersionState
 from tests.assembler import rows
 
 OTHER_EMBEDDER = "e" * 64
@@ -132,20 +134,30 @@ def test_a_domain_of_another_embedder(session: Session, blobs: LocalBlobs) -> No
     version = rows.add_expert(session, blobs, family, number=3, embedded=False)
     (problem,) = select(session, blobs, "expert-1", "expert-3").problems
     assert "not embedded yet" in problem.detail
-    embed_elsewhere(session, version)
+    other = Embedders(encoder=OTHER_EMBEDDER, states=OTHER_EMBEDDER)
+    rows.embed(session, blobs, version, [1.0] * 8, embedder="bigger", embedders=other)
     (problem,) = select(session, blobs, "expert-1", "expert-3").problems
     assert problem.pointer == "/experts/1"
     assert "embedded by 'bigger' (eeeeeeeeeeee), not by 'all-MiniLM-L6-v2'" in problem.detail
 
 
+def test_router_inputs_that_were_taken_in_another_way(session: Session, blobs: LocalBlobs) -> None:
+    family = rows.add_all(session, blobs)
+    version = rows.add_expert(session, blobs, family, number=3, embedded=False)
+    other = Embedders(encoder=embedder_digest(), states=OTHER_EMBEDDER)
+    rows.embed(session, blobs, version, [1.0] * 8, embedders=other)
+    (problem,) = select(session, blobs, "expert-1", "expert-3").problems
+    assert problem == Problem(
+        "/experts/1", "the domain of 'expert-3' is not embedded yet, try again in a moment"
+    )
+
+
 def test_a_projection_of_another_embedder(session: Session, blobs: LocalBlobs) -> None:
     family = rows.add_all(session, blobs)
-    projection = rows.add_projection(session, blobs, family)
-    projection.embedder_digest = OTHER_EMBEDDER
-    session.flush()
+    rows.add_projection(session, blobs, family, embedder_digest=OTHER_EMBEDDER)
     (problem,) = select(session, blobs, "expert-1", "expert-2").problems
     assert problem.pointer == "/family"
-    assert "another embedder (eeeeeeeeeeee)" in problem.detail
+    assert "tiny@2 projects other domain embeddings (eeeeeeeeeeee)" in problem.detail
 
 
 def test_a_retired_version_stays_where_it_is(session: Session, blobs: LocalBlobs) -> None:
@@ -165,14 +177,3 @@ def test_a_retired_version_stays_where_it_is(session: Session, blobs: LocalBlobs
         kept=["expert-3@1"],
     )
     assert kept.problems == ()
-
-
-def embed_elsewhere(session: Session, version: ExpertVersion) -> None:
-    embeddings.store(
-        session,
-        version,
-        vector=[1.0] * 8,
-        embedder="bigger",
-        embedder_digest=OTHER_EMBEDDER,
-        num_documents=6,
-    )

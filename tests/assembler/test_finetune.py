@@ -77,7 +77,7 @@ def test_rows_are_folded_from_what_is_stored(blobs: LocalBlobs, tmp_path: Path) 
     gate = "model.layers.1.mlp.gate"
     read = {name: tensors.read(blobs, entry) for name, entry in tuned.tensors.items()}
     w1, w2 = (read[f"{gate}.projection.{i}.weight"] for i in range(2))
-    rows_ND = project(read["model.domain_embeddings"], w1, w2)
+    rows_ND = project(read["model.domain_embeddings"][1], w1, w2)
     assert torch.equal(read[f"{gate}.weight"], rows_ND.bfloat16())
 
 

@@ -8,7 +8,7 @@ from assembler import making, presets
 from assembler.materials import Materials
 from assembler.presets import PRESETS
 from assembler.recipe import Preset, Recipe
-from registry import manifests
+from registry import arrays, manifests
 from registry.blobs import LocalBlobs
 from registry.manifests import Manifest
 from tests import tiny
@@ -31,8 +31,13 @@ def materials(blobs: LocalBlobs, *, preset: Preset = "nexus") -> Materials:
         expert_digests=tuple(tiny.store_manifest(blobs, expert=n).digest for n in numbers),
         documents_digests=tuple(tiny.store_documents(blobs, expert=n) for n in numbers),
         vectors=tuple(mixes.vector(number).tolist() for number in numbers),
+        states_digests=tuple(store_states(blobs, number) for number in numbers),
         projection_digest=manifests.store(blobs, mixes.projection(blobs)),
     )
+
+
+def store_states(blobs: LocalBlobs, number: int) -> str:
+    return arrays.write(blobs, mixes.states(number), dtype="F32").digest
 
 
 def extended(base: Manifest, of: Materials, blobs: LocalBlobs) -> Materials:
@@ -45,6 +50,7 @@ def extended(base: Manifest, of: Materials, blobs: LocalBlobs) -> Materials:
         expert_digests=(*of.expert_digests, tiny.store_manifest(blobs, expert=3).digest),
         documents_digests=(*of.documents_digests, tiny.store_documents(blobs, expert=3)),
         vectors=(*of.vectors, mixes.vector(3).tolist()),
+        states_digests=(*of.states_digests, store_states(blobs, 3)),
         base_digest=manifests.store(blobs, base),
         base_experts=tuple(zip(of.recipe.experts, of.expert_digests, strict=True)),
     )
@@ -73,7 +79,7 @@ def test_an_extension_knows_which_experts_are_new(blobs: LocalBlobs) -> None:
 
 def test_the_router_whose_rows_are_most_alike_is_named(blobs: LocalBlobs) -> None:
     given = materials(blobs)
-    twins = replace(given, vectors=(given.vectors[0], given.vectors[0]))
+    twins = replace(given, states_digests=(given.states_digests[0],) * 2)
     name, condition = making.worst_condition(making.assemble(given, blobs), blobs)
     assert name.endswith(".mlp.gate.weight")
     assert condition < making.worst_condition(making.assemble(twins, blobs), blobs)[1]

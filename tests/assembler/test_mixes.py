@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from assembler import jobs, mixes, progress
 from assembler.tables import MixState, MixVersion
 from engine.gates import Policy
-from registry import artifacts, experts
+from registry import artifacts, experts, projections
 from registry.blobs import LocalBlobs
 from registry.errors import Conflict, InvalidInput, NotFound
 from tests.assembler import rows
@@ -255,6 +255,25 @@ def test_a_mean_is_not_changed(session: Session, blobs: LocalBlobs) -> None:
     publish(session, ask(session, preset="merge"))
     with pytest.raises(Conflict, match="mean"):
         mixes.remove(session, "mine", expert="expert-1")
+
+
+def test_a_mix_of_other_domain_embeddings_is_made_anew(session: Session, base: MixVersion) -> None:
+    """Rows of one that joins could not be made as those were that the base has."""
+    projections.pin(session, "tiny@1").embedder_digest = "e" * 64
+    with pytest.raises(Conflict, match=r"mine@1 cannot be changed: .* make the mix anew"):
+        mixes.extend(session, "mine", expert="expert-3")
+
+
+def test_a_projection_of_other_domain_embeddings_is_learned_anew(
+    session: Session, base: MixVersion
+) -> None:
+    projections.pin(session, "tiny@1").embedder_digest = "e" * 64
+    with pytest.raises(InvalidInput) as caught:
+        ask(session, name="other")
+    (problem,) = caught.value.problems
+    assert problem.pointer == "/family"
+    assert "tiny@1 projects other domain embeddings (eeeeeeeeeeee)" in problem.detail
+    assert problem.detail.endswith("ask for a new projection")
 
 
 def test_a_name_must_be_fit_for_addresses(session: Session, blobs: LocalBlobs) -> None:

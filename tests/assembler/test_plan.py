@@ -11,7 +11,7 @@ from assembler.materials import gather
 from assembler.plan import Plan
 from assembler.recipe import Recipe
 from assembler.tables import JobEvent, MixState
-from registry import artifacts, embeddings, experts, manifests
+from registry import artifacts, experts, manifests, projections
 from registry.blobs import LocalBlobs
 from registry.errors import NotFound
 from tests.assembler import rows
@@ -124,15 +124,8 @@ def test_licences_are_joined_and_doubts_said(session: Session, blobs: LocalBlobs
 def test_domains_that_point_the_same_way(session: Session, blobs: LocalBlobs) -> None:
     family = rows.add_all(session, blobs)
     third = rows.add_expert(session, blobs, family, number=3, embedded=False)
-    (first,) = embeddings.find_all(session, experts.pin(session, "expert-1"))
-    embeddings.store(
-        session,
-        third,
-        vector=first.vector,
-        embedder=first.embedder,
-        embedder_digest=first.embedder_digest,
-        num_documents=2,
-    )
+    first = experts.pin(session, "expert-1")
+    rows.embed(session, blobs, third, [1.0] * 384, states_of=first.id, num_documents=2)
     planned = ask(session, blobs, experts=[*EXPERTS, "expert-3"])
     (alike,) = [c for c in planned.warnings if c.kind == "collinear-domains"]
     assert "'expert-1' and 'expert-3'" in alike.detail
@@ -184,6 +177,18 @@ def test_a_change_of_a_mix(session: Session, blobs: LocalBlobs) -> None:
     whole = ask(session, blobs, experts=wanted, finetune={"tokens": 0}).size
     assert whole is not None
     assert planned.size.num_parameters == whole.num_parameters
+
+
+def test_a_base_of_other_domain_embeddings(session: Session, blobs: LocalBlobs) -> None:
+    family = rows.add_all(session, blobs)
+    rows.add_expert(session, blobs, family, number=3)
+    _make(session, blobs, seconds={})
+    projections.pin(session, "tiny@1").embedder_digest = "e" * 64
+    base, newest = ask(session, blobs, experts=[*EXPERTS, "expert-3"], base="mine").problems
+    assert base.pointer == "/base"
+    assert base.detail.endswith("make the mix anew, of all its experts")
+    # Which takes a new projection first.
+    assert newest.pointer == "/family"
 
 
 def _materials(session: Session, *, preset: Any) -> Any:

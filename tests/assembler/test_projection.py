@@ -1,16 +1,17 @@
-"""A family projection on a tiny seed: it tells its own domains apart, and folds to rows."""
+"""A family projection on a tiny seed: it tells domains apart, and folds to rows."""
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from assembler.embedder import EMBEDDER, embedder_digest
-from assembler.encoder import Encoder
+from assembler.embedder import embedder_digest, states_embedder_digest
 from assembler.folding import fold
-from assembler.hidden_states import capture
+from assembler.hidden_states import RouterInputs
 from assembler.projection import train
 from assembler.recipe import ProjectionTraining
+from engine import tensors
 from registry.architecture import projection_shapes
 from registry.blobs import LocalBlobs
 from registry.documents import Document
@@ -19,11 +20,9 @@ from registry.manifests import Manifest
 from tests import tiny
 
 NUM_DOMAINS = 3
-TRAINING = ProjectionTraining(
-    documents_per_domain=6,
-    sequence_length=32,
-    states_per_document=8,
-)
+NUM_TOKENS = 1024
+TRAINING = ProjectionTraining(tokens_per_domain=NUM_TOKENS)
+GATE = "model.layers.1.mlp.gate.projection."
 
 
 def public_documents() -> list[Document]:
@@ -34,58 +33,96 @@ def public_documents() -> list[Document]:
     ]
 
 
-def trained(blobs: LocalBlobs, seed: Manifest) -> Manifest:
+def trained(
+    blobs: LocalBlobs, seed: Manifest, *, training: ProjectionTraining = TRAINING
+) -> Manifest:
     return train(
         seed,
         public_documents(),
-        training=TRAINING,
+        training=training,
         blobs=blobs,
         on_progress=lambda what, step, num_steps: None,
     )
 
 
-def domain_vectors(*, split: str) -> torch.Tensor:
-    encoder = Encoder()
-    return torch.stack(
-        [
-            encoder.embed([d.text for d in tiny.sample_documents(expert=n) if d.split == split])
-            .mean(0)
-            for n in range(NUM_DOMAINS)
-        ]
-    )  # fmt: skip
+def experts(blobs: LocalBlobs, seed: Manifest) -> torch.Tensor:
+    """Router inputs [n, L, R, D] of domains that the projection has not seen."""
+    inputs = RouterInputs(seed, blobs)
+    own = [tiny.sample_documents(expert=unseen(number)) for number in range(NUM_DOMAINS)]
+    moments = [inputs.moments(documents, num_tokens=NUM_TOKENS) for documents in own]
+    return torch.stack([of_domain.embedding() for of_domain in moments])
 
 
-def test_unread_documents_go_to_the_row_of_their_domain(blobs: LocalBlobs) -> None:
+def unseen(number: int) -> int:
+    return NUM_DOMAINS + number
+
+
+def read(blobs: LocalBlobs, seed: Manifest, expert: int, *, layer: int) -> torch.Tensor:
+    """Router inputs [T, D] of a domain's held-out text."""
+    held_out = [
+        replace(document, split="train")
+        for document in tiny.sample_documents(expert=expert)
+        if document.split == "held-out"
+    ]
+    batches = RouterInputs(seed, blobs).batches(held_out, num_tokens=NUM_TOKENS)
+    return torch.cat([states[layer] for states in batches])
+
+
+def test_unread_text_of_an_unseen_domain_goes_to_its_row(blobs: LocalBlobs) -> None:
     seed = tiny.store_manifest(blobs)
-    routing = fold(trained(blobs, seed), domain_vectors(split="train").numpy(), blobs=blobs)
-    correct = []
-    for label in range(NUM_DOMAINS):
-        own = tiny.sample_documents(expert=label)
-        states_LCSD = capture(
-            seed,
-            [document.text for document in own if document.split == "held-out"],
-            blobs=blobs,
-            sequence_length=32,
-            num_states=16,
-            generator=torch.Generator().manual_seed(0),
-            on_progress=lambda done: None,
-        )
-        for states_CSD, rows_ND in zip(states_LCSD, routing.rows, strict=True):
-            correct.append((states_CSD.float() @ torch.from_numpy(rows_ND).T).argmax(-1) == label)
-    assert torch.stack(correct).float().mean() > 2 / NUM_DOMAINS
+    routing = fold(trained(blobs, seed), experts(blobs, seed).numpy(), blobs=blobs)
+    shares = []
+    for number in range(NUM_DOMAINS):
+        for layer, rows_ND in enumerate(routing.rows):
+            states_TD = read(blobs, seed, unseen(number), layer=layer)
+            chosen_T = (states_TD @ torch.from_numpy(rows_ND).T).argmax(-1)
+            shares.append((chosen_T == number).float().mean())
+    assert torch.stack(shares).mean() > 2 / NUM_DOMAINS
+
+
+def test_logits_are_as_far_spread_as_asked_and_no_row_meets_the_centre(blobs: LocalBlobs) -> None:
+    """Within the domains that the projection has read, and whichever expert a row is of."""
+    seed = tiny.store_manifest(blobs)
+    training = TRAINING.model_copy(update={"logit_spread": 2.0})
+    projection = trained(blobs, seed, training=training)
+    states_NLD = experts(blobs, seed).numpy()
+    rows_ND = torch.from_numpy(fold(projection, states_NLD, blobs=blobs).rows[1])
+    center_D = tensors.read(blobs, projection.tensors["states_center"])[1]
+    assert (rows_ND @ center_D).abs().max() < 1e-3 * rows_ND.norm() * center_D.norm()
+    inputs = RouterInputs(seed, blobs)
+    variances = []
+    for expert in range(NUM_DOMAINS):
+        batches = inputs.batches(tiny.sample_documents(expert=expert), num_tokens=NUM_TOKENS)
+        states_TD = torch.cat([states[1] for states in batches])
+        variances.append((states_TD @ rows_ND.T).var(0))
+    spread_N = torch.stack(variances).mean(0).sqrt()
+    torch.testing.assert_close(spread_N, torch.full((NUM_DOMAINS,), 2.0), rtol=0.05, atol=0)
+
+
+def test_how_far_a_domain_lies_does_not_matter(blobs: LocalBlobs) -> None:
+    seed = tiny.store_manifest(blobs)
+    projection = trained(blobs, seed)
+    center_LD = tensors.read(blobs, projection.tensors["states_center"]).numpy()
+    near = experts(blobs, seed).numpy()
+    far = near.copy()
+    far[:, :, 0] = center_LD + 3 * (near[:, :, 0] - center_LD)
+    one, other = (fold(projection, states, blobs=blobs).rows[0] for states in (near, far))
+    np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
 
 
 def test_the_manifest_says_how_to_use_it_and_is_reproducible(blobs: LocalBlobs) -> None:
     seed = tiny.store_manifest(blobs)
     projection = trained(blobs, seed)
-    assert projection.config["embedder"] == EMBEDDER
     assert projection.config["embedder_digest"] == embedder_digest()
+    assert projection.config["states_embedder_digest"] == states_embedder_digest(seed.digest)
     shapes = {name: entry.shape for name, entry in projection.tensors.items()}
-    assert shapes.pop("domain_center") == (384,)
+    hidden = tiny.ARCHITECTURE.hidden_size
+    assert shapes.pop("vectors_center") == (384,)
+    assert shapes.pop("states_center") == (tiny.ARCHITECTURE.num_hidden_layers, hidden)
     assert shapes == {
         f"model.layers.{layer}.mlp.gate.{name}": shape
         for layer in range(tiny.ARCHITECTURE.num_hidden_layers)
-        for name, shape in projection_shapes(tiny.ARCHITECTURE.hidden_size, 385).items()
+        for name, shape in projection_shapes(hidden, hidden + 1).items()
     }
     assert trained(blobs, seed).tensors == projection.tensors
 

@@ -25,6 +25,23 @@ def test_rows_are_folded_as_the_network_projects(blobs: LocalBlobs) -> None:
     torch.testing.assert_close(rows, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("own_weight", [0.0, 0.5])
+def test_a_row_leaves_out_what_varies_within_its_own_domain(own_weight: float) -> None:
+    """It is `(S + w U'U)^-1 d`, of the length that makes what W1 makes of it of length 1."""
+    random = np.random.default_rng(0)
+    whitening = random.standard_normal((8, 8), np.float32)
+    mean, directions = (random.standard_normal(shape, np.float32) for shape in ((1, 8), (1, 3, 8)))
+    w1 = np.concatenate([np.zeros((8, 9), np.float32), np.pad(whitening, ((0, 0), (0, 1)))])
+    routed = folding.as_routed(mean, directions, w1, own_weight=own_weight)
+    row = whitening.T @ whitening @ routed[0, :-1]
+    within = np.linalg.inv(whitening.T @ whitening)
+    expected = np.linalg.solve(within + own_weight * directions[0].T @ directions[0], mean[0])
+    cosine = row @ expected / np.linalg.norm(row) / np.linalg.norm(expected)
+    assert cosine == pytest.approx(1, abs=1e-4)
+    assert np.linalg.norm(whitening @ routed[0, :-1]) == pytest.approx(1, abs=1e-4)
+    assert routed[0, -1] == 1
+
+
 @pytest.mark.parametrize("preset", ["linear", "btx", "bam"])
 def test_a_drawn_row_is_its_experts_own(blobs: LocalBlobs, preset: Preset) -> None:
     """Neither who stands beside an expert nor its place changes what is drawn for it."""
@@ -46,7 +63,8 @@ def test_a_random_projection_is_near_even(blobs: LocalBlobs) -> None:
     mix = mixes.store_mix(blobs, preset="nexus-paper")
     name = "model.layers.0.mlp.gate.projection.0.weight"
     assert mix.tensors[name] != family.tensors[name]
-    assert mix.tensors[name].shape == family.tensors[name].shape
+    # It reads the encoder's vector, with a constant beside it.
+    assert mix.tensors[name].shape == (64, mixes.VECTOR_SIZE + 1)
     assert np.abs(arrays.read(blobs, mix.tensors[ROWS])).max() < 0.5
 
 

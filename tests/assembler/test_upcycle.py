@@ -104,7 +104,7 @@ def test_an_expert_of_another_shape_is_refused(blobs: LocalBlobs) -> None:
 
 def _upcycled(recipe: Recipe, blobs: LocalBlobs, *, queries: Sequence[float]) -> Manifest:
     """Three experts that differ from the seed in one query projection, each full of one value."""
-    mix = mixture_of(recipe, tiny.ARCHITECTURE, embedding_size=mixes.EMBEDDING_SIZE)
+    mix = mixture_of(recipe, tiny.ARCHITECTURE, vector_size=mixes.VECTOR_SIZE)
     rows = np.zeros((mix.num_experts, 32), np.float32)
     names = [name for name in mix.tensor_shapes() if name.endswith(".mlp.gate.weight")]
     return upcycle.upcycle(
@@ -115,7 +115,7 @@ def _upcycled(recipe: Recipe, blobs: LocalBlobs, *, queries: Sequence[float]) ->
         routers=Routers(
             rows={name: rows for name in names},
             shared=extension.projection_of(mixes.projection(blobs)),
-            domain_embeddings=np.zeros((mix.num_experts, mixes.EMBEDDING_SIZE), np.float32),
+            domain_embeddings=np.zeros((2, mix.num_experts, 33), np.float32),
         ),
         blobs=blobs,
     )

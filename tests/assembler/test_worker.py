@@ -1,16 +1,18 @@
 """Jobs run to their end whatever dies on the way: real workers, real steps, tiny networks."""
 
+import math
 from collections.abc import Iterator
 
 import pytest
 
 from assembler import backlog, mixes
-from assembler.embedder import embedder_digest
+from assembler.embedder import embedders, states_shape
 from assembler.recipe import Finetune
 from assembler.tables import MixState, MixVersion
 from registry import blobs as blob_stores
 from registry import db, embeddings, experts
 from registry.errors import NotFound
+from tests import tiny
 from tests.assembler import rows
 from tests.assembler.workers import (
     ENDLESS,
@@ -116,10 +118,14 @@ def test_a_new_version_is_embedded(database: str) -> None:
         with db.transaction() as session:
             version = experts.pin(session, "expert-1")
             try:
-                digest = embedder_digest()
-                return len(embeddings.vector_of(session, version, embedder_digest=digest)) > 0
+                current = embedders(version.expert.family.seed_digest)
+                found = embeddings.find(session, version, embedders=current)
             except NotFound:
                 return False
+            assert found.states_digest is not None
+            dense = tiny.ARCHITECTURE
+            size = math.prod(states_shape(dense.num_hidden_layers, dense.hidden_size))
+            return blob_stores.store().size(found.states_digest) == 4 * size
 
     with worker():
         wait_for(embedded, "the domain embedding")

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from assembler import presets
+from assembler.embedder import states_shape
+from assembler.folding import STATES_CENTER, VECTORS_CENTER
 from assembler.materials import Materials
 from assembler.recipe import Recipe
 from registry import arrays, exports, manifests
@@ -81,6 +83,7 @@ class Llamas:
             expert_digests=tuple(manifests.store(self.blobs, expert) for expert in experts),
             documents_digests=(),
             vectors=tuple(vectors.tolist()),
+            states_digests=tuple(self._states(number) for number in range(len(experts))),
             projection_digest=manifests.store(self.blobs, self.projection),
         )
 
@@ -99,16 +102,26 @@ class Llamas:
 
     def _projection(self) -> Manifest:
         random = np.random.Generator(np.random.SFC64(100))
-        shapes = projection_shapes(self.architecture.hidden_size, VECTOR_SIZE + 1)
+        shapes = projection_shapes(hidden := self.architecture.hidden_size, hidden + 1)
         num_layers = self.architecture.num_hidden_layers
         tensors = {
             f"model.layers.{layer}.mlp.gate.{name}": self._put(_random_bits(random, shape), shape)
             for layer in range(num_layers)
             for name, shape in shapes.items()
         }
-        center = np.zeros(VECTOR_SIZE, np.float32)
-        tensors["domain_center"] = arrays.write(self.blobs, center, dtype="F32")
-        return Manifest(config={"num_hidden_layers": num_layers}, tensors=tensors)
+        for name, shape in {
+            STATES_CENTER: (num_layers, hidden),
+            VECTORS_CENTER: (VECTOR_SIZE,),
+        }.items():
+            tensors[name] = arrays.write(self.blobs, np.zeros(shape, np.float32), dtype="F32")
+        config = {"num_hidden_layers": num_layers, "training": {"own_weight": 0.05}}
+        return Manifest(config=config, tensors=tensors)
+
+    def _states(self, number: int) -> str:
+        random = np.random.default_rng(number)
+        shape = states_shape(self.architecture.num_hidden_layers, self.architecture.hidden_size)
+        values = random.standard_normal(shape, np.float32)
+        return arrays.write(self.blobs, values, dtype="F32").digest
 
     def _put(self, bits: Raw, shape: Shape) -> TensorEntry:
         data = memoryview(bits.tobytes())

@@ -1,10 +1,14 @@
 """Domain embeddings: kept once per embedder, searched by cosine."""
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy.orm import Session
 
+from assembler.embedder import states_embedder_digest
 from registry import embeddings
 from registry.blobs import LocalBlobs
+from registry.embeddings import Embedders
 from registry.errors import NotFound
 from registry.tables import ExpertVersion, VersionState
 from tests import factories
@@ -65,12 +69,24 @@ def test_other_families_are_not_suggested(
     assert len(nearest(session)) == 4
 
 
-def test_vector_is_kept(session: Session, versions: list[ExpertVersion]) -> None:
-    vector = embeddings.vector_of(session, versions[1], embedder_digest=EMBEDDER_DIGEST)
-    assert vector == [1.0, 1.0]
+def test_it_is_kept_with_what_it_was_taken_from(
+    session: Session, versions: list[ExpertVersion]
+) -> None:
+    found = embeddings.find(session, versions[1], embedders=current(versions[1]))
+    assert (list(found.vector), found.num_documents, found.num_tokens) == ([1.0, 1.0], 6, 100)
     factories.embed(session, versions[1], (1, 1))
 
 
-def test_vector_that_was_not_taken(session: Session, versions: list[ExpertVersion]) -> None:
+@pytest.mark.parametrize("other", ["encoder", "states"])
+def test_one_that_was_not_taken(
+    session: Session, versions: list[ExpertVersion], other: str
+) -> None:
+    """Of another encoder, or router inputs of another seed or taken in another way."""
+    embedders = replace(current(versions[0]), **{other: "other"})
     with pytest.raises(NotFound, match="no domain embedding yet"):
-        embeddings.vector_of(session, versions[0], embedder_digest="other")
+        embeddings.find(session, versions[0], embedders=embedders)
+
+
+def current(version: ExpertVersion) -> Embedders:
+    states = states_embedder_digest(version.expert.family.seed_digest)
+    return Embedders(encoder=EMBEDDER_DIGEST, states=states)

@@ -47,12 +47,12 @@ def test_the_same_projection_is_trained_once(
     client: TestClient, family: str, documents: str
 ) -> None:
     url = f"{FAMILIES}/{family}/projections"
-    first = client.post(url, json={"documents": documents, "training": {"seed": 5}})
+    first = client.post(url, json={"documents": documents, "training": {"logit_spread": 5}})
     assert (first.status_code, first.json()["state"]) == (202, "queued")
     assert client.get(first.headers["location"]).json() == first.json()
-    again = client.post(url, json={"documents": documents, "training": {"seed": 5}})
+    again = client.post(url, json={"documents": documents, "training": {"logit_spread": 5}})
     assert again.json() == first.json()
-    other = client.post(url, json={"documents": documents, "training": {"seed": 6}})
+    other = client.post(url, json={"documents": documents, "training": {"logit_spread": 6}})
     assert other.json()["number"] == 2
     assert [row["number"] for row in client.get(url).json()["data"]] == [2, 1]
 
@@ -84,10 +84,10 @@ def test_documents_that_were_not_sent(client: TestClient, family: str) -> None:
 
 
 def test_training_that_makes_no_sense(client: TestClient, family: str, documents: str) -> None:
-    body = {"documents": documents, "training": {"ridge": 0, "depth": 3}}
+    body = {"documents": documents, "training": {"shrinkage": 0, "depth": 3}}
     answer = client.post(f"{FAMILIES}/{family}/projections", json=body)
     pointers = [error["pointer"] for error in answer.json()["errors"]]
-    assert (answer.status_code, pointers) == (422, ["/training/ridge", "/training/depth"])
+    assert (answer.status_code, pointers) == (422, ["/training/shrinkage", "/training/depth"])
 
 
 def test_unknown_families(client: TestClient, documents: str) -> None:
