@@ -9,21 +9,25 @@ from dataclasses import dataclass
 from sqlalchemy import select as sql_select
 from sqlalchemy.orm import Session, joinedload
 
-from assembler.embedder import EMBEDDER, embedder_digest, embedders
-from assembler.pinning import MIN_EXPERTS, SHORT, outdated
+from assembler.embedder import EMBEDDER, embedder_digest, embedders, states_embedder_digest
 from assembler.tables import Mix
 from registry import checkpoints, embeddings, experts, families, manifests, projections
 from registry.blobs import BlobStore
-from registry.errors import Conflict, InvalidInput, NexusmixError, NotFound, Problem, pointer
+from registry.errors import Conflict, InvalidInput, NexusmixError, NotFound, Problem
 from registry.manifests import Manifest
 from registry.names import check_name, parse_ref
 from registry.tables import DomainEmbedding, ExpertVersion, Family, Projection
 
+# Of a digest: enough to tell two apart in a sentence.
+SHORT = 12
+
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """An expert of a request, as it was found; `embedding` is None when it has none of use."""
+    """An expert of a request, as it was found, and the pointer to where it is named; `embedding` is
+    None when it has none of use."""
 
+    pointer: str
     version: ExpertVersion
     manifest: Manifest
     embedding: DomainEmbedding | None
@@ -43,34 +47,44 @@ class Selection:
     projection: Projection | None
     problems: tuple[Problem, ...]
 
+    @property
+    def experts(self) -> tuple[str, ...]:
+        """Those that were found, pinned."""
+        return tuple(experts.ref_of(member.version) for member in self.members)
+
 
 def select(
     session: Session,
     blobs: BlobStore,
     *,
-    name: str,
-    family: str,
+    name: str | None,
+    family: str | None,
     experts: Sequence[str],
+    pointers: Sequence[str],
     needs_projection: bool,
     kept: Collection[str] = (),
 ) -> Selection:
     """Look up all that a request names. Never raises for what is wrong with it.
 
-    Experts in `kept`, pinned, are in the mix already: one that was retired since may stay.
+    `pointers` say where the request names each expert. Experts in `kept`, pinned, are in the mix
+    already: one that was retired since may stay. Name and family are None where they would be those
+    of a base that was not found.
     """
-    problems = list(_name_problems(session, name, family))
+    problems = [] if name is None else list(_name_problems(session, name, family))
     owner, projection = None, None
     try:
-        owner = families.find_ready(session, family)
-        if needs_projection:
-            projection = projections.pin(session, family)
-            if detail := outdated(projection):
-                problems.append(Problem("/family", f"{detail}; ask for a new projection"))
+        if family is not None:
+            owner = families.find_ready(session, family)
+            if needs_projection:
+                projection = projections.pin(session, family)
+                if detail := outdated(projection):
+                    problems.append(Problem("/family", f"{detail}; ask for a new projection"))
     except (NotFound, Conflict) as error:
         hint = "; ask for one first" if owner else ""
         problems.append(Problem("/family", error.detail + hint))
     seed = None if owner is None else manifests.load(blobs, owner.seed_digest)
-    members, member_problems = _members(session, blobs, experts, kept=kept, owner=owner, seed=seed)
+    named = list(zip(experts, pointers, strict=True))
+    members, member_problems = _members(session, blobs, named, kept=kept, owner=owner, seed=seed)
     return Selection(
         family=owner,
         seed=seed,
@@ -80,21 +94,32 @@ def select(
     )
 
 
-def _name_problems(session: Session, name: str, family: str) -> Iterator[Problem]:
+def outdated(projection: Projection) -> str | None:
+    """Why it cannot make rows of the domain embeddings that experts have today; None if it can."""
+    today = states_embedder_digest(projection.family.seed_digest)
+    if projection.embedder_digest == today:
+        return None
+    return (
+        f"{projections.ref_of(projection)} projects other domain embeddings "
+        f"({projection.embedder_digest[:SHORT]}) than are taken today ({today[:SHORT]})"
+    )
+
+
+def _name_problems(session: Session, name: str, family: str | None) -> Iterator[Problem]:
     try:
         check_name(name, at="/name")
     except InvalidInput as error:
         yield from error.problems
     query = sql_select(Mix).where(Mix.name == name).options(joinedload(Mix.family))
     mix = session.scalar(query)
-    if mix is not None and mix.family.name != family:
+    if mix is not None and family is not None and mix.family.name != family:
         yield Problem("/name", f"mix {name!r} exists already in family {mix.family.name!r}")
 
 
 def _members(
     session: Session,
     blobs: BlobStore,
-    refs: Sequence[str],
+    named: Sequence[tuple[str, str]],
     *,
     kept: Collection[str],
     owner: Family | None,
@@ -102,20 +127,16 @@ def _members(
 ) -> tuple[list[Member], list[Problem]]:
     members: list[Member] = []
     problems: list[Problem] = []
-    if len(refs) < MIN_EXPERTS:
-        detail = f"needs at least {MIN_EXPERTS} experts, got {len(refs)}"
-        problems.append(Problem("/experts", detail))
-    first: dict[int, int] = {}
-    for position, ref in enumerate(refs):
-        at = pointer("experts", position)
+    for ref, at in named:
         try:
             version = _pin(session, ref, is_kept=ref in kept)
         except NexusmixError as error:
             problems.append(Problem(at, error.detail))
             continue
-        if (same := first.setdefault(version.expert_id, position)) != position:
-            detail = f"{version.expert.name!r} stands at {pointer('experts', same)} already"
-            problems.append(Problem(at, detail))
+        same = next((m for m in members if m.version.expert_id == version.expert_id), None)
+        if same is not None:
+            detail = f"{experts.ref_of(same.version)} is in the mix already, by {same.pointer}"
+            problems.append(Problem(at, f"{detail}: an expert has one version in a mix"))
             continue
         manifest = manifests.load(blobs, version.manifest_digest)
         embedded = embeddings.find_all(session, version)
@@ -126,7 +147,9 @@ def _members(
                 for detail in _family_problems(version, manifest, owner=owner, seed=seed)
             ]
         usable = (row for row in embedded if _is_current(row, version))
-        members.append(Member(version=version, manifest=manifest, embedding=next(usable, None)))
+        members.append(
+            Member(pointer=at, version=version, manifest=manifest, embedding=next(usable, None))
+        )
     return members, problems
 
 

@@ -52,7 +52,7 @@ class Footprint:
 class Blueprint:
     """The manifests that a mix is made of, and the network that it becomes."""
 
-    recipe: Recipe
+    materials: Materials
     mix: Architecture
     seed: Manifest
     experts: tuple[Manifest, ...]
@@ -65,7 +65,7 @@ class Blueprint:
         recipe, seed = materials.recipe, materials.seed(blobs)
         dense = seed.architecture
         return cls(
-            recipe=recipe,
+            materials=materials,
             mix=dense
             if recipe.preset == "merge"
             else mixture_of(recipe, dense, vector_size=len(materials.vectors[0])),
@@ -74,6 +74,10 @@ class Blueprint:
             projection=materials.projection(blobs),
             base=materials.base(blobs),
         )
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.materials.recipe
 
     @cached_property
     def tensor_bytes(self) -> dict[str, int]:

@@ -15,13 +15,10 @@ from assembler.network import Network
 from assembler.perplexities import Contenders
 from engine import readings, server
 from engine.divergence import Continuation, Reading
-from engine.gates import GateReport, Measurements, Policy, judge
+from engine.gates import WINDOW_TOKENS, GateReport, Measurements, Policy, judge
 from registry.blobs import BlobStore
 from registry.documents import Document
 from registry.errors import InvalidInput, Problem, pointer
-
-# Long enough for context to matter, short enough for small collections of held-out text.
-WINDOW_TOKENS = 128
 
 
 def gate(

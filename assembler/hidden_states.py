@@ -14,12 +14,11 @@ from assembler.data import Reader, cut, evenly
 from assembler.embedder import states_shape
 from assembler.mixture import FeedForward
 from assembler.network import Network
+from engine.gates import WINDOW_TOKENS
 from registry.blobs import BlobStore
 from registry.documents import Document
 from registry.manifests import Manifest
 
-# As gates read: long enough for context to matter, short enough for little text.
-WINDOW_TOKENS = 128
 BATCH_SIZE = 16
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from assembler import pinning
+from assembler.compatibility import outdated
 from assembler.embedder import embedders, states_shape
 from assembler.extension import Base
 from assembler.recipe import Recipe
@@ -114,7 +114,7 @@ def _projection_digest(session: Session, recipe: Recipe) -> str | None:
     if recipe.projection is None:
         return None
     projection = projections.pin(session, recipe.projection)
-    if detail := pinning.outdated(projection):
+    if detail := outdated(projection):
         raise Incompatible(detail)
     return projection.manifest_digest
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from assembler.recipe import Assembly, Finetune, Preset
-from registry.errors import InvalidInput, Problem, pointer
+from registry.errors import Problem, pointer
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -70,26 +71,74 @@ _FINETUNE: Mapping[Preset, Mapping[str, Any]] = {
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 
 
-def assembly(preset: Preset, changes: Mapping[str, Any] | None = None) -> Assembly:
-    """The preset with `changes` to its fields. Raises InvalidInput pointing to wrong ones."""
-    known = _ASSEMBLY.get(preset, {})
-    return validated(Assembly, {"preset": preset, **known, **(changes or {})})
+# What a request that names none means.
+DEFAULT: Preset = "nexus"
 
 
-def finetune(preset: Preset, changes: Mapping[str, Any] | None = None) -> Finetune:
-    """The preset's finetune with `changes` to its fields. Raises InvalidInput as `assembly`."""
-    known = _FINETUNE.get(preset, {})
-    return validated(Finetune, {**known, **(changes or {})}, at="finetune")
+def assembly(preset: Preset) -> Assembly:
+    return Assembly.model_validate({"preset": preset, **_ASSEMBLY.get(preset, {})})
 
 
-def validated(model: type[Model], values: Mapping[str, Any], *, at: str | None = None) -> Model:
-    """`values` as a part of a recipe, which stands in the field `at` of a request.
+def finetune(preset: Preset) -> Finetune:
+    return Finetune.model_validate(_FINETUNE.get(preset, {}))
 
-    Raises InvalidInput with a pointer to every value that is wrong.
-    """
+
+def changed(preset: Preset) -> dict[str, Any]:
+    """The fields in which a preset is not the default one; see `differing`."""
+    own = differing(assembly(preset), assembly(DEFAULT))
+    own.pop("preset", None)
+    return own | differing(finetune(preset), finetune(DEFAULT), prefix="finetune.")
+
+
+def differing(own: BaseModel, known: BaseModel, *, prefix: str = "") -> dict[str, Any]:
+    """The fields of `known` in which `own` has another value, and that value."""
+    values = {field: getattr(own, field) for field, value in known if getattr(own, field) != value}
+    return {f"{prefix}{field}": value for field, value in values.items()}
+
+
+def named(preset: str) -> tuple[Preset, list[Problem]]:
+    """The preset of that name, else the default one and what is wrong."""
+    known = next((own for own in PRESETS if own == preset), None)
+    if known is not None:
+        return known, []
+    detail = f"{preset!r} is no preset; there are {', '.join(PRESETS)}"
+    return DEFAULT, [Problem("/preset", detail)]
+
+
+def read_assembly(preset: Preset, changes: Mapping[str, Any]) -> tuple[Assembly, list[Problem]]:
+    """The preset with `changes` to its fields, see `read`."""
+    return read(Assembly, assembly(preset).model_dump(), changes)
+
+
+def read_finetune(preset: Preset, changes: Mapping[str, Any]) -> tuple[Finetune, list[Problem]]:
+    """The preset's finetune with `changes` to its fields, see `read`."""
+    return read(Finetune, finetune(preset).model_dump(), changes, at="finetune")
+
+
+def read(
+    model: type[Model],
+    known: Mapping[str, Any],
+    changes: Mapping[str, Any],
+    *,
+    at: str | None = None,
+) -> tuple[Model, list[Problem]]:
+    """A part of a recipe, `known` with those `changes` that are right, and what is wrong with the
+    others; the part stands in the field `at` of a request."""
     try:
-        return model.model_validate(values)
+        return model.model_validate({**known, **changes}), []
     except ValidationError as error:
-        where = () if at is None else (at,)
-        problems = tuple(Problem(pointer(*where, *e["loc"]), e["msg"]) for e in error.errors())
-        raise InvalidInput("this mix cannot be made", problems=problems) from error
+        mistakes = error.errors()
+    where = () if at is None else (at,)
+    problems = [Problem(pointer(*where, *e["loc"]), _words(model, e)) for e in mistakes]
+    wrong = {e["loc"][0] for e in mistakes if e["loc"]}
+    # Where fields contradict each other none can be blamed alone.
+    right = {field: v for field, v in changes.items() if field not in wrong} if wrong else {}
+    made, more = read(model, known, right)
+    return made, problems + more
+
+
+def _words(model: type[BaseModel], mistake: ErrorDetails) -> str:
+    if mistake["type"] != "extra_forbidden":
+        return mistake["msg"]
+    fields = (field for field in model.model_fields if field != "preset")
+    return f"is no field; there are {', '.join(fields)}"

@@ -31,6 +31,10 @@ MAX_STARTS = 5
 FIRST_PAUSE_SECONDS = 1.0
 # A server that was ready this long ago was well: its starts are counted anew.
 HEALTHY_SECONDS = 600.0
+# A ready server is asked so often whether it is well, and may be silent for so long: one that
+# starts or computes on a busy machine has to be given time.
+HEALTH_SECONDS = 5.0
+HUNG_SECONDS = 30.0
 # Requests that were routed just before a server began to drain are still on their way.
 DRAIN_SECONDS_MIN = 2.0
 DRAIN_SECONDS_MAX = 120.0
@@ -41,11 +45,25 @@ DATABASE_AWAY = (OperationalError, InterfaceError)
 
 @dataclass
 class Running:
-    """A server of this agent, and when (monotonic seconds) its present state began."""
+    """A server of this agent, and when (monotonic seconds) its present state began, it was last
+    asked whether it is well, and last said so."""
 
     server: Server
     since: float = field(default_factory=monotonic)
+    asked: float = field(default_factory=monotonic)
+    answered: float = field(default_factory=monotonic)
     draining: bool = False
+
+    def check(self) -> None:
+        """Raises Unavailable when the server has ended, or hangs though it listens still."""
+        now = monotonic()
+        if self.server.process.poll() is None and now < self.asked + HEALTH_SECONDS:
+            return
+        self.asked = now
+        if self.server.is_ready():
+            self.answered = monotonic()
+        elif monotonic() > self.answered + HUNG_SECONDS:
+            raise Unavailable(f"it has not answered for {HUNG_SECONDS:.0f} seconds, and was ended")
 
 
 class Agent:
@@ -104,7 +122,8 @@ class Agent:
         if monotonic() < self._not_before.get(row.id, 0):
             return
         row.num_starts += 1
-        if not self._advance(row, DeploymentState.STARTING):
+        # Why it is started once more is told until it is ready.
+        if not self._advance(row, DeploymentState.STARTING, error=row.error):
             return
         try:
             store = blobs.store()
@@ -135,7 +154,7 @@ class Agent:
                 log.info(
                     "server is ready", deployment=row.id, seconds=round(monotonic() - running.since)
                 )
-                running.since = monotonic()
+                running.since = running.asked = running.answered = monotonic()
             elif monotonic() > running.since + server.START_SECONDS:
                 raise Unavailable(f"not ready in time:\n{running.server.log_tail()}")
         except Unavailable as error:
@@ -145,8 +164,11 @@ class Agent:
         running = self._running.get(row.id)
         if running is None:
             self._died(row, "its server was lost")
-        elif running.server.process.poll() is not None:
-            self._died(row, running.server.log_tail())
+            return
+        try:
+            running.check()
+        except Unavailable as error:
+            self._died(row, error.detail)
 
     def _drain(self, row: Deployment) -> None:
         running = self._running.get(row.id)

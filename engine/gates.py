@@ -15,6 +15,9 @@ from engine.divergence import Continuation, Reading, Summary, first_divergence, 
 
 MAX_EXAMPLES_PER_DOMAIN = 3
 CONTEXT_TOKENS = 16
+# Of one sequence of held-out text: long enough for context to matter, short enough for small
+# collections.
+WINDOW_TOKENS = 128
 
 Limit = Literal["at least", "at most"]
 Decode = Callable[[Sequence[int]], str]

@@ -55,6 +55,11 @@ def parse(chunks: Iterable[bytes]) -> list[Document]:
     return documents
 
 
+def stream(chunks: Iterable[bytes]) -> Iterator[Document]:
+    """The documents of a blob that `parse` has accepted before, one at a time."""
+    return (_document(line) for line in _lines(chunks) if line.strip())
+
+
 def check_expert_documents(documents: list[Document]) -> None:
     """Raises InvalidInput unless there is something to train on and something held out."""
     present = {document.split for document in documents}

@@ -41,4 +41,6 @@ def configure(process: str, *, level: str = "INFO") -> None:
     root.setLevel(level)
     # It logs whole addresses, and presigned ones are secrets.
     logging.getLogger("httpx").setLevel("WARNING")
+    # It tells at every start that it found a PostgreSQL.
+    logging.getLogger("alembic").setLevel("WARNING")
     structlog.contextvars.bind_contextvars(process=process)

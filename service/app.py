@@ -6,13 +6,12 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 from fastapi.staticfiles import StaticFiles
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from registry import logs
 from registry.settings import settings
 from service import auth, errors, gateway
 from service.api import blobs, deployments, experts, families, files, health, mixes
-from service.middleware import LimitBody, Observe
+from service.middleware import KnownHosts, LimitBody, Observe
 from service.ui import pages
 from service.ui.rendering import STATIC
 
@@ -30,9 +29,8 @@ def create_app() -> FastAPI:
     errors.install(app)
     # The last one added is the first to see a request.
     app.add_middleware(LimitBody)
-    app.add_middleware(
-        TrustedHostMiddleware, allowed_hosts=_allowed_hosts(settings().host), www_redirect=False
-    )
+    if auth.is_loopback(settings().host):
+        app.add_middleware(KnownHosts, hosts=_own_hosts(settings().host))
     app.add_middleware(Observe)
     app.include_router(_api())
     app.include_router(gateway.router)
@@ -69,11 +67,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-def _allowed_hosts(host: str) -> list[str]:
-    """Names that a request may address us by.
+def _own_hosts(host: str) -> frozenset[str]:
+    """Names that a request may address us by on a loopback address.
 
     A page elsewhere can point a name of its own at this machine (DNS rebinding) and would read
     what is open here. A server that others can reach asks everybody for a key instead, and cannot
     know the names it goes by.
     """
-    return ["localhost", "127.0.0.1", "[::1]", host] if auth.is_loopback(host) else ["*"]
+    return frozenset({"localhost", "127.0.0.1", "::1", host.lower()})

@@ -22,11 +22,47 @@ Report = Annotated[
     Path | None, typer.Option(help="Write all figures and stage times to this file, as JSON.")
 ]
 
-Tokens = Annotated[int | None, typer.Option(min=0, help="Tokens of the finetune.")]
+Tokens = Annotated[
+    int | None,
+    typer.Option(min=0, help="Tokens of the finetune, 0 for none; the preset's if not given."),
+]
 Deploy = Annotated[bool, typer.Option(help="Serve it once its gate has passed.")]
-Finished = Annotated[str, typer.Argument(metavar="MIX", help="NAME or NAME@NUMBER, finished.")]
-Member = Annotated[str, typer.Argument(help="One of its experts.")]
-NewExpert = Annotated[str, typer.Argument(help="NAME, or NAME@NUMBER for a certain version.")]
+Finished = Annotated[
+    str, typer.Argument(metavar="MIX", help="A finished mix: NAME, its newest, or NAME@NUMBER.")
+]
+Member = Annotated[str, typer.Argument(help="One of its experts: NAME, or NAME@NUMBER.")]
+NewExpert = Annotated[
+    str, typer.Argument(help="Who joins: NAME, its newest version, or NAME@NUMBER.")
+]
+NewName = Annotated[
+    str | None, typer.Option(help="Of the mix that comes of it; a new version if not given.")
+]
+Fields = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Change a field of the preset: one of the recipe, for instance experts_per_token=2,"
+        " finetune.FIELD or gates.FIELD; may be given again. A wrong one is refused with what"
+        " there is.",
+    ),
+]
+PartFields = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Change finetune.FIELD of the preset or gates.FIELD of the base, for instance"
+        " finetune.new_share=0.7; may be given again. All else stays as the base has it.",
+    ),
+]
+
+plan = typer.Typer(
+    no_args_is_help=True,
+    help="Say what `mix`, `extend`, `remove` or `replace` would mean, in the same words: all that"
+    " is wrong, or what it reads, writes, needs and takes. Ends with 1 when it cannot be made.",
+)
+app.add_typer(plan, name="plan")
 
 
 def main() -> None:
@@ -93,61 +129,120 @@ def register(
 
 
 @app.command()
+@plan.command(help="Plan a new mix.")
 def mix(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="The mix's name, and the model name it answers to.")],
-    experts: Annotated[list[str], typer.Argument(help="NAME or NAME@NUMBER, at least two.")],
+    experts: Annotated[
+        list[str], typer.Argument(help="NAME, its newest version, or NAME@NUMBER; at least two.")
+    ],
     family: Annotated[str, typer.Option(help="The family of all of them.")],
-    preset: Annotated[str, typer.Option(help="How it is assembled.")] = "nexus",
+    preset: Annotated[
+        str, typer.Option(help="How it is assembled; `nexusmix presets` lists them.")
+    ] = "nexus",
     tokens: Tokens = None,
+    fields: Fields = None,
     deploy: Deploy = True,
 ) -> None:
-    """Request a mix and watch it being made."""
+    """Request a mix and watch it being made; Ctrl-C ends the watching only."""
     from service import commands
 
-    commands.mix(name, experts, family=family, preset=preset, tokens=tokens, deploy=deploy)
+    commands.mix(
+        name,
+        experts,
+        family=family,
+        preset=preset,
+        tokens=tokens,
+        fields=fields or [],
+        deploy=deploy,
+        only_plan=_only_plan(context),
+    )
 
 
 @app.command()
-def extend(ref: Finished, expert: NewExpert, tokens: Tokens = None, deploy: Deploy = True) -> None:
+@plan.command(help="Plan to append one more expert to a finished mix.")
+def extend(
+    context: typer.Context,
+    ref: Finished,
+    expert: NewExpert,
+    name: NewName = None,
+    tokens: Tokens = None,
+    fields: PartFields = None,
+    deploy: Deploy = True,
+) -> None:
     """Append one more expert to a finished mix."""
     from service import commands
 
-    commands.revise(ref, "extend", expert=expert, by=None, tokens=tokens, deploy=deploy)
+    commands.revise(
+        ref,
+        "extend",
+        {"expert": expert, "name": name, "deploy": deploy},
+        tokens=tokens,
+        fields=fields or [],
+        only_plan=_only_plan(context),
+    )
 
 
 @app.command()
-def remove(ref: Finished, expert: Member, tokens: Tokens = None, deploy: Deploy = True) -> None:
+@plan.command(help="Plan to take one expert out of a finished mix.")
+def remove(
+    context: typer.Context,
+    ref: Finished,
+    expert: Member,
+    name: NewName = None,
+    tokens: Tokens = None,
+    fields: PartFields = None,
+    deploy: Deploy = True,
+) -> None:
     """Take one expert out of a finished mix."""
     from service import commands
 
-    commands.revise(ref, "remove", expert=expert, by=None, tokens=tokens, deploy=deploy)
+    commands.revise(
+        ref,
+        "remove",
+        {"expert": expert, "name": name, "deploy": deploy},
+        tokens=tokens,
+        fields=fields or [],
+        only_plan=_only_plan(context),
+    )
 
 
 @app.command()
+@plan.command(help="Plan to put an expert in the place of one of a finished mix.")
 def replace(
-    ref: Finished, expert: Member, by: NewExpert, tokens: Tokens = None, deploy: Deploy = True
+    context: typer.Context,
+    ref: Finished,
+    expert: Member,
+    by: NewExpert,
+    name: NewName = None,
+    tokens: Tokens = None,
+    fields: PartFields = None,
+    deploy: Deploy = True,
 ) -> None:
-    """Put an expert in the place of one of a finished mix."""
+    """Put an expert, or another version of it, in the place of one of a finished mix."""
     from service import commands
 
-    commands.revise(ref, "replace", expert=expert, by=by, tokens=tokens, deploy=deploy)
+    commands.revise(
+        ref,
+        "replace",
+        {"expert": expert, "by": by, "name": name, "deploy": deploy},
+        tokens=tokens,
+        fields=fields or [],
+        only_plan=_only_plan(context),
+    )
+
+
+def _only_plan(context: typer.Context) -> bool:
+    """Whether a command was called as one of `plan`."""
+    return context.parent is not None and context.parent.command.name == "plan"
 
 
 @app.command()
-def plan(
-    name: Annotated[str, typer.Argument(help="The name that the mix would have.")],
-    experts: Annotated[list[str], typer.Argument(help="NAME or NAME@NUMBER, at least two.")],
-    family: Annotated[str, typer.Option(help="The family of all of them.")],
-    preset: Annotated[str, typer.Option(help="How it would be assembled.")] = "nexus",
-    tokens: Annotated[int | None, typer.Option(min=0, help="Tokens of the finetune.")] = None,
-    base: Annotated[
-        str | None, typer.Option(help="A finished mix that would be changed to have just these.")
-    ] = None,
-) -> None:
-    """Say what a mix would mean before it is made; ends with 1 when it cannot be."""
+def presets() -> None:
+    """List the recipes that have a name: what each is for, and where it is not `nexus`."""
     from service import commands
 
-    commands.plan(name, experts, family=family, preset=preset, tokens=tokens, base=base)
+    commands.list_presets()
 
 
 @app.command()
@@ -205,7 +300,7 @@ def experts() -> None:
 
 @app.command()
 def mixes() -> None:
-    """List the mixes."""
+    """List the versions of all mixes, and what each was made from."""
     from service import commands
 
     commands.list_mixes()

@@ -32,6 +32,7 @@ from service.schemas import (
     FilesBody,
     MissingBlob,
     MixBody,
+    PresetBody,
     ProjectionBody,
     Suggestion,
     VersionBody,
@@ -40,6 +41,7 @@ from service.schemas import (
 
 POLL_SECONDS = 0.5
 Downloadable = Literal["mixes", "experts"]
+Change = Literal["extend", "remove", "replace"]
 DEPLOYING = (DeploymentState.REQUESTED, DeploymentState.STARTING)
 
 
@@ -160,21 +162,34 @@ class Client:
             projection = ProjectionBody.model_validate(self._connection.get(path))
         return projection
 
+    def presets(self) -> list[PresetBody]:
+        """Recipes that have a name, which a request may take and change."""
+        page = self._connection.get("/presets")
+        return [PresetBody.model_validate(entry) for entry in page["data"]]
+
     def request_mix(self, *, idempotency_key: str | None = None, **request: Any) -> MixBody:
-        """Ask for a mix; `request` has the fields of `mix_requests.MixRequest`."""
+        """Ask for a mix; `request` has the fields of `mix_requests.MixRequest`.
+
+        Raises InvalidInput with all that is wrong, which are the problems that `plan_mix` tells.
+        """
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return MixBody.model_validate(self._connection.post("/mixes", request, headers=headers))
 
     def plan_mix(self, **request: Any) -> Plan:
-        """What a mix would mean; `request` has the fields of `mix_requests.PlanRequest`."""
+        """What the same words to `request_mix` would mean; nothing is made."""
         return Plan.model_validate(self._connection.post("/mixes:plan", request))
 
-    def revise_mix(self, mix: MixBody, change: str, **request: Any) -> MixBody:
-        """Have a finished mix changed: `extend`, `remove` or `replace`, with the fields of
-        `mix_requests.RevisionRequest` or `ReplacementRequest`."""
+    def revise_mix(self, mix: MixBody, change: Change, **request: Any) -> MixBody:
+        """Have a finished mix changed; `request` has the fields of `mix_requests.ExtensionRequest`,
+        `RemovalRequest` or `ReplacementRequest`. Raises as `request_mix`, and Conflict when the mix
+        is not finished."""
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         answer = self._connection.post(f"{_path(mix)}/{change}", request, headers=headers)
         return MixBody.model_validate(answer)
+
+    def plan_revision(self, mix: MixBody, change: Change, **request: Any) -> Plan:
+        """What the same words to `revise_mix` would mean; nothing is made."""
+        return Plan.model_validate(self._connection.post(f"{_path(mix)}/{change}:plan", request))
 
     def mix(self, ref: str) -> MixBody:
         """The version that `name@number` names, or the newest of `name`."""

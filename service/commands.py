@@ -3,20 +3,25 @@
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from assembler import presets
+from assembler.plan import Plan
+from assembler.recipe import Recipe
 from assembler.tables import MixState
 from engine.tables import DeploymentState
 from registry import blobs, exports, manifests
 from registry.errors import Conflict, StepFailed
 from registry.settings import settings
 from registry.tables import ProjectionState
-from service import console, home, plan_tables, preparation
+from service import assignments, console, home, plan_tables, preparation
+from service.assignments import as_text
 from service.background import connect
-from service.client import Client, Downloadable
+from service.client import Change, Client, Downloadable
+from service.comparison import Comparison
 from service.schemas import MixBody
 
 
@@ -64,34 +69,58 @@ def mix(
     family: str,
     preset: str,
     tokens: int | None,
+    fields: Sequence[str],
     deploy: bool,
+    only_plan: bool,
 ) -> None:
-    """Request and watch; Ctrl-C stops the watching only. Raises StepFailed when it is not made."""
+    """Request and watch; Ctrl-C stops the watching only. Raises StepFailed when it is not made.
+
+    With `only_plan` print what it would mean; ends with 1 when it cannot be made.
+    """
+    request = _changes(fields, tokens) | {
+        "name": name,
+        "family": family,
+        "experts": list(experts),
+        "preset": preset,
+        "deploy": deploy,
+    }
     with connect() as client:
-        version = client.request_mix(
-            name=name,
-            family=family,
-            experts=list(experts),
-            preset=preset,
-            finetune=_finetune(tokens),
-            deploy=deploy,
-        )
-        _watch(client, version)
+        if only_plan:
+            _show(client.plan_mix(**request))
+        else:
+            _watch(client, client.request_mix(**request))
 
 
 def revise(
-    ref: str, change: str, *, expert: str, by: str | None, tokens: int | None, deploy: bool
+    ref: str,
+    change: Change,
+    request: dict[str, Any],
+    *,
+    tokens: int | None,
+    fields: Sequence[str],
+    only_plan: bool,
 ) -> None:
-    """Change a finished mix and watch; `change` is `extend`, `remove` or `replace`."""
-    request: dict[str, Any] = {"expert": expert, "finetune": _finetune(tokens), "deploy": deploy}
-    if by is not None:
-        request["by"] = by
+    """Change a finished mix and watch, or plan that; see `mix`."""
+    request = _changes(fields, tokens) | request
     with connect() as client:
-        _watch(client, client.revise_mix(client.mix(ref), change, **request))
+        base = client.mix(ref)
+        if only_plan:
+            _show(client.plan_revision(base, change, **request))
+        else:
+            _watch(client, client.revise_mix(base, change, **request))
 
 
-def _finetune(tokens: int | None) -> dict[str, int]:
-    return {} if tokens is None else {"tokens": tokens}
+def _changes(fields: Sequence[str], tokens: int | None) -> dict[str, Any]:
+    changes = assignments.read(fields)
+    if tokens is not None:
+        changes["finetune"] = changes.get("finetune", {}) | {"tokens": tokens}
+    return changes
+
+
+def _show(planned: Plan) -> None:
+    plan_tables.print_plan(planned)
+    if planned.problems:
+        sys.exit(1)
 
 
 def _watch(client: Client, version: MixBody) -> None:
@@ -99,38 +128,17 @@ def _watch(client: Client, version: MixBody) -> None:
         version = client.wait_for_mix(version, on_event=show)
     if version.state is not MixState.SUCCEEDED:
         raise StepFailed(f"{version.ref} {version.state}: {version.error or 'on request'}")
-    console.print_gate(client.gate_report(version))
+    report = client.gate_report(version)
+    base = None if version.base is None else client.mix(version.base)
+    known = () if base is None else Recipe.model_validate(base.recipe).domains
+    console.print_comparison(Comparison.of(report, known=known))
+    console.print_gate(report)
     if version.deploy:
         with console.notes.status("starting its engine"):
             deployment = client.wait_for_deployment(version.name)
         if deployment.state is not DeploymentState.READY:
             raise StepFailed(f"{version.name} is not served: {deployment.error}")
         console.console.print(f"{version.ref} answers as model {version.name!r}")
-
-
-def plan(
-    name: str,
-    experts: Sequence[str],
-    *,
-    family: str,
-    preset: str,
-    tokens: int | None,
-    base: str | None,
-) -> None:
-    """Print what a mix would mean; ends with 1 when it cannot be made."""
-    finetune = {} if tokens is None else {"tokens": tokens}
-    with connect() as client:
-        planned = client.plan_mix(
-            name=name,
-            family=family,
-            experts=list(experts),
-            preset=preset,
-            finetune=finetune,
-            base=base,
-        )
-    plan_tables.print_plan(planned)
-    if planned.problems:
-        sys.exit(1)
 
 
 def learn(family: str, experts: Sequence[str], *, documents: Path | None) -> None:
@@ -187,10 +195,28 @@ def list_experts() -> None:
 def list_mixes() -> None:
     with connect() as client:
         rows = [
-            (m.ref, m.state.value, ", ".join(m.recipe["experts"]), console.moment(m.created_at))
+            (
+                m.ref,
+                m.state.value,
+                m.preset,
+                m.base or "",
+                ", ".join(m.recipe["experts"]),
+                console.moment(m.created_at),
+            )
             for m in client.mixes()
         ]
-    console.print_rows(("mix", "state", "experts", "requested"), rows)
+    console.print_rows(("mix", "state", "preset", "base", "experts", "requested"), rows)
+
+
+def list_presets() -> None:
+    with connect() as client:
+        rows = [(p.name, p.description, _fields(p.changed)) for p in client.presets()]
+    console.print_rows(("preset", "what it is for", f"other than {presets.DEFAULT}"), rows)
+
+
+def _fields(changed: Mapping[str, Any]) -> str:
+    """As `--set` takes them."""
+    return "\n".join(f"{field}={as_text(value)}" for field, value in changed.items())
 
 
 def show_status() -> None:

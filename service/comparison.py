@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from engine.gates import DomainReport, GateReport, Perplexities
@@ -23,26 +23,36 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """`oracle` is the right expert of each domain, chosen by label; it is no column."""
+    """`base` is the version that the mix was made from, `known` its domains; `oracle` is the right
+    expert of each domain, chosen by label, which is no column."""
 
     domains: tuple[str, ...]
     seed: Column
     experts: tuple[Column, ...]
     merge: Column
+    base: Column | None
+    known: frozenset[str]
     before: Column
     after: Column | None
     oracle: Column
 
     @classmethod
-    def of(cls, report: GateReport) -> "Comparison":
-        """Read it from a gate report. Every domain has an expert of its own name."""
+    def of(cls, report: GateReport, *, known: Collection[str] = ()) -> "Comparison":
+        """Read it from a gate report; `known` are the domains of the mix's base, if it has one.
+
+        Every domain has an expert of its own name.
+        """
         domains = report.domains
+        base = [domain.perplexity.base for domain in domains]
+        before = tuple(value for value in base if value is not None)
         finetuned = all(domain.perplexity.finetuned is not None for domain in domains)
         return cls(
             domains=tuple(domain.domain for domain in domains),
             seed=_column("seed", domains, lambda p: p.seed),
             experts=tuple(_expert(domain.domain, domains) for domain in domains),
             merge=_column("mean merge", domains, lambda p: p.merge),
+            base=Column("version before", before) if len(before) == len(base) else None,
+            known=frozenset(known),
             before=_column("mix before", domains, lambda p: p.assembled),
             after=_column("mix after", domains, lambda p: p.candidate) if finetuned else None,
             oracle=Column("right expert", tuple(d.perplexity.experts[d.domain] for d in domains)),
@@ -50,12 +60,21 @@ class Comparison:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        after = () if self.after is None else (self.after,)
-        return (self.seed, *self.experts, self.merge, self.before, *after)
+        optional = (self.base, self.before, self.after)
+        made = (column for column in optional if column is not None)
+        return (self.seed, *self.experts, self.merge, *made)
 
     def best(self, row: int) -> float:
         """The lowest perplexity of a domain."""
         return min(column.values[row] for column in self.columns)
+
+    def change(self, row: int) -> float | None:
+        """How much larger the mix's perplexity is than the version before's, as a share of that;
+        negative is better. None for a domain that the version before did not have."""
+        if self.base is None or self.domains[row] not in self.known:
+            return None
+        mix = self.after or self.before
+        return mix.values[row] / self.base.values[row] - 1
 
     def share_of_gain(self, column: Column) -> float:
         """How much of what the right expert gains over the seed a model gains: 1 is all of it.

@@ -79,10 +79,16 @@ def print_comparison(comparison: Comparison) -> None:
     table.add_column("domain")
     for column in comparison.columns:
         table.add_column(column.title, justify="right")
+    if comparison.base is not None:
+        table.add_column("against the version before", justify="right")
     for row, domain in enumerate(comparison.domains):
         best = comparison.best(row)
         values = [column.values[row] for column in comparison.columns]
-        table.add_row(domain, *(_marked(f"{v:.2f}", bold=v == best) for v in values))
+        cells = [_marked(f"{v:.2f}", bold=v == best) for v in values]
+        if comparison.base is not None:
+            change = comparison.change(row)
+            cells.append("new" if change is None else f"{change:+.1%}")
+        table.add_row(domain, *cells)
     table.add_section()
     means = (f"{column.mean_log:.3f}" for column in comparison.columns)
     table.add_row("mean log-perplexity", *means)

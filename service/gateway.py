@@ -31,6 +31,11 @@ log = structlog.stdlib.get_logger(__name__)
 OVERHEAD_HEADER = "X-Nexusmix-Overhead-Ms"
 EVENT_STREAM = "text/event-stream"
 EVENT_END = b"\n\n"
+NO_ANSWER = "the engine of this model does not answer; it is being restarted"
+# vLLM closes an idle connection after five seconds, and what is sent just then gets no answer.
+IDLE_SECONDS = 2.0
+# How often a request is sent whose connection ended without an answer.
+MAX_ATTEMPTS = 3
 # Of the answer, what the client needs; the rest belongs to the connection with the engine.
 PASSED_BACK = ("content-type", "retry-after")
 
@@ -39,7 +44,9 @@ def open_client() -> httpx.AsyncClient:
     """The connections to the engines. A completion may take any time; only connecting may not."""
     return httpx.AsyncClient(
         timeout=httpx.Timeout(None, connect=5.0),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+        limits=httpx.Limits(
+            max_connections=None, max_keepalive_connections=64, keepalive_expiry=IDLE_SECONDS
+        ),
         trust_env=False,
     )
 
@@ -60,20 +67,8 @@ async def complete(request: Request, _: Writer) -> Response:
     """Raises NotFound for an unknown model, Unavailable while its engine starts or is gone."""
     began = time.perf_counter()
     body = await request.body()
-    address = await run_in_threadpool(_resolve, _model_name(body))
-    client: httpx.AsyncClient = request.app.state.engines
-    forwarded = client.build_request(
-        "POST",
-        address + request.url.path,
-        content=body,
-        headers={
-            "content-type": "application/json",
-            "accept-encoding": "identity",
-            "x-request-id": request.state.request_id,
-        },
-    )
-    sent = time.perf_counter()
-    upstream = await _send(client, forwarded, request)
+    model = _model_name(body)
+    upstream, sent = await _ask(request, model, body)
     headers = {name: upstream.headers[name] for name in PASSED_BACK if name in upstream.headers}
     headers[OVERHEAD_HEADER] = f"{(sent - began) * 1000:.2f}"
     if upstream.is_stream_consumed:
@@ -112,12 +107,39 @@ async def _events(upstream: httpx.Response) -> AsyncIterator[bytes]:
         yield b"data: " + json.dumps(envelope).encode() + EVENT_END
 
 
+async def _ask(request: Request, model: str, body: bytes) -> tuple[httpx.Response, float]:
+    """The answer of the model's engine, and when it was asked.
+
+    A connection that ends without an answer is no failure yet: the engine closed it while it was
+    idle, or another engine has taken the model over. Raises NotFound and Unavailable.
+    """
+    client: httpx.AsyncClient = request.app.state.engines
+    for _ in range(MAX_ATTEMPTS):
+        address = await run_in_threadpool(_resolve, model)
+        forwarded = client.build_request(
+            "POST",
+            address + request.url.path,
+            content=body,
+            headers={
+                "content-type": "application/json",
+                "accept-encoding": "identity",
+                "x-request-id": request.state.request_id,
+            },
+        )
+        sent = time.perf_counter()
+        upstream = await _send(client, forwarded, request)
+        if upstream is not None:
+            return upstream, sent
+    raise Unavailable(NO_ANSWER)
+
+
 async def _send(
     client: httpx.AsyncClient, forwarded: httpx.Request, request: Request
-) -> httpx.Response:
+) -> httpx.Response | None:
     """The engine's answer: read to its end, or to the first event when it is a stream.
 
-    Raises Unavailable when the engine does not answer, ClientDisconnect when nobody waits any more.
+    None when the connection ended before an answer began. Raises Unavailable when it ended after
+    that, ClientDisconnect when nobody waits any more.
     """
     upstream: httpx.Response | None = None
     failure: httpx.HTTPError | None = None
@@ -132,7 +154,9 @@ async def _send(
         group.cancel_scope.cancel()
     if failure is not None:
         log.warning("engine does not answer", error=repr(failure))
-        raise Unavailable("the engine of this model does not answer; it is being restarted")
+        if upstream is None:
+            return None
+        raise Unavailable(NO_ANSWER)
     if upstream is None:
         raise ClientDisconnect
     return upstream

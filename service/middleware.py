@@ -1,14 +1,20 @@
-"""What happens to every request: an id, a log line, metrics, safe headers, a bounded body."""
+"""What happens to every request: an id, a log line, metrics, safe headers, a known host, a bounded
+body."""
 
 import re
 import time
 import uuid
+from collections.abc import Collection
+from urllib.parse import urlsplit
 
 import structlog
 from prometheus_client import Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import errors
 
 # A safetensors header of a 400-billion model is below one MiB; JSON needs no more than this.
 MAX_BODY_BYTES = 32 * 2**20
@@ -67,6 +73,21 @@ class Observe:
             await self.app(scope, receive, send_observed)
 
 
+class KnownHosts:
+    """Refuses requests that address us by a name which is not among `hosts`."""
+
+    def __init__(self, app: ASGIApp, *, hosts: Collection[str]) -> None:
+        self.app, self.hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _host(scope) not in self.hosts:
+            detail = f"the Host header names none of {', '.join(sorted(self.hosts))}"
+            refusal = errors.response(Request(scope), 400, detail, code="bad_request")
+            await refusal(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
 class LimitBody:
     """Refuses bodies that are longer than any honest request, before they fill the memory."""
 
@@ -92,6 +113,14 @@ class LimitBody:
             return message
 
         await self.app(scope, receive_bounded, send)
+
+
+def _host(scope: Scope) -> str | None:
+    """The name in the Host header, in lower case and without its port."""
+    try:
+        return urlsplit(f"//{Headers(scope=scope).get('host', '')}").hostname
+    except ValueError:
+        return None
 
 
 def _too_large() -> HTTPException:

@@ -1,73 +1,114 @@
-"""What may be asked of mixes over HTTP: a new one, a plan of one, a changed one."""
+"""What may be asked of mixes over HTTP: a new one, or a changed one; and a plan of either.
 
-from typing import Any
+Recipe fields are documented here and checked in `assembler.requests`, with all else that a request
+names: so every mistake comes in one list, and a plan's problems are what a request is refused with.
+"""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated, Any
 
-from assembler.recipe import Assembly, Finetune, Preset
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+from assembler import presets
+from assembler.recipe import Assembly, Finetune
+from assembler.requests import Request
+from assembler.revisions import Revision
 from engine.gates import Policy
 
 
-class MixRequest(Assembly):
-    """Fields of the recipe that are not given are the preset's; the defaults shown are those of
-    `nexus`."""
+def _document_recipe(schema: dict[str, Any]) -> None:
+    """The fields that a preset fills in, and their types, on the API's page."""
+    fields = Assembly.model_json_schema()["properties"]
+    schema["properties"] |= fields
+    schema["additionalProperties"] = False
 
-    name: str
-    family: str
-    experts: list[str] = Field(description="`name`, or `name@number` for a certain version.")
+
+def _document_as_closed(schema: dict[str, Any]) -> None:
+    schema["additionalProperties"] = False
+
+
+FinetuneChanges = Annotated[dict[str, Any], WithJsonSchema(Finetune.model_json_schema())]
+PolicyChanges = Annotated[dict[str, Any], WithJsonSchema(Policy.model_json_schema())]
+
+
+class MixRequest(BaseModel):
+    """Experts, and how they become one network. Fields of the recipe that are not given are the
+    preset's, see `/presets`; the defaults shown are those of `nexus`."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra=_document_recipe)
+
+    name: str = Field(description="Of the mix, and the model name that applications ask for.")
+    family: str = Field(description="The family that all experts are of.")
+    experts: list[str] = Field(
+        description="At least two: `name`, or `name@number` for a certain version."
+    )
     deploy: bool = Field(default=False, description="Serve it under its name once it is made.")
-    finetune: Finetune = Field(default=Finetune(), description="Changes to the preset's.")
-    gates: Policy = Policy()
+    preset: str = presets.DEFAULT
+    finetune: FinetuneChanges = Field(default={}, description="Changes to the preset's.")
+    gates: PolicyChanges = Field(default={}, description="Changes to the default policy.")
 
     @property
-    def assembly(self) -> dict[str, Any]:
-        """What it changes of the preset."""
-        asked = self.model_fields_set & Assembly.model_fields.keys() - {"preset"}
-        return {field: getattr(self, field) for field in asked}
+    def wish(self) -> Request:
+        return Request(
+            name=self.name,
+            family=self.family,
+            experts=self.experts,
+            preset=self.preset,
+            assembly=self.model_extra or {},
+            finetune=self.finetune,
+            gates=self.gates,
+        )
 
 
-class PlanRequest(BaseModel):
-    """As a request for a mix, but nothing in it is refused before all of it was looked at: what is
-    wrong comes back as the plan's problems. Further fields change those of the preset."""
+class _Revision(BaseModel):
+    """A finished mix with other experts; it is assembled as it was. Problems with the mix itself,
+    or with experts that stay, point to `/base`."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra=_document_as_closed)
 
-    name: str
-    family: str
-    experts: list[str] = Field(description="`name`, or `name@number` for a certain version.")
-    deploy: bool = Field(default=False, description="Changes nothing here.")
-    preset: Preset = "nexus"
-    finetune: dict[str, Any] = {}
-    gates: dict[str, Any] = {}
-    base: str | None = Field(
-        default=None,
-        description="A finished mix that is changed: `experts` are all that it has then.",
-    )
-
-
-class RevisionRequest(BaseModel):
-    """A finished mix with other experts; it is assembled as it was."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    expert: str = Field(description="`name`, or `name@number`.")
     name: str | None = Field(
         default=None, description="Of the mix that comes of it; else the same."
     )
     deploy: bool = Field(default=False, description="Serve it under its name once it is made.")
-    finetune: Finetune = Field(default=Finetune(), description="Changes to the preset's.")
-    gates: dict[str, Any] = Field(default={}, description="Changes to those it had.")
+    finetune: FinetuneChanges = Field(default={}, description="Changes to the preset's.")
+    gates: PolicyChanges = Field(default={}, description="Changes to those it had.")
 
-    @property
-    def changes(self) -> dict[str, Any]:
-        """As `assembler.mixes` takes them."""
-        return {
-            "name": self.name,
-            "deploy": self.deploy,
-            "finetune": self.finetune.model_dump(exclude_unset=True),
-            "gates": self.gates,
-        }
+    def _wish(self, base: str, *, joining: str | None, leaving: str | None) -> Revision:
+        return Revision(
+            base=base,
+            joining=joining,
+            leaving=leaving,
+            name=self.name,
+            finetune=self.finetune,
+            gates=self.gates,
+            others=tuple(self.model_extra or ()),
+        )
 
 
-class ReplacementRequest(RevisionRequest):
-    by: str = Field(description="The expert that takes its place: `name`, or `name@number`.")
+class ExtensionRequest(_Revision):
+    __doc__ = _Revision.__doc__
+
+    expert: str = Field(description="Who joins: `name`, or `name@number` for a certain version.")
+
+    def wish(self, base: str) -> Revision:
+        return self._wish(base, joining=self.expert, leaving=None)
+
+
+class RemovalRequest(_Revision):
+    __doc__ = _Revision.__doc__
+
+    expert: str = Field(description="One of its experts: `name`, or `name@number`.")
+
+    def wish(self, base: str) -> Revision:
+        return self._wish(base, joining=None, leaving=self.expert)
+
+
+class ReplacementRequest(_Revision):
+    __doc__ = _Revision.__doc__
+
+    expert: str = Field(description="One of its experts: `name`, or `name@number`.")
+    by: str = Field(
+        description="Who takes its place: `name`, or `name@number`; another version of it may."
+    )
+
+    def wish(self, base: str) -> Revision:
+        return self._wish(base, joining=self.by, leaving=self.expert)

@@ -200,9 +200,12 @@ class PresetBody(BaseModel):
 
     object: Literal["preset"] = "preset"
     name: Preset
-    description: str
+    description: str = Field(description="What it is for, in a line.")
     assembly: dict[str, Any]
     finetune: dict[str, Any]
+    changed: dict[str, Any] = Field(
+        description="The fields in which it is not the default preset: `FIELD`, `finetune.FIELD`."
+    )
 
     @classmethod
     def of(cls, name: Preset) -> Self:
@@ -211,11 +214,16 @@ class PresetBody(BaseModel):
             description=presets.DESCRIPTIONS[name],
             assembly=presets.assembly(name).model_dump(mode="json", exclude={"preset"}),
             finetune=presets.finetune(name).model_dump(mode="json"),
+            changed=presets.changed(name),
         )
 
 
 class PlanBody(Plan):
     object: Literal["mix.plan"] = "mix.plan"
+
+    @classmethod
+    def of(cls, planned: Plan) -> Self:
+        return cls(**dict(planned))
 
 
 class MixBody(BaseModel):

@@ -1,7 +1,5 @@
-"""/mixes: asking for a mix, and following how it is made."""
+"""/mixes: asking for a mix, planning it, and following how it is made."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -10,15 +8,15 @@ from sqlalchemy import orm
 from sse_starlette import EventSourceResponse
 
 from assembler import mixes, plan, presets
-from assembler.tables import MixVersion
+from assembler.requests import Wish
 from registry import artifacts
-from registry.blobs import get_bytes
+from registry.blobs import BlobStore, get_bytes
 from registry.errors import NotFound
 from service.api import mix_events
 from service.auth import Reader, Writer
 from service.deps import Blobs, Limit, Session
 from service.idempotency import OncePerKey, Repeatable
-from service.mix_requests import MixRequest, PlanRequest, ReplacementRequest, RevisionRequest
+from service.mix_requests import ExtensionRequest, MixRequest, RemovalRequest, ReplacementRequest
 from service.schemas import MixBody, Page, PlanBody, PresetBody
 
 router = APIRouter(prefix="/mixes", tags=["mixes"])
@@ -28,27 +26,39 @@ presets_router = APIRouter(prefix="/presets", tags=["mixes"])
 
 @presets_router.get("")
 def list_presets(_: Reader) -> Page[PresetBody]:
-    """Recipes that have a name, and what they say."""
+    """Recipes that have a name: what each is for, what it says, and where it is not the default."""
     return Page(data=[PresetBody.of(name) for name in presets.PRESETS], has_more=False)
 
 
 @plan_router.post("/mixes:plan")
-def make_plan(body: PlanRequest, session: Session, blobs: Blobs, _: Reader) -> PlanBody:
+def plan_request(body: MixRequest, session: Session, blobs: Blobs, _: Reader) -> PlanBody:
     """What a request would mean: all that is wrong with it, or what it would read, write, need and
     take. Nothing is done, and no tensor is read."""
-    planned = plan.plan(
-        session,
-        blobs,
-        name=body.name,
-        family=body.family,
-        experts=body.experts,
-        preset=body.preset,
-        assembly=body.model_extra,
-        finetune=body.finetune,
-        gates=body.gates,
-        base=body.base,
-    )
-    return PlanBody(**dict(planned))
+    return PlanBody.of(plan.plan(session, blobs, body.wish))
+
+
+@router.post("/{name}/versions/{number}/extend:plan")
+def plan_extension(
+    name: str, number: int, body: ExtensionRequest, session: Session, blobs: Blobs, _: Reader
+) -> PlanBody:
+    """What the same request to `extend` would mean, as `/mixes:plan` tells it of a new mix."""
+    return PlanBody.of(plan.plan(session, blobs, body.wish(f"{name}@{number}")))
+
+
+@router.post("/{name}/versions/{number}/remove:plan")
+def plan_removal(
+    name: str, number: int, body: RemovalRequest, session: Session, blobs: Blobs, _: Reader
+) -> PlanBody:
+    """What the same request to `remove` would mean, as `/mixes:plan` tells it of a new mix."""
+    return PlanBody.of(plan.plan(session, blobs, body.wish(f"{name}@{number}")))
+
+
+@router.post("/{name}/versions/{number}/replace:plan")
+def plan_replacement(
+    name: str, number: int, body: ReplacementRequest, session: Session, blobs: Blobs, _: Reader
+) -> PlanBody:
+    """What the same request to `replace` would mean, as `/mixes:plan` tells it of a new mix."""
+    return PlanBody.of(plan.plan(session, blobs, body.wish(f"{name}@{number}")))
 
 
 @router.post("", status_code=202)
@@ -57,41 +67,47 @@ def request(
     request: Request,
     response: Response,
     session: Session,
+    blobs: Blobs,
     repeatable: OncePerKey,
 ) -> MixBody:
-    """Have a mix made. The answer comes at once; `Location` tells how far it is."""
-    make = partial(_request, session, body)
-    return _accepted(repeatable, session, body, make=make, request=request, response=response)
+    """Have a mix made. The answer comes at once; `Location` tells how far it is. A request that
+    cannot be fulfilled is refused with everything that is wrong with it."""
+    answer = _once(repeatable, session, blobs, body, body.wish, deploy=body.deploy)
+    return _located(answer, request, response)
 
 
 @router.post("/{name}/versions/{number}/extend", status_code=202)
 def extend(
     name: str,
     number: int,
-    body: RevisionRequest,
+    body: ExtensionRequest,
     request: Request,
     response: Response,
     session: Session,
+    blobs: Blobs,
     repeatable: OncePerKey,
 ) -> MixBody:
     """Have a version made from this one, with one expert more."""
-    make = partial(mixes.extend, session, f"{name}@{number}", expert=body.expert, **body.changes)
-    return _accepted(repeatable, session, body, make=make, request=request, response=response)
+    wish = body.wish(f"{name}@{number}")
+    answer = _once(repeatable, session, blobs, body, wish, deploy=body.deploy)
+    return _located(answer, request, response)
 
 
 @router.post("/{name}/versions/{number}/remove", status_code=202)
 def remove(
     name: str,
     number: int,
-    body: RevisionRequest,
+    body: RemovalRequest,
     request: Request,
     response: Response,
     session: Session,
+    blobs: Blobs,
     repeatable: OncePerKey,
 ) -> MixBody:
     """Have a version made from this one, without one of its experts."""
-    make = partial(mixes.remove, session, f"{name}@{number}", expert=body.expert, **body.changes)
-    return _accepted(repeatable, session, body, make=make, request=request, response=response)
+    wish = body.wish(f"{name}@{number}")
+    answer = _once(repeatable, session, blobs, body, wish, deploy=body.deploy)
+    return _located(answer, request, response)
 
 
 @router.post("/{name}/versions/{number}/replace", status_code=202)
@@ -102,18 +118,13 @@ def replace(
     request: Request,
     response: Response,
     session: Session,
+    blobs: Blobs,
     repeatable: OncePerKey,
 ) -> MixBody:
     """Have a version made from this one, with another expert in the place of one of its own."""
-    make = partial(
-        mixes.replace,
-        session,
-        f"{name}@{number}",
-        expert=body.expert,
-        by=body.by,
-        **body.changes,
-    )
-    return _accepted(repeatable, session, body, make=make, request=request, response=response)
+    wish = body.wish(f"{name}@{number}")
+    answer = _once(repeatable, session, blobs, body, wish, deploy=body.deploy)
+    return _located(answer, request, response)
 
 
 @router.get("")
@@ -176,37 +187,28 @@ def get_gate_report(name: str, number: int, session: Session, blobs: Blobs, _: R
     return Response(report, media_type="application/json")
 
 
-def _request(session: orm.Session, body: MixRequest) -> MixVersion:
-    return mixes.request(
-        session,
-        name=body.name,
-        family=body.family,
-        experts=body.experts,
-        preset=body.preset,
-        assembly=body.assembly,
-        finetune=body.finetune.model_dump(exclude_unset=True),
-        gates=body.gates,
-        deploy=body.deploy,
-    )
-
-
-def _accepted(
+def _once(
     repeatable: Repeatable,
     session: orm.Session,
+    blobs: BlobStore,
     body: BaseModel,
+    wish: Wish,
     *,
-    make: Callable[[], MixVersion],
-    request: Request,
-    response: Response,
+    deploy: bool,
 ) -> MixBody:
-    """The version that is asked for, or that the same request got before, and its address."""
+    """The version that is asked for, or that the same request got before."""
     answer = repeatable.once(
         session,
         body=body.model_dump(mode="json", exclude_unset=True),
         status=202,
-        make=lambda: MixBody.of(make()).model_dump(mode="json"),
+        make=lambda: MixBody.of(mixes.request(session, blobs, wish, deploy=deploy)).model_dump(
+            mode="json"
+        ),
     )
-    mix = MixBody.model_validate(answer)
+    return MixBody.model_validate(answer)
+
+
+def _located(mix: MixBody, request: Request, response: Response) -> MixBody:
     # Up to the collection: a changed mix is answered below the version that it is made from.
     collection = "".join(request.url.path.partition("/mixes")[:2])
     response.headers["Location"] = f"{collection}/{mix.name}/versions/{mix.version}"

@@ -5,18 +5,17 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
-from pydantic import ValidationError
 from sqlalchemy import orm
 from sse_starlette import EventSourceResponse
 
-from assembler import mixes, suggestions
-from assembler.pinning import MIN_EXPERTS
-from assembler.recipe import Finetune
+from assembler import mixes, presets, suggestions
+from assembler.requests import MIN_EXPERTS
 from registry import experts, families
-from registry.errors import InvalidInput, NexusmixError, Problem
+from registry.errors import InvalidInput, NexusmixError
 from registry.tables import VersionState
 from service.deps import Blobs, Session
-from service.ui import live, mix_views
+from service.ui import live, mix_views, preset_views
+from service.ui.forms import RequestForm, RevisionForm
 from service.ui.rendering import PageRoute, Visitor, page, render
 
 router = APIRouter(prefix="/mixes", route_class=PageRoute, include_in_schema=False)
@@ -37,14 +36,6 @@ class Choice:
     nearness: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class RequestForm:
-    name: str = ""
-    family: str = ""
-    tokens: int = Finetune().tokens
-    deploy: bool = True
-
-
 @router.get("")
 def show_all(request: Request, session: Session, _: Visitor) -> Response:
     return page(request, "mixes.html", versions=mixes.find_page(session, limit=MAX_ROWS))
@@ -57,7 +48,13 @@ def show_form(
     _: Visitor,
     experts: Annotated[list[str] | None, Query()] = None,
 ) -> Response:
-    return _form(request, session, form=RequestForm(), chosen=experts or [])
+    return _form(request, session, form=RequestForm(experts=experts or [], deploy=True))
+
+
+@router.get("/preset")
+def show_preset(_: Visitor, preset: str = presets.DEFAULT) -> Response:
+    """What the preset that was chosen in the form is for."""
+    return HTMLResponse(render("_preset.html", preset=preset_views.view(preset)))
 
 
 @router.get("/choices")
@@ -83,35 +80,41 @@ def suggest(
 def create(
     request: Request,
     session: Session,
+    blobs: Blobs,
     _: Visitor,
-    *,
-    name: Annotated[str, Form()],
-    family: Annotated[str, Form()],
-    tokens: Annotated[int, Form()],
-    experts: Annotated[list[str] | None, Form()] = None,
-    deploy: Annotated[bool, Form()] = False,
+    form: Annotated[RequestForm, Form()],
 ) -> Response:
-    chosen = experts or []
     try:
-        version = mixes.request(
-            session,
-            name=name,
-            family=family,
-            experts=chosen,
-            finetune=_finetune(tokens).model_dump(exclude_unset=True),
-            deploy=deploy,
-        )
+        version = mixes.request(session, blobs, form.wish(), deploy=form.deploy)
     except NexusmixError as error:
         session.rollback()
-        form = RequestForm(name=name, family=family, tokens=tokens, deploy=deploy)
-        return _form(request, session, form=form, chosen=chosen, error=error)
-    return RedirectResponse(f"/mixes/{name}@{version.number}", status_code=303)
+        return _form(request, session, form=form, error=error)
+    return RedirectResponse(f"/mixes/{mixes.ref_of(version)}", status_code=303)
 
 
 @router.get("/{ref}")
 def show(ref: str, request: Request, session: Session, blobs: Blobs, _: Visitor) -> Response:
     view = mix_views.view(session, blobs, mixes.get(session, ref))
-    return page(request, "mix.html", view=view)
+    return page(request, "mix.html", view=view, form=RevisionForm(deploy=True), error=None)
+
+
+@router.post("/{ref}/revise")
+def revise(
+    ref: str,
+    request: Request,
+    session: Session,
+    blobs: Blobs,
+    _: Visitor,
+    form: Annotated[RevisionForm, Form()],
+) -> Response:
+    """Have the finished mix changed; what cannot be is explained above its page."""
+    try:
+        version = mixes.request(session, blobs, form.wish(ref), deploy=form.deploy)
+    except InvalidInput as error:
+        session.rollback()
+        view = mix_views.view(session, blobs, mixes.get(session, ref))
+        return page(request, "mix.html", status=422, view=view, form=form, error=error)
+    return RedirectResponse(f"/mixes/{mixes.ref_of(version)}", status_code=303)
 
 
 @router.get("/{ref}/live")
@@ -126,32 +129,26 @@ def cancel(ref: str, session: Session, _: Visitor) -> Response:
     return RedirectResponse(f"/mixes/{ref}", status_code=303)
 
 
-def _finetune(tokens: int) -> Finetune:
-    try:
-        return Finetune(tokens=tokens)
-    except ValidationError as error:
-        problem = Problem("/finetune/tokens", error.errors()[0]["msg"])
-        raise InvalidInput("this mix cannot be made", problems=(problem,)) from error
-
-
 def _form(
     request: Request,
     session: orm.Session,
     *,
     form: RequestForm,
-    chosen: list[str],
     error: NexusmixError | None = None,
 ) -> Response:
     names = [f.name for f in families.find_all(session) if f.state is VersionState.READY]
     if names and form.family not in names:
-        form = RequestForm(family=_family_of(session, chosen) or names[0])
+        family = _family_of(session, form.experts) or names[0]
+        form = form.model_copy(update={"family": family})
     return page(
         request,
         "request.html",
         status=422 if error else 200,
         families=names,
+        presets=presets.PRESETS,
+        preset=preset_views.view(form.preset),
         form=form,
-        choices=_choices(session, form.family, chosen=chosen),
+        choices=_choices(session, form.family, chosen=form.experts),
         error=error,
     )
 

@@ -1,6 +1,6 @@
 """A mix version as its page shows it: how far it is, its loss curve, its gate report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -13,10 +13,14 @@ from assembler.tables import FINAL_STATES, JobEvent, MixState, MixVersion
 from engine import deployments
 from engine.gates import GateReport
 from engine.tables import DeploymentState
+from registry import artifacts
 from registry.blobs import BlobStore, get_bytes
 from registry.errors import NotFound
 from service.comparison import Comparison
 from service.quantities import duration
+from service.ui import preset_views, revision_views
+from service.ui.preset_views import PresetView
+from service.ui.revision_views import RevisionChoices
 
 StepState = Literal["waiting", "running", "done", "stopped"]
 
@@ -46,7 +50,11 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class MixView:
-    """`curve` is [tokens, losses]; `settled` means that nothing more will happen by itself."""
+    """`curve` is [tokens, losses]; `settled` means that nothing more will happen by itself.
+
+    `changed` is what the recipe says other than its preset; `chain` are the versions that it was
+    made from, the nearest first; `choices` are the changes that may be asked for, if any may.
+    """
 
     ref: str
     name: str
@@ -58,6 +66,11 @@ class MixView:
     error: str | None
     created_at: datetime
     recipe: Recipe
+    preset: PresetView
+    changed: tuple[str, ...]
+    chain: tuple[str, ...]
+    has_lock: bool
+    choices: RevisionChoices | None
     steps: tuple[Step, ...]
     progress: Progress | None
     curve: tuple[list[int], list[float]]
@@ -72,6 +85,9 @@ def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
     serving = _serving(session, version)
     over = version.state in FINAL_STATES
     awaits_serving = version.state is MixState.SUCCEEDED and version.deploy
+    settled = over and (not awaits_serving or serving in AT_REST)
+    recipe = Recipe.model_validate(version.recipe)
+    bases = revision_views.bases(session, recipe)
     return MixView(
         ref=f"{version.mix.name}@{version.number}",
         name=version.mix.name,
@@ -79,16 +95,22 @@ def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
         state=version.state,
         serving=serving,
         over=over,
-        settled=over and (not awaits_serving or serving in AT_REST),
+        settled=settled,
         error=version.error,
         created_at=version.created_at,
-        recipe=Recipe.model_validate(version.recipe),
+        recipe=recipe,
+        preset=preset_views.view(recipe.preset),
+        changed=preset_views.changed(recipe),
+        chain=tuple(bases),
+        has_lock=_has_lock(session, version),
+        # A form must not be replaced under the hands of who fills it in.
+        choices=revision_views.choices(session, version) if settled else None,
         steps=tuple(_steps(version, events)),
         progress=_progress(version.progress),
         curve=_curve(events),
         messages=tuple(event for event in events if event.type != "metrics"),
         report=report,
-        comparison=None if report is None else Comparison.of(report),
+        comparison=None if report is None else _comparison(report, bases),
     )
 
 
@@ -96,6 +118,17 @@ def _report(blobs: BlobStore, version: MixVersion) -> GateReport | None:
     if version.gate_report_digest is None:
         return None
     return GateReport.model_validate_json(get_bytes(blobs, version.gate_report_digest))
+
+
+def _comparison(report: GateReport, bases: Mapping[str, Recipe]) -> Comparison:
+    known = next(iter(bases.values())).domains if bases else ()
+    return Comparison.of(report, known=known)
+
+
+def _has_lock(session: Session, version: MixVersion) -> bool:
+    if version.artifact_id is None:
+        return False
+    return artifacts.get(session, version.artifact_id).lock_digest is not None
 
 
 def _serving(session: Session, version: MixVersion) -> DeploymentState | None:

@@ -1,4 +1,4 @@
-"""What the form of a mix would mean, shown beside it before it is sent."""
+"""What a form about a mix would mean, shown beside it before it is sent."""
 
 from typing import Annotated
 
@@ -6,8 +6,8 @@ from fastapi import APIRouter, Form, Response
 from fastapi.responses import HTMLResponse
 
 from assembler import plan
-from assembler.recipe import Preset
 from service.deps import Blobs, Session
+from service.ui.forms import RequestForm, RevisionForm
 from service.ui.rendering import PageRoute, Visitor, render
 
 router = APIRouter(prefix="/mixes", route_class=PageRoute, include_in_schema=False)
@@ -15,23 +15,15 @@ router = APIRouter(prefix="/mixes", route_class=PageRoute, include_in_schema=Fal
 
 @router.post("/plan")
 def show_plan(
-    session: Session,
-    blobs: Blobs,
-    _: Visitor,
-    *,
-    family: Annotated[str, Form()],
-    tokens: Annotated[int, Form()],
-    name: Annotated[str, Form()] = "",
-    preset: Annotated[Preset, Form()] = "nexus",
-    experts: Annotated[list[str] | None, Form()] = None,
+    session: Session, blobs: Blobs, _: Visitor, form: Annotated[RequestForm, Form()]
 ) -> Response:
-    planned = plan.plan(
-        session,
-        blobs,
-        name=name,
-        family=family,
-        experts=experts or [],
-        preset=preset,
-        finetune={"tokens": tokens},
-    )
+    planned = plan.plan(session, blobs, form.wish())
+    return HTMLResponse(render("_plan.html", plan=planned))
+
+
+@router.post("/{ref}/plan")
+def show_plan_of_revision(
+    ref: str, session: Session, blobs: Blobs, _: Visitor, form: Annotated[RevisionForm, Form()]
+) -> Response:
+    planned = plan.plan(session, blobs, form.wish(ref))
     return HTMLResponse(render("_plan.html", plan=planned))

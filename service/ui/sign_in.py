@@ -43,7 +43,7 @@ def enter(
         key,
         max_age=YEAR_SECONDS,
         httponly=True,
-        samesite="lax",
+        samesite="strict",
         secure=request.url.scheme == "https",
     )
     return response

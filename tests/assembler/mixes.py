@@ -29,7 +29,7 @@ def recipe(
     *, preset: Preset = "nexus", experts: Sequence[int] = (1, 2, 3), **changes: Any
 ) -> Recipe:
     return Recipe(
-        **presets.assembly(preset, changes).model_dump(),
+        **presets.assembly(preset).model_dump() | changes,
         family="tiny",
         experts=tuple(f"expert-{i}@1" for i in experts),
         projection="tiny@1",

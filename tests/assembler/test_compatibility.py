@@ -23,7 +23,13 @@ OTHER_EMBEDDER = "e" * 64
 
 def select(session: Session, blobs: LocalBlobs, *experts: str) -> Selection:
     return compatibility.select(
-        session, blobs, name="mine", family="tiny", experts=experts, needs_projection=True
+        session,
+        blobs,
+        name="mine",
+        family="tiny",
+        experts=experts,
+        pointers=[f"/experts/{number}" for number in range(len(experts))],
+        needs_projection=True,
     )
 
 
@@ -173,6 +179,7 @@ def test_a_retired_version_stays_where_it_is(session: Session, blobs: LocalBlobs
         name="mine",
         family="tiny",
         experts=["expert-1@1", "expert-3@1"],
+        pointers=["/base", "/base"],
         needs_projection=False,
         kept=["expert-3@1"],
     )

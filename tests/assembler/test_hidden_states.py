@@ -4,7 +4,8 @@ import torch
 
 from assembler.data import Reader
 from assembler.embedder import DOMAIN_DIRECTIONS
-from assembler.hidden_states import WINDOW_TOKENS, Moments, RouterInputs
+from assembler.hidden_states import Moments, RouterInputs
+from engine.gates import WINDOW_TOKENS
 from registry.blobs import LocalBlobs
 from registry.documents import Document
 from tests import tiny

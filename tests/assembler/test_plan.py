@@ -10,8 +10,10 @@ from assembler import making, mixes, plan, progress
 from assembler.materials import gather
 from assembler.plan import Plan
 from assembler.recipe import Recipe
+from assembler.requests import Request
+from assembler.revisions import Revision
 from assembler.tables import JobEvent, MixState
-from registry import artifacts, experts, manifests, projections
+from registry import artifacts, experts, manifests
 from registry.blobs import LocalBlobs
 from registry.errors import NotFound
 from tests.assembler import rows
@@ -21,7 +23,7 @@ EXPERTS = ["expert-1", "expert-2"]
 
 def ask(session: Session, blobs: LocalBlobs, **changes: Any) -> Plan:
     request = {"name": "mine", "family": "tiny", "experts": EXPERTS, **changes}
-    return plan.plan(session, blobs, **request)
+    return plan.plan(session, blobs, Request(**request))
 
 
 def kinds(planned: Plan) -> set[str]:
@@ -59,7 +61,7 @@ def test_bytes_kept_are_those_that_an_assembly_writes(
     planned = ask(session, blobs, preset=preset, finetune={"tokens": 0})
     assert planned.size is not None
     before = {path.name for path in blobs.root.rglob("*") if path.is_file()}
-    mix = making.assemble(_materials(session, preset=preset), blobs)
+    mix = making.assemble(_materials(session, blobs, preset=preset), blobs)
     new = {e.digest: e.num_bytes for e in mix.tensors.values() if e.digest[2:] not in before}
     # Equal rows, zeros for instance, are one blob; what was counted cannot be less.
     counted = planned.size.steps[0].bytes_kept
@@ -106,7 +108,7 @@ def test_a_finetune_of_nothing_is_no_step(session: Session, blobs: LocalBlobs) -
 
 def test_what_was_made_already_is_named(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
-    mixes.request(session, name="mine", family="tiny", experts=EXPERTS)
+    mixes.request(session, blobs, Request(name="mine", family="tiny", experts=EXPERTS))
     assert ask(session, blobs).existing == "mine@1"
     assert ask(session, blobs, finetune={"tokens": 0}).existing is None
 
@@ -165,40 +167,29 @@ def test_times_are_rough_until_a_mix_was_made(session: Session, blobs: LocalBlob
 
 
 def test_a_change_of_a_mix(session: Session, blobs: LocalBlobs) -> None:
-    family = rows.add_all(session, blobs)
-    rows.add_expert(session, blobs, family, number=3)
-    wanted = [*EXPERTS, "expert-3"]
-    planned = ask(session, blobs, experts=wanted, base="mine")
+    rows.add_all(session, blobs, num_experts=3)
+    extension = Revision(base="mine", joining="expert-3", finetune={"tokens": 0})
+    planned = plan.plan(session, blobs, extension)
     assert [problem.pointer for problem in planned.problems] == ["/base"]
     _make(session, blobs, seconds={})
-    planned = ask(session, blobs, experts=wanted, base="mine", finetune={"tokens": 0})
+    planned = plan.plan(session, blobs, extension)
     assert planned.problems == ()
+    assert planned.experts == ("expert-1@1", "expert-2@1", "expert-3@1")
     assert planned.size is not None
-    whole = ask(session, blobs, experts=wanted, finetune={"tokens": 0}).size
+    whole = ask(session, blobs, experts=[*EXPERTS, "expert-3"], finetune={"tokens": 0}).size
     assert whole is not None
     assert planned.size.num_parameters == whole.num_parameters
 
 
-def test_a_base_of_other_domain_embeddings(session: Session, blobs: LocalBlobs) -> None:
-    family = rows.add_all(session, blobs)
-    rows.add_expert(session, blobs, family, number=3)
-    _make(session, blobs, seconds={})
-    projections.pin(session, "tiny@1").embedder_digest = "e" * 64
-    base, newest = ask(session, blobs, experts=[*EXPERTS, "expert-3"], base="mine").problems
-    assert base.pointer == "/base"
-    assert base.detail.endswith("make the mix anew, of all its experts")
-    # Which takes a new projection first.
-    assert newest.pointer == "/family"
-
-
-def _materials(session: Session, *, preset: Any) -> Any:
-    version = mixes.request(session, name="mine", family="tiny", experts=EXPERTS, preset=preset)
+def _materials(session: Session, blobs: LocalBlobs, *, preset: Any) -> Any:
+    wish = Request(name="mine", family="tiny", experts=EXPERTS, preset=preset)
+    version = mixes.request(session, blobs, wish)
     return gather(session, Recipe.model_validate(version.recipe))
 
 
 def _make(session: Session, blobs: LocalBlobs, *, seconds: dict[str, float]) -> None:
     """A mix that took so long."""
-    version = mixes.request(session, name="mine", family="tiny", experts=EXPERTS)
+    version = mixes.request(session, blobs, Request(name="mine", family="tiny", experts=EXPERTS))
     now = datetime.now(UTC)
     for step, took in seconds.items():
         for phase, moment in (("began", now), ("ended", now + timedelta(seconds=took))):

@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from assembler import mixes, progress
+from assembler.requests import Request
 from assembler.tables import MixState, MixVersion
 from registry.blobs import LocalBlobs
 from registry.errors import Conflict
@@ -14,7 +15,8 @@ from tests.assembler import rows
 def version(session: Session, blobs: LocalBlobs) -> MixVersion:
     rows.add_all(session, blobs)
     experts = ["expert-1", "expert-2"]
-    return mixes.request(session, name="mine", family="tiny", experts=experts)
+    wish = Request(name="mine", family="tiny", experts=experts)
+    return mixes.request(session, blobs, wish)
 
 
 def test_a_step_that_ended_is_not_entered_again(session: Session, version: MixVersion) -> None:

@@ -16,7 +16,8 @@ from tests.assembler.test_making import materials
 def store_lock(blobs: LocalBlobs, folder: Path) -> Lock:
     """Of a mix with a short finetune, whose result is in the store."""
     given = materials(blobs)
-    finetune = presets.finetune("nexus", {"tokens": 512, "sequence_length": 32})
+    changes = {"tokens": 512, "sequence_length": 32}
+    finetune = presets.finetune("nexus").model_copy(update=changes)
     recipe = given.recipe.model_copy(update={"finetune": finetune})
     given = type(given)(**{**given.__dict__, "recipe": recipe})
     assembled = making.assemble(given, blobs)

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from assembler import jobs, mixes
 from assembler.progress import STATES
 from assembler.recipe import Finetune
+from assembler.requests import Request
 from assembler.tables import MixState, MixVersion
 from engine.gates import Policy
 from registry import blobs as blob_stores
@@ -74,15 +75,14 @@ def request_mix(*, finetune: Finetune = SHORT, gates: Policy = LENIENT) -> MixVe
     """A mix of two tiny experts, `mine`, to be deployed; committed as a route would."""
     with db.transaction() as session:
         rows.add_all(session, blob_stores.store())
-        return mixes.request(
-            session,
+        wish = Request(
             name="mine",
             family="tiny",
             experts=["expert-1", "expert-2"],
             finetune=finetune.model_dump(),
-            gates=gates,
-            deploy=True,
+            gates=gates.model_dump(),
         )
+        return mixes.request(session, blob_stores.store(), wish, deploy=True)
 
 
 def version_of(version_id: int) -> MixVersion:

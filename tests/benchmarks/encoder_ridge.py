@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assembler.encoder import Encoder
-from assembler.hidden_states import WINDOW_TOKENS, RouterInputs
+from assembler.hidden_states import RouterInputs
+from engine.gates import WINDOW_TOKENS
 from registry.blobs import LocalBlobs
 from registry.documents import Document
 from registry.manifests import Manifest

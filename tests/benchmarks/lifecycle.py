@@ -19,7 +19,7 @@ from assembler.corpora import domains
 from engine.gates import DomainReport, GateReport
 from service import background, console, demo, demo_family, following, preparation, sampling
 from service.bars import Bar
-from service.client import Client
+from service.client import Change, Client
 from service.demo_family import DemoFamily
 from service.schemas import MixBody
 from service.stages import Stages
@@ -63,7 +63,7 @@ class _Life:
     def make(self, title: str, **request: Any) -> MixBody:
         return self._finished(title, self.client.request_mix(family=self.family.name, **request))
 
-    def change(self, title: str, base: MixBody, how: str, **request: Any) -> MixBody:
+    def change(self, title: str, base: MixBody, how: Change, **request: Any) -> MixBody:
         return self._finished(title, self.client.revise_mix(base, how, **request))
 
     def _finished(self, title: str, asked: MixBody) -> MixBody:

@@ -22,13 +22,13 @@ from assembler.cache import made_once
 from assembler.data import Reader, evenly
 from assembler.embedder import DOMAIN_TOKENS
 from assembler.encoder import Encoder
-from assembler.gating import WINDOW_TOKENS
 from assembler.hidden_states import RouterInputs
 from assembler.materials import Materials
 from assembler.network import Network
 from assembler.projection import PublicText
 from assembler.recipe import Preset, ProjectionTraining, Recipe
 from engine import tensors
+from engine.gates import WINDOW_TOKENS
 from registry import documents, manifests
 from registry.blobs import LocalBlobs, put_bytes
 from registry.manifests import Manifest, json_digest
@@ -191,7 +191,8 @@ class _Bench:
     def _materials(self, variant: Variant) -> Materials:
         """What a worker would know of a request for this mix."""
         given, blobs = self._given, self._blobs
-        assembly = presets.assembly(variant.preset, variant.changes)
+        assembly, wrong = presets.read_assembly(variant.preset, variant.changes)
+        assert not wrong
         public = self._public_text(learned=variant.learned)
         family = projection.solve(public, training=variant.training, blobs=blobs)
         return Materials(
@@ -199,7 +200,7 @@ class _Bench:
                 **assembly.model_dump(),
                 family="family",
                 experts=tuple(f"{name}@1" for name in given.experts),
-                finetune=presets.finetune(variant.preset, {"tokens": 0}),
+                finetune=presets.finetune(variant.preset).model_copy(update={"tokens": 0}),
             ),
             seed_digest=manifests.store(blobs, given.seed),
             expert_digests=tuple(manifests.store(blobs, own) for own in given.experts.values()),

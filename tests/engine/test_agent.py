@@ -109,6 +109,24 @@ def test_a_dead_server_is_started_again(agent: Agent, launcher: StandInLauncher)
     assert read(deployment_id).num_starts == 2
 
 
+def test_a_server_that_hangs_is_started_again(
+    agent: Agent, launcher: StandInLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agents, "HEALTH_SECONDS", 0.0)
+    monkeypatch.setattr(agents, "HUNG_SECONDS", 1.0)
+    monkeypatch.setattr(agents, "STOP_SECONDS", 0.1)
+    deployment_id = request("m")
+    become_ready(agent, deployment_id)
+    # It listens still: the system takes connections for it.
+    launcher.child_of(0).suspend()
+    rounds(agent, until=lambda: read(deployment_id).state is not State.READY)
+    assert launcher.started[0].poll() is not None
+    rounds(agent, until=lambda: read(deployment_id).state is State.STARTING)
+    assert "has not answered for 1 seconds" in (read(deployment_id).error or "")
+    become_ready(agent, deployment_id)
+    assert (read(deployment_id).num_starts, read(deployment_id).error) == (2, None)
+
+
 def test_a_server_that_never_starts_fails_with_its_log(
     agent: Agent, launcher: StandInLauncher
 ) -> None:

@@ -45,10 +45,10 @@ def _forward(source: socket.socket, sink: socket.socket, limit: int | None) -> N
     passed = 0
     with suppress(OSError):
         while data := source.recv(CHUNK_BYTES):
+            sink.sendall(data if limit is None else data[: limit - passed])
             passed += len(data)
             if limit is not None and passed > limit:
                 break
-            sink.sendall(data)
     for end in (source, sink):
         with suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)

@@ -77,9 +77,22 @@ def test_a_cookie_writes_from_our_own_pages_only(anonymous: TestClient, key: str
     assert anonymous.delete(DELETE).status_code == 401
 
 
+def test_the_cookie_is_for_our_own_pages_only(anonymous: TestClient, key: str) -> None:
+    answer = anonymous.post("/login", data={"key": key}, follow_redirects=False)
+    attributes = answer.headers["set-cookie"].lower()
+    assert "httponly" in attributes
+    assert "samesite=strict" in attributes
+
+
 @pytest.mark.parametrize("host", ["rebound.example", "127.0.0.1.evil.example", ""])
 def test_other_host_names_are_refused(anonymous: TestClient, host: str) -> None:
-    assert anonymous.get("/api/v1/experts", headers={"Host": host}).status_code == 400
+    answer = anonymous.get("/api/v1/experts", headers={"Host": host})
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["x-request-id"] == answer.json()["request_id"]
+    assert "Host header" in answer.json()["detail"]
+    on_openai = anonymous.get("/v1/models", headers={"Host": host})
+    assert on_openai.json()["error"]["code"] == "bad_request"
 
 
 @pytest.mark.parametrize("host", ["localhost:8421", "127.0.0.1:8421", "[::1]:8421", "LOCALHOST"])

@@ -5,11 +5,15 @@ import sys
 
 import pytest
 
+from assembler import mixes
+from assembler.requests import Request
 from registry import db
 from registry.blobs import BlobStore
 from registry.settings import settings
 from service import home
 from tests import factories
+from tests.assembler import rows
+from tests.assembler.published import publish
 
 CLI = [sys.executable, "-m", "service.cli"]
 
@@ -32,7 +36,17 @@ def test_help_imports_nothing_that_takes_time() -> None:
 def test_help_names_every_command() -> None:
     done = run("--help")
 
-    for command in ("up", "demo", "test", "train-expert", "register", "mix", "status"):
+    for command in (
+        "up",
+        "demo",
+        "test",
+        "train-expert",
+        "register",
+        "mix",
+        "plan",
+        "presets",
+        "status",
+    ):
         assert f" {command} " in done.stdout
 
 
@@ -84,11 +98,46 @@ def test_plan_of_a_wrong_mix_ends_with_all_that_is_wrong(
         factories.make_family(session, store)
     with home.held(settings().home, address=address):
         settings().key_path.write_text(key)
-        done = run("plan", "mine", "nobody", "--family", "tiny")
+        done = run("plan", "mix", "mine", "nobody", "--family", "tiny", "--set", "combine=no")
 
     assert done.returncode == 1
     for pointer in ("/family", "/experts", "/experts/0"):
         assert f"{pointer}: " in done.stdout
+    assert "/combine: Input should be 'convex' or 'sum'" in done.stdout
+
+
+def test_a_change_is_planned_in_its_own_words(address: str, key: str, store: BlobStore) -> None:
+    with db.transaction() as session:
+        rows.add_all(session, store, num_experts=3)
+        wish = Request(name="mine", family="tiny", experts=["expert-1", "expert-2"])
+        publish(session, store, mixes.request(session, store, wish))
+    words = ["extend", "mine", "expert-3", "--set", "finetune.new_share=0.7", "--no-deploy"]
+    with home.held(settings().home, address=address):
+        settings().key_path.write_text(key)
+        planned = run("plan", *words)
+        refused = run(*words, "--set", "finetune.new_share=7")
+
+    assert planned.returncode == 0, planned.stderr
+    assert "assemble" in planned.stdout
+    assert refused.returncode == 1
+    assert "/finetune/new_share: Input should be less than or equal to 1" in refused.stderr
+    with db.transaction() as session:
+        assert mixes.get(session, "mine").number == 1
+
+
+def test_presets_say_what_they_change(address: str, key: str) -> None:
+    with home.held(settings().home, address=address):
+        settings().key_path.write_text(key)
+        done = run("presets")
+
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "bam-shared-kv",
+        "No mixture",
+        "attention=experts-shared-kv",
+        "finetune.tokens=0",
+    ):
+        assert words in done.stdout
 
 
 def test_expert_is_not_trained_over_something_else(

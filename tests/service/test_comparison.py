@@ -29,3 +29,20 @@ def test_best_is_the_lowest_of_a_row() -> None:
 
     assert comparison.best(0) == 24.0
     assert comparison.best(1) == 25.0
+
+
+def test_the_version_before_is_compared_in_its_own_domains() -> None:
+    report = make_report(assembled=(50.0, 50.0), finetuned=(30.0, 40.0), base=(25.0, 90.0))
+    comparison = Comparison.of(report, known=["sea"])
+
+    titles = [column.title for column in comparison.columns]
+    assert titles[-3:] == ["version before", "mix before", "mix after"]
+    assert comparison.change(0) == pytest.approx(0.2)
+    assert comparison.change(1) is None
+
+
+def test_a_mix_without_a_base_has_no_version_before() -> None:
+    comparison = Comparison.of(make_report(assembled=(50.0, 50.0), finetuned=None))
+
+    assert comparison.base is None
+    assert comparison.change(0) is None

@@ -15,6 +15,7 @@ from openai.types.chat import ChatCompletionUserMessageParam
 from engine.tables import Deployment, DeploymentState
 from registry import artifacts, db
 from tests.service.conftest import serving
+from tests.service.cutting import cutting
 from tests.service.upstream import WORDS, Upstream
 
 WAIT_SECONDS = 30
@@ -163,6 +164,28 @@ def test_an_engine_that_is_gone(client: openai.OpenAI) -> None:
     deploy("gone", DeploymentState.READY, address="http://127.0.0.1:9")
     with pytest.raises(openai.InternalServerError, match="restarted"):
         client.completions.create(model="gone", prompt="hello")
+
+
+def test_a_connection_that_ends_unanswered_is_made_again(
+    client: openai.OpenAI, database: str, engine: str, upstream: Upstream
+) -> None:
+    with cutting(engine, cuts=[(0, None), (None, 0)]) as line:
+        deploy("cut", DeploymentState.READY, address=line.address)
+        answer = client.completions.create(model="cut", prompt="hello")
+        stream = client.chat.completions.create(model="cut", messages=say("hello"), stream=True)
+        assert [chunk.choices[0].delta.content for chunk in stream] == WORDS
+    assert answer.choices[0].text == "".join(WORDS)
+
+
+def test_an_answer_that_has_begun_is_not_asked_for_again(
+    client: openai.OpenAI, database: str, engine: str, upstream: Upstream
+) -> None:
+    # Behind the headers, in the middle of the body.
+    with cutting(engine, cuts=[(None, 200)]) as line:
+        deploy("cut", DeploymentState.READY, address=line.address)
+        with pytest.raises(openai.InternalServerError, match="does not answer"):
+            client.completions.create(model="cut", prompt="hello")
+    assert len(upstream.requests) == 1
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"model": 3}', b"\xff"])

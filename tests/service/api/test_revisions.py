@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from assembler import mixes, progress
-from assembler.tables import MixState
-from registry import artifacts, db
+from assembler import mixes
+from registry import db
 from registry.blobs import BlobStore
 from tests.assembler import rows
+from tests.assembler.published import publish
 
 MIXES = "/api/v1/mixes"
 BASE = f"{MIXES}/both/versions/1"
@@ -23,15 +23,7 @@ def base(client: TestClient, store: BlobStore) -> None:
     body = {"name": "both", "family": "tiny", "experts": ["expert-1", "expert-2"]}
     client.post(MIXES, json=body)
     with db.transaction() as session:
-        version = mixes.get(session, "both@1")
-        version.artifact_id = artifacts.register(
-            session,
-            manifest_digest="0" * 64,
-            recipe=version.recipe,
-            recipe_digest=version.recipe_digest,
-            gate_report_digest="0" * 64,
-        ).id
-        progress.finish(session, version.id, state=MixState.SUCCEEDED)
+        publish(session, store, mixes.get(session, "both@1"))
 
 
 @pytest.mark.parametrize(
@@ -72,10 +64,8 @@ def test_the_same_key_gives_the_first_answer(client: TestClient) -> None:
         ("extend", {"expert": "expert-3", "gates": {"min_fdt_75": 99}}, "/gates"),
         ("extend", {"expert": "expert-3", "combine": "sum"}, "/combine"),
         ("extend", {"expert": "expert-3", "name": "No Name"}, "/name"),
-        ("extend", {}, "/expert"),
         ("remove", {"expert": "expert-1"}, "/expert"),
         ("remove", {"expert": "expert-3"}, "/expert"),
-        ("replace", {"expert": "expert-1"}, "/by"),
         ("replace", {"expert": "expert-1", "by": "expert-2"}, "/by"),
     ],
 )
@@ -86,6 +76,38 @@ def test_wrong_changes_say_where(
     assert answer.status_code == 422, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+    plan = client.post(f"{BASE}/{change}:plan", json=body)
+    assert plan.json()["problems"] == answer.json()["errors"]
+
+
+@pytest.mark.parametrize(
+    ("change", "body", "pointer"),
+    [("extend", {}, "/expert"), ("replace", {"expert": "expert-1"}, "/by")],
+)
+def test_who_it_is_about_must_be_said(
+    client: TestClient, change: str, body: dict[str, Any], pointer: str
+) -> None:
+    for path in (change, f"{change}:plan"):
+        answer = client.post(f"{BASE}/{path}", json=body)
+        assert answer.status_code == 422
+        assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize(
+    ("change", "body"),
+    [
+        ("extend", {"expert": "expert-3", "deploy": True}),
+        ("replace", {"expert": "expert-1", "by": "expert-3"}),
+    ],
+)
+def test_a_change_is_planned_in_its_own_words(
+    client: TestClient, change: str, body: dict[str, Any]
+) -> None:
+    plan = client.post(f"{BASE}/{change}:plan", json=body).json()
+    assert (plan["object"], plan["problems"], plan["existing"]) == ("mix.plan", [], None)
+    made = client.post(f"{BASE}/{change}", json=body).json()
+    assert plan["experts"] == made["recipe"]["experts"]
+    assert client.post(f"{BASE}/{change}:plan", json=body).json()["existing"] == made["ref"]
 
 
 def test_what_is_unfinished_is_not_changed(client: TestClient) -> None:
@@ -105,6 +127,9 @@ def test_presets_say_what_they_mean(client: TestClient) -> None:
     assert presets["btx"]["assembly"]["experts_per_token"] == 2
     assert presets["merge"]["finetune"]["tokens"] == 0
     assert all(preset["description"] for preset in presets.values())
+    assert presets["nexus"]["changed"] == {}
+    assert presets["mlp"]["changed"] == {"router": "mlp", "router_init": "random"}
+    assert presets["merge"]["changed"]["finetune.tokens"] == 0
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -13,12 +12,14 @@ from playwright.sync_api import Page, expect
 from assembler import jobs, mixes, progress
 from assembler.embedder import embedder_digest
 from assembler.query_encoder import query_encoder
+from assembler.requests import Request
 from assembler.tables import MixState, MixVersion
 from engine.tables import Deployment, DeploymentState
 from registry import artifacts, db
+from registry import blobs as blob_stores
 from registry.blobs import BlobStore
-from registry.tables import Projection, ProjectionState
 from tests import factories
+from tests.assembler import rows
 
 DOMAINS = {
     "cooking": "Boil the potatoes, fry the onions in butter and serve with parsley.",
@@ -37,27 +38,14 @@ def experts(store: BlobStore) -> list[str]:
             version = factories.make_version(session, expert, store, tiny_expert=position)
             vector = query_encoder().embed(text)
             factories.embed(session, version, vector, embedder_digest=embedder_digest())
-        session.add(
-            Projection(
-                family=family,
-                number=1,
-                state=ProjectionState.READY,
-                documents_digest="d" * 64,
-                training={},
-                inputs_digest="i" * 64,
-                embedder_digest=embedder_digest(),
-                manifest_digest="m" * 64,
-                ready_at=datetime.now(UTC),
-            )
-        )
+        rows.add_projection(session, store, family)
     return list(DOMAINS)
 
 
 def request_mix(experts: list[str]) -> MixVersion:
+    wish = Request(name="mine", family="tiny", experts=experts, finetune={"tokens": 1024})
     with db.transaction() as session:
-        return mixes.request(
-            session, name="mine", family="tiny", experts=experts, finetune={"tokens": 1024}
-        )
+        return mixes.request(session, blob_stores.store(), wish)
 
 
 def test_visitor_signs_in_and_arrives_where_they_wanted(anonymous_page: Page, key: str) -> None:

@@ -22,7 +22,7 @@ def test_steps_and_licence_of_what_can_be_made(client: TestClient) -> None:
     assert answer.status_code == 200, answer.text
     for words in ("assemble", "gate", "Licence: Apache-2.0", "parameters"):
         assert words in answer.text
-    assert "finetune" not in answer.text
+    assert '<th scope="row">finetune</th>' not in answer.text
     assert "cannot be made" not in answer.text
 
 
@@ -39,3 +39,45 @@ def test_a_button_shows_it(page: Page) -> None:
     page.get_by_role("button", name="Plan it first").click()
     expect(page.locator("#planned table")).to_contain_text("assemble")
     expect(page.locator("#planned")).to_contain_text("Licence: Apache-2.0")
+
+
+def test_a_preset_says_what_it_is_for(page: Page) -> None:
+    page.goto("/mixes/new")
+    about = page.locator("#preset-about")
+    expect(about).to_contain_text("chosen by the family projection")
+    page.get_by_label("Preset").select_option("bam")
+    expect(about).to_contain_text("Branch-Attend-Mix")
+    expect(about).to_contain_text("attention=experts")
+
+
+def test_all_that_is_wrong_is_shown_in_place_and_again_when_sent(
+    page: Page, complaints: list[str]
+) -> None:
+    page.goto("/mixes/new?experts=expert-1")
+    page.get_by_label("Name", exact=True).fill("mine")
+    page.locator("summary").click()
+    page.get_by_label("Other fields of the recipe").fill("combine=product\ncolour=red")
+    page.get_by_label("Preset").select_option("btx")
+    page.get_by_role("button", name="Plan it first").click()
+    pointers = ("/combine", "/colour", "/experts")
+    for pointer in pointers:
+        expect(page.locator("#planned").get_by_text(pointer, exact=True)).to_be_visible()
+    page.get_by_role("button", name="Request the mix").click()
+    for pointer in pointers:
+        expect(page.get_by_role("alert").get_by_text(pointer, exact=True)).to_be_visible()
+    expect(page.get_by_label("Preset")).to_have_value("btx")
+    expect(page.get_by_label("Other fields of the recipe")).to_have_value(
+        "combine=product\ncolour=red"
+    )
+    complaints.clear()  # the browser reports the 422
+
+
+def test_a_preset_and_its_changed_fields_are_asked_for(page: Page) -> None:
+    page.goto("/mixes/new?experts=expert-1&experts=expert-2")
+    page.get_by_label("Name", exact=True).fill("mine")
+    page.get_by_label("Preset").select_option("btx")
+    page.locator("summary").click()
+    page.get_by_label("Other fields of the recipe").fill("experts_per_token=3")
+    page.get_by_role("button", name="Request the mix").click()
+    expect(page.get_by_role("status")).to_contain_text("queued")
+    expect(page.locator("#changed")).to_have_text("experts_per_token=3")

@@ -1,0 +1,44 @@
+"""Presets as the pages show them, and what of a recipe its preset does not say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from assembler import presets
+from assembler.recipe import Finetune, Preset, Recipe
+from engine.gates import Policy
+from service.assignments import as_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresetView:
+    """`changed` are the fields in which it is not the default preset, as people write them."""
+
+    name: Preset
+    description: str
+    changed: tuple[str, ...]
+    finetune: Finetune
+
+
+def view(name: str) -> PresetView:
+    """Of the default preset when there is none of that name."""
+    preset, _ = presets.named(name)
+    return PresetView(
+        name=preset,
+        description=presets.DESCRIPTIONS[preset],
+        changed=_assignments(presets.changed(preset)),
+        finetune=presets.finetune(preset),
+    )
+
+
+def changed(recipe: Recipe) -> tuple[str, ...]:
+    """The fields in which a recipe is not as its preset, and as the default gates."""
+    return _assignments(
+        presets.differing(recipe, presets.assembly(recipe.preset))
+        | presets.differing(recipe.finetune, presets.finetune(recipe.preset), prefix="finetune.")
+        | presets.differing(recipe.gates, Policy(), prefix="gates.")
+    )
+
+
+def _assignments(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(f"{field}={as_text(value)}" for field, value in fields.items())

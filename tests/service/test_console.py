@@ -1,0 +1,20 @@
+"""What the command line prints of a finished mix."""
+
+import pytest
+
+from service import console
+from service.comparison import Comparison
+from tests.service.reports import make_report
+
+
+def test_the_version_before_stands_beside_the_mix(capsys: pytest.CaptureFixture[str]) -> None:
+    report = make_report(assembled=(50.0, 50.0), finetuned=(30.0, 40.0), base=(25.0, 90.0))
+    console.print_comparison(Comparison.of(report, known=["sea"]))
+    out = capsys.readouterr().out
+
+    assert "version before" in out
+    (sea,) = (line for line in out.splitlines() if "│ sea" in line)
+    assert "25.00" in sea
+    assert "+20.0%" in sea
+    (law,) = (line for line in out.splitlines() if "│ law" in line)
+    assert "new" in law

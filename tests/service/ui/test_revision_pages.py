@@ -1,0 +1,139 @@
+"""A finished mix as its page shows it, and the changes that can be asked for there."""
+
+import json
+from collections.abc import Sequence
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from assembler import mixes
+from assembler.requests import Request, Wish
+from assembler.revisions import Revision
+from registry import artifacts, db
+from registry.blobs import BlobStore, put_bytes
+from tests.assembler import rows
+from tests.assembler.published import publish
+from tests.service.reports import make_report
+
+
+@pytest.fixture(autouse=True)
+def mine(store: BlobStore) -> None:
+    """`mine@2` of the experts 1 to 3, made from `mine@1` of the first two; there is an expert 4."""
+    with db.transaction() as session:
+        rows.add_all(session, store, num_experts=4)
+    wish = Request(
+        name="mine",
+        family="tiny",
+        experts=["expert-1", "expert-2"],
+        assembly={"experts_per_token": 2},
+        finetune={"tokens": 1024},
+    )
+    make(store, wish, values=(30, 40))
+    extension = Revision(base="mine", joining="expert-3", finetune={"tokens": 0})
+    make(store, extension, values=(33, 40, 28), base=(30, 40, 90))
+
+
+def make(
+    store: BlobStore, wish: Wish, *, values: Sequence[float], base: Sequence[float] | None = None
+) -> None:
+    """As its job would have left it, with a gate report of these perplexities and a lock."""
+    with db.transaction() as session:
+        version = publish(session, store, mixes.request(session, store, wish))
+        domains = [ref.partition("@")[0] for ref in version.recipe["experts"]]
+        report = make_report(
+            assembled=tuple(values),
+            finetuned=None,
+            base=None if base is None else tuple(base),
+            domains=domains,
+        )
+        version.gate_report_digest = put_bytes(store, report.model_dump_json().encode())
+        assert version.artifact_id is not None
+        artifact = artifacts.get(session, version.artifact_id)
+        artifact.lock_digest = put_bytes(store, b'{"schema_version": 1}')
+
+
+def test_where_it_comes_from(page: Page) -> None:
+    page.goto("/mixes/mine")
+    expect(page.locator("#chain")).to_have_text("mine@1")
+    expect(page.locator("#changed")).to_contain_text("experts_per_token=2")
+    expect(page.locator("#changed")).to_contain_text("finetune.tokens=0")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="mine@2.lock.json").click()
+    assert json.loads(download.value.path().read_text()) == {"schema_version": 1}
+    page.locator("#chain").get_by_role("link").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("version 1")
+    expect(page.locator("#chain")).to_have_count(0)
+
+
+def test_the_version_before_is_compared(page: Page) -> None:
+    page.goto("/mixes/mine")
+    table = page.locator("#perplexity")
+    expect(table).to_contain_text("version before")
+    domains = table.locator("tbody tr")
+    expect(domains.filter(has_text="expert-1")).to_contain_text("+10.0 %")
+    expect(domains.filter(has_text="expert-3")).to_contain_text("new")
+
+
+def test_an_extension_is_planned_and_asked_for(page: Page) -> None:
+    page.goto("/mixes/mine")
+    page.get_by_text("Extend by one more expert").click()
+    page.get_by_label("Expert that joins").select_option("expert-4@1")
+    form = page.locator("#extend")
+    form.get_by_label("Finetune, in tokens").fill("0")
+    form.get_by_role("button", name="Plan it first").click()
+    expect(page.locator("#extend-planned table")).to_contain_text("assemble")
+    form.get_by_role("button", name="Extend").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("version 3")
+    expect(page.get_by_role("status").first).to_contain_text("queued")
+    expect(page.locator("#chain")).to_have_text("mine@2 from mine@1")
+
+
+def test_what_is_wrong_with_a_change_is_planned_and_explained(
+    page: Page, complaints: list[str]
+) -> None:
+    page.goto("/mixes/mine")
+    page.get_by_text("Replace an expert").click()
+    form = page.locator("#replace")
+    form.get_by_label("Expert that leaves").select_option("expert-1@1")
+    form.get_by_label("Expert that takes its place").select_option("expert-4@1")
+    form.get_by_label("Other fields").fill("finetune.new_share=7\ncombine=sum")
+    form.get_by_role("button", name="Plan it first").click()
+    planned = page.locator("#replace-planned")
+    for words in ("less than or equal to 1", "/finetune/new_share", "/combine"):
+        expect(planned).to_contain_text(words)
+    form.get_by_role("button", name="Replace").click()
+    expect(page.get_by_role("alert")).to_contain_text("less than or equal to 1")
+    expect(page.get_by_role("alert")).to_contain_text("/combine")
+    expect(form.get_by_label("Expert that leaves")).to_have_value("expert-1@1")
+    complaints.clear()  # the browser reports the 422
+
+
+def test_a_removal(page: Page) -> None:
+    page.goto("/mixes/mine")
+    page.get_by_text("Remove an expert").click()
+    page.locator("#remove").get_by_label("Expert that leaves").select_option("expert-2@1")
+    page.locator("#remove").get_by_role("button", name="Remove").click()
+    expect(page.locator("#chain")).to_contain_text("mine@2")
+    expect(page.get_by_text("expert-2@1")).to_have_count(0)
+
+
+def test_two_experts_are_the_fewest(page: Page) -> None:
+    page.goto("/mixes/mine@1")
+    page.get_by_text("Remove an expert").click()
+    expect(page.get_by_text("none of these can leave")).to_be_visible()
+    expect(page.locator("#remove")).to_have_count(0)
+
+
+def test_a_mean_cannot_be_changed(page: Page, store: BlobStore) -> None:
+    wish = Request(name="mean", family="tiny", experts=["expert-1", "expert-2"], preset="merge")
+    make(store, wish, values=(50, 50))
+    page.goto("/mixes/mean")
+    expect(page.get_by_role("heading", name="Recipe")).to_be_visible()
+    expect(page.get_by_text("Change this mix")).to_have_count(0)
+
+
+def test_a_changed_mix_fits_a_narrow_screen(page: Page) -> None:
+    page.set_viewport_size({"width": 360, "height": 700})
+    page.goto("/mixes/mine")
+    page.get_by_text("Extend by one more expert").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
