@@ -29,7 +29,11 @@ class Checkpoints:
     def __init__(self, path: Path, *, network: Network, optimizer: Optimizer, world: World) -> None:
         self._path, self._world = path, world
         self._network, self._optimizer = network, optimizer
-        self._options = StateDictOptions(ignore_frozen_params=True)
+        # Flat, by names alone: with expert parallelism processes train different parameters, and
+        # any of them may be kept by another process when the run goes on.
+        self._options = StateDictOptions(
+            ignore_frozen_params=True, flatten_optimizer_state_dict=True, strict=False
+        )
 
     def save(self, step: int) -> None:
         """Keep the state after `step` steps; a rename makes it count, then older ones go."""
@@ -61,7 +65,7 @@ class Checkpoints:
             self._optimizer,
             model_state_dict=state["network"],
             optim_state_dict=state["optimizer"],
-            options=StateDictOptions(strict=False),
+            options=self._options,
         )
         return step
 

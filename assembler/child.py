@@ -39,16 +39,24 @@ class Cancelled(Exception):
     """The job ended while its step was running."""
 
 
-def run(step: str, target_id: int, *, job_id: str, cancelled: Callable[[], bool]) -> None:
-    """Run `python -m assembler.steps STEP TARGET_ID` to its end.
+def run(
+    step: str,
+    target_id: int,
+    *,
+    job_id: str,
+    cancelled: Callable[[], bool],
+    num_processes: int = 1,
+) -> None:
+    """Run `python -m assembler.steps STEP TARGET_ID` to its end, as one process or as many.
 
     Raises Cancelled soon after `cancelled()` turns true, StepFailed with the child's own message,
     and WorkerStopping.
     """
     log_path = jobs.log_path(job_id, step)
-    command = [sys.executable, "-m", "assembler.steps", step, str(target_id)]
+    torchrun = ["assembler.torchrun", str(num_processes)] if num_processes > 1 else []
+    command = [sys.executable, "-m", *torchrun, "assembler.steps", step, str(target_id)]
     for attempt in range(1, MAX_ATTEMPTS + 1):
-        process = LocalLauncher().run(command, env=_environment(), log_path=log_path)
+        process = LocalLauncher().run(command, env=_environment(num_processes), log_path=log_path)
         log.info("step started", step=step, job_id=job_id, pid=process.pid, attempt=attempt)
         status = _watch(process, cancelled)
         log.info("step ended", step=step, job_id=job_id, status=status)
@@ -71,10 +79,11 @@ def _watch(process: Process, cancelled: Callable[[], bool]) -> int:
     return status
 
 
-def _environment() -> dict[str, str]:
+def _environment(num_processes: int) -> dict[str, str]:
     # A training step makes and frees large tensors: in small pages, clearing those takes longer
     # than some of its arithmetic.
-    ours = {"OMP_NUM_THREADS": str(num_threads()), "THP_MEM_ALLOC_ENABLE": "1"}
+    threads = max(1, num_threads() // num_processes)
+    ours = {"OMP_NUM_THREADS": str(threads), "THP_MEM_ALLOC_ENABLE": "1"}
     return dict(os.environ) | ours
 
 

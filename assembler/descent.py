@@ -6,13 +6,12 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from assembler.data import Batch
 from assembler.losses import choices, domain_loss, load_balance, next_token_loss, z_loss
 from assembler.network import Network
 from assembler.recipe import Finetune
-from assembler.sharding import World
+from assembler.sharding import World, local
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -50,7 +49,7 @@ def descend(
     value, norm = world.mean(loss.detach()).item(), math.nan
     if math.isfinite(value):
         torch.autograd.backward(loss)
-        norm = _clip_gradient(network)
+        norm = _clip_gradient(network, world)
         if math.isfinite(norm):
             optimizer.step()
         optimizer.zero_grad()
@@ -88,7 +87,16 @@ def _labels_T(batch: Batch) -> Tensor:
     return batch.labels.repeat_interleave(batch.tokens.shape[1])
 
 
-def _clip_gradient(network: Network) -> float:
-    """Shorten the whole gradient to at most `MAX_GRADIENT_NORM`; returns how long it was."""
-    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
-    return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
+def _clip_gradient(network: Network, world: World) -> float:
+    """Shorten the whole gradient to at most `MAX_GRADIENT_NORM`; returns how long it was.
+
+    Each number of it is kept by one process, whatever mesh it is spread over.
+    """
+    gradients = [local(p.grad) for p in network.parameters() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if world.size > 1:
+        norm = world.sum(norm.square()).sqrt()
+    factor = (MAX_GRADIENT_NORM / (norm + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(factor)
+    return norm.item()

@@ -4,14 +4,13 @@ The router of Nexus is trained through its projection, from which the rows are f
 end. One process and a torchrun of many run the same code; many shard the network (FSDP2).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import cast
 
 import torch
-from torch import Tensor
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch import Tensor, nn
 
 from assembler.checkpoints import Checkpoints
 from assembler.data import Mixture, Reader
@@ -19,9 +18,10 @@ from assembler.descent import descend
 from assembler.guard import Guard
 from assembler.mixture import project
 from assembler.network import Network
+from assembler.parallelism import Parallelism
 from assembler.parts import has_part, trains
 from assembler.recipe import ComputingDtype, Finetune, Trained
-from assembler.sharding import joined, spread
+from assembler.sharding import gathered, joined, spread
 from assembler.training import Clock, OnProgress, learning_rate, set_rate
 from engine import tensors
 from registry.blobs import BlobStore
@@ -46,21 +46,34 @@ def finetune(
     on_progress: OnProgress,
     new_experts: frozenset[int] = frozenset(),
     checkpoint_steps: int = CHECKPOINT_STEPS,
+    expert_parallel_degree: int = 1,
 ) -> Manifest:
     """Train `recipe.train` of a mix for `recipe.tokens`; returns the manifest of the result.
 
     `documents` are the experts', in the order of the mix's `expert_names`; those for training are
     used. Of the experts in `new_experts` come `recipe.new_share` of the sequences. A run that died
-    goes on from `checkpoint_path`, which the caller removes once the result is on record. Only
-    tensors that changed are written. Raises InvalidInput when the mix has no such part or an expert
-    too little text, StepFailed when the training leads nowhere (`assembler.guard`).
+    goes on from `checkpoint_path`, which the caller removes once the result is on record, also with
+    other numbers of processes. Only tensors that changed are written, all by the first process;
+    others return `mix`. Raises InvalidInput when the mix has no such part or an expert too little
+    text, StepFailed when it does not fit the processes (`assembler.parallelism`) and when the
+    training leads nowhere (`assembler.guard`).
     """
     if recipe.num_steps == 0:
         return mix
     _check_has(mix, recipe.train)
     batches = _batches(mix, documents, recipe=recipe, new_experts=new_experts, blobs=blobs)
     with joined() as world:
-        network = spread(_trainable(mix, blobs, recipe), world)
+        parallelism = Parallelism(
+            num_processes=world.size, expert_parallel_degree=expert_parallel_degree
+        )
+        parallelism.check(num_experts=mix.architecture.num_experts, batch_size=recipe.batch_size)
+        network = spread(
+            _trainable(mix, blobs, recipe),
+            world,
+            prepare=partial(_lift, mix=mix, blobs=blobs),
+            dtype=DTYPES[recipe.dtype],
+            expert_parallel_degree=expert_parallel_degree,
+        )
         trained = [p for p in network.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
             trained, lr=recipe.learning_rate, weight_decay=0.0, fused=True
@@ -81,8 +94,7 @@ def finetune(
             if (step + 1) % checkpoint_steps == 0:
                 checkpoints.save(step + 1)
                 guard.saved_step = step + 1
-        state = _trained(network)
-        return _rewritten(mix, state, blobs) if world.rank == 0 else mix
+        return _rewritten(mix, gathered(network, world), blobs)
 
 
 def _check_has(mix: Manifest, train: Trained) -> None:
@@ -110,33 +122,32 @@ def _batches(
 
 
 def _trainable(mix: Manifest, blobs: BlobStore, recipe: Finetune) -> Network:
-    """The network with what trains in float32 and all else frozen in `recipe.dtype`."""
+    """The network as it is stored, in `recipe.dtype`, with what trains marked."""
     network = Network.from_manifest(mix, blobs, dtype=DTYPES[recipe.dtype])
     for name, parameter in network.named_parameters():
-        if trains(name, mix.architecture, recipe.train):
-            # Read again: rounding to bfloat16 would change what is stored in float32.
-            parameter.data = tensors.read(blobs, mix.tensors[name]).float()
-            parameter.requires_grad_()
+        parameter.requires_grad_(trains(name, mix.architecture, recipe.train))
     if mix.architecture.has_projection:
         embeddings = tensors.read(blobs, mix.tensors["model.domain_embeddings"])
         network.model.domain_embeddings = embeddings.float()
     return network
 
 
-def _trained(network: Network) -> dict[str, Tensor]:
-    """What was trained, whole and on the CPU of the first process; every process must ask."""
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
-    names = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
-    state = get_model_state_dict(network, options=options)
-    return {name: cast(Tensor, value) for name, value in state.items() if name in names}
+def _lift(part: nn.Module, prefix: str, *, mix: Manifest, blobs: BlobStore) -> None:
+    """Put what trains of a part into float32."""
+    for name, parameter in part.named_parameters(prefix=prefix):
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            # Read again: rounding to bfloat16 would change what is stored in float32.
+            parameter.data = tensors.read(blobs, mix.tensors[name]).float()
 
 
-def _rewritten(mix: Manifest, state: dict[str, Tensor], blobs: BlobStore) -> Manifest:
-    """The mix with `state` in it, in the dtypes it had, and rows folded from just that."""
+def _rewritten(mix: Manifest, trained: Iterable[tuple[str, Tensor]], blobs: BlobStore) -> Manifest:
+    """The mix with what was trained in it, in the dtypes it had, and rows folded from just that."""
     entries = dict(mix.tensors)
-    for name, tensor in state.items():
+    for name, tensor in trained:
         dtype = tensors.TORCH_DTYPES[entries[name].dtype]
         entries[name] = tensors.write(blobs, tensor.to(dtype))
+    if entries == mix.tensors:
+        return mix  # another process than the first, which is given nothing
     if mix.architecture.has_projection:
         entries |= _folded(entries, blobs)
     return replace(mix, tensors=entries)

@@ -13,7 +13,9 @@ from assembler.architectures import mixture_of
 from assembler.embedder import states_shape
 from assembler.extension import Base
 from assembler.materials import STATES_DTYPE, Materials
+from assembler.parallelism import Parallelism
 from assembler.parts import DOMAIN_EMBEDDINGS, is_folded, trains
+from assembler.rank_memory import rank_memory
 from assembler.recipe import Recipe
 from assembler.upcycle import is_expert
 from engine.server import KV_CACHE_GIB, serving_dtype
@@ -25,12 +27,9 @@ from registry.manifests import DTYPE_BYTES, Dtype, Manifest, TensorEntry
 NUMPY_PROCESS = 80_000_000
 TORCH_PROCESS = 300_000_000
 VLLM_PROCESS = 1_500_000_000
-# Of a parameter that trains: float32 weight, gradient and the two moments of Adam.
-TRAINED_BYTES = 16
-# A checkpoint has all of that but the gradient; the last one stays until the next is whole.
+# Of a parameter that trains, a checkpoint has the float32 weight and the two moments of Adam; the
+# last one stays until the next is whole.
 CHECKPOINT_BYTES = 2 * 12
-# Kept for the backward pass, of each hidden or inner number of a block: about so many copies.
-KEPT_HIDDEN, KEPT_INNER = 12, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +37,15 @@ class Footprint:
     """Of one step, in bytes. `kept` stays in the store, `scratch` is gone when the step ends.
 
     `work` is what its time grows with: bytes of an assembly or a start, else floating point
-    operations.
+    operations. `memory` is that of all processes of the step, `memory_per_process` of the one with
+    most where they are many.
     """
 
     read: int
     kept: int = 0
     scratch: int = 0
     memory: int
+    memory_per_process: int | None = None
     work: float
 
 
@@ -126,14 +127,14 @@ def finetuning(plan: Blueprint) -> Footprint:
     changed = [*names, *(name for name in shapes if is_folded(name, mix))]
     tokens = recipe.num_steps * recipe.batch_size * recipe.sequence_length
     active = mix.num_active_parameters
+    parallelism = Parallelism.of_settings()
+    per_process = TORCH_PROCESS + rank_memory(mix, recipe, parallelism).total
     return Footprint(
         read=plan.num_bytes,
         kept=sum(plan.tensor_bytes[name] for name in changed),
         scratch=CHECKPOINT_BYTES * num_trained,
-        memory=TORCH_PROCESS
-        + 2 * mix.num_parameters
-        + TRAINED_BYTES * num_trained
-        + _activations(mix, num_tokens=recipe.batch_size * recipe.sequence_length),
+        memory=parallelism.num_processes * per_process,
+        memory_per_process=per_process if parallelism.num_processes > 1 else None,
         work=tokens * (4.0 * active + 2.0 * min(num_trained, active)),
     )
 
@@ -217,10 +218,3 @@ def _one_router(plan: Blueprint) -> int:
         default=0,
     )
     return 2 * 4 * largest
-
-
-def _activations(mix: Architecture, *, num_tokens: int) -> int:
-    """What autocast to bfloat16 keeps for the backward pass, about."""
-    met = mix.num_experts_per_tok + mix.shared_expert if mix.num_experts else 1
-    numbers = KEPT_HIDDEN * mix.hidden_size + KEPT_INNER * met * mix.intermediate_size
-    return 2 * num_tokens * mix.num_hidden_layers * numbers

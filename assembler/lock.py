@@ -34,6 +34,9 @@ class Environment(_Data):
     machine: str
     processor: str
     num_threads: int
+    # The order of sums depends on them too.
+    training_processes: int = 1
+    expert_parallel_degree: int = 1
 
     @classmethod
     def here(cls) -> Self:
@@ -42,6 +45,8 @@ class Environment(_Data):
             machine=platform.machine(),
             processor=_processor(),
             num_threads=num_threads(),
+            training_processes=settings().training_processes,
+            expert_parallel_degree=settings().expert_parallel_degree,
         )
 
     def differences(self, other: "Environment") -> list[str]:

@@ -47,6 +47,7 @@ def finetune(
     blobs: BlobStore,
     checkpoint_path: Path,
     on_progress: Callable[["Progress"], None],
+    expert_parallel_degree: int = 1,
 ) -> Manifest:
     """The mix after its finetune, see `assembler.finetune`."""
     # An assembly, which should take seconds, does not load what only training needs.
@@ -60,6 +61,7 @@ def finetune(
         blobs=blobs,
         checkpoint_path=checkpoint_path,
         on_progress=on_progress,
+        expert_parallel_degree=expert_parallel_degree,
     )
 
 

@@ -39,11 +39,12 @@ class Mixture(nn.Module):
 
     def __init__(self, a: Architecture) -> None:
         super().__init__()
-        self.num_experts_per_tok, self.combine = a.num_experts_per_tok, a.combine
-        self.norm_topk_prob, self.disabled = a.norm_topk_prob, list(a.disabled_experts)
+        self.num_experts, self.num_experts_per_tok = a.num_experts, a.num_experts_per_tok
+        self.combine, self.norm_topk_prob = a.combine, a.norm_topk_prob
+        self.disabled = list(a.disabled_experts)
         self.gate = Gate(a)
         self.shared_expert = FeedForward(a) if a.shared_expert else None
-        self.experts = nn.ModuleList(FeedForward(a) for _ in range(a.num_experts))
+        self.experts = Experts({str(i): FeedForward(a) for i in range(a.num_experts)})
 
     def forward(self, x_TD: Tensor, domain_embeddings: Tensor | None) -> tuple[Tensor, Tensor]:
         """The output [T, D], and the router logits [T, N]."""
@@ -66,14 +67,18 @@ class Mixture(nn.Module):
     def _routed(self, x_TD: Tensor, expert_TK: Tensor) -> Tensor:
         """Each token through its experts [T, K, D]: sorted by expert, so none sees all tokens."""
         order = expert_TK.flatten().argsort(stable=True)
-        counts_N = expert_TK.flatten().bincount(minlength=len(self.experts))
+        counts_N = expert_TK.flatten().bincount(minlength=self.num_experts)
         x_SD = x_TD.index_select(0, order // self.num_experts_per_tok)
-        y_SD = self._run(x_SD, counts_N)
+        y_SD = cast(Tensor, self.experts(x_SD, counts_N))
         return y_SD.index_select(0, order.argsort()).view(*expert_TK.shape, -1)
 
-    def _run(self, x_SD: Tensor, counts_N: Tensor) -> Tensor:
-        """All experts, the first on the first `counts_N[0]` rows, and so on; each a SwiGLU."""
-        experts = cast(Iterable[FeedForward], self.experts)
+
+class Experts(nn.ModuleDict):
+    """Routed experts by their numbers, each a SwiGLU."""
+
+    def forward(self, x_SD: Tensor, counts_N: Tensor) -> Tensor:
+        """All of them, the first on the first `counts_N[0]` rows, and so on."""
+        experts = cast(Iterable[FeedForward], self.values())
         gates, ups, downs = zip(
             *((e.gate_proj.weight, e.up_proj.weight, e.down_proj.weight) for e in experts),
             strict=True,

@@ -40,7 +40,10 @@ class StepPlan(_Data):
     bytes_read: int
     bytes_kept: int = Field(description="Written and kept: what is new.")
     bytes_scratch: int = Field(description="Written, and gone when the step ends.")
-    memory: int = Field(description="Bytes that are this step's own, about.")
+    memory: int = Field(description="Bytes that are this step's own, about, on all its processes.")
+    memory_per_process: int | None = Field(
+        default=None, description="Of a step on many processes, of the one that holds most."
+    )
     seconds: Estimate
 
     @classmethod
@@ -51,6 +54,7 @@ class StepPlan(_Data):
             bytes_kept=footprint.kept,
             bytes_scratch=footprint.scratch,
             memory=footprint.memory,
+            memory_per_process=footprint.memory_per_process,
             seconds=seconds,
         )
 

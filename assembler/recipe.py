@@ -169,6 +169,13 @@ class Recipe(Assembly):
         return tuple(ref.partition("@")[0] for ref in self.experts)
 
     @property
+    def num_experts(self) -> int:
+        """How many are routed; of a plain mean none."""
+        if self.preset == "merge":
+            return 0
+        return len(self.experts) + (not self.shared_expert)
+
+    @property
     def digest(self) -> str:
         return json_digest(self.model_dump(mode="json"))
 
@@ -176,10 +183,10 @@ class Recipe(Assembly):
         """Fields that cannot stand together, each with a pointer to it."""
         if self.preset == "merge":
             return
-        num_experts = len(self.experts) + (not self.shared_expert)
         for field in ("experts_per_token", "attention_experts_per_token"):
-            if getattr(self, field) > num_experts:
-                yield Problem(pointer(field), f"is more than the {num_experts} experts of the mix")
+            if getattr(self, field) > self.num_experts:
+                detail = f"is more than the {self.num_experts} experts of the mix"
+                yield Problem(pointer(field), detail)
         if self.combine == "convex" and not self.shared_expert:
             yield Problem("/combine", "'convex' needs the shared expert; take 'sum' without it")
         if self.combine == "convex" and self.norm_topk_prob:

@@ -13,6 +13,7 @@ from assembler import compatibility, presets, texts
 from assembler.compatibility import Member, Selection
 from assembler.footprints import Blueprint
 from assembler.materials import gather
+from assembler.parallelism import Parallelism
 from assembler.parts import has_part
 from assembler.recipe import Recipe
 from engine.gates import Policy
@@ -138,5 +139,10 @@ def conclude(
 
 def _untrainable(blueprint: Blueprint) -> Iterable[Problem]:
     training = blueprint.recipe.finetune
-    if training.num_steps and not has_part(blueprint.mix, training.train):
+    if not training.num_steps:
+        return
+    if not has_part(blueprint.mix, training.train):
         yield Problem("/finetune/train", f"this mix has no part {training.train!r}")
+    yield from Parallelism.of_settings().misfits(
+        num_experts=blueprint.mix.num_experts, batch_size=training.batch_size
+    )

@@ -9,11 +9,13 @@ what an assembly needs, and a mix should be usable in seconds.
 """
 
 import json
+import os
 import shutil
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+# Where torchrun reads what ended a process of many.
+ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 # More often is only noise: rows that nobody has time to look at.
 REPORT_SECONDS = 0.5
 
@@ -60,6 +64,7 @@ def assemble(version_id: int) -> None:
 
 def finetune(version_id: int) -> None:
     from assembler import making
+    from assembler.sharding import is_first_process
 
     blobs = blob_stores.store()
     version, materials = _read(version_id)
@@ -71,7 +76,10 @@ def finetune(version_id: int) -> None:
         blobs=blobs,
         checkpoint_path=checkpoint_path,
         on_progress=_Reporter(version.job_id, version_id=version_id).trained,
+        expert_parallel_degree=settings().expert_parallel_degree,
     )
+    if not is_first_process():
+        return
     _complete(
         version_id,
         step="finetune",
@@ -254,6 +262,8 @@ def _contenders(version: MixVersion, materials: Materials, blobs: BlobStore) -> 
 
 
 def _failed(message: str) -> int:
+    if path := os.environ.get(ERROR_FILE):
+        Path(path).write_text(json.dumps({"message": message, "timestamp": int(time.time())}))
     sys.stderr.write(json.dumps({"error": message}) + "\n")
     return 1
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from assembler import child, jobs, progress, queues
 from assembler.lock import Environment, Lock
 from assembler.materials import gather
+from assembler.parallelism import Parallelism
 from assembler.recipe import Recipe
 from assembler.tables import Mix, MixState, MixVersion
 from engine import deployments
@@ -46,7 +47,14 @@ def assemble(version_id: int) -> bool:
 def finetune(version_id: int) -> bool:
     if jobs.durably(lambda session: _skip_finetune(session, version_id)):
         return True
-    return _run(version_id, step="finetune")
+    parallelism = Parallelism.of_settings()
+    try:
+        jobs.durably(lambda session: _check_spread(session, version_id, parallelism))
+    except StepFailed as error:
+        detail = error.detail
+        jobs.durably(lambda session: _fail_mix(session, version_id, detail))
+        return False
+    return _run(version_id, step="finetune", num_processes=parallelism.num_processes)
 
 
 @DBOS.step()
@@ -84,12 +92,18 @@ def train(projection_id: int, job_id: str) -> None:
             jobs.durably(lambda session: _fail_projection(session, projection_id, detail))
 
 
-def _run(version_id: int, *, step: str) -> bool:
-    """Run one step of a mix in its own process; answer whether the mix is to go on."""
+def _run(version_id: int, *, step: str, num_processes: int = 1) -> bool:
+    """Run one step of a mix in processes of its own; answer whether the mix is to go on."""
     if jobs.durably(lambda session: progress.begin(session, version_id, step=step)):
         job_id = jobs.durably(lambda session: progress.locked(session, version_id).job_id)
         try:
-            child.run(step, version_id, job_id=job_id, cancelled=lambda: _is_over(version_id))
+            child.run(
+                step,
+                version_id,
+                job_id=job_id,
+                cancelled=lambda: _is_over(version_id),
+                num_processes=num_processes,
+            )
         except child.Cancelled:
             return False
         except StepFailed as error:
@@ -116,6 +130,11 @@ def _skip_finetune(session: Session, version_id: int) -> bool:
     if progress.begin(session, version_id, step="finetune"):
         progress.complete(session, version_id, step="finetune")
     return True
+
+
+def _check_spread(session: Session, version_id: int, parallelism: Parallelism) -> None:
+    recipe = Recipe.model_validate(progress.locked(session, version_id).recipe)
+    parallelism.check(num_experts=recipe.num_experts, batch_size=recipe.finetune.batch_size)
 
 
 def _publish(session: Session, version_id: int) -> bool:

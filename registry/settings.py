@@ -38,6 +38,15 @@ class Settings(BaseSettings):
     num_threads: int | None = Field(
         default=None, ge=1, description="CPU threads of one training step; all cores if unset."
     )
+    training_processes: int = Field(
+        default=1, ge=1, description="Processes of one finetune; on GPUs one for each."
+    )
+    expert_parallel_degree: int = Field(
+        default=1,
+        ge=1,
+        description="Training processes that share out the routed experts, each keeping some. "
+        "Divides the processes and the experts.",
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     max_upload_bytes: int = Field(
         default=64 * 2**30, gt=0, description="Largest single tensor or file accepted."

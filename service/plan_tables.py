@@ -3,7 +3,7 @@
 from rich.markup import escape
 from rich.table import Table
 
-from assembler.plan import Plan, Size
+from assembler.plan import Plan, Size, StepPlan
 from service.console import console
 from service.quantities import between, count, size
 
@@ -38,7 +38,7 @@ def _print_size(name: str, planned: Size) -> None:
             size(step.bytes_read),
             size(step.bytes_kept),
             size(step.bytes_scratch),
-            size(step.memory),
+            _memory(step),
             between(step.seconds.low, step.seconds.high),
         )
     console.print(table)
@@ -50,3 +50,9 @@ def _print_size(name: str, planned: Size) -> None:
         f" {size(planned.disk_free)} are free",
         highlight=False,
     )
+
+
+def _memory(step: StepPlan) -> str:
+    if step.memory_per_process is None:
+        return size(step.memory)
+    return f"{size(step.memory)}, {size(step.memory_per_process)} a process"

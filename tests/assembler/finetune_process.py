@@ -1,56 +1,66 @@
-"""One process of a finetune, alone or started by torchrun from `test_sharding`.
+"""One process of a finetune that torchrun starts for `test_sharding`, or the same within the test.
 
-Arguments: folder of the blobs, digest of the mix, folder for checkpoints, what trains, and the step
-after which it dies (0: it does not). The first process prints `{"digest", "losses"}`.
+Its argument is a JSON object, the `Options`. The first process prints what `run` returns.
 """
 
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, TypedDict
 
 from assembler.finetune import finetune
-from assembler.recipe import Finetune, Trained
+from assembler.recipe import Finetune
+from assembler.sharding import is_first_process
 from assembler.training import Progress
 from registry import manifests
 from registry.blobs import LocalBlobs
 from tests.assembler import mixes
 
-# In bfloat16 the order of sums counts: two processes were measured up to 0.9 % off one, in float32
-# 2e-7. A mistake in what processes share would show in both.
-RECIPE = Finetune(
-    tokens=2304,
-    batch_size=6,
-    sequence_length=32,
-    learning_rate=2e-3,
-    dtype="float32",
-    load_balance_weight=0.5,
-    z_loss_weight=0.01,
-)
+EXPERTS = (1, 2, 3, 4)
+CHECKPOINT_STEPS = 4
 
 
-def main(blobs_path: str, mix_digest: str, checkpoint_path: str, train: str, last: str) -> None:
-    blobs, losses = LocalBlobs(Path(blobs_path)), dict[int, float]()
+class Options(TypedDict):
+    """Folders of blobs and checkpoints, a mix by its digest, and the step after which the run dies;
+    0: it does not."""
+
+    blobs: str
+    checkpoints: str
+    mix: str
+    recipe: dict[str, Any]
+    degree: int
+    last: int
+
+
+def run(options: Options, *, die: Callable[[], object]) -> dict[str, Any]:
+    """`{"digest", "losses", "shares"}`, the latter two by step, as text."""
+    blobs, told = LocalBlobs(Path(options["blobs"])), dict[str, Progress]()
 
     def note(progress: Progress) -> None:
-        losses[progress.step] = progress.loss
-        if progress.step == int(last):
-            os._exit(1)
+        told[str(progress.step)] = progress
+        if progress.step == options["last"]:
+            die()
 
     tuned = finetune(
-        manifests.load(blobs, mix_digest),
-        recipe=RECIPE.model_copy(update={"train": cast(Trained, train)}),
-        documents=mixes.expert_documents(),
+        manifests.load(blobs, options["mix"]),
+        recipe=Finetune.model_validate(options["recipe"]),
+        documents=mixes.expert_documents(EXPERTS),
         blobs=blobs,
-        checkpoint_path=Path(checkpoint_path),
+        checkpoint_path=Path(options["checkpoints"]),
         on_progress=note,
-        checkpoint_steps=4,
+        checkpoint_steps=CHECKPOINT_STEPS,
+        expert_parallel_degree=options["degree"],
     )
-    if os.environ.get("RANK", "0") == "0":
-        digest = manifests.store(blobs, tuned)
-        sys.stdout.write(json.dumps({"digest": digest, "losses": losses}))
+    return {
+        "digest": manifests.store(blobs, tuned),
+        "losses": {step: p.loss for step, p in told.items()},
+        "shares": {step: p.expert_shares for step, p in told.items()},
+    }
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    result = run(json.loads(sys.argv[1]), die=lambda: os._exit(1))
+    if is_first_process():
+        sys.stdout.write(json.dumps(result))

@@ -113,5 +113,5 @@ def states(expert: int) -> Floats:
     return np.random.default_rng(200 + expert).standard_normal(shape, np.float32)
 
 
-def expert_documents() -> list[list[Document]]:
-    return [tiny.sample_documents(expert=i) for i in range(1, NUM_EXPERTS + 1)]
+def expert_documents(experts: Sequence[int] = (1, 2, 3)) -> list[list[Document]]:
+    return [tiny.sample_documents(expert=i) for i in experts]

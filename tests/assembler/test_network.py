@@ -53,7 +53,7 @@ def test_equal_experts_are_the_dense_network(blobs: LocalBlobs) -> None:
     for mixture in network.modules():
         if isinstance(mixture, Mixture):
             assert mixture.shared_expert is not None
-            for expert in mixture.experts:
+            for expert in mixture.experts.values():
                 expert.load_state_dict(mixture.shared_expert.state_dict())
     dense = Network.from_manifest(seed, blobs, dtype=torch.float32)
     torch.testing.assert_close(network(tokens()), dense(tokens()))

@@ -12,6 +12,7 @@ from registry.blobs import LocalBlobs, put_bytes
 from registry.documents import Document
 from registry.embeddings import Embedders
 from registry.errors import InvalidInput, Problem
+from registry.settings import settings
 from tests import tiny
 from tests.assembler import rows
 
@@ -84,6 +85,22 @@ def test_a_projection_of_other_domain_embeddings_is_learned_anew(
     assert problem.pointer == "/family"
     assert "tiny@1 projects other domain embeddings (eeeeeeeeeeee)" in problem.detail
     assert problem.detail.endswith("ask for a new projection")
+
+
+def test_a_finetune_must_fit_the_processes(
+    session: Session, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEXUSMIX_TRAINING_PROCESSES", "6")
+    monkeypatch.setenv("NEXUSMIX_EXPERT_PARALLEL_DEGREE", "4")
+    settings.cache_clear()
+    rows.add_all(session, blobs)
+    assert problems(session, blobs, finetune={"batch_size": 8}) == [
+        Problem("NEXUSMIX_EXPERT_PARALLEL_DEGREE", "is 4, must divide the 6 training processes"),
+        Problem("NEXUSMIX_EXPERT_PARALLEL_DEGREE", "is 4, must divide the mix's 2 experts"),
+        Problem("/finetune/batch_size", "is 8, must be a multiple of the 6 training processes"),
+    ]
+    untrained = Request(name="mine", family="tiny", experts=EXPERTS, finetune={"tokens": 0})
+    assert plan.plan(session, blobs, untrained).problems == ()
 
 
 def test_a_family_must_be_known(session: Session, blobs: LocalBlobs) -> None:

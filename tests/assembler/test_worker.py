@@ -3,10 +3,12 @@
 import math
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
-from assembler import backlog, mixes
+from assembler import backlog, jobs, mixes
 from assembler.embedder import embedders, states_shape
+from assembler.finetune import CHECKPOINT_STEPS
 from assembler.recipe import Finetune
 from assembler.tables import MixState, MixVersion
 from registry import blobs as blob_stores
@@ -17,6 +19,7 @@ from tests.assembler import rows
 from tests.assembler.workers import (
     ENDLESS,
     LENIENT,
+    SHORT,
     WHOLE,
     forget_jobs,
     num_tokens_of,
@@ -48,6 +51,27 @@ def wait_for_step(version: MixVersion, step: str) -> None:
 
 def wait_for_training(version: MixVersion) -> None:
     wait_for(lambda: num_tokens_of(version) > 0, "training steps")
+
+
+def spread(monkeypatch: pytest.MonkeyPatch, *, num_processes: int = 2, degree: int = 2) -> None:
+    """Have the workers of this test finetune on so many processes."""
+    monkeypatch.setenv("NEXUSMIX_TRAINING_PROCESSES", str(num_processes))
+    monkeypatch.setenv("NEXUSMIX_EXPERT_PARALLEL_DEGREE", str(degree))
+
+
+def steps_told(version: MixVersion) -> list[tuple[int, int]]:
+    """Events that told of the finetune, each with its step."""
+    events = jobs.durably(lambda session: jobs.events_after(session, version.job_id))
+    return [(event.id, event.data["step"]) for event in events if event.type == "metrics"]
+
+
+def process_of_rank(rank: int) -> psutil.Process:
+    """The process itself, not its keeper."""
+    return next(
+        process
+        for process in processes_of_home()
+        if process.environ().get("RANK") == str(rank) and "-I" not in process.cmdline()
+    )
 
 
 def test_a_worker_killed_in_each_step(database: str) -> None:
@@ -107,6 +131,60 @@ def test_another_worker_takes_over_from_a_dead_one(database: str) -> None:
     with worker(executor_id="second"):
         wait_for(lambda: phases(version.job_id)[None, "recovered"] == 1, "the takeover")
         wait_for(lambda: num_tokens_of(version) > num_tokens, "more training steps")
+
+
+def test_a_finetune_of_two_processes_survives_one(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spread(monkeypatch)
+    version = request_mix()
+    saved = CHECKPOINT_STEPS * SHORT.batch_size * SHORT.sequence_length
+    with worker():
+        wait_for(lambda: num_tokens_of(version) > saved, "a checkpoint")
+        last_id = steps_told(version)[-1][0]
+        process_of_rank(1).kill()
+        done = wait_until_over(version.id)
+    assert (done.state, done.error) == (MixState.SUCCEEDED, None)
+    assert phases(version.job_id) == WHOLE
+    later = [step for event_id, step in steps_told(version) if event_id > last_id]
+    assert min(later) > CHECKPOINT_STEPS
+    assert done.environment is not None
+    assert done.environment["training_processes"] == 2
+
+
+def test_what_stops_many_processes_is_said_as_of_one(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spread(monkeypatch)
+    version = request_mix(finetune=SHORT.model_copy(update={"sequence_length": 100_000}))
+    with worker():
+        done = wait_until_over(version.id)
+    assert (done.error or "").startswith("finetune: too little text to finetune on; /experts/0")
+
+
+def test_a_cancelled_finetune_of_two_processes_ends_at_once(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spread(monkeypatch)
+    version = request_mix(finetune=ENDLESS)
+    with worker():
+        wait_for_training(version)
+        with db.transaction() as session:
+            mixes.cancel(session, "mine")
+        wait_for(lambda: len(processes_of_home()) == 1, "the end of the step")
+    assert version_of(version.id).state is MixState.CANCELLED
+
+
+def test_a_finetune_that_does_not_fit_is_not_started(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = request_mix()
+    spread(monkeypatch, num_processes=3, degree=3)
+    with worker():
+        done = wait_until_over(version.id)
+    assert done.state is MixState.FAILED
+    for number in ("the mix's 2 experts", "is 4, must be a multiple of the 3 training processes"):
+        assert number in (done.error or "")
 
 
 def test_a_new_version_is_embedded(database: str) -> None:

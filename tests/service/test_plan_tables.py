@@ -48,6 +48,15 @@ def test_a_plan_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
         assert words in out
 
 
+def test_memory_of_many_processes(capsys: pytest.CaptureFixture[str]) -> None:
+    step = STEP.model_copy(update={"memory": 4_000_000_000, "memory_per_process": 2_000_000_000})
+    many = SIZE.model_copy(update={"steps": (step,)})
+    print_plan(Plan(name="mine", family="tiny", experts=(), problems=(), size=many))
+    out = capsys.readouterr().out
+    assert "4 GB" in out
+    assert "2 GB a process" in out
+
+
 def test_all_problems_and_no_table(capsys: pytest.CaptureFixture[str]) -> None:
     problems = (Problem("/name", "is [odd]"), Problem("/experts/1", "no expert 'x'"))
     print_plan(Plan(name="mine", family="tiny", experts=(), problems=problems))

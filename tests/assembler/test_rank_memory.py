@@ -1,0 +1,94 @@
+"""What a process of a finetune is said to hold is what it holds."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assembler.parallelism import Parallelism
+from assembler.rank_memory import RankMemory, rank_memory
+from assembler.recipe import ComputingDtype, Finetune, Trained
+from tests.assembler import memory_process
+from tests.assembler.memory_process import ARCHITECTURE
+
+ROOT = Path(__file__).parents[2]
+# What lasts is told to the byte, what is kept for the backward pass within a tenth.
+ACTIVATIONS = 0.1
+ALONE = Parallelism()
+EXACT = ("frozen_weights", "trained_weights", "gradients", "moments")
+# Every token takes every expert, so that they have equal work, as the function assumes; and more
+# tokens than a CPU puts through attention's plain definition.
+NUM_CHOSEN, LENGTH = ARCHITECTURE.num_experts, 520
+PATIENCE_SECONDS = 1200
+
+
+def recipe(*, train: Trained, dtype: ComputingDtype = "bfloat16") -> Finetune:
+    return Finetune(tokens=1, train=train, dtype=dtype, batch_size=4, sequence_length=LENGTH)
+
+
+RECIPES = [recipe(train="router"), recipe(train="all"), recipe(train="all", dtype="float32")]
+
+
+def told(own: Finetune, parallelism: Parallelism = ALONE) -> RankMemory:
+    mix = replace(ARCHITECTURE, num_experts_per_tok=NUM_CHOSEN)
+    return rank_memory(mix, own, parallelism)
+
+
+def held(recipes: list[Finetune], parallelism: Parallelism) -> list[dict[str, int]]:
+    """Measured in real processes, a step of each recipe."""
+    cases: list[dict[str, Any]] = [
+        {
+            "recipe": own.model_dump(),
+            "degree": parallelism.expert_parallel_degree,
+            "experts_per_token": NUM_CHOSEN,
+        }
+        for own in recipes
+    ]
+    if parallelism.num_processes == 1:
+        return memory_process.measure(cases)
+    torchrun = (sys.executable, "-m", "assembler.torchrun", str(parallelism.num_processes))
+    done = subprocess.run(
+        [*torchrun, "tests.assembler.memory_process", json.dumps(cases)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return list(json.loads(done.stdout))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("num_processes", "degree"), [(1, 1), (2, 1), (2, 2), (4, 2)])
+def test_a_process_holds_what_is_told(num_processes: int, degree: int) -> None:
+    parallelism = Parallelism(num_processes=num_processes, expert_parallel_degree=degree)
+    for own, measured in zip(RECIPES, held(RECIPES, parallelism), strict=True):
+        expected = asdict(told(own, parallelism))
+        for part in EXACT:
+            assert measured[part] == expected[part], (own.train, own.dtype, part)
+        kept = measured["activations"]
+        assert kept == pytest.approx(expected["activations"], rel=ACTIVATIONS), own.train
+
+
+def test_one_process_gathers_and_dispatches_nothing() -> None:
+    memory = told(recipe(train="all"))
+    assert (memory.gathered, memory.dispatch) == (0, 0)
+
+
+def test_dealt_experts_are_gathered_from_fewer_processes() -> None:
+    def of(degree: int) -> RankMemory:
+        return told(
+            recipe(train="all"), Parallelism(num_processes=4, expert_parallel_degree=degree)
+        )
+
+    sliced, dealt = of(1), of(4)
+    assert dealt.gathered < sliced.gathered
+    assert sliced.dispatch == 0 < dealt.dispatch
+    # What is kept is the same share of everything, but for rows that cannot be halved.
+    assert dealt.moments == pytest.approx(sliced.moments, rel=0.02)

@@ -1,0 +1,45 @@
+"""One of many processes that `test_torchrun` has started, as a step whose number says what it does.
+
+1: the first process prints on which addresses any of them listens. 2: the second one fails. 3: the
+second one is killed. Whoever is left waits for the others.
+"""
+
+import json
+import os
+import signal
+import sys
+
+import psutil
+import torch
+
+from assembler import steps
+from assembler.sharding import joined
+from registry.errors import StepFailed
+
+
+def act(what: int) -> None:
+    with joined() as world:
+        if world.rank == 1 and what == 2:
+            raise StepFailed("the second process has a reason")
+        if world.rank == 1 and what == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        world.sum(torch.ones(1))
+        if world.rank == 0:
+            sys.stdout.write(json.dumps(_listening()))
+        world.barrier()
+
+
+def _listening() -> list[str]:
+    """Addresses of the agent and all below it; this process and the agent have a keeper between."""
+    agent = psutil.Process().parents()[1]
+    return [
+        connection.laddr.ip
+        for process in (agent, *agent.children(recursive=True))
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+
+
+if __name__ == "__main__":
+    steps.STEPS["act"] = act
+    sys.exit(steps.main("act", int(sys.argv[1])))
