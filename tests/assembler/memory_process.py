@@ -60,7 +60,7 @@ def _network(architecture: Any, recipe: Finetune) -> Network:
     for name, parameter in network.named_parameters():
         nn.init.normal_(parameter, std=0.02)
         parameter.requires_grad_(trains(name, architecture, recipe.train))
-    shape = (architecture.num_experts, architecture.domain_embedding_size)
+    shape = network.model.domain_embeddings.shape
     network.model.domain_embeddings = torch.randn(shape)
     return network
 
