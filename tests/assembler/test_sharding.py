@@ -105,6 +105,32 @@ def test_many_processes_learn_what_one_learns(
         assert (one[name] - many[name]).norm() <= 1e-5 * one[name].norm(), name
 
 
+def test_in_bfloat16_some_choices_flip(
+    shared_blobs: LocalBlobs,
+    mix: str,
+    alone: Callable[[Finetune], dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    """Gradients are rounded before they are added up: two processes learn a little differently.
+
+    Measured: with the same weights, in the first step, loss and choices are the same. Then 1 to 4
+    of a step's 512 first choices go to another expert, and losses differ by up to 0.15 %; by up to
+    0.43 % between bfloat16 and float32 in one process. Dealing out experts changes nothing more.
+    """
+    recipe = RECIPE.model_copy(update={"dtype": "bfloat16"})
+    expected = alone(recipe)
+    sliced, dealt = (
+        finetuned(shared_blobs, mix, tmp_path / str(layout), recipe=recipe, layout=layout)
+        for layout in (SLICED, DEALT)
+    )
+    assert sliced["losses"]["1"] == pytest.approx(expected["losses"]["1"], rel=1e-5)
+    assert sliced["shares"]["1"] == pytest.approx(expected["shares"]["1"])
+    assert sliced["losses"] == pytest.approx(expected["losses"], rel=0.005)
+    for step, shares in expected["shares"].items():
+        assert sliced["shares"][step] == pytest.approx(shares, abs=0.02)
+    assert dealt["losses"] == pytest.approx(sliced["losses"], rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("before", "after"), [(SLICED, ALONE), (ALONE, SLICED), (DEALT, ALONE), (ALONE, DEALT)], ids=str
 )
