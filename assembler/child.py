@@ -16,8 +16,10 @@ import structlog
 
 from assembler import jobs
 from assembler.lock import num_threads
-from engine.launcher import LocalLauncher, Process
-from registry.errors import StepFailed
+from engine import launcher as launchers
+from engine.launcher import Process, Resources
+from registry.errors import StepFailed, Unavailable
+from registry.settings import settings
 
 log = structlog.get_logger(__name__)
 
@@ -53,11 +55,13 @@ def run(
     and WorkerStopping.
     """
     log_path = jobs.log_path(job_id, step)
+    if settings().launcher == "ray":
+        num_processes = 1  # a step that needs more asks the cluster, see `assembler.ray_training`
     torchrun = ["assembler.torchrun", str(num_processes)] if num_processes > 1 else []
     command = [sys.executable, "-m", *torchrun, "assembler.steps", step, str(target_id)]
     for attempt in range(1, MAX_ATTEMPTS + 1):
-        process = LocalLauncher().run(command, env=_environment(num_processes), log_path=log_path)
-        log.info("step started", step=step, job_id=job_id, pid=process.pid, attempt=attempt)
+        process = _start(command, log_path, step=step, num_processes=num_processes)
+        log.info("step started", step=step, job_id=job_id, process=process.name, attempt=attempt)
         status = _watch(process, cancelled)
         log.info("step ended", step=step, job_id=job_id, status=status)
         if status == 0:
@@ -65,6 +69,17 @@ def run(
         if status > 0:
             break
     raise StepFailed(f"{step}: {_reason(status, log_path)}")
+
+
+def _start(command: list[str], log_path: Path, *, step: str, num_processes: int) -> Process:
+    # A finetune on a cluster only waits for its training processes, which reserve their own.
+    resources = Resources(num_cpus=0 if step == "finetune" else num_threads())
+    try:
+        return launchers.configured().run(
+            command, env=_environment(num_processes), log_path=log_path, resources=resources
+        )
+    except Unavailable as error:
+        raise StepFailed(f"{step}: {error.detail}") from error
 
 
 def _watch(process: Process, cancelled: Callable[[], bool]) -> int:
@@ -82,8 +97,8 @@ def _watch(process: Process, cancelled: Callable[[], bool]) -> int:
 def _environment(num_processes: int) -> dict[str, str]:
     # A training step makes and frees large tensors: in small pages, clearing those takes longer
     # than some of its arithmetic.
-    threads = max(1, num_threads() // num_processes)
-    ours = {"OMP_NUM_THREADS": str(threads), "THP_MEM_ALLOC_ENABLE": "1"}
+    threads = str(num_threads(num_processes))
+    ours = {"OMP_NUM_THREADS": threads, "THP_MEM_ALLOC_ENABLE": "1"}
     return dict(os.environ) | ours
 
 

@@ -177,7 +177,7 @@ def _deployments(session: Session, blobs: BlobStore) -> list[Observation]:
 def _rough(step: str, work: float) -> Estimate:
     assumed = ROUGH[step]
     counts_cores = "core" in assumed.unit
-    cores = settings().num_threads or len(os.sched_getaffinity(0)) if counts_cores else 1
+    cores = settings().reserved_cpus or len(os.sched_getaffinity(0)) if counts_cores else 1
     slow, fast = assumed.rate
     scale = 1e9 if counts_cores else 1e6
     basis = (

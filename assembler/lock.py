@@ -44,7 +44,7 @@ class Environment(_Data):
             software=software_versions(),
             machine=platform.machine(),
             processor=_processor(),
-            num_threads=num_threads(),
+            num_threads=num_threads(settings().training_processes),
             training_processes=settings().training_processes,
             expert_parallel_degree=settings().expert_parallel_degree,
         )
@@ -128,9 +128,9 @@ class Lock(_Data):
         return put_bytes(blobs, canonical_json(self.model_dump(mode="json")))
 
 
-def num_threads() -> int:
-    """CPU threads of a step: fixed, because the order of a sum depends on them."""
-    return settings().num_threads or os.cpu_count() or 1
+def num_threads(num_processes: int = 1) -> int:
+    """CPU threads of each process of a step: fixed, because the order of a sum depends on them."""
+    return settings().reserved_cpus or max(1, (os.cpu_count() or 1) // num_processes)
 
 
 def _flat(environment: Environment) -> Mapping[str, str]:

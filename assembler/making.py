@@ -1,6 +1,7 @@
 """Mixes from their materials: digests in, a manifest out, whoever asks and wherever it runs."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from registry import arrays
 from registry.architecture import Architecture
 from registry.blobs import BlobStore
 from registry.manifests import Manifest
+from registry.settings import settings
 
 if TYPE_CHECKING:
     from assembler.training import Progress
@@ -49,20 +51,25 @@ def finetune(
     on_progress: Callable[["Progress"], None],
     expert_parallel_degree: int = 1,
 ) -> Manifest:
-    """The mix after its finetune, see `assembler.finetune`."""
+    """The mix after its finetune, see `assembler.finetune`, by whatever the settings launch."""
     # An assembly, which should take seconds, does not load what only training needs.
     from assembler import finetune
 
-    return finetune.finetune(
+    train = partial(
+        finetune.finetune,
         mix,
         recipe=materials.recipe.finetune,
         documents=materials.documents(blobs),
         new_experts=materials.new_experts,
-        blobs=blobs,
         checkpoint_path=checkpoint_path,
         on_progress=on_progress,
         expert_parallel_degree=expert_parallel_degree,
     )
+    if settings().launcher == "ray":
+        from assembler import ray_training
+
+        return ray_training.run(train, checkpoint_path=checkpoint_path)
+    return train(blobs=blobs)
 
 
 def worst_condition(mix: Manifest, blobs: BlobStore) -> tuple[str, float]:

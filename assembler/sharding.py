@@ -55,11 +55,15 @@ class World:
 
 @contextmanager
 def joined() -> Iterator[World]:
-    """The processes of a torchrun, ended together; alone, without any group, outside of one."""
+    """The processes of a torchrun or of Ray Train; alone, without any group, outside of both."""
     rank, size = _rank(), int(os.environ.get("WORLD_SIZE", 1))
     device = _device()
     if size == 1:
         yield World(rank=0, size=1, device=device)
+        return
+    if dist.is_initialized():
+        # By Ray Train, which ends it too.
+        yield World(rank=dist.get_rank(), size=dist.get_world_size(), device=device)
         return
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",

@@ -17,7 +17,8 @@ import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from engine import deployments, server
-from engine.launcher import Launcher, LocalLauncher
+from engine import launcher as launchers
+from engine.launcher import Launcher
 from engine.server import Server
 from engine.tables import Deployment, DeploymentState
 from registry import blobs, db, logs, manifests
@@ -68,7 +69,7 @@ class Running:
 
 class Agent:
     def __init__(self, *, launcher: Launcher | None = None) -> None:
-        self._launcher = launcher or LocalLauncher()
+        self._launcher = launcher or launchers.configured()
         self._running: dict[int, Running] = {}
         self._not_before: dict[int, float] = {}
 
@@ -139,7 +140,7 @@ class Agent:
             self._died(row, str(error))
             return
         self._running[row.id] = Running(started)
-        log.info("server starts", deployment=row.id, model=row.model, address=started.address)
+        log.info("server starts", deployment=row.id, model=row.model, process=started.process.name)
 
     def _await_ready(self, row: Deployment) -> None:
         running = self._running.get(row.id)

@@ -16,7 +16,8 @@ from typing import NoReturn
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
-LAUNCHER_DIED = signal.SIGUSR1
+# Sent by the system when the launcher dies, and by a launcher that has waited long enough.
+KILL = signal.SIGUSR1
 
 
 def main(launcher_pid: int, command: list[str]) -> NoReturn:
@@ -24,8 +25,8 @@ def main(launcher_pid: int, command: list[str]) -> NoReturn:
     child = _start(command)
     signal.signal(signal.SIGTERM, lambda *_: _kill(child, signal.SIGTERM))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everybody; we outlast
-    signal.signal(LAUNCHER_DIED, lambda *_: _kill(child, signal.SIGKILL))
-    _prctl(PR_SET_PDEATHSIG, LAUNCHER_DIED)
+    signal.signal(KILL, lambda *_: _kill(child, signal.SIGKILL))
+    _prctl(PR_SET_PDEATHSIG, KILL)
     if os.getppid() != launcher_pid:  # it died before we asked to be told
         _kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)

@@ -1,9 +1,8 @@
-"""One vLLM server for one checkpoint, on loopback: start it, wait for it, ask about it, stop it."""
+"""One vLLM server for one checkpoint: start it, wait for it, ask about it, stop it."""
 
 import importlib.util
 import os
 import re
-import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,8 @@ from typing import Literal
 
 import httpx
 
-from engine.launcher import Launcher, LocalLauncher, Process
+from engine import launcher as launchers
+from engine.launcher import Launcher, Process, Resources
 from engine.model_folder import TOKENIZER_FILE, materialise
 from engine.plugin import LOAD_FORMAT
 from registry.blobs import BlobStore
@@ -23,7 +23,6 @@ from registry.errors import Unavailable
 from registry.manifests import Manifest
 from registry.settings import settings
 
-HOST = "127.0.0.1"
 MAX_MODEL_LEN = 2048
 START_SECONDS = 300.0
 STOP_SECONDS = 15.0
@@ -40,9 +39,12 @@ class Server:
     """A running, or starting, vLLM process; `model` is the name it answers to."""
 
     process: Process
-    address: str
     model: str
     log_path: Path
+
+    @property
+    def address(self) -> str:
+        return f"http://{self.process.address}"
 
     def is_ready(self) -> bool:
         """Whether it answers. Raises Unavailable, with the end of its log, when it has died."""
@@ -81,6 +83,9 @@ class Server:
         return sum(int(float(count)) for count in counts)
 
     def get(self, path: str) -> httpx.Response:
+        """Raises httpx.TransportError, also as long as no machine has room for it."""
+        if self.process.address is None:
+            raise httpx.ConnectError("the server is not started yet")
         return httpx.get(self.address + path, timeout=2, trust_env=False)
 
     def log_tail(self) -> str:
@@ -106,13 +111,15 @@ def start(
     and InvalidCheckpoint, as `materialise`.
     """
     folder = materialise(manifest, blobs, root=settings().cache_path / "serving")
-    port = free_port()
-    process = (launcher or LocalLauncher()).run(
-        command(folder, model=model, port=port, manifest=manifest),
+    process = (launcher or launchers.configured()).run(
+        command(folder, model=model, manifest=manifest),
         env=environment(os.environ),
         log_path=log_path,
+        resources=Resources(
+            num_cpus=settings().reserved_cpus or 1, num_gpus=0 if is_cpu_build() else 1
+        ),
     )
-    return Server(process, f"http://{HOST}:{port}", model, log_path)
+    return Server(process, model, log_path)
 
 
 @contextmanager
@@ -127,14 +134,14 @@ def serving(
         server.stop()
 
 
-def command(folder: Path, *, model: str, port: int, manifest: Manifest) -> list[str]:
+def command(folder: Path, *, model: str, manifest: Manifest) -> list[str]:
     max_positions = manifest.architecture.max_position_embeddings
     options = {
         "model": str(folder),
         "load-format": LOAD_FORMAT,
         "served-model-name": model,
-        "host": HOST,
-        "port": str(port),
+        "host": launchers.HOST,
+        "port": launchers.PORT,
         "dtype": serving_dtype(),
         "max-model-len": str(min(MAX_MODEL_LEN, max_positions)),
     }
@@ -164,7 +171,7 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
             # Without it vLLM takes one thread. OpenMP's threads wait for each other by spinning
             # unless told not to, and then one that has to share its core stops all: on two busy
             # cores 3 tokens/s, passive 19.
-            "OMP_NUM_THREADS": str(settings().num_threads or len(os.sched_getaffinity(0))),
+            "OMP_NUM_THREADS": str(settings().reserved_cpus or len(os.sched_getaffinity(0))),
             "OMP_WAIT_POLICY": "PASSIVE",
             "LD_PRELOAD": str(_torch_folder() / "lib" / "libgomp.so.1"),
         }
@@ -182,13 +189,6 @@ def is_cpu_build() -> bool:
     except PackageNotFoundError:
         return False
     return True
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _torch_folder() -> Path:

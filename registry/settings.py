@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr, ValidationError
@@ -36,7 +37,18 @@ class Settings(BaseSettings):
         description="Name of the worker on this host; keep it stable, jobs are recovered by it.",
     )
     num_threads: int | None = Field(
-        default=None, ge=1, description="CPU threads of one training step; all cores if unset."
+        default=None,
+        ge=1,
+        description="CPU threads of one process; if unset all cores, which training processes share"
+        " out among themselves, and on a cluster one.",
+    )
+    launcher: Literal["local", "ray"] = Field(
+        default="local",
+        description="Who starts steps and engines: this machine, or a Ray cluster (ray).",
+    )
+    ray_address: str = Field(
+        default="auto",
+        description="The Ray cluster that this host is a node of; auto finds it.",
     )
     training_processes: int = Field(
         default=1, ge=1, description="Processes of one finetune; on GPUs one for each."
@@ -51,6 +63,11 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(
         default=64 * 2**30, gt=0, description="Largest single tensor or file accepted."
     )
+
+    @property
+    def reserved_cpus(self) -> int | None:
+        """CPUs that one process is to use; None: all that its machine has."""
+        return self.num_threads or (1 if self.launcher == "ray" else None)
 
     @property
     def blobs_path(self) -> Path:

@@ -346,7 +346,7 @@ def bench(
 
 @app.command()
 def lock() -> None:
-    """Compile both lock files anew."""
+    """Compile the lock files anew."""
     from service import development
 
     development.lock()

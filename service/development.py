@@ -1,4 +1,4 @@
-"""Chores of those who change this project: all checks, benchmarks, the two locks."""
+"""Chores of those who change this project: all checks, benchmarks, the locks."""
 
 import os
 import shutil
@@ -14,9 +14,11 @@ BENCHMARKS = ROOT / "tests" / "benchmarks"
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
+# The last is bound by what came out of the others.
 LOCKS = {
     "requirements-cpu.in": "requirements.lock",
     "requirements-cuda.in": "requirements-cuda.lock",
+    "requirements-ray.in": "requirements-ray.lock",
 }
 
 
@@ -76,7 +78,7 @@ def bench(name: str, arguments: Sequence[str]) -> bool:
 
 
 def lock() -> None:
-    """Compile both locks anew; they name versions, never the hosts that packages come from.
+    """Compile the locks anew; they name versions, never the hosts that packages come from.
 
     Raises Unavailable when the compiler finds no solution or no package source.
     """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from engine.launcher import LocalLauncher, Process
+from engine.launcher import LocalLauncher, LocalProcess
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +27,7 @@ class Child:
         self.log_path = log_path
         self._command = list(command)
         self._env = dict(env)
-        self._process: Process | None = None
+        self._process: LocalProcess | None = None
         self._started_at = 0.0
         self._not_before = 0.0
         self._num_deaths = 0

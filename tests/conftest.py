@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import hypothesis
@@ -92,6 +93,28 @@ def session(database: str) -> Iterator[Session]:
 @pytest.fixture
 def blobs(tmp_path: Path) -> LocalBlobs:
     return LocalBlobs(tmp_path / "blobs")
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[None]:
+    """A Ray cluster that the tests of a module are connected to, and their settings ask for."""
+    from engine.ray_launcher import connect
+    from tests import ray_cluster
+
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.setenv("NEXUSMIX_LAUNCHER", "ray")
+        patch.setenv("NEXUSMIX_RAY_ADDRESS", ray_cluster.ADDRESS)
+        try:
+            stack.enter_context(ray_cluster.private_network())
+        except ray_cluster.NetworkRefused as error:
+            message = (
+                f"Ray would be open to everyone, in a network of its own it could not: {error}"
+            )
+            pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+        stack.enter_context(ray_cluster.cluster(num_cpus=4))
+        _forget()
+        connect()
+        yield
 
 
 def _empty_tables() -> None:

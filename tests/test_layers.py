@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = ["registry", "engine", "assembler", "service"]  # lowest first
-HEAVY = ("torch", "vllm", "transformers")
+HEAVY = ("torch", "vllm", "transformers", "ray")
 # Whole packages, and the modules of the others that run in light processes.
 LIGHT = (
     "registry",

@@ -88,6 +88,24 @@ def test_wrong_python_is_named(checkout: Path) -> None:
     assert "is 3.9" in refused.stderr
 
 
+def test_ray_is_installed_where_it_is_needed_and_stays(checkout: Path) -> None:
+    (checkout / "requirements-ray.lock").write_text("ray==1\n")
+    stamp = checkout / ".venv" / "nexusmix.stamp"
+
+    start(checkout, "status")
+    assert "ray==1" not in stamp.read_text()
+    start(checkout, "status", NEXUSMIX_LAUNCHER="ray")
+    assert "ray==1" in stamp.read_text()
+    (checkout / ".venv/lib/python3.11/site-packages/ray").mkdir(parents=True)
+    assert start(checkout, "status").stderr == ""
+
+
+def test_the_tests_need_ray(checkout: Path) -> None:
+    (checkout / "requirements-ray.lock").write_text("ray==1\n")
+    start(checkout, "test")
+    assert "ray==1" in (checkout / ".venv" / "nexusmix.stamp").read_text()
+
+
 def test_other_lock_is_chosen_by_name(checkout: Path) -> None:
     (checkout / "requirements-cuda.lock").write_text("two==2\n")
 

@@ -20,6 +20,15 @@ from tests.assembler import mixes
 
 EXPERTS = (1, 2, 3, 4)
 CHECKPOINT_STEPS = 4
+RECIPE = Finetune(
+    tokens=3072,
+    batch_size=8,
+    sequence_length=32,
+    learning_rate=2e-3,
+    dtype="float32",
+    load_balance_weight=0.5,
+    z_loss_weight=0.01,
+)
 
 
 class Options(TypedDict):

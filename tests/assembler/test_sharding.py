@@ -19,22 +19,13 @@ from engine import tensors
 from registry import manifests
 from registry.blobs import LocalBlobs
 from tests.assembler import mixes
-from tests.assembler.finetune_process import CHECKPOINT_STEPS, EXPERTS, Options, run
+from tests.assembler.finetune_process import CHECKPOINT_STEPS, EXPERTS, RECIPE, Options, run
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 LAST_STEP = 6
 PATIENCE_SECONDS = 1200
-RECIPE = Finetune(
-    tokens=3072,
-    batch_size=8,
-    sequence_length=32,
-    learning_rate=2e-3,
-    dtype="float32",
-    load_balance_weight=0.5,
-    z_loss_weight=0.01,
-)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from engine import agent as agents
 from engine import deployments
 from engine.agent import Agent
-from engine.launcher import LocalLauncher, LocalProcess
+from engine.launcher import LocalLauncher, LocalProcess, Resources
 from engine.tables import Deployment, DeploymentState
 from registry import blobs, db
 from registry.errors import Unavailable
@@ -32,7 +32,12 @@ class StandInLauncher:
         self.started: list[LocalProcess] = []
 
     def run(
-        self, command: Sequence[str], *, env: Mapping[str, str], log_path: Path
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        log_path: Path,
+        resources: Resources = Resources(),
     ) -> LocalProcess:
         assert command[1:3] == ["-m", "engine.vllm_server"]
         instead = [sys.executable, str(STAND_IN), *command[3:]]

@@ -10,7 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from engine import launcher as launchers
 from engine.launcher import LocalLauncher, LocalProcess
+from registry import settings
+from registry.errors import Unavailable
 
 # A process that starts a grandchild in a session of its own, tells both ids, and waits.
 TREE = """
@@ -19,6 +22,7 @@ child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
 print(os.getpid(), child.pid, flush=True)
 time.sleep(1000)
 """
+DEAF = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
 LAUNCH = """
 import os, sys, time
 from pathlib import Path
@@ -54,10 +58,10 @@ def python(code: str) -> tuple[str, ...]:
     return sys.executable, "-c", code
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Up to ten seconds; a process tree tells about itself through files and ids only."""
+def wait_until(condition: Callable[[], bool], *, seconds: int = 10) -> None:
+    """Up to `seconds`; a process tree tells about itself through files and ids only."""
     gate = psutil.Process()
-    for _ in range(1000):
+    for _ in range(100 * seconds):
         if condition():
             return
         with pytest.raises(psutil.TimeoutExpired):
@@ -65,8 +69,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not happen")
 
 
-def tree_of(log: Path) -> list[int]:
-    wait_until(lambda: log.exists() and log.read_text().endswith("\n"))
+def tree_of(log: Path, *, seconds: int = 10) -> list[int]:
+    wait_until(lambda: log.exists() and log.read_text().endswith("\n"), seconds=seconds)
     return [int(pid) for pid in log.read_text().split()]
 
 
@@ -93,6 +97,13 @@ def test_the_environment_is_the_given_one(log: Path) -> None:
     assert "HOME=" not in log.read_text()
 
 
+def test_a_server_hears_where_to_listen(run: Run, log: Path) -> None:
+    process = run("/bin/echo", "--listen={host}:{port}")
+    assert process.wait(10) == 0
+    assert log.read_text() == f"--listen={process.address}\n"
+    assert process.address.startswith("127.0.0.1:")
+
+
 def test_an_unknown_command_says_so(run: Run, log: Path) -> None:
     assert run("/no/such/program").wait(10) == 127
     assert "cannot run /no/such/program" in log.read_text()
@@ -112,16 +123,11 @@ def test_terminate_lets_a_process_finish(run: Run, log: Path) -> None:
 
 
 def test_terminate_kills_what_does_not_listen(run: Run, log: Path) -> None:
-    process = run(
-        *python(
-            "import signal, time\n"
-            "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-            "print(flush=True); time.sleep(1000)"
-        )
-    )
-    wait_until(lambda: log.exists() and log.read_text() == "\n")
+    process = run(*python(DEAF + TREE))
+    pids = tree_of(log)
     process.terminate(0.2)
     assert process.poll() == -signal.SIGKILL
+    assert all_gone(pids)
 
 
 def test_grandchildren_die_with_a_killed_process(run: Run, log: Path) -> None:
@@ -137,6 +143,16 @@ def test_grandchildren_die_when_terminated(run: Run, log: Path) -> None:
     pids = tree_of(log)
     process.terminate(10)
     assert all_gone(pids)
+
+
+def test_the_launcher_is_chosen_by_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(launchers.configured(), LocalLauncher)
+    settings.settings.cache_clear()
+    monkeypatch.setenv("NEXUSMIX_LAUNCHER", "ray")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "engine.ray_launcher", raising=False)
+    with pytest.raises(Unavailable, match="NEXUSMIX_LAUNCHER is ray, but import of ray"):
+        launchers.configured()
 
 
 def test_everything_dies_with_a_killed_launcher(log: Path) -> None:
