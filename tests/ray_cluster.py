@@ -72,7 +72,12 @@ def cluster(*, num_cpus: int) -> Iterator[None]:
                 *(*ray, "start", "--head", "--block", "--disable-usage-stats"),
                 *(f"--{name}={value}" for name, value in options.items()),
             ],
-            env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "GLOO_SOCKET_IFNAME": "lo"},
+            env=os.environ
+            | {
+                "RAY_USAGE_STATS_ENABLED": "0",
+                "RAY_raylet_start_wait_time_s": str(START_SECONDS),
+                "GLOO_SOCKET_IFNAME": "lo",
+            },
             log_path=log_path,
         )
         try:
