@@ -46,7 +46,7 @@ def test_a_lock_that_is_stored_twice_is_one(blobs: LocalBlobs) -> None:
 def test_environments_are_compared_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     here = Environment.here()
     assert here.differences(here) == []
-    monkeypatch.setattr(locks, "num_threads", lambda: here.num_threads + 1)
+    monkeypatch.setattr(locks, "num_threads", lambda _: here.num_threads + 1)
     assert here.differences(Environment.here()) == [
         f"num_threads: {here.num_threads} there, {here.num_threads + 1} here"
     ]

@@ -34,7 +34,7 @@ OTHERS: Mapping[str, Mapping[str, Any]] = {
     "bam": {"preset": "bam-shared-kv", "gates": {"max_perplexity_ratio_to_seed": 1e9}},
     "btx": {"preset": "btx", "gates": {"max_perplexity_ratio_to_seed": 1e9}},
 }
-TOKENS, QUICK_TOKENS = 12_288, 1_024
+TOKENS, QUICK_TOKENS = 8_192, 1_024
 MIN_SHARE_ON_NEW, MAX_RATIO_ON_OLD = 0.85, 1.01
 
 
@@ -68,7 +68,7 @@ class _Life:
 
     def _finished(self, title: str, asked: MixBody) -> MixBody:
         with self.stages.stage(title) as stage:
-            mix, seconds = following.make(stage, self.client, asked)
+            mix, _ = following.make(stage, self.client, asked)
         report = self.client.gate_report(mix)
         self.versions[title] = {
             "mix": mix.ref,
@@ -76,7 +76,6 @@ class _Life:
             "experts": mix.recipe["experts"],
             "base": mix.recipe["base"],
             "finetune": mix.recipe["finetune"],
-            "seconds": seconds,
             "domains": _domains(report),
             "completions": [asdict(answer) for answer in self._complete(mix)] if mix.deploy else [],
         }
