@@ -98,6 +98,8 @@ def blobs(tmp_path: Path) -> LocalBlobs:
 @pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[None]:
     """A Ray cluster that the tests of a module are connected to, and their settings ask for."""
+    import ray
+
     from engine.ray_launcher import connect
     from tests import ray_cluster
 
@@ -114,6 +116,8 @@ def ray_cluster() -> Iterator[None]:
         stack.enter_context(ray_cluster.cluster(num_cpus=4))
         _forget()
         connect()
+        # Left connected, Ray would end this whole process when it misses the cluster.
+        stack.callback(ray.shutdown)
         yield
 
 
