@@ -189,7 +189,7 @@ def main(step: str, target_id: int) -> int:
         )
     except Exception as error:
         log.exception("step failed")
-        return _failed(f"{type(error).__name__}: {error}")
+        return _failed(f"{type(error).__name__}: {error}", expected=False)
     return 0
 
 
@@ -261,9 +261,10 @@ def _contenders(version: MixVersion, materials: Materials, blobs: BlobStore) -> 
     )
 
 
-def _failed(message: str) -> int:
+def _failed(message: str, *, expected: bool = True) -> int:
     if path := os.environ.get(ERROR_FILE):
-        Path(path).write_text(json.dumps({"message": message, "timestamp": int(time.time())}))
+        told = {"message": message, "timestamp": int(time.time()), "expected": expected}
+        Path(path).write_text(json.dumps(told))
     sys.stderr.write(json.dumps({"error": message}) + "\n")
     return 1
 

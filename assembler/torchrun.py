@@ -81,7 +81,8 @@ def _run(num_processes: int, command: Sequence[str], *, folder: Path) -> None:
 
 
 def _cause(failures: Sequence[ProcessFailure]) -> Exception:
-    """What ended the first of them: the others only lost their connection to it.
+    """What ended the first of them: the others only lost their connection to it, which they may
+    notice and tell before it has told its reason.
 
     A process that is killed tells nothing, and does not wait for a SIGTERM of the agent.
     """
@@ -91,8 +92,13 @@ def _cause(failures: Sequence[ProcessFailure]) -> Exception:
     told = [failure for failure in failures if Path(failure.error_file).is_file()]
     if not told:
         return _Failed(f"a process ended with status {failures[0].exitcode}")
-    first = min(told, key=lambda failure: Path(failure.error_file).stat().st_mtime_ns)
-    return _Failed(first.message)
+    return _Failed(min(told, key=_order).message)
+
+
+def _order(failure: ProcessFailure) -> tuple[bool, int]:
+    """Reasons before what was not expected, and then by time."""
+    path = Path(failure.error_file)
+    return not json.loads(path.read_text()).get("expected", False), path.stat().st_mtime_ns
 
 
 if __name__ == "__main__":
