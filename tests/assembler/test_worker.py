@@ -156,7 +156,12 @@ def test_what_stops_many_processes_is_said_as_of_one(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spread(monkeypatch)
-    version = request_mix(finetune=SHORT.model_copy(update={"sequence_length": 100_000}))
+    version = request_mix()
+    # Past the request, which would refuse it: only the training processes notice.
+    with db.transaction() as session:
+        row = session.get_one(MixVersion, version.id)
+        longer = SHORT.model_copy(update={"sequence_length": 100_000}).model_dump(mode="json")
+        row.recipe = row.recipe | {"finetune": longer}
     with worker():
         done = wait_until_over(version.id)
     assert (done.error or "").startswith("finetune: too little text to finetune on; /experts/0")
