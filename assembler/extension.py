@@ -7,13 +7,21 @@ mean backwards.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
+from assembler.concurrently import each
 from assembler.means import mean
 from assembler.recipe import Recipe
 from assembler.routers import Routers
-from assembler.upcycle import check_same_tensors, expert_name, finished, is_expert
+from assembler.upcycle import (
+    MEANS_AT_A_TIME,
+    check_same_tensors,
+    expert_name,
+    finished,
+    is_expert,
+)
 from registry import arrays
 from registry.architecture import Architecture, is_ffn
 from registry.arrays import Floats
@@ -60,7 +68,10 @@ def extend(
         # The routed seed, which stays the last.
         places.append(len(base.experts))
     members = [*experts, seed][: len(places)]
-    entries: dict[str, TensorEntry] = {}
+    averaged = [name for name in seed.tensors if not is_expert(name, mix)]
+    running_mean = partial(_running_mean, recipe=recipe, base=base, experts=experts, blobs=blobs)
+    means = each(running_mean, averaged, workers=MEANS_AT_A_TIME)
+    entries = dict(zip(averaged, means, strict=True))
     for name in seed.tensors:
         if is_expert(name, mix):
             for number, (place, member) in enumerate(zip(places, members, strict=True)):
@@ -69,8 +80,6 @@ def extend(
                     if place is None
                     else base.mix.tensors[expert_name(name, place)]
                 )
-        else:
-            entries[name] = _running_mean(name, recipe, base=base, experts=experts, blobs=blobs)
         if is_ffn(name) and recipe.shared_expert:
             shared = name.replace(".mlp.", ".mlp.shared_expert.")
             entries[shared] = base.mix.tensors[shared]
@@ -79,7 +88,7 @@ def extend(
 
 
 def _running_mean(
-    name: str, recipe: Recipe, *, base: Base, experts: Sequence[Manifest], blobs: BlobStore
+    name: str, *, recipe: Recipe, base: Base, experts: Sequence[Manifest], blobs: BlobStore
 ) -> TensorEntry:
     """The base's tensor, which is a mean, with those that join added and those that leave taken
     away; for one that joins, lambda is 1 / (n + 1). It is rounded once more than a mean of all."""

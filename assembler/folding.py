@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from registry import arrays
 from registry.arrays import Floats
@@ -48,15 +49,18 @@ def fold(
     rows, embeddings = [], []
     own_weight = projection.config["training"]["own_weight"]
     center_LD = arrays.read(blobs, projection.tensors[STATES_CENTER])
-    for layer in range(projection.config["num_hidden_layers"]):
-        w1 = arrays.read(blobs, projection.tensors[f"{prefix(layer)}0.weight"])
-        means_ND, directions_NKD = states_NLRD[:, layer, 0], states_NLRD[:, layer, 1:]
-        centred_ND = means_ND - (center_LD[layer] if center else 0)
-        embeddings.append(as_routed(centred_ND, directions_NKD, w1, own_weight=own_weight))
-        if learned is not None:
-            w1 = arrays.read(blobs, learned[f"{prefix(layer)}0.weight"])
-        w2 = arrays.read(blobs, (learned or projection.tensors)[f"{prefix(layer)}1.weight"])
-        rows.append(project(embeddings[-1], w1, w2))
+    # A product of so few rows is as long as the reading of its weights. Threads that share it out
+    # wait for each other, on a busy machine for seconds.
+    with threadpool_limits(1, user_api="blas"):
+        for layer in range(projection.config["num_hidden_layers"]):
+            w1 = arrays.read(blobs, projection.tensors[f"{prefix(layer)}0.weight"])
+            means_ND, directions_NKD = states_NLRD[:, layer, 0], states_NLRD[:, layer, 1:]
+            centred_ND = means_ND - (center_LD[layer] if center else 0)
+            embeddings.append(as_routed(centred_ND, directions_NKD, w1, own_weight=own_weight))
+            if learned is not None:
+                w1 = arrays.read(blobs, learned[f"{prefix(layer)}0.weight"])
+            w2 = arrays.read(blobs, (learned or projection.tensors)[f"{prefix(layer)}1.weight"])
+            rows.append(project(embeddings[-1], w1, w2))
     return Routing(rows, np.stack(embeddings))
 
 

@@ -7,6 +7,7 @@ rows are computed and written, one tensor at a time.
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from assembler.concurrently import each
 from assembler.means import mean
 from assembler.recipe import Recipe
 from assembler.routers import Routers
@@ -15,6 +16,9 @@ from registry.architecture import Architecture, is_attention, is_ffn, is_key_val
 from registry.blobs import BlobStore
 from registry.errors import Incompatible
 from registry.manifests import Manifest, TensorEntry
+
+# Each waits for the disk at its end, and holds a few MB before.
+MEANS_AT_A_TIME = 4
 
 
 def upcycle(
@@ -35,13 +39,12 @@ def upcycle(
     """
     check_same_tensors(seed, experts)
     members = experts if recipe.shared_expert else [*experts, seed]
-    entries: dict[str, TensorEntry] = {}
+    averaged = [name for name in seed.tensors if not is_expert(name, mix)]
+    entries = means(averaged, members, blobs)
     for name in seed.tensors:
         if is_expert(name, mix):
             for number, member in enumerate(members):
                 entries[expert_name(name, number)] = member.tensors[name]
-        else:
-            entries[name] = mean([member.tensors[name] for member in members], blobs=blobs)
         if is_ffn(name) and recipe.shared_expert:
             entries[name.replace(".mlp.", ".mlp.shared_expert.")] = seed.tensors[name]
     return finished(seed, mix, entries=entries, routers=routers, blobs=blobs)
@@ -54,10 +57,18 @@ def merge(manifests: Sequence[Manifest], blobs: BlobStore) -> Manifest:
     """
     first, *others = manifests
     check_same_tensors(first, others)
-    means = {
-        name: mean([m.tensors[name] for m in manifests], blobs=blobs) for name in first.tensors
-    }
-    return replace(first, tensors=means)
+    return replace(first, tensors=means(list(first.tensors), manifests, blobs))
+
+
+def means(
+    names: Sequence[str], members: Sequence[Manifest], blobs: BlobStore
+) -> dict[str, TensorEntry]:
+    """The mean of each of these tensors over the members."""
+
+    def of_name(name: str) -> TensorEntry:
+        return mean([member.tensors[name] for member in members], blobs=blobs)
+
+    return dict(zip(names, each(of_name, names, workers=MEANS_AT_A_TIME), strict=True))
 
 
 def finished(
