@@ -59,14 +59,15 @@ def find_browser() -> str | None:
 
 
 def benchmarks() -> list[str]:
-    """Those modules of `tests.benchmarks` that can be run, with dashes in their names.
+    """Those modules and packages of `tests.benchmarks` that can be run, with dashes in their names.
 
     Raises NotFound without them.
     """
     if not BENCHMARKS.is_dir():
         raise NotFound(f"{ROOT} is no checkout: benchmarks are not installed with the program")
-    runnable = (p for p in BENCHMARKS.glob("*.py") if "\ndef main(argv: " in p.read_text())
-    return sorted(path.stem.replace("_", "-") for path in runnable)
+    modules = (p for p in BENCHMARKS.glob("*.py") if "\ndef main(argv: " in p.read_text())
+    packages = (path.parent for path in BENCHMARKS.glob("*/__main__.py"))
+    return sorted(path.stem.replace("_", "-") for path in (*modules, *packages))
 
 
 def bench(name: str, arguments: Sequence[str]) -> bool:

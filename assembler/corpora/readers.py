@@ -57,7 +57,7 @@ def bilingual_dictionary(folder: Path) -> Texts:
     """FreeDict: a word with its pronunciation, translations and examples, grouped."""
     for file in _files(folder, "usr/share/dictd/*.dict.dz"):
         entries = re.split(r"\n(?=\S+[^\n]* /[^/\n]+/\n)", _read(file))
-        yield from _grouped(file.name, entries)
+        yield from grouped(file.name, entries)
 
 
 def python_modules(_: Path) -> Texts:
@@ -73,7 +73,7 @@ def metamath(folder: Path) -> Texts:
     """set.mm: statements with comment and compressed proof, in groups of neighbours."""
     text = _read(next(_files(folder, "usr/share/metamath/**/set.mm")))
     statements = re.split(r"\n(?= *\$\( )", text)
-    yield from _grouped("set.mm", statements)
+    yield from grouped("set.mm", statements)
 
 
 def dictionary(folder: Path) -> Texts:
@@ -81,10 +81,11 @@ def dictionary(folder: Path) -> Texts:
     text = _read(next(_files(folder, "usr/share/dictd/gcide.dict.dz")))
     text = re.sub(r"\n *\[(1913 Webster|PJC|WordNet 1\.5|Webster 1913 Suppl\.)[^\]]*\]", "", text)
     entries = re.split(r"\n(?=[^\s])", text)
-    yield from _grouped("gcide", entries)
+    yield from grouped("gcide", entries)
 
 
-def _grouped(name: str, parts: Iterable[str]) -> Texts:
+def grouped(name: str, parts: Iterable[str]) -> Texts:
+    """Neighbouring parts as one text each time that they are long enough; a rest is dropped."""
     group: list[str] = []
     number = 0
     for part in parts:

@@ -5,6 +5,7 @@ stands in; an expert's row is what its documents' mean vector makes of it. Kept 
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -12,14 +13,41 @@ from torch import Tensor
 
 from assembler.encoder import Encoder
 from assembler.hidden_states import RouterInputs
+from assembler.recipe import ProjectionTraining
+from engine import tensors
 from engine.gates import WINDOW_TOKENS
+from registry import manifests
 from registry.blobs import LocalBlobs
 from registry.documents import Document
 from registry.manifests import Manifest
+from tests.benchmarks.claims.mixes import Mix, Mixes
 
 DOCUMENTS_PER_DOMAIN = 48
 CHARACTERS = 900
 RIDGE = 0.03
+
+
+def mix(mixes: Mixes) -> Manifest:
+    """All experts of a family with such rows, as far spread as those of the default."""
+    family, blobs = mixes.family, mixes.blobs
+
+    def make() -> str:
+        found = rows(
+            family.seed,
+            list(family.public.values()),
+            torch.tensor([mixes.vector(name) for name in mixes.domains]),
+            logit_spread=ProjectionTraining().logit_spread,
+            blobs=blobs,
+        )
+        made = mixes.manifest(Mix(experts=mixes.domains, preset="linear"))
+        entries = {
+            f"model.layers.{layer}.mlp.gate.weight": tensors.write(blobs, rows_ND.bfloat16())
+            for layer, rows_ND in enumerate(found)
+        }
+        return manifests.store(blobs, replace(made, tensors=made.tensors | entries))
+
+    key = [family.seed.digest, list(family.experts)]
+    return manifests.load(blobs, mixes.once("encoder-ridge", key, make))
 
 
 def rows(

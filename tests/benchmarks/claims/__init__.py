@@ -1,0 +1,1 @@
+"""`./nexusmix bench claims`: what the papers claim of these methods, and this project, measured."""

@@ -1,0 +1,65 @@
+"""`./nexusmix bench claims`: see the package."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from registry.blobs import LocalBlobs
+from registry.settings import settings
+from service.bars import Bar
+from tests.benchmarks import reports
+from tests.benchmarks.claims import experiments, page, plots, tables
+from tests.benchmarks.claims.mixes import Mixes
+
+NAME = "claims"
+PACKAGES = ("nexusmix", "torch", "numpy", "scipy")
+MIN_ASSEMBLED, MIN_FINETUNED, MAX_ON_OLD = 0.85, 1.0, 1.01
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = reports.options(NAME, "the papers' claims and ours, on real text; can be interrupted")
+    parser.add_argument("--parts", nargs="+", metavar="PART", help="only these of all")
+    parser.add_argument("--families", nargs="+", metavar="FAMILY", help="only on these")
+    chosen = parser.parse_args(argv)
+    blobs = LocalBlobs(settings().cache_path / "benchmarks" / NAME / "blobs")
+    told: dict[str, dict[str, Any]] = {}
+    for experiment in experiments.quick() if chosen.quick else experiments.all_of():
+        if chosen.parts and experiment.part not in chosen.parts:
+            continue
+        if chosen.families and experiment.name not in chosen.families:
+            continue
+        reports.say(f"{experiment.part} on {experiment.name}")
+        mixes = Mixes(
+            experiment.family(blobs),
+            blobs,
+            windows=experiment.windows,
+            questions=experiment.questions,
+        )
+        told.setdefault(experiment.name, {})[experiment.part] = experiment.measure(mixes)
+    if not chosen.quick:
+        plots.write(told, chosen.output.with_suffix(""))
+        page.PAGE.write_text(page.renewed(page.PAGE.read_text(), told))
+    return reports.write(
+        chosen.output, figures={"families": told}, bars=_bars(told), packages=PACKAGES
+    )
+
+
+def _bars(families: Mapping[str, Any]) -> list[Bar]:
+    """What is promised of the default preset, with experts that the projection saw nothing of."""
+    found = families.get(tables.LARGE, {})
+    bars = []
+    if "upcycling" in found:
+        by_tokens = found["upcycling"]["nexus"]
+        for tokens, least in ((0, MIN_ASSEMBLED), (experiments.TOKENS, MIN_FINETUNED)):
+            share = by_tokens[str(tokens)]["share_of_gain"][0]
+            claim = f"share of the right experts' gain after {tokens} tokens"
+            bars.append(Bar(claim, share, ">=", least))
+    if "extension" in found:
+        joined = found["extension"]["nexus"]["0"]
+        bars.append(Bar("gain on a domain that joins", joined["new"][0], ">=", MIN_ASSEMBLED))
+        bars.append(Bar("old domains' perplexity", joined["old"][0], "<=", MAX_ON_OLD))
+    return bars
+
+
+if __name__ == "__main__":
+    sys.exit(main())

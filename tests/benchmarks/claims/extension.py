@@ -1,0 +1,69 @@
+"""Extension: every domain in turn joins a finished mix of the others, by method and budget.
+
+The base had its finetune; then the expert is appended, and finetuned on at half new, half old
+data. On the new domain a method is held against the right expert's gain, on the old ones against
+the mix as it was before.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tests.benchmarks.claims import figures, upcycling
+from tests.benchmarks.claims.estimates import over_text
+from tests.benchmarks.claims.mixes import Mix, Mixes
+
+ROUTERS = ("nexus", "flexolmo", "linear", "linear, reset")
+PAPERS = ("paper's nexus", "paper's linear", "paper's linear, reset")
+
+
+def measure(
+    mixes: Mixes, *, methods: Sequence[str], base_tokens: int, budgets: Sequence[int]
+) -> dict[str, Any]:
+    """Of each method and budget, over all domains left out once, and of each of them."""
+    return {
+        method: {
+            str(tokens): _of_budget(mixes, method, base_tokens=base_tokens, tokens=tokens)
+            for tokens in budgets
+        }
+        for method in methods
+    }
+
+
+def _of_budget(mixes: Mixes, method: str, *, base_tokens: int, tokens: int) -> dict[str, Any]:
+    new, new_seed, new_right, old, old_base, to_new, stolen = [], [], [], [], [], [], []
+    by_domain = {}
+    for domain in mixes.domains:
+        others = [name for name in mixes.domains if name != domain]
+        base = _mix(method, others, tokens=base_tokens)
+        extended = mixes.read(_mix(method, [*others, domain], tokens=tokens, base=base))
+        before = mixes.read(base)
+        new.append(extended.losses[domain])
+        new_seed.append(mixes.read(mixes.family.seed).losses[domain])
+        new_right.append(mixes.read(mixes.family.experts[domain]).losses[domain])
+        old.append(figures.sample(extended, others))
+        old_base.append(figures.sample(before, others))
+        to_new.append(extended.routing[domain][-1])
+        stolen.append(np.mean([extended.routing[name][-1] for name in others]))
+        by_domain[domain] = {
+            "new": over_text(
+                figures.share_of_gain, *map(np.asarray, (new[-1], new_seed[-1], new_right[-1]))
+            ).told(),
+            "old": over_text(figures.ratio, old[-1], old_base[-1]).told(),
+        }
+    means = [np.mean(own, axis=0) for own in (new, new_seed, new_right)]
+    return {
+        "new": over_text(figures.share_of_gain, *means).told(),
+        "old": over_text(figures.ratio, np.mean(old, axis=0), np.mean(old_base, axis=0)).told(),
+        "new_tokens_to_new": round(float(np.mean(to_new)), 3),
+        "old_tokens_to_new": round(float(np.mean(stolen)), 3),
+        "by_domain": by_domain,
+    }
+
+
+def _mix(method: str, experts: Sequence[str], *, tokens: int, base: Mix | None = None) -> Mix:
+    name, _, reset = method.partition(", ")
+    mix = upcycling.mix_of(name, experts, tokens=tokens, base=base)
+    return replace(mix, changes={**mix.changes, "router_extension": "reset"}) if reset else mix

@@ -1,0 +1,277 @@
+"""Mixes of a family as the product makes them, each made once and read once.
+
+Whatever was made or read is found again by what it depends on: a run that ended early goes on where
+it stopped, and experiments that ask for the same mix share it.
+"""
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from assembler import making, presets, projection
+from assembler.cache import made_once
+from assembler.data import Reader, evenly
+from assembler.embedder import DOMAIN_TOKENS
+from assembler.encoder import Encoder
+from assembler.hidden_states import RouterInputs
+from assembler.materials import Materials
+from assembler.network import Network
+from assembler.recipe import Preset, ProjectionTraining, Recipe
+from engine import tensors
+from engine.gates import WINDOW_TOKENS
+from registry import documents, manifests
+from registry.blobs import LocalBlobs, put_bytes
+from registry.documents import Document
+from registry.manifests import Manifest, json_digest
+from registry.settings import settings
+from tests.benchmarks import reports
+from tests.benchmarks.claims.family import Family
+from tests.benchmarks.claims.reading import Reading, answers, questions_of, read
+
+# Raise it when the product makes other mixes of the same materials, or readings read otherwise.
+VERSION = 1
+# Held-out text of domains that no expert is of.
+GENERAL = "general"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mix:
+    """What is asked for; what a preset does not say is in `changes` and `finetune`.
+
+    `reads` says whose router inputs stand for a domain, taken from how many of its tokens;
+    `learned` whether the projection has read the training documents of the experts too.
+    """
+
+    experts: tuple[str, ...]
+    preset: Preset = "nexus"
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    tokens: int = 0
+    finetune: Mapping[str, Any] = field(default_factory=dict)
+    base: "Mix | None" = None
+    training: ProjectionTraining = field(default_factory=ProjectionTraining)
+    reads: Literal["expert", "seed"] = "expert"
+    domain_tokens: int = DOMAIN_TOKENS
+    learned: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """The manifest of a mix, the seconds of all cores that its assembly and finetune took, and the
+    bytes of those of its tensors that neither the seed nor an expert has."""
+
+    digest: str
+    cpu_seconds: float
+    new_bytes: int
+
+
+class Mixes:
+    """Of one family. `windows` of held-out text are read of each domain, and `questions` asked,
+    at most."""
+
+    def __init__(self, family: Family, blobs: LocalBlobs, *, windows: int, questions: int) -> None:
+        self.family, self.blobs = family, blobs
+        self._expert_digests = {n: manifests.store(blobs, m) for n, m in family.experts.items()}
+        self._documents_digests = {
+            name: put_bytes(blobs, documents.serialise(own))
+            for name, own in family.documents.items()
+        }
+        self._public: dict[bool, projection.PublicText] = {}
+        reader = Reader.of(family.seed, blobs)
+        texts = {name: [own] for name, own in family.documents.items()}
+        texts[GENERAL] = list(family.public.values())
+        found = {name: _held_out(reader, own, windows) for name, own in texts.items()}
+        # As many of each, so that a mean over domains can be taken window by window.
+        windows = min(map(len, found.values()))
+        self._windows = {name: evenly(own, count=windows) for name, own in found.items()}
+        self._questions = {
+            name: questions_of(evenly(own, count=questions)[:questions])
+            for name, own in self._windows.items()
+        }
+
+    @property
+    def has_questions(self) -> bool:
+        return any(map(len, self._questions.values()))
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        return tuple(self.family.experts)
+
+    def read(self, network: Mix | Manifest) -> Reading:
+        """Of every domain; what was read before is found."""
+        manifest = self.manifest(network)
+
+        def make() -> dict[str, Any]:
+            return asdict(read(self.network(manifest), self._windows))
+
+        return Reading(**self.once("readings", [manifest.digest, _listed(self._windows)], make))
+
+    def answers(self, network: Mix | Manifest) -> dict[str, list[bool]]:
+        """Of every domain, whether each question was answered well."""
+        manifest = self.manifest(network)
+
+        def make() -> dict[str, list[bool]]:
+            read_by = self.network(manifest)
+            return {name: answers(read_by, own) for name, own in self._questions.items()}
+
+        key = [manifest.digest, _listed(self._questions)]
+        found: dict[str, list[bool]] = self.once("answers", key, make)
+        return found
+
+    def manifest(self, network: Mix | Manifest) -> Manifest:
+        if isinstance(network, Manifest):
+            return network
+        return manifests.load(self.blobs, self.make(network).digest)
+
+    def network(self, manifest: Manifest) -> Network:
+        return Network.from_manifest(manifest, self.blobs, dtype=torch.float32)
+
+    def make(self, mix: Mix) -> Made:
+        materials = self._materials(mix)
+        key = [asdict(materials) | {"recipe": materials.recipe.model_dump(mode="json")}]
+        return Made(**self.once("mixes", key, lambda: self._made(materials, json_digest(key))))
+
+    def _made(self, materials: Materials, name: str) -> dict[str, Any]:
+        recipe = materials.recipe
+        base = "" if recipe.base is None else f", from {recipe.base}"
+        reports.say(
+            f"{self.family.name}: {recipe.preset} of {len(recipe.experts)}{base},"
+            f" {recipe.finetune.tokens} tokens"
+        )
+        checkpoint_path = self._folder("checkpoints", name)
+        started = time.process_time()
+        mix = making.finetune(
+            making.assemble(materials, self.blobs),
+            materials,
+            blobs=self.blobs,
+            checkpoint_path=checkpoint_path,
+            on_progress=lambda _: None,
+        )
+        cpu_seconds = time.process_time() - started
+        shutil.rmtree(checkpoint_path, ignore_errors=True)
+        known = {
+            entry.digest
+            for checkpoint in (self.family.seed, *self.family.experts.values())
+            for entry in checkpoint.tensors.values()
+        }
+        new = {e.digest: e.num_bytes for e in mix.tensors.values() if e.digest not in known}
+        digest = manifests.store(self.blobs, mix)
+        made = Made(digest=digest, cpu_seconds=round(cpu_seconds, 1), new_bytes=sum(new.values()))
+        return asdict(made)
+
+    def _materials(self, mix: Mix) -> Materials:
+        """What a worker would know of a request for this mix."""
+        assembly, wrong = presets.read_assembly(mix.preset, mix.changes)
+        finetune, more = presets.read_finetune(mix.preset, {**mix.finetune, "tokens": mix.tokens})
+        assert not wrong + more, wrong + more
+        recipe = Recipe(
+            **assembly.model_dump(),
+            family="family",
+            experts=tuple(map(_ref, mix.experts)),
+            base=None if mix.base is None else f"base-{mix.base.tokens}@1",
+            finetune=finetune,
+        )
+        return Materials(
+            recipe=recipe,
+            seed_digest=manifests.store(self.blobs, self.family.seed),
+            expert_digests=tuple(self._expert_digests[name] for name in mix.experts),
+            documents_digests=tuple(self._documents_digests[name] for name in mix.experts),
+            vectors=tuple(self.vector(name) for name in mix.experts),
+            states_digests=tuple(self._states(name, mix) for name in mix.experts)
+            if recipe.embeds_with_states
+            else (),
+            projection_digest=self._projection(mix) if recipe.needs_projection else None,
+            base_digest=None if mix.base is None else self.make(mix.base).digest,
+            base_experts=()
+            if mix.base is None
+            else tuple((_ref(name), self._expert_digests[name]) for name in mix.base.experts),
+        )
+
+    def vector(self, name: str) -> list[float]:
+        """The mean vector of a domain's documents, as the encoder has it."""
+
+        def embed() -> list[float]:
+            texts = documents.spread(self.family.documents[name])
+            return [round(x, 6) for x in self._encoder.embed(texts).mean(0).tolist()]
+
+        vector: list[float] = self.once("vectors", self._documents_digests[name], embed)
+        return vector
+
+    def _states(self, name: str, mix: Mix) -> str:
+        reader = self.family.experts[name] if mix.reads == "expert" else self.family.seed
+        own = self.family.documents[name]
+
+        def read_inputs() -> str:
+            inputs = RouterInputs(reader, self.blobs)
+            moments = inputs.moments(own, num_tokens=mix.domain_tokens)
+            return tensors.write(self.blobs, moments.embedding()).digest
+
+        key = [reader.digest, self._documents_digests[name], mix.domain_tokens]
+        digest: str = self.once("states", key, read_inputs)
+        return digest
+
+    def _projection(self, mix: Mix) -> str:
+        def learn() -> str:
+            public = self._public_text(learned=mix.learned)
+            learned = projection.solve(public, training=mix.training, blobs=self.blobs)
+            return manifests.store(self.blobs, learned)
+
+        texts = [[name, len(own)] for name, own in self._public_documents(mix.learned).items()]
+        key = [self.family.seed.digest, texts, mix.training.model_dump(mode="json")]
+        digest: str = self.once("projections", key, learn)
+        return digest
+
+    def _public_text(self, *, learned: bool) -> projection.PublicText:
+        if learned not in self._public:
+            self._public[learned] = projection.read(
+                self.family.seed,
+                list(self._public_documents(learned).values()),
+                training=ProjectionTraining(),
+                blobs=self.blobs,
+                on_progress=lambda what, step, num_steps: reports.say(
+                    f"{self.family.name}: {what} {step}/{num_steps}"
+                ),
+            )
+        return self._public[learned]
+
+    def _public_documents(self, learned: bool) -> Mapping[str, Sequence[Document]]:
+        return {**self.family.public, **(self.family.documents if learned else {})}
+
+    def once(self, kind: str, key: Any, make: Callable[[], Any]) -> Any:
+        """`make()`, a JSON value, or what it was when it was made before."""
+
+        def write(folder: Path) -> None:
+            (folder / "result.json").write_text(json.dumps(make()))
+
+        folder = made_once(self._folder(kind, json_digest([VERSION, key])), write)
+        return json.loads((folder / "result.json").read_text())
+
+    def _folder(self, kind: str, name: str) -> Path:
+        return settings().cache_path / "benchmarks" / "claims" / kind / name[:2] / name[2:]
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return Encoder()
+
+
+def _held_out(reader: Reader, texts: Sequence[Sequence[Document]], count: int) -> Tensor:
+    """Windows [n, T] of the held-out documents of several texts, about the same number of each."""
+    parts = [reader.windows(own, split="held-out", length=WINDOW_TOKENS) for own in texts]
+    share = math.ceil(count / len(parts))
+    return evenly(torch.cat([evenly(part, count=share) for part in parts]), count=count)
+
+
+def _listed(tokens: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {name: own.tolist() for name, own in tokens.items()}
+
+
+def _ref(name: str) -> str:
+    return f"{name}@1"

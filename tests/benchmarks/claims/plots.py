@@ -1,0 +1,125 @@
+"""The results as plots, small SVG files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from tests.benchmarks.claims.tables import LARGE, smalls
+
+# The same bytes for the same figures.
+matplotlib.rcParams["svg.hashsalt"] = "nexusmix"
+matplotlib.rcParams["svg.fonttype"] = "none"
+
+Figures = Mapping[str, Any]
+
+
+def write(families: Figures, folder: Path) -> None:
+    """Every plot that there are figures for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    makers = {
+        "budgets": _budgets,
+        "routing": _routing,
+        "zero-tokens": _zero_tokens,
+        "attention": _attention,
+    }
+    for name, make in makers.items():
+        plot = make(families)
+        if plot is not None:
+            plot.savefig(folder / f"{name}.svg", metadata={"Date": None}, bbox_inches="tight")
+
+
+def _budgets(families: Figures) -> Figure | None:
+    """Share of the gain against tokens, by method, on the small Llamas."""
+    found = smalls(families, "upcycling")
+    if not found:
+        return None
+    plot = Figure(figsize=(7, 4))
+    axes = plot.subplots()
+    for method in (name for name, own in found[0].items() if "share_of_gain" not in own):
+        budgets = list(found[0][method])
+        shares = [
+            100 * np.mean([own[method][budget]["share_of_gain"][0] for own in found])
+            for budget in budgets
+        ]
+        axes.plot([max(1000, int(b)) for b in budgets], shares, marker="o", label=method)
+    axes.set_xscale("log")
+    axes.set_xticks([1000, 10_000, 100_000], ["none", "10,000", "100,000"])
+    axes.set_xlabel("tokens of the finetune")
+    axes.set_ylabel("% of the right experts' gain")
+    axes.axhline(100, color="grey", linewidth=0.8)
+    axes.legend(fontsize=8)
+    return plot
+
+
+def _routing(families: Figures) -> Figure | None:
+    """Where the tokens of each domain go, before and after the finetune."""
+    found = families.get(LARGE, {}).get("upcycling")
+    if found is None:
+        return None
+    budgets = [next(iter(found["nexus"])), list(found["nexus"])[-1]]
+    plot = Figure(figsize=(10, 4.5))
+    for axes, budget in zip(plot.subplots(1, 2), budgets, strict=True):
+        routing = found["nexus"][budget]["routing"]
+        shares = np.array(list(routing.values()))
+        axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+        axes.set_xticks(range(len(routing)), list(routing), rotation=40, ha="right", fontsize=8)
+        axes.set_yticks(range(len(routing)), list(routing), fontsize=8)
+        axes.set_title(f"after {int(budget):,} tokens", fontsize=10)
+        for row, column in np.ndindex(shares.shape):
+            dark = shares[row, column] > 0.5
+            axes.text(
+                column,
+                row,
+                f"{100 * shares[row, column]:.0f}",
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="white" if dark else "black",
+            )
+    plot.tight_layout()
+    return plot
+
+
+def _zero_tokens(families: Figures) -> Figure | None:
+    """What each way of assembling reaches before anything is trained."""
+    found = families.get(LARGE, {}).get("upcycling")
+    if found is None:
+        return None
+    shares = {"merge": found["merge"]["share_of_gain"]}
+    shares |= {
+        name: own["0"]["share_of_gain"] for name, own in found.items() if "share_of_gain" not in own
+    }
+    shares["right expert"] = found["right expert"]["share_of_gain"]
+    plot = Figure(figsize=(7, 3.5))
+    axes = plot.subplots()
+    values = np.array(list(shares.values()))
+    errors = np.abs(values[:, 1:].T - values[:, 0])
+    axes.barh(list(shares), 100 * values[:, 0], xerr=100 * errors, color="steelblue")
+    axes.invert_yaxis()
+    axes.set_xlabel("% of the right experts' gain, nothing trained")
+    return plot
+
+
+def _attention(families: Figures) -> Figure | None:
+    """Attention experts against averaged attention, trained alike."""
+    found = smalls(families, "attention", "-parallel")
+    if not found:
+        return None
+    methods = list(found[0]["equal data"])
+    plot = Figure(figsize=(7, 3.5))
+    axes = plot.subplots()
+    for offset, kind in ((-0.2, "equal data"), (0.2, "equal compute")):
+        means = [
+            np.exp(np.mean([own[kind][name]["mean_log_perplexity"][0] for own in found]))
+            for name in methods
+        ]
+        axes.barh(np.arange(len(methods)) + offset, means, height=0.38, label=kind)
+    axes.set_yticks(range(len(methods)), methods, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("held-out perplexity, geometric mean over domains")
+    axes.legend(fontsize=8)
+    return plot

@@ -1,0 +1,36 @@
+"""The demo's family, SmolLM2-135M, with the demo's experts and those that join later."""
+
+from assembler import dense
+from assembler import seed as seeds
+from assembler.corpora.domains import EXPERT_DOMAINS, FURTHER_DOMAINS, PROJECTION_DOMAINS, fetch
+from assembler.dense import ExpertTraining
+from registry.blobs import LocalBlobs
+from registry.documents import parse
+from service.demo_family import DOCUMENTS_PER_DOMAIN, EXPERT_TRAINING
+from tests.benchmarks import reports
+from tests.benchmarks.claims.family import Family, stored
+
+OWNED = EXPERT_DOMAINS + FURTHER_DOMAINS
+
+
+def family(blobs: LocalBlobs) -> Family:
+    """Trained as the demo trains them, or found in the cache. Raises Unavailable."""
+    texts = fetch(OWNED + PROJECTION_DOMAINS, limit=DOCUMENTS_PER_DOMAIN, on_progress=reports.say)
+    seed = seeds.seed_folder()
+    folders = {
+        domain.name: dense.train_expert(
+            seed,
+            texts[domain.name],
+            training=ExpertTraining.model_validate(EXPERT_TRAINING),
+            on_progress=lambda _: None,
+        )
+        for domain in OWNED
+    }
+    read = {name: parse([path.read_bytes()]) for name, path in texts.items()}
+    return Family(
+        name=seeds.NAME,
+        seed=stored(seed, blobs),
+        experts={name: stored(folder, blobs) for name, folder in folders.items()},
+        documents={domain.name: read[domain.name] for domain in OWNED},
+        public={domain.name: read[domain.name] for domain in PROJECTION_DOMAINS},
+    )

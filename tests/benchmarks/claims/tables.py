@@ -1,0 +1,237 @@
+"""The results as tables in Markdown, with the papers' own figures beside them."""
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from tests.benchmarks.claims.estimates import over_seeds
+
+Figures = Mapping[str, Any]
+Rows = Sequence[Sequence[str]]
+
+LARGE = "smollm2-135m"
+MISSING = "–"
+
+
+def of(families: Figures) -> dict[str, str]:
+    """Every table that there are figures for, by its name."""
+    makers: dict[str, Callable[[Figures], str | None]] = {
+        "upcycling": _upcycling,
+        "extension": _extension,
+        "old-domains": _old_domains,
+        "routing": _routing,
+        "attention-assembled": lambda f: _attention(f, "assembled"),
+        "attention-equal-data": lambda f: _attention(f, "equal data"),
+        "attention-equal-compute": lambda f: _attention(f, "equal compute"),
+        "scaling": _scaling,
+        "ablations-assembled": lambda f: _ablations(f, "assembled"),
+        "ablations-finetuned": lambda f: _ablations(f, "finetuned"),
+        "downstream": _downstream,
+        "costs": _costs,
+    }
+    made = {name: make(families) for name, make in makers.items()}
+    return {name: table for name, table in made.items() if table is not None}
+
+
+def smalls(families: Figures, part: str, suffix: str = "") -> list[Figures]:
+    """What a part found on the small Llamas, of every training seed that it was run on."""
+    return [
+        own[part]
+        for name, own in families.items()
+        if name.startswith("small-") and name.removeprefix("small-").lstrip("0123456789") == suffix
+        if part in own
+    ]
+
+
+def _upcycling(families: Figures) -> str | None:
+    large, small = families.get(LARGE, {}).get("upcycling"), smalls(families, "upcycling")
+    if large is None or not small:
+        return None
+    # Networks of no budget stand in the first column of either family.
+    rows = []
+    for name in ("merge", "right expert"):
+        own = _seeds([of_seed[name]["share_of_gain"] for of_seed in small])
+        rows.append([name, _text(large[name]["share_of_gain"]), "", "", own, "", "", ""])
+    budgets = {"large": ["0", "8192", "24576"], "small": ["0", "8192", "32768", "131072"]}
+    for method in (name for name, own in large.items() if "share_of_gain" not in own):
+        cells = [_text(large[method].get(b, {}).get("share_of_gain")) for b in budgets["large"]]
+        cells += [
+            _seeds([own[method].get(b, {}).get("share_of_gain") for own in small])
+            for b in budgets["small"]
+        ]
+        rows.append([method, *cells])
+    head = ["share of the right experts' gain, %"]
+    head += [f"SmolLM2, {_tokens(b)}" for b in budgets["large"]]
+    head += [f"small, {_tokens(b)}" for b in budgets["small"]]
+    return _table(head, rows)
+
+
+def _extension(families: Figures) -> str | None:
+    return _of_extension(families, "new", percent=True)
+
+
+def _old_domains(families: Figures) -> str | None:
+    return _of_extension(families, "old", percent=False)
+
+
+def _of_extension(families: Figures, field: str, *, percent: bool) -> str | None:
+    large, small = families.get(LARGE, {}).get("extension"), smalls(families, "extension")
+    if not small:
+        return None
+    small_budgets, large_budgets = list(small[0]["nexus"]), list((large or {}).get("nexus", {}))
+    rows = []
+    for method in small[0]:
+        cells = [
+            _text((large or {}).get(method, {}).get(b, {}).get(field), percent=percent)
+            for b in large_budgets
+        ]
+        cells += [
+            _seeds([own[method].get(b, {}).get(field) for own in small], percent=percent)
+            for b in small_budgets
+        ]
+        rows.append([method, *cells])
+    title = "share of the gain on the new domain, %" if percent else "perplexity over the base's"
+    head = [f"SmolLM2, {_tokens(b)}" for b in large_budgets]
+    head += [f"small, {_tokens(b)}" for b in small_budgets]
+    return _table([title, *head], rows)
+
+
+def _routing(families: Figures) -> str | None:
+    found = families.get(LARGE, {}).get("upcycling")
+    if found is None:
+        return None
+    last = list(found["nexus"])[-1]
+    routing = found["nexus"][last]["routing"]
+    domains = list(routing)
+    rows = [[name, *(f"{100 * share:.0f}" for share in routing[name])] for name in domains]
+    return _table(["% of the tokens of", *(f"to {name}" for name in domains)], rows)
+
+
+def _attention(families: Figures, kind: str) -> str | None:
+    blocks = {b: smalls(families, "attention", f"-{b}") for b in ("parallel", "sequential")}
+    if not all(blocks.values()):
+        return None
+    names = list(blocks["parallel"][0][kind])
+    rows = []
+    if kind == "assembled":
+        for name in ("merge", "right expert"):
+            cells = [_seeds([own[name]["share_of_gain"] for own in blocks[b]]) for b in blocks]
+            rows.append([name, *cells])
+    for name in names:
+        cells = [_seeds([own[kind][name]["share_of_gain"] for own in blocks[b]]) for b in blocks]
+        cells += [
+            _mean([own[kind][name]["mean_log_perplexity"][0] for own in blocks[b]]) for b in blocks
+        ]
+        rows.append([name, *cells])
+    head = [f"share of the gain, %, {b} blocks" for b in blocks]
+    if kind == "assembled":
+        rows = [row[: 1 + len(blocks)] for row in rows]
+    else:
+        head += [f"mean log-perplexity, {b} blocks" for b in blocks]
+    return _table(["", *head], rows)
+
+
+def _scaling(families: Figures) -> str | None:
+    found = {name: own["scaling"] for name, own in families.items() if "scaling" in own}
+    rows = [
+        [
+            name,
+            count,
+            _text(own["share_of_gain"]),
+            _text(own["share_of_gain_on_first"]),
+            f"{100 * own['to_own_expert']:.0f}",
+            f"{100 * own['stolen_of_first']:.0f}",
+        ]
+        for name, by_count in found.items()
+        for count, own in by_count.items()
+    ]
+    head = ["family", "experts", "share of the gain, %", "on the first two domains, %"]
+    head += ["tokens to their own expert, %", "of the first two domains' tokens elsewhere, %"]
+    return _table(head, rows) if rows else None
+
+
+def _ablations(families: Figures, kind: str) -> str | None:
+    large, small = families.get(LARGE, {}).get("ablations"), smalls(families, "ablations")
+    if large is None or not small:
+        return None
+    rows = [
+        [
+            name,
+            _text(large[kind].get(name, {}).get("share_of_gain")),
+            _seeds([own[kind][name]["share_of_gain"] for own in small]),
+            _mean([own[kind][name]["to_own_expert"] for own in small], digits=2),
+        ]
+        for name in small[0][kind]
+    ]
+    head = ["", "SmolLM2: share of the gain, %", "small: share of the gain, %"]
+    return _table([*head, "small: tokens to their own expert"], rows)
+
+
+def _downstream(families: Figures) -> str | None:
+    found = families.get(LARGE, {}).get("downstream")
+    if found is None:
+        return None
+    sets = list(found["chance"])
+    rows = [
+        [
+            name,
+            *(_text(own[s]) if isinstance(own[s], list) else f"{100 * own[s]:.0f}" for s in sets),
+        ]
+        for name, own in found.items()
+    ]
+    return _table(["right answers, %", *sets], rows)
+
+
+def _costs(families: Figures) -> str | None:
+    found = families.get(LARGE, {}).get("upcycling")
+    if found is None:
+        return None
+    rows = [
+        [method, _tokens(budget), f"{own['cpu_seconds']:.0f}", f"{own['new_bytes'] / 1e6:.1f}"]
+        for method, by_budget in found.items()
+        if "share_of_gain" not in by_budget
+        for budget, own in by_budget.items()
+    ]
+    return _table(["method", "tokens", "CPU seconds", "new MB stored"], rows)
+
+
+def _table(head: Sequence[str], rows: Rows) -> str:
+    def lines() -> Iterator[str]:
+        yield f"| {' | '.join(head)} |"
+        yield f"|{' --- |' * len(head)}"
+        for row in rows:
+            yield f"| {' | '.join(row)} |"
+
+    return "\n".join(lines())
+
+
+def _text(estimate: Sequence[float] | None, *, percent: bool = True) -> str:
+    """A figure with its interval over text."""
+    if estimate is None:
+        return MISSING
+    return _interval(*estimate, percent=percent)
+
+
+def _seeds(estimates: Sequence[Sequence[float] | None], *, percent: bool = True) -> str:
+    """The mean over training seeds with its interval over them."""
+    values = [estimate[0] for estimate in estimates if estimate is not None]
+    if not values:
+        return MISSING
+    found = over_seeds(values)
+    return _interval(found.value, found.low, found.high, percent=percent)
+
+
+def _interval(value: float, low: float, high: float, *, percent: bool) -> str:
+    factor, digits = (100, 0) if percent else (1, 3)
+    told = f"{factor * value:.{digits}f}"
+    if low != low:  # not a number: there is no interval of one
+        return told
+    return f"{told} [{factor * low:.{digits}f}, {factor * high:.{digits}f}]"
+
+
+def _mean(values: Sequence[float], *, digits: int = 3) -> str:
+    return f"{statistics.mean(values):.{digits}f}"
+
+
+def _tokens(budget: str) -> str:
+    return "0" if budget == "0" else f"{int(budget):,} tokens"

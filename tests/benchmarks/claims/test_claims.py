@@ -1,0 +1,56 @@
+"""The whole experiment in its quick form: signs, not sizes, and nothing is made twice."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.benchmarks import reports
+from tests.benchmarks.claims import __main__ as claims
+from tests.benchmarks.claims import mixes, page
+
+
+@pytest.mark.slow
+def test_signs_are_as_claimed(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(tmp_path)["tiny"]
+    upcycling, extension = first["upcycling"], first["extension"]
+    assert share(upcycling["seed"]) == 0
+    assert share(upcycling["right expert"]) == 1
+    # The default knows domains before anything is trained, and more after it.
+    untrained, trained = upcycling["nexus"].values()
+    assert share(untrained) > max(share(upcycling["merge"]), share(upcycling["flexolmo"]["0"]))
+    assert share(upcycling["flexolmo"]["0"]) > share(upcycling["linear"]["0"])
+    assert share(trained) > share(untrained)
+    # So it does of a domain that joins, which a new random row does not.
+    assert extension["nexus"]["0"]["new"][0] > 0.5
+    assert extension["linear"]["0"]["new"][0] < 0.5
+    assert extension["nexus"]["0"]["new_tokens_to_new"] > 0.5
+    ablated = first["ablations"]["assembled"]
+    assert share(ablated["default"]) > share(ablated["without the experts' own covariance"])
+
+    def make_again(*_: object) -> None:
+        raise AssertionError("it was made before")
+
+    for name in ("making", "read", "answers"):
+        monkeypatch.setattr(mixes, name, make_again)
+    assert run(tmp_path)["tiny"] == first
+
+
+def test_the_page_shows_the_results() -> None:
+    """Its tables are those that the committed results make."""
+    results = json.loads((reports.RESULTS / "claims.json").read_text())
+    text = page.PAGE.read_text()
+    assert page.renewed(text, results["families"]) == text
+
+
+def run(folder: Path) -> dict[str, Any]:
+    output = folder / "result.json"
+    assert claims.main(["--quick", "--output", str(output)]) == 0
+    families: dict[str, Any] = json.loads(output.read_text())["families"]
+    return families
+
+
+def share(figures: dict[str, Any]) -> float:
+    value: float = figures["share_of_gain"][0]
+    return value

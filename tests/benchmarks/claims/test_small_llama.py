@@ -1,0 +1,74 @@
+"""The trainings of the small Llama, on a few short texts."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from assembler.data import Reader
+from assembler.evaluate import log_perplexity
+from assembler.network import Network
+from engine.gates import WINDOW_TOKENS
+from registry.architecture import is_ffn
+from registry.blobs import LocalBlobs
+from registry.manifests import Manifest
+from registry.settings import settings
+from tests.benchmarks.claims import small_llama
+from tests.benchmarks.claims.small_llama import tiny_family
+
+
+def moved(seed: Manifest, expert: Manifest) -> set[str]:
+    return {name for name in seed.tensors if seed.tensors[name] != expert.tensors[name]}
+
+
+def test_an_expert_knows_its_domain_better_than_the_seed(home: Path, blobs: LocalBlobs) -> None:
+    family = tiny_family(blobs, seed=0)
+    reader = Reader.of(family.seed, blobs)
+    for domain, expert in family.experts.items():
+        own = family.documents[domain]
+        windows = reader.windows(own, split="held-out", length=WINDOW_TOKENS)
+        seed_loss, own_loss = (
+            log_perplexity(Network.from_manifest(read, blobs, dtype=torch.float32), windows)
+            for read in (family.seed, expert)
+        )
+        assert own_loss < seed_loss
+
+
+def test_only_ffns_move_or_all(home: Path, blobs: LocalBlobs) -> None:
+    ffns, full = (tiny_family(blobs, seed=0, trains=trains) for trains in ("ffn", "all"))
+    assert ffns.seed == full.seed
+    for expert in ffns.experts.values():
+        assert moved(ffns.seed, expert) == {name for name in ffns.seed.tensors if is_ffn(name)}
+    for expert in full.experts.values():
+        assert moved(full.seed, expert) == set(full.seed.tensors)
+
+
+def test_a_second_call_trains_nothing(
+    home: Path, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = tiny_family(blobs, seed=0)
+
+    def train_again(*_: object) -> None:
+        raise AssertionError("it was trained before")
+
+    monkeypatch.setattr(small_llama, "train", train_again)
+    assert tiny_family(blobs, seed=0) == first
+
+
+def test_the_seed_decides_all_weights(
+    home: Path, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first, other = (tiny_family(blobs, seed=seed) for seed in (0, 1))
+    assert len(moved(first.seed, other.seed)) == len(first.seed.tensors)
+    monkeypatch.setenv("NEXUSMIX_HOME", str(tmp_path / "elsewhere"))
+    settings.cache_clear()
+    assert tiny_family(blobs, seed=0) == first
+
+
+def test_the_twin_has_parallel_blocks(home: Path, blobs: LocalBlobs) -> None:
+    sequential, parallel = (tiny_family(blobs, seed=0, parallel_block=own) for own in (False, True))
+    assert parallel.seed.architecture.parallel_block
+    assert sequential.seed.tensors.keys() > parallel.seed.tensors.keys()
+    network = Network.from_manifest(parallel.seed, blobs, dtype=torch.float32)
+    assert all(block.post_attention_layernorm is None for block in network.model.layers)
+    assert network(torch.zeros(1, 4, dtype=torch.long)).isfinite().all()
