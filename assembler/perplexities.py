@@ -1,7 +1,8 @@
 """Held-out perplexity of every network that a gate compares, each measured once.
 
-Results are kept under what they depend on, so a second mix of known experts, or a gate that was
-interrupted, measures only what is new. One network is in memory at a time.
+The result of each domain is kept under what it depends on, so a second mix of known experts, an
+extended one, or a gate that was interrupted, measures only what is new. One network is in memory at
+a time.
 """
 
 import hashlib
@@ -9,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -22,7 +24,7 @@ from registry.blobs import BlobStore
 from registry.manifests import Manifest, json_digest
 from registry.settings import settings
 
-RESULT_FILE = "log-perplexities.json"
+RESULT_FILE = "log-perplexity.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,15 +69,14 @@ def _tasks(
     """What is to be measured, by its role; each call gives one number per domain."""
 
     def single(manifest: Manifest) -> Callable[[], list[float]]:
-        return lambda: _cached(
-            manifest.digest, windows, lambda: _log_perplexities(manifest, windows, blobs)
+        return lambda: _log_perplexities(
+            manifest.digest, windows, lambda: _network(manifest, blobs)
         )
 
     dense = [contenders.seed, *contenders.experts.values()]
     tasks = {"seed": single(contenders.seed)}
     tasks |= {f"expert {name}": single(own) for name, own in contenders.experts.items()}
-    merge_key = json_digest(["merge", *(manifest.digest for manifest in dense)])
-    tasks["merge"] = lambda: _cached(merge_key, windows, lambda: _of_merge(dense, windows, blobs))
+    tasks["merge"] = lambda: _of_merge(dense, windows, blobs)
     tasks["assembled"] = single(contenders.assembled)
     if contenders.finetuned is not None:
         tasks["finetuned"] = single(contenders.finetuned)
@@ -98,30 +99,35 @@ def _of_domain(
     )
 
 
-def _log_perplexities(
-    manifest: Manifest, windows: Sequence[Tensor], blobs: BlobStore
-) -> list[float]:
-    network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
-    return [evaluate.log_perplexity(network, own) for own in windows]
-
-
 def _of_merge(
     dense: Sequence[Manifest], windows: Sequence[Tensor], blobs: BlobStore
 ) -> list[float]:
+    key = json_digest(["merge", *(manifest.digest for manifest in dense)])
     with scratch.beside(blobs) as aside:
-        return _log_perplexities(upcycle.merge(dense, aside), windows, aside)
+        return _log_perplexities(key, windows, lambda: _network(upcycle.merge(dense, aside), aside))
 
 
-def _cached(key: str, windows: Sequence[Tensor], compute: Callable[[], list[float]]) -> list[float]:
-    """`compute()`, or what it gave for the same network and the same tokens."""
-    tokens = hashlib.sha256()
-    for own in windows:
-        tokens.update(repr(tuple(own.shape)).encode() + own.numpy().tobytes())
+def _log_perplexities(
+    key: str, windows: Sequence[Tensor], load: Callable[[], Network]
+) -> list[float]:
+    """One for each domain; the network, which `key` names, is loaded for those that are new."""
+    load_once = cache(load)
+    return [_cached(key, own, load_once) for own in windows]
+
+
+def _network(manifest: Manifest, blobs: BlobStore) -> Network:
+    return Network.from_manifest(manifest, blobs, dtype=torch.float32)
+
+
+def _cached(key: str, windows: Tensor, load: Callable[[], Network]) -> float:
+    """Measured, or what was found for the same network and the same tokens before."""
+    tokens = hashlib.sha256(repr(tuple(windows.shape)).encode() + windows.numpy().tobytes())
     name = json_digest([key, tokens.hexdigest()])
 
     def make(folder: Path) -> None:
-        (folder / RESULT_FILE).write_text(json.dumps(compute()))
+        measured = evaluate.log_perplexity(load(), windows)
+        (folder / RESULT_FILE).write_text(json.dumps(measured))
 
     folder = made_once(settings().cache_path / "evaluations" / name[:2] / name[2:], make)
-    result: list[float] = json.loads((folder / RESULT_FILE).read_text())
+    result: float = json.loads((folder / RESULT_FILE).read_text())
     return result

@@ -1,10 +1,12 @@
 """Measurements are taken once, and leave nothing in the store."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from assembler import evaluate, perplexities
 from assembler.network import Network
@@ -28,8 +30,10 @@ def contenders(blobs: LocalBlobs) -> Contenders:
     )
 
 
-def measure(contenders: Contenders, blobs: LocalBlobs) -> list[Perplexities]:
-    return perplexities.measure(contenders, WINDOWS, blobs=blobs, on_progress=lambda *_: None)
+def measure(
+    contenders: Contenders, blobs: LocalBlobs, windows: Sequence[Tensor] = WINDOWS
+) -> list[Perplexities]:
+    return perplexities.measure(contenders, windows, blobs=blobs, on_progress=lambda *_: None)
 
 
 def test_each_domain_has_its_numbers(contenders: Contenders, blobs: LocalBlobs) -> None:
@@ -47,6 +51,23 @@ def test_nothing_is_measured_twice(
     before = measure(contenders, blobs)
     monkeypatch.delattr(evaluate, "log_perplexity")
     assert measure(contenders, blobs) == before
+
+
+def test_of_a_domain_that_joins_only_its_own_text_is_read(
+    contenders: Contenders, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = measure(contenders, blobs, WINDOWS[:1])
+    read: list[Tensor] = []
+
+    def log_perplexity(network: Network, windows: Tensor) -> float:
+        read.append(windows)
+        return 1.0
+
+    monkeypatch.setattr(evaluate, "log_perplexity", log_perplexity)
+    assert measure(contenders, blobs)[:1] == before
+    assert all(windows is WINDOWS[1] for windows in read)
+    # The seed, two experts, their mean, the mix.
+    assert len(read) == 5
 
 
 def test_the_merge_is_not_kept(contenders: Contenders, blobs: LocalBlobs, tmp_path: Path) -> None:
