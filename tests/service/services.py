@@ -110,8 +110,14 @@ def is_up(service: Service) -> bool:
     return holder is not None and answers(holder.address)
 
 
-def wait_for(condition: Callable[[], bool], what: str, *, log: Path | None = None) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def wait_for(
+    condition: Callable[[], bool],
+    what: str,
+    *,
+    seconds: float = PATIENCE_SECONDS,
+    log: Path | None = None,
+) -> None:
+    deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             tail = "" if log is None else log.read_text()[-4000:]

@@ -1,0 +1,118 @@
+"""Applications notice nothing while the mix behind their model name is changed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assembler import mixes
+from assembler.recipe import Finetune
+from assembler.requests import Request
+from assembler.tables import MixState
+from engine import agent, server
+from engine.tables import DeploymentState
+from registry import blobs as blob_stores
+from registry import db
+from registry.settings import settings
+from service.client import Change, Client
+from service.schemas import MixBody
+from tests.assembler import rows
+from tests.assembler.published import publish
+from tests.assembler.workers import LENIENT
+from tests.service.services import serving, wait_for
+from tests.service.traffic import Traffic
+
+BRIEF = Finetune(tokens=2 * 4 * 32, batch_size=4, sequence_length=32).model_dump()
+NONE = {"tokens": 0}
+# As long as the product itself gives one server to start, and then another to end.
+PATIENCE_SECONDS = server.START_SECONDS + agent.DRAIN_SECONDS_MAX
+
+
+@pytest.fixture
+def home(home: Path, servers: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Not below pytest's folder, which another run of pytest would close to the database."""
+    folder = servers / "traffic"
+    monkeypatch.setenv("NEXUSMIX_HOME", str(folder))
+    settings.cache_clear()
+    return folder
+
+
+@pytest.mark.slow
+def test_no_request_fails_while_a_mix_is_extended_and_reduced(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(home) as service:
+        monkeypatch.setenv("NEXUSMIX_DATABASE_URL", service.database_url)
+        settings.cache_clear()
+        _deploy_mix()
+        key = (home / "api-key").read_text().strip()
+        with Client(service.address, key=key) as client:
+            first = client.mix("mine")
+            _wait_until_alone(client, first)
+            traffic = Traffic(service.address, key=key, model="mine")
+            with traffic.flowing():
+                _wait_for_answers(traffic)
+                second = _change(
+                    client, first, "extend", traffic=traffic, expert="expert-3", finetune=BRIEF
+                )
+                third = _change(
+                    client, second, "remove", traffic=traffic, expert="expert-1", finetune=NONE
+                )
+            assert traffic.failures == []
+            assert third.recipe["experts"] == ["expert-2@1", "expert-3@1"]
+
+
+def _deploy_mix() -> None:
+    """Of two experts, finished, and asked to be served; a third is there to join."""
+    wish = Request(
+        name="mine",
+        family="tiny",
+        experts=["expert-1", "expert-2"],
+        finetune=NONE,
+        gates=LENIENT.model_dump(),
+    )
+    blobs = blob_stores.store()
+    with db.transaction() as session:
+        rows.add_all(session, blobs, num_experts=3)
+        publish(session, blobs, mixes.request(session, blobs, wish))
+        mixes.request(session, blobs, wish, deploy=True)
+    db.engine().dispose()
+
+
+def _change(
+    client: Client, base: MixBody, change: Change, *, traffic: Traffic, **request: Any
+) -> MixBody:
+    """The version that comes of it, once it alone is served and has answered."""
+    asked = client.revise_mix(base, change, **request, deploy=True)
+    made = client.wait_for_mix(asked)
+    assert (made.state, made.error) == (MixState.SUCCEEDED, None)
+    assert made.base == base.ref
+    _wait_until_alone(client, made, traffic=traffic)
+    _wait_for_answers(traffic)
+    return made
+
+
+def _wait_until_alone(client: Client, mix: MixBody, *, traffic: Traffic | None = None) -> None:
+    """Until it is ready, and no other deployment has a server or will have one."""
+
+    def is_alone() -> bool:
+        assert traffic is None or traffic.failures == []
+        bodies = client.deployments()
+        assert [body.error for body in bodies if body.state is DeploymentState.FAILED] == []
+        live = [body for body in bodies if body.state is not DeploymentState.STOPPED]
+        return [(body.artifact_id, body.state) for body in live] == [
+            (mix.artifact, DeploymentState.READY)
+        ]
+
+    wait_for(is_alone, f"{mix.ref} to be all that is served", seconds=PATIENCE_SECONDS)
+
+
+def _wait_for_answers(traffic: Traffic) -> None:
+    """A few more of either kind, from now on."""
+    seen = dict(traffic.num_answered)
+
+    def has_answered() -> bool:
+        assert traffic.failures == []
+        return all(traffic.num_answered[kind] > seen[kind] + 2 for kind in seen)
+
+    wait_for(has_answered, "answers")
