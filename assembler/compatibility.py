@@ -80,8 +80,7 @@ def select(
                 if detail := outdated(projection):
                     problems.append(Problem("/family", f"{detail}; ask for a new projection"))
     except (NotFound, Conflict) as error:
-        hint = "; ask for one first" if owner else ""
-        problems.append(Problem("/family", error.detail + hint))
+        problems.append(Problem("/family", error.detail))
     seed = None if owner is None else manifests.load(blobs, owner.seed_digest)
     named = list(zip(experts, pointers, strict=True))
     members, member_problems = _members(session, blobs, named, kept=kept, owner=owner, seed=seed)

@@ -89,10 +89,12 @@ def pin(session: Session, ref: str) -> Projection:
             raise Conflict(f"projection {ref} is {projection.state.value}, not ready")
         return projection
     families.find(session, name)
-    newest = session.scalar(_of(name).where(Projection.state == ProjectionState.READY).limit(1))
-    if newest is None:
-        raise Conflict(f"family {name!r} has no projection that is ready")
-    return newest
+    ready = session.scalar(_of(name).where(Projection.state == ProjectionState.READY).limit(1))
+    if ready is None:
+        newest = session.scalar(_of(name).limit(1))
+        how = "ask for one first" if newest is None else f"{ref_of(newest)} is {newest.state.value}"
+        raise Conflict(f"family {name!r} has no projection that is ready; {how}")
+    return ready
 
 
 def ref_of(projection: Projection) -> str:

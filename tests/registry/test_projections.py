@@ -49,8 +49,10 @@ def test_families_number_by_themselves(session: Session, family: Family, blobs: 
 
 
 def test_pin(session: Session, family: Family) -> None:
+    with pytest.raises(Conflict, match="ask for one first"):
+        projections.pin(session, "tiny")
     first, second = request(session), request(session, training={})
-    with pytest.raises(Conflict, match="no projection that is ready"):
+    with pytest.raises(Conflict, match="no projection that is ready; tiny@2 is queued"):
         projections.pin(session, "tiny")
     projections.mark_ready(session, first, manifest_digest="m" * 64, metrics={"loss": 1.0})
     assert projections.pin(session, "tiny") is projections.pin(session, "tiny@1") is first
