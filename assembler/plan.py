@@ -79,7 +79,9 @@ class Plan(_Data):
     experts: tuple[str, ...] = Field(description="Those that were found, pinned.")
     problems: tuple[Problem, ...] = Field(description="All of them, pointing into the request.")
     warnings: tuple[Caution, ...] = ()
-    licence: str | None = Field(default=None, description="Of the result, as SPDX has it.")
+    licence: str | None = Field(
+        default=None, description="Of the result, as SPDX has it; None when there are problems."
+    )
     existing: str | None = Field(
         default=None, description="The version that was made from just this recipe already."
     )
@@ -99,7 +101,6 @@ def plan(session: Session, blobs: BlobStore, wish: Wish) -> Plan:
         warnings=tuple(
             Caution(kind="licence", detail=detail) for detail in licences.concerns(owners)
         ),
-        licence=licences.combined(owners.values()) if owners else None,
     )
     blueprint = reading.blueprint
     if blueprint is None:
@@ -108,7 +109,9 @@ def plan(session: Session, blobs: BlobStore, wish: Wish) -> Plan:
     warnings = (*_cautions(reading.members, blueprint, size, blobs), *about.warnings)
     same = mixes.find_same(session, reading.name, blueprint.recipe)
     existing = None if same is None else mixes.ref_of(same)
-    return about.model_copy(update={"size": size, "warnings": warnings, "existing": existing})
+    licence = licences.combined(owners.values())
+    changes = {"size": size, "warnings": warnings, "existing": existing, "licence": licence}
+    return about.model_copy(update=changes)
 
 
 def _licences(reading: Reading) -> dict[str, str]:

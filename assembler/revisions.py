@@ -94,7 +94,7 @@ class Revision:
             needs_projection=False,
         )
         return Reading(
-            name=self.name or self.base,
+            name=self.name or self.base.partition("@")[0],
             family=None,
             members=found.members,
             problems=(Problem(BASE, error.detail), *problems, *found.problems),

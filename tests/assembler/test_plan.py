@@ -90,7 +90,8 @@ def test_all_problems_come_at_once(session: Session, blobs: LocalBlobs) -> None:
         "/experts/2",
         "/experts_per_token",
     ]
-    assert planned.size is None
+    # Of one expert that was found nothing follows for the whole.
+    assert (planned.size, planned.licence) == (None, None)
 
 
 def test_a_part_to_train_must_be_there(session: Session, blobs: LocalBlobs) -> None:
@@ -168,9 +169,9 @@ def test_times_are_rough_until_a_mix_was_made(session: Session, blobs: LocalBlob
 
 def test_a_change_of_a_mix(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs, num_experts=3)
-    extension = Revision(base="mine", joining="expert-3", finetune={"tokens": 0})
+    extension = Revision(base="mine@1", joining="expert-3", finetune={"tokens": 0})
     planned = plan.plan(session, blobs, extension)
-    assert [problem.pointer for problem in planned.problems] == ["/base"]
+    assert (planned.name, [p.pointer for p in planned.problems]) == ("mine", ["/base"])
     _make(session, blobs, seconds={})
     planned = plan.plan(session, blobs, extension)
     assert planned.problems == ()
