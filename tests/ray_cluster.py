@@ -63,6 +63,7 @@ def cluster(*, num_cpus: int) -> Iterator[None]:
             "num-gpus": 0,
             "object-store-memory": OBJECT_STORE_BYTES,
             "include-dashboard": "false",
+            "include-log-monitor": "false",
             "temp-dir": folder,
         }
         ray = [sys.executable, "-c", "from ray.scripts.scripts import main; main()"]
@@ -75,6 +76,8 @@ def cluster(*, num_cpus: int) -> Iterator[None]:
             env=os.environ
             | {
                 "RAY_USAGE_STATS_ENABLED": "0",
+                # Processes for everybody: ours have an environment of their own.
+                "RAY_prestart_worker_first_driver": "0",
                 "RAY_raylet_start_wait_time_s": str(START_SECONDS),
                 "GLOO_SOCKET_IFNAME": "lo",
             },
