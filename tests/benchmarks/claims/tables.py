@@ -47,23 +47,22 @@ def _upcycling(families: Figures) -> str | None:
     large, small = families.get(LARGE, {}).get("upcycling"), smalls(families, "upcycling")
     if large is None or not small:
         return None
-    # Networks of no budget stand in the first column of either family.
+    budgets = {"SmolLM2": list(large["nexus"]), "small": list(small[0]["nexus"])}
     rows = []
     for name in ("merge", "right expert"):
-        own = _seeds([of_seed[name]["share_of_gain"] for of_seed in small])
-        rows.append([name, _text(large[name]["share_of_gain"]), "", "", own, "", "", ""])
-    budgets = {"large": ["0", "8192", "24576"], "small": ["0", "8192", "32768", "131072"]}
+        # Of no budget: in the first column of either family.
+        cells = [_text(large[name]["share_of_gain"]), *[""] * (len(budgets["SmolLM2"]) - 1)]
+        cells.append(_seeds([own[name]["share_of_gain"] for own in small]))
+        rows.append([name, *cells, *[""] * (len(budgets["small"]) - 1)])
     for method in (name for name, own in large.items() if "share_of_gain" not in own):
-        cells = [_text(large[method].get(b, {}).get("share_of_gain")) for b in budgets["large"]]
+        cells = [_text(large[method].get(b, {}).get("share_of_gain")) for b in budgets["SmolLM2"]]
         cells += [
             _seeds([own[method].get(b, {}).get("share_of_gain") for own in small])
             for b in budgets["small"]
         ]
         rows.append([method, *cells])
-    head = ["share of the right experts' gain, %"]
-    head += [f"SmolLM2, {_tokens(b)}" for b in budgets["large"]]
-    head += [f"small, {_tokens(b)}" for b in budgets["small"]]
-    return _table(head, rows)
+    head = [f"{family}, {_tokens(b)}" for family, own in budgets.items() for b in own]
+    return _table(["share of the right experts' gain, %", *head], rows)
 
 
 def _extension(families: Figures) -> str | None:
