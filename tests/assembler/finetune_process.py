@@ -1,6 +1,6 @@
-"""One process of a finetune that torchrun starts for `test_sharding`, or the same within the test.
+"""One process of finetunes that torchrun starts for `test_sharding`, or one within the test.
 
-Its argument is a JSON object, the `Options`. The first process prints what `run` returns.
+Its argument is a JSON list of `Options`. The first process prints a list of what `run` returns.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 
 from assembler.finetune import finetune
 from assembler.recipe import Finetune
-from assembler.sharding import is_first_process
+from assembler.sharding import is_first_process, joined
 from assembler.training import Progress
 from registry import manifests
 from registry.blobs import LocalBlobs
@@ -70,6 +70,7 @@ def run(options: Options, *, die: Callable[[], object]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    result = run(json.loads(sys.argv[1]), die=lambda: os._exit(1))
+    with joined():
+        results = [run(options, die=lambda: os._exit(1)) for options in json.loads(sys.argv[1])]
     if is_first_process():
-        sys.stdout.write(json.dumps(result))
+        sys.stdout.write(json.dumps(results))

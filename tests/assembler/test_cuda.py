@@ -58,7 +58,7 @@ def finetuned(options: Options, *, num_processes: int, cards: str | None) -> dic
     if num_processes > 1:
         command = [sys.executable, "-m", "assembler.torchrun", str(num_processes), module]
     done = subprocess.run(
-        [*command, json.dumps(options)],
+        [*command, json.dumps([options])],
         cwd=ROOT,
         env=os.environ | ({} if cards is None else {"CUDA_VISIBLE_DEVICES": cards}),
         capture_output=True,
@@ -66,4 +66,4 @@ def finetuned(options: Options, *, num_processes: int, cards: str | None) -> dic
         timeout=PATIENCE_SECONDS,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    return dict(json.loads(done.stdout))
+    return dict(json.loads(done.stdout)[0])

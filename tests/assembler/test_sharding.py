@@ -4,8 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -40,6 +39,19 @@ class Layout:
 
 
 ALONE, SLICED, DEALT, BOTH = Layout(1), Layout(2), Layout(2, 2), Layout(4, 2)
+ROUTER, ALL, ROUNDED = (
+    RECIPE.model_copy(update=changes)
+    for changes in ({"train": "router"}, {"train": "all"}, {"dtype": "bfloat16"})
+)
+# What the tests ask of many processes. All of two, or of four, is made by one torchrun: it takes
+# longer to start than to do any of it.
+WHOLE = [
+    *[(layout, recipe) for layout in (SLICED, DEALT) for recipe in (ROUTER, ALL, ROUNDED)],
+    (BOTH, ALL),
+]
+
+Result = dict[str, Any]
+Whole = Callable[[Layout, Finetune], Result]
 
 
 @pytest.fixture(scope="module")
@@ -57,63 +69,56 @@ def mix(shared_blobs: LocalBlobs) -> str:
 
 
 @pytest.fixture(scope="module")
-def alone(
-    shared_blobs: LocalBlobs, mix: str, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[Finetune], dict[str, Any]]:
-    """What one process makes of a recipe."""
+def whole(shared_blobs: LocalBlobs, mix: str, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """What processes make of a recipe that nobody interrupts; of many, of those in `WHOLE`."""
+
+    def options(layout: Layout, recipe: Finetune) -> Options:
+        folder = tmp_path_factory.mktemp(str(layout))
+        return options_of(shared_blobs, mix, folder, recipe=recipe, layout=layout)
 
     @cache
-    def made(recipe: Finetune) -> dict[str, Any]:
-        return finetuned(shared_blobs, mix, tmp_path_factory.mktemp("alone"), recipe=recipe)
+    def alone(recipe: Finetune) -> Result:
+        return one_process(options(ALONE, recipe))
 
-    return made
+    @cache
+    def by(num_processes: int) -> dict[tuple[Layout, Finetune], Result]:
+        asked = [(at, recipe) for at, recipe in WHOLE if at.num_processes == num_processes]
+        made = many_processes(num_processes, [options(at, recipe) for at, recipe in asked])
+        return dict(zip(asked, made, strict=True))
+
+    return lambda layout, recipe: (
+        alone(recipe) if layout == ALONE else by(layout.num_processes)[layout, recipe]
+    )
 
 
 @pytest.mark.parametrize(
-    ("layout", "train"),
-    [(SLICED, "router"), (SLICED, "all"), (DEALT, "router"), (DEALT, "all"), (BOTH, "all")],
-    ids=str,
+    ("layout", "recipe"),
+    [(SLICED, ROUTER), (SLICED, ALL), (DEALT, ROUTER), (DEALT, ALL), (BOTH, ALL)],
+    ids=lambda value: value.train if isinstance(value, Finetune) else str(value),
 )
 def test_many_processes_learn_what_one_learns(
-    shared_blobs: LocalBlobs,
-    mix: str,
-    alone: Callable[[Finetune], dict[str, Any]],
-    tmp_path: Path,
-    layout: Layout,
-    train: str,
+    shared_blobs: LocalBlobs, mix: str, whole: Whole, layout: Layout, recipe: Finetune
 ) -> None:
-    recipe = RECIPE.model_copy(update={"train": train})
-    expected = alone(recipe)
-    shared = finetuned(shared_blobs, mix, tmp_path, recipe=recipe, layout=layout)
+    expected, shared = whole(ALONE, recipe), whole(layout, recipe)
     assert len(expected["losses"]) == RECIPE.num_steps
     assert shared["losses"] == pytest.approx(expected["losses"], rel=1e-5)
     digests = (mix, expected["digest"], shared["digest"])
     before, one, many = (weights(shared_blobs, digest) for digest in digests)
     moved = {name for name in before if not torch.equal(before[name], one[name])}
     assert any(".gate." in name for name in moved)
-    assert any(".mlp.experts.3." in name for name in moved) == (train == "all")
+    assert any(".mlp.experts.3." in name for name in moved) == (recipe.train == "all")
     for name in before:
         assert (one[name] - many[name]).norm() <= 1e-5 * one[name].norm(), name
 
 
-def test_in_bfloat16_some_choices_flip(
-    shared_blobs: LocalBlobs,
-    mix: str,
-    alone: Callable[[Finetune], dict[str, Any]],
-    tmp_path: Path,
-) -> None:
+def test_in_bfloat16_some_choices_flip(whole: Whole) -> None:
     """Gradients are rounded before they are added up: two processes learn a little differently.
 
     Measured: with the same weights, in the first step, loss and choices are the same. Then 1 to 4
     of a step's 512 first choices go to another expert, and losses differ by up to 0.15 %; by up to
     0.43 % between bfloat16 and float32 in one process. Dealing out experts changes nothing more.
     """
-    recipe = RECIPE.model_copy(update={"dtype": "bfloat16"})
-    expected = alone(recipe)
-    sliced, dealt = (
-        finetuned(shared_blobs, mix, tmp_path / str(layout), recipe=recipe, layout=layout)
-        for layout in (SLICED, DEALT)
-    )
+    expected, sliced, dealt = (whole(layout, ROUNDED) for layout in (ALONE, SLICED, DEALT))
     assert sliced["losses"]["1"] == pytest.approx(expected["losses"]["1"], rel=1e-5)
     assert sliced["shares"]["1"] == pytest.approx(expected["shares"]["1"])
     assert sliced["losses"] == pytest.approx(expected["losses"], rel=0.005)
@@ -122,23 +127,33 @@ def test_in_bfloat16_some_choices_flip(
     assert dealt["losses"] == pytest.approx(sliced["losses"], rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("before", "after"), [(SLICED, ALONE), (ALONE, SLICED), (DEALT, ALONE), (ALONE, DEALT)], ids=str
-)
-def test_another_layout_goes_on(
-    shared_blobs: LocalBlobs,
-    mix: str,
-    alone: Callable[[Finetune], dict[str, Any]],
-    tmp_path: Path,
-    before: Layout,
-    after: Layout,
+@pytest.mark.parametrize("before", [SLICED, DEALT], ids=str)
+def test_one_process_goes_on_where_two_died(
+    shared_blobs: LocalBlobs, mix: str, whole: Whole, tmp_path: Path, before: Layout
 ) -> None:
-    recipe = RECIPE.model_copy(update={"train": "all"})
-    finetuned(shared_blobs, mix, tmp_path, recipe=recipe, layout=before, last=LAST_STEP)
-    rest = finetuned(shared_blobs, mix, tmp_path, recipe=recipe, layout=after)
+    dying = options_of(shared_blobs, mix, tmp_path, layout=before, last=LAST_STEP)
+    many_processes(before.num_processes, [dying], dies=True)
+    rest = one_process(options_of(shared_blobs, mix, tmp_path))
+    assert_is_the_rest(rest, whole(ALONE, ALL))
+
+
+def test_two_processes_go_on_where_one_died(
+    shared_blobs: LocalBlobs, mix: str, whole: Whole, tmp_path: Path
+) -> None:
+    asked = []
+    for after in (SLICED, DEALT):
+        folder = tmp_path / str(after)
+        with pytest.raises(_Died):
+            one_process(options_of(shared_blobs, mix, folder, last=LAST_STEP))
+        asked.append(options_of(shared_blobs, mix, folder, layout=after))
+    for rest in many_processes(2, asked):
+        assert_is_the_rest(rest, whole(ALONE, ALL))
+
+
+def assert_is_the_rest(rest: Result, whole: Result) -> None:
+    """What went on from the checkpoint is what an undisturbed run learns after it."""
     assert min(map(int, rest["losses"])) == CHECKPOINT_STEPS + 1
-    whole = alone(recipe)["losses"]
-    expected = {step: loss for step, loss in whole.items() if step in rest["losses"]}
+    expected = {step: loss for step, loss in whole["losses"].items() if step in rest["losses"]}
     assert rest["losses"] == pytest.approx(expected, rel=1e-5)
 
 
@@ -146,17 +161,16 @@ def weights(blobs: LocalBlobs, digest: str) -> dict[str, torch.Tensor]:
     return dict(tensors.load(blobs, manifests.load(blobs, digest)))
 
 
-def finetuned(
+def options_of(
     blobs: LocalBlobs,
     mix: str,
     folder: Path,
     *,
-    recipe: Finetune = RECIPE,
+    recipe: Finetune = ALL,
     layout: Layout = ALONE,
     last: int = 0,
-) -> dict[str, Any]:
-    """What the first process made; nothing of a run that dies after step `last`."""
-    options = Options(
+) -> Options:
+    return Options(
         blobs=str(blobs.root),
         checkpoints=str(folder),
         mix=mix,
@@ -164,21 +178,28 @@ def finetuned(
         degree=layout.degree,
         last=last,
     )
-    if layout.num_processes == 1:
-        with suppress(_Died):
-            return run(options, die=_die)
-        return {}
-    torchrun = (sys.executable, "-m", "assembler.torchrun", str(layout.num_processes))
+
+
+def one_process(options: Options) -> Result:
+    """What this process makes. Raises _Died after step `last`."""
+    return run(options, die=_die)
+
+
+def many_processes(
+    num_processes: int, asked: Sequence[Options], *, dies: bool = False
+) -> list[Result]:
+    """What the first process made, one after the other; nothing of a torchrun that dies."""
+    torchrun = (sys.executable, "-m", "assembler.torchrun", str(num_processes))
     done = subprocess.run(
-        [*torchrun, "tests.assembler.finetune_process", json.dumps(options)],
+        [*torchrun, "tests.assembler.finetune_process", json.dumps(asked)],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,
     )
-    assert (done.returncode == 0) == (last == 0), done.stderr[-4000:]
-    return dict(json.loads(done.stdout)) if last == 0 else {}
+    assert (done.returncode != 0) == dies, done.stderr[-4000:]
+    return [] if dies else list(json.loads(done.stdout))
 
 
 class _Died(Exception):
