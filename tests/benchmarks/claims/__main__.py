@@ -8,7 +8,7 @@ from registry.blobs import LocalBlobs
 from registry.settings import settings
 from service.bars import Bar
 from tests.benchmarks import reports
-from tests.benchmarks.claims import experiments, page, plots, tables
+from tests.benchmarks.claims import ablations, experiments, page, plots, tables
 from tests.benchmarks.claims.mixes import Mixes
 
 NAME = "claims"
@@ -48,12 +48,10 @@ def _bars(families: Mapping[str, Any]) -> list[Bar]:
     """What is promised of the default preset, with experts that the projection saw nothing of."""
     found = families.get(tables.LARGE, {})
     bars = []
-    if "upcycling" in found:
-        by_tokens = found["upcycling"]["nexus"]
-        for tokens, least in ((0, MIN_ASSEMBLED), (experiments.TOKENS, MIN_FINETUNED)):
-            share = by_tokens[str(tokens)]["share_of_gain"][0]
-            claim = f"share of the right experts' gain after {tokens} tokens"
-            bars.append(Bar(claim, share, ">=", least))
+    if "ablations" in found:
+        for kind, least in (("assembled", MIN_ASSEMBLED), ("finetuned", MIN_FINETUNED)):
+            share = found["ablations"][kind][ablations.DEFAULT]["share_of_gain"][0]
+            bars.append(Bar(f"share of the right experts' gain, {kind}", share, ">=", least))
     if "extension" in found:
         joined = found["extension"]["nexus"]["0"]
         bars.append(Bar("gain on a domain that joins", joined["new"][0], ">=", MIN_ASSEMBLED))

@@ -128,7 +128,7 @@ def _on_smollm2() -> Iterator[Experiment]:
     measures: dict[str, Measure] = {
         "upcycling": partial(
             upcycling.measure,
-            budgets=(0, TOKENS),
+            budgets=(0,),
             paper_budgets=(0,),
             asked=("nexus",),
         ),
