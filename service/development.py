@@ -14,12 +14,6 @@ BENCHMARKS = ROOT / "tests" / "benchmarks"
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
-# Many tests wait for processes that they have started, so two at a time pay even on two cores. A
-# module stays whole: its tests share servers. (`loadgroup` groups nothing with pytest 9.2.)
-TWO_PROCESSES = ("--numprocesses=2", "--dist=loadfile")
-# OpenMP's threads wait for each other by spinning, which takes a core from the other process.
-SHARING = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-
 # The last is bound by what came out of the others.
 LOCKS = {
     "requirements-cpu.in": "requirements.lock",
@@ -29,20 +23,16 @@ LOCKS = {
 
 
 def check(pytest_arguments: Sequence[str]) -> bool:
-    """Lint, format, types, tests; says which failed. All are run even if an earlier one fails.
-
-    All tests are run by two processes; what is chosen by arguments is run as pytest would.
-    """
+    """Lint, format, types, tests; says which failed. All are run even if an earlier one fails."""
     ensure_browser()
     python = [sys.executable, "-m"]
     commands = {
         "lint": [*python, "ruff", "check"],
         "format": [*python, "ruff", "format", "--check"],
         "types": [*python, "mypy"],
-        "tests": [*python, "pytest", *(pytest_arguments or TWO_PROCESSES)],
+        "tests": [*python, "pytest", *pytest_arguments],
     }
-    environment: Mapping[str, str] = os.environ if pytest_arguments else SHARING | os.environ
-    failed = [name for name, command in commands.items() if not _succeeds(command, env=environment)]
+    failed = [name for name, command in commands.items() if not _succeeds(command)]
     _say(f"failed: {', '.join(failed)}" if failed else "all checks passed")
     return not failed
 

@@ -20,13 +20,9 @@ TIMEOUT_MILLISECONDS = 15_000
 expect.set_options(timeout=TIMEOUT_MILLISECONDS)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Where there is no Chromium the tests are skipped, except in CI.
-
-    Not longer than a module: with it goes Playwright's event loop, which would be a running one for
-    all that comes after it in this thread.
-    """
+    """Where there is no Chromium the tests are skipped, except in CI."""
     with sync_playwright() as playwright:
         program = find_browser() or playwright.chromium.executable_path
         if not os.path.exists(program):
