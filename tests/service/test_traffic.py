@@ -37,7 +37,7 @@ def home(home: Path, servers: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_request_fails_while_a_mix_is_extended_and_reduced(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
