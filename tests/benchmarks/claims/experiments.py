@@ -53,8 +53,8 @@ def quick() -> Iterator[Experiment]:
     measures: dict[str, Measure] = {
         "upcycling": partial(upcycling.measure, budgets=(0, 512), paper_budgets=(0, 512)),
         "extension": partial(extension.measure, methods=METHODS, base_tokens=512, budgets=(0, 512)),
-        "ablations": partial(ablations.measure, tokens=512),
-        "attention": partial(attention.measure, tokens=512),
+        "ablations": partial(ablations.measure, tokens=512, finetuned=ablations.BRIEF),
+        "attention": partial(attention.measure, tokens=256),
         "scaling": partial(scaling.measure, counts=(2, 3)),
     }
     for part, measure in measures.items():

@@ -73,12 +73,24 @@ class Made:
     new_bytes: int
 
 
+class NotMeasured(Exception):
+    """What is asked for was not measured yet, and is not to be measured now."""
+
+
 class Mixes:
     """Of one family. `windows` of held-out text are read of each domain, and `questions` asked,
-    at most."""
+    at most. With `found_only` nothing is made or read that is not there; see `NotMeasured`."""
 
-    def __init__(self, family: Family, blobs: LocalBlobs, *, windows: int, questions: int) -> None:
-        self.family, self.blobs = family, blobs
+    def __init__(
+        self,
+        family: Family,
+        blobs: LocalBlobs,
+        *,
+        windows: int,
+        questions: int,
+        found_only: bool = False,
+    ) -> None:
+        self.family, self.blobs, self._found_only = family, blobs, found_only
         self._expert_digests = {n: manifests.store(blobs, m) for n, m in family.experts.items()}
         self._documents_digests = {
             name: put_bytes(blobs, documents.serialise(own))
@@ -246,13 +258,15 @@ class Mixes:
         return {**self.family.public, **(self.family.documents if learned else {})}
 
     def once(self, kind: str, key: Any, make: Callable[[], Any]) -> Any:
-        """`make()`, a JSON value, or what it was when it was made before."""
+        """`make()`, a JSON value, or what it was when it was made before. Raises NotMeasured."""
 
         def write(folder: Path) -> None:
             (folder / "result.json").write_text(json.dumps(make()))
 
-        folder = made_once(self._folder(kind, json_digest([VERSION, key])), write)
-        return json.loads((folder / "result.json").read_text())
+        folder = self._folder(kind, json_digest([VERSION, key]))
+        if self._found_only and not folder.exists():
+            raise NotMeasured(f"{self.family.name}: {kind}")
+        return json.loads((made_once(folder, write) / "result.json").read_text())
 
     def _folder(self, kind: str, name: str) -> Path:
         return settings().cache_path / "benchmarks" / "claims" / kind / name[:2] / name[2:]

@@ -1,17 +1,29 @@
 """The whole experiment in its quick form: signs, not sizes, and nothing is made twice."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.benchmarks import reports
 from tests.benchmarks.claims import __main__ as claims
 from tests.benchmarks.claims import mixes, page
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For networks so small that threads wait for each other longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 def test_signs_are_as_claimed(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(tmp_path)["tiny"]
     upcycling, extension = first["upcycling"], first["extension"]
