@@ -44,24 +44,33 @@ def smalls(families: Figures, part: str, suffix: str = "") -> list[Figures]:
 
 
 def _upcycling(families: Figures) -> str | None:
-    large, small = families.get(LARGE, {}).get("upcycling"), smalls(families, "upcycling")
-    if large is None or not small:
+    found = {
+        LARGE: [families.get(LARGE, {}).get("upcycling")],
+        "small": smalls(families, "upcycling"),
+    }
+    measured = {name: [own for own in of_seeds if own] for name, of_seeds in found.items()}
+    measured = {name: of_seeds for name, of_seeds in measured.items() if of_seeds}
+    if not measured:
         return None
-    budgets = {"SmolLM2": list(large["nexus"]), "small": list(small[0]["nexus"])}
+    budgets = {name: list(of_seeds[0]["nexus"]) for name, of_seeds in measured.items()}
+    first = next(iter(measured.values()))[0]
     rows = []
-    for name in ("merge", "right expert"):
-        # Of no budget: in the first column of either family.
-        cells = [_text(large[name]["share_of_gain"]), *[""] * (len(budgets["SmolLM2"]) - 1)]
-        cells.append(_seeds([own[name]["share_of_gain"] for own in small]))
-        rows.append([name, *cells, *[""] * (len(budgets["small"]) - 1)])
-    for method in (name for name, own in large.items() if "share_of_gain" not in own):
-        cells = [_text(large[method].get(b, {}).get("share_of_gain")) for b in budgets["SmolLM2"]]
-        cells += [
-            _seeds([own[method].get(b, {}).get("share_of_gain") for own in small])
-            for b in budgets["small"]
-        ]
+    for method, figures in first.items():
+        if method == "seed" or method.startswith("expert "):
+            continue
+        cells: list[str] = []
+        for name, of_seeds in measured.items():
+            if "share_of_gain" in figures:
+                # Of no budget: in the first column of its family.
+                shares = [own[method]["share_of_gain"] for own in of_seeds]
+                cells += [_estimates(shares), *[""] * (len(budgets[name]) - 1)]
+            else:
+                cells += [
+                    _estimates([own[method].get(b, {}).get("share_of_gain") for own in of_seeds])
+                    for b in budgets[name]
+                ]
         rows.append([method, *cells])
-    head = [f"{family}, {_tokens(b)}" for family, own in budgets.items() for b in own]
+    head = [f"{name}, {_tokens(b)}" for name, own in budgets.items() for b in own]
     return _table(["share of the right experts' gain, %", *head], rows)
 
 
@@ -151,19 +160,23 @@ def _scaling(families: Figures) -> str | None:
 
 def _ablations(families: Figures, kind: str) -> str | None:
     large, small = families.get(LARGE, {}).get("ablations"), smalls(families, "ablations")
-    if large is None or not small:
+    known = [own for own in (*small, large) if own]
+    if not known:
         return None
-    rows = [
-        [
-            name,
-            _text(large[kind].get(name, {}).get("share_of_gain")),
-            _seeds([own[kind][name]["share_of_gain"] for own in small]),
-            _mean([own[kind][name]["to_own_expert"] for own in small], digits=2),
-        ]
-        for name in small[0][kind]
-    ]
-    head = ["", "SmolLM2: share of the gain, %", "small: share of the gain, %"]
-    return _table([*head, "small: tokens to their own expert"], rows)
+    rows = []
+    for name in known[0][kind]:
+        of_large = (large or {}).get(kind, {}).get(name, {})
+        of_small = [own[kind][name] for own in small]
+        rows.append(
+            [
+                name,
+                _text(of_large.get("share_of_gain")),
+                f"{100 * of_large['to_own_expert']:.0f}" if of_large else MISSING,
+                _estimates([own["share_of_gain"] for own in of_small]),
+            ]
+        )
+    head = ["", f"{LARGE}: share of the gain, %", "tokens to their own expert, %"]
+    return _table([*head, "small: share of the gain, %"], rows)
 
 
 def _downstream(families: Figures) -> str | None:
@@ -209,6 +222,11 @@ def _text(estimate: Sequence[float] | None, *, percent: bool = True) -> str:
     if estimate is None:
         return MISSING
     return _interval(*estimate, percent=percent)
+
+
+def _estimates(estimates: Sequence[Sequence[float] | None]) -> str:
+    """Over training seeds where there are several, else over text."""
+    return _seeds(estimates) if len(estimates) > 1 else _text(next(iter(estimates), None))
 
 
 def _seeds(estimates: Sequence[Sequence[float] | None], *, percent: bool = True) -> str:
