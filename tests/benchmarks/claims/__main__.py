@@ -57,7 +57,10 @@ def _bars(families: Mapping[str, Any]) -> list[Bar]:
     bars = []
     if "ablations" in found:
         for kind, least in (("assembled", MIN_ASSEMBLED), ("finetuned", MIN_FINETUNED)):
-            share = found["ablations"][kind][ablations.DEFAULT]["share_of_gain"][0]
+            default = found["ablations"][kind].get(ablations.DEFAULT)
+            if default is None:
+                continue
+            share = default["share_of_gain"][0]
             bars.append(Bar(f"share of the right experts' gain, {kind}", share, ">=", least))
     if "extension" in found:
         joined = found["extension"]["nexus"]["0"]

@@ -60,7 +60,9 @@ def _routing(families: Figures) -> Figure | None:
     found = families.get(LARGE, {}).get("upcycling")
     if found is None:
         return None
-    budgets = [next(iter(found["nexus"])), list(found["nexus"])[-1]]
+    budgets = list(found["nexus"])[:1] + list(found["nexus"])[-1:]
+    if not budgets:
+        return None
     plot = Figure(figsize=(10, 4.5))
     for axes, budget in zip(plot.subplots(1, 2), budgets, strict=True):
         routing = found["nexus"][budget]["routing"]
@@ -89,11 +91,11 @@ def _zero_tokens(families: Figures) -> Figure | None:
     found = families.get(LARGE, {}).get("upcycling")
     if found is None:
         return None
-    shares = {"merge": found["merge"]["share_of_gain"]}
-    shares |= {
-        name: own["0"]["share_of_gain"] for name, own in found.items() if "share_of_gain" not in own
-    }
-    shares["right expert"] = found["right expert"]["share_of_gain"]
+    shares = {}
+    for name, own in found.items():
+        figures = own if "share_of_gain" in own else own.get("0")
+        if figures is not None and name != "seed" and not name.startswith("expert "):
+            shares[name] = figures["share_of_gain"]
     plot = Figure(figsize=(7, 3.5))
     axes = plot.subplots()
     values = np.array(list(shares.values()))

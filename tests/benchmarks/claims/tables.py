@@ -52,7 +52,7 @@ def _upcycling(families: Figures) -> str | None:
     measured = {name: of_seeds for name, of_seeds in measured.items() if of_seeds}
     if not measured:
         return None
-    budgets = {name: list(of_seeds[0]["nexus"]) for name, of_seeds in measured.items()}
+    budgets = {name: _budgets(of_seeds[0]) for name, of_seeds in measured.items()}
     first = next(iter(measured.values()))[0]
     rows = []
     for method, figures in first.items():
@@ -62,16 +62,24 @@ def _upcycling(families: Figures) -> str | None:
         for name, of_seeds in measured.items():
             if "share_of_gain" in figures:
                 # Of no budget: in the first column of its family.
-                shares = [own[method]["share_of_gain"] for own in of_seeds]
+                shares = [own.get(method, {}).get("share_of_gain") for own in of_seeds]
                 cells += [_estimates(shares), *[""] * (len(budgets[name]) - 1)]
             else:
                 cells += [
-                    _estimates([own[method].get(b, {}).get("share_of_gain") for own in of_seeds])
+                    _estimates(
+                        [own.get(method, {}).get(b, {}).get("share_of_gain") for own in of_seeds]
+                    )
                     for b in budgets[name]
                 ]
         rows.append([method, *cells])
     head = [f"{name}, {_tokens(b)}" for name, own in budgets.items() for b in own]
     return _table(["share of the right experts' gain, %", *head], rows)
+
+
+def _budgets(figures: Figures) -> list[str]:
+    """Of a family, in all its methods."""
+    found = {b for own in figures.values() if "share_of_gain" not in own for b in own}
+    return sorted(found, key=int)
 
 
 def _extension(families: Figures) -> str | None:
@@ -164,9 +172,9 @@ def _ablations(families: Figures, kind: str) -> str | None:
     if not known:
         return None
     rows = []
-    for name in known[0][kind]:
+    for name in dict.fromkeys(name for own in known for name in own[kind]):
         of_large = (large or {}).get(kind, {}).get(name, {})
-        of_small = [own[kind][name] for own in small]
+        of_small = [own[kind][name] for own in small if name in own[kind]]
         rows.append(
             [
                 name,
