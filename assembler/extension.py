@@ -11,17 +11,10 @@ from functools import partial
 
 import numpy as np
 
-from assembler.concurrently import each
-from assembler.means import mean
+from assembler.means import each, mean
 from assembler.recipe import Recipe
 from assembler.routers import Routers
-from assembler.upcycle import (
-    MEANS_AT_A_TIME,
-    check_same_tensors,
-    expert_name,
-    finished,
-    is_expert,
-)
+from assembler.upcycle import check_same_tensors, expert_name, finished, is_expert
 from registry import arrays
 from registry.architecture import Architecture, is_ffn
 from registry.arrays import Floats
@@ -70,8 +63,7 @@ def extend(
     members = [*experts, seed][: len(places)]
     averaged = [name for name in seed.tensors if not is_expert(name, mix)]
     running_mean = partial(_running_mean, recipe=recipe, base=base, experts=experts, blobs=blobs)
-    means = each(running_mean, averaged, workers=MEANS_AT_A_TIME)
-    entries = dict(zip(averaged, means, strict=True))
+    entries = each(averaged, running_mean)
     for name in seed.tensors:
         if is_expert(name, mix):
             for number, (place, member) in enumerate(zip(places, members, strict=True)):

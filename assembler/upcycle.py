@@ -7,8 +7,7 @@ rows are computed and written, one tensor at a time.
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from assembler.concurrently import each
-from assembler.means import mean
+from assembler.means import each, mean
 from assembler.recipe import Recipe
 from assembler.routers import Routers
 from registry import arrays
@@ -16,9 +15,6 @@ from registry.architecture import Architecture, is_attention, is_ffn, is_key_val
 from registry.blobs import BlobStore
 from registry.errors import Incompatible
 from registry.manifests import Manifest, TensorEntry
-
-# Each waits for the disk at its end, and holds a few MB before.
-MEANS_AT_A_TIME = 4
 
 
 def upcycle(
@@ -68,7 +64,7 @@ def means(
     def of_name(name: str) -> TensorEntry:
         return mean([member.tensors[name] for member in members], blobs=blobs)
 
-    return dict(zip(names, each(of_name, names, workers=MEANS_AT_A_TIME), strict=True))
+    return each(names, of_name)
 
 
 def finished(

@@ -1,5 +1,6 @@
 """Means in pieces: the same bits as in one, and no more memory for more numbers."""
 
+import threading
 import tracemalloc
 from collections.abc import Sequence
 
@@ -83,3 +84,25 @@ def test_a_missing_blob_is_not_found(blobs: LocalBlobs) -> None:
     entries = [TensorEntry("F32", (1,), digit * 64) for digit in "01"]
     with pytest.raises(NotFound):
         mean(entries, blobs=blobs)
+
+
+def test_means_side_by_side_keep_their_names(blobs: LocalBlobs) -> None:
+    """The first ends only when the second has: they are taken at the same time."""
+    entries = [tensors.write(blobs, torch.full((3,), float(value))) for value in range(4)]
+    by_name = dict(zip("abcd", entries, strict=True))
+    second_ended = threading.Event()
+
+    def mean_of(name: str) -> TensorEntry:
+        if name == "a":
+            assert second_ended.wait(60)
+        elif name == "b":
+            second_ended.set()
+        return mean([by_name[name]], blobs=blobs)
+
+    assert means.each(list(by_name), mean_of) == by_name
+
+
+def test_of_means_side_by_side_a_failure_is_raised(blobs: LocalBlobs) -> None:
+    missing = TensorEntry("F32", (3,), "0" * 64), TensorEntry("F32", (3,), "1" * 64)
+    with pytest.raises(NotFound):
+        means.each(["a", "b"], lambda _: mean(missing, blobs=blobs))

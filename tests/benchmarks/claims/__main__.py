@@ -21,7 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--parts", nargs="+", metavar="PART", help="only these of all")
     parser.add_argument("--families", nargs="+", metavar="FAMILY", help="only on these")
     parser.add_argument(
-        "--found", action="store_true", help="tell what was measured before, and measure nothing"
+        "--found",
+        action="store_true",
+        help="tell what was measured before; only families are made where they are missing",
     )
     chosen = parser.parse_args(argv)
     blobs = LocalBlobs(settings().cache_path / "benchmarks" / NAME / "blobs")

@@ -57,7 +57,14 @@ FINETUNED: Mapping[str, Mapping[str, Any]] = {
     "seed routed, not shared": {"changes": {"combine": "sum", "shared_expert": False}},
 }
 # Those that a large family is worth being trained for.
-BRIEF = (DEFAULT, "train experts too, at a tenth of the rate")
+BRIEF = (
+    DEFAULT,
+    "train experts too, at a tenth of the rate",
+    "a third of the rate",
+    "no domain labels",
+    "two experts for each token",
+    "sum instead of convex",
+)
 
 
 def measure(

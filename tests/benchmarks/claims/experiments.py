@@ -128,8 +128,8 @@ def _on_smollm2() -> Iterator[Experiment]:
     measures: dict[str, Measure] = {
         "upcycling": partial(
             upcycling.measure,
-            budgets=(0,),
-            paper_budgets=(0,),
+            budgets=(0, 8_192, TOKENS),
+            paper_budgets=(0, 8_192),
             asked=("nexus",),
         ),
         "ablations": partial(ablations.measure, tokens=TOKENS, finetuned=ablations.BRIEF),

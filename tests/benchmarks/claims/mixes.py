@@ -4,6 +4,7 @@ Whatever was made or read is found again by what it depends on: a run that ended
 it stopped, and experiments that ask for the same mix share it.
 """
 
+import hashlib
 import json
 import math
 import shutil
@@ -96,7 +97,7 @@ class Mixes:
             name: put_bytes(blobs, documents.serialise(own))
             for name, own in family.documents.items()
         }
-        self._public: dict[bool, projection.PublicText] = {}
+        self._public: dict[tuple[bool, int], projection.PublicText] = {}
         reader = Reader.of(family.seed, blobs)
         texts = {name: [own] for name, own in family.documents.items()}
         texts[GENERAL] = list(family.public.values())
@@ -232,29 +233,31 @@ class Mixes:
 
     def _projection(self, mix: Mix) -> str:
         def learn() -> str:
-            public = self._public_text(learned=mix.learned)
+            public = self._public_text(mix)
             learned = projection.solve(public, training=mix.training, blobs=self.blobs)
             return manifests.store(self.blobs, learned)
 
-        texts = [[name, len(own)] for name, own in self._public_documents(mix.learned).items()]
+        own = self._public_documents(learned=mix.learned).values()
+        texts = [hashlib.sha256(documents.serialise(text)).hexdigest() for text in own]
         key = [self.family.seed.digest, texts, mix.training.model_dump(mode="json")]
         digest: str = self.once("projections", key, learn)
         return digest
 
-    def _public_text(self, *, learned: bool) -> projection.PublicText:
-        if learned not in self._public:
-            self._public[learned] = projection.read(
+    def _public_text(self, mix: Mix) -> projection.PublicText:
+        key = (mix.learned, mix.training.tokens_per_domain)
+        if key not in self._public:
+            self._public[key] = projection.read(
                 self.family.seed,
-                list(self._public_documents(learned).values()),
-                training=ProjectionTraining(),
+                list(self._public_documents(learned=mix.learned).values()),
+                training=mix.training,
                 blobs=self.blobs,
                 on_progress=lambda what, step, num_steps: reports.say(
                     f"{self.family.name}: {what} {step}/{num_steps}"
                 ),
             )
-        return self._public[learned]
+        return self._public[key]
 
-    def _public_documents(self, learned: bool) -> Mapping[str, Sequence[Document]]:
+    def _public_documents(self, *, learned: bool) -> Mapping[str, Sequence[Document]]:
         return {**self.family.public, **(self.family.documents if learned else {})}
 
     def once(self, kind: str, key: Any, make: Callable[[], Any]) -> Any:

@@ -15,7 +15,6 @@ from assembler.network import Network
 
 BATCH_TOKENS = 1024
 CHOICES = 4
-QUESTION_TOKENS = 64
 CONTINUATION_TOKENS = 24
 
 
@@ -59,7 +58,9 @@ def answers(network: Network, questions: Tensor) -> list[bool]:
 
 def questions_of(windows: Tensor) -> Tensor:
     """Questions [Q, C, T] of windows [Q, T]: each begins as its window does, and ends as the window
-    itself (first), or as another of the same domain."""
+    itself (first), or as another of the same domain; none where there are too few of those."""
+    if len(windows) < CHOICES:
+        windows = windows[:0]
     beginnings = windows[:, None, :-CONTINUATION_TOKENS].expand(-1, CHOICES, -1)
     ends = torch.stack(
         [windows.roll(-shift, 0)[:, -CONTINUATION_TOKENS:] for shift in range(CHOICES)], 1
