@@ -6,8 +6,10 @@ Letters: L blocks, N experts, K principal directions of an expert's domain, R on
 hidden, E width of an encoder's vector. Routers see one number more than D or E, a constant.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -17,6 +19,8 @@ from registry.arrays import Floats
 from registry.blobs import BlobStore
 from registry.manifests import Manifest, TensorEntry
 
+# Blocks whose rows are folded at a time: each needs a core, and a few MB.
+BLOCKS_AT_A_TIME = 2
 # Where swish is 1: what the constant coordinate of a linear projection puts into `a`.
 SWISH_IS_ONE = 1.2784645427610738
 # Of a family projection: the mean router inputs [L, D] and the mean vector [E] of its domains.
@@ -46,50 +50,71 @@ def fold(
 
     `learned` are weights by which rows are made instead of the projection's own.
     """
-    rows, embeddings = [], []
     own_weight = projection.config["training"]["own_weight"]
     center_LD = arrays.read(blobs, projection.tensors[STATES_CENTER])
+
+    def of_block(layer: int) -> tuple[Floats, Floats]:
+        w1 = projection.tensors[f"{prefix(layer)}0.weight"]
+        means_ND, directions_NKD = states_NLRD[:, layer, 0], states_NLRD[:, layer, 1:]
+        embeddings = as_routed(
+            means_ND - (center_LD[layer] if center else 0),
+            directions_NKD,
+            whiten=partial(_whitened, w1=w1, blobs=blobs),
+            own_weight=own_weight,
+        )
+        weights = [
+            (learned or projection.tensors)[f"{prefix(layer)}{number}.weight"] for number in (0, 1)
+        ]
+        return project(embeddings, *weights, blobs=blobs), embeddings
+
     # A product of so few rows is as long as the reading of its weights. Threads that share it out
-    # wait for each other, on a busy machine for seconds.
-    with threadpool_limits(1, user_api="blas"):
-        for layer in range(projection.config["num_hidden_layers"]):
-            w1 = arrays.read(blobs, projection.tensors[f"{prefix(layer)}0.weight"])
-            means_ND, directions_NKD = states_NLRD[:, layer, 0], states_NLRD[:, layer, 1:]
-            centred_ND = means_ND - (center_LD[layer] if center else 0)
-            embeddings.append(as_routed(centred_ND, directions_NKD, w1, own_weight=own_weight))
-            if learned is not None:
-                w1 = arrays.read(blobs, learned[f"{prefix(layer)}0.weight"])
-            w2 = arrays.read(blobs, (learned or projection.tensors)[f"{prefix(layer)}1.weight"])
-            rows.append(project(embeddings[-1], w1, w2))
-    return Routing(rows, np.stack(embeddings))
+    # wait for each other, on a busy machine for seconds; blocks wait for nobody.
+    with (
+        threadpool_limits(1, user_api="blas"),
+        ThreadPoolExecutor(BLOCKS_AT_A_TIME) as pool,
+    ):
+        rows, embeddings = zip(
+            *pool.map(of_block, range(projection.config["num_hidden_layers"])), strict=True
+        )
+    return Routing(list(rows), np.stack(embeddings))
 
 
-def project(embeddings: Floats, w1: Floats, w2: Floats) -> Floats:
+def project(embeddings: Floats, w1: TensorEntry, w2: TensorEntry, *, blobs: BlobStore) -> Floats:
     """Rows [N, D] of domain embeddings: `W2 (swish(a) * b)`, `[a, b] = W1 d` (Nexus, section 3)."""
-    a_ND, b_ND = np.split(embeddings @ w1.T, 2, axis=-1)
-    rows_ND: Floats = (a_ND / (1 + np.exp(-a_ND)) * b_ND) @ w2.T
-    return rows_ND
+    a_ND, b_ND = np.split(arrays.product(embeddings, blobs, w1), 2, axis=-1)
+    return arrays.product(a_ND / (1 + np.exp(-a_ND)) * b_ND, blobs, w2)
 
 
 def as_routed(
-    centred_ND: Floats, directions_NKD: Floats, w1: Floats, *, own_weight: float
+    centred_ND: Floats,
+    directions_NKD: Floats,
+    *,
+    whiten: Callable[[Floats], Floats],
+    own_weight: float,
 ) -> Floats:
     """What makes the rows that tell an expert's tokens, with the constant coordinate [N, D + 1].
 
     A row should not depend on what varies within the expert's own domain either. Were S, whose
     inverse the projection is, joined by the expert's own covariance U'U, the row would be
     `(S + w U'U)^-1 d`; the same row comes of the projection as it is with
-    `d - w U' (I + w G G')^-1 G b`, where b and G are what W1 makes of d and U (Woodbury). The
-    length is that which makes b of length 1: how far a domain lies from the centre says nothing
-    of how sure its router should be.
+    `d - w U' (I + w G G')^-1 G b`, where b and G are what W1 makes of d and U (Woodbury), which
+    `whiten` does. The length is that which makes b of length 1: how far a domain lies from the
+    centre says nothing of how sure its router should be.
     """
-    whitening_DD = w1[len(w1) // 2 :, :-1]
-    b_ND, own_NKD = centred_ND @ whitening_DD.T, directions_NKD @ whitening_DD.T
+    whitened = whiten(np.concatenate([centred_ND[:, None], directions_NKD], 1))
+    b_ND, own_NKD = whitened[:, 0], whitened[:, 1:]
     inner_NKK = np.eye(own_NKD.shape[1]) + own_weight * own_NKD @ own_NKD.swapaxes(1, 2)
     shares_NK1 = np.linalg.solve(inner_NKK, own_weight * own_NKD @ b_ND[..., None])
     embeddings_ND = centred_ND - (shares_NK1 * directions_NKD).sum(1)
-    lengths_N1 = np.linalg.norm(embeddings_ND @ whitening_DD.T, axis=-1, keepdims=True)
+    b_ND = b_ND - (shares_NK1 * own_NKD).sum(1)
+    lengths_N1 = np.linalg.norm(b_ND, axis=-1, keepdims=True)
     return _with_constant(embeddings_ND / np.maximum(lengths_N1, 1e-12))
+
+
+def _whitened(x: Floats, *, w1: TensorEntry, blobs: BlobStore) -> Floats:
+    """b of `[a, b] = W1 x`, of `x` [..., D] without the constant coordinate."""
+    constant = [(0, 0)] * (x.ndim - 1) + [(0, 1)]
+    return arrays.product(np.pad(x, constant), blobs, w1, first_row=w1.shape[0] // 2)
 
 
 def vectors_as_routed(centred_NE: Floats) -> Floats:

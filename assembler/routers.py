@@ -131,8 +131,9 @@ def _of_vectors(
     rows = [
         folding.project(
             embeddings_NM,
-            arrays.read(blobs, weights[f"{folding.prefix(layer)}0.weight"]),
-            arrays.read(blobs, weights[f"{folding.prefix(layer)}1.weight"]),
+            weights[f"{folding.prefix(layer)}0.weight"],
+            weights[f"{folding.prefix(layer)}1.weight"],
+            blobs=blobs,
         )
         for layer in range(mix.num_hidden_layers)
     ]

@@ -20,11 +20,31 @@ RAW_DTYPES: dict[Dtype, np.dtype[np.generic]] = {
     "F32": np.dtype("<f4"),
 }
 
+# Of a matrix that is met once: as many as stay in a core's own cache.
+BLOCK_ROWS = 256
+
 
 def read(blobs: BlobStore, entry: TensorEntry) -> Floats:
     """The whole tensor in float32. Raises NotFound."""
     raw = np.fromfile(blobs.local_path(entry.digest), RAW_DTYPES[entry.dtype])
     return widened(raw, entry.dtype).reshape(entry.shape)
+
+
+def product(x: Floats, blobs: BlobStore, matrix: TensorEntry, *, first_row: int = 0) -> Floats:
+    """`x @ matrix[first_row:].T`, with a few rows of the matrix in memory at a time.
+
+    Raises NotFound.
+    """
+    num_rows, width = matrix.shape
+    dtype, path = RAW_DTYPES[matrix.dtype], blobs.local_path(matrix.digest)
+    values = np.empty((*x.shape[:-1], num_rows - first_row), np.float32)
+    for start in range(first_row, num_rows, BLOCK_ROWS):
+        raw = np.fromfile(
+            path, dtype, count=BLOCK_ROWS * width, offset=start * width * dtype.itemsize
+        )
+        rows = widened(raw, matrix.dtype).reshape(-1, width)
+        values[..., start - first_row : start - first_row + len(rows)] = x @ rows.T
+    return values
 
 
 def write(blobs: BlobStore, values: Floats, *, dtype: Dtype) -> TensorEntry:

@@ -21,7 +21,8 @@ def test_rows_are_folded_as_the_network_projects(blobs: LocalBlobs) -> None:
         random.standard_normal(shape, np.float32) for shape in ((3, 16), (64, 16), (32, 32))
     )
     expected = project(*map(torch.from_numpy, (embeddings, w1, w2)))
-    rows = torch.from_numpy(folding.project(embeddings, w1, w2))
+    stored = [arrays.write(blobs, weight, dtype="F32") for weight in (w1, w2)]
+    rows = torch.from_numpy(folding.project(embeddings, *stored, blobs=blobs))
     torch.testing.assert_close(rows, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -31,8 +32,9 @@ def test_a_row_leaves_out_what_varies_within_its_own_domain(own_weight: float) -
     random = np.random.default_rng(0)
     whitening = random.standard_normal((8, 8), np.float32)
     mean, directions = (random.standard_normal(shape, np.float32) for shape in ((1, 8), (1, 3, 8)))
-    w1 = np.concatenate([np.zeros((8, 9), np.float32), np.pad(whitening, ((0, 0), (0, 1)))])
-    routed = folding.as_routed(mean, directions, w1, own_weight=own_weight)
+    routed = folding.as_routed(
+        mean, directions, whiten=lambda x: x @ whitening.T, own_weight=own_weight
+    )
     row = whitening.T @ whitening @ routed[0, :-1]
     within = np.linalg.inv(whitening.T @ whitening)
     expected = np.linalg.solve(within + own_weight * directions[0].T @ directions[0], mean[0])

@@ -46,3 +46,16 @@ def test_a_tensor_larger_than_a_chunk(blobs: LocalBlobs) -> None:
 def test_a_missing_blob_is_not_found(blobs: LocalBlobs) -> None:
     with pytest.raises(NotFound):
         arrays.read(blobs, TensorEntry("F32", (1,), "0" * 64))
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F32"])
+@pytest.mark.parametrize("first_row", [0, 300])
+def test_a_product_reads_a_matrix_in_pieces(
+    blobs: LocalBlobs, dtype: Dtype, first_row: int
+) -> None:
+    random = np.random.default_rng(0)
+    matrix = arrays.write(blobs, random.standard_normal((600, 7), np.float32), dtype=dtype)
+    x = random.standard_normal((2, 3, 7), np.float32)
+    expected = x @ arrays.read(blobs, matrix)[first_row:].T
+    product = arrays.product(x, blobs, matrix, first_row=first_row)
+    np.testing.assert_allclose(product, expected, rtol=1e-5, atol=1e-5)
