@@ -277,6 +277,36 @@ def export(
 
 
 @app.command()
+def deploy(
+    mix: Annotated[
+        str,
+        typer.Argument(metavar="MIX", help="A published mix: NAME, its newest, or NAME@NUMBER."),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(help="The name that applications ask for; the mix's own if not given."),
+    ] = None,
+) -> None:
+    """Serve a published mix; what serves the name now goes on until it is ready.
+
+    An earlier NAME@NUMBER brings that version back.
+    """
+    from service import commands
+
+    commands.deploy(mix, model=model)
+
+
+@app.command()
+def undeploy(
+    model: Annotated[str, typer.Argument(help="The name that applications ask for.")],
+) -> None:
+    """End the serving of a model name, once what it has begun to answer is answered."""
+    from service import commands
+
+    commands.undeploy(model)
+
+
+@app.command()
 def reproduce(
     lock: Annotated[str, typer.Argument(help="A lock's file, or NAME@NUMBER of a mix.")],
     assembly_only: Annotated[

@@ -16,7 +16,7 @@ from assembler.plan import Plan
 from assembler.tables import FINAL_STATES
 from engine.gates import GateReport
 from engine.tables import DeploymentState
-from registry.errors import InvalidInput, NotFound, Unavailable
+from registry.errors import Conflict, InvalidInput, NotFound, Unavailable
 from registry.exports import OnBytes, new_folder
 from registry.names import parse_ref
 from registry.tables import ProjectionState, VersionState
@@ -43,6 +43,7 @@ POLL_SECONDS = 0.5
 Downloadable = Literal["mixes", "experts"]
 Change = Literal["extend", "remove", "replace"]
 DEPLOYING = (DeploymentState.REQUESTED, DeploymentState.STARTING)
+SERVING = (*DEPLOYING, DeploymentState.READY)
 
 
 @dataclass(frozen=True)
@@ -264,6 +265,26 @@ class Client:
         """Newest first."""
         page = self._connection.get("/deployments", limit=limit)
         return [DeploymentBody.model_validate(entry) for entry in page["data"]]
+
+    def deploy(self, mix: MixBody, *, model: str | None = None) -> DeploymentBody:
+        """Have a published version served under its own name, or as `model`.
+
+        Raises Conflict where it is not published.
+        """
+        if mix.artifact is None:
+            raise Conflict(f"{mix.ref} is not published: it is {mix.state}")
+        body = {"artifact": mix.artifact, "model": model or mix.name}
+        return DeploymentBody.model_validate(self._connection.post("/deployments", body))
+
+    def undeploy(self, model: str) -> None:
+        """End whatever serves a model name, or is about to. Raises NotFound where nothing does."""
+        live = [
+            body for body in self.deployments() if body.model == model and body.state in SERVING
+        ]
+        if not live:
+            raise NotFound(f"no model {model!r} is deployed")
+        for body in live:
+            self._connection.delete(f"/deployments/{body.id}")
 
     def gate_report(self, mix: MixBody) -> GateReport:
         return GateReport.model_validate(self._connection.get(f"{_path(mix)}/gate-report"))

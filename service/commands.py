@@ -134,11 +134,30 @@ def _watch(client: Client, version: MixBody) -> None:
     console.print_comparison(Comparison.of(report, known=known))
     console.print_gate(report)
     if version.deploy:
-        with console.notes.status("starting its engine"):
-            deployment = client.wait_for_deployment(version.name)
-        if deployment.state is not DeploymentState.READY:
-            raise StepFailed(f"{version.name} is not served: {deployment.error}")
-        console.console.print(f"{version.ref} answers as model {version.name!r}")
+        _watch_deployment(client, version, model=version.name)
+
+
+def _watch_deployment(client: Client, version: MixBody, *, model: str) -> None:
+    with console.notes.status("starting its engine"):
+        deployment = client.wait_for_deployment(model)
+    if deployment.state is not DeploymentState.READY:
+        raise StepFailed(f"{model} is not served: {deployment.error}")
+    console.console.print(f"{version.ref} answers as model {model!r}")
+
+
+def deploy(ref: str, *, model: str | None) -> None:
+    """Have a published version served, and wait until it answers. Raises Conflict, StepFailed."""
+    with connect() as client:
+        version = client.mix(ref)
+        deployment = client.deploy(version, model=model)
+        _watch_deployment(client, version, model=deployment.model)
+
+
+def undeploy(model: str) -> None:
+    """Raises NotFound where nothing is served under that name."""
+    with connect() as client:
+        client.undeploy(model)
+    console.console.print(f"{model} is served no more; what it has begun to answer is answered")
 
 
 def learn(family: str, experts: Sequence[str], *, documents: Path | None) -> None:

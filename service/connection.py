@@ -113,6 +113,10 @@ class Connection:
                 if line.startswith("data:"):
                     yield EventBody.model_validate_json(line.removeprefix("data:"))
 
+    def delete(self, path: str) -> Any:
+        """Raises what `get` raises."""
+        return self._request("DELETE", path).json()
+
     def _request(
         self,
         method: str,

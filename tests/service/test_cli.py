@@ -7,7 +7,8 @@ import pytest
 
 from assembler import mixes
 from assembler.requests import Request
-from registry import db
+from engine import deployments
+from registry import artifacts, db
 from registry.blobs import BlobStore
 from registry.settings import settings
 from service import home
@@ -43,6 +44,8 @@ def test_help_names_every_command() -> None:
         "train-expert",
         "register",
         "mix",
+        "deploy",
+        "undeploy",
         "plan",
         "presets",
         "status",
@@ -157,3 +160,19 @@ def test_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.returncode == 1
     assert "NEXUSMIX_PORT" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_is_served_is_ended(address: str, key: str, store: BlobStore) -> None:
+    with db.transaction() as session:
+        rows.add_all(session, store)
+        wish = Request(name="both", family="tiny", experts=["expert-1", "expert-2"])
+        mix = publish(session, store, mixes.request(session, store, wish))
+        assert mix.artifact_id is not None
+        deployments.request(session, artifacts.get(session, mix.artifact_id), model="both")
+    with home.held(settings().home, address=address):
+        settings().key_path.write_text(key)
+        ended, again = run("undeploy", "both"), run("undeploy", "both")
+
+    assert (ended.returncode, again.returncode) == (0, 1), ended.stderr
+    assert "both is served no more" in ended.stdout
+    assert "no model 'both' is deployed" in again.stderr

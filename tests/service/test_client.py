@@ -9,6 +9,7 @@ import pytest
 from assembler import jobs, mixes, progress
 from assembler.embedder import embedder_digest
 from assembler.tables import MixState
+from engine.tables import DeploymentState
 from registry import db, experts
 from registry.blobs import BlobStore
 from registry.documents import Document, serialise
@@ -27,6 +28,7 @@ from service.client import Client, Transfer
 from service.schemas import EventBody, MixBody
 from tests import factories, tiny
 from tests.assembler import rows
+from tests.assembler.published import publish
 from tests.service.cutting import cutting
 
 FINETUNE_NOTHING = {"tokens": 0}
@@ -241,3 +243,20 @@ def test_a_mix_is_cancelled(client: Client, mix: MixBody) -> None:
         client.wait_for_deployment("both")
     with db.transaction() as session:
         assert mixes.get(session, "both@1").state is MixState.CANCELLED
+
+
+def test_a_published_mix_is_served_and_ended(
+    client: Client, mix: MixBody, store: BlobStore
+) -> None:
+    with pytest.raises(Conflict, match="both@1 is not published: it is queued"):
+        client.deploy(mix)
+    with db.transaction() as session:
+        publish(session, store, mixes.get(session, "both@1"))
+    published = client.mix("both@1")
+    own, other = client.deploy(published), client.deploy(published, model="other")
+    assert [own.model, other.model] == ["both", "other"]
+    client.undeploy("both")
+    states = {body.model: body.state for body in client.deployments()}
+    assert states == {"both": DeploymentState.STOPPED, "other": DeploymentState.REQUESTED}
+    with pytest.raises(NotFound, match="no model 'both' is deployed"):
+        client.undeploy("both")
