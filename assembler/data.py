@@ -70,7 +70,7 @@ class Mixture:
     """Batches that draw from every domain in turn.
 
     Where some domains are `new` and others not, `new_share` of the sequences are of new ones. A
-    batch is a function of the seed and its number alone, so a resumed run needs no other state
+    batch is a function of `entropy` and its number alone, so a resumed run needs no other state
     than the step it stopped at. Raises InvalidInput when a domain does not fill one window.
     """
 
@@ -79,7 +79,7 @@ class Mixture:
         windows: Sequence[Tensor],
         *,
         batch_size: int,
-        seed: int,
+        entropy: Sequence[int],
         new: Set[int] = frozenset(),
         new_share: float = 0.5,
     ) -> None:
@@ -90,7 +90,7 @@ class Mixture:
         )
         if problems:
             raise InvalidInput("too little text to finetune on", problems=problems)
-        self._windows, self._batch_size, self._seed = windows, batch_size, seed
+        self._windows, self._batch_size, self._entropy = windows, batch_size, entropy
         self._new = [domain for domain in range(len(windows)) if domain in new]
         self._old = [domain for domain in range(len(windows)) if domain not in new]
         self._new_share = new_share if self._new and self._old else float(bool(self._new))
@@ -117,7 +117,7 @@ class Mixture:
         return windows[int(self._order(len(windows), domain, epoch)[position])]
 
     def _order(self, size: int, domain: int, epoch: int) -> NDArray[np.int64]:
-        return np.random.default_rng([self._seed, domain, epoch]).permutation(size)
+        return np.random.default_rng([*self._entropy, domain, epoch]).permutation(size)
 
 
 def cut(stream: Sequence[int], length: int) -> Tensor:

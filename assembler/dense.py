@@ -26,7 +26,7 @@ from assembler.evaluate import log_perplexity
 from assembler.network import Network
 from assembler.recipe import Training
 from assembler.sharding import joined, spread
-from assembler.training import Clock, OnProgress, learning_rate, set_rate
+from assembler.training import Clock, OnProgress, optimizer_of, schedule, set_rates
 from registry.architecture import Architecture, is_ffn
 from registry.documents import check_expert_documents, parse
 from registry.errors import InvalidInput, StepFailed
@@ -97,7 +97,9 @@ class _Run:
         if len(held_out) == 0:
             raise InvalidInput(f"the held-out documents do not fill one sequence of {length}")
         self._held_out = evenly(held_out, count=max(1, EVALUATED_TOKENS // length))
-        self._batches = Mixture([self._windows], batch_size=training.batch_size, seed=training.seed)
+        self._batches = Mixture(
+            [self._windows], batch_size=training.batch_size, entropy=[training.seed]
+        )
         self._stored = load_file(seed / "model.safetensors")
         self._network = _network(config, self._stored)
 
@@ -107,16 +109,14 @@ class _Run:
         with joined() as world:
             network = spread(self._network, world)
             trained = [p for p in network.parameters() if p.requires_grad]
-            optimizer = torch.optim.AdamW(
-                trained, lr=training.learning_rate, weight_decay=0.0, fused=True
-            )
+            optimizer = optimizer_of((p, training.learning_rate) for p in trained)
             checkpoints = Checkpoints(
                 checkpoint_path, network=network, optimizer=optimizer, world=world
             )
             first_step = checkpoints.resume()
             clock = Clock(training, first_step)
             for step in range(first_step, training.num_steps):
-                set_rate(optimizer, learning_rate(training, step))
+                set_rates(optimizer, schedule(training, step))
                 batch = self._batches.batch(step).part(
                     world.rank, of=world.size, device=world.device
                 )

@@ -19,10 +19,10 @@ from assembler.guard import Guard
 from assembler.mixture import project
 from assembler.network import Network
 from assembler.parallelism import Parallelism
-from assembler.parts import has_part, trains
+from assembler.parts import has_part, is_router, trains
 from assembler.recipe import ComputingDtype, Finetune, Trained
 from assembler.sharding import gathered, joined, spread
-from assembler.training import Clock, OnProgress, learning_rate, set_rate
+from assembler.training import Clock, OnProgress, optimizer_of, schedule, set_rates
 from engine import tensors
 from registry.blobs import BlobStore
 from registry.documents import Document
@@ -30,6 +30,9 @@ from registry.errors import InvalidInput, Problem
 from registry.manifests import Manifest, TensorEntry
 
 CHECKPOINT_STEPS = 10
+# Documents are drawn in another order than the training of an expert draws its own by the same
+# seed: else a short finetune meets just what an expert knows by heart.
+ORDER = int.from_bytes(b"finetune")
 DTYPES: Mapping[ComputingDtype, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float32": torch.float32,
@@ -74,9 +77,10 @@ def finetune(
             dtype=DTYPES[recipe.dtype],
             expert_parallel_degree=expert_parallel_degree,
         )
-        trained = [p for p in network.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            trained, lr=recipe.learning_rate, weight_decay=0.0, fused=True
+        optimizer = optimizer_of(
+            (parameter, recipe.router_learning_rate if is_router(name) else recipe.learning_rate)
+            for name, parameter in network.named_parameters()
+            if parameter.requires_grad
         )
         checkpoints = Checkpoints(
             checkpoint_path, network=network, optimizer=optimizer, world=world
@@ -86,7 +90,7 @@ def finetune(
         guard = Guard(mix.architecture.expert_names, saved_step=first_step)
         for step in range(first_step, recipe.num_steps):
             batch = batches.batch(step).part(world.rank, of=world.size, device=world.device)
-            set_rate(optimizer, learning_rate(recipe, step))
+            set_rates(optimizer, schedule(recipe, step))
             taken = descend(batch, network=network, optimizer=optimizer, recipe=recipe, world=world)
             guard.check(step + 1, taken)
             if world.rank == 0:
@@ -115,7 +119,7 @@ def _batches(
     return Mixture(
         [reader.windows(own, split="train", length=length) for own in documents],
         batch_size=recipe.batch_size,
-        seed=recipe.seed,
+        entropy=(ORDER, recipe.seed),
         new=new_experts,
         new_share=recipe.new_share,
     )

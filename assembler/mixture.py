@@ -41,17 +41,13 @@ class Mixture(nn.Module):
         super().__init__()
         self.num_experts, self.num_experts_per_tok = a.num_experts, a.num_experts_per_tok
         self.combine, self.norm_topk_prob = a.combine, a.norm_topk_prob
-        self.disabled = list(a.disabled_experts)
         self.gate = Gate(a)
         self.shared_expert = FeedForward(a) if a.shared_expert else None
         self.experts = Experts({str(i): FeedForward(a) for i in range(a.num_experts)})
 
     def forward(self, x_TD: Tensor, domain_embeddings: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The output [T, D], and the router logits [T, N]."""
-        logits_TN = self.gate(x_TD, domain_embeddings)
-        if self.disabled:
-            disabled = torch.tensor(self.disabled, device=x_TD.device)
-            logits_TN = logits_TN.index_fill(1, disabled, -torch.inf)
+        """The output [T, D], and the router logits [T, N] as `Gate` tells them."""
+        logits_TN, told_TN = self.gate(x_TD, domain_embeddings)
         p_TK, expert_TK = logits_TN.float().softmax(-1).topk(self.num_experts_per_tok)
         if self.norm_topk_prob:
             p_TK = p_TK / p_TK.sum(-1, keepdim=True)
@@ -62,7 +58,7 @@ class Mixture(nn.Module):
             if self.combine == "convex":
                 shared_TD = (1 - p_TK.sum(-1, keepdim=True)) * shared_TD
             y_TD = shared_TD + y_TD
-        return y_TD, logits_TN
+        return y_TD, told_TN
 
     def _routed(self, x_TD: Tensor, expert_TK: Tensor) -> Tensor:
         """Each token through its experts [T, K, D]: sorted by expert, so none sees all tokens."""
@@ -104,13 +100,28 @@ class Gate(nn.Module):
             w2 = nn.Linear(a.hidden_size, a.hidden_size, bias=False)
             self.projection = nn.ModuleList([w1, w2])
         self.hidden = nn.Linear(a.hidden_size, width, bias=False) if a.router == "mlp" else None
+        self.disabled = list(a.disabled_experts)
 
-    def forward(self, x_TD: Tensor, domain_embeddings: Tensor | None) -> Tensor:
-        """Logits [T, N]; with `domain_embeddings` [N, M] through the projection."""
+    def forward(self, x_TD: Tensor, domain_embeddings: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Logits [T, N] to route by, and the same to tell; with `domain_embeddings` [N, M] through
+        the projection.
+
+        From what is told no gradient reaches the tokens: a loss that is asked of routers beside the
+        next token would bend the states of everything that trains before them.
+        """
+        rows_ND = self.weight if domain_embeddings is None else self.project(domain_embeddings)
+        logits_TN = self._logits(x_TD, rows_ND)
+        told_TN = self._logits(x_TD.detach(), rows_ND) if x_TD.requires_grad else logits_TN
+        return logits_TN, told_TN
+
+    def _logits(self, x_TD: Tensor, rows_ND: Tensor) -> Tensor:
         if self.hidden is not None:
             x_TD = F.relu(self.hidden(x_TD))
-        rows_ND = self.weight if domain_embeddings is None else self.project(domain_embeddings)
-        return F.linear(x_TD, rows_ND)
+        logits_TN = F.linear(x_TD, rows_ND)
+        if not self.disabled:
+            return logits_TN
+        disabled = torch.tensor(self.disabled, device=x_TD.device)
+        return logits_TN.index_fill(1, disabled, -torch.inf)
 
     def project(self, embeddings_NM: Tensor) -> Tensor:
         w1, w2 = (cast(nn.Linear, linear).weight for linear in self.projection)

@@ -24,7 +24,12 @@ def trains(name: str, mix: Architecture, train: Trained) -> bool:
     """Whether a tensor of `mix` is trained by itself."""
     if is_folded(name, mix) or name == DOMAIN_EMBEDDINGS:
         return False
-    return any(part in name for part in PARTS["router"] + PARTS[train])
+    return is_router(name) or any(part in name for part in PARTS[train])
+
+
+def is_router(name: str) -> bool:
+    """Whether a tensor is of a router, or of what a router's rows are folded from."""
+    return any(part in name for part in PARTS["router"])
 
 
 def is_folded(name: str, mix: Architecture) -> bool:

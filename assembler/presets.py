@@ -53,19 +53,24 @@ _ASSEMBLY: Mapping[Preset, Mapping[str, Any]] = {
     "merge": {},
 }
 
+
+def _at_rate(rate: float) -> dict[str, float]:
+    return {"learning_rate": rate, "router_learning_rate": rate}
+
+
 # Papers know no label of a sequence's domain, and train everything for billions of tokens. The
 # learning rate is Nexus' final one, since its peak is for those.
-_PAPER: dict[str, Any] = {"train": "all", "domain_weight": 0.0, "learning_rate": 3e-4}
+_PAPER: dict[str, Any] = {"train": "all", "domain_weight": 0.0} | _at_rate(3e-4)
 _FINETUNE: Mapping[Preset, Mapping[str, Any]] = {
     # Nexus, section 5.4.
     "nexus-paper": _PAPER | {"load_balance_weight": 0.05},
     # BTX, section 4.2.
-    "btx": _PAPER | {"load_balance_weight": 0.01, "learning_rate": 1e-4},
+    "btx": _PAPER | {"load_balance_weight": 0.01} | _at_rate(1e-4),
     # BAM prints no weights: those of BTX and of ST-MoE (arXiv 2202.08906).
     "bam": _PAPER | {"load_balance_weight": 0.01, "z_loss_weight": 0.001},
     "bam-shared-kv": _PAPER | {"load_balance_weight": 0.01, "z_loss_weight": 0.001},
     # A mean of networks has no router that could be trained alone.
-    "merge": {"tokens": 0, "train": "all", "domain_weight": 0.0, "learning_rate": 3e-4},
+    "merge": _PAPER | {"tokens": 0},
 }
 
 PRESETS: tuple[Preset, ...] = get_args(Preset)

@@ -2,10 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from assembler.recipe import Training
 
@@ -33,19 +34,33 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-def learning_rate(recipe: Training, step: int) -> float:
-    """Linear warm-up over the first tenth of the steps, then a cosine to a tenth of the peak."""
+def schedule(recipe: Training, step: int) -> float:
+    """Of the peak learning rate: linear warm-up over the first tenth of the steps, then a cosine to
+    a tenth."""
     num_warm_up = max(1, round(WARM_UP * recipe.num_steps))
     if step < num_warm_up:
-        return recipe.learning_rate * (step + 1) / num_warm_up
+        return (step + 1) / num_warm_up
     done = (step - num_warm_up) / max(1, recipe.num_steps - num_warm_up)
     cosine = (1 + math.cos(math.pi * done)) / 2
-    return recipe.learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * cosine)
+    return FINAL_RATE + (1 - FINAL_RATE) * cosine
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def optimizer_of(peaks: Iterable[tuple[nn.Parameter, float]]) -> torch.optim.AdamW:
+    """AdamW without decay over parameters, each with its peak learning rate."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter, peak in peaks:
+        groups.setdefault(peak, []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": own, "lr": peak, "initial_lr": peak} for peak, own in groups.items()],
+        weight_decay=0.0,
+        fused=True,
+    )
+
+
+def set_rates(optimizer: torch.optim.Optimizer, share: float) -> None:
+    """To that share of each group's peak."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = share * group["initial_lr"]
 
 
 class Clock:

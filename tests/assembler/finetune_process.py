@@ -25,6 +25,7 @@ RECIPE = Finetune(
     batch_size=8,
     sequence_length=32,
     learning_rate=2e-3,
+    router_learning_rate=2e-3,
     dtype="float32",
     load_balance_weight=0.5,
     z_loss_weight=0.01,

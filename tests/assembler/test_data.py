@@ -27,28 +27,28 @@ def test_only_the_split_asked_for_is_read(blobs: LocalBlobs) -> None:
 
 
 def test_a_batch_draws_from_every_domain_and_says_which() -> None:
-    batch = Mixture(WINDOWS, batch_size=6, seed=0).batch(0)
+    batch = Mixture(WINDOWS, batch_size=6, entropy=[0]).batch(0)
     assert batch.labels.tolist() == [0, 1, 2, 0, 1, 2]
     assert (batch.tokens[:, 0] // 10).tolist() == batch.labels.tolist()
 
 
 def test_an_epoch_shows_every_window_once() -> None:
-    mixture = Mixture(WINDOWS, batch_size=4, seed=0)
+    mixture = Mixture(WINDOWS, batch_size=4, entropy=[0])
     seen = torch.cat([mixture.batch(step).tokens for step in range(3)]).flatten()
     assert sorted(seen.tolist()) == torch.cat(WINDOWS).flatten().tolist()
 
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:
-    first, again = (Mixture(WINDOWS, batch_size=5, seed=3) for _ in range(2))
+    first, again = (Mixture(WINDOWS, batch_size=5, entropy=[3]) for _ in range(2))
     first.batch(0)
     assert torch.equal(first.batch(7).tokens, again.batch(7).tokens)
-    other = Mixture(WINDOWS, batch_size=5, seed=4)
+    other = Mixture(WINDOWS, batch_size=5, entropy=[4])
     assert any(not torch.equal(first.batch(i).tokens, other.batch(i).tokens) for i in range(5))
 
 
 def test_a_domain_without_a_window_is_named() -> None:
     with pytest.raises(InvalidInput) as error:
-        Mixture([WINDOWS[0], torch.empty(0, 8)], batch_size=2, seed=0)
+        Mixture([WINDOWS[0], torch.empty(0, 8)], batch_size=2, entropy=[0])
     assert [problem.pointer for problem in error.value.problems] == ["/experts/1"]
 
 

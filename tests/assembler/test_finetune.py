@@ -13,7 +13,7 @@ from assembler.losses import domain_loss, load_balance
 from assembler.mixture import project
 from assembler.network import Network
 from assembler.recipe import Finetune, Trained
-from assembler.training import Progress, learning_rate
+from assembler.training import Progress, schedule
 from engine import tensors
 from registry.architecture import Architecture
 from registry.blobs import LocalBlobs
@@ -21,7 +21,14 @@ from registry.errors import InvalidInput, StepFailed
 from registry.manifests import Manifest
 from tests.assembler import mixes
 
-RECIPE = Finetune(tokens=1920, batch_size=6, sequence_length=32, learning_rate=1e-2)
+RECIPE = Finetune(
+    tokens=1920,
+    batch_size=6,
+    sequence_length=32,
+    train="router",
+    learning_rate=1e-2,
+    router_learning_rate=1e-2,
+)
 
 
 def run(
@@ -180,8 +187,8 @@ def test_domain_loss_is_the_entropy_of_a_blind_router() -> None:
 
 
 def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
-    recipe = Finetune(tokens=100 * 8 * 128, batch_size=8, learning_rate=1.0)
-    rates = [learning_rate(recipe, step) for step in range(recipe.num_steps)]
+    recipe = Finetune(tokens=100 * 8 * 128, batch_size=8)
+    rates = [schedule(recipe, step) for step in range(recipe.num_steps)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == rates[10] == 1
     assert rates[-1] == pytest.approx(0.1, abs=0.01)

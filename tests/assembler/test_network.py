@@ -110,3 +110,14 @@ def test_gradients_reach_the_projection(blobs: LocalBlobs) -> None:
 def stored_network(architecture: Architecture, blobs: LocalBlobs) -> Network:
     manifest = networks.store(blobs, architecture)
     return Network.from_manifest(manifest, blobs, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("name", [n for n, a in ARCHITECTURES.items() if a.num_experts])
+def test_by_what_is_told_of_routers_nothing_else_learns(name: str, blobs: LocalBlobs) -> None:
+    network = stored_network(ARCHITECTURES[name], blobs).requires_grad_()
+    told: list[Tensor] = []
+    network(tokens(), router_logits=told)
+    torch.autograd.backward(torch.stack(told).logsumexp(-1).sum())
+    learning = {n for n, p in network.named_parameters() if p.grad is not None}
+    assert learning
+    assert all(".mlp.gate." in name for name in learning)

@@ -57,15 +57,16 @@ def _bars(families: Mapping[str, Any]) -> list[Bar]:
     """What is promised of the default preset, with experts that the projection saw nothing of."""
     found = families.get(tables.LARGE, {})
     bars = []
-    if "ablations" in found:
-        for kind, least in (("assembled", MIN_ASSEMBLED), ("finetuned", MIN_FINETUNED)):
-            default = found["ablations"][kind].get(ablations.DEFAULT)
-            if default is None:
-                continue
-            share = default["share_of_gain"][0]
-            bars.append(Bar(f"share of the right experts' gain, {kind}", share, ">=", least))
-    if "extension" in found:
-        joined = found["extension"]["nexus"]["0"]
+    ablated = found.get("ablations", {})
+    for kind, name, least in (
+        ("assembled", ablations.DEFAULT, MIN_ASSEMBLED),
+        ("finetuned", ablations.DEFAULT, MIN_FINETUNED),
+        ("finetuned", ablations.EXPERTS, MIN_FINETUNED),
+    ):
+        if own := ablated.get(kind, {}).get(name):
+            title = f"share of the right experts' gain, {kind}, {name}"
+            bars.append(Bar(title, own["share_of_gain"][0], ">=", least))
+    if joined := found.get("extension", {}).get("nexus", {}).get("0"):
         bars.append(Bar("gain on a domain that joins", joined["new"][0], ">=", MIN_ASSEMBLED))
         bars.append(Bar("old domains' perplexity", joined["old"][0], "<=", MAX_ON_OLD))
     return bars

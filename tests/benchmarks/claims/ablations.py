@@ -5,11 +5,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from assembler.recipe import ProjectionTraining
+from assembler.recipe import Finetune, ProjectionTraining
 from tests.benchmarks.claims import encoder_ridge, figures
 from tests.benchmarks.claims.mixes import Mix, Mixes, NotMeasured
 
-DEFAULT = "default"
+DEFAULT, EXPERTS = "default", "train experts, not attention"
 SPREAD = ProjectionTraining().logit_spread
 
 # Of a mix before anything is trained.
@@ -27,31 +27,28 @@ ASSEMBLED: Mapping[str, Mapping[str, Any]] = {
     "twice the logit spread": {"training": ProjectionTraining(logit_spread=SPREAD * 2)},
     "projection of the experts' documents too": {"learned": True},
 }
-# Of what a finetune does.
+# Of what a finetune does. Where more than routers trains, all else does so at its own rate.
+RATE, ROUTER_RATE = Finetune().learning_rate, Finetune().router_learning_rate
 FINETUNED: Mapping[str, Mapping[str, Any]] = {
     DEFAULT: {},
-    "train attention too": {"finetune": {"train": "attention"}},
-    "train the shared expert too": {"finetune": {"train": "shared"}},
-    "train experts too": {"finetune": {"train": "experts"}},
-    "train all": {"finetune": {"train": "all"}},
-    "train experts too, at a third of the rate": {
-        "finetune": {"train": "experts", "learning_rate": 1e-3}
-    },
-    "train experts too, at a tenth of the rate": {
-        "finetune": {"train": "experts", "learning_rate": 3e-4}
-    },
-    "train all, at a tenth of the rate": {"finetune": {"train": "all", "learning_rate": 3e-4}},
-    "a third of the rate": {"finetune": {"learning_rate": 1e-3}},
-    "three times the rate": {"finetune": {"learning_rate": 1e-2}},
+    "routers at a third of the rate": {"finetune": {"router_learning_rate": ROUTER_RATE / 3}},
+    "routers at three times the rate": {"finetune": {"router_learning_rate": ROUTER_RATE * 3}},
+    "one sequence for each step": {"finetune": {"batch_size": 1}},
+    "eight sequences for each step": {"finetune": {"batch_size": 8}},
     "no domain labels": {"finetune": {"domain_weight": 0.0}},
-    "a third of the domain weight": {"finetune": {"domain_weight": 0.3}},
+    "a third of the domain weight": {"finetune": {"domain_weight": 1 / 3}},
     "three times the domain weight": {"finetune": {"domain_weight": 3.0}},
     "load balance 0.01": {"finetune": {"load_balance_weight": 0.01}},
     "load balance 0.05": {"finetune": {"load_balance_weight": 0.05}},
     "no labels, load balance 0.05": {
         "finetune": {"domain_weight": 0.0, "load_balance_weight": 0.05}
     },
-    "twice the batch": {"finetune": {"batch_size": 8}},
+    "train routers alone": {"finetune": {"train": "router"}},
+    "all but routers at three times the rate": {"finetune": {"learning_rate": RATE * 3}},
+    "train the shared expert, not attention": {"finetune": {"train": "shared"}},
+    EXPERTS: {"finetune": {"train": "experts"}},
+    "train all": {"finetune": {"train": "all"}},
+    "train all, at ten times the rate": {"finetune": {"train": "all", "learning_rate": RATE * 10}},
     "two experts for each token": {"changes": {"experts_per_token": 2}},
     "sum instead of convex": {"changes": {"combine": "sum"}},
     "seed routed, not shared": {"changes": {"combine": "sum", "shared_expert": False}},
@@ -59,11 +56,11 @@ FINETUNED: Mapping[str, Mapping[str, Any]] = {
 # Those that a large family is worth being trained for.
 BRIEF = (
     DEFAULT,
-    "train experts too, at a tenth of the rate",
-    "a third of the rate",
+    "train routers alone",
+    EXPERTS,
+    "train all",
+    "all but routers at three times the rate",
     "no domain labels",
-    "two experts for each token",
-    "sum instead of convex",
 )
 
 

@@ -41,6 +41,7 @@ TRAINED: Mapping[str, Mapping[str, Any]] = {
 # The same for all: presets differ in it, and rates decide more at few tokens than methods do.
 FINETUNE: Mapping[str, Any] = {
     "learning_rate": 3e-4,
+    "router_learning_rate": 3e-4,
     "load_balance_weight": 0.01,
     "z_loss_weight": 0.001,
     "domain_weight": 0.0,

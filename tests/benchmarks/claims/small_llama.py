@@ -32,7 +32,7 @@ from assembler.corpora.domains import (
 from assembler.data import Mixture, Reader
 from assembler.network import Network
 from assembler.recipe import Training
-from assembler.training import Clock, learning_rate, set_rate
+from assembler.training import Clock, schedule, set_rates
 from registry.architecture import Architecture, is_ffn
 from registry.blobs import LocalBlobs
 from registry.documents import Document, parse, serialise
@@ -248,12 +248,17 @@ def train(network: Network, windows: Sequence[Tensor], training: Training, name:
     `windows` [n, T] are of one domain each; batches draw from them in turn. `name` is told. Raises
     StepFailed when the loss is not finite.
     """
-    batches = Mixture(windows, batch_size=training.batch_size, seed=training.seed)
+    batches = Mixture(windows, batch_size=training.batch_size, entropy=[training.seed])
     parameters = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
+    optimizer = torch.optim.AdamW(
+        [{"params": parameters, "initial_lr": training.learning_rate}],
+        betas=BETAS,
+        weight_decay=WEIGHT_DECAY,
+        fused=True,
+    )
     clock = Clock(training, 0)
     for step in range(training.num_steps):
-        set_rate(optimizer, learning_rate(training, step))
+        set_rates(optimizer, schedule(training, step))
         tokens_BT = batches.batch(step).tokens
         with torch.autocast(network.device.type, torch.bfloat16):
             logits_BTV = network(tokens_BT)[:, :-1]

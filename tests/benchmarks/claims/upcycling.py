@@ -26,6 +26,7 @@ PAPER_FINETUNE: Mapping[str, Any] = {
     "domain_weight": 0.0,
     "load_balance_weight": 0.05,
     "learning_rate": 3e-4,
+    "router_learning_rate": 3e-4,
 }
 PAPERS: Mapping[str, Preset] = {
     "paper's nexus": "nexus-paper",
