@@ -28,7 +28,7 @@ MIX = Architecture(
     expert_names=tuple(f"expert-{number}" for number in range(8)),
     domain_embedding_size=4097,
 )
-PARTS: tuple[Trained, ...] = ("router", "shared", "all")
+PARTS: tuple[Trained, ...] = ("router", "attention", "shared", "all")
 
 
 def row(train: Trained, parallelism: Parallelism) -> str:

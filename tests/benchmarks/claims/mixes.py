@@ -150,11 +150,15 @@ class Mixes:
 
     def make(self, mix: Mix) -> Made:
         materials = self._materials(mix)
-        recipe = materials.recipe
-        key: list[Any] = [asdict(materials) | {"recipe": recipe.model_dump(mode="json")}]
-        if recipe.finetune.tokens:
+        key: list[Any] = [asdict(materials) | {"recipe": self._told(materials.recipe)}]
+        if mix.tokens:
             key.append(FINETUNE_VERSION)
         return Made(**self.once("mixes", key, lambda: self._made(materials, json_digest(key))))
+
+    def _told(self, recipe: Recipe) -> dict[str, Any]:
+        """All that a mix depends on: not how it would be finetuned, were it."""
+        told = recipe.model_dump(mode="json")
+        return told if recipe.finetune.tokens else told | {"finetune": None}
 
     def _made(self, materials: Materials, name: str) -> dict[str, Any]:
         recipe = materials.recipe

@@ -19,6 +19,7 @@ def of(families: Figures) -> dict[str, str]:
         "upcycling": _upcycling,
         "extension": _extension,
         "old-domains": _old_domains,
+        "continuations": _continuations,
         "routing": _routing,
         "attention-assembled": lambda f: _attention(f, "assembled"),
         "attention-equal-data": lambda f: _attention(f, "equal data"),
@@ -110,6 +111,25 @@ def _of_extension(families: Figures, field: str, *, percent: bool) -> str | None
     head = [f"SmolLM2, {_tokens(b)}" for b in large_budgets]
     head += [f"small, {_tokens(b)}" for b in small_budgets]
     return _table([title, *head], rows)
+
+
+def _continuations(families: Figures) -> str | None:
+    """Of whatever was asked, in the small Llamas."""
+    small = smalls(families, "upcycling")
+    rows = []
+    for method, figures in small[0].items() if small else ():
+        answered = [own.get(method, {}) for own in small]
+        if "share_of_gain" in figures:
+            rows.append(
+                [method, "", _estimates([own.get("true_continuation") for own in answered])]
+            )
+            continue
+        for budget, own_figures in figures.items():
+            if "true_continuation" in own_figures:
+                told = [own.get(budget, {}).get("true_continuation") for own in answered]
+                rows.append([method, _tokens(budget), _estimates(told)])
+    rows = [row for row in rows if row[-1] != MISSING and not row[0].startswith("expert ")]
+    return _table(["", "tokens", "true continuations found, %"], rows) if rows else None
 
 
 def _routing(families: Figures) -> str | None:
