@@ -92,18 +92,22 @@ def _old_domains(families: Figures) -> str | None:
 
 
 def _of_extension(families: Figures, field: str, *, percent: bool) -> str | None:
-    large, small = families.get(LARGE, {}).get("extension"), smalls(families, "extension")
-    if not small:
+    large, small = families.get(LARGE, {}).get("extension", {}), smalls(families, "extension")
+    known = [own for own in (large, *small) if own]
+    if not known:
         return None
-    small_budgets, large_budgets = list(small[0]["nexus"]), list((large or {}).get("nexus", {}))
+    large_budgets, small_budgets = (
+        list(dict.fromkeys(b for own in found for by_budget in own.values() for b in by_budget))
+        for found in ([large], small)
+    )
     rows = []
-    for method in small[0]:
+    for method in dict.fromkeys(method for own in known for method, found in own.items() if found):
         cells = [
-            _text((large or {}).get(method, {}).get(b, {}).get(field), percent=percent)
+            _text(large.get(method, {}).get(b, {}).get(field), percent=percent)
             for b in large_budgets
         ]
         cells += [
-            _seeds([own[method].get(b, {}).get(field) for own in small], percent=percent)
+            _seeds([own.get(method, {}).get(b, {}).get(field) for own in small], percent=percent)
             for b in small_budgets
         ]
         rows.append([method, *cells])
