@@ -24,9 +24,10 @@ from assembler.checkpoints import Checkpoints
 from assembler.data import Mixture, Reader, evenly
 from assembler.evaluate import log_perplexity
 from assembler.network import Network
+from assembler.precision import fastest
 from assembler.recipe import Training
 from assembler.sharding import joined, spread
-from assembler.training import Clock, OnProgress, optimizer_of, schedule, set_rates
+from assembler.training import DTYPES, Clock, OnProgress, optimizer_of, schedule, set_rates
 from registry.architecture import Architecture, is_ffn
 from registry.documents import check_expert_documents, parse
 from registry.errors import InvalidInput, StepFailed
@@ -83,7 +84,7 @@ def train_expert(
 
 
 class _Run:
-    """The network in training: FFNs in float32, all else frozen in bfloat16."""
+    """The network in training: FFNs in float32, all else frozen in what products are fast in."""
 
     def __init__(self, seed: Path, documents: Path, training: ExpertTraining) -> None:
         config = json.loads((seed / "config.json").read_text())
@@ -144,14 +145,15 @@ class _Run:
         }
 
     def _perplexity(self) -> float:
-        with torch.autocast(self._network.device.type, torch.bfloat16):
+        with _autocast(self._network):
             return math.exp(log_perplexity(self._network, self._held_out))
 
 
 def _network(config: dict[str, Any], stored: dict[str, Tensor]) -> Network:
     with torch.device("meta"):
         network = Network(Architecture.from_config(config))
-    dtypes = {name: torch.float32 if is_ffn(name) else torch.bfloat16 for name in stored}
+    frozen = DTYPES[fastest()]
+    dtypes = {name: torch.float32 if is_ffn(name) else frozen for name in stored}
     network.load_state_dict(
         {name: tensor.to(dtypes[name], copy=True) for name, tensor in stored.items()}, assign=True
     )
@@ -160,11 +162,16 @@ def _network(config: dict[str, Any], stored: dict[str, Tensor]) -> Network:
     return network
 
 
+def _autocast(network: Network) -> torch.autocast:
+    lowers = fastest() == "bfloat16"
+    return torch.autocast(network.device.type, torch.bfloat16, enabled=lowers)
+
+
 def _step(
     network: Network, optimizer: torch.optim.Optimizer, trained: Sequence[Tensor], tokens_BT: Tensor
 ) -> float:
     """One step on one batch; returns the loss before it. Does nothing when it is not finite."""
-    with torch.autocast(network.device.type, torch.bfloat16):
+    with _autocast(network):
         logits_BTV = network(tokens_BT)
         loss = F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), tokens_BT[:, 1:].flatten())
     value = loss.item()

@@ -4,7 +4,7 @@ The router of Nexus is trained through its projection, from which the rows are f
 end. One process and a torchrun of many run the same code; many shard the network (FSDP2).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,9 @@ from assembler.mixture import project
 from assembler.network import Network
 from assembler.parallelism import Parallelism
 from assembler.parts import has_part, is_router, trains
-from assembler.recipe import ComputingDtype, Finetune, Trained
+from assembler.recipe import Finetune, Trained
 from assembler.sharding import gathered, joined, spread
-from assembler.training import Clock, OnProgress, optimizer_of, schedule, set_rates
+from assembler.training import DTYPES, Clock, OnProgress, optimizer_of, schedule, set_rates
 from engine import tensors
 from registry.blobs import BlobStore
 from registry.documents import Document
@@ -33,10 +33,6 @@ CHECKPOINT_STEPS = 10
 # Documents are drawn in another order than the training of an expert draws its own by the same
 # seed: else a short finetune meets just what an expert knows by heart.
 ORDER = int.from_bytes(b"finetune")
-DTYPES: Mapping[ComputingDtype, torch.dtype] = {
-    "bfloat16": torch.bfloat16,
-    "float32": torch.float32,
-}
 
 
 def finetune(

@@ -14,6 +14,8 @@ from assembler.data import Reader, cut, evenly
 from assembler.embedder import states_shape
 from assembler.mixture import FeedForward
 from assembler.network import Network
+from assembler.precision import fastest
+from assembler.training import DTYPES
 from engine.gates import WINDOW_TOKENS
 from registry.blobs import BlobStore
 from registry.documents import Document
@@ -47,7 +49,7 @@ class RouterInputs:
 
     def __init__(self, checkpoint: Manifest, blobs: BlobStore) -> None:
         self._reader = Reader.of(checkpoint, blobs)
-        self._network = Network.from_manifest(checkpoint, blobs, dtype=torch.bfloat16)
+        self._network = Network.from_manifest(checkpoint, blobs, dtype=DTYPES[fastest()])
         ffns = [module for module in self._network.modules() if isinstance(module, FeedForward)]
         self._heard: list[Tensor] = [torch.empty(0)] * len(ffns)
         for layer, ffn in enumerate(ffns):

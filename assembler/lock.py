@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from assembler.materials import Materials
 from assembler.recipe import Recipe
 from engine.gates import software_versions
-from registry import arrays
+from registry import arrays, processor
 from registry.blobs import BlobStore, put_bytes
 from registry.manifests import Dtype, TensorEntry, canonical_json
 from registry.settings import settings
@@ -33,6 +33,8 @@ class Environment(_Data):
     software: dict[str, str]
     machine: str
     processor: str
+    # Of locks from before it was told, unknown.
+    vector_instructions: tuple[str, ...] = ()
     num_threads: int
     # The order of sums depends on them too.
     training_processes: int = 1
@@ -43,7 +45,8 @@ class Environment(_Data):
         return cls(
             software=software_versions(),
             machine=platform.machine(),
-            processor=_processor(),
+            processor=processor.name(),
+            vector_instructions=processor.vector_instructions(),
             num_threads=num_threads(settings().training_processes),
             training_processes=settings().training_processes,
             expert_parallel_degree=settings().expert_parallel_degree,
@@ -136,12 +139,3 @@ def num_threads(num_processes: int = 1) -> int:
 def _flat(environment: Environment) -> Mapping[str, str]:
     own = environment.model_dump(exclude={"software"})
     return {name: str(value) for name, value in (own | environment.software).items()}
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as lines:
-            names = (line.partition(":")[2].strip() for line in lines if "model name" in line)
-            return next(names, platform.processor())
-    except OSError:
-        return platform.processor()

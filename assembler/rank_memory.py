@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass
 
 from assembler.parallelism import Parallelism
 from assembler.parts import DOMAIN_EMBEDDINGS, trains
-from assembler.recipe import ComputingDtype, Finetune
+from assembler.precision import ComputingDtype
+from assembler.recipe import Finetune
 from registry.architecture import Architecture, Shape
 
 FLOAT32 = 4

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from assembler.precision import ComputingDtype, fastest
 from engine.gates import Policy
 from registry.architecture import Attention, Combine, Router
 from registry.errors import Problem, pointer
@@ -30,7 +31,6 @@ RouterInit = Literal["projection", "documents", "random"]
 # What a router without a projection does with the rows it has when an expert joins.
 RouterExtension = Literal["append", "reset"]
 Trained = Literal["router", "attention", "shared", "experts", "all"]
-ComputingDtype = Literal["bfloat16", "float32"]
 
 
 class Training(BaseModel):
@@ -61,7 +61,9 @@ class Finetune(Training):
     batch_size: int = Field(default=4, ge=1, description="Sequences per step.")
     train: Trained = Field(default="attention", description="What learns with the routers.")
     dtype: ComputingDtype = Field(
-        default="bfloat16", description="What products are computed in; what trains is float32."
+        default_factory=fastest,
+        description="What products are computed in, if not told what is fastest on the machine that"
+        " reads the request; what trains is float32.",
     )
     load_balance_weight: float = Field(default=0.0, ge=0)
     z_loss_weight: float = Field(default=0.0, ge=0)

@@ -2,14 +2,19 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from assembler.precision import ComputingDtype
 from assembler.recipe import Training
 
+DTYPES: Mapping[ComputingDtype, torch.dtype] = {
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+}
 WARM_UP = 0.1
 FINAL_RATE = 0.1
 

@@ -4,12 +4,12 @@ import os
 import platform
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from engine.gates import GateReport, software_versions
+from registry import processor
 from service.bars import Bar
 from service.comparison import Comparison
 from service.memory import Peaks
@@ -68,14 +68,8 @@ def to_json(report: Report, *, stages: Stages, peaks: Peaks) -> dict[str, Any]:
 def _machine() -> dict[str, Any]:
     return {
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor.name(),
+        "vector_instructions": list(processor.vector_instructions()),
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": psutil.virtual_memory().total,
     }
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from assembler.data import Batch
 from assembler.descent import descend
-from assembler.finetune import DTYPES
 from assembler.network import Network
 from assembler.parts import trains
 from assembler.recipe import Finetune
 from assembler.sharding import World, is_first_process, joined, local, spread
+from assembler.training import DTYPES
 from tests.assembler.networks import NEXUS
 
 # No two widths alike, and a head that weighs little; an odd number of rows is cut unevenly.

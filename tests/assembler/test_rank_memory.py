@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from assembler.parallelism import Parallelism
+from assembler.precision import ComputingDtype
 from assembler.rank_memory import RankMemory, rank_memory
-from assembler.recipe import ComputingDtype, Finetune, Trained
+from assembler.recipe import Finetune, Trained
 from tests.assembler import memory_process
 from tests.assembler.memory_process import ARCHITECTURE
 

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from registry import processor
 from service.bars import Bar
 
 RESULTS = Path(__file__).parent / "results"
@@ -52,7 +53,8 @@ def write(
 def machine() -> dict[str, Any]:
     """What a figure depends on: processor, cores, memory and kernel."""
     return {
-        "processor": _processor(),
+        "processor": processor.name(),
+        "vector_instructions": list(processor.vector_instructions()),
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "kernel": platform.release(),
@@ -70,9 +72,3 @@ def summary(values: Sequence[float], *, digits: int = 3) -> dict[str, Any]:
 
 def say(message: str) -> None:
     sys.stderr.write(f"{message}\n")
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -1,7 +1,10 @@
 """`./nexusmix bench claims`: see the package."""
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from registry.blobs import LocalBlobs
@@ -18,8 +21,10 @@ MIN_ASSEMBLED, MIN_FINETUNED, MAX_ON_OLD = 0.85, 1.0, 1.01
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = reports.options(NAME, "the papers' claims and ours, on real text; can be interrupted")
-    parser.add_argument("--parts", nargs="+", metavar="PART", help="only these of all")
-    parser.add_argument("--families", nargs="+", metavar="FAMILY", help="only on these")
+    parser.add_argument(
+        "--parts", nargs="+", metavar="PART", help="only these of all; the result keeps the others"
+    )
+    parser.add_argument("--families", nargs="+", metavar="FAMILY", help="only on these, likewise")
     parser.add_argument(
         "--found",
         action="store_true",
@@ -27,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     chosen = parser.parse_args(argv)
     blobs = LocalBlobs(settings().cache_path / "benchmarks" / NAME / "blobs")
-    told: dict[str, dict[str, Any]] = {}
+    told, measured = ({}, {}) if chosen.quick else _known(chosen.output)
     for experiment in experiments.quick() if chosen.quick else experiments.all_of():
         if chosen.parts and experiment.part not in chosen.parts:
             continue
@@ -43,14 +48,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         try:
             told.setdefault(experiment.name, {})[experiment.part] = experiment.measure(mixes)
+            today = datetime.now(UTC).date().isoformat()
+            measured.setdefault(experiment.name, {})[experiment.part] = today
         except NotMeasured:
             reports.say("not measured yet")
     if not chosen.quick:
         plots.write(told, chosen.output.with_suffix(""))
         page.PAGE.write_text(page.renewed(page.PAGE.read_text(), told))
-    return reports.write(
-        chosen.output, figures={"families": told}, bars=_bars(told), packages=PACKAGES
-    )
+    figures = {"measured": measured, "families": told}
+    return reports.write(chosen.output, figures=figures, bars=_bars(told), packages=PACKAGES)
+
+
+def _known(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, str]]]:
+    """What a result has of each family and part, and the day each was measured."""
+    if not path.exists():
+        return {}, {}
+    result = json.loads(path.read_text())
+    return result["families"], result["measured"]
 
 
 def _bars(families: Mapping[str, Any]) -> list[Bar]:

@@ -119,7 +119,7 @@ def _on_small_llamas() -> Iterator[Experiment]:
                 family=partial(
                     small_llama.family, seed=seed, parallel_block=parallel_block, trains="all"
                 ),
-                measure=partial(attention.measure, tokens=131_072),
+                measure=partial(attention.measure, tokens=32_768),
                 **size,
             )
 

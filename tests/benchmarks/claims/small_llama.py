@@ -31,6 +31,7 @@ from assembler.corpora.domains import (
 )
 from assembler.data import Mixture, Reader
 from assembler.network import Network
+from assembler.precision import fastest
 from assembler.recipe import Training
 from assembler.training import Clock, schedule, set_rates
 from registry.architecture import Architecture, is_ffn
@@ -243,7 +244,7 @@ class _Maker:
 
 
 def train(network: Network, windows: Sequence[Tensor], training: Training, name: str) -> None:
-    """Train what asks for gradients, in place: AdamW in float32, products in bfloat16.
+    """Train what asks for gradients, in place: AdamW in float32, products in what is fastest.
 
     `windows` [n, T] are of one domain each; batches draw from them in turn. `name` is told. Raises
     StepFailed when the loss is not finite.
@@ -260,7 +261,7 @@ def train(network: Network, windows: Sequence[Tensor], training: Training, name:
     for step in range(training.num_steps):
         set_rates(optimizer, schedule(training, step))
         tokens_BT = batches.batch(step).tokens
-        with torch.autocast(network.device.type, torch.bfloat16):
+        with torch.autocast(network.device.type, torch.bfloat16, enabled=fastest() == "bfloat16"):
             logits_BTV = network(tokens_BT)[:, :-1]
             loss = F.cross_entropy(logits_BTV.flatten(0, 1).float(), tokens_BT[:, 1:].flatten())
         if not loss.isfinite():
