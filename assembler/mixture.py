@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from assembler.grouped import grouped_linear
+from assembler.quantisation import Int8Linear
 from registry.architecture import Architecture
 
 
@@ -75,6 +76,9 @@ class Experts(nn.ModuleDict):
     def forward(self, x_SD: Tensor, counts_N: Tensor) -> Tensor:
         """All of them, the first on the first `counts_N[0]` rows, and so on."""
         experts = cast(Iterable[FeedForward], self.values())
+        if any(isinstance(module, Int8Linear) for module in self.modules()):
+            rows = torch.split(x_SD, counts_N.tolist())
+            return torch.cat([e(own_SD) for e, own_SD in zip(experts, rows, strict=True)])
         gates, ups, downs = zip(
             *((e.gate_proj.weight, e.up_proj.weight, e.down_proj.weight) for e in experts),
             strict=True,

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from assembler.attention import Attention, AttentionMixture, Cache, Rotation, rope
 from assembler.mixture import FeedForward, Mixture
+from assembler.quantisation import Int8Linear
 from engine import tensors
 from registry.architecture import Architecture
 from registry.blobs import BlobStore
 from registry.manifests import Manifest
+from registry.quantisation import SCALE, int8_modules
 
 
 class Network(nn.Module):
@@ -37,11 +39,19 @@ class Network(nn.Module):
     def from_manifest(cls, manifest: Manifest, blobs: BlobStore, *, dtype: torch.dtype) -> Self:
         """The network of a checkpoint, on the CPU, frozen and in evaluation mode.
 
-        Tensors that are stored in `dtype` are mapped, not copied.
+        Tensors that are stored in `dtype` are mapped, not copied. Layers that are int8 compute as
+        such, whatever `dtype`, and answer in it. Raises InvalidCheckpoint for what is not
+        supported, in the config.
         """
         with torch.device("meta"):
             network = cls(manifest.architecture)
-        state = {name: tensor.to(dtype) for name, tensor in tensors.load(blobs, manifest)}
+            for name in int8_modules(manifest.config):
+                linear = cast(nn.Linear, network.get_submodule(name))
+                network.set_submodule(name, Int8Linear(linear.in_features, linear.out_features))
+        state = {
+            name: tensor if name.endswith(SCALE) else tensor.to(dtype)
+            for name, tensor in tensors.load(blobs, manifest)
+        }
         network.load_state_dict(state, assign=True)
         return network.requires_grad_(False).eval()
 
@@ -61,7 +71,7 @@ class Network(nn.Module):
         cache: Cache | None = None,
         router_logits: list[Tensor] | None = None,
         project_rows: bool = False,
-        head: Callable[[Tensor, Tensor], Tensor] = F.linear,
+        head: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Logits [B, T, V].
 
@@ -69,12 +79,18 @@ class Network(nn.Module):
         `router_logits` is given one [B * T, N] tensor per block. `project_rows` computes the router
         rows from the domain embeddings through the projection, so that gradients reach it; without,
         the folded rows are used. `head` makes of the last states [B, T, D] and the head's weight
-        [V, D] what is returned: a loss that never holds all logits, for one.
+        [V, D] what is returned in place of logits: a loss that never holds all of them, for one.
         """
         x_BTD = self.model(
             tokens_BT, cache=cache, router_logits=router_logits, project_rows=project_rows
         )
-        return head(x_BTD, self.head_weight_VD)
+        return self.logits(x_BTD) if head is None else head(x_BTD, self.head_weight_VD)
+
+    def logits(self, x_BTD: Tensor) -> Tensor:
+        """Of normed states."""
+        if self.architecture.tie_word_embeddings:
+            return F.linear(x_BTD, self.head_weight_VD)
+        return cast(Tensor, self.lm_head(x_BTD))
 
 
 class Decoder(nn.Module):

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+from registry import quantisation
 from registry.architecture import Architecture, Shape
 from registry.blobs import BlobStore, get_bytes, put_bytes
 from registry.errors import InvalidCheckpoint
@@ -53,6 +54,14 @@ class Manifest:
     @property
     def architecture(self) -> Architecture:
         return Architecture.from_config(self.config)
+
+    @property
+    def tensor_shapes(self) -> dict[str, Shape]:
+        """Every tensor that the config asks for, scales of int8 weights among them.
+
+        Raises InvalidCheckpoint for a config that is not supported.
+        """
+        return quantisation.with_scales(self.architecture.tensor_shapes(), self.config)
 
     @property
     def num_bytes(self) -> int:

@@ -9,6 +9,8 @@ CPUINFO = Path("/proc/cpuinfo")
 # the rounding. The last three, of x86 and of Arm, multiply bfloat16 numbers.
 VECTOR_INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "bf16")
 MULTIPLYING_BFLOAT16 = frozenset(VECTOR_INSTRUCTIONS[-3:])
+# Add int8 products in 32 bits.
+VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 
 
 def name() -> str:
@@ -25,6 +27,12 @@ def multiplies_bfloat16() -> bool:
     """Whether bfloat16 is worth computing in: without, products are forty times slower than in
     float32 (torch 2.13 on a processor with AVX2)."""
     return not MULTIPLYING_BFLOAT16.isdisjoint(vector_instructions())
+
+
+def saturates_int8() -> bool:
+    """Whether sums of int8 products are cut off, which no kernel tells: on x86 without VNNI."""
+    flags = _listed().get("flags", "").split()
+    return "avx2" in flags and VNNI.isdisjoint(flags)
 
 
 def _listed() -> Mapping[str, str]:

@@ -16,11 +16,11 @@ from assembler.plan import Plan
 from assembler.tables import FINAL_STATES
 from engine.gates import GateReport
 from engine.tables import DeploymentState
+from registry.checkpoint_folder import DOCUMENTS, CheckpointFolder, Source
 from registry.errors import Conflict, InvalidInput, NotFound, Unavailable
 from registry.exports import OnBytes, new_folder
 from registry.names import parse_ref
 from registry.tables import ProjectionState, VersionState
-from service.checkpoint_folder import DOCUMENTS, CheckpointFolder, Source
 from service.connection import API, MAX_ATTEMPTS, Connection, pause
 from service.schemas import (
     DeploymentBody,

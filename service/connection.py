@@ -8,8 +8,8 @@ import httpx
 
 from registry import errors
 from registry.blobs import CHUNK_BYTES
+from registry.checkpoint_folder import Source
 from registry.errors import NexusmixError, Problem, Unavailable
-from service.checkpoint_folder import Source
 from service.errors import code_of
 from service.schemas import EventBody, MissingBlob
 

@@ -12,22 +12,27 @@ flags\t\t: fpu avx2 avx512f avx512_bf16 rdtscp
 
 processor\t: 1
 """
+XEON = "flags\t\t: fpu avx2 avx512_vnni\n"
 LAPTOP = "model name\t: A laptop\nflags\t\t: fpu avx2\n"
+NEWER_LAPTOP = "flags\t\t: fpu avx2 avx_vnni\n"
 ARM = "BogoMIPS\t: 2000\nFeatures\t: fp asimd bf16\n"
 
 
 @pytest.mark.parametrize(
-    ("cpuinfo", "instructions", "multiplies"),
+    ("cpuinfo", "instructions", "multiplies", "saturates"),
     [
-        (INTEL, ("avx2", "avx512f", "avx512_bf16"), True),
-        (LAPTOP, ("avx2",), False),
-        (ARM, ("bf16",), True),
+        (INTEL, ("avx2", "avx512f", "avx512_bf16"), True, True),
+        (XEON, ("avx2", "avx512_vnni"), False, False),
+        (LAPTOP, ("avx2",), False, True),
+        (NEWER_LAPTOP, ("avx2",), False, False),
+        (ARM, ("bf16",), True, False),
     ],
 )
 def test_instructions_are_those_of_the_first_core(
     cpuinfo: str,
     instructions: tuple[str, ...],
     multiplies: bool,
+    saturates: bool,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -36,6 +41,7 @@ def test_instructions_are_those_of_the_first_core(
     monkeypatch.setattr(processor, "CPUINFO", file)
     assert processor.vector_instructions() == instructions
     assert processor.multiplies_bfloat16() == multiplies
+    assert processor.saturates_int8() == saturates
 
 
 def test_a_system_that_lists_nothing_is_known_by_its_kind(

@@ -12,7 +12,7 @@ from assembler.embedder import embedder_digest
 from assembler.query_encoder import query_encoder
 from registry import db, experts, families
 from registry.blobs import BlobStore, put_bytes
-from service.checkpoint_folder import CheckpointFolder
+from registry.checkpoint_folder import CheckpointFolder
 from tests import factories, tiny
 
 VERSIONS = "/api/v1/experts/law/versions"

@@ -7,8 +7,8 @@ from starlette.testclient import TestClient
 
 from registry import db, projections
 from registry.blobs import BlobStore, put_bytes
+from registry.checkpoint_folder import CheckpointFolder
 from registry.documents import Document, serialise
-from service.checkpoint_folder import CheckpointFolder
 from tests import factories, tiny
 
 FAMILIES = "/api/v1/families"

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from registry.blobs import CHUNK_BYTES
-from registry.checkpoints import COMPUTED_FILES, FILE_SUFFIXES, LEGAL_FILES
+from registry.blobs import CHUNK_BYTES, BlobStore
+from registry.checkpoints import COMPUTED_FILES, FILE_SUFFIXES, LEGAL_FILES, Shard, announce
 from registry.errors import InvalidInput
 from registry.headers import parse_header, read_raw_header
+from registry.manifests import Manifest
 
 DOCUMENTS = "documents.jsonl"
 
@@ -82,6 +83,19 @@ class CheckpointFolder:
         }
         digest = _add(sources, Source.whole(documents)) if documents.exists() else None
         return cls(announcement=announcement, sources=sources, documents=digest)
+
+    def keep(self, blobs: BlobStore) -> Manifest:
+        """Copy it into a store. Raises InvalidCheckpoint before anything is copied, OutOfSpace."""
+        told = self.announcement
+        manifest = announce(
+            config=told["config"],
+            files=told["files"],
+            shards=[Shard(**shard) for shard in told["shards"]],
+            digests=told["digests"],
+        )
+        for digest in manifest.digests():
+            blobs.put(self.sources[digest].chunks(), digest=digest)
+        return manifest
 
 
 def _tensors(path: Path) -> dict[str, Source]:
