@@ -3,6 +3,9 @@
     seed                                          unpack the demo family's seed
     expert SEED DOCUMENTS [ExpertTraining JSON]   train an expert from it, or find it in the cache
     reproduce LOCK [assembly]                     make a mix again, or only assemble it, and compare
+    compress MANIFEST DOCUMENTS REQUEST           make a checkpoint of the store smaller: digests,
+                                                  of documents as a JSON list; Compression JSON
+    compress-folder FOLDER DOCUMENTS OUTPUT REQUEST     the same with paths, from folder to folder
 
 Writes one JSON object a line to stdout: `{"progress": ...}` as it goes on, `{"result": ...}` at the
 end. Ends with 0, or with 1 and a last line `{"error": "..."}`.
@@ -12,11 +15,13 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from assembler import dense, seed
 from assembler.dense import ExpertTraining
 from assembler.training import Progress
+from engine.compression_curve import Curve
 from registry.errors import NexusmixError
 
 
@@ -55,10 +60,60 @@ def reproduce(lock: str, stages: str = "all") -> dict[str, Any]:
     return reproduction.report(read, made)
 
 
+def compress(manifest_digest: str, documents_digests: str, request: str) -> dict[str, Any]:
+    from assembler.compression import Compressor
+    from engine.compression_curve import Compression
+    from registry import blobs, documents, manifests
+
+    store = blobs.store()
+    compressor = Compressor(
+        manifests.load(store, manifest_digest),
+        [documents.parse(store.read(digest)) for digest in json.loads(documents_digests)],
+        Compression.model_validate_json(request),
+        blobs=store,
+        on_progress=lambda text: _tell({"progress": text}),
+    )
+    curve = compressor.curve()
+    made = compressor.write(curve.chosen)
+    return _told(curve) | {"manifest_digest": made.digest}
+
+
+def compress_folder(folder: str, documents_path: str, output: str, request: str) -> dict[str, Any]:
+    from assembler.compression import Compressor
+    from engine.compression_curve import Compression
+    from registry import documents, exports
+    from registry.blobs import LocalBlobs
+    from registry.checkpoint_folder import CheckpointFolder
+
+    # Beside the result: what has room for that has room for a copy too, the disk of /tmp may not.
+    with TemporaryDirectory(dir=Path(output).parent, prefix=".compress-") as scratch:
+        store = LocalBlobs(Path(scratch))
+        compressor = Compressor(
+            CheckpointFolder.read(Path(folder)).keep(store),
+            [documents.parse([Path(documents_path).read_bytes()])],
+            Compression.model_validate_json(request),
+            blobs=store,
+            on_progress=lambda text: _tell({"progress": text}),
+        )
+        curve = compressor.curve()
+        made = compressor.write(curve.chosen)
+        exports.export(made, store, Path(output), on_bytes=lambda num_bytes: None)
+    return _told(curve)
+
+
+def _told(curve: Curve) -> dict[str, Any]:
+    return {
+        "curve": curve.model_dump(mode="json"),
+        "chosen": curve.chosen.model_dump(mode="json"),
+    }
+
+
 COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "seed": prepare_seed,
     "expert": train_expert,
     "reproduce": reproduce,
+    "compress": compress,
+    "compress-folder": compress_folder,
 }
 
 

@@ -277,6 +277,65 @@ def export(
 
 
 @app.command()
+def compress(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="MIX_OR_FOLDER",
+            help="A published mix: NAME, or NAME@NUMBER; or a dense model's folder.",
+        ),
+    ],
+    min_fdt_75: Annotated[
+        float | None,
+        typer.Option(help="Three of four texts may diverge before this token, not earlier."),
+    ] = None,
+    max_bytes: Annotated[int | None, typer.Option(help="Of all tensors together.")] = None,
+    target: Annotated[
+        str,
+        typer.Option(help="What will serve it: cpu, cpu-vnni (has int8 instructions) or gpu."),
+    ] = "cpu",
+    by: Annotated[
+        str, typer.Option(help="What decides: fdt, dppl, perplexity or order, the network's own.")
+    ] = "fdt",
+    beam_width: Annotated[
+        int | None, typer.Option(help="Configurations kept in each round, 1 if not given.")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(help="In how many steps all would be int8, 8 if not given.")
+    ] = None,
+    prompts: Annotated[
+        int | None, typer.Option(help="Held-out prefixes that are compared, 16 if not given.")
+    ] = None,
+    documents: Annotated[
+        Path | None,
+        typer.Option(help="JSON Lines: id, text, split; documents.jsonl of the folder else."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="New folder, which stock vLLM loads if it is dense.")
+    ] = None,
+    expert: Annotated[
+        bool, typer.Option("--expert", help="NAME is an expert's, not a mix's.")
+    ] = False,
+) -> None:
+    """Make linear layers int8, as many as the first divergent token or a size asks.
+
+    Prints the curve that the search came along; * marks the point that was written.
+    """
+    from service import compressing
+
+    fields = {
+        "min_fdt_75": min_fdt_75,
+        "max_bytes": max_bytes,
+        "target": target,
+        "by": by,
+        "beam_width": beam_width,
+        "rounds": rounds,
+        "prompts": prompts,
+    }
+    compressing.compress(source, fields, documents=documents, output=output, is_expert=expert)
+
+
+@app.command()
 def deploy(
     mix: Annotated[
         str,

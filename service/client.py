@@ -133,6 +133,15 @@ class Client:
             version = VersionBody.model_validate(self._connection.get(path))
         return version
 
+    def expert_version(self, ref: str) -> VersionBody:
+        """The version of an expert that `name@number` names, or the newest of `name` that has
+        arrived."""
+        name, number = parse_ref(ref)
+        if number is None:
+            number = self._newest_version(name)
+        path = f"/experts/{name}/versions/{number}"
+        return VersionBody.model_validate(self._connection.get(path))
+
     def suggest(self, text: str, *, family: str, limit: int = 3) -> list[Suggestion]:
         """The experts whose domains are nearest to a text, nearest first."""
         body = {"text": text, "family": family, "limit": limit}
@@ -317,12 +326,15 @@ class Client:
         if number is None and of == "mixes":
             number = self.mix(ref).version
         elif number is None:
-            expert = ExpertWithVersions.model_validate(self._connection.get(f"/experts/{name}"))
-            ready = [v.version for v in expert.versions if v.state is not VersionState.UPLOADING]
-            if not ready:
-                raise NotFound(f"expert {name!r} has no version that has arrived")
-            number = ready[0]
+            number = self._newest_version(name)
         return f"/{of}/{name}/versions/{number}/files"
+
+    def _newest_version(self, name: str) -> int:
+        expert = ExpertWithVersions.model_validate(self._connection.get(f"/experts/{name}"))
+        ready = [v.version for v in expert.versions if v.state is not VersionState.UPLOADING]
+        if not ready:
+            raise NotFound(f"expert {name!r} has no version that has arrived")
+        return ready[0]
 
     def _send_all(
         self, missing: Sequence[MissingBlob], sources: dict[str, Source], on_transfer: OnTransfer

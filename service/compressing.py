@@ -1,0 +1,117 @@
+"""`nexusmix compress`: of a folder on this disk, or of what the running service has."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from assembler.recipe import Recipe
+from engine.compression_curve import Compression, Curve, Point
+from registry import blobs, exports, manifests
+from registry.checkpoint_folder import DOCUMENTS
+from registry.errors import Conflict, InvalidInput, Problem, pointer
+from service import console, preparation
+from service.background import connect
+from service.quantities import size
+
+
+def compress(
+    source: str,
+    fields: Mapping[str, Any],
+    *,
+    documents: Path | None,
+    output: Path | None,
+    is_expert: bool,
+) -> None:
+    """Search, write what was chosen, and print the curve.
+
+    `source` is a Hugging Face folder, or names a mix, or an expert. Raises InvalidInput for a
+    request that cannot be meant, Conflict when `output` exists, StepFailed with the child's words.
+    """
+    request = read(fields)
+    if output is not None and output.exists():
+        raise Conflict(f"{output} exists already")
+    folder = Path(source)
+    if folder.is_dir():
+        _compress_folder(folder, request, documents=documents, output=output)
+    else:
+        _compress_stored(source, request, output=output, is_expert=is_expert)
+
+
+def read(fields: Mapping[str, Any]) -> Compression:
+    """The request of these fields; those that are None are not said. Raises InvalidInput."""
+    try:
+        return Compression.model_validate({k: v for k, v in fields.items() if v is not None})
+    except ValidationError as error:
+        problems = tuple(Problem(pointer(*e["loc"]), e["msg"]) for e in error.errors())
+        raise InvalidInput("this cannot be asked of a compression", problems=problems) from error
+
+
+def _compress_folder(
+    folder: Path, request: Compression, *, documents: Path | None, output: Path | None
+) -> None:
+    if output is None:
+        raise InvalidInput("--output is missing: where the compressed folder is to be")
+    documents = documents or folder / DOCUMENTS
+    if not documents.is_file():
+        raise InvalidInput(f"there is no {documents}: name a file with --documents")
+    paths = [str(path.absolute()) for path in (folder, documents, output)]
+    with console.notes.status(str(folder)) as status:
+        made = preparation.run(
+            "compress-folder", *paths, request.model_dump_json(), on_progress=status.update
+        )
+    _show(made)
+    console.console.print(f"{output}: {size(made['chosen']['num_bytes'])}")
+
+
+def _compress_stored(
+    ref: str, request: Compression, *, output: Path | None, is_expert: bool
+) -> None:
+    """Into the store of the service, and from there into `output` if one is given."""
+    with connect() as client:
+        if is_expert:
+            version = client.expert_version(ref)
+            digest, documents = version.manifest_digest, [version.documents_digest]
+        else:
+            digest = client.files(ref).manifest_digest
+            experts = Recipe.model_validate(client.mix(ref).recipe).experts
+            documents = [client.expert_version(expert).documents_digest for expert in experts]
+    with console.notes.status(ref) as status:
+        made = preparation.run(
+            "compress",
+            digest,
+            json.dumps(documents),
+            request.model_dump_json(),
+            on_progress=status.update,
+        )
+    _show(made)
+    if output is not None:
+        store = blobs.store()
+        manifest = manifests.load(store, made["manifest_digest"])
+        with console.copying(ref, num_bytes=manifest.num_bytes) as on_bytes:
+            exports.export(manifest, store, output, on_bytes=on_bytes)
+    console.console.print(
+        f"manifest {made['manifest_digest']}: {size(made['chosen']['num_bytes'])}"
+    )
+
+
+def _show(made: dict[str, Any]) -> None:
+    """One line for each point, the chosen one marked; the first is the noise floor."""
+    curve, chosen = Curve.model_validate(made["curve"]), Point.model_validate(made["chosen"])
+    titles = ("", "units", "int8", "size", "FDT 75", "FDT", "DPPL", "perplexity")
+    rows = [
+        (
+            "*" if point == chosen else "",
+            str(len(point.units)),
+            f"{point.int8_share:.0%}",
+            size(point.num_bytes),
+            f"{point.fdt_75:.1f}",
+            f"{point.fdt_mean:.1f}",
+            f"{point.dppl:.4f}",
+            f"{point.perplexity:.3f}",
+        )
+        for point in curve.points
+    ]
+    console.print_rows(titles, rows)
