@@ -23,7 +23,7 @@ from registry.manifests import Manifest
 from registry.quantisation import WEIGHT
 
 # Of held-out text, whose perplexity is told beside divergence.
-PERPLEXITY_TOKENS = 2048
+PERPLEXITY_TOKENS = 1024
 # A quarter of them decides first, and one text says nothing about percentiles.
 MIN_WINDOWS = 4
 

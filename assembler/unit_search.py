@@ -67,7 +67,7 @@ class UnitSearch:
         is saved that the round stands for, by one unit at least. A `number` of at least as many as
         there are units adds them one by one, as the paper does.
         """
-        total = _saved(self._units)
+        total = saved(self._units)
         kept = [self._floor]
         for step in range(1, number + 1):
             if len(kept[0].units) == len(self._units):
@@ -90,7 +90,7 @@ class UnitSearch:
             for leader in ranking[:beam_width]:
                 units = [*parent.units, leader]
                 for unit in ranking:
-                    if _saved(units) >= num_bytes:
+                    if saved(units) >= num_bytes:
                         break
                     if unit is not leader:
                         units.append(unit)
@@ -99,7 +99,7 @@ class UnitSearch:
     def _ranking(self, parent: Configuration, num_bytes: float, beam_width: int) -> list[Unit]:
         """The units that are left, the one that costs least for each byte saved first."""
         left = [unit for unit in self._units if unit not in parent.units]
-        if self._by == "order" or _saved([*parent.units, *left]) <= num_bytes:
+        if self._by == "order" or saved([*parent.units, *left]) <= num_bytes:
             return left  # nothing is asked of them, or all of them are taken
         with as_int8(self._network, parent.modules, target=self._target):
             return self._race(parent, left, beam_width)
@@ -131,11 +131,11 @@ class UnitSearch:
         """For each byte saved, on the first of the texts: as many as were read."""
         texts = self._texts[: len(readings)]
         floor = summarise(texts, self._floor.readings[: len(readings)])
-        losses = _losses(self._by, summarise(texts, readings), floor=floor)
-        return tuple(loss / _saved(units) for loss in losses)
+        worse = losses(self._by, summarise(texts, readings), floor=floor)
+        return tuple(loss / saved(units) for loss in worse)
 
 
-def _losses(by: By, own: Summary, *, floor: Summary) -> Losses:
+def losses(by: By, own: Summary, *, floor: Summary) -> Losses:
     """What is worse than in the checkpoint itself; of FDT also what its 75th percentile, which is
     cut off at the end of the texts, does not tell."""
     log_ratio = math.log(own.perplexity / floor.perplexity)
@@ -144,5 +144,6 @@ def _losses(by: By, own: Summary, *, floor: Summary) -> Losses:
     return floor.fdt.p75 - own.fdt.p75, floor.fdt.mean - own.fdt.mean, log_ratio
 
 
-def _saved(units: Sequence[Unit]) -> int:
+def saved(units: Sequence[Unit]) -> int:
+    """Bytes."""
     return sum(unit.num_bytes_saved for unit in units)

@@ -21,6 +21,7 @@ from engine.divergence import Continuation
 from engine.model_folder import materialise
 from registry.architecture import Architecture
 from registry.blobs import BlobStore, LocalBlobs
+from registry.exports import export
 from registry.manifests import Manifest
 from tests import tiny
 from tests.assembler import networks
@@ -35,6 +36,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     "sum": networks.ARCHITECTURES["sum"],
     "bam-shared-expert": networks.ARCHITECTURES["nexus-with-attention"],
 }
+# Those that vLLM knows without us.
+EXPORTED = ("dense", "dense-untied")
 PROMPT_LENGTHS = (5, 17, 40)
 
 Answers = list[dict[str, Any]]
@@ -58,6 +61,9 @@ def answers(
     blobs = LocalBlobs(home / "blobs")
     stored = [store(blobs, architecture) for architecture in ARCHITECTURES.values()]
     folders = [str(materialise(manifest, blobs, root=home / "s")) for manifest in stored]
+    for name in EXPORTED:
+        folders.append(str(home / name))
+        export(stored[list(ARCHITECTURES).index(name)], blobs, home / name, on_bytes=lambda _: None)
     finished = subprocess.run(
         [sys.executable, str(READER), "1", *folders],
         input=json.dumps(prompts),
@@ -66,7 +72,8 @@ def answers(
         text=True,
     )
     assert finished.returncode == 0, finished.stderr[-4000:]
-    return dict(zip(ARCHITECTURES, json.loads(finished.stdout.splitlines()[-1]), strict=True))
+    names = [*ARCHITECTURES, *(f"{name}, exported" for name in EXPORTED)]
+    return dict(zip(names, json.loads(finished.stdout.splitlines()[-1]), strict=True))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -81,6 +88,11 @@ def test_vllm_equals_the_reference(
         assert [top for top, _ in answer["positions"]] == list(expected.predicted)
         logprobs = [logprob for _, logprob in answer["positions"]]
         assert logprobs == pytest.approx(expected.logprobs, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_stock_vllm_reads_an_exported_folder_alike(name: str, answers: dict[str, Answers]) -> None:
+    assert answers[f"{name}, exported"] == answers[name]
 
 
 def store(blobs: BlobStore, architecture: Architecture) -> Manifest:

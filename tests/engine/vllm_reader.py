@@ -8,12 +8,14 @@ from the second token on, and the `NUM_TOKENS` tokens that follow greedily.
 import gc
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from vllm import LLM, SamplingParams
 from vllm.distributed import cleanup_dist_env_and_memory
 from vllm.inputs import TokensPrompt
 
+from engine.model_folder import MANIFEST_FILE
 from engine.plugin import LOAD_FORMAT
 
 Prompts = list[list[int]]
@@ -26,8 +28,13 @@ def main(num_tokens: int, folders: list[str]) -> None:
 
 
 def _read(folder: str, prompts: Prompts, num_tokens: int) -> list[dict[str, Any]]:
+    ours = (Path(folder) / MANIFEST_FILE).exists()
     llm = LLM(
-        folder, load_format=LOAD_FORMAT, dtype="float32", enforce_eager=True, max_model_len=128
+        folder,
+        load_format=LOAD_FORMAT if ours else "auto",
+        dtype="float32",
+        enforce_eager=True,
+        max_model_len=128,
     )
     sampling = SamplingParams(
         temperature=0, max_tokens=num_tokens, prompt_logprobs=1, ignore_eos=True

@@ -1,0 +1,42 @@
+"""A real model in int8, served by the real server: it says what the reference network says."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from assembler import evaluate, quantisation, seed
+from assembler.data import Reader
+from assembler.network import Network
+from engine import compression, readings, server
+from engine.divergence import summarise
+from registry import blobs as blob_stores
+from registry.checkpoint_folder import CheckpointFolder
+from registry.documents import Document
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.mark.slow
+def test_a_real_model_is_served_as_the_reference_reads_it(tmp_path: Path) -> None:
+    """SmolLM2-135M with all that a CPU serves in int8, held against what the reference network is
+    to itself.
+
+    Sums that differ in their last bit round some input to its other neighbour, that changes the
+    next layer's inputs by more, and so on: in so deep a network two orders of summation end up as
+    far from each other as rounding itself is. In float32 both floors would be 1.
+    """
+    blobs = blob_stores.store()
+    plain = CheckpointFolder.read(seed.seed_folder()).keep(blobs)
+    modules = [module for unit in compression.units(plain, "cpu") for module in unit.modules]
+    compressed = quantisation.compress(plain, modules, target="cpu", blobs=blobs)
+    with server.serving(compressed, blobs=blobs, log_path=tmp_path / "log") as served:
+        network = Network.from_manifest(compressed, blobs, dtype=torch.float32)
+        text = Document("readme", README.read_text(), "held-out")
+        prompts = Reader.of(plain, blobs).windows([text], split="held-out", length=24)[:8]
+        texts = evaluate.greedy_continuations(network, prompts, num_tokens=32)
+        floor = summarise(texts, evaluate.teacher_forced(network, texts))
+        served.wait_ready()
+        own = summarise(texts, readings.read(served, texts))
+    assert own.equal_share >= floor.equal_share - 0.06
+    assert own.perplexity == pytest.approx(floor.perplexity, rel=0.05)
