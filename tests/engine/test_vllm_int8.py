@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,6 +65,35 @@ def answers(
     for name in EXPORTED:
         folders.append(str(home / name))
         export(stored[list(ARCHITECTURES).index(name)], blobs, home / name, on_bytes=lambda _: None)
+    names = [*ARCHITECTURES, *(f"{name}, exported" for name in EXPORTED)]
+    return dict(zip(names, read(prompts, folders, home=home), strict=True))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_vllm_equals_the_reference(
+    name: str, prompts: list[list[int]], answers: dict[str, Answers], blobs: LocalBlobs
+) -> None:
+    manifest = store(blobs, ARCHITECTURES[name])
+    check(answers[name], prompts, Network.from_manifest(manifest, blobs, dtype=torch.float32))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card")
+def test_routed_experts_too(prompts: list[list[int]], blobs: LocalBlobs, tmp_path: Path) -> None:
+    """No CPU kernel multiplies them in int8."""
+    manifest = store(blobs, networks.NEXUS, target="gpu")
+    folder = str(materialise(manifest, blobs, root=tmp_path / "s"))
+    [answer] = read(prompts, [folder], home=blobs.root.parent)
+    check(answer, prompts, Network.from_manifest(manifest, blobs, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_stock_vllm_reads_an_exported_folder_alike(name: str, answers: dict[str, Answers]) -> None:
+    assert answers[f"{name}, exported"] == answers[name]
+
+
+def read(prompts: list[list[int]], folders: list[str], *, home: Path) -> list[Answers]:
+    """One list of answers for each folder; `home` holds the store of their tensors."""
     finished = subprocess.run(
         [sys.executable, str(READER), "1", *folders],
         input=json.dumps(prompts),
@@ -72,16 +102,12 @@ def answers(
         text=True,
     )
     assert finished.returncode == 0, finished.stderr[-4000:]
-    names = [*ARCHITECTURES, *(f"{name}, exported" for name in EXPORTED)]
-    return dict(zip(names, json.loads(finished.stdout.splitlines()[-1]), strict=True))
+    answers: list[Answers] = json.loads(finished.stdout.splitlines()[-1])
+    return answers
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_vllm_equals_the_reference(
-    name: str, prompts: list[list[int]], answers: dict[str, Answers], blobs: LocalBlobs
-) -> None:
-    network = Network.from_manifest(store(blobs, ARCHITECTURES[name]), blobs, dtype=torch.float32)
-    for prompt, answer in zip(prompts, answers[name], strict=True):
+def check(answers: Answers, prompts: list[list[int]], network: Network) -> None:
+    for prompt, answer in zip(prompts, answers, strict=True):
         [expected] = evaluate.teacher_forced(
             network, [Continuation(tuple(prompt[:1]), tuple(prompt[1:]))]
         )
@@ -90,14 +116,11 @@ def test_vllm_equals_the_reference(
         assert logprobs == pytest.approx(expected.logprobs, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", EXPORTED)
-def test_stock_vllm_reads_an_exported_folder_alike(name: str, answers: dict[str, Answers]) -> None:
-    assert answers[f"{name}, exported"] == answers[name]
-
-
-def store(blobs: BlobStore, architecture: Architecture) -> Manifest:
-    """A random network with all that a CPU serves in int8."""
+def store(
+    blobs: BlobStore, architecture: Architecture, *, target: compression.Target = "cpu"
+) -> Manifest:
+    """A random network with all that the target serves in int8."""
     manifest = networks.store(blobs, architecture)
-    units = compression.units(manifest, "cpu")
+    units = compression.units(manifest, target)
     modules = [module for unit in units for module in unit.modules]
-    return quantisation.compress(manifest, modules, target="cpu", blobs=blobs)
+    return quantisation.compress(manifest, modules, target=target, blobs=blobs)

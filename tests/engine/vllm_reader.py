@@ -1,8 +1,9 @@
 """Run by tests in a process of its own: vLLM, inside this process, reads and continues prompts.
 
-Usage: `vllm_reader.py NUM_TOKENS FOLDER... < PROMPTS`. Prompts are lists of token ids, as JSON. The
-answer is one list per model folder: for each prompt its positions, `[argmax, logprob of the token]`
-from the second token on, and the `NUM_TOKENS` tokens that follow greedily.
+Usage: `vllm_reader.py NUM_TOKENS FOLDER... < PROMPTS`. Prompts are lists of token ids, as JSON. A
+folder without a manifest is read as vLLM reads any checkpoint. The answer is one list per folder:
+for each prompt its positions, `[argmax, logprob of the token]` from the second token on, and the
+`NUM_TOKENS` tokens that follow greedily.
 """
 
 import gc

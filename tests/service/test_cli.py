@@ -48,6 +48,7 @@ def test_help_names_every_command() -> None:
         "undeploy",
         "plan",
         "presets",
+        "compress",
         "status",
     ):
         assert f" {command} " in done.stdout
