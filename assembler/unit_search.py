@@ -64,8 +64,8 @@ class UnitSearch:
         """The best configuration after each of about `number` rounds, until all units are int8.
 
         In a round each of the `beam_width` that are kept grows until the share of what can be saved
-        is saved that the round stands for, by one unit at least. A `number` of at least as many as
-        there are units adds them one by one, as the paper does.
+        is saved that the round stands for, by one unit at least. A `number` far above that of the
+        units adds them one by one, as the paper does.
         """
         total = saved(self._units)
         kept = [self._floor]
@@ -76,9 +76,6 @@ class UnitSearch:
             # The same units may be reached from two parents.
             measured = map(self._measured, {frozenset(units): units for units in grown}.values())
             kept = sorted(measured, key=lambda c: self._losses(c.units, c.readings))[:beam_width]
-            self._on_progress(
-                f"round {step} of {number}: {len(kept[0].units)} of {len(self._units)} units int8"
-            )
             yield kept[0]
 
     def _grown(
@@ -109,7 +106,11 @@ class UnitSearch:
         racing, dropped = left, list[Unit]()
         for rung in (*RUNGS, 1.0):
             end = math.ceil(rung * len(self._texts))
-            for unit in racing:
+            for number, unit in enumerate(racing, start=1):
+                self._on_progress(
+                    f"{len(parent.units)} of {len(self._units)} units int8; candidate {number} of"
+                    f" {len(racing)}, {end} texts"
+                )
                 rows = slice(len(readings[unit]), end)
                 with as_int8(self._network, unit.modules, target=self._target):
                     readings[unit] += self._reader.read(parent.states, layer=unit.layer, rows=rows)

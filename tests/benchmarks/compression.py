@@ -167,7 +167,7 @@ class _Bench:
             self._corpus if by == "perplexity" else self.chooser.texts,
             by=by,
             target=self._target,
-            on_progress=reports.say,
+            on_progress=lambda _: None,
         )
 
 
