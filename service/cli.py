@@ -307,6 +307,32 @@ def undeploy(
 
 
 @app.command()
+def verify(
+    version: Annotated[
+        str,
+        typer.Argument(
+            metavar="MIX", help="A published mix: NAME, or NAME@NUMBER; or an exported folder."
+        ),
+    ],
+    key: Annotated[
+        str | None,
+        typer.Option(
+            help="The public key that must have signed it, in hexadecimal; the running service's if"
+            " not given, and for a folder any."
+        ),
+    ] = None,
+) -> None:
+    """Check a published mix against what was signed of it; ends with 0 only if all of it holds.
+
+    Signature, tensors and files, the report of its gate, recipe and lock: each is hashed anew.
+    """
+    from service import commands
+
+    if not commands.verify(version, key=key):
+        sys.exit(1)
+
+
+@app.command()
 def reproduce(
     lock: Annotated[str, typer.Argument(help="A lock's file, or NAME@NUMBER of a mix.")],
     assembly_only: Annotated[

@@ -16,6 +16,7 @@ from assembler.plan import Plan
 from assembler.tables import FINAL_STATES
 from engine.gates import GateReport
 from engine.tables import DeploymentState
+from registry.attestations import Attestation
 from registry.errors import Conflict, InvalidInput, NotFound, Unavailable
 from registry.exports import OnBytes, new_folder
 from registry.names import parse_ref
@@ -34,6 +35,7 @@ from service.schemas import (
     MixBody,
     PresetBody,
     ProjectionBody,
+    SigningKeyBody,
     Suggestion,
     VersionBody,
     VersionUploadBody,
@@ -293,6 +295,15 @@ class Client:
         """What a published mix can be made again from."""
         content: dict[str, Any] = self._connection.get(f"{_path(mix)}/lock")
         return content
+
+    def attestation(self, mix: MixBody) -> Attestation:
+        """What the service says of a published mix, signed. Raises NotFound of an unsigned one."""
+        return Attestation.model_validate(self._connection.get(f"{_path(mix)}/attestation"))
+
+    def signing_key(self) -> str:
+        """The public key that the service signs with, in hexadecimal."""
+        body = SigningKeyBody.model_validate(self._connection.get("/signing-key"))
+        return body.public_key
 
     def wait_for_deployment(self, model: str) -> DeploymentBody:
         """Until the newest deployment of a model name answers, or has ended."""

@@ -268,16 +268,26 @@ class MixBody(BaseModel):
         )
 
 
+class SigningKeyBody(BaseModel):
+    """The public key of this service: what it signs are Ed25519 signatures."""
+
+    object: Literal["signing_key"] = "signing_key"
+    algorithm: Literal["ed25519"] = "ed25519"
+    public_key: str = Field(description="32 bytes in hexadecimal.")
+
+
 class FileBody(BaseModel):
     name: str
     size: int
 
 
 class FilesBody(BaseModel):
-    """The files of a checkpoint; `manifest_digest` names what is in them."""
+    """The files of a checkpoint; `manifest_digest` names what is in them, `attestation_digest` what
+    the service has signed of it, if it published it."""
 
     object: Literal["list"] = "list"
     manifest_digest: str
+    attestation_digest: str | None
     data: list[FileBody]
 
 

@@ -178,6 +178,17 @@ def get_lock(name: str, number: int, session: Session, blobs: Blobs, _: Reader) 
     return Response(get_bytes(blobs, artifact.lock_digest), media_type="application/json")
 
 
+@router.get("/{name}/versions/{number}/attestation")
+def get_attestation(name: str, number: int, session: Session, blobs: Blobs, _: Reader) -> Response:
+    """What this service says of a published version, by digest, and its signature under that."""
+    version = mixes.get(session, f"{name}@{number}")
+    artifact = None if version.artifact_id is None else artifacts.get(session, version.artifact_id)
+    if artifact is None or artifact.attestation_digest is None:
+        raise NotFound(f"mix {name}@{number} has no attestation; it is {version.state}")
+    attestation = get_bytes(blobs, artifact.attestation_digest)
+    return Response(attestation, media_type="application/json")
+
+
 @router.get("/{name}/versions/{number}/gate-report")
 def get_gate_report(name: str, number: int, session: Session, blobs: Blobs, _: Reader) -> Response:
     version = mixes.get(session, f"{name}@{number}")

@@ -10,8 +10,10 @@ from starlette.testclient import TestClient
 from assembler import jobs, mixes, progress
 from assembler.tables import MixState
 from registry import db
+from registry.attestations import FILE, Attestation
 from registry.blobs import BlobStore, put_bytes
 from tests.assembler import rows
+from tests.assembler.published import publish
 
 MIXES = "/api/v1/mixes"
 BODY: dict[str, Any] = {
@@ -155,6 +157,24 @@ def test_gate_report(client: TestClient, store: BlobStore) -> None:
     with db.transaction() as session:
         mixes.get(session, "both").gate_report_digest = put_bytes(store, b'{"passed": true}')
     assert client.get(report).json() == {"passed": True}
+
+
+@pytest.mark.usefixtures("experts")
+def test_attestation(client: TestClient, store: BlobStore) -> None:
+    """With the files that are handed out, by the key that the service tells."""
+    client.post(MIXES, json=BODY)
+    version = f"{MIXES}/both/versions/1"
+    assert client.get(f"{version}/attestation").status_code == 404
+    with db.transaction() as session:
+        publish(session, store, mixes.get(session, "both@1"))
+    attestation = Attestation.model_validate_json(client.get(f"{version}/attestation").content)
+    assert attestation.is_genuine
+    assert attestation.public_key == client.get("/api/v1/signing-key").json()["public_key"]
+    files = client.get(f"{version}/files").json()
+    assert files["manifest_digest"] == attestation.statement.manifest
+    sent = client.get(f"{version}/files/{FILE}").content
+    assert Attestation.model_validate_json(sent) == attestation
+    assert {"name": FILE, "size": len(sent)} in files["data"]
 
 
 @pytest.mark.usefixtures("experts")
