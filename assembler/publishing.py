@@ -14,9 +14,10 @@ from registry.tables import Artifact
 
 
 def publish(session: Session, version: MixVersion, *, blobs: BlobStore) -> Artifact:
-    """Of a version that is assembled, finetuned if it was to be, and gated. Raises OutOfSpace.
+    """Of a version that is assembled, finetuned if it was to be, and has passed its gate, or is
+    published against it.
 
-    Blobs before the row that names them; publishing again returns the first row.
+    Blobs before the row that names them; publishing again returns the first row. Raises OutOfSpace.
     """
     manifest_digest = version.finetuned_digest or version.assembled_digest
     assert manifest_digest is not None
@@ -27,6 +28,7 @@ def publish(session: Session, version: MixVersion, *, blobs: BlobStore) -> Artif
         recipe=version.recipe_digest,
         gate_report=version.gate_report_digest,
         lock=lock_digest,
+        override=version.override_digest,
     )
     attestation = Attestation.of(statement, signing_key(settings().signing_key_path))
     return artifacts.register(

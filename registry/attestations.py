@@ -29,13 +29,15 @@ class _Data(BaseModel):
 
 
 class Statement(_Data):
-    """By SHA-256: the checkpoint, what was asked for, the report of its gate, and its lock."""
+    """By SHA-256: the checkpoint, what was asked for, the report of its gate, its lock, and if its
+    gate failed, on whose word it was published."""
 
     schema_version: Literal[1] = 1
     manifest: str
     recipe: str
     gate_report: str
     lock: str
+    override: str | None = None
 
     def to_json(self) -> bytes:
         return canonical_json(self.model_dump(mode="json"))

@@ -307,6 +307,26 @@ def undeploy(
 
 
 @app.command()
+def override(
+    mix: Annotated[
+        str, typer.Argument(metavar="MIX", help="A mix whose gate failed: NAME, or NAME@NUMBER.")
+    ],
+    waive: Annotated[
+        list[str],
+        typer.Option(
+            metavar="DOMAIN:METRIC",
+            help="A limit that was not kept, as the gate names it; once for each of them.",
+        ),
+    ],
+    reason: Annotated[str, typer.Option(help="Why it may be used all the same.")],
+) -> None:
+    """Publish a mix that its gate has refused; who did it, for what and why is signed with it."""
+    from service import commands
+
+    commands.override(mix, waived=waive, reason=reason)
+
+
+@app.command()
 def verify(
     version: Annotated[
         str,

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 import httpx
 
+from assembler.overrides import Waiver
 from assembler.plan import Plan
 from assembler.tables import FINAL_STATES
 from engine.gates import GateReport
@@ -295,6 +296,11 @@ class Client:
         """What a published mix can be made again from."""
         content: dict[str, Any] = self._connection.get(f"{_path(mix)}/lock")
         return content
+
+    def override(self, mix: MixBody, *, scope: Sequence[Waiver], reason: str) -> MixBody:
+        """Have a mix published that its gate has refused. Raises Conflict, InvalidInput."""
+        body = {"scope": [waiver.model_dump() for waiver in scope], "reason": reason}
+        return MixBody.model_validate(self._connection.post(f"{_path(mix)}/override", body))
 
     def attestation(self, mix: MixBody) -> Attestation:
         """What the service says of a published mix, signed. Raises NotFound of an unsigned one."""

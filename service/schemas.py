@@ -6,6 +6,7 @@ from typing import Any, Generic, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from assembler import presets
+from assembler.overrides import Waiver
 from assembler.plan import Plan
 from assembler.recipe import Preset, ProjectionTraining, Recipe
 from assembler.tables import JobEvent, MixState, MixVersion
@@ -266,6 +267,18 @@ class MixBody(BaseModel):
             created_at=row.created_at,
             finished_at=row.finished_at,
         )
+
+
+class OverrideRequest(_Request):
+    """Publish what its gate has refused."""
+
+    scope: list[Waiver] = Field(
+        min_length=1,
+        description="The limits that were not kept, all of them, as the gate report has them.",
+    )
+    reason: str = Field(
+        min_length=1, max_length=2000, description="Why it may be used all the same."
+    )
 
 
 class SigningKeyBody(BaseModel):

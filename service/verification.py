@@ -15,6 +15,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from assembler.lock import Lock
+from assembler.overrides import Override
 from engine.gates import GateReport
 from registry import attestations
 from registry.attestations import Attestation, Statement
@@ -121,13 +122,27 @@ def _records(statement: Statement, blobs: BlobStore) -> Iterator[Check]:
     yield _found("gate report", report, statement.gate_report)
     if report is not None:
         yield _linked("gated", report.manifest_digest, statement.manifest)
-        failures = "; ".join(map(str, report.failures))
-        yield Check("gate", report.passed, "passed" if report.passed else failures)
+        yield _gate(report, statement, blobs)
     lock = _parsed(Lock, statement.lock, blobs)
     yield _found("lock", lock, statement.lock)
     if lock is not None:
         yield _linked("locked", lock.finetuned or lock.assembled, statement.manifest)
         yield _linked("recipe", lock.recipe.digest, statement.recipe)
+
+
+def _gate(report: GateReport, statement: Statement, blobs: BlobStore) -> Check:
+    """Passed, or overridden on record, for just its failures."""
+    if report.passed:
+        return Check("gate", True, "passed")
+    failures = "; ".join(map(str, report.failures))
+    record = None if statement.override is None else _parsed(Override, statement.override, blobs)
+    if (
+        record is None
+        or record.gate_report != statement.gate_report
+        or not record.covers(report.failures)
+    ):
+        return Check("gate", False, failures)
+    return Check("gate", True, f"{failures}; overridden by {record.by}: {record.reason}")
 
 
 def _found(title: str, content: object, digest: str) -> Check:

@@ -1,4 +1,4 @@
-"""Artifacts have a signed attestation
+"""Artifacts have a signed attestation, and a failed gate can be overridden
 
 Revision 0003_attestations, after 0002_router_inputs, 2026-11-25.
 """
@@ -16,7 +16,9 @@ depends_on: Sequence[str] | None = None
 
 def upgrade() -> None:
     op.add_column("artifacts", sa.Column("attestation_digest", sa.String(), nullable=True))
+    op.add_column("mix_versions", sa.Column("override_digest", sa.String(), nullable=True))
 
 
 def downgrade() -> None:
+    op.drop_column("mix_versions", "override_digest")
     op.drop_column("artifacts", "attestation_digest")

@@ -7,7 +7,8 @@ from pydantic import BaseModel
 from sqlalchemy import orm
 from sse_starlette import EventSourceResponse
 
-from assembler import mixes, plan, presets
+from assembler import mixes, overrides, plan, presets
+from assembler.overrides import Override
 from assembler.requests import Wish
 from registry import artifacts
 from registry.blobs import BlobStore, get_bytes
@@ -17,7 +18,7 @@ from service.auth import Reader, Writer
 from service.deps import Blobs, Limit, Session
 from service.idempotency import OncePerKey, Repeatable
 from service.mix_requests import ExtensionRequest, MixRequest, RemovalRequest, ReplacementRequest
-from service.schemas import MixBody, Page, PlanBody, PresetBody
+from service.schemas import MixBody, OverrideRequest, Page, PlanBody, PresetBody
 
 router = APIRouter(prefix="/mixes", tags=["mixes"])
 plan_router = APIRouter(tags=["mixes"])
@@ -153,6 +154,37 @@ def get(name: str, number: int, session: Session, _: Reader) -> MixBody:
 def cancel(name: str, number: int, session: Session, _: Writer) -> MixBody:
     """Stop it; its running step ends at once. Cancelling again changes nothing."""
     return MixBody.of(mixes.cancel(session, f"{name}@{number}"))
+
+
+@router.post("/{name}/versions/{number}/override")
+def override(
+    name: str,
+    number: int,
+    body: OverrideRequest,
+    session: Session,
+    blobs: Blobs,
+    caller: Writer,
+) -> MixBody:
+    """Publish what its gate has refused, and have it served if it was to be. Who did it, for which
+    limits and why is signed with the artifact, and stays."""
+    version = overrides.override(
+        session,
+        blobs,
+        f"{name}@{number}",
+        scope=body.scope,
+        reason=body.reason,
+        by=caller.name,
+    )
+    return MixBody.of(version)
+
+
+@router.get("/{name}/versions/{number}/override")
+def get_override(name: str, number: int, session: Session, blobs: Blobs, _: Reader) -> Override:
+    """Who published it against its gate, for which limits and why."""
+    record = overrides.read(mixes.get(session, f"{name}@{number}"), blobs)
+    if record is None:
+        raise NotFound(f"the gate of mix {name}@{number} was not overridden")
+    return record
 
 
 @router.get("/{name}/versions/{number}/events", response_class=EventSourceResponse)

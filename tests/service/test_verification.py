@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy import orm
 
-from assembler import mixes
+from assembler import mixes, overrides
+from assembler.overrides import Waiver
 from assembler.requests import Request
-from assembler.tables import MixVersion
+from assembler.tables import MixState, MixVersion
+from engine.gates import Failure
 from registry import artifacts, exports, manifests
 from registry.attestations import FILE, Attestation, public_key, signing_key
 from registry.blobs import LocalBlobs, get_bytes
@@ -18,7 +20,9 @@ from registry.settings import settings
 from service import verification
 from service.verification import Check
 from tests.assembler import rows
-from tests.assembler.published import publish
+from tests.assembler.published import keep_report, publish
+
+FAILURE = Failure(domain="expert-1", metric="fdt_75", value=3, limit="at least", threshold=24)
 
 
 def published(session: orm.Session, blobs: LocalBlobs, *, name: str, **fields: Any) -> MixVersion:
@@ -99,6 +103,27 @@ def test_a_report_of_another_mix(
     statement = attestation.statement.model_copy(update={"gate_report": other.gate_report_digest})
     forged = Attestation.of(statement, signing_key(settings().signing_key_path))
     assert "gated" in broken(check(forged, blobs, key))
+
+
+def test_a_gate_that_was_overridden(
+    attestation: Attestation, blobs: LocalBlobs, key: str, session: orm.Session
+) -> None:
+    version = mixes.get(session, "both@1")
+    keep_report(blobs, version, failures=[FAILURE])
+    version.state = MixState.FAILED
+    scope = [Waiver(domain=FAILURE.domain, metric=FAILURE.metric)]
+    overrides.override(session, blobs, "both@1", scope=scope, reason="a trial", by="anna")
+    version = mixes.get(session, "both@1")
+    assert version.gate_report_digest is not None
+    statement = attestation.statement.model_copy(
+        update={"gate_report": version.gate_report_digest, "override": version.override_digest}
+    )
+    own_key = signing_key(settings().signing_key_path)
+    checks = check(Attestation.of(statement, own_key), blobs, key)
+    assert broken(checks) == []
+    assert f"{FAILURE}; overridden by anna: a trial" in [own.detail for own in checks]
+    without = statement.model_copy(update={"override": None})
+    assert broken(check(Attestation.of(without, own_key), blobs, key)) == ["gate"]
 
 
 def test_another_signer(attestation: Attestation, blobs: LocalBlobs, tmp_path: Path) -> None:
