@@ -1,8 +1,8 @@
 """A finished mix with an expert more, fewer, or renewed: what was learned stays where it stands.
 
 Nexus (arXiv 2408.15901, section 3.2): the new expert's FFN is appended, its row is the projection
-of its domain, and what is no expert becomes the running mean. Removing and replacing run the same
-mean backwards.
+of its domain, and what is no expert follows the mean of the experts. Removing and replacing are the
+same with other experts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,8 +62,9 @@ def extend(
         places.append(len(base.experts))
     members = [*experts, seed][: len(places)]
     averaged = [name for name in seed.tensors if not is_expert(name, mix)]
-    running_mean = partial(_running_mean, recipe=recipe, base=base, experts=experts, blobs=blobs)
-    entries = each(averaged, running_mean)
+    before = [*base.experts.values(), *([] if recipe.shared_expert else [seed])]
+    moved_mean = partial(_moved_mean, before=before, after=members, base=base, blobs=blobs)
+    entries = each(averaged, moved_mean)
     for name in seed.tensors:
         if is_expert(name, mix):
             for number, (place, member) in enumerate(zip(places, members, strict=True)):
@@ -79,24 +80,26 @@ def extend(
     return finished(seed, mix, entries=entries, routers=kept, blobs=blobs)
 
 
-def _running_mean(
-    name: str, *, recipe: Recipe, base: Base, experts: Sequence[Manifest], blobs: BlobStore
+def _moved_mean(
+    name: str,
+    *,
+    before: Sequence[Manifest],
+    after: Sequence[Manifest],
+    base: Base,
+    blobs: BlobStore,
 ) -> TensorEntry:
-    """The base's tensor, which is a mean, with those that join added and those that leave taken
-    away; for one that joins, lambda is 1 / (n + 1). It is rounded once more than a mean of all."""
-    num_base = base.mix.architecture.num_experts
-    joining = [
-        expert.tensors[name]
-        for ref, expert in zip(recipe.experts, experts, strict=True)
-        if ref not in base.experts
-    ]
-    leaving = [e.tensors[name] for ref, e in base.experts.items() if ref not in recipe.experts]
-    weights = [num_base, *(1 for _ in joining), *(-1 for _ in leaving)]
-    return mean(
-        [base.mix.tensors[name], *joining, *leaving],
-        blobs=blobs,
-        weights=weights,
-    )
+    """The base's tensor, moved by as much as the mean of its experts moves.
+
+    Of a base without a finetune that is the paper's running mean, `(1 - lambda) base + lambda new`
+    with lambda 1 / (n + 1). What a finetune has added to the mean stays whole, where the paper
+    would shrink it with every expert that joins. It is rounded once more than a mean of all.
+    """
+    own, members = base.mix.tensors[name], [*before, *after]
+    if len({member.tensors[name].digest for member in members}) == 1:
+        return own
+    weights = [-1 / len(before)] * len(before) + [1 / len(after)] * len(after)
+    entries = [own, *(member.tensors[name] for member in members)]
+    return mean(entries, blobs=blobs, weights=[1.0, *weights])
 
 
 def _kept(

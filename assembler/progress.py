@@ -1,7 +1,7 @@
 """How a mix version moves through its states; every change locks the row and leaves an event.
 
-A version that is over (succeeded, failed, cancelled) stays so: a step that comes too late with its
-result, because it was cancelled meanwhile, is refused.
+A version that is over (succeeded, failed, cancelled) stays so, unless its gate is overruled: a step
+that comes too late with its result, because it was cancelled meanwhile, is refused.
 """
 
 from typing import Any
@@ -65,6 +65,20 @@ def finish(session: Session, version_id: int, *, state: MixState, error: str | N
     data = {"state": state, "phase": "finished", **({"error": error} if error else {})}
     jobs.record(session, version.job_id, type="state", message=error or state, data=data)
     session.flush()
+
+
+def overrule(
+    session: Session, version_id: int, *, override_digest: str, message: str
+) -> MixVersion:
+    """Let what its gate has refused succeed, the one way out of a final state."""
+    version = locked(session, version_id)
+    if version.state is not MixState.FAILED:
+        raise Conflict(f"{version.job_id} is {version.state} by now")
+    version.state, version.error = MixState.SUCCEEDED, None
+    version.override_digest = override_digest
+    data = {"state": version.state, "phase": "overridden"}
+    jobs.record(session, version.job_id, type="state", message=message, data=data)
+    return version
 
 
 def is_over(session: Session, version_id: int) -> bool:

@@ -57,6 +57,8 @@ class MixVersion(Base):
     # On what it was assembled and finetuned, see `assembler.lock`.
     environment: Mapped[dict[str, Any] | None]
     gate_report_digest: Mapped[str | None]
+    # Of who published it against its gate, and why, see `assembler.overrides`.
+    override_digest: Mapped[str | None]
     artifact_id: Mapped[int | None] = mapped_column(ForeignKey("artifacts.id"))
     error: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -8,12 +8,10 @@ from dbos import DBOS
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from assembler import child, jobs, progress, queues
-from assembler.lock import Environment, Lock
-from assembler.materials import gather
+from assembler import child, jobs, progress, publishing, queues
 from assembler.parallelism import Parallelism
 from assembler.recipe import Recipe
-from assembler.tables import Mix, MixState, MixVersion
+from assembler.tables import Mix, MixState
 from engine import deployments
 from registry import artifacts, db, projections
 from registry import blobs as blob_stores
@@ -140,33 +138,9 @@ def _check_spread(session: Session, version_id: int, parallelism: Parallelism) -
 def _publish(session: Session, version_id: int) -> bool:
     if progress.begin(session, version_id, step="publish"):
         version = progress.locked(session, version_id)
-        manifest_digest = version.finetuned_digest or version.assembled_digest
-        assert manifest_digest is not None
-        assert version.gate_report_digest is not None
-        artifact = artifacts.register(
-            session,
-            manifest_digest=manifest_digest,
-            recipe=version.recipe,
-            recipe_digest=version.recipe_digest,
-            gate_report_digest=version.gate_report_digest,
-            lock_digest=_lock(session, version),
-        )
+        artifact = publishing.publish(session, version, blobs=blob_stores.store())
         progress.complete(session, version_id, step="publish", artifact_id=artifact.id)
     return not progress.is_over(session, version_id)
-
-
-def _lock(session: Session, version: MixVersion) -> str:
-    """The digest of the lock, stored before the artifact that names it."""
-    assert version.assembled_digest is not None
-    blobs = blob_stores.store()
-    lock = Lock.of(
-        gather(session, Recipe.model_validate(version.recipe)),
-        environment=Environment.model_validate(version.environment),
-        assembled=version.assembled_digest,
-        finetuned=version.finetuned_digest,
-        blobs=blobs,
-    )
-    return lock.store(blobs)
 
 
 def _deploy(session: Session, version_id: int) -> bool:

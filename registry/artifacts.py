@@ -19,6 +19,7 @@ def register(
     recipe_digest: str,
     gate_report_digest: str,
     lock_digest: str | None = None,
+    attestation_digest: str | None = None,
 ) -> Artifact:
     """Publish a checkpoint whose gate passed; publishing it again returns the first row.
 
@@ -32,6 +33,7 @@ def register(
             recipe=recipe,
             gate_report_digest=gate_report_digest,
             lock_digest=lock_digest,
+            attestation_digest=attestation_digest,
         )
         .on_conflict_do_nothing(index_elements=list(key))
     )

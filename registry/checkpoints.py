@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from registry import attestations
 from registry.architecture import Architecture
 from registry.blobs import BlobStore, get_bytes
 from registry.errors import Conflict, Incompatible, InvalidCheckpoint, Problem, pointer
@@ -25,8 +26,8 @@ TOKENIZER = "tokenizer.json"
 FLOAT_DTYPES = ("BF16", "F16", "F32")
 FILE_SUFFIXES = {".json", ".jinja", ".txt", ".model", ".md"}
 LEGAL_FILES = {"LICENSE", "LICENCE", "NOTICE"}
-# Both are computed when a checkpoint is downloaded; sent along they could contradict it.
-COMPUTED_FILES = {"config.json", "model.safetensors.index.json"}
+# All are made when a checkpoint is downloaded; sent along they could contradict it.
+COMPUTED_FILES = {"config.json", "model.safetensors.index.json", attestations.FILE}
 PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"}
 MAX_JSON_BYTES = 64 << 20
 LAYER = re.compile(r"\.layers\.\d+\.")

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
-from registry import direct
+from registry import attestations, direct
 from registry.blobs import BlobStore, refusing_full_disk, sync_folder
 from registry.direct import Part
 from registry.errors import Conflict, OutOfSpace
@@ -23,29 +23,46 @@ TENSORS = "model.safetensors"
 OnBytes = Callable[[int], None]
 
 
-def export(manifest: Manifest, blobs: BlobStore, folder: Path, *, on_bytes: OnBytes) -> None:
+def export(
+    manifest: Manifest,
+    blobs: BlobStore,
+    folder: Path,
+    *,
+    attestation_digest: str | None = None,
+    on_bytes: OnBytes,
+) -> None:
     """Write the Hugging Face folder of a checkpoint; it is on the disk when this returns.
 
     Raises Conflict when `folder` exists, OutOfSpace, before anything is written where that can be
     known, and NotFound for a lost blob.
     """
     view = SafetensorsView(manifest)
-    with new_folder(folder, num_bytes=sum(file_sizes(manifest, blobs).values())) as incoming:
+    sizes = file_sizes(manifest, blobs, attestation_digest=attestation_digest)
+    with new_folder(folder, num_bytes=sum(sizes.values())) as incoming:
         (incoming / CONFIG).write_bytes(config_json(manifest))
         on_bytes(len(config_json(manifest)))
-        for name, digest in manifest.files.items():
+        for name, digest in small_files(manifest, attestation_digest).items():
             shutil.copyfile(blobs.local_path(digest), incoming / name)
             on_bytes((incoming / name).stat().st_size)
         parts = [Part(e.num_bytes, partial(blobs.local_path, e.digest)) for e in view.entries]
         direct.write(incoming / TENSORS, view.header, parts, on_bytes=on_bytes)
 
 
-def file_sizes(manifest: Manifest, blobs: BlobStore) -> dict[str, int]:
+def small_files(manifest: Manifest, attestation_digest: str | None) -> dict[str, str]:
+    """Digests of what stands beside config and tensors, by name."""
+    attested = {} if attestation_digest is None else {attestations.FILE: attestation_digest}
+    return manifest.files | attested
+
+
+def file_sizes(
+    manifest: Manifest, blobs: BlobStore, *, attestation_digest: str | None = None
+) -> dict[str, int]:
     """Bytes of every file of the folder, by name."""
+    others = small_files(manifest, attestation_digest)
     return {
         CONFIG: len(config_json(manifest)),
         TENSORS: SafetensorsView(manifest).size,
-        **{name: blobs.size(digest) or 0 for name, digest in manifest.files.items()},
+        **{name: blobs.size(digest) or 0 for name, digest in others.items()},
     }
 
 

@@ -88,6 +88,11 @@ class Settings(BaseSettings):
         """The generated API key of the embedded installation, readable by its owner only."""
         return self.home / "api-key"
 
+    @property
+    def signing_key_path(self) -> Path:
+        """The generated key that artifacts are signed with, readable by its owner only."""
+        return self.home / "signing-key.pem"
+
 
 @cache
 def settings() -> Settings:

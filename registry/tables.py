@@ -132,4 +132,6 @@ class Artifact(Base):
     gate_report_digest: Mapped[str]
     # Of the lock it can be made again from; None if nobody here made it.
     lock_digest: Mapped[str | None]
+    # Of what was signed of it; None of those published before anything was.
+    attestation_digest: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

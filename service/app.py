@@ -10,7 +10,16 @@ from fastapi.staticfiles import StaticFiles
 from registry import logs
 from registry.settings import settings
 from service import auth, errors, gateway
-from service.api import blobs, deployments, experts, families, files, health, mixes
+from service.api import (
+    blobs,
+    deployments,
+    experts,
+    families,
+    files,
+    health,
+    mixes,
+    signing_key,
+)
 from service.middleware import KnownHosts, LimitBody, Observe
 from service.ui import pages
 from service.ui.rendering import STATIC
@@ -52,6 +61,7 @@ def _api() -> APIRouter:
         mixes.plan_router,
         mixes.presets_router,
         deployments.router,
+        signing_key.router,
     ):
         api.include_router(router)
     return api

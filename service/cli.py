@@ -366,6 +366,52 @@ def undeploy(
 
 
 @app.command()
+def override(
+    mix: Annotated[
+        str, typer.Argument(metavar="MIX", help="A mix whose gate failed: NAME, or NAME@NUMBER.")
+    ],
+    waive: Annotated[
+        list[str],
+        typer.Option(
+            metavar="DOMAIN:METRIC",
+            help="A limit that was not kept, as the gate names it; once for each of them.",
+        ),
+    ],
+    reason: Annotated[str, typer.Option(help="Why it may be used all the same.")],
+) -> None:
+    """Publish a mix that its gate has refused; who did it, for what and why is signed with it."""
+    from service import commands
+
+    commands.override(mix, waived=waive, reason=reason)
+
+
+@app.command()
+def verify(
+    version: Annotated[
+        str,
+        typer.Argument(
+            metavar="MIX", help="A published mix: NAME, or NAME@NUMBER; or an exported folder."
+        ),
+    ],
+    key: Annotated[
+        str | None,
+        typer.Option(
+            help="The public key that must have signed it, in hexadecimal; the running service's if"
+            " not given, and for a folder any."
+        ),
+    ] = None,
+) -> None:
+    """Check a published mix against what was signed of it; ends with 0 only if all of it holds.
+
+    Signature, tensors and files, the report of its gate, recipe and lock: each is hashed anew.
+    """
+    from service import commands
+
+    if not commands.verify(version, key=key):
+        sys.exit(1)
+
+
+@app.command()
 def reproduce(
     lock: Annotated[str, typer.Argument(help="A lock's file, or NAME@NUMBER of a mix.")],
     assembly_only: Annotated[

@@ -12,10 +12,12 @@ from typing import Any, Literal, Self
 
 import httpx
 
+from assembler.overrides import Waiver
 from assembler.plan import Plan
 from assembler.tables import FINAL_STATES
 from engine.gates import GateReport
 from engine.tables import DeploymentState
+from registry.attestations import Attestation
 from registry.checkpoint_folder import DOCUMENTS, CheckpointFolder, Source
 from registry.errors import Conflict, InvalidInput, NotFound, Unavailable
 from registry.exports import OnBytes, new_folder
@@ -34,6 +36,7 @@ from service.schemas import (
     MixBody,
     PresetBody,
     ProjectionBody,
+    SigningKeyBody,
     Suggestion,
     VersionBody,
     VersionUploadBody,
@@ -302,6 +305,20 @@ class Client:
         """What a published mix can be made again from."""
         content: dict[str, Any] = self._connection.get(f"{_path(mix)}/lock")
         return content
+
+    def override(self, mix: MixBody, *, scope: Sequence[Waiver], reason: str) -> MixBody:
+        """Have a mix published that its gate has refused. Raises Conflict, InvalidInput."""
+        body = {"scope": [waiver.model_dump() for waiver in scope], "reason": reason}
+        return MixBody.model_validate(self._connection.post(f"{_path(mix)}/override", body))
+
+    def attestation(self, mix: MixBody) -> Attestation:
+        """What the service says of a published mix, signed. Raises NotFound of an unsigned one."""
+        return Attestation.model_validate(self._connection.get(f"{_path(mix)}/attestation"))
+
+    def signing_key(self) -> str:
+        """The public key that the service signs with, in hexadecimal."""
+        body = SigningKeyBody.model_validate(self._connection.get("/signing-key"))
+        return body.public_key
 
     def wait_for_deployment(self, model: str) -> DeploymentBody:
         """Until the newest deployment of a model name answers, or has ended."""

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from assembler import presets
+from assembler.overrides import Waiver
 from assembler.plan import Plan
 from assembler.recipe import Recipe
 from assembler.tables import MixState
@@ -17,7 +18,7 @@ from registry import blobs, exports, manifests
 from registry.errors import Conflict, StepFailed
 from registry.settings import settings
 from registry.tables import ProjectionState
-from service import assignments, console, home, plan_tables, preparation
+from service import assignments, console, home, plan_tables, preparation, verification
 from service.assignments import as_text
 from service.background import connect
 from service.client import Change, Client, Downloadable
@@ -178,8 +179,46 @@ def export(ref: str, folder: Path, *, of: Downloadable) -> None:
     manifest = manifests.load(store, files.manifest_digest)
     num_bytes = sum(file.size for file in files.data)
     with console.copying(ref, num_bytes=num_bytes) as on_bytes:
-        exports.export(manifest, store, folder, on_bytes=on_bytes)
+        exports.export(
+            manifest,
+            store,
+            folder,
+            attestation_digest=files.attestation_digest,
+            on_bytes=on_bytes,
+        )
     console.console.print(f"{folder}: {num_bytes / 1e6:.0f} MB")
+
+
+def override(ref: str, *, waived: Sequence[str], reason: str) -> None:
+    """Publish what its gate has refused. Raises InvalidInput for other limits than it missed."""
+    scope = [Waiver.parse(text) for text in waived]
+    with connect() as client:
+        version = client.override(client.mix(ref), scope=scope, reason=reason)
+        console.console.print(f"{version.ref} is published against its gate: {reason}")
+        if version.deploy:
+            _watch_deployment(client, version, model=version.name)
+
+
+def verify(version: str, *, key: str | None) -> bool:
+    """Check a published version in this data folder's store, or an exported folder, and tell."""
+    folder = Path(version)
+    if folder.is_dir():
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        with console.copying(version, num_bytes=size) as on_bytes:
+            checks = verification.of_folder(folder, trusted_key=key, on_bytes=on_bytes)
+    else:
+        with connect() as client:
+            attestation = client.attestation(client.mix(version))
+            key = key or client.signing_key()
+        store = blobs.store()
+        size = verification.num_bytes(attestation.statement.manifest, store)
+        with console.copying(version, num_bytes=size) as on_bytes:
+            checks = verification.of_version(attestation, store, trusted_key=key, on_bytes=on_bytes)
+    console.print_rows(
+        ("", "holds", ""),
+        [(check.title, "yes" if check.holds else "NO", check.detail) for check in checks],
+    )
+    return all(check.holds for check in checks)
 
 
 def reproduce(lock: str, *, assembly_only: bool) -> bool:

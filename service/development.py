@@ -13,7 +13,11 @@ ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "tests" / "benchmarks"
 
 # Of no arguments: what takes longer than all that a commit should wait for is asked for by name.
-ALL_BUT_LONG = ("-m", "not long")
+# Many tests wait for processes that they have started, so two at a time pay even on two cores. A
+# module stays whole: its tests share servers. (`loadgroup` groups nothing with pytest 9.2.)
+ALL_BUT_LONG = ("-m", "not long", "--numprocesses=2", "--dist=loadfile")
+# OpenMP's threads wait for each other by spinning, which takes a core from the other process.
+SHARING = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -28,7 +32,8 @@ LOCKS = {
 def check(pytest_arguments: Sequence[str]) -> bool:
     """Lint, format, types, tests; says which failed. All are run even if an earlier one fails.
 
-    Tests marked `long` are run only when arguments choose them.
+    Without arguments tests are run by two processes, all but those marked `long`; with arguments as
+    pytest would run them.
     """
     ensure_browser()
     python = [sys.executable, "-m"]
@@ -38,7 +43,8 @@ def check(pytest_arguments: Sequence[str]) -> bool:
         "types": [*python, "mypy"],
         "tests": [*python, "pytest", *(pytest_arguments or ALL_BUT_LONG)],
     }
-    failed = [name for name, command in commands.items() if not _succeeds(command)]
+    environment: Mapping[str, str] = os.environ if pytest_arguments else SHARING | os.environ
+    failed = [name for name, command in commands.items() if not _succeeds(command, env=environment)]
     _say(f"failed: {', '.join(failed)}" if failed else "all checks passed")
     return not failed
 

@@ -6,6 +6,7 @@ from typing import Any, Generic, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from assembler import presets
+from assembler.overrides import Waiver
 from assembler.plan import Plan
 from assembler.recipe import Preset, ProjectionTraining, Recipe
 from assembler.tables import JobEvent, MixState, MixVersion
@@ -268,16 +269,38 @@ class MixBody(BaseModel):
         )
 
 
+class OverrideRequest(_Request):
+    """Publish what its gate has refused."""
+
+    scope: list[Waiver] = Field(
+        min_length=1,
+        description="The limits that were not kept, all of them, as the gate report has them.",
+    )
+    reason: str = Field(
+        min_length=1, max_length=2000, description="Why it may be used all the same."
+    )
+
+
+class SigningKeyBody(BaseModel):
+    """The public key of this service: what it signs are Ed25519 signatures."""
+
+    object: Literal["signing_key"] = "signing_key"
+    algorithm: Literal["ed25519"] = "ed25519"
+    public_key: str = Field(description="32 bytes in hexadecimal.")
+
+
 class FileBody(BaseModel):
     name: str
     size: int
 
 
 class FilesBody(BaseModel):
-    """The files of a checkpoint; `manifest_digest` names what is in them."""
+    """The files of a checkpoint; `manifest_digest` names what is in them, `attestation_digest` what
+    the service has signed of it, if it published it."""
 
     object: Literal["list"] = "list"
     manifest_digest: str
+    attestation_digest: str | None
     data: list[FileBody]
 
 

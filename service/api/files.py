@@ -8,10 +8,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from assembler import mixes
-from registry import experts, manifests
+from registry import artifacts, experts, manifests
 from registry.blobs import BlobStore
 from registry.errors import Conflict, NotFound
-from registry.exports import CONFIG, TENSORS, config_json, file_sizes
+from registry.exports import CONFIG, TENSORS, config_json, file_sizes, small_files
 from registry.manifests import Manifest
 from registry.tables import VersionState
 from registry.views import SafetensorsView
@@ -29,13 +29,13 @@ Read = Callable[[int, int], Iterator[bytes]]
 @router.get("/experts/{name}/versions/{number}/files")
 def list_of_expert(name: str, number: int, session: Session, blobs: Blobs, _: Reader) -> FilesBody:
     """What can be downloaded of a version; together the folder that Hugging Face clients read."""
-    return _listing(_of_expert(session, blobs, name, number), blobs)
+    return _listing(_of_expert(session, blobs, name, number), None, blobs)
 
 
 @router.get("/mixes/{name}/versions/{number}/files")
 def list_of_mix(name: str, number: int, session: Session, blobs: Blobs, _: Reader) -> FilesBody:
     """What can be downloaded of a version, once its gate has passed."""
-    return _listing(_of_mix(session, blobs, name, number), blobs)
+    return _listing(*_of_mix(session, blobs, name, number), blobs)
 
 
 @router.get("/experts/{name}/versions/{number}/files/{file}")
@@ -43,7 +43,7 @@ def list_of_mix(name: str, number: int, session: Session, blobs: Blobs, _: Reade
 def get_of_expert(
     name: str, number: int, file: str, request: Request, session: Session, blobs: Blobs, _: Reader
 ) -> Response:
-    return _file(request, blobs, _of_expert(session, blobs, name, number), file)
+    return _file(request, blobs, _of_expert(session, blobs, name, number), None, file)
 
 
 @router.get("/mixes/{name}/versions/{number}/files/{file}")
@@ -51,7 +51,7 @@ def get_of_expert(
 def get_of_mix(
     name: str, number: int, file: str, request: Request, session: Session, blobs: Blobs, _: Reader
 ) -> Response:
-    return _file(request, blobs, _of_mix(session, blobs, name, number), file)
+    return _file(request, blobs, *_of_mix(session, blobs, name, number), file)
 
 
 def _of_expert(session: Session, blobs: BlobStore, name: str, number: int) -> Manifest:
@@ -61,25 +61,36 @@ def _of_expert(session: Session, blobs: BlobStore, name: str, number: int) -> Ma
     return manifests.load(blobs, version.manifest_digest)
 
 
-def _of_mix(session: Session, blobs: BlobStore, name: str, number: int) -> Manifest:
+def _of_mix(
+    session: Session, blobs: BlobStore, name: str, number: int
+) -> tuple[Manifest, str | None]:
+    """With the digest of its attestation."""
     version = mixes.get(session, f"{name}@{number}")
     digest = version.finetuned_digest or version.assembled_digest
     if digest is None or version.artifact_id is None:
         raise Conflict(
             f"mix {name}@{number} is {version.state}; it can be had when its gate passed"
         )
-    return manifests.load(blobs, digest)
+    artifact = artifacts.get(session, version.artifact_id)
+    return manifests.load(blobs, digest), artifact.attestation_digest
 
 
-def _listing(manifest: Manifest, blobs: BlobStore) -> FilesBody:
-    sizes = file_sizes(manifest, blobs)
+def _listing(manifest: Manifest, attestation_digest: str | None, blobs: BlobStore) -> FilesBody:
+    sizes = file_sizes(manifest, blobs, attestation_digest=attestation_digest)
     return FilesBody(
         manifest_digest=manifest.digest,
+        attestation_digest=attestation_digest,
         data=[FileBody(name=name, size=size) for name, size in sizes.items()],
     )
 
 
-def _file(request: Request, blobs: BlobStore, manifest: Manifest, file: str) -> Response:
+def _file(
+    request: Request,
+    blobs: BlobStore,
+    manifest: Manifest,
+    attestation_digest: str | None,
+    file: str,
+) -> Response:
     # Only names that the manifest knows are looked up: a path has nowhere to lead.
     if file == CONFIG:
         data = config_json(manifest)
@@ -97,9 +108,10 @@ def _file(request: Request, blobs: BlobStore, manifest: Manifest, file: str) -> 
             size=view.size,
             etag=manifest.digest,
         )
-    digest = manifest.files.get(file)
+    others = small_files(manifest, attestation_digest)
+    digest = others.get(file)
     if digest is None:
-        known = sorted([CONFIG, TENSORS, *manifest.files])
+        known = sorted([CONFIG, TENSORS, *others])
         raise NotFound(f"no file {file[:100]!r}; there are {', '.join(known)}")
     return _ranged(
         request,

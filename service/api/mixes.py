@@ -7,7 +7,8 @@ from pydantic import BaseModel
 from sqlalchemy import orm
 from sse_starlette import EventSourceResponse
 
-from assembler import mixes, plan, presets
+from assembler import mixes, overrides, plan, presets
+from assembler.overrides import Override
 from assembler.requests import Wish
 from registry import artifacts
 from registry.blobs import BlobStore, get_bytes
@@ -17,7 +18,7 @@ from service.auth import Reader, Writer
 from service.deps import Blobs, Limit, Session
 from service.idempotency import OncePerKey, Repeatable
 from service.mix_requests import ExtensionRequest, MixRequest, RemovalRequest, ReplacementRequest
-from service.schemas import MixBody, Page, PlanBody, PresetBody
+from service.schemas import MixBody, OverrideRequest, Page, PlanBody, PresetBody
 
 router = APIRouter(prefix="/mixes", tags=["mixes"])
 plan_router = APIRouter(tags=["mixes"])
@@ -155,6 +156,37 @@ def cancel(name: str, number: int, session: Session, _: Writer) -> MixBody:
     return MixBody.of(mixes.cancel(session, f"{name}@{number}"))
 
 
+@router.post("/{name}/versions/{number}/override")
+def override(
+    name: str,
+    number: int,
+    body: OverrideRequest,
+    session: Session,
+    blobs: Blobs,
+    caller: Writer,
+) -> MixBody:
+    """Publish what its gate has refused, and have it served if it was to be. Who did it, for which
+    limits and why is signed with the artifact, and stays."""
+    version = overrides.override(
+        session,
+        blobs,
+        f"{name}@{number}",
+        scope=body.scope,
+        reason=body.reason,
+        by=caller.name,
+    )
+    return MixBody.of(version)
+
+
+@router.get("/{name}/versions/{number}/override")
+def get_override(name: str, number: int, session: Session, blobs: Blobs, _: Reader) -> Override:
+    """Who published it against its gate, for which limits and why."""
+    record = overrides.read(mixes.get(session, f"{name}@{number}"), blobs)
+    if record is None:
+        raise NotFound(f"the gate of mix {name}@{number} was not overridden")
+    return record
+
+
 @router.get("/{name}/versions/{number}/events", response_class=EventSourceResponse)
 def follow(
     name: str,
@@ -176,6 +208,17 @@ def get_lock(name: str, number: int, session: Session, blobs: Blobs, _: Reader) 
     if artifact is None or artifact.lock_digest is None:
         raise NotFound(f"mix {name}@{number} has no lock; it is {version.state}")
     return Response(get_bytes(blobs, artifact.lock_digest), media_type="application/json")
+
+
+@router.get("/{name}/versions/{number}/attestation")
+def get_attestation(name: str, number: int, session: Session, blobs: Blobs, _: Reader) -> Response:
+    """What this service says of a published version, by digest, and its signature under that."""
+    version = mixes.get(session, f"{name}@{number}")
+    artifact = None if version.artifact_id is None else artifacts.get(session, version.artifact_id)
+    if artifact is None or artifact.attestation_digest is None:
+        raise NotFound(f"mix {name}@{number} has no attestation; it is {version.state}")
+    attestation = get_bytes(blobs, artifact.attestation_digest)
+    return Response(attestation, media_type="application/json")
 
 
 @router.get("/{name}/versions/{number}/gate-report")

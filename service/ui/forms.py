@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from assembler import presets
+from assembler.overrides import Waiver
 from assembler.requests import Request
 from assembler.revisions import Revision
 from registry.errors import InvalidInput, Problem
@@ -67,3 +68,14 @@ class RevisionForm(_Form):
             others=tuple(changes),
             **parts,
         )
+
+
+class OverrideForm(BaseModel):
+    """`scope`, each DOMAIN:METRIC of a limit that its gate has missed."""
+
+    scope: list[str] = []
+    reason: str = ""
+
+    def waivers(self) -> list[Waiver]:
+        """Raises InvalidInput."""
+        return [Waiver.parse(text) for text in self.scope]

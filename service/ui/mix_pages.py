@@ -8,14 +8,14 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy import orm
 from sse_starlette import EventSourceResponse
 
-from assembler import mixes, presets, suggestions
+from assembler import mixes, overrides, presets, suggestions
 from assembler.requests import MIN_EXPERTS
 from registry import experts, families
 from registry.errors import InvalidInput, NexusmixError
 from registry.tables import VersionState
 from service.deps import Blobs, Session
 from service.ui import live, mix_views, preset_views
-from service.ui.forms import RequestForm, RevisionForm
+from service.ui.forms import OverrideForm, RequestForm, RevisionForm
 from service.ui.rendering import PageRoute, Visitor, page, render
 
 router = APIRouter(prefix="/mixes", route_class=PageRoute, include_in_schema=False)
@@ -121,6 +121,28 @@ def revise(
 def show_live(ref: str, session: Session, _: Visitor) -> EventSourceResponse:
     mixes.get(session, ref)  # an unknown one is answered while that is still possible
     return live.follow(ref)
+
+
+@router.post("/{ref}/override")
+def override(
+    ref: str,
+    request: Request,
+    session: Session,
+    blobs: Blobs,
+    visitor: Visitor,
+    form: Annotated[OverrideForm, Form()],
+) -> Response:
+    """Publish what its gate has refused; what is missing for that is explained above its page."""
+    try:
+        overrides.override(
+            session, blobs, ref, scope=form.waivers(), reason=form.reason, by=visitor.name
+        )
+    except InvalidInput as error:
+        session.rollback()
+        view = mix_views.view(session, blobs, mixes.get(session, ref))
+        revision = RevisionForm(deploy=True)
+        return page(request, "mix.html", status=422, view=view, form=revision, error=error)
+    return RedirectResponse(f"/mixes/{ref}", status_code=303)
 
 
 @router.post("/{ref}/cancel")

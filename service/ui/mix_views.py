@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
-from assembler import jobs
+from assembler import jobs, overrides
+from assembler.overrides import Override
 from assembler.recipe import Recipe
 from assembler.tables import FINAL_STATES, JobEvent, MixState, MixVersion
 from engine import deployments
@@ -76,6 +77,7 @@ class MixView:
     curve: tuple[list[int], list[float]]
     messages: tuple[JobEvent, ...]
     report: GateReport | None
+    override: Override | None
     comparison: Comparison | None
 
 
@@ -110,6 +112,7 @@ def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
         curve=_curve(events),
         messages=tuple(event for event in events if event.type != "metrics"),
         report=report,
+        override=overrides.read(version, blobs),
         comparison=None if report is None else _comparison(report, bases),
     )
 

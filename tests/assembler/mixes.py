@@ -71,7 +71,7 @@ def store_mix(
 
 
 def assemble(recipe: Recipe, blobs: BlobStore, *, base: Base | None = None) -> Manifest:
-    """What the recipe asks for, of tiny experts as they are stored."""
+    """What the recipe asks for, of tiny experts as they are stored, or as `base` has them."""
     seed = tiny.store_manifest(blobs)
     mix = mixture_of(recipe, tiny.ARCHITECTURE, vector_size=VECTOR_SIZE)
     numbers = [int(name.removeprefix("expert-")) for name in recipe.domains]
@@ -88,7 +88,11 @@ def assemble(recipe: Recipe, blobs: BlobStore, *, base: Base | None = None) -> M
         learned=None if base is None else extension.projection_of(base.mix),
         blobs=blobs,
     )
-    experts = [tiny.store_manifest(blobs, expert=number) for number in numbers]
+    known = {} if base is None else base.experts
+    experts = [
+        known.get(ref) or tiny.store_manifest(blobs, expert=number)
+        for ref, number in zip(recipe.experts, numbers, strict=True)
+    ]
     if base is None:
         return upcycle.upcycle(recipe, mix, seed=seed, experts=experts, routers=made, blobs=blobs)
     return extension.extend(

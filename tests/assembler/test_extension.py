@@ -98,16 +98,25 @@ def test_a_linear_router_is_appended_to_or_reset(
     assert not (rows[3] == 1).any()
 
 
-def test_other_tensors_are_a_running_mean(blobs: LocalBlobs) -> None:
-    def with_norm(number: int, value: float) -> Manifest:
-        dense = tiny.store_manifest(blobs, expert=number)
-        norm = tensors.write(blobs, torch.full((32,), value, dtype=torch.bfloat16))
-        return replace(dense, tensors=dense.tensors | {NORM: norm})
+@pytest.mark.parametrize("learned", [0.0, 2.0])
+def test_other_tensors_follow_the_mean_of_the_experts(blobs: LocalBlobs, learned: float) -> None:
+    """And what a finetune has added to it stays whole."""
 
-    mix = mixes.store_mix(blobs)
-    norm = tensors.write(blobs, torch.full((32,), 5.0, dtype=torch.bfloat16))
-    experts = {"expert-1@1": with_norm(1, 3.0), "expert-2@1": with_norm(2, 5.0)}
-    experts["expert-3@1"] = with_norm(3, 7.0)
-    base = Base(mix=replace(mix, tensors=mix.tensors | {NORM: norm}), experts=experts)
+    def with_norm(checkpoint: Manifest, value: float) -> Manifest:
+        norm = tensors.write(blobs, torch.full((32,), value, dtype=torch.bfloat16))
+        return replace(checkpoint, tensors=checkpoint.tensors | {NORM: norm})
+
+    experts = {
+        f"expert-{number}@1": with_norm(tiny.store_manifest(blobs, expert=number), value)
+        for number, value in {1: 3.0, 2: 5.0, 3: 7.0}.items()
+    }
+    base = Base(mix=with_norm(mixes.store_mix(blobs), 5.0 + learned), experts=experts)
     made = extended(blobs, base, experts=(1, 2))
-    assert (arrays.read(blobs, made.tensors[NORM]) == 4.0).all()
+    assert (arrays.read(blobs, made.tensors[NORM]) == 4.0 + learned).all()
+
+
+def test_what_no_expert_has_moved_stays_the_one_that_is_there(blobs: LocalBlobs) -> None:
+    mix = mixes.store_mix(blobs)
+    learned = tensors.write(blobs, torch.full((32,), 3.0, dtype=torch.bfloat16))
+    base = mixes.as_base(replace(mix, tensors=mix.tensors | {NORM: learned}), blobs)
+    assert extended(blobs, base, experts=(1, 2, 3, 4)).tensors[NORM] == learned

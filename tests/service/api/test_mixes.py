@@ -9,9 +9,12 @@ from starlette.testclient import TestClient
 
 from assembler import jobs, mixes, progress
 from assembler.tables import MixState
+from engine.gates import Failure
 from registry import db
+from registry.attestations import FILE, Attestation
 from registry.blobs import BlobStore, put_bytes
 from tests.assembler import rows
+from tests.assembler.published import assemble, keep_report, publish
 
 MIXES = "/api/v1/mixes"
 BODY: dict[str, Any] = {
@@ -155,6 +158,47 @@ def test_gate_report(client: TestClient, store: BlobStore) -> None:
     with db.transaction() as session:
         mixes.get(session, "both").gate_report_digest = put_bytes(store, b'{"passed": true}')
     assert client.get(report).json() == {"passed": True}
+
+
+@pytest.mark.usefixtures("experts")
+def test_attestation(client: TestClient, store: BlobStore) -> None:
+    """With the files that are handed out, by the key that the service tells."""
+    client.post(MIXES, json=BODY)
+    version = f"{MIXES}/both/versions/1"
+    assert client.get(f"{version}/attestation").status_code == 404
+    with db.transaction() as session:
+        publish(session, store, mixes.get(session, "both@1"))
+    attestation = Attestation.model_validate_json(client.get(f"{version}/attestation").content)
+    assert attestation.is_genuine
+    assert attestation.public_key == client.get("/api/v1/signing-key").json()["public_key"]
+    files = client.get(f"{version}/files").json()
+    assert files["manifest_digest"] == attestation.statement.manifest
+    sent = client.get(f"{version}/files/{FILE}").content
+    assert Attestation.model_validate_json(sent) == attestation
+    assert {"name": FILE, "size": len(sent)} in files["data"]
+
+
+@pytest.mark.usefixtures("experts")
+def test_override(client: TestClient, store: BlobStore) -> None:
+    client.post(MIXES, json=BODY)
+    version = f"{MIXES}/both/versions/1"
+    failure = Failure(domain="expert-1", metric="fdt_75", value=3, limit="at least", threshold=24)
+    with db.transaction() as session:
+        row = mixes.get(session, "both@1")
+        assemble(session, store, row)
+        keep_report(store, row, failures=[failure])
+        progress.finish(session, row.id, state=MixState.FAILED, error=str(failure))
+    waived = {"domain": failure.domain, "metric": failure.metric}
+    body = {"scope": [waived], "reason": "a trial"}
+    refused = client.post(f"{version}/override", json=body | {"scope": [waived | {"domain": "x"}]})
+    assert refused.status_code == 422
+    assert [e["pointer"] for e in refused.json()["errors"]] == ["/scope", "/scope/0"]
+    assert client.get(f"{version}/override").status_code == 404
+    answer = client.post(f"{version}/override", json=body)
+    assert (answer.status_code, answer.json()["state"]) == (200, "succeeded")
+    record = client.get(f"{version}/override").json()
+    assert (record["scope"], record["reason"]) == ([waived], "a trial")
+    assert record["by"]
 
 
 @pytest.mark.usefixtures("experts")

@@ -1,0 +1,16 @@
+"""/signing-key: what this service signs published mixes with, for those who verify them."""
+
+from fastapi import APIRouter
+
+from registry import attestations
+from registry.settings import settings
+from service.auth import Reader
+from service.schemas import SigningKeyBody
+
+router = APIRouter(prefix="/signing-key", tags=["operation"])
+
+
+@router.get("")
+def get(_: Reader) -> SigningKeyBody:
+    key = attestations.signing_key(settings().signing_key_path)
+    return SigningKeyBody(public_key=attestations.public_key(key))
