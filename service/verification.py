@@ -20,11 +20,11 @@ from engine.gates import GateReport
 from registry import attestations
 from registry.attestations import Attestation, Statement
 from registry.blobs import BlobStore, get_bytes
+from registry.checkpoint_folder import Source
 from registry.errors import InvalidInput, NotFound
 from registry.exports import CONFIG, TENSORS
 from registry.headers import read_header
 from registry.manifests import Manifest, TensorEntry
-from service.checkpoint_folder import Source
 
 # Of what is damaged or missing this much is named.
 MAX_NAMES = 5
