@@ -11,7 +11,9 @@ import torch
 
 from assembler import evaluate
 from assembler.network import Network
-from engine import readings, server
+from engine import server
+from engine.divergence.metrics import Tokens
+from engine.divergence.server_runner import ServerRunner
 from engine.launcher import LocalLauncher, LocalProcess
 from engine.server import Server
 from registry import settings
@@ -43,14 +45,18 @@ def served(mix: Manifest, blobs: LocalBlobs) -> Iterator[Server]:
             yield served
 
 
+def prompts() -> list[Tokens]:
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.randint(tiny.ARCHITECTURE.vocab_size, (4, 12), generator=generator)
+    return [tuple(row) for row in rows.tolist()]
+
+
 @pytest.mark.slow
 def test_readings_equal_the_reference(served: Server, mix: Manifest, blobs: LocalBlobs) -> None:
-    network = Network.from_manifest(mix, blobs, dtype=torch.float32)
-    generator = torch.Generator().manual_seed(1)
-    prompts = torch.randint(tiny.ARCHITECTURE.vocab_size, (4, 12), generator=generator)
-    continuations = evaluate.greedy_continuations(network, prompts, num_tokens=8)
-    read = readings.read(served, continuations)
-    expected = evaluate.teacher_forced(network, continuations)
+    runner = evaluate.runner(Network.from_manifest(mix, blobs, dtype=torch.float32))
+    continuations = runner.write(prompts(), num_tokens=8)
+    read = ServerRunner.of(served).read(continuations)
+    expected = runner.read(continuations)
     assert [r.predicted for r in read] == [c.tokens for c in continuations]
     for got, reference in zip(read, expected, strict=True):
         assert got.logprobs == pytest.approx(reference.logprobs, abs=1e-4)
