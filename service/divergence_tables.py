@@ -18,12 +18,12 @@ def print_report(report: DivergenceReport) -> None:
         title_justify="left",
         title_style="bold",
     )
-    titles = ("", "prefixes", "FDT 25, 50, 75", "FDT mean", "SDT", "DPPL", "equal")
-    for title in titles:
-        table.add_column(title, justify="left" if not title else "right")
+    table.add_column("domain")
+    for title in ("prefixes", "FDT 25, 50, 75", "FDT mean", "SDT", "DPPL", "equal"):
+        table.add_column(title, justify="right")
     for domain in report.domains:
         table.add_row(escape(domain.domain), *_cells(domain.candidate))
-        table.add_row(f"[dim]  {FLOOR}[/dim]", *_cells(domain.noise_floor), style="dim")
+        table.add_row(f"  {FLOOR}", *_cells(domain.noise_floor), style="dim")
     console.print(table)
     console.print(
         f"FDT of at most {report.policy.completion_tokens} tokens; in brackets 95 % of the mean, by"
@@ -41,7 +41,7 @@ def _cells(summary: Summary) -> tuple[str, ...]:
     fdt = summary.fdt
     return (
         str(summary.num_prefixes),
-        f"{fdt.p25:.0f}, {fdt.p50:.0f}, {fdt.p75:.0f}",
+        f"{fdt.p25:.1f}, {fdt.p50:.1f}, {fdt.p75:.1f}",
         f"{fdt.mean:.1f}{_interval(fdt.interval, '.1f')}",
         f"{summary.sdt.mean:.2f}",
         f"{summary.perplexity:.3f}",

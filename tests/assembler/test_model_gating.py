@@ -10,6 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from assembler import model_gating
 from assembler.model_gate_request import Folder, ModelGateRequest, Served, Stored, Subject, Texts
+from engine import server
 from engine.divergence import noise
 from engine.divergence.torch_runner import TorchRunner
 from engine.model_gate import DivergenceReport
@@ -174,6 +175,22 @@ def test_a_server_of_another_vocabulary_is_refused(seed: Folder, texts: Texts) -
         pytest.raises(Incompatible, match="smaller vocabulary than 64"),
     ):
         compare(seed, Served(address=address, model=dialect.MODEL), texts)
+
+
+@pytest.mark.slow
+def test_a_served_model_is_compared_with_its_folder_and_both_are_served(
+    seed: Folder, texts: Texts, tmp_path: Path
+) -> None:
+    with server.serving_folder(seed.path, log_path=tmp_path / "log", model="tiny") as running:
+        running.wait_ready()
+        served = Served(address=f"{running.address}/v1", model="tiny")
+        report = compare(seed, served, texts)
+        backwards = compare(served, seed, texts)
+    assert report.passed
+    assert report.domains[0].candidate.equal_share == 1
+    assert noise.SERVED in report.domains[0].variations
+    assert backwards.passed
+    assert backwards.domains[0].candidate.equal_share == 1
 
 
 def test_a_folder_without_weights_is_refused(seed: Folder, texts: Texts) -> None:
