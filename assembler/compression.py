@@ -14,7 +14,8 @@ from assembler.unit_search import UnitSearch
 from engine import compression
 from engine.compression import Unit
 from engine.compression_curve import Compression, Curve, Point
-from engine.divergence import Continuation, summarise
+from engine.divergence.aggregates import summarise
+from engine.divergence.metrics import Continuation
 from engine.gates import WINDOW_TOKENS
 from registry.blobs import BlobStore
 from registry.documents import Document
@@ -55,8 +56,8 @@ class Compressor:
         )
         self._network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
         on_progress("the checkpoint writes its texts")
-        self.texts = evaluate.greedy_continuations(
-            self._network, prompts, num_tokens=request.completion_tokens
+        self.texts = evaluate.runner(self._network).write(
+            list(map(tuple, prompts.tolist())), num_tokens=request.completion_tokens
         )
         self.corpus = [Continuation((first,), tuple(rest)) for first, *rest in windows.tolist()]
 
@@ -84,8 +85,8 @@ class Compressor:
         """Measure the checkpoint with these units in int8."""
         modules = [module for unit in units for module in unit.modules]
         with as_int8(self._network, modules, target=self._request.target):
-            own = summarise(self.texts, evaluate.teacher_forced(self._network, self.texts))
-            corpus = summarise(self.corpus, evaluate.teacher_forced(self._network, self.corpus))
+            own = summarise(self.texts, evaluate.runner(self._network).read(self.texts))
+            corpus = summarise(self.corpus, evaluate.runner(self._network).read(self.corpus))
         tensors = [self._manifest.tensors[module + WEIGHT].shape for module in modules]
         num_int8 = sum(rows * columns for rows, columns in tensors)
         return Point(

@@ -1,9 +1,10 @@
-"""What the gate and the tables need to know of a network: perplexity, greedy text, routing.
+"""What the gate and the tables need to know of a network: perplexity, divergence, routing.
 
-Every function takes sequences [n, T] of equal length and works through them in small batches.
+Functions of sequences take them as [n, T], of equal length, and work through them in small batches.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Set
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +12,26 @@ from torch import Tensor
 
 from assembler.attention import Cache
 from assembler.network import Network
-from engine.divergence import Continuation, Reading
+from engine.divergence.torch_runner import BATCH_TOKENS, TorchRunner
 
-# Bounds the logits of one pass: 1,024 tokens x 49,152 words in float32 are 200 MB.
-BATCH_TOKENS = 1024
+
+def runner(
+    network: Network, *, ends: Set[int] = frozenset(), batch_tokens: int = BATCH_TOKENS
+) -> TorchRunner:
+    """Compares the network by its divergent tokens; what it writes ends behind one of `ends`."""
+    return TorchRunner(
+        network,
+        last=lambda tokens_BT, count: network(tokens_BT, head=_head(network, count)),
+        fresh=lambda: partial(network, cache=Cache(), head=_head(network, 1)),
+        ends=ends,
+        device=network.device,
+        batch_tokens=batch_tokens,
+    )
+
+
+def _head(network: Network, count: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Logits of the last positions only."""
+    return lambda x_BTD, _: network.logits(x_BTD[:, -count:])
 
 
 @torch.inference_mode()
@@ -22,36 +39,11 @@ def log_perplexity(network: Network, sequences: Tensor) -> float:
     """Mean negative log-likelihood, in nats per token, of all tokens but each sequence's first."""
     total = 0.0
     for tokens_BT in _batches(network, sequences):
-        total -= _logprobs(network, tokens_BT)[1].sum().item()
+        logits_BTV = network(tokens_BT)[:, :-1].float()
+        next_BT = tokens_BT[:, 1:]
+        nll = F.cross_entropy(logits_BTV.flatten(0, 1), next_BT.flatten(), reduction="sum")
+        total += nll.item()
     return total / (sequences.shape[0] * (sequences.shape[1] - 1))
-
-
-@torch.inference_mode()
-def greedy_continuations(
-    network: Network, prompts: Tensor, *, num_tokens: int
-) -> list[Continuation]:
-    """The `num_tokens` likeliest tokens, one after the other, behind each prompt [n, T]."""
-    continuations: list[Continuation] = []
-    for prompts_BT in _batches(network, prompts):
-        cache, tokens_BT, chosen = Cache(), prompts_BT, []
-        for _ in range(num_tokens):
-            tokens_BT = network(tokens_BT, cache=cache)[:, -1:].argmax(-1)
-            chosen.append(tokens_BT)
-        texts = zip(prompts_BT.tolist(), torch.cat(chosen, 1).tolist(), strict=True)
-        continuations += [Continuation(tuple(prefix), tuple(text)) for prefix, text in texts]
-    return continuations
-
-
-@torch.inference_mode()
-def teacher_forced(network: Network, continuations: Sequence[Continuation]) -> list[Reading]:
-    """What the network says, in one pass, at every token of texts of equal lengths."""
-    readings: list[Reading] = []
-    start = len(continuations[0].prefix) - 1
-    texts = torch.tensor([c.prefix + c.tokens for c in continuations])
-    for tokens_BT in _batches(network, texts):
-        predicted, logprobs = (x[:, start:].tolist() for x in _logprobs(network, tokens_BT))
-        readings += [Reading(tuple(p), tuple(q)) for p, q in zip(predicted, logprobs, strict=True)]
-    return readings
 
 
 @torch.inference_mode()
@@ -64,17 +56,6 @@ def routing_shares(network: Network, sequences: Tensor) -> list[float]:
         for logits_TN in router_logits:
             counts += logits_TN.argmax(-1).bincount(minlength=len(counts))
     return (counts / counts.sum()).tolist()
-
-
-def _logprobs(network: Network, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """Argmax, and log-probability of the token that stands there, for all positions but the first.
-
-    Both are [B, T - 1].
-    """
-    logits_BTV = network(tokens_BT)[:, :-1].float()
-    next_BT = tokens_BT[:, 1:]
-    nll = F.cross_entropy(logits_BTV.flatten(0, 1), next_BT.flatten(), reduction="none")
-    return logits_BTV.argmax(-1), -nll.view_as(next_BT)
 
 
 def _batches(network: Network, sequences: Tensor) -> Iterator[Tensor]:

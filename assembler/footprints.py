@@ -140,7 +140,7 @@ def finetuning(plan: Blueprint) -> Footprint:
 
 
 def gating(plan: Blueprint) -> Footprint:
-    """Every network reads the held-out text once; the mix writes, reads again and is served."""
+    """Every network reads the held-out text once; the mix writes, reads twice and is served."""
     policy, num_domains = plan.recipe.gates, len(plan.recipe.experts)
     num_mixes = 1 + (plan.recipe.finetune.num_steps > 0) + (plan.base is not None)
     dense, active = plan.seed.architecture.num_parameters, plan.mix.num_active_parameters
@@ -150,7 +150,7 @@ def gating(plan: Blueprint) -> Footprint:
     texts = num_domains * policy.prompts_per_domain
     texts *= policy.prefix_tokens + policy.completion_tokens
     operations = 2.0 * held_out * (num_dense * dense + num_mixes * active)
-    operations += 2.0 * texts * (2 + num_mixes) * active
+    operations += 2.0 * texts * (3 + num_mixes) * active
     return Footprint(
         read=plan.seed.num_bytes
         + sum(expert.num_bytes for expert in plan.experts)

@@ -4,21 +4,26 @@ The server starts while the reference writes its texts, because starting takes i
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from assembler import evaluate, perplexities
+from assembler import continuations, evaluate, perplexities
 from assembler.data import Reader, evenly
 from assembler.network import Network
 from assembler.perplexities import Contenders
-from engine import readings, server
-from engine.divergence import Continuation, Reading
+from engine import server
+from engine.divergence import noise
+from engine.divergence.metrics import Continuation, Reading
+from engine.divergence.server_runner import ServerRunner
+from engine.divergence.torch_runner import TorchRunner
 from engine.gates import WINDOW_TOKENS, GateReport, Measurements, Policy, judge
 from registry.blobs import BlobStore
 from registry.documents import Document
 from registry.errors import InvalidInput, Problem, pointer
+from registry.manifests import Manifest
 
 
 def gate(
@@ -33,7 +38,8 @@ def gate(
     """Measure the candidate on the held-out documents of each expert, and judge it.
 
     `documents` are in the order of `contenders.experts`; the server writes to `log_path`. Raises
-    InvalidInput when a domain holds too little text, Unavailable when the server fails.
+    InvalidInput when a domain holds too little text, or when the policy asks for more than the
+    noise floor allows, Unavailable when the server fails.
     """
     reader = Reader.of(contenders.seed, blobs)
     domains = list(contenders.experts)
@@ -51,7 +57,7 @@ def gate(
     with server.serving(candidate, blobs=blobs, log_path=log_path) as running:
         texts, reread, assembled = _reference(contenders, prompts, policy, blobs)
         running.wait_ready()
-        served = [readings.read(running, own) for own in texts]
+        served = [ServerRunner.of(running).read(own) for own in texts]
     measurements = [
         Measurements(
             domain=domain,
@@ -71,18 +77,31 @@ def gate(
 def _reference(
     contenders: Contenders, prompts: Sequence[Tensor], policy: Policy, blobs: BlobStore
 ) -> tuple[list[list[Continuation]], list[list[Reading]], list[list[Reading]] | None]:
-    """Greedy texts per domain, the reference's own second reading, and the unfinetuned mix's."""
-    network = Network.from_manifest(contenders.candidate, blobs, dtype=torch.float32)
+    """Greedy texts per domain, the reference's own further readings, and the unfinetuned mix's.
+
+    Texts go on behind an end of text: here only numerics are compared, for which every token counts
+    alike.
+    """
+    load = cache(lambda: _runner(contenders.candidate, blobs))
     texts = [
-        evaluate.greedy_continuations(network, own, num_tokens=policy.completion_tokens)
+        continuations.written(
+            contenders.candidate.digest,
+            [tuple(prompt) for prompt in own.tolist()],
+            num_tokens=policy.completion_tokens,
+            load=load,
+        )
         for own in prompts
     ]
-    reread = [evaluate.teacher_forced(network, own) for own in texts]
+    reread = [noise.floor(own, noise.variations(load(), own)) for own in texts]
     if contenders.finetuned is None:
         return texts, reread, None
-    del network  # two networks need not be in memory at a time
-    network = Network.from_manifest(contenders.assembled, blobs, dtype=torch.float32)
-    return texts, reread, [evaluate.teacher_forced(network, own) for own in texts]
+    load.cache_clear()  # two networks need not be in memory at a time
+    assembled = _runner(contenders.assembled, blobs)
+    return texts, reread, [assembled.read(own) for own in texts]
+
+
+def _runner(manifest: Manifest, blobs: BlobStore) -> TorchRunner:
+    return evaluate.runner(Network.from_manifest(manifest, blobs, dtype=torch.float32))
 
 
 def _held_out(

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from assembler.attention import rope
-from assembler.evaluate import BATCH_TOKENS
 from assembler.network import Network
-from engine.divergence import Continuation, Reading
+from engine.divergence.metrics import Continuation, Reading
+from engine.divergence.torch_runner import BATCH_TOKENS
 
 # What enters every layer, and behind them the norm: L + 1 of [B, T, D].
 States = Sequence[Tensor]

@@ -2,6 +2,7 @@
 
     seed                                          unpack the demo family's seed
     expert SEED DOCUMENTS [ExpertTraining JSON]   train an expert from it, or find it in the cache
+    gate REQUEST                                  compare two models, a `ModelGateRequest` as JSON
     reproduce LOCK [assembly]                     make a mix again, or only assemble it, and compare
     compress MANIFEST DOCUMENTS REQUEST           make a checkpoint of the store smaller: digests,
                                                   of documents as a JSON list; Compression JSON
@@ -108,9 +109,23 @@ def _told(curve: Curve) -> dict[str, Any]:
     }
 
 
+def gate(request: str) -> dict[str, Any]:
+    from assembler import model_gating
+    from assembler.model_gate_request import ModelGateRequest
+    from registry import blobs
+
+    report = model_gating.gate(
+        ModelGateRequest.model_validate_json(request),
+        blobs=blobs.store(),
+        on_progress=lambda text: _tell({"progress": text}),
+    )
+    return report.model_dump(mode="json")
+
+
 COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "seed": prepare_seed,
     "expert": train_expert,
+    "gate": gate,
     "reproduce": reproduce,
     "compress": compress,
     "compress-folder": compress_folder,

@@ -18,7 +18,8 @@ from assembler.network import Network
 from assembler.quantisation import as_int8
 from engine.compression import Target, Unit
 from engine.compression_curve import By
-from engine.divergence import Continuation, Reading, Summary, summarise
+from engine.divergence.aggregates import Summary, summarise
+from engine.divergence.metrics import Continuation, Reading
 
 # Shares of the texts after which the worse half is dropped; the rest reads all.
 RUNGS = (0.25, 0.5)

@@ -11,7 +11,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from engine.divergence import Continuation, Reading, Summary, first_divergence, summarise
+from engine.divergence.aggregates import Summary, summarise
+from engine.divergence.metrics import Continuation, Reading, first_divergence
+from registry.errors import InvalidInput, Problem, pointer
 
 MAX_EXAMPLES_PER_DOMAIN = 3
 CONTEXT_TOKENS = 16
@@ -23,14 +25,23 @@ Limit = Literal["at least", "at most"]
 Decode = Callable[[Sequence[int]], str]
 
 
-class _Data(BaseModel):
+# What the reference reaches of a threshold in its noise floor.
+Reach = Callable[[Summary], float]
+REACHES: Mapping[str, Reach] = {
+    "min_served_equals_reference": lambda floor: floor.equal_share,
+    "min_fdt_75": lambda floor: floor.fdt.p75,
+}
+
+
+class Data(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Policy(_Data):
+class Policy(Data):
     """How much is measured, and what a candidate must reach in every domain.
 
-    What the reference shows against itself (the noise floor) is never held against the candidate.
+    What the reference shows against itself (the noise floor) is never held against the candidate:
+    a default gives way to it, a threshold of one's own that asks for more is refused.
     """
 
     prompts_per_domain: int = Field(default=8, ge=1, description="Held-out prefixes per domain.")
@@ -68,7 +79,7 @@ class Policy(_Data):
         return self
 
 
-class Perplexities(_Data):
+class Perplexities(Data):
     """Held-out perplexity of one domain under everything that took part."""
 
     seed: FiniteFloat
@@ -89,8 +100,8 @@ class Perplexities(_Data):
 class Measurements:
     """Raw numbers of one domain; every reading is of `continuations`, in their order.
 
-    `reread`: the reference reads its own text in one pass instead of token by token, the noise
-    floor. `served`: the candidate as it will be served. `assembled`: the mix before its finetune.
+    `reread`: the reference reads its own text again, the noise floor (`engine.divergence.noise`).
+    `served`: the candidate as it will be served. `assembled`: the mix before its finetune.
     """
 
     domain: str
@@ -101,7 +112,7 @@ class Measurements:
     assembled: Sequence[Reading] | None = None
 
 
-class Example(_Data):
+class Example(Data):
     """A place where the served model first left the reference's text."""
 
     prompt: int = Field(description="Index of the prefix in its domain.")
@@ -113,7 +124,7 @@ class Example(_Data):
     served_text: str
 
 
-class DomainReport(_Data):
+class DomainReport(Data):
     domain: str
     perplexity: Perplexities
     served: Summary
@@ -122,7 +133,7 @@ class DomainReport(_Data):
     examples: tuple[Example, ...]
 
 
-class Failure(_Data):
+class Failure(Data):
     """One limit that was not kept."""
 
     domain: str
@@ -138,7 +149,7 @@ class Failure(_Data):
         )
 
 
-class GateReport(_Data):
+class GateReport(Data):
     schema_version: Literal[1] = 1
     policy: Policy
     manifest_digest: str
@@ -153,10 +164,12 @@ def judge(
 ) -> GateReport:
     """Hold every domain against the policy. `decode` turns token ids into text for the examples.
 
-    Passing needs at least one domain: what was not measured has not passed.
+    Passing needs at least one domain: what was not measured has not passed. Raises InvalidInput as
+    `refuse_beyond`.
     """
     assert domains
     reports = tuple(_report(measured, decode) for measured in domains)
+    refuse_beyond(policy, {report.domain: report.noise_floor for report in reports}, REACHES)
     failures = tuple(failure for report in reports for failure in _failures(policy, report))
     return GateReport(
         policy=policy,
@@ -166,6 +179,29 @@ def judge(
         failures=failures,
         domains=reports,
     )
+
+
+def refuse_beyond(
+    policy: BaseModel, floors: Mapping[str, Summary], reaches: Mapping[str, Reach]
+) -> None:
+    """Raises InvalidInput for each threshold that differs from its default and that the reference
+    itself does not keep; `floors` is its noise floor, by domain."""
+    problems = []
+    for field, reach in reaches.items():
+        wanted = getattr(policy, field)
+        if wanted == type(policy).model_fields[field].default:
+            continue
+        is_least = field.startswith("min_")
+        for domain, floor in floors.items():
+            reached = reach(floor)
+            if not (reached >= wanted if is_least else reached <= wanted):
+                detail = (
+                    f"is {wanted:.4g}, but on {domain} the reference against itself reaches"
+                    f" {reached:.4g}: ask for {'at most' if is_least else 'at least'} that"
+                )
+                problems.append(Problem(pointer(field), detail))
+    if problems:
+        raise InvalidInput("the policy asks for more than numerics allow", problems=tuple(problems))
 
 
 def software_versions() -> dict[str, str]:

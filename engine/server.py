@@ -1,6 +1,7 @@
 """One vLLM server for one checkpoint: start it, wait for it, ask about it, stop it."""
 
 import importlib.util
+import json
 import os
 import re
 import sys
@@ -16,7 +17,7 @@ import httpx
 
 from engine import launcher as launchers
 from engine.launcher import Launcher, Process, Resources
-from engine.model_folder import TOKENIZER_FILE, materialise
+from engine.model_folder import CONFIG_FILE, TOKENIZER_FILE, materialise
 from engine.plugin import LOAD_FORMAT
 from registry.blobs import BlobStore
 from registry.errors import Unavailable
@@ -111,8 +112,15 @@ def start(
     and InvalidCheckpoint, as `materialise`.
     """
     folder = materialise(manifest, blobs, root=settings().cache_path / "serving")
+    words = command(folder, model=model, manifest=manifest)
+    return _run(words, model=model, log_path=log_path, launcher=launcher)
+
+
+def _run(
+    words: list[str], *, model: str, log_path: Path, launcher: Launcher | None = None
+) -> Server:
     process = (launcher or launchers.configured()).run(
-        command(folder, model=model, manifest=manifest),
+        words,
         env=environment(os.environ),
         log_path=log_path,
         resources=Resources(
@@ -134,11 +142,40 @@ def serving(
         server.stop()
 
 
+@contextmanager
+def serving_folder(folder: Path, *, log_path: Path, model: str = "reference") -> Iterator[Server]:
+    """As `serving`, for a Hugging Face folder with files of tensors, as vLLM itself reads them."""
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    words = _command(
+        folder,
+        model=model,
+        load_format="auto",
+        max_positions=config.get("max_position_embeddings", MAX_MODEL_LEN),
+        has_tokenizer=(folder / TOKENIZER_FILE).is_file(),
+    )
+    server = _run(words, model=model, log_path=log_path)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
 def command(folder: Path, *, model: str, manifest: Manifest) -> list[str]:
-    max_positions = manifest.architecture.max_position_embeddings
+    return _command(
+        folder,
+        model=model,
+        load_format=LOAD_FORMAT,
+        max_positions=manifest.architecture.max_position_embeddings,
+        has_tokenizer=TOKENIZER_FILE in manifest.files,
+    )
+
+
+def _command(
+    folder: Path, *, model: str, load_format: str, max_positions: int, has_tokenizer: bool
+) -> list[str]:
     options = {
         "model": str(folder),
-        "load-format": LOAD_FORMAT,
+        "load-format": load_format,
         "served-model-name": model,
         "host": launchers.HOST,
         "port": launchers.PORT,
@@ -146,7 +183,7 @@ def command(folder: Path, *, model: str, manifest: Manifest) -> list[str]:
         "max-model-len": str(min(MAX_MODEL_LEN, max_positions)),
     }
     flags = ["enforce-eager"] if is_cpu_build() else []
-    if TOKENIZER_FILE not in manifest.files:
+    if not has_tokenizer:
         flags.append("skip-tokenizer-init")
     return [
         sys.executable,

@@ -426,6 +426,61 @@ def reproduce(
 
 
 @app.command()
+def gate(
+    reference: Annotated[
+        str,
+        typer.Argument(
+            help="A Hugging Face folder; NAME or NAME@NUMBER of a mix or an expert; or"
+            " http://HOST:PORT/v1#MODEL, an OpenAI-compatible server (key: OPENAI_API_KEY)."
+        ),
+    ],
+    candidate: Annotated[str, typer.Argument(help="What is held against it, named likewise.")],
+    documents: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON Lines: id, text, split, of which the held-out are read; those that one of"
+            " the two brings along if not given."
+        ),
+    ] = None,
+    prompts: Annotated[int | None, typer.Option(help="Prefixes of each domain.")] = None,
+    prefix_tokens: Annotated[int | None, typer.Option(help="Tokens of each prefix.")] = None,
+    completion_tokens: Annotated[
+        int | None, typer.Option(help="Tokens that the reference adds to each.")
+    ] = None,
+    min_equal_share: Annotated[
+        float | None, typer.Option(help="Share of tokens that the candidate predicts alike.")
+    ] = None,
+    min_fdt_75: Annotated[
+        float | None, typer.Option(help="75th percentile of the first divergent token.")
+    ] = None,
+    max_sdt: Annotated[
+        float | None, typer.Option(help="Mean number of divergent tokens of a prefix.")
+    ] = None,
+    max_dppl_ratio: Annotated[
+        float | None, typer.Option(help="Its perplexity over the reference's own, on that text.")
+    ] = None,
+    report: Report = None,
+) -> None:
+    """Compare two models token by token; ends with 0 only if all that is asked is kept."""
+    from service import model_gate
+
+    policy = {
+        "prompts_per_domain": prompts,
+        "prefix_tokens": prefix_tokens,
+        "completion_tokens": completion_tokens,
+        "min_equal_share": min_equal_share,
+        "min_fdt_75": min_fdt_75,
+        "max_sdt": max_sdt,
+        "max_dppl_ratio": max_dppl_ratio,
+    }
+    given = {field: value for field, value in policy.items() if value is not None}
+    if not model_gate.gate(
+        reference, candidate, documents=documents, policy=given, report_path=report
+    ):
+        sys.exit(1)
+
+
+@app.command()
 def experts() -> None:
     """List the registered experts."""
     from service import commands

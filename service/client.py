@@ -136,15 +136,6 @@ class Client:
             version = VersionBody.model_validate(self._connection.get(path))
         return version
 
-    def expert_version(self, ref: str) -> VersionBody:
-        """The version of an expert that `name@number` names, or the newest of `name` that has
-        arrived."""
-        name, number = parse_ref(ref)
-        if number is None:
-            number = self._newest_version(name)
-        path = f"/experts/{name}/versions/{number}"
-        return VersionBody.model_validate(self._connection.get(path))
-
     def suggest(self, text: str, *, family: str, limit: int = 3) -> list[Suggestion]:
         """The experts whose domains are nearest to a text, nearest first."""
         body = {"text": text, "family": family, "limit": limit}
@@ -246,6 +237,18 @@ class Client:
             yield from bodies
             after = {"after": bodies[-1].id} if bodies else {}
 
+    def expert_version(self, ref: str) -> VersionBody:
+        """The version that `name@number` names, or the newest of `name` that has arrived."""
+        name, number = parse_ref(ref)
+        if number is not None:
+            path = f"/experts/{name}/versions/{number}"
+            return VersionBody.model_validate(self._connection.get(path))
+        expert = ExpertWithVersions.model_validate(self._connection.get(f"/experts/{name}"))
+        arrived = [v for v in expert.versions if v.state is not VersionState.UPLOADING]
+        if not arrived:
+            raise NotFound(f"expert {name!r} has no version that has arrived")
+        return arrived[0]
+
     def mixes(self, *, limit: int = 50) -> list[MixBody]:
         """The newest versions of all mixes."""
         page = self._connection.get("/mixes", limit=limit)
@@ -340,18 +343,9 @@ class Client:
 
     def _files_path(self, ref: str, of: Downloadable) -> str:
         name, number = parse_ref(ref)
-        if number is None and of == "mixes":
-            number = self.mix(ref).version
-        elif number is None:
-            number = self._newest_version(name)
+        if number is None:
+            number = self.mix(ref).version if of == "mixes" else self.expert_version(ref).version
         return f"/{of}/{name}/versions/{number}/files"
-
-    def _newest_version(self, name: str) -> int:
-        expert = ExpertWithVersions.model_validate(self._connection.get(f"/experts/{name}"))
-        ready = [v.version for v in expert.versions if v.state is not VersionState.UPLOADING]
-        if not ready:
-            raise NotFound(f"expert {name!r} has no version that has arrived")
-        return ready[0]
 
     def _send_all(
         self, missing: Sequence[MissingBlob], sources: dict[str, Source], on_transfer: OnTransfer

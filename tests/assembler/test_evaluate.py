@@ -1,4 +1,4 @@
-"""Perplexity, greedy text and routing of a tiny mix, against slow definitions."""
+"""Perplexity, divergence and routing of a tiny mix, against slow definitions."""
 
 import math
 
@@ -8,11 +8,13 @@ import torch
 from assembler import evaluate
 from assembler.mixture import Gate
 from assembler.network import Network
-from engine.divergence import summarise
+from engine.divergence.aggregates import summarise
+from engine.divergence.metrics import Tokens
 from registry.blobs import LocalBlobs
 from tests.assembler import mixes
 
 PROMPTS = torch.arange(3 * 7).reshape(3, 7)
+PREFIXES: list[Tokens] = [tuple(row) for row in PROMPTS.tolist()]
 
 
 @pytest.fixture
@@ -31,15 +33,16 @@ def test_log_perplexity_is_the_mean_over_tokens(
 
 
 def test_greedy_text_is_what_rereading_predicts(network: Network) -> None:
-    continuations = evaluate.greedy_continuations(network, PROMPTS, num_tokens=5)
-    assert [c.prefix for c in continuations] == [tuple(row) for row in PROMPTS.tolist()]
-    readings = evaluate.teacher_forced(network, continuations)
-    assert summarise(continuations, readings).equal_share == 1
+    runner = evaluate.runner(network)
+    continuations = runner.write(PREFIXES, num_tokens=5)
+    assert [c.prefix for c in continuations] == PREFIXES
+    assert summarise(continuations, runner.read(continuations)).equal_share == 1
 
 
 def test_logprobs_are_of_the_continuation(network: Network) -> None:
-    (continuation,) = evaluate.greedy_continuations(network, PROMPTS[:1], num_tokens=4)
-    (reading,) = evaluate.teacher_forced(network, [continuation])
+    runner = evaluate.runner(network)
+    (continuation,) = runner.write(PREFIXES[:1], num_tokens=4)
+    (reading,) = runner.read([continuation])
     text = torch.tensor([continuation.prefix + continuation.tokens])
     logprobs = network(text).log_softmax(-1)[0, 6:-1]
     expected = [row[token].item() for row, token in zip(logprobs, continuation.tokens, strict=True)]

@@ -8,7 +8,7 @@ from assembler.layerwise import LayerwiseReader
 from assembler.network import Network
 from assembler.quantisation import as_int8
 from engine import compression
-from engine.divergence import Continuation
+from engine.divergence.metrics import Continuation
 from registry.blobs import LocalBlobs
 from tests.assembler import networks
 from tests.assembler.networks import ARCHITECTURES
@@ -17,7 +17,7 @@ from tests.assembler.networks import ARCHITECTURES
 def texts(network: Network, *, count: int = 5) -> list[Continuation]:
     generator = torch.Generator().manual_seed(4)
     prompts = torch.randint(network.architecture.vocab_size, (count, 6), generator=generator)
-    return evaluate.greedy_continuations(network, prompts, num_tokens=7)
+    return evaluate.runner(network).write(list(map(tuple, prompts.tolist())), num_tokens=7)
 
 
 @pytest.mark.parametrize("name", ["dense", "untied", "convex", "bam-shared-kv-parallel"])
@@ -30,7 +30,7 @@ def test_a_change_is_read_from_its_layer_on(name: str, blobs: LocalBlobs) -> Non
     for unit in compression.units(manifest, "gpu"):
         with as_int8(network, unit.modules, target="gpu"):
             read = reader.read(states, layer=unit.layer)
-            expected = evaluate.teacher_forced(network, read_texts)
+            expected = evaluate.runner(network).read(read_texts)
         for got, whole in zip(read, expected, strict=True):
             assert got.logprobs == pytest.approx(whole.logprobs, abs=1e-4)
 

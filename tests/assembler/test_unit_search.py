@@ -15,7 +15,8 @@ from assembler.unit_search import UnitSearch
 from engine import compression, tensors
 from engine.compression import Unit
 from engine.compression_curve import By
-from engine.divergence import Continuation, Summary, summarise
+from engine.divergence.aggregates import Summary, summarise
+from engine.divergence.metrics import Continuation
 from registry.blobs import LocalBlobs
 from registry.manifests import Manifest
 from tests import tiny
@@ -47,7 +48,7 @@ def network(manifest: Manifest, blobs: LocalBlobs) -> Network:
 def texts(network: Network) -> list[Continuation]:
     generator = torch.Generator().manual_seed(2)
     prompts = torch.randint(DEEP.vocab_size, (64, 6), generator=generator)
-    return evaluate.greedy_continuations(network, prompts, num_tokens=16)
+    return evaluate.runner(network).write(list(map(tuple, prompts.tolist())), num_tokens=16)
 
 
 def search(
@@ -75,7 +76,7 @@ class Exhaustive:
         modules = [module for unit in units for module in unit.modules]
         stored = compress(self._manifest, modules, target="gpu", blobs=self._blobs)
         network = Network.from_manifest(stored, self._blobs, dtype=torch.float32)
-        return summarise(self._texts, evaluate.teacher_forced(network, self._texts))
+        return summarise(self._texts, evaluate.runner(network).read(self._texts))
 
     def best(self, chosen: Sequence[Unit], by: By) -> Unit:
         """The unit that costs least for each byte saved, in FDT_75, then mean FDT, or in DPPL."""
@@ -129,7 +130,7 @@ def test_a_wider_beam_is_not_worse(
     network: Network, manifest: Manifest, texts: list[Continuation]
 ) -> None:
     """Among what it reaches is what the narrow one reaches."""
-    floor = summarise(texts, evaluate.teacher_forced(network, texts)).perplexity
+    floor = summarise(texts, evaluate.runner(network).read(texts)).perplexity
 
     def cost(beam_width: int) -> float:
         """In nats for each byte, of the second round's best."""
@@ -156,6 +157,6 @@ def test_the_order_of_the_network_needs_no_measurement(
 def test_the_network_is_left_as_it_was(
     network: Network, manifest: Manifest, texts: list[Continuation]
 ) -> None:
-    before = evaluate.teacher_forced(network, texts)
+    before = evaluate.runner(network).read(texts)
     list(search(network, manifest, texts, "fdt").rounds(number=2, beam_width=2))
-    assert evaluate.teacher_forced(network, texts) == before
+    assert evaluate.runner(network).read(texts) == before

@@ -25,7 +25,8 @@ from assembler.quantisation import as_int8
 from assembler.unit_search import UnitSearch, losses, saved
 from engine.compression import Unit
 from engine.compression_curve import By, Compression, Point
-from engine.divergence import Continuation, summarise
+from engine.divergence.aggregates import summarise
+from engine.divergence.metrics import Continuation
 from registry.blobs import LocalBlobs
 from registry.checkpoint_folder import CheckpointFolder
 from registry.documents import Document, parse
@@ -139,11 +140,11 @@ class _Bench:
         ours = next(self._search("fdt").rounds(number=self._num_rounds, beam_width=1)).units
         seconds = time.process_time() - started
         started = time.process_time()
-        floor = summarise(texts, evaluate.teacher_forced(self._network, texts))
+        floor = summarise(texts, evaluate.runner(self._network).read(texts))
         worse = {}
         for unit in self.units:
             with as_int8(self._network, unit.modules, target=self._target):
-                own = summarise(texts, evaluate.teacher_forced(self._network, texts))
+                own = summarise(texts, evaluate.runner(self._network).read(texts))
             worse[unit] = [x / saved([unit]) for x in losses("fdt", own, floor=floor)]
         whole_seconds = time.process_time() - started
         ranking = sorted(self.units, key=worse.__getitem__)

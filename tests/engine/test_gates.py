@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import pytest
 from pydantic import ValidationError
 
-from engine.divergence import Continuation, Reading
+from engine.divergence.metrics import Continuation, Reading
 from engine.gates import GateReport, Measurements, Perplexities, Policy, judge
+from registry.errors import InvalidInput
 from registry.manifests import canonical_json
 
 POLICY = Policy(completion_tokens=8, min_fdt_75=6)
@@ -62,8 +63,18 @@ def test_divergence_fails_and_names_its_place() -> None:
     assert (example.reference_text, example.served_text) == ("1", "9")
 
 
-def test_what_the_reference_does_to_itself_is_forgiven() -> None:
-    assert verdict(measured(STRAYS, reread=STRAYS)).passed
+def test_defaults_give_way_to_what_the_reference_does_to_itself() -> None:
+    strays = measured(STRAYS, reread=STRAYS)
+    policy = Policy(completion_tokens=24)
+    assert judge(policy, manifest_digest="ab" * 32, domains=[strays], decode=decode).passed
+
+
+def test_a_threshold_of_ones_own_beyond_the_noise_floor_is_refused() -> None:
+    with pytest.raises(InvalidInput) as refused:
+        verdict(measured(STRAYS, reread=STRAYS))
+    [problem] = refused.value.problems
+    assert problem.pointer == "/min_fdt_75"
+    assert "is 6, but on law the reference against itself reaches 0" in problem.detail
 
 
 def test_a_candidate_worse_than_the_seed_fails() -> None:

@@ -8,15 +8,18 @@ import httpx
 import psutil
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from assembler import evaluate
 from assembler.network import Network
-from engine import readings, server
+from engine import server
+from engine.divergence.metrics import Tokens
+from engine.divergence.server_runner import ServerRunner
 from engine.launcher import LocalLauncher, LocalProcess
 from engine.server import Server
 from registry import settings
 from registry.blobs import LocalBlobs
-from registry.errors import Unavailable
+from registry.errors import Incompatible, Unavailable
 from registry.manifests import Manifest
 from tests import tiny
 from tests.assembler import mixes
@@ -43,17 +46,60 @@ def served(mix: Manifest, blobs: LocalBlobs) -> Iterator[Server]:
             yield served
 
 
+def prompts() -> list[Tokens]:
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.randint(tiny.ARCHITECTURE.vocab_size, (4, 12), generator=generator)
+    return [tuple(row) for row in rows.tolist()]
+
+
 @pytest.mark.slow
 def test_readings_equal_the_reference(served: Server, mix: Manifest, blobs: LocalBlobs) -> None:
-    network = Network.from_manifest(mix, blobs, dtype=torch.float32)
-    generator = torch.Generator().manual_seed(1)
-    prompts = torch.randint(tiny.ARCHITECTURE.vocab_size, (4, 12), generator=generator)
-    continuations = evaluate.greedy_continuations(network, prompts, num_tokens=8)
-    read = readings.read(served, continuations)
-    expected = evaluate.teacher_forced(network, continuations)
+    runner = evaluate.runner(Network.from_manifest(mix, blobs, dtype=torch.float32))
+    continuations = runner.write(prompts(), num_tokens=8)
+    read = ServerRunner.of(served).read(continuations)
+    expected = runner.read(continuations)
     assert [r.predicted for r in read] == [c.tokens for c in continuations]
     for got, reference in zip(read, expected, strict=True):
         assert got.logprobs == pytest.approx(reference.logprobs, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_it_writes_what_the_reference_writes(
+    served: Server, mix: Manifest, blobs: LocalBlobs
+) -> None:
+    network = Network.from_manifest(mix, blobs, dtype=torch.float32)
+    reference = evaluate.runner(network, ends={mix.config["eos_token_id"]})
+    expected = reference.write(prompts(), num_tokens=40)
+    written = ServerRunner.of(served).write(prompts(), num_tokens=40)
+    assert [c.tokens for c in written] == [c.tokens for c in expected]
+    for one, other in zip(written, expected, strict=True):
+        assert one.margins == pytest.approx(other.margins, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_text_that_it_ends_keeps_its_end(served: Server) -> None:
+    """As one that it is told to stop at."""
+    runner = ServerRunner.of(served)
+    [free] = runner.write(prompts()[:1], num_tokens=12)
+    stop = {"model": served.model, "prompt": [list(prompts()[0])], "max_tokens": 12}
+    stop |= {"temperature": 0, "return_token_ids": True, "stop_token_ids": [free.tokens[3]]}
+    answer = httpx.post(f"{runner.address}/completions", json=stop, timeout=30).json()
+    ended = answer["choices"][0]["token_ids"]
+    assert ended == list(free.tokens[: free.tokens.index(free.tokens[3]) + 1])
+
+
+@pytest.mark.slow
+def test_a_comparison_has_all_it_needs_of_it(served: Server) -> None:
+    runner = ServerRunner.of(served)
+    runner.check(vocab_size=tiny.ARCHITECTURE.vocab_size)
+    assert runner.card()["id"] == "mix"
+    tokenizer = Tokenizer.from_str(tiny.tokenizer_files()["tokenizer.json"].decode())
+    texts = ["to be, or", "not to be"]
+    expected = [e.ids for e in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    assert runner.encode(texts) == expected
+    assert runner.decode([1, *expected[0]]) == "<|im_start|>to be, or"
+    with pytest.raises(Incompatible, match="larger vocabulary than 60"):
+        runner.check(vocab_size=60)
 
 
 @pytest.mark.slow

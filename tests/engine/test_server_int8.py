@@ -8,8 +8,9 @@ import torch
 from assembler import evaluate, quantisation, seed
 from assembler.data import Reader
 from assembler.network import Network
-from engine import compression, readings, server
-from engine.divergence import summarise
+from engine import compression, server
+from engine.divergence.aggregates import summarise
+from engine.divergence.server_runner import ServerRunner
 from registry import blobs as blob_stores
 from registry.checkpoint_folder import CheckpointFolder
 from registry.documents import Document
@@ -34,9 +35,10 @@ def test_a_real_model_is_served_as_the_reference_reads_it(tmp_path: Path) -> Non
         network = Network.from_manifest(compressed, blobs, dtype=torch.float32)
         text = Document("readme", README.read_text(), "held-out")
         prompts = Reader.of(plain, blobs).windows([text], split="held-out", length=24)[:8]
-        texts = evaluate.greedy_continuations(network, prompts, num_tokens=32)
-        floor = summarise(texts, evaluate.teacher_forced(network, texts))
+        prefixes = list(map(tuple, prompts.tolist()))
+        texts = evaluate.runner(network).write(prefixes, num_tokens=32)
+        floor = summarise(texts, evaluate.runner(network).read(texts))
         served.wait_ready()
-        own = summarise(texts, readings.read(served, texts))
+        own = summarise(texts, ServerRunner.of(served).read(texts))
     assert own.equal_share >= floor.equal_share - 0.06
     assert own.perplexity == pytest.approx(floor.perplexity, rel=0.05)

@@ -18,7 +18,7 @@ import torch
 from assembler import evaluate, quantisation
 from assembler.network import Network
 from engine import compression, server
-from engine.divergence import Continuation
+from engine.divergence.metrics import Continuation
 from engine.model_folder import materialise
 from registry.architecture import Architecture
 from registry.blobs import BlobStore, LocalBlobs
@@ -108,8 +108,8 @@ def read(prompts: list[list[int]], folders: list[str], *, home: Path) -> list[An
 
 def check(answers: Answers, prompts: list[list[int]], network: Network) -> None:
     for prompt, answer in zip(prompts, answers, strict=True):
-        [expected] = evaluate.teacher_forced(
-            network, [Continuation(tuple(prompt[:1]), tuple(prompt[1:]))]
+        [expected] = evaluate.runner(network).read(
+            [Continuation(tuple(prompt[:1]), tuple(prompt[1:]))]
         )
         assert [top for top, _ in answer["positions"]] == list(expected.predicted)
         logprobs = [logprob for _, logprob in answer["positions"]]

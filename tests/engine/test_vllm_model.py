@@ -17,7 +17,7 @@ import torch
 from assembler import evaluate
 from assembler.network import Network
 from engine import server
-from engine.divergence import Continuation
+from engine.divergence.metrics import Continuation
 from engine.model_folder import materialise
 from registry.blobs import LocalBlobs
 from tests import tiny
@@ -69,15 +69,11 @@ def test_vllm_equals_the_reference(
     manifest = networks.store(blobs, ARCHITECTURES[name])
     for expert in ARCHITECTURES[name].disabled_experts:
         manifest = networks.without_expert(manifest, expert, blobs)
-    network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
+    runner = evaluate.runner(Network.from_manifest(manifest, blobs, dtype=torch.float32))
     for prompt, answer in zip(prompts, answers[name], strict=True):
-        [expected] = evaluate.teacher_forced(
-            network, [Continuation(tuple(prompt[:1]), tuple(prompt[1:]))]
-        )
+        [expected] = runner.read([Continuation(tuple(prompt[:1]), tuple(prompt[1:]))])
         assert [top for top, _ in answer["positions"]] == list(expected.predicted)
         logprobs = [logprob for _, logprob in answer["positions"]]
         assert logprobs == pytest.approx(expected.logprobs, abs=1e-4)
-        [greedy] = evaluate.greedy_continuations(
-            network, torch.tensor([prompt]), num_tokens=NUM_GREEDY
-        )
+        [greedy] = runner.write([tuple(prompt)], num_tokens=NUM_GREEDY)
         assert answer["greedy"] == list(greedy.tokens)

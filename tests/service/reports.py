@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from engine.divergence import Continuation, Reading
+from engine.divergence.metrics import Continuation, Reading
 from engine.gates import GateReport, Measurements, Perplexities, Policy, judge
 
 DOMAINS = ("sea", "law")

@@ -1,14 +1,24 @@
-"""Divergent token metrics: how far a candidate strays from its reference's greedy text.
+"""Divergent token metrics of one prefix: how far a candidate strays from its reference's text.
 
 Source: Divergent Token Metrics (arXiv 2311.01544), section 3. The reference continues a prefix
 greedily; the candidate reads that text once, teacher-forced. FDT, the first divergent token, is
-then the same number that two free greedy runs would give.
+then the same number that two free greedy runs would give; SDT and DPPL are defined on it.
+
+Two things the paper leaves open are decided here. Ties: of tokens that share the greatest logit
+the lowest id is the argmax, for whoever writes and whoever reads. End of text: a continuation that
+ends by itself keeps its end-of-text token, which a candidate must predict too, and the paper's
+N - n is its own length.
 """
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tokens = tuple[int, ...]
 
 # Keeps perplexities, their sums and ratios finite, hence storable; such a candidate is lost anyway.
 _LARGEST_EXPONENT = 600.0
@@ -16,10 +26,15 @@ _LARGEST_EXPONENT = 600.0
 
 @dataclass(frozen=True)
 class Continuation:
-    """Greedy text of the reference, `tokens`, after `prefix`; both are token ids."""
+    """Greedy text of the reference, `tokens`, after `prefix`; both are token ids.
 
-    prefix: tuple[int, ...]
-    tokens: tuple[int, ...]
+    `margins`: by how much each token's logit led the runner-up's when it was written, in nats;
+    empty where that is not known.
+    """
+
+    prefix: Tokens
+    tokens: Tokens
+    margins: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -29,8 +44,20 @@ class Reading:
     `predicted` are its argmaxes, `logprobs` (nats) what it gave the continuation's own tokens.
     """
 
-    predicted: tuple[int, ...]
+    predicted: Tokens
     logprobs: tuple[float, ...]
+
+    @classmethod
+    def of_logits(cls, logits_TV: NDArray[Any], tokens: Sequence[int]) -> Self:
+        """From the logits [T, V] that stood before each of the T `tokens`."""
+        logits_TV = np.asarray(logits_TV, np.float64)
+        assert len(logits_TV) == len(tokens)
+        top_T = logits_TV.max(-1)
+        totals_T = top_T + np.log(np.exp(logits_TV - top_T[:, None]).sum(-1))
+        own_T = logits_TV[np.arange(len(tokens)), list(tokens)]
+        # NumPy's argmax is the first of equals, as ties are decided here.
+        predicted = logits_TV.argmax(-1).tolist()
+        return cls(tuple(predicted), tuple((own_T - totals_T).tolist()))
 
 
 @dataclass(frozen=True)
@@ -40,29 +67,6 @@ class Divergence:
     fdt: int
     sdt: int
     dppl: float
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and quartiles over prefixes; linear interpolation between neighbours."""
-
-    mean: float
-    p25: float
-    p50: float
-    p75: float
-
-
-@dataclass(frozen=True)
-class Summary:
-    """All prefixes of a domain. `equal_share` and `perplexity` are pooled over their tokens."""
-
-    num_prefixes: int
-    num_tokens: int
-    equal_share: float
-    perplexity: float
-    fdt: Spread
-    sdt: Spread
-    dppl: Spread
 
 
 def first_divergence(tokens: Sequence[int], predicted: Sequence[int]) -> int:
@@ -94,23 +98,11 @@ def compare(continuation: Continuation, reading: Reading) -> Divergence:
     )
 
 
-def summarise(continuations: Sequence[Continuation], readings: Sequence[Reading]) -> Summary:
-    """Compare pairwise and aggregate; at least one continuation with at least one token."""
-    divergences = [compare(c, r) for c, r in zip(continuations, readings, strict=True)]
-    num_tokens = sum(len(c.tokens) for c in continuations)
-    return Summary(
-        num_prefixes=len(divergences),
-        num_tokens=num_tokens,
-        equal_share=1 - sum(d.sdt for d in divergences) / num_tokens,
-        perplexity=perplexity([logprob for r in readings for logprob in r.logprobs]),
-        fdt=spread([d.fdt for d in divergences]),
-        sdt=spread([d.sdt for d in divergences]),
-        dppl=spread([d.dppl for d in divergences]),
-    )
+def worst(continuation: Continuation, readings: Sequence[Reading]) -> Reading:
+    """Of several readings of one text the one that strays soonest; among equals, most often."""
 
+    def distance(reading: Reading) -> tuple[int, int, float]:
+        divergence = compare(continuation, reading)
+        return divergence.fdt, -divergence.sdt, -divergence.dppl
 
-def spread(values: Sequence[float]) -> Spread:
-    if len(values) == 1:
-        return Spread(*[float(values[0])] * 4)
-    p25, p50, p75 = statistics.quantiles(values, n=4, method="inclusive")
-    return Spread(mean=statistics.fmean(values), p25=p25, p50=p50, p75=p75)
+    return min(readings, key=distance)

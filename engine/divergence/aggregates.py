@@ -1,0 +1,112 @@
+"""Divergent token metrics over many prefixes: mean, quartiles, survival, and how sure they are.
+
+The paper (arXiv 2311.01544, section 3.2) tells means and, for its searches, the 75th percentile.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.divergence.metrics import Continuation, Divergence, Reading, compare, perplexity
+
+# Of the bootstrap (Efron 1979, percentile interval); one seed, so that equal numbers give equal
+# reports.
+RESAMPLES = 2_000
+SEED = 0
+INTERVAL_PERCENTILES = (2.5, 97.5)
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and quartiles over prefixes; linear interpolation between neighbours.
+
+    `interval` is the mean's, 95 %, by resampling prefixes; None for a single one.
+    """
+
+    mean: float
+    p25: float
+    p50: float
+    p75: float
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All prefixes of a domain. `equal_share` and `perplexity` are pooled over their tokens.
+
+    `survival[t - 1]` is the share of prefixes whose first t tokens are the reference's.
+    """
+
+    num_prefixes: int
+    num_tokens: int
+    equal_share: float
+    perplexity: float
+    fdt: Spread
+    sdt: Spread
+    dppl: Spread
+    equal_share_interval: Interval | None = None
+    survival: tuple[float, ...] = ()
+
+
+def summarise(continuations: Sequence[Continuation], readings: Sequence[Reading]) -> Summary:
+    """Compare pairwise and aggregate; at least one continuation with at least one token."""
+    divergences = [compare(c, r) for c, r in zip(continuations, readings, strict=True)]
+    lengths = [len(c.tokens) for c in continuations]
+    sdt = [d.sdt for d in divergences]
+    return Summary(
+        num_prefixes=len(divergences),
+        num_tokens=sum(lengths),
+        equal_share=1 - sum(sdt) / sum(lengths),
+        perplexity=perplexity([logprob for r in readings for logprob in r.logprobs]),
+        fdt=spread([d.fdt for d in divergences]),
+        sdt=spread(sdt),
+        dppl=spread([d.dppl for d in divergences]),
+        equal_share_interval=_equal_share_interval(sdt, lengths),
+        survival=survival(divergences, lengths),
+    )
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Of at least one value."""
+    p25, p50, p75 = np.percentile(values, [25, 50, 75]).tolist()
+    interval = None
+    if len(values) > 1:
+        interval = _interval(np.asarray(values, float)[_resampled(len(values))].mean(-1))
+    return Spread(mean=float(np.mean(values)), p25=p25, p50=p50, p75=p75, interval=interval)
+
+
+def survival(divergences: Sequence[Divergence], lengths: Sequence[int]) -> tuple[float, ...]:
+    """Share of prefixes still undivergent after t tokens, for t from 1 to the longest length.
+
+    A text that ended undiverged says nothing of later tokens: from there on it is left out
+    (Kaplan and Meier 1958). For texts of one length this is the plain share.
+    """
+    fdt, length = np.array([d.fdt for d in divergences]), np.array(lengths)
+    shares, share = [], 1.0
+    for position in range(length.max()):
+        at_risk = (fdt >= position) & (length > position)
+        if at_risk.any():
+            share *= 1 - float((fdt[at_risk] == position).mean())
+        shares.append(share)
+    return tuple(shares)
+
+
+def _equal_share_interval(sdt: Sequence[int], lengths: Sequence[int]) -> Interval | None:
+    if len(sdt) == 1:
+        return None
+    drawn = _resampled(len(sdt))
+    return _interval(1 - np.array(sdt)[drawn].sum(-1) / np.array(lengths)[drawn].sum(-1))
+
+
+def _resampled(count: int) -> NDArray[np.int64]:
+    """Positions [RESAMPLES, count], drawn with replacement."""
+    return np.random.default_rng(SEED).integers(count, size=(RESAMPLES, count))
+
+
+def _interval(statistics: NDArray[np.float64]) -> Interval:
+    low, high = np.percentile(statistics, INTERVAL_PERCENTILES).tolist()
+    return low, high

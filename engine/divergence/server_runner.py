@@ -1,0 +1,199 @@
+"""Runs comparisons on an OpenAI-compatible server, by token ids: vLLM, or what speaks its dialect.
+
+Everything goes through `/v1/completions` with the fields `prompt_logprobs` and `return_token_ids`,
+so a gateway in front of the server does no harm.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import httpx
+
+from engine.divergence.metrics import Continuation, Reading, Tokens
+from engine.server import Server
+from registry.errors import Incompatible, InvalidInput, Unavailable
+
+REQUEST_SECONDS = 600.0
+# Bounds the answer to one request: of each token two log-probabilities, about 200 bytes as JSON.
+PROMPTS_PER_REQUEST = 32
+
+# What a comparison asks of a server, by the field of its answer.
+NEEDED = {
+    "prompt_logprobs": "gives no log-probabilities of a prompt's tokens (`prompt_logprobs`)",
+    "token_ids": "does not tell the ids of its tokens (`return_token_ids`)",
+    "prompt_token_ids": "does not tell the ids of a prompt's tokens (`return_token_ids`)",
+    "logprobs": "gives no log-probabilities of the tokens it writes (`logprobs`)",
+}
+
+Choice = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ServerRunner:
+    """The model called `model` behind `address`, `http://HOST:PORT/v1`.
+
+    Methods raise Unavailable when the server fails, InvalidInput with its own words when it
+    refuses a request.
+    """
+
+    address: str
+    model: str
+    key: str | None = None
+
+    @classmethod
+    def of(cls, server: Server) -> Self:
+        return cls(f"{server.address}/v1", server.model)
+
+    def check(self, *, vocab_size: int | None = None) -> None:
+        """Ask for everything that a comparison needs, once, in a request of one token.
+
+        Raises Incompatible when some of it is not answered, or when its vocabulary is not of
+        `vocab_size` tokens.
+        """
+        [choice] = self._complete([[0]], **_WRITING, prompt_logprobs=1)
+        missing = [reason for field, reason in NEEDED.items() if choice.get(field) is None]
+        if missing:
+            raise Incompatible(f"{self}: it {'; it '.join(missing)}")
+        if vocab_size is not None:
+            self._check_vocabulary(vocab_size)
+
+    def write(self, prefixes: Sequence[Tokens], *, num_tokens: int) -> list[Continuation]:
+        """Texts end where the server ends them by itself."""
+        choices = self._complete(prefixes, **_WRITING, max_tokens=num_tokens)
+        return [
+            Continuation(tuple(prefix), tuple(choice["token_ids"]), _margins(choice))
+            for prefix, choice in zip(prefixes, choices, strict=True)
+        ]
+
+    def read(self, continuations: Sequence[Continuation]) -> list[Reading]:
+        texts = [c.prefix + c.tokens for c in continuations]
+        choices = self._complete(texts, prompt_logprobs=1)
+        return [
+            _reading(continuation, choice["prompt_logprobs"])
+            for continuation, choice in zip(continuations, choices, strict=True)
+        ]
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, by the server's own tokenizer, without special tokens."""
+        choices = self._complete(texts, return_token_ids=True, add_special_tokens=False)
+        return [choice["prompt_token_ids"] for choice in choices]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of token ids, special tokens included."""
+        [choice] = self._complete(
+            [list(tokens)], echo=True, max_tokens=0, skip_special_tokens=False
+        )
+        return str(choice["text"])
+
+    def card(self) -> dict[str, Any]:
+        """What the server tells of the model, without what changes from one question to the next.
+
+        Raises Incompatible when it has no such model.
+        """
+        try:
+            response = httpx.get(
+                f"{self.address}/models", headers=self._headers(), timeout=10, trust_env=False
+            )
+            response.raise_for_status()
+            cards = {card["id"]: card for card in response.json()["data"]}
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            raise Unavailable(f"{self.address}/models lists no models: {error}") from error
+        if self.model not in cards:
+            raise Incompatible(
+                f"{self.address} has no model {self.model!r}; there are {sorted(cards)}"
+            )
+        changing = ("created", "permission")
+        return {name: value for name, value in cards[self.model].items() if name not in changing}
+
+    def __str__(self) -> str:
+        return f"{self.address}#{self.model}"
+
+    def _check_vocabulary(self, vocab_size: int) -> None:
+        try:
+            self._complete([[vocab_size - 1]])
+        except InvalidInput as error:
+            raise Incompatible(
+                f"{self} has a smaller vocabulary than {vocab_size} tokens: {error.detail}"
+            ) from error
+        try:
+            self._complete([[vocab_size]])
+        except InvalidInput:
+            return
+        raise Incompatible(f"{self} has a larger vocabulary than {vocab_size} tokens")
+
+    def _complete(self, prompts: Sequence[Sequence[int] | str], **fields: Any) -> list[Choice]:
+        """One choice for each prompt, in their order."""
+        choices: list[Choice] = []
+        for start in range(0, len(prompts), PROMPTS_PER_REQUEST):
+            part = [
+                prompt if isinstance(prompt, str) else list(prompt)
+                for prompt in prompts[start : start + PROMPTS_PER_REQUEST]
+            ]
+            answer = self._post({"prompt": part, "max_tokens": 1, **fields})
+            choices += sorted(answer["choices"], key=lambda choice: int(choice["index"]))
+        if len(choices) != len(prompts):
+            raise Incompatible(f"{self} answers {len(prompts)} prompts with {len(choices)} texts")
+        return choices
+
+    def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            response = httpx.post(
+                f"{self.address}/completions",
+                json={"model": self.model, "temperature": 0, **body},
+                headers=self._headers(),
+                timeout=REQUEST_SECONDS,
+                trust_env=False,
+            )
+        except httpx.HTTPError as error:
+            raise Unavailable(f"{self} does not answer: {error!r}") from error
+        if response.is_client_error:
+            raise InvalidInput(f"{self} refuses with {response.status_code}: {_words(response)}")
+        try:
+            answer: dict[str, Any] = response.raise_for_status().json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise Unavailable(f"{self} does not answer: {error}") from error
+        return answer
+
+    def _headers(self) -> dict[str, str]:
+        return {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
+
+
+# Two log-probabilities of each token, by id: two tokens may look alike as text.
+_WRITING: dict[str, Any] = {
+    "logprobs": 2,
+    "return_token_ids": True,
+    "return_tokens_as_token_ids": True,
+}
+
+
+def _margins(choice: Choice) -> tuple[float, ...]:
+    tops = [sorted(said.values(), reverse=True) for said in choice["logprobs"]["top_logprobs"]]
+    return tuple(float(first - second) for first, second, *_ in tops)
+
+
+def _reading(continuation: Continuation, said: list[dict[str, dict[str, Any]]]) -> Reading:
+    own = said[len(continuation.prefix) :]
+    pairs = list(zip(continuation.tokens, own, strict=True))
+    return Reading(
+        predicted=tuple(_argmax(entries) for _, entries in pairs),
+        logprobs=tuple(float(entries[str(token)]["logprob"]) for token, entries in pairs),
+    )
+
+
+def _argmax(entries: dict[str, dict[str, Any]]) -> int:
+    """Of one position, of which the likeliest token is told, and the one that stands there.
+
+    Where they are equally likely the lower id is taken, as everywhere; of a third a server says
+    nothing.
+    """
+    return int(max(entries, key=lambda token: (entries[token]["logprob"], -int(token))))
+
+
+def _words(response: httpx.Response) -> str:
+    """Its message where it has one, as OpenAI's errors and FastAPI's do."""
+    try:
+        body = response.json()
+        return str(body.get("error", body).get("message", body))
+    except (ValueError, AttributeError):
+        return response.text[:500]

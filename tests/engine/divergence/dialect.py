@@ -1,0 +1,93 @@
+"""A small real server of the dialect that comparisons speak, for what a good server never does.
+
+Its model is a table (`tables.table`); `without` are fields of the answer that it does not know.
+"""
+
+import math
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from json import dumps, loads
+from threading import Thread
+from typing import Any
+
+from engine.divergence.metrics import Tokens
+from tests.engine.divergence.tables import END, VOCABULARY, Table, free_run
+
+MODEL = "table"
+
+
+@contextmanager
+def serving(
+    table: Table, *, without: Set[str] = frozenset(), vocab_size: int = VOCABULARY
+) -> Iterator[str]:
+    """The address, `http://127.0.0.1:PORT/v1`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(200, {"data": [{"id": MODEL, "created": 1, "max_model_len": 64}]})
+
+        def do_POST(self) -> None:
+            body = loads(self.rfile.read(int(self.headers["content-length"])))
+            if any(token >= vocab_size for prompt in body["prompt"] for token in prompt):
+                return self._answer(400, {"error": {"message": "out of vocabulary"}})
+            choices = [
+                {"index": index} | _choice(table, tuple(prompt), body["max_tokens"])
+                for index, prompt in enumerate(body["prompt"])
+            ]
+            for choice in choices:
+                for field in without:
+                    del choice[field]
+            # Out of order, as the standard allows.
+            return self._answer(200, {"choices": choices[::-1]})
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        def _answer(self, status: int, body: dict[str, Any]) -> None:
+            data = dumps(body).encode()
+            self.send_response(status)
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _choice(table: Table, prompt: Tokens, max_tokens: int) -> dict[str, Any]:
+    written = free_run(table, prompt, max_tokens)
+    text = prompt + written
+    return {
+        "token_ids": list(written),
+        "prompt_token_ids": list(prompt),
+        "finish_reason": "stop" if written[-1] == END else "length",
+        "logprobs": {
+            "top_logprobs": [
+                {f"token_id:{token}": logprob for token, logprob in _top(table, text[:end])[:2]}
+                for end in range(len(prompt), len(text))
+            ]
+        },
+        "prompt_logprobs": [None, *(_said(table, prompt, end) for end in range(1, len(prompt)))],
+    }
+
+
+def _said(table: Table, prompt: Tokens, end: int) -> dict[str, dict[str, float]]:
+    """The likeliest token and the one that stands there. Of equals any may be told: here the
+    last."""
+    top = _top(table, prompt[:end])
+    best = max(token for token, logprob in top if logprob == top[0][1])
+    return {str(token): {"logprob": dict(top)[token]} for token in (best, prompt[end])}
+
+
+def _top(table: Table, context: Tokens) -> list[tuple[int, float]]:
+    row = table(context).tolist()
+    total = math.log(sum(math.exp(logit) for logit in row))
+    return sorted(((t, logit - total) for t, logit in enumerate(row)), key=lambda x: -x[1])

@@ -1,0 +1,106 @@
+"""One reading says what two free runs would, on tables, on our network and on transformers'."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import LlamaForCausalLM
+
+from assembler import evaluate
+from assembler.network import Network
+from assembler.subjects import of_transformers
+from engine.divergence.metrics import Continuation, Reading, Tokens, compare
+from engine.divergence.torch_runner import TorchRunner
+from registry.blobs import LocalBlobs
+from registry.errors import InvalidInput
+from tests import tiny
+from tests.engine.divergence import tables
+from tests.engine.divergence.tables import END, VOCABULARY, as_network, free_run, table
+
+PREFIXES: list[Tokens] = [(5, 6, 7, 8), (9, 10), (30, 31, 32, 33), (11, 12, 13)]
+
+prefixes = st.lists(
+    st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=3).map(tuple),
+    min_size=1,
+    max_size=4,
+)
+
+
+def runner(table: tables.Table, *, batch_tokens: int = 16) -> TorchRunner:
+    return TorchRunner(as_network(table), ends={END}, batch_tokens=batch_tokens)
+
+
+@given(prefixes, st.integers(0, 2**32 - 1), st.floats(0, 0.3), st.integers(1, 8))
+def test_one_reading_says_what_two_free_runs_say(
+    prefixes: list[Tokens], seed: int, strays: float, num_tokens: int
+) -> None:
+    reference, candidate = table(seed), table(seed, strays=strays)
+    texts = runner(reference).write(prefixes, num_tokens=num_tokens)
+    readings = runner(candidate).read(texts)
+    for prefix, text, reading in zip(prefixes, texts, readings, strict=True):
+        theirs = free_run(candidate, prefix, num_tokens)
+        assert (text.prefix, text.tokens) == (prefix, free_run(reference, prefix, num_tokens))
+        agreeing = [a == b for a, b in zip(text.tokens, theirs, strict=False)]
+        expected = agreeing.index(False) if False in agreeing else len(agreeing)
+        assert compare(text, reading).fdt == expected
+
+
+@given(prefixes, st.integers(0, 2**32 - 1), st.floats(0, 1))
+def test_divergent_tokens_are_counted_on_the_references_own_text(
+    prefixes: list[Tokens], seed: int, strays: float
+) -> None:
+    reference, candidate = table(seed), table(seed, strays=strays)
+    texts = runner(reference).write(prefixes, num_tokens=6)
+    for text, reading in zip(texts, runner(candidate).read(texts), strict=True):
+        whole = text.prefix + text.tokens
+        contexts = [whole[:end] for end in range(len(text.prefix), len(whole))]
+        corrections = [free_run(candidate, context, 1) for context in contexts]
+        wrong = sum(own != (token,) for own, token in zip(corrections, text.tokens, strict=True))
+        assert compare(text, reading).sdt == wrong
+
+
+def test_a_margin_is_the_lead_over_the_runner_up() -> None:
+    def logits(tokens_BT: Tensor) -> Tensor:
+        return torch.tensor([1.0, 4.0, 3.5]).expand(*tokens_BT.shape, 3)
+
+    [text] = TorchRunner(logits).write([(0,)], num_tokens=2)
+    assert text == Continuation((0,), (1, 1), margins=(0.5, 0.5))
+
+
+def test_an_empty_prefix_is_refused_by_its_place() -> None:
+    with pytest.raises(InvalidInput) as refused:
+        TorchRunner(as_network(table(0))).write([(1,), ()], num_tokens=1)
+    assert [p.pointer for p in refused.value.problems] == ["/prefixes/1"]
+
+
+def test_our_network_with_its_cache_writes_what_it_writes_without(blobs: LocalBlobs) -> None:
+    manifest = tiny.store_manifest(blobs)
+    network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
+    with_cache = evaluate.runner(network).write(PREFIXES, num_tokens=6)
+    without = TorchRunner(network).write(PREFIXES, num_tokens=6)
+    assert [c.tokens for c in with_cache] == [c.tokens for c in without]
+    for one, other in zip(with_cache, without, strict=True):
+        assert one.margins == pytest.approx(other.margins, abs=1e-4)
+
+
+def test_our_network_and_transformers_do_not_diverge(blobs: LocalBlobs, tmp_path: Path) -> None:
+    manifest = tiny.store_manifest(blobs)
+    ours = evaluate.runner(Network.from_manifest(manifest, blobs, dtype=torch.float32))
+    model = LlamaForCausalLM.from_pretrained(
+        tiny.write_checkpoint(tmp_path / "seed"), dtype=torch.float32
+    )
+    theirs = of_transformers(model)
+    texts = theirs.write(PREFIXES, num_tokens=6)
+    assert [c.tokens for c in texts] == [c.tokens for c in ours.write(PREFIXES, num_tokens=6)]
+    for text, reading in zip(texts, ours.read(texts), strict=True):
+        assert compare(text, reading).sdt == 0
+
+
+def test_readings_do_not_depend_on_what_shares_a_batch() -> None:
+    texts = [Continuation(prefix, (1, 2, 3)[: 1 + i % 3]) for i, prefix in enumerate(PREFIXES)]
+    network = as_network(table(3))
+    alone: list[Reading] = [TorchRunner(network).read([text])[0] for text in texts]
+    assert TorchRunner(network).read(texts) == alone
