@@ -86,15 +86,18 @@ def _of_reference(
     that serves."""
     # Loaded only if something is not known yet, and given up before the candidate is loaded.
     load = cache(reference.load)
+    num_tokens = policy.completion_tokens
     written, varied = {}, {}
     for domain, prefixes in prompts.items():
         on_progress(f"{reference.name} writes {domain}")
-        written[domain] = continuations.written(
-            reference.key, prefixes, num_tokens=policy.completion_tokens, load=load
-        )
+        key = reference.key
+        if reference.is_served:
+            # Another model may answer at the same address by now: one text is written anew to tell.
+            key = json_digest([key, load().write(prefixes[:1], num_tokens=num_tokens)[0].tokens])
+        written[domain] = continuations.written(key, prefixes, num_tokens=num_tokens, load=load)
         on_progress(f"{reference.name} reads {domain} again")
         if reference.is_served:
-            # Another engine may answer at the same address by now: its noise is never remembered.
+            # Nothing tells on which hardware, or beside what other requests, it answers this time.
             varied[domain] = noise.variations(load(), written[domain])
         else:
             key = _noise_key("network", reference, written[domain])

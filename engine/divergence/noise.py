@@ -16,7 +16,7 @@ IN_ONE_PASS = "in one pass"
 OTHERWISE_BATCHED = "in other batches, order and threads"
 SERVED = "by the serving engine"
 
-# Odd, and small: no batch holds what it held before.
+# Odd, and small, so that batches seldom hold what they held before.
 BATCH_SIZE = 3
 
 Variations = Mapping[str, Sequence[Reading]]

@@ -177,6 +177,34 @@ def test_a_server_of_another_vocabulary_is_refused(seed: Folder, texts: Texts) -
         compare(seed, Served(address=address, model=dialect.MODEL), texts)
 
 
+def test_two_servers_are_compared(tmp_path: Path) -> None:
+    numbers = documents.Document("1", " ".join(str(1 + i % 4) for i in range(40)), "held-out")
+    path = tmp_path / "numbers.jsonl"
+    path.write_bytes(documents.serialise([numbers]))
+    texts = Texts(domain="numbers", path=path)
+    one, other = tables.table(3, ties=False), tables.table(4, ties=False)
+    with dialect.serving(one) as address, dialect.serving(other) as their_address:
+        reference = Served(address=address, model=dialect.MODEL)
+        same = compare(reference, reference, texts)
+        strays = compare(reference, Served(address=their_address, model=dialect.MODEL), texts)
+    assert same.passed
+    assert not strays.passed
+    assert strays.domains[0].examples[0].context.startswith("1 2 3 4")
+
+
+def test_another_model_at_the_same_address_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.jsonl"
+    path.write_bytes(documents.serialise([documents.Document("1", "1 2 3 4 " * 9, "held-out")]))
+    texts = Texts(domain="numbers", path=path)
+    models = [tables.table(seed, ties=False) for seed in (1, 2)]
+    with dialect.serving(lambda context: models[0](context)) as address:
+        reference = Served(address=address, model=dialect.MODEL)
+        assert compare(reference, reference, texts).passed
+        models.reverse()
+        again = compare(reference, reference, texts)
+    assert again.domains[0].noise_floor.equal_share == 1
+
+
 @pytest.mark.slow
 def test_a_served_model_is_compared_with_its_folder_and_both_are_served(
     seed: Folder, texts: Texts, tmp_path: Path

@@ -1,6 +1,7 @@
 """A small real server of the dialect that comparisons speak, for what a good server never does.
 
-Its model is a table (`tables.table`); `without` are fields of the answer that it does not know.
+Its model is a table (`tables.table`), its tokenizer reads numbers as ids; `without` are fields of
+the answer that it does not know.
 """
 
 import math
@@ -12,7 +13,7 @@ from threading import Thread
 from typing import Any
 
 from engine.divergence.metrics import Tokens
-from tests.engine.divergence.tables import END, VOCABULARY, Table, free_run
+from tests.engine.divergence.tables import VOCABULARY, Table, free_run
 
 MODEL = "table"
 
@@ -29,11 +30,15 @@ def serving(
 
         def do_POST(self) -> None:
             body = loads(self.rfile.read(int(self.headers["content-length"])))
-            if any(token >= vocab_size for prompt in body["prompt"] for token in prompt):
+            prompts = [
+                [int(word) for word in prompt.split()] if isinstance(prompt, str) else prompt
+                for prompt in body["prompt"]
+            ]
+            if any(token >= vocab_size for prompt in prompts for token in prompt):
                 return self._answer(400, {"error": {"message": "out of vocabulary"}})
             choices = [
                 {"index": index} | _choice(table, tuple(prompt), body["max_tokens"])
-                for index, prompt in enumerate(body["prompt"])
+                for index, prompt in enumerate(prompts)
             ]
             for choice in choices:
                 for field in without:
@@ -66,9 +71,9 @@ def _choice(table: Table, prompt: Tokens, max_tokens: int) -> dict[str, Any]:
     written = free_run(table, prompt, max_tokens)
     text = prompt + written
     return {
+        "text": " ".join(map(str, text)),
         "token_ids": list(written),
         "prompt_token_ids": list(prompt),
-        "finish_reason": "stop" if written[-1] == END else "length",
         "logprobs": {
             "top_logprobs": [
                 {f"token_id:{token}": logprob for token, logprob in _top(table, text[:end])[:2]}
