@@ -460,6 +460,10 @@ def gate(
         float | None, typer.Option(help="Its perplexity over the reference's own, on that text.")
     ] = None,
     report: Report = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Write a page with survival curves and examples to this file."),
+    ] = None,
 ) -> None:
     """Compare two models token by token; ends with 0 only if all that is asked is kept."""
     from service import model_gate
@@ -475,7 +479,12 @@ def gate(
     }
     given = {field: value for field, value in policy.items() if value is not None}
     if not model_gate.gate(
-        reference, candidate, documents=documents, policy=given, report_path=report
+        reference,
+        candidate,
+        documents=documents,
+        policy=given,
+        report_path=report,
+        html_path=html,
     ):
         sys.exit(1)
 

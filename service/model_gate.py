@@ -10,7 +10,7 @@ from registry import blobs
 from registry.checkpoint_folder import DOCUMENTS
 from registry.errors import InvalidInput, NotFound
 from registry.names import parse_ref
-from service import console, divergence_tables, preparation
+from service import console, divergence_page, divergence_tables, preparation
 from service.background import connect
 from service.client import Client
 
@@ -22,6 +22,7 @@ def gate(
     documents: Path | None,
     policy: dict[str, Any],
     report_path: Path | None,
+    html_path: Path | None,
 ) -> bool:
     """Compare, print, and say whether everything was kept; `policy` has the fields that were given.
 
@@ -41,6 +42,8 @@ def gate(
     report = DivergenceReport.model_validate(result)
     if report_path is not None:
         report_path.write_text(report.model_dump_json(indent=2) + "\n")
+    if html_path is not None:
+        html_path.write_text(divergence_page.html(report))
     divergence_tables.print_report(report)
     return report.passed
 
