@@ -5,6 +5,7 @@ from itertools import product
 from pathlib import Path
 
 from assembler.parallelism import Parallelism
+from assembler.precision import ComputingDtype
 from assembler.rank_memory import rank_memory
 from assembler.recipe import Finetune, Trained
 from registry.architecture import Architecture
@@ -28,6 +29,8 @@ MIX = Architecture(
     expert_names=tuple(f"expert-{number}" for number in range(8)),
     domain_embedding_size=4097,
 )
+# Whatever the machine of the tests is fast in.
+ON_GPUS: ComputingDtype = "bfloat16"
 PARTS: tuple[Trained, ...] = ("router", "attention", "shared", "all")
 
 
@@ -36,6 +39,7 @@ def row(train: Trained, parallelism: Parallelism) -> str:
         train=train,
         batch_size=parallelism.num_processes,
         sequence_length=MIX.max_position_embeddings,
+        dtype=ON_GPUS,
     )
     memory = rank_memory(MIX, recipe, parallelism)
     sizes = [f"{size / 1e9:.1f}" for size in (*asdict(memory).values(), memory.total)]
@@ -56,7 +60,7 @@ def test_the_table_is_what_the_function_says() -> None:
 
 def test_what_is_said_of_less_fits() -> None:
     parallelism = Parallelism(num_processes=32, expert_parallel_degree=8)
-    recipe = Finetune(train="all", batch_size=32, sequence_length=2048)
+    recipe = Finetune(train="all", batch_size=32, sequence_length=2048, dtype=ON_GPUS)
     memory = rank_memory(MIX, recipe, parallelism)
     assert f"32 with 2,048 tokens hold {memory.total / 1e9:.0f} GB each" in SCALING
 

@@ -45,6 +45,8 @@ class Ours:
             batch_size=num_sequences,
             sequence_length=length,
             train=train,
+            # As both are autocast, also where float32 would be faster.
+            dtype="bfloat16",
             load_balance_weight=LOAD_BALANCE_WEIGHT,
         )
         self.network, self._batch = Network(architecture), batch

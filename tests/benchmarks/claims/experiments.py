@@ -51,7 +51,7 @@ def quick() -> Iterator[Experiment]:
     tiny = partial(small_llama.tiny_family, seed=0)
     twin = partial(small_llama.tiny_family, seed=0, parallel_block=True, trains="all")
     measures: dict[str, Measure] = {
-        "upcycling": partial(upcycling.measure, budgets=(0, 4_096), paper_budgets=(0, 512)),
+        "upcycling": partial(upcycling.measure, budgets=(0, 16_384), paper_budgets=(0, 512)),
         "extension": partial(extension.measure, methods=METHODS, base_tokens=512, budgets=(0, 512)),
         "ablations": partial(ablations.measure, tokens=512, finetuned=ablations.BRIEF),
         "attention": partial(attention.measure, tokens=256),
