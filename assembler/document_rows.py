@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from assembler.network import Network
-from assembler.precision import fastest
+from assembler.precision import fastest_on_cpu
 from assembler.training import DTYPES
 from registry.arrays import Floats
 from registry.blobs import BlobStore, get_bytes
@@ -28,7 +28,7 @@ BATCH_SIZE = 8
 @torch.inference_mode()
 def rows(seed: Manifest, documents: Sequence[Sequence[Document]], *, blobs: BlobStore) -> Floats:
     """One row [n, D] for the documents of each domain."""
-    network = Network.from_manifest(seed, blobs, dtype=DTYPES[fastest()])
+    network = Network.from_manifest(seed, blobs, dtype=DTYPES[fastest_on_cpu()])
     tokenizer = Tokenizer.from_str(get_bytes(blobs, seed.files["tokenizer.json"]).decode())
     tokenizer.enable_truncation(SEQUENCE_LENGTH)
     tokenizer.enable_padding()

@@ -14,7 +14,7 @@ from assembler.data import Reader, cut, evenly
 from assembler.embedder import states_shape
 from assembler.mixture import FeedForward
 from assembler.network import Network
-from assembler.precision import fastest
+from assembler.precision import fastest_on_cpu
 from assembler.training import DTYPES
 from engine.gates import WINDOW_TOKENS
 from registry.blobs import BlobStore
@@ -49,7 +49,7 @@ class RouterInputs:
 
     def __init__(self, checkpoint: Manifest, blobs: BlobStore) -> None:
         self._reader = Reader.of(checkpoint, blobs)
-        self._network = Network.from_manifest(checkpoint, blobs, dtype=DTYPES[fastest()])
+        self._network = Network.from_manifest(checkpoint, blobs, dtype=DTYPES[fastest_on_cpu()])
         ffns = [module for module in self._network.modules() if isinstance(module, FeedForward)]
         self._heard: list[Tensor] = [torch.empty(0)] * len(ffns)
         for layer, ffn in enumerate(ffns):

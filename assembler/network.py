@@ -8,7 +8,7 @@ M domain-embedding width, V vocabulary.
 """
 
 from collections.abc import Callable
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +36,19 @@ class Network(nn.Module):
             self.lm_head = nn.Linear(a.hidden_size, a.vocab_size, bias=False)
 
     @classmethod
+    def of_config(cls, config: dict[str, Any]) -> Self:
+        """Without weights, on the meta device; layers that are int8 compute as such.
+
+        Raises InvalidCheckpoint for what is not supported.
+        """
+        with torch.device("meta"):
+            network = cls(Architecture.from_config(config))
+            for name in int8_modules(config):
+                linear = cast(nn.Linear, network.get_submodule(name))
+                network.set_submodule(name, Int8Linear(linear.in_features, linear.out_features))
+        return network
+
+    @classmethod
     def from_manifest(cls, manifest: Manifest, blobs: BlobStore, *, dtype: torch.dtype) -> Self:
         """The network of a checkpoint, on the CPU, frozen and in evaluation mode.
 
@@ -43,11 +56,7 @@ class Network(nn.Module):
         such, whatever `dtype`, and answer in it. Raises InvalidCheckpoint for what is not
         supported, in the config.
         """
-        with torch.device("meta"):
-            network = cls(manifest.architecture)
-            for name in int8_modules(manifest.config):
-                linear = cast(nn.Linear, network.get_submodule(name))
-                network.set_submodule(name, Int8Linear(linear.in_features, linear.out_features))
+        network = cls.of_config(manifest.config)
         state = {
             name: tensor if name.endswith(SCALE) else tensor.to(dtype)
             for name, tensor in tensors.load(blobs, manifest)

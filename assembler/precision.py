@@ -9,5 +9,10 @@ ComputingDtype = Literal["bfloat16", "float32"]
 
 
 def fastest() -> ComputingDtype:
-    """bfloat16 on GPUs, and on processors that multiply in it."""
-    return "bfloat16" if not is_cpu_build() or processor.multiplies_bfloat16() else "float32"
+    """What training computes in: bfloat16 on GPUs, else `fastest_on_cpu`."""
+    return fastest_on_cpu() if is_cpu_build() else "bfloat16"
+
+
+def fastest_on_cpu() -> ComputingDtype:
+    """bfloat16 on processors that multiply in it; also what computes there beside a GPU."""
+    return "bfloat16" if processor.multiplies_bfloat16() else "float32"

@@ -36,6 +36,7 @@ from registry.checkpoints import TOKENIZER
 from registry.documents import Document
 from registry.errors import InvalidCheckpoint, InvalidInput
 from registry.manifests import json_digest
+from registry.quantisation import int8_modules
 
 # Where the key to a served model is taken from, as OpenAI's own clients do.
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -201,12 +202,14 @@ def _open_served(subject: Served) -> Opened:
 
 
 def _is_ours(config: dict[str, Any]) -> bool:
-    """Whether the reference network is this checkpoint's: a Llama, or a mix, not quantised."""
+    """Whether the reference network is this checkpoint's: a Llama, or a mix, in floats or our
+    int8."""
     try:
         Architecture.from_config(config)
+        int8_modules(config)
     except InvalidCheckpoint:
         return False
-    return "quantization_config" not in config
+    return True
 
 
 def _sizes(folder: Path, config: dict[str, Any]) -> tuple[int | None, int | None]:
@@ -233,8 +236,7 @@ def network_of(folder: Path) -> Network:
 
     Raises InvalidInput where its tensors are not those that its config tells.
     """
-    with torch.device("meta"):
-        network = Network(Architecture.from_config(json.loads((folder / CONFIG).read_text())))
+    network = Network.of_config(json.loads((folder / CONFIG).read_text()))
     state: dict[str, Tensor] = {}
     for path in sorted(folder.glob("*.safetensors")):
         state |= {name: tensor.float() for name, tensor in load_file(path).items()}

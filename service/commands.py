@@ -211,7 +211,7 @@ def verify(version: str, *, key: str | None) -> bool:
             attestation = client.attestation(client.mix(version))
             key = key or client.signing_key()
         store = blobs.store()
-        size = verification.num_bytes(attestation.statement.manifest, store)
+        size = verification.num_bytes(attestation, store)
         with console.copying(version, num_bytes=size) as on_bytes:
             checks = verification.of_version(attestation, store, trusted_key=key, on_bytes=on_bytes)
     console.print_rows(

@@ -82,11 +82,10 @@ def of_folder(folder: Path, *, trusted_key: str | None, on_bytes: OnBytes) -> li
     ]
 
 
-def num_bytes(manifest_digest: str, blobs: BlobStore) -> int:
-    """What `of_version` will read of the checkpoint; 0 when its manifest is lost."""
-    try:
-        manifest = Manifest.from_json(get_bytes(blobs, manifest_digest))
-    except NotFound:
+def num_bytes(attestation: Attestation, blobs: BlobStore) -> int:
+    """What `of_version` will read of the checkpoint; 0 when its manifest is lost or damaged."""
+    manifest = _manifest(attestation.statement, blobs)
+    if manifest is None:
         return 0
     return sum(blobs.size(digest) or 0 for digest in manifest.digests())
 
@@ -146,7 +145,8 @@ def _gate(report: GateReport, statement: Statement, blobs: BlobStore) -> Check:
 
 
 def _found(title: str, content: object, digest: str) -> Check:
-    return Check(title, content is not None, digest if content else f"{digest} is lost or damaged")
+    holds = content is not None
+    return Check(title, holds, digest if holds else f"{digest} is lost or damaged")
 
 
 def _linked(title: str, digest: str, expected: str) -> Check:

@@ -1,6 +1,6 @@
 """/mixes: asking for a mix, planning it, and following how it is made."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import BaseModel
@@ -203,22 +203,13 @@ def follow(
 @router.get("/{name}/versions/{number}/lock")
 def get_lock(name: str, number: int, session: Session, blobs: Blobs, _: Reader) -> Response:
     """All that it was made of, by digest, on what, and what came out: to make it again."""
-    version = mixes.get(session, f"{name}@{number}")
-    artifact = None if version.artifact_id is None else artifacts.get(session, version.artifact_id)
-    if artifact is None or artifact.lock_digest is None:
-        raise NotFound(f"mix {name}@{number} has no lock; it is {version.state}")
-    return Response(get_bytes(blobs, artifact.lock_digest), media_type="application/json")
+    return _of_artifact(session, blobs, f"{name}@{number}", "lock")
 
 
 @router.get("/{name}/versions/{number}/attestation")
 def get_attestation(name: str, number: int, session: Session, blobs: Blobs, _: Reader) -> Response:
     """What this service says of a published version, by digest, and its signature under that."""
-    version = mixes.get(session, f"{name}@{number}")
-    artifact = None if version.artifact_id is None else artifacts.get(session, version.artifact_id)
-    if artifact is None or artifact.attestation_digest is None:
-        raise NotFound(f"mix {name}@{number} has no attestation; it is {version.state}")
-    attestation = get_bytes(blobs, artifact.attestation_digest)
-    return Response(attestation, media_type="application/json")
+    return _of_artifact(session, blobs, f"{name}@{number}", "attestation")
 
 
 @router.get("/{name}/versions/{number}/gate-report")
@@ -228,6 +219,18 @@ def get_gate_report(name: str, number: int, session: Session, blobs: Blobs, _: R
         raise NotFound(f"mix {name}@{number} has not been gated; it is {version.state}")
     report = get_bytes(blobs, version.gate_report_digest)
     return Response(report, media_type="application/json")
+
+
+def _of_artifact(
+    session: orm.Session, blobs: BlobStore, ref: str, record: Literal["lock", "attestation"]
+) -> Response:
+    """What was kept of a version when it was published. Raises NotFound."""
+    version = mixes.get(session, ref)
+    artifact = None if version.artifact_id is None else artifacts.get(session, version.artifact_id)
+    digest: str | None = getattr(artifact, f"{record}_digest", None)
+    if digest is None:
+        raise NotFound(f"mix {ref} has no {record}; it is {version.state}")
+    return Response(get_bytes(blobs, digest), media_type="application/json")
 
 
 def _once(

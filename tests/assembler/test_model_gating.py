@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from assembler import model_gating
+from assembler import model_gating, quantisation
 from assembler.model_gate_request import Folder, ModelGateRequest, Served, Stored, Subject, Texts
-from engine import server
+from engine import compression, server
 from engine.divergence import noise
 from engine.divergence.torch_runner import TorchRunner
 from engine.model_gate import DivergenceReport
 from registry import blobs as blob_stores
-from registry import documents
+from registry import documents, exports, manifests
+from registry.checkpoint_folder import CheckpointFolder
 from registry.errors import Incompatible, InvalidInput
 from tests import tiny
 from tests.assembler import mixes
@@ -63,6 +64,20 @@ def test_a_folder_is_kept_by_itself(seed: Folder, texts: Texts) -> None:
         1,
     )
     assert set(domain.variations) == {noise.IN_ONE_PASS, noise.OTHERWISE_BATCHED}
+
+
+def test_a_compressed_folder_is_read_in_int8(seed: Folder, texts: Texts, tmp_path: Path) -> None:
+    blobs = blob_stores.store()
+    plain = CheckpointFolder.read(seed.path).keep(blobs)
+    modules = [module for unit in compression.units(plain, "cpu") for module in unit.modules]
+    int8 = quantisation.compress(plain, modules, target="cpu", blobs=blobs)
+    exports.export(int8, blobs, tmp_path / "int8", on_bytes=lambda _: None)
+    stored = Stored(ref="tiny@1", manifest_digest=manifests.store(blobs, int8))
+    same, other = (
+        compare(Folder(path=tmp_path / "int8"), one, texts).domains[0] for one in (stored, seed)
+    )
+    assert same.candidate == same.noise_floor
+    assert other.candidate.perplexity != other.noise_floor.perplexity
 
 
 def test_an_expert_strays_from_its_seed(seed: Folder, expert: Folder, texts: Texts) -> None:

@@ -16,3 +16,5 @@ def test_bfloat16_where_it_is_fast(
     monkeypatch.setattr(precision, "is_cpu_build", lambda: is_cpu_build)
     monkeypatch.setattr(processor, "multiplies_bfloat16", lambda: multiplies)
     assert precision.fastest() == dtype
+    # Beside a GPU the processor is as it is.
+    assert precision.fastest_on_cpu() == ("bfloat16" if multiplies else "float32")

@@ -6,7 +6,6 @@ vLLM runs in one process of its own, as in `test_vllm_model`.
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 from dataclasses import replace
@@ -41,8 +40,9 @@ ARCHITECTURES: dict[str, Architecture] = {
 # Those that vLLM knows without us.
 EXPORTED = ("dense", "dense-untied")
 PROMPT_LENGTHS = (5, 17, 40)
-# Of log-probabilities. With other threads a last bit may round one input to its other neighbour.
-ONE_ROUNDED_OTHERWISE = 1e-2
+# Of log-probabilities. A last bit may round an input to its other neighbour: of the positions of a
+# text one may be farther than rounding in float32 explains, and none farther than this.
+ONE_ROUNDED_OTHERWISE = 1e-3
 
 Answers = list[dict[str, Any]]
 
@@ -118,7 +118,7 @@ def check(answers: Answers, prompts: list[list[int]], network: Network) -> None:
         logprobs = [logprob for _, logprob in answer["positions"]]
         assert logprobs == pytest.approx(expected.logprobs, abs=ONE_ROUNDED_OTHERWISE)
         apart = [abs(a - b) for a, b in zip(logprobs, expected.logprobs, strict=True)]
-        assert statistics.median(apart) < 1e-4
+        assert sum(distance > 1e-4 for distance in apart) <= 1
 
 
 def store(

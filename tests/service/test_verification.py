@@ -89,6 +89,12 @@ def test_a_record_that_was_changed(
     assert broken(check(attestation, blobs, key)) == [title]
 
 
+def test_a_damaged_manifest(attestation: Attestation, blobs: LocalBlobs, key: str) -> None:
+    damage(blobs, attestation.statement.manifest)
+    assert verification.num_bytes(attestation, blobs) == 0
+    assert broken(check(attestation, blobs, key)) == ["checkpoint"]
+
+
 def test_a_lost_checkpoint(attestation: Attestation, blobs: LocalBlobs, key: str) -> None:
     blobs.local_path(attestation.statement.manifest).unlink()
     assert broken(check(attestation, blobs, key)) == ["checkpoint"]
