@@ -31,9 +31,16 @@ MAX_OBSERVATIONS = 5
 FOOTPRINTS: Mapping[str, Callable[[Blueprint], Footprint]] = {
     "assemble": footprints.assembling,
     "finetune": footprints.finetuning,
+    "compress": footprints.compressing,
     "gate": footprints.gating,
     "deploy": footprints.serving,
 }
+
+
+def steps_of(recipe: Recipe) -> tuple[str, ...]:
+    """Those that have something to do."""
+    idle = {"finetune": not recipe.finetune.num_steps, "compress": recipe.compress is None}
+    return tuple(step for step in FOOTPRINTS if not idle.get(step))
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ _BYTES = Rough(start=(1, 5), rate=(100e6, 1e9), unit="MB/s from the disk")
 ROUGH: Mapping[str, Rough] = {
     "assemble": _BYTES,
     "finetune": Rough(start=(4, 15), rate=(20e9, 200e9), unit="GFLOP/s for each core"),
+    "compress": Rough(start=(4, 15), rate=(10e9, 100e9), unit="GFLOP/s for each core"),
     "gate": Rough(start=(15, 60), rate=(10e9, 100e9), unit="GFLOP/s for each core"),
     "deploy": Rough(start=(5, 40), rate=_BYTES.rate, unit=_BYTES.unit),
 }
@@ -116,10 +124,11 @@ def observe(session: Session, blobs: BlobStore) -> dict[str, list[Observation]]:
         except NexusmixError:
             continue  # made of what is no longer here, or with another embedder
         for step, seconds in _seconds(session, version.job_id).items():
+            if step not in steps_of(plan.recipe):
+                continue  # ended at once, as there was nothing to do
             work = FOOTPRINTS[step](plan).work
             fixed = _fixed(session, version.job_id, seconds) if step == "finetune" else None
-            if work > 0:
-                found[step].append(Observation(work, seconds, fixed))
+            found[step].append(Observation(work, seconds, fixed))
     return found
 
 
@@ -140,7 +149,9 @@ def _seconds(session: Session, job_id: str) -> dict[str, float]:
             began[step] = event.created_at
         elif phase == "ended" and step in began:
             took[step] = (event.created_at - began[step]).total_seconds()
-    return {step: took[step] for step in ("assemble", "finetune", "gate") if step in took}
+    return {
+        step: took[step] for step in ("assemble", "finetune", "compress", "gate") if step in took
+    }
 
 
 def _fixed(session: Session, job_id: str, seconds: float) -> float | None:

@@ -18,6 +18,7 @@ from assembler.parts import DOMAIN_EMBEDDINGS, is_folded, trains
 from assembler.rank_memory import rank_memory
 from assembler.recipe import Recipe
 from assembler.upcycle import is_expert
+from engine import compression
 from engine.server import KV_CACHE_GIB, serving_dtype
 from registry.architecture import Architecture
 from registry.blobs import BlobStore
@@ -139,10 +140,29 @@ def finetuning(plan: Blueprint) -> Footprint:
     )
 
 
+def compressing(plan: Blueprint) -> Footprint:
+    """In each round every unit that is left is tried: read from its layer on, by half of the texts
+    on the mean, as the worse candidates are dropped early. Small beside it: writing the texts,
+    measuring each round's best, and the tensors themselves."""
+    wanted, mix = plan.recipe.compress, plan.mix
+    assert wanted is not None
+    units = compression.units_of(mix, plan.tensor_bytes, wanted.target)
+    num_candidates = wanted.rounds * wanted.beam_width * len(units) / 2
+    tokens = wanted.prompts * (wanted.prefix_tokens + wanted.completion_tokens)
+    return Footprint(
+        read=plan.num_bytes,
+        kept=sum(unit.num_int8_bytes for unit in units),
+        memory=TORCH_PROCESS + 4 * mix.num_parameters,
+        work=2.0 * mix.num_active_parameters * tokens * (num_candidates / 4 + wanted.rounds + 2),
+    )
+
+
 def gating(plan: Blueprint) -> Footprint:
     """Every network reads the held-out text once; the mix writes, reads twice and is served."""
     policy, num_domains = plan.recipe.gates, len(plan.recipe.experts)
-    num_mixes = 1 + (plan.recipe.finetune.num_steps > 0) + (plan.base is not None)
+    recipe = plan.recipe
+    wanted = (recipe.finetune.num_steps, recipe.compress, plan.base)
+    num_mixes = 1 + sum(map(bool, wanted))
     dense, active = plan.seed.architecture.num_parameters, plan.mix.num_active_parameters
     # The seed, the experts and their plain mean.
     num_dense = len(plan.experts) + 2

@@ -82,6 +82,7 @@ class Lock(_Data):
     environment: Environment
     assembled: str
     finetuned: str | None
+    compressed: str | None = None
 
     @classmethod
     def of(
@@ -91,6 +92,7 @@ class Lock(_Data):
         environment: Environment,
         assembled: str,
         finetuned: str | None,
+        compressed: str | None,
         blobs: BlobStore,
     ) -> Self:
         """Stores what only the database knew. Raises OutOfSpace."""
@@ -109,6 +111,7 @@ class Lock(_Data):
             environment=environment,
             assembled=assembled,
             finetuned=finetuned,
+            compressed=compressed,
         )
 
     def materials(self, blobs: BlobStore) -> Materials:

@@ -20,6 +20,7 @@ from registry.settings import settings
 
 if TYPE_CHECKING:
     from assembler.training import Progress
+    from engine.compression_curve import Curve
 
 # Above it, rows are too alike to tell tokens apart; mergekit warns from the same number on.
 MAX_CONDITION = 5.0
@@ -70,6 +71,29 @@ def finetune(
 
         return ray_training.run(train, checkpoint_path=checkpoint_path)
     return train(blobs=blobs)
+
+
+def compress(
+    mix: Manifest,
+    materials: Materials,
+    *,
+    blobs: BlobStore,
+    on_progress: Callable[[str], None],
+) -> tuple[Manifest, "Curve"]:
+    """The mix as small as its recipe asks, and the curve of the search; see
+    `assembler.compression`, also for what is raised."""
+    from assembler.compression import Compressor
+
+    assert materials.recipe.compress is not None
+    compressor = Compressor(
+        mix,
+        materials.documents(blobs),
+        materials.recipe.compress,
+        blobs=blobs,
+        on_progress=on_progress,
+    )
+    curve = compressor.curve()
+    return compressor.write(curve.chosen), curve
 
 
 def worst_condition(mix: Manifest, blobs: BlobStore) -> tuple[str, float]:

@@ -100,7 +100,7 @@ def gather(session: Session, recipe: Recipe) -> Materials:
         vectors=tuple(own.vector for own in embedded),
         states_digests=tuple(_states_digest(own) for own in embedded),
         projection_digest=_projection_digest(session, recipe),
-        base_digest=None if base is None else base.finetuned_digest or base.assembled_digest,
+        base_digest=None if base is None else base.trained_digest,
         base_experts=() if base is None else _experts_of(session, base),
     )
 

@@ -36,11 +36,17 @@ class Contenders:
     experts: Mapping[str, Manifest]
     assembled: Manifest
     finetuned: Manifest | None
+    compressed: Manifest | None = None
     base: Manifest | None = None
 
     @property
-    def candidate(self) -> Manifest:
+    def trained(self) -> Manifest:
+        """The mix before any compression."""
         return self.finetuned or self.assembled
+
+    @property
+    def candidate(self) -> Manifest:
+        return self.compressed or self.trained
 
 
 def measure(
@@ -80,6 +86,8 @@ def _tasks(
     tasks["assembled"] = single(contenders.assembled)
     if contenders.finetuned is not None:
         tasks["finetuned"] = single(contenders.finetuned)
+    if contenders.compressed is not None:
+        tasks["compressed"] = single(contenders.compressed)
     if contenders.base is not None:
         tasks["base"] = single(contenders.base)
     return tasks
@@ -95,6 +103,7 @@ def _of_domain(
         merge=values["merge"],
         assembled=values["assembled"],
         finetuned=values.get("finetuned"),
+        compressed=values.get("compressed"),
         base=values.get("base"),
     )
 

@@ -122,11 +122,7 @@ def _licences(reading: Reading) -> dict[str, str]:
 
 def _size(blueprint: Blueprint, observations: Observations) -> Size:
     recipe, mix = blueprint.recipe, blueprint.mix
-    footprints = {
-        step: footprint(blueprint)
-        for step, footprint in FOOTPRINTS.items()
-        if step != "finetune" or recipe.finetune.num_steps
-    }
+    footprints = {step: FOOTPRINTS[step](blueprint) for step in durations.steps_of(recipe)}
     steps = tuple(
         StepPlan.of(step, own, durations.estimate(step, own.work, observations[step]))
         for step, own in footprints.items()

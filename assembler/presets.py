@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from assembler.recipe import Assembly, Finetune, Preset
+from engine.compression_curve import Compression
 from registry.errors import Problem, pointer
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -118,6 +119,22 @@ def read_assembly(preset: Preset, changes: Mapping[str, Any]) -> tuple[Assembly,
 def read_finetune(preset: Preset, changes: Mapping[str, Any]) -> tuple[Finetune, list[Problem]]:
     """The preset's finetune with `changes` to its fields, see `read`."""
     return read(Finetune, finetune(preset).model_dump(), changes, at="finetune")
+
+
+def read_compression(
+    wanted: Mapping[str, Any] | None,
+) -> tuple[Compression | None, list[Problem]]:
+    """What is wanted of a compression, if anything is, or what is wrong with it. It has no preset:
+    there is nothing to compress to but what is asked for."""
+    if not wanted:
+        return None, []
+    try:
+        return Compression.model_validate(wanted), []
+    except ValidationError as error:
+        problems = [
+            Problem(pointer("compress", *e["loc"]), _words(Compression, e)) for e in error.errors()
+        ]
+    return None, problems
 
 
 def read(

@@ -16,6 +16,7 @@ from registry.errors import Conflict, NotFound
 STATES = {
     "assemble": MixState.ASSEMBLING,
     "finetune": MixState.FINETUNING,
+    "compress": MixState.COMPRESSING,
     "gate": MixState.GATING,
     "publish": MixState.PUBLISHING,
     "deploy": MixState.PUBLISHING,

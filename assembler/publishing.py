@@ -14,12 +14,12 @@ from registry.tables import Artifact
 
 
 def publish(session: Session, version: MixVersion, *, blobs: BlobStore) -> Artifact:
-    """Of a version that is assembled, finetuned if it was to be, and has passed its gate, or is
-    published against it.
+    """Of a version that is assembled, finetuned and compressed if it was to be, and has passed its
+    gate, or is published against it.
 
     Blobs before the row that names them; publishing again returns the first row. Raises OutOfSpace.
     """
-    manifest_digest = version.finetuned_digest or version.assembled_digest
+    manifest_digest = version.candidate_digest
     assert manifest_digest is not None
     assert version.gate_report_digest is not None
     lock_digest = _lock(session, version, blobs)
@@ -49,6 +49,7 @@ def _lock(session: Session, version: MixVersion, blobs: BlobStore) -> str:
         environment=Environment.model_validate(version.environment),
         assembled=version.assembled_digest,
         finetuned=version.finetuned_digest,
+        compressed=version.compressed_digest,
         blobs=blobs,
     )
     return lock.store(blobs)

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from assembler.precision import ComputingDtype, fastest
+from engine.compression_curve import Compression
 from engine.gates import Policy
 from registry.architecture import Attention, Combine, Router
 from registry.errors import Problem, pointer
@@ -165,6 +166,11 @@ class Recipe(Assembly):
         default=None, description="The mix version that this one extends, reduces or refreshes."
     )
     finetune: Finetune = Finetune()
+    compress: Compression | None = Field(
+        default=None,
+        description="How small the mix is to become, or how true to stay; else it"
+        " is not compressed.",
+    )
     gates: Policy = Policy()
 
     @property

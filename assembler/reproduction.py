@@ -50,7 +50,7 @@ def reproduce(
     assembly_only: bool,
     on_progress: Callable[[str], None],
 ) -> list[Stage]:
-    """Assemble, and finetune, what the lock names; nothing of it is kept.
+    """Assemble, finetune and compress what the lock names; nothing of it is kept.
 
     Raises NotFound naming every blob that is needed and not there.
     """
@@ -61,15 +61,21 @@ def reproduce(
         on_progress("assembling")
         assembled = making.assemble(materials, aside)
         stages = [_stage("assemble", lock.assembled, assembled, blobs)]
-        if lock.finetuned is not None and not assembly_only:
-            finetuned = making.finetune(
+        if assembly_only:
+            return stages
+        made = assembled
+        if lock.finetuned is not None:
+            made = making.finetune(
                 assembled,
                 materials,
                 blobs=aside,
                 checkpoint_path=Path(folder),
                 on_progress=lambda progress: on_progress(_told(progress)),
             )
-            stages.append(_stage("finetune", lock.finetuned, finetuned, blobs))
+            stages.append(_stage("finetune", lock.finetuned, made, blobs))
+        if lock.compressed is not None:
+            made, _ = making.compress(made, materials, blobs=aside, on_progress=on_progress)
+            stages.append(_stage("compress", lock.compressed, made, blobs))
     return stages
 
 
@@ -100,14 +106,16 @@ def _differing(one: Manifest, other: Manifest) -> list[str]:
 
 
 def _check_there(lock: Lock, blobs: BlobStore) -> None:
-    roots = [lock.seed, *lock.experts, lock.assembled, *(d for _, d in lock.base_experts)]
-    roots += [digest for digest in (lock.projection, lock.base, lock.finetuned) if digest]
+    roots = [lock.seed, *lock.experts, *(d for _, d in lock.base_experts)]
+    roots += [digest for digest in (lock.projection, lock.base) if digest]
+    made = {digest for digest in (lock.assembled, lock.finetuned, lock.compressed) if digest}
     absent = {
-        d for d in (*roots, *lock.documents, *lock.states, lock.vectors) if blobs.size(d) is None
+        d
+        # What was expected is only compared with: of it, the manifests do.
+        for d in (*roots, *made, *lock.documents, *lock.states, lock.vectors)
+        if blobs.size(d) is None
     }
-    # What was expected is only compared with: of it, the manifests do.
-    made = {lock.assembled, lock.finetuned}
-    for root in set(roots) - absent - made:
+    for root in set(roots) - absent:
         needed = manifests.load(blobs, root).digests()
         absent |= {digest for digest in needed if blobs.size(digest) is None}
     if absent:

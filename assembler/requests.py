@@ -16,6 +16,7 @@ from assembler.materials import gather
 from assembler.parallelism import Parallelism
 from assembler.parts import has_part
 from assembler.recipe import Recipe
+from engine import compression
 from engine.gates import Policy
 from registry import experts, projections
 from registry.blobs import BlobStore
@@ -65,7 +66,8 @@ class Request:
     """A new mix, as somebody asked for it: nothing of this has been checked.
 
     `experts` are `name`, its newest version, or `name@number`; the family's newest projection is
-    taken; `assembly` and `finetune` change fields of the preset, `gates` those of the policy.
+    taken; `assembly` and `finetune` change fields of the preset, `gates` those of the policy;
+    `compress` is empty where the mix is not to be compressed.
     """
 
     name: str
@@ -74,14 +76,16 @@ class Request:
     preset: str = "nexus"
     assembly: Mapping[str, Any] = field(default_factory=dict)
     finetune: Mapping[str, Any] = field(default_factory=dict)
+    compress: Mapping[str, Any] = field(default_factory=dict)
     gates: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self, session: Session, blobs: BlobStore) -> Reading:
         preset, problems = presets.named(self.preset)
         assembly, wrong_assembly = presets.read_assembly(preset, self.assembly)
         finetune, wrong_finetune = presets.read_finetune(preset, self.finetune)
+        wanted, wrong_compression = presets.read_compression(self.compress)
         gates, wrong_gates = presets.read(Policy, {}, self.gates, at="gates")
-        problems += [*wrong_assembly, *wrong_finetune, *wrong_gates]
+        problems += [*wrong_assembly, *wrong_finetune, *wrong_compression, *wrong_gates]
         if len(self.experts) < MIN_EXPERTS:
             detail = f"needs at least {MIN_EXPERTS} experts, got {len(self.experts)}"
             problems.append(Problem("/experts", detail))
@@ -104,6 +108,7 @@ class Request:
                 experts=tuple(self.experts) if problems else found.experts,
                 projection=projections.ref_of(found.projection) if found.projection else None,
                 finetune=finetune,
+                compress=wanted,
                 gates=gates,
             )
             # A field that is wrong by itself was left out, and would only seem to contradict.
@@ -126,7 +131,8 @@ def conclude(
     blueprint = None
     if recipe is not None and not problems:
         whole = Blueprint.of(gather(session, recipe), blobs)
-        problems = (*_untrainable(whole), *texts.problems(found.members, recipe, whole.seed, blobs))
+        problems = (*_untrainable(whole), *_incompressible(whole))
+        problems += tuple(texts.problems(found.members, recipe, whole.seed, blobs))
         blueprint = None if problems else whole
     return Reading(
         name=name,
@@ -146,3 +152,15 @@ def _untrainable(blueprint: Blueprint) -> Iterable[Problem]:
     yield from Parallelism.of_settings().misfits(
         num_experts=blueprint.mix.num_experts, batch_size=training.batch_size
     )
+
+
+def _incompressible(blueprint: Blueprint) -> Iterable[Problem]:
+    wanted = blueprint.recipe.compress
+    if wanted is None:
+        return
+    units = compression.units_of(blueprint.mix, blueprint.tensor_bytes, wanted.target)
+    try:
+        wanted.check(units, num_bytes=blueprint.num_bytes)
+    except InvalidInput as error:
+        for problem in error.problems or (Problem("", error.detail),):
+            yield Problem(f"/compress{problem.pointer}", problem.detail)

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from assembler import compatibility, mixes, presets, requests
 from assembler.compatibility import Selection
-from assembler.recipe import Finetune, Recipe
+from assembler.recipe import Recipe
 from assembler.requests import MIN_EXPERTS, Reading
 from assembler.tables import MixVersion
 from engine.gates import Policy
@@ -28,8 +28,9 @@ class Revision:
     An expert is `joining`, or `leaving`, or one takes the other's place, and may be another version
     of the same. The base's other experts keep what they have learned, and are not asked whether
     they could be mixed today: one that was retired since stays. `name` is by default the base's;
-    `finetune` changes fields of the preset's, `gates` those of the base's; `others` are fields that
-    were sent and cannot be changed.
+    `finetune` changes fields of the preset's, `gates` those of the base's; it is compressed only if
+    `compress` asks for that, and made from what the base was before its own compression; `others`
+    are fields that were sent and cannot be changed.
     """
 
     base: str
@@ -37,6 +38,7 @@ class Revision:
     leaving: str | None = None
     name: str | None = None
     finetune: Mapping[str, Any] = field(default_factory=dict)
+    compress: Mapping[str, Any] = field(default_factory=dict)
     gates: Mapping[str, Any] = field(default_factory=dict)
     others: Sequence[str] = ()
 
@@ -50,7 +52,7 @@ class Revision:
             base, known = base_of(session, self.base)
         except (NotFound, Conflict, InvalidInput) as error:
             return self._read_without_base(session, blobs, error)
-        finetune, gates, problems = self._fields(known)
+        changes, problems = self._fields(known)
         members, pointers, wrong_members = self._members(known)
         problems += wrong_members
         name = self.name or base.mix.name
@@ -65,11 +67,9 @@ class Revision:
             kept=known.experts,
         )
         problems += [*found.problems, *self._idle(found, known)]
-        changes = {
+        changes |= {
             "base": mixes.ref_of(base),
             "experts": members if problems else found.experts,
-            "finetune": finetune,
-            "gates": gates,
         }
         recipe = known.model_copy(update=changes)
         # Its fields are the base's: what fits no longer is the number of experts.
@@ -82,7 +82,7 @@ class Revision:
     def _read_without_base(
         self, session: Session, blobs: BlobStore, error: NexusmixError
     ) -> Reading:
-        _, _, problems = self._fields(None)
+        _, problems = self._fields(None)
         joining = [] if self.joining is None else [self.joining]
         found = compatibility.select(
             session,
@@ -102,16 +102,18 @@ class Revision:
             error=error,
         )
 
-    def _fields(self, known: Recipe | None) -> tuple[Finetune, Policy, list[Problem]]:
+    def _fields(self, known: Recipe | None) -> tuple[dict[str, Any], list[Problem]]:
         preset = presets.DEFAULT if known is None else known.preset
         finetune, wrong_finetune = presets.read_finetune(preset, self.finetune)
         policy = {} if known is None else known.gates.model_dump()
+        wanted, wrong_compression = presets.read_compression(self.compress)
         gates, wrong_gates = presets.read(Policy, policy, self.gates, at="gates")
         wrong = [
             Problem(pointer(other), "is not changed: a mix stays assembled as its base is")
             for other in self.others
         ]
-        return finetune, gates, [*wrong, *wrong_finetune, *wrong_gates]
+        changes = {"finetune": finetune, "compress": wanted, "gates": gates}
+        return changes, [*wrong, *wrong_finetune, *wrong_compression, *wrong_gates]
 
     def _members(self, known: Recipe) -> tuple[tuple[str, ...], list[str], list[Problem]]:
         """All experts afterwards, where each is named, and who cannot join or leave."""

@@ -89,6 +89,27 @@ def finetune(version_id: int) -> None:
     shutil.rmtree(checkpoint_path, ignore_errors=True)
 
 
+def compress(version_id: int) -> None:
+    from assembler import making
+
+    blobs = blob_stores.store()
+    version, materials = _read(version_id)
+    assert version.trained_digest is not None
+    mix, curve = making.compress(
+        manifests.load(blobs, version.trained_digest),
+        materials,
+        blobs=blobs,
+        on_progress=_Reporter(version.job_id, version_id=version_id).said,
+    )
+    _complete(
+        version_id,
+        step="compress",
+        compressed_digest=manifests.store(blobs, mix),
+        curve_digest=put_bytes(blobs, canonical_json(curve.model_dump(mode="json"))),
+        environment=Environment.here().model_dump(),
+    )
+
+
 def gate(version_id: int) -> None:
     """Raises GateFailed, after its report is on record, when the candidate must not pass."""
     from assembler import gating
@@ -173,6 +194,7 @@ def train_projection(projection_id: int) -> None:
 STEPS: dict[str, Callable[[int], None]] = {
     "assemble": assemble,
     "finetune": finetune,
+    "compress": compress,
     "gate": gate,
     "embed": embed,
     "train-projection": train_projection,
@@ -206,6 +228,9 @@ class _Reporter:
     def counted(self, what: str, step: int, num_steps: int) -> None:
         values = {"what": what, "step": step, "num_steps": num_steps}
         self._tell(values, is_last=step == num_steps)
+
+    def said(self, what: str) -> None:
+        self._tell({"what": what}, is_last=False)
 
     def _tell(self, values: dict[str, Any], *, is_last: bool) -> None:
         now = time.monotonic()
@@ -249,12 +274,13 @@ def _contenders(version: MixVersion, materials: Materials, blobs: BlobStore) -> 
     from assembler.perplexities import Contenders
 
     assert version.assembled_digest is not None
-    finetuned = version.finetuned_digest
+    finetuned, compressed = version.finetuned_digest, version.compressed_digest
     return Contenders(
         seed=materials.seed(blobs),
         experts=dict(zip(materials.recipe.domains, materials.experts(blobs), strict=True)),
         assembled=manifests.load(blobs, version.assembled_digest),
         finetuned=None if finetuned is None else manifests.load(blobs, finetuned),
+        compressed=None if compressed is None else manifests.load(blobs, compressed),
         base=None
         if materials.base_digest is None
         else manifests.load(blobs, materials.base_digest),

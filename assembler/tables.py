@@ -15,6 +15,7 @@ class MixState(StrEnum):
     QUEUED = "queued"
     ASSEMBLING = "assembling"
     FINETUNING = "finetuning"
+    COMPRESSING = "compressing"
     GATING = "gating"
     PUBLISHING = "publishing"
     SUCCEEDED = "succeeded"
@@ -54,7 +55,10 @@ class MixVersion(Base):
     progress: Mapped[dict[str, Any] | None]
     assembled_digest: Mapped[str | None]
     finetuned_digest: Mapped[str | None]
-    # On what it was assembled and finetuned, see `assembler.lock`.
+    compressed_digest: Mapped[str | None]
+    # Size against divergence, as the compression found it, see `engine.compression_curve`.
+    curve_digest: Mapped[str | None]
+    # On what it was assembled, finetuned and compressed, see `assembler.lock`.
     environment: Mapped[dict[str, Any] | None]
     gate_report_digest: Mapped[str | None]
     # Of who published it against its gate, and why, see `assembler.overrides`.
@@ -65,6 +69,16 @@ class MixVersion(Base):
     finished_at: Mapped[datetime | None]
 
     mix: Mapped[Mix] = relationship(lazy="raise")
+
+    @property
+    def trained_digest(self) -> str | None:
+        """Of the mix before any compression, which versions made from it start from."""
+        return self.finetuned_digest or self.assembled_digest
+
+    @property
+    def candidate_digest(self) -> str | None:
+        """Of the mix as it is gated and published."""
+        return self.compressed_digest or self.trained_digest
 
 
 class JobEvent(Base):

@@ -4,6 +4,8 @@ Steps never raise what should end a job: they note it in the job's row and answe
 So nothing has to be pickled, and a cancelled job leaves no stack trace in the log.
 """
 
+from typing import Literal
+
 from dbos import DBOS
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -21,7 +23,7 @@ from registry.tables import ProjectionState
 
 @DBOS.workflow(name=queues.MAKE_MIX)
 def make_mix(version_id: int) -> None:
-    for step in (assemble, finetune, gate, publish, deploy):
+    for step in (assemble, finetune, compress, gate, publish, deploy):
         if not step(version_id):
             return
 
@@ -43,7 +45,7 @@ def assemble(version_id: int) -> bool:
 
 @DBOS.step()
 def finetune(version_id: int) -> bool:
-    if jobs.durably(lambda session: _skip_finetune(session, version_id)):
+    if jobs.durably(lambda session: _skip(session, version_id, step="finetune")):
         return True
     parallelism = Parallelism.of_settings()
     try:
@@ -53,6 +55,13 @@ def finetune(version_id: int) -> bool:
         jobs.durably(lambda session: _fail_mix(session, version_id, detail))
         return False
     return _run(version_id, step="finetune", num_processes=parallelism.num_processes)
+
+
+@DBOS.step()
+def compress(version_id: int) -> bool:
+    if jobs.durably(lambda session: _skip(session, version_id, step="compress")):
+        return True
+    return _run(version_id, step="compress")
 
 
 @DBOS.step()
@@ -120,13 +129,13 @@ def _is_over(version_id: int) -> bool:
         raise
 
 
-def _skip_finetune(session: Session, version_id: int) -> bool:
-    """End the step at once when the recipe asks for no tokens: not worth a process."""
+def _skip(session: Session, version_id: int, *, step: Literal["finetune", "compress"]) -> bool:
+    """End the step at once when the recipe does not ask for it: not worth a process."""
     recipe = Recipe.model_validate(progress.locked(session, version_id).recipe)
-    if recipe.finetune.tokens > 0:
+    if recipe.compress if step == "compress" else recipe.finetune.tokens:
         return False
-    if progress.begin(session, version_id, step="finetune"):
-        progress.complete(session, version_id, step="finetune")
+    if progress.begin(session, version_id, step=step):
+        progress.complete(session, version_id, step=step)
     return True
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from registry import processor
-from registry.architecture import Architecture
+from registry.architecture import Architecture, Shape
 from registry.errors import InvalidCheckpoint
 from registry.manifests import Manifest, TensorEntry
 from registry.quantisation import (
@@ -60,11 +60,18 @@ def units(manifest: Manifest, target: Target) -> tuple[Unit, ...]:
     Raises InvalidCheckpoint for a quantisation that is not supported.
     """
     done = int8_modules(manifest.config)
-    groups = _groups(manifest.architecture, target)
+    num_bytes = {name: entry.num_bytes for name, entry in manifest.tensors.items()}
+    found = units_of(manifest.architecture, num_bytes, target)
+    return tuple(unit for unit in found if done.isdisjoint(unit.modules))
+
+
+def units_of(a: Architecture, num_bytes: Mapping[str, int], target: Target) -> tuple[Unit, ...]:
+    """The units of a network in its order; `num_bytes` are those of its tensors, none of them
+    int8."""
+    shapes = a.tensor_shapes()
     return tuple(
-        _unit(name, layer, modules, manifest)
-        for name, layer, modules in groups
-        if done.isdisjoint(modules)
+        _unit(name, layer, modules, shapes, num_bytes)
+        for name, layer, modules in _groups(a, target)
     )
 
 
@@ -128,18 +135,20 @@ def _ffn(prefix: str) -> tuple[str, ...]:
     return tuple(f"{prefix}.{name}" for name in FFN)
 
 
-def _unit(name: str, layer: int, modules: tuple[str, ...], manifest: Manifest) -> Unit:
-    entries = [manifest.tensors[module + WEIGHT] for module in modules]
+def _unit(
+    name: str,
+    layer: int,
+    modules: tuple[str, ...],
+    shapes: Mapping[str, Shape],
+    num_bytes: Mapping[str, int],
+) -> Unit:
+    weights = [module + WEIGHT for module in modules]
     return Unit(
         name=name,
         layer=layer,
         modules=modules,
-        num_bytes=sum(entry.num_bytes for entry in entries),
-        num_int8_bytes=sum((columns + SCALE_BYTES) * rows for rows, columns in _shapes(entries)),
+        num_bytes=sum(num_bytes[weight] for weight in weights),
+        num_int8_bytes=sum(
+            rows * (columns + SCALE_BYTES) for rows, columns in (shapes[w] for w in weights)
+        ),
     )
-
-
-def _shapes(entries: Iterable[TensorEntry]) -> Iterator[tuple[int, int]]:
-    for entry in entries:
-        rows, columns = entry.shape
-        yield rows, columns

@@ -87,13 +87,15 @@ class Perplexities(Data):
     merge: FiniteFloat
     assembled: FiniteFloat
     finetuned: FiniteFloat | None = Field(default=None, description="None without a finetune.")
+    compressed: FiniteFloat | None = Field(default=None, description="None without a compression.")
     base: FiniteFloat | None = Field(
         default=None, description="Of the mix version that this one was made from."
     )
 
     @property
     def candidate(self) -> float:
-        return self.assembled if self.finetuned is None else self.finetuned
+        made = (self.compressed, self.finetuned, self.assembled)
+        return next(own for own in made if own is not None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,13 @@ from typing import Any, Never
 from registry.errors import InvalidInput, Problem, pointer
 
 # Parts of a recipe whose fields are written `PART.FIELD`.
-PARTS = ("finetune", "gates")
+PARTS = ("finetune", "compress", "gates")
 # What a request says elsewhere.
 OTHERS = frozenset({"name", "family", "experts", "expert", "by", "preset", "deploy", *PARTS})
 
 
 def read(assignments: Iterable[str]) -> dict[str, Any]:
-    """The fields of the recipe, and those of its parts below `finetune` and `gates`.
+    """The fields of the recipe, and those of its parts below `finetune`, `compress` and `gates`.
 
     A value that is JSON is that number, truth value or list, any other a text. Whether there is
     such a field, and what it may be, the service knows. Raises InvalidInput for what is no

@@ -43,8 +43,8 @@ Fields = Annotated[
         "--set",
         metavar="FIELD=VALUE",
         help="Change a field of the preset: one of the recipe, for instance experts_per_token=2,"
-        " finetune.FIELD or gates.FIELD; may be given again. A wrong one is refused with what"
-        " there is.",
+        " finetune.FIELD, compress.FIELD or gates.FIELD; may be given again. A wrong one is refused"
+        " with what there is.",
     ),
 ]
 PartFields = Annotated[
@@ -52,8 +52,9 @@ PartFields = Annotated[
     typer.Option(
         "--set",
         metavar="FIELD=VALUE",
-        help="Change finetune.FIELD of the preset or gates.FIELD of the base, for instance"
-        " finetune.new_share=0.7; may be given again. All else stays as the base has it.",
+        help="Change finetune.FIELD of the preset or gates.FIELD of the base, or compress, for"
+        " instance finetune.new_share=0.7 or compress.min_fdt_75=24; may be given again. All else"
+        " stays as the base has it.",
     ),
 ]
 

@@ -12,6 +12,7 @@ from assembler import presets
 from assembler.recipe import Assembly, Finetune
 from assembler.requests import Request
 from assembler.revisions import Revision
+from engine.compression_curve import Compression
 from engine.gates import Policy
 
 
@@ -27,6 +28,7 @@ def _document_as_closed(schema: dict[str, Any]) -> None:
 
 
 FinetuneChanges = Annotated[dict[str, Any], WithJsonSchema(Finetune.model_json_schema())]
+CompressionFields = Annotated[dict[str, Any], WithJsonSchema(Compression.model_json_schema())]
 PolicyChanges = Annotated[dict[str, Any], WithJsonSchema(Policy.model_json_schema())]
 
 
@@ -44,6 +46,9 @@ class MixRequest(BaseModel):
     deploy: bool = Field(default=False, description="Serve it under its name once it is made.")
     preset: str = presets.DEFAULT
     finetune: FinetuneChanges = Field(default={}, description="Changes to the preset's.")
+    compress: CompressionFields = Field(
+        default={}, description="How small it is to become, or how true to stay; else it is not."
+    )
     gates: PolicyChanges = Field(default={}, description="Changes to the default policy.")
 
     @property
@@ -55,6 +60,7 @@ class MixRequest(BaseModel):
             preset=self.preset,
             assembly=self.model_extra or {},
             finetune=self.finetune,
+            compress=self.compress,
             gates=self.gates,
         )
 
@@ -70,6 +76,9 @@ class _Revision(BaseModel):
     )
     deploy: bool = Field(default=False, description="Serve it under its name once it is made.")
     finetune: FinetuneChanges = Field(default={}, description="Changes to the preset's.")
+    compress: CompressionFields = Field(
+        default={}, description="How small it is to become, or how true to stay; else it is not."
+    )
     gates: PolicyChanges = Field(default={}, description="Changes to those it had.")
 
     def _wish(self, base: str, *, joining: str | None, leaving: str | None) -> Revision:
@@ -79,6 +88,7 @@ class _Revision(BaseModel):
             leaving=leaving,
             name=self.name,
             finetune=self.finetune,
+            compress=self.compress,
             gates=self.gates,
             others=tuple(self.model_extra or ()),
         )

@@ -66,7 +66,7 @@ def _of_mix(
 ) -> tuple[Manifest, str | None]:
     """With the digest of its attestation."""
     version = mixes.get(session, f"{name}@{number}")
-    digest = version.finetuned_digest or version.assembled_digest
+    digest = version.candidate_digest
     if digest is None or version.artifact_id is None:
         raise Conflict(
             f"mix {name}@{number} is {version.state}; it can be had when its gate passed"

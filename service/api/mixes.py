@@ -10,6 +10,7 @@ from sse_starlette import EventSourceResponse
 from assembler import mixes, overrides, plan, presets
 from assembler.overrides import Override
 from assembler.requests import Wish
+from engine.compression_curve import Curve
 from registry import artifacts
 from registry.blobs import BlobStore, get_bytes
 from registry.errors import NotFound
@@ -219,6 +220,15 @@ def get_gate_report(name: str, number: int, session: Session, blobs: Blobs, _: R
         raise NotFound(f"mix {name}@{number} has not been gated; it is {version.state}")
     report = get_bytes(blobs, version.gate_report_digest)
     return Response(report, media_type="application/json")
+
+
+@router.get("/{name}/versions/{number}/compression")
+def get_compression(name: str, number: int, session: Session, blobs: Blobs, _: Reader) -> Curve:
+    """The sizes that its compression has tried, each with how far it strays, and what was asked."""
+    version = mixes.get(session, f"{name}@{number}")
+    if version.curve_digest is None:
+        raise NotFound(f"mix {name}@{number} has not been compressed; it is {version.state}")
+    return Curve.model_validate_json(get_bytes(blobs, version.curve_digest))
 
 
 def _of_artifact(

@@ -12,6 +12,7 @@ from assembler.overrides import Override
 from assembler.recipe import Recipe
 from assembler.tables import FINAL_STATES, JobEvent, MixState, MixVersion
 from engine import deployments
+from engine.compression_curve import Curve
 from engine.gates import GateReport
 from engine.tables import DeploymentState
 from registry import artifacts
@@ -28,6 +29,7 @@ StepState = Literal["waiting", "running", "done", "stopped"]
 STEPS = {
     "assemble": "Assemble",
     "finetune": "Finetune",
+    "compress": "Compress",
     "gate": "Gate",
     "publish": "Publish",
     "deploy": "Deploy",
@@ -45,7 +47,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Progress:
-    share: float
+    """`share` is None where nobody knows how much is left."""
+
+    share: float | None
     text: str
 
 
@@ -76,6 +80,7 @@ class MixView:
     progress: Progress | None
     curve: tuple[list[int], list[float]]
     messages: tuple[JobEvent, ...]
+    compression: Curve | None
     report: GateReport | None
     override: Override | None
     comparison: Comparison | None
@@ -111,6 +116,7 @@ def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
         progress=_progress(version.progress),
         curve=_curve(events),
         messages=tuple(event for event in events if event.type != "metrics"),
+        compression=_compression(blobs, version),
         report=report,
         override=overrides.read(version, blobs),
         comparison=None if report is None else _comparison(report, bases),
@@ -121,6 +127,12 @@ def _report(blobs: BlobStore, version: MixVersion) -> GateReport | None:
     if version.gate_report_digest is None:
         return None
     return GateReport.model_validate_json(get_bytes(blobs, version.gate_report_digest))
+
+
+def _compression(blobs: BlobStore, version: MixVersion) -> Curve | None:
+    if version.curve_digest is None:
+        return None
+    return Curve.model_validate_json(get_bytes(blobs, version.curve_digest))
 
 
 def _comparison(report: GateReport, bases: Mapping[str, Recipe]) -> Comparison:
@@ -171,9 +183,11 @@ def _times(events: Sequence[JobEvent], phase: str) -> dict[str, datetime]:
 
 
 def _progress(progress: dict[str, Any] | None) -> Progress | None:
-    """`step` of `num_steps`, and whatever else the running step tells."""
-    if not progress or not progress.get("num_steps"):
+    """`step` of `num_steps`, and whatever else the running step tells; or only what it does."""
+    if not progress:
         return None
+    if not progress.get("num_steps"):
+        return Progress(share=None, text=progress["what"])
     step, num_steps = progress["step"], progress["num_steps"]
     parts = [f"{progress.get('what', 'step')}: {step} of {num_steps}"]
     if "num_tokens" in progress:
