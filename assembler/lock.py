@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from assembler.materials import Materials
 from assembler.recipe import Recipe
-from engine.gates import software_versions
+from engine.reporting import software_versions
 from registry import arrays, processor
 from registry.blobs import BlobStore, put_bytes
 from registry.manifests import Dtype, TensorEntry, canonical_json

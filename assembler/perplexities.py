@@ -30,13 +30,14 @@ RESULT_FILE = "log-perplexity.json"
 @dataclass(frozen=True, kw_only=True)
 class Contenders:
     """The dense checkpoints a mix is held against, the mix before and after its finetune, and the
-    version that it was made from, if it was made from one."""
+    version that it was made from, if it was made from one, with its domains."""
 
     seed: Manifest
     experts: Mapping[str, Manifest]
     assembled: Manifest
     finetuned: Manifest | None
     base: Manifest | None = None
+    base_domains: frozenset[str] = frozenset()
 
     @property
     def candidate(self) -> Manifest:

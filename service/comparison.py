@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.gates import DomainReport, GateReport, Perplexities
@@ -37,11 +37,8 @@ class Comparison:
     oracle: Column
 
     @classmethod
-    def of(cls, report: GateReport, *, known: Collection[str] = ()) -> "Comparison":
-        """Read it from a gate report; `known` are the domains of the mix's base, if it has one.
-
-        Every domain has an expert of its own name.
-        """
+    def of(cls, report: GateReport) -> "Comparison":
+        """Read it from a gate report. Every domain has an expert of its own name."""
         domains = report.domains
         base = [domain.perplexity.base for domain in domains]
         before = tuple(value for value in base if value is not None)
@@ -52,7 +49,7 @@ class Comparison:
             experts=tuple(_expert(domain.domain, domains) for domain in domains),
             merge=_column("mean merge", domains, lambda p: p.merge),
             base=Column("version before", before) if len(before) == len(base) else None,
-            known=frozenset(known),
+            known=frozenset(own.domain for own in domains if own.base is not None),
             before=_column("mix before", domains, lambda p: p.assembled),
             after=_column("mix after", domains, lambda p: p.candidate) if finetuned else None,
             oracle=Column("right expert", tuple(d.perplexity.experts[d.domain] for d in domains)),

@@ -139,7 +139,7 @@ def test_a_family_needs_a_projection(session: Session, blobs: LocalBlobs) -> Non
         ({"finetune": {"tokens": -1}}, "/finetune/tokens", "greater than or equal to 0"),
         ({"finetune": {"token": 1}}, "/finetune/token", "there are tokens,"),
         ({"preset": "btx", "finetune": {"train": "shared"}}, "/finetune/train", "no part 'shared'"),
-        ({"gates": {"min_fdt_75": 99}}, "/gates", "only 32 tokens are compared"),
+        ({"gates": {"served": {"min_fdt_75": 99}}}, "/gates", "only 32 tokens are compared"),
     ],
 )
 def test_fields_are_pointed_at(
@@ -162,13 +162,14 @@ def test_right_fields_count_beside_wrong_ones(session: Session, blobs: LocalBlob
         # What shared_expert would contradict is wrong by itself, and told once.
         assembly={"experts_per_token": 9, "combine": "product", "shared_expert": False},
         finetune={"tokens": -1, "learning_rate": 7},
-        gates={"colour": "red", "prompts_per_domain": 0},
+        gates={"colour": "red", "prompts_per_domain": 0, "base": {"colour": "red"}},
     ) == [
         "/preset",
         "/combine",
         "/finetune/tokens",
         "/finetune/learning_rate",
         "/gates/prompts_per_domain",
+        "/gates/base/colour",
         "/gates/colour",
         "/name",
         "/experts/1",

@@ -11,6 +11,7 @@ from assembler.embedder import embedders, states_shape
 from assembler.finetune import CHECKPOINT_STEPS
 from assembler.recipe import Finetune
 from assembler.tables import MixState, MixVersion
+from engine.policies import CandidateLimits
 from registry import blobs as blob_stores
 from registry import db, embeddings, experts
 from registry.errors import NotFound
@@ -34,7 +35,9 @@ from tests.assembler.workers import (
 
 pytestmark = pytest.mark.slow
 
-IMPOSSIBLE = LENIENT.model_copy(update={"max_perplexity_ratio_to_seed": 1e-6})
+IMPOSSIBLE = LENIENT.model_copy(
+    update={"candidate": CandidateLimits(max_perplexity_ratio_to_seed=1e-6)}
+)
 
 
 @pytest.fixture(autouse=True)
