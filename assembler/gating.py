@@ -3,14 +3,14 @@
 The server starts while the reference writes its texts, because starting takes it longest.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from assembler import continuations, evaluate, perplexities
+from assembler import continuations, evaluate, perplexities, perturbation
 from assembler.data import Reader, evenly
 from assembler.network import Network
 from assembler.perplexities import Contenders
@@ -19,17 +19,20 @@ from engine.divergence import noise
 from engine.divergence.metrics import Continuation, Reading
 from engine.divergence.server_runner import ServerRunner
 from engine.divergence.torch_runner import TorchRunner
-from engine.gates import WINDOW_TOKENS, GateReport, Measurements, Policy, judge
+from engine.gates import WINDOW_TOKENS, GateReport, Measurements, Sides, judge
+from engine.policies import Policy, Stage
 from registry.blobs import BlobStore
 from registry.documents import Document
 from registry.errors import InvalidInput, Problem, pointer
 from registry.manifests import Manifest
+from registry.quantisation import int8_modules
 
 
 def gate(
     contenders: Contenders,
     documents: Sequence[Sequence[Document]],
     *,
+    documents_digests: Sequence[str],
     policy: Policy,
     blobs: BlobStore,
     log_path: Path,
@@ -37,9 +40,9 @@ def gate(
 ) -> GateReport:
     """Measure the candidate on the held-out documents of each expert, and judge it.
 
-    `documents` are in the order of `contenders.experts`; the server writes to `log_path`. Raises
-    InvalidInput when a domain holds too little text, or when the policy asks for more than the
-    noise floor allows, Unavailable when the server fails.
+    `documents` and their digests are in the order of `contenders.experts`; the server writes to
+    `log_path`. Raises InvalidInput when a domain holds too little text, or when the policy asks for
+    more than the noise floor allows, Unavailable when the server fails.
     """
     reader = Reader.of(contenders.seed, blobs)
     domains = list(contenders.experts)
@@ -55,49 +58,98 @@ def gate(
     measured = perplexities.measure(contenders, windows, blobs=blobs, on_progress=on_progress)
     candidate = contenders.candidate
     with server.serving(candidate, blobs=blobs, log_path=log_path) as running:
-        texts, reread, assembled = _reference(contenders, prompts, policy, blobs)
+        texts, reread = _reference(candidate, prompts, policy, blobs)
+        others = _others(contenders, dict(zip(domains, texts, strict=True)), blobs)
         running.wait_ready()
         served = [ServerRunner.of(running).read(own) for own in texts]
     measurements = [
         Measurements(
             domain=domain,
+            documents=documents_digests[i],
             perplexity=measured[i],
             continuations=texts[i],
             reread=reread[i],
-            served=served[i],
-            assembled=None if assembled is None else assembled[i],
+            readings={"served": served[i], **others[domain]},
         )
         for i, domain in enumerate(domains)
     ]
     return judge(
-        policy, manifest_digest=candidate.digest, domains=measurements, decode=reader.decode
+        policy,
+        manifest_digest=candidate.digest,
+        stages=_sides(contenders),
+        domains=measurements,
+        decode=reader.decode,
     )
 
 
 def _reference(
-    contenders: Contenders, prompts: Sequence[Tensor], policy: Policy, blobs: BlobStore
-) -> tuple[list[list[Continuation]], list[list[Reading]], list[list[Reading]] | None]:
-    """Greedy texts per domain, the reference's own further readings, and the unfinetuned mix's.
+    candidate: Manifest, prompts: Sequence[Tensor], policy: Policy, blobs: BlobStore
+) -> tuple[list[list[Continuation]], list[list[Reading]]]:
+    """Greedy texts per domain, and the reference's own further readings.
 
     Texts go on behind an end of text: here only numerics are compared, for which every token counts
     alike.
     """
-    load = cache(lambda: _runner(contenders.candidate, blobs))
+    network = cache(lambda: Network.from_manifest(candidate, blobs, dtype=torch.float32))
+    load = cache(lambda: evaluate.runner(network()))
     texts = [
         continuations.written(
-            contenders.candidate.digest,
+            candidate.digest,
             [tuple(prompt) for prompt in own.tolist()],
             num_tokens=policy.completion_tokens,
             load=load,
         )
         for own in prompts
     ]
-    reread = [noise.floor(own, noise.variations(load(), own)) for own in texts]
-    if contenders.finetuned is None:
-        return texts, reread, None
-    load.cache_clear()  # two networks need not be in memory at a time
-    assembled = _runner(contenders.assembled, blobs)
-    return texts, reread, [assembled.read(own) for own in texts]
+    reread = []
+    for own in texts:
+        varied = noise.variations(load(), own)
+        if int8_modules(candidate.config):
+            varied |= perturbation.readings(network(), own)
+        reread.append(noise.floor(own, varied))
+    return texts, reread
+
+
+def _others(
+    contenders: Contenders, texts: Mapping[str, Sequence[Continuation]], blobs: BlobStore
+) -> dict[str, dict[Stage, list[Reading]]]:
+    """By domain what other mixes make of the candidate's texts: itself before its finetune and
+    before its compression, and the version before in the domains that it has. One network is in
+    memory at a time."""
+    readers: dict[Stage, tuple[Manifest, Collection[str]]] = {}
+    if contenders.finetuned is not None:
+        readers["finetuned"] = (contenders.assembled, texts.keys())
+    if contenders.compressed is not None:
+        readers["compressed"] = (contenders.trained, texts.keys())
+    if contenders.base is not None:
+        readers["base"] = (contenders.base, contenders.base_domains & texts.keys())
+    readings: dict[str, dict[Stage, list[Reading]]] = {domain: {} for domain in texts}
+    for stage, (manifest, domains) in readers.items():
+        runner = _runner(manifest, blobs)
+        for domain in domains:
+            readings[domain][stage] = runner.read(texts[domain])
+        del runner  # before the next is loaded
+    return readings
+
+
+def _sides(contenders: Contenders) -> dict[Stage, Sides]:
+    parents = {"seed": contenders.seed.digest}
+    parents |= {f"expert {name}": own.digest for name, own in contenders.experts.items()}
+    assembled, candidate = contenders.assembled.digest, contenders.candidate.digest
+    sides: dict[Stage, Sides] = {"assembled": Sides(candidate=assembled, against=parents)}
+    if contenders.finetuned is not None:
+        before = {"the mix before its finetune": assembled}
+        sides["finetuned"] = Sides(candidate=candidate, against=before)
+    if contenders.compressed is not None:
+        before = {"the mix before its compression": contenders.trained.digest}
+        sides["compressed"] = Sides(candidate=candidate, against=before)
+    sides["candidate"] = Sides(candidate=candidate, against=parents)
+    # One checkpoint in two implementations.
+    sides["served"] = Sides(candidate=candidate, against={"the reference network": candidate})
+    if contenders.base is not None:
+        base = {"the version before": contenders.base.digest}
+        sides["base"] = Sides(candidate=candidate, against=base)
+    return sides
 
 
 def _runner(manifest: Manifest, blobs: BlobStore) -> TorchRunner:

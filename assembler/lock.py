@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from assembler.materials import Materials
 from assembler.recipe import Recipe
-from engine.gates import software_versions
+from engine.reporting import software_versions
 from registry import arrays, processor
 from registry.blobs import BlobStore, put_bytes
 from registry.manifests import Dtype, TensorEntry, canonical_json
@@ -113,6 +113,11 @@ class Lock(_Data):
             finetuned=finetuned,
             compressed=compressed,
         )
+
+    @property
+    def made(self) -> str:
+        """What came out in the end."""
+        return self.compressed or self.finetuned or self.assembled
 
     def materials(self, blobs: BlobStore) -> Materials:
         """Raises NotFound when the vectors are not in the store."""

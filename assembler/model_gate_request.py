@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from assembler import presets
-from engine.gates import Data
 from engine.model_gate import ModelPolicy
+from engine.reporting import Data
 from registry.errors import InvalidInput
 
 

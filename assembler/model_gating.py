@@ -16,8 +16,8 @@ from engine import model_gate
 from engine.divergence import noise
 from engine.divergence.metrics import Continuation, Reading, Tokens
 from engine.divergence.server_runner import ServerRunner
-from engine.gates import software_versions
-from engine.model_gate import Compared, DivergenceReport, ModelPolicy
+from engine.model_gate import Compared, DivergenceReport, ModelPolicy, Side
+from engine.reporting import software_versions
 from registry import documents
 from registry.blobs import BlobStore
 from registry.documents import Document
@@ -67,8 +67,8 @@ def gate(
         )
     return model_gate.judge(
         policy,
-        reference=reference.name,
-        candidate=candidate.name,
+        reference=Side(name=reference.name, digest=reference.key),
+        candidate=Side(name=candidate.name, digest=candidate.key),
         domains=compared,
         decode=reference.words.decode,
     )

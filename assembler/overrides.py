@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from assembler import mixes, progress, publishing
 from assembler.tables import MixState, MixVersion
 from engine import deployments
-from engine.gates import Failure, GateReport
+from engine.gates import GateReport
+from engine.reporting import Failure
 from registry.blobs import BlobStore, get_bytes, put_bytes
 from registry.errors import Conflict, InvalidInput, Problem, pointer
 from registry.manifests import canonical_json
@@ -31,7 +32,7 @@ class Waiver(_Data):
         """Of `DOMAIN:METRIC`. Raises InvalidInput."""
         domain, separator, metric = text.partition(":")
         if not separator:
-            raise InvalidInput(f"{text!r} is not DOMAIN:METRIC, as in go:fdt_75")
+            raise InvalidInput(f"{text!r} is not DOMAIN:METRIC, as in go:served.fdt_75")
         return cls(domain=domain, metric=metric)
 
     def __str__(self) -> str:

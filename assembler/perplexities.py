@@ -30,7 +30,7 @@ RESULT_FILE = "log-perplexity.json"
 @dataclass(frozen=True, kw_only=True)
 class Contenders:
     """The dense checkpoints a mix is held against, the mix before and after its finetune, and the
-    version that it was made from, if it was made from one."""
+    version that it was made from, if it was made from one, with its domains."""
 
     seed: Manifest
     experts: Mapping[str, Manifest]
@@ -38,6 +38,7 @@ class Contenders:
     finetuned: Manifest | None
     compressed: Manifest | None = None
     base: Manifest | None = None
+    base_domains: frozenset[str] = frozenset()
 
     @property
     def trained(self) -> Manifest:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from assembler.precision import ComputingDtype, fastest
 from engine.compression_curve import Compression
-from engine.gates import Policy
+from engine.policies import Policy
 from registry.architecture import Attention, Combine, Router
 from registry.errors import Problem, pointer
 from registry.manifests import json_digest

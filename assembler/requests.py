@@ -17,7 +17,7 @@ from assembler.parallelism import Parallelism
 from assembler.parts import has_part
 from assembler.recipe import Recipe
 from engine import compression
-from engine.gates import Policy
+from engine.policies import Policy
 from registry import experts, projections
 from registry.blobs import BlobStore
 from registry.errors import InvalidInput, NexusmixError, Problem, pointer

@@ -11,7 +11,7 @@ from assembler.compatibility import Selection
 from assembler.recipe import Recipe
 from assembler.requests import MIN_EXPERTS, Reading
 from assembler.tables import MixVersion
-from engine.gates import Policy
+from engine.policies import Policy
 from registry import experts, projections
 from registry.blobs import BlobStore
 from registry.errors import Conflict, InvalidInput, NexusmixError, NotFound, Problem, pointer

@@ -32,6 +32,7 @@ from registry import db, documents, embeddings, experts, logs, manifests, projec
 from registry.blobs import BlobStore, put_bytes
 from registry.errors import GateFailed, NexusmixError
 from registry.manifests import canonical_json
+from registry.names import parse_ref
 from registry.settings import settings
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def gate(version_id: int) -> None:
     report = gating.gate(
         _contenders(version, materials, blobs),
         materials.documents(blobs),
+        documents_digests=materials.documents_digests,
         policy=materials.recipe.gates,
         blobs=blobs,
         log_path=jobs.log_path(version.job_id, "server"),
@@ -284,6 +286,7 @@ def _contenders(version: MixVersion, materials: Materials, blobs: BlobStore) -> 
         base=None
         if materials.base_digest is None
         else manifests.load(blobs, materials.base_digest),
+        base_domains=frozenset(parse_ref(ref)[0] for ref, _ in materials.base_experts),
     )
 
 

@@ -4,16 +4,27 @@ import json
 from collections.abc import Iterable
 from typing import Any, Never
 
+from engine.policies import STAGES
 from registry.errors import InvalidInput, Problem, pointer
 
 # Parts of a recipe whose fields are written `PART.FIELD`.
 PARTS = ("finetune", "compress", "gates")
+# Where fields may stand: a policy has parts itself.
+PATHS = ((), *((part,) for part in PARTS), *(("gates", stage) for stage in STAGES))
+FORMS = (
+    "FIELD=VALUE",
+    "finetune.FIELD=VALUE",
+    "compress.FIELD=VALUE",
+    "gates.FIELD=VALUE",
+    "gates.STAGE.FIELD=VALUE",
+)
 # What a request says elsewhere.
 OTHERS = frozenset({"name", "family", "experts", "expert", "by", "preset", "deploy", *PARTS})
 
 
 def read(assignments: Iterable[str]) -> dict[str, Any]:
-    """The fields of the recipe, and those of its parts below `finetune`, `compress` and `gates`.
+    """The fields of the recipe, and those of its parts below `finetune`, `compress` and `gates`; of
+    the last, the stages of a policy have fields again.
 
     A value that is JSON is that number, truth value or list, any other a text. Whether there is
     such a field, and what it may be, the service knows. Raises InvalidInput for what is no
@@ -24,14 +35,15 @@ def read(assignments: Iterable[str]) -> dict[str, Any]:
     for text in assignments:
         path, equals, value = text.partition("=")
         *parts, field = path.strip().split(".")
-        if not equals or not field or parts not in ([], *([part] for part in PARTS)):
-            forms = ", ".join(["FIELD=VALUE", *(f"{part}.FIELD=VALUE" for part in PARTS)])
-            problems.append(Problem("", f"{text!r} is none of {forms}"))
+        if not equals or not field or tuple(parts) not in PATHS:
+            problems.append(Problem("", f"{text!r} is none of {', '.join(FORMS)}"))
         elif not parts and field in OTHERS:
             detail = "is no field of the recipe that could be set; it has a place of its own"
             problems.append(Problem(pointer(field), detail))
         else:
-            target = body.setdefault(parts[0], {}) if parts else body
+            target = body
+            for part in parts:
+                target = target.setdefault(part, {})
             target[field] = _value(value.strip())
     if problems:
         raise InvalidInput("these fields cannot be set", problems=tuple(problems))

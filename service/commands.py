@@ -11,7 +11,6 @@ from typing import Any
 from assembler import presets
 from assembler.overrides import Waiver
 from assembler.plan import Plan
-from assembler.recipe import Recipe
 from assembler.tables import MixState
 from engine.tables import DeploymentState
 from registry import blobs, exports, manifests
@@ -130,9 +129,7 @@ def _watch(client: Client, version: MixBody) -> None:
     if version.state is not MixState.SUCCEEDED:
         raise StepFailed(f"{version.ref} {version.state}: {version.error or 'on request'}")
     report = client.gate_report(version)
-    base = None if version.base is None else client.mix(version.base)
-    known = () if base is None else Recipe.model_validate(base.recipe).domains
-    console.print_comparison(Comparison.of(report, known=known))
+    console.print_comparison(Comparison.of(report))
     console.print_gate(report)
     if version.deploy:
         _watch_deployment(client, version, model=version.name)

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.gates import DomainReport, GateReport, Perplexities
@@ -34,33 +34,35 @@ class Comparison:
     known: frozenset[str]
     before: Column
     after: Column | None
+    compressed: Column | None
     oracle: Column
 
     @classmethod
-    def of(cls, report: GateReport, *, known: Collection[str] = ()) -> "Comparison":
-        """Read it from a gate report; `known` are the domains of the mix's base, if it has one.
-
-        Every domain has an expert of its own name.
-        """
+    def of(cls, report: GateReport) -> "Comparison":
+        """Read it from a gate report. Every domain has an expert of its own name."""
         domains = report.domains
         base = [domain.perplexity.base for domain in domains]
         before = tuple(value for value in base if value is not None)
         finetuned = all(domain.perplexity.finetuned is not None for domain in domains)
+        compressed = all(domain.perplexity.compressed is not None for domain in domains)
         return cls(
             domains=tuple(domain.domain for domain in domains),
             seed=_column("seed", domains, lambda p: p.seed),
             experts=tuple(_expert(domain.domain, domains) for domain in domains),
             merge=_column("mean merge", domains, lambda p: p.merge),
             base=Column("version before", before) if len(before) == len(base) else None,
-            known=frozenset(known),
+            known=frozenset(own.domain for own in domains if own.base is not None),
             before=_column("mix before", domains, lambda p: p.assembled),
-            after=_column("mix after", domains, lambda p: p.candidate) if finetuned else None,
+            after=_column("mix after", domains, lambda p: p.trained) if finetuned else None,
+            compressed=_column("mix compressed", domains, lambda p: p.candidate)
+            if compressed
+            else None,
             oracle=Column("right expert", tuple(d.perplexity.experts[d.domain] for d in domains)),
         )
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        optional = (self.base, self.before, self.after)
+        optional = (self.base, self.before, self.after, self.compressed)
         made = (column for column in optional if column is not None)
         return (self.seed, *self.experts, self.merge, *made)
 
@@ -73,7 +75,7 @@ class Comparison:
         negative is better. None for a domain that the version before did not have."""
         if self.base is None or self.domains[row] not in self.known:
             return None
-        mix = self.after or self.before
+        mix = self.compressed or self.after or self.before
         return mix.values[row] / self.base.values[row] - 1
 
     def share_of_gain(self, column: Column) -> float:

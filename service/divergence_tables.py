@@ -4,7 +4,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from engine.divergence.aggregates import Interval, Summary
-from engine.model_gate import DivergenceReport, Divergent
+from engine.model_gate import DivergenceReport
+from engine.reporting import Divergent
 from service.console import console
 
 FLOOR = "noise floor"
@@ -14,7 +15,7 @@ def print_report(report: DivergenceReport) -> None:
     """One line for each domain and one for its noise floor, then where the two parted."""
     verdict = "[green]kept[/green]" if report.passed else "[red]not kept[/red]"
     table = Table(
-        title=f"{escape(report.candidate)} against {escape(report.reference)}: {verdict}",
+        title=f"{escape(report.candidate.name)} against {escape(report.reference.name)}: {verdict}",
         title_justify="left",
         title_style="bold",
     )
@@ -58,7 +59,7 @@ def _print_example(domain: str, example: Divergent) -> None:
     console.print(
         f"[dim]{escape(domain)} {example.prompt}, token {example.position}{margin}:[/dim]"
         f" {escape(repr(example.context))}"
-        f" [green]{escape(repr(example.reference_text))}[/green]"
-        f" [red]{escape(repr(example.candidate_text))}[/red]",
+        f" [green]{escape(repr(example.text))}[/green]"
+        f" [red]{escape(repr(example.predicted_text))}[/red]",
         highlight=False,
     )

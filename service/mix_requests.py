@@ -13,7 +13,7 @@ from assembler.recipe import Assembly, Finetune
 from assembler.requests import Request
 from assembler.revisions import Revision
 from engine.compression_curve import Compression
-from engine.gates import Policy
+from engine.policies import Policy
 
 
 def _document_recipe(schema: dict[str, Any]) -> None:
@@ -27,9 +27,19 @@ def _document_as_closed(schema: dict[str, Any]) -> None:
     schema["additionalProperties"] = False
 
 
-FinetuneChanges = Annotated[dict[str, Any], WithJsonSchema(Finetune.model_json_schema())]
-CompressionFields = Annotated[dict[str, Any], WithJsonSchema(Compression.model_json_schema())]
-PolicyChanges = Annotated[dict[str, Any], WithJsonSchema(Policy.model_json_schema())]
+def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Whole in one piece: what it refers to would be looked for in the API's own document."""
+    schema = model.model_json_schema()
+    definitions = schema.pop("$defs", {})
+    for field in schema["properties"].values():
+        if "$ref" in field:
+            field |= definitions[field.pop("$ref").rpartition("/")[2]] | field
+    return schema
+
+
+FinetuneChanges = Annotated[dict[str, Any], WithJsonSchema(_schema_of(Finetune))]
+CompressionFields = Annotated[dict[str, Any], WithJsonSchema(_schema_of(Compression))]
+PolicyChanges = Annotated[dict[str, Any], WithJsonSchema(_schema_of(Policy))]
 
 
 class MixRequest(BaseModel):

@@ -8,7 +8,8 @@ from typing import Any
 
 import psutil
 
-from engine.gates import GateReport, software_versions
+from engine.gates import GateReport
+from engine.reporting import software_versions
 from registry import processor
 from service.bars import Bar
 from service.comparison import Comparison

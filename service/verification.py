@@ -125,7 +125,7 @@ def _records(statement: Statement, blobs: BlobStore) -> Iterator[Check]:
     lock = _parsed(Lock, statement.lock, blobs)
     yield _found("lock", lock, statement.lock)
     if lock is not None:
-        yield _linked("locked", lock.finetuned or lock.assembled, statement.manifest)
+        yield _linked("locked", lock.made, statement.manifest)
         yield _linked("recipe", lock.recipe.digest, statement.recipe)
 
 

@@ -1,6 +1,6 @@
 """A mix version as its page shows it: how far it is, its loss curve, its gate report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -94,7 +94,6 @@ def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
     awaits_serving = version.state is MixState.SUCCEEDED and version.deploy
     settled = over and (not awaits_serving or serving in AT_REST)
     recipe = Recipe.model_validate(version.recipe)
-    bases = revision_views.bases(session, recipe)
     return MixView(
         ref=f"{version.mix.name}@{version.number}",
         name=version.mix.name,
@@ -108,7 +107,7 @@ def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
         recipe=recipe,
         preset=preset_views.view(recipe.preset),
         changed=preset_views.changed(recipe),
-        chain=tuple(bases),
+        chain=tuple(revision_views.bases(session, recipe)),
         has_lock=_has_lock(session, version),
         # A form must not be replaced under the hands of who fills it in.
         choices=revision_views.choices(session, version) if settled else None,
@@ -119,7 +118,7 @@ def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
         compression=_compression(blobs, version),
         report=report,
         override=overrides.read(version, blobs),
-        comparison=None if report is None else _comparison(report, bases),
+        comparison=None if report is None else Comparison.of(report),
     )
 
 
@@ -133,11 +132,6 @@ def _compression(blobs: BlobStore, version: MixVersion) -> Curve | None:
     if version.curve_digest is None:
         return None
     return Curve.model_validate_json(get_bytes(blobs, version.curve_digest))
-
-
-def _comparison(report: GateReport, bases: Mapping[str, Recipe]) -> Comparison:
-    known = next(iter(bases.values())).domains if bases else ()
-    return Comparison.of(report, known=known)
 
 
 def _has_lock(session: Session, version: MixVersion) -> bool:

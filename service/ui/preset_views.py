@@ -6,7 +6,7 @@ from typing import Any
 
 from assembler import presets
 from assembler.recipe import Finetune, Preset, Recipe
-from engine.gates import Policy
+from engine.policies import Policy
 from service.assignments import as_text
 
 

@@ -38,13 +38,13 @@ class RevisionChoices:
     can_shrink: bool
 
 
-def bases(session: Session, recipe: Recipe) -> dict[str, Recipe]:
+def bases(session: Session, recipe: Recipe) -> list[str]:
     """The version a mix was made from, the one that was made from, and so on."""
-    found: dict[str, Recipe] = {}
+    found: list[str] = []
     while recipe.base is not None:
         version = mixes.get(session, recipe.base)
         recipe = Recipe.model_validate(version.recipe)
-        found[mixes.ref_of(version)] = recipe
+        found.append(mixes.ref_of(version))
     return found
 
 

@@ -9,7 +9,9 @@ from assembler.lock import Environment
 from assembler.materials import gather
 from assembler.recipe import Recipe
 from assembler.tables import MixState, MixVersion
-from engine.gates import Failure, GateReport, Policy, software_versions
+from engine.gates import GateReport
+from engine.policies import Policy
+from engine.reporting import Failure, provenance
 from registry import manifests
 from registry.blobs import BlobStore, put_bytes
 from registry.manifests import canonical_json
@@ -34,9 +36,10 @@ def keep_report(blobs: BlobStore, version: MixVersion, *, failures: Sequence[Fai
     """As a gate would leave it that has measured nothing."""
     assert version.assembled_digest is not None
     report = GateReport(
+        **provenance(),
         policy=Policy(),
         manifest_digest=version.assembled_digest,
-        versions=software_versions(),
+        stages={},
         passed=not failures,
         failures=tuple(failures),
         domains=(),

@@ -10,7 +10,7 @@ from assembler.overrides import Waiver
 from assembler.requests import Request
 from assembler.tables import MixState, MixVersion
 from engine.deployments import find_by_model
-from engine.gates import Failure
+from engine.reporting import Failure
 from registry import artifacts
 from registry.attestations import Attestation
 from registry.blobs import LocalBlobs, get_bytes
@@ -19,8 +19,10 @@ from tests.assembler import rows
 from tests.assembler.published import assemble, keep_report
 
 FAILURES = (
-    Failure(domain="expert-1", metric="fdt_75", value=3, limit="at least", threshold=24),
-    Failure(domain="expert-2", metric="dppl_ratio", value=2, limit="at most", threshold=1.01),
+    Failure(domain="expert-1", metric="served.fdt_75", value=3, limit="at least", threshold=24),
+    Failure(
+        domain="expert-2", metric="served.dppl_ratio", value=2, limit="at most", threshold=1.01
+    ),
 )
 SCOPE = [Waiver(domain=f.domain, metric=f.metric) for f in FAILURES]
 REASON = "for the demonstration alone"
@@ -73,9 +75,14 @@ def test_asking_again_changes_nothing(session: Session, blobs: LocalBlobs) -> No
 @pytest.mark.parametrize(
     ("scope", "reason", "pointer", "words"),
     [
-        (SCOPE[:1], REASON, "/scope", "leaves out expert-2:dppl_ratio: .* is 2, at most 1.01"),
         (
-            [*SCOPE, Waiver(domain="expert-1", metric="dppl_ratio")],
+            SCOPE[:1],
+            REASON,
+            "/scope",
+            "leaves out expert-2:served.dppl_ratio: .* is 2, at most 1.01",
+        ),
+        (
+            [*SCOPE, Waiver(domain="expert-1", metric="served.dppl_ratio")],
             REASON,
             "/scope/2",
             "was kept",
@@ -111,6 +118,6 @@ def test_only_what_a_gate_has_refused(
 
 
 def test_a_waiver_is_told_as_the_gate_tells_it() -> None:
-    assert str(Waiver.parse("go:fdt_75")) == "go:fdt_75"
+    assert str(Waiver.parse("go:served.fdt_75")) == "go:served.fdt_75"
     with pytest.raises(InvalidInput, match="is not DOMAIN:METRIC"):
         Waiver.parse("fdt_75")

@@ -107,6 +107,16 @@ def test_a_finetune_of_nothing_is_no_step(session: Session, blobs: LocalBlobs) -
     assert [step.step for step in size.steps] == ["assemble", "gate", "deploy"]
 
 
+def test_a_compression_is_a_step(session: Session, blobs: LocalBlobs) -> None:
+    rows.add_all(session, blobs)
+    size = ask(session, blobs, finetune={"tokens": 0}, compress={"min_fdt_75": 8}).size
+    assert size is not None
+    assert [step.step for step in size.steps] == ["assemble", "compress", "gate", "deploy"]
+    more = ask(session, blobs, finetune={"tokens": 0}, compress={"min_fdt_75": 8, "rounds": 80})
+    assert more.size is not None
+    assert more.size.steps[1].seconds.high > size.steps[1].seconds.high
+
+
 def test_what_was_made_already_is_named(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
     mixes.request(session, blobs, Request(name="mine", family="tiny", experts=EXPERTS))

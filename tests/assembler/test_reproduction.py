@@ -7,28 +7,34 @@ import pytest
 from assembler import making, presets, reproduction
 from assembler.lock import Environment, Lock
 from assembler.reproduction import Stage
+from engine.compression_curve import Compression
 from registry import manifests
 from registry.blobs import LocalBlobs, put_bytes
 from registry.errors import InvalidInput, NotFound
 from tests.assembler.test_making import materials
 
 
-def store_lock(blobs: LocalBlobs, folder: Path) -> Lock:
+def store_lock(blobs: LocalBlobs, folder: Path, *, compress: Compression | None = None) -> Lock:
     """Of a mix with a short finetune, whose result is in the store."""
     given = materials(blobs)
     changes = {"tokens": 512, "sequence_length": 32}
     finetune = presets.finetune("nexus").model_copy(update=changes)
-    recipe = given.recipe.model_copy(update={"finetune": finetune})
+    recipe = given.recipe.model_copy(update={"finetune": finetune, "compress": compress})
     given = type(given)(**{**given.__dict__, "recipe": recipe})
     assembled = making.assemble(given, blobs)
     finetuned = making.finetune(
         assembled, given, blobs=blobs, checkpoint_path=folder, on_progress=lambda progress: None
     )
+    compressed = None
+    if compress is not None:
+        made, _ = making.compress(finetuned, given, blobs=blobs, on_progress=lambda text: None)
+        compressed = manifests.store(blobs, made)
     return Lock.of(
         given,
         environment=Environment.here(),
         assembled=manifests.store(blobs, assembled),
         finetuned=manifests.store(blobs, finetuned),
+        compressed=compressed,
         blobs=blobs,
     )
 
@@ -44,6 +50,15 @@ def test_the_same_comes_out(blobs: LocalBlobs, tmp_path: Path) -> None:
     assert [stage.name for stage in stages] == ["assemble", "finetune"]
     assert all(stage.is_same for stage in stages)
     assert not any(stage.differing for stage in stages)
+
+
+def test_a_compression_is_searched_again(blobs: LocalBlobs, tmp_path: Path) -> None:
+    wanted = Compression(min_fdt_75=0, rounds=2, prompts=4, prefix_tokens=8, completion_tokens=4)
+    lock = store_lock(blobs, tmp_path, compress=wanted)
+    stages = again(lock, blobs)
+    assert [stage.name for stage in stages] == ["assemble", "finetune", "compress"]
+    assert all(stage.is_same for stage in stages)
+    assert stages[-1].made == lock.made != lock.finetuned
 
 
 def test_what_differs_is_named(blobs: LocalBlobs, tmp_path: Path) -> None:

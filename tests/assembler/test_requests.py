@@ -139,7 +139,7 @@ def test_a_family_needs_a_projection(session: Session, blobs: LocalBlobs) -> Non
         ({"finetune": {"tokens": -1}}, "/finetune/tokens", "greater than or equal to 0"),
         ({"finetune": {"token": 1}}, "/finetune/token", "there are tokens,"),
         ({"preset": "btx", "finetune": {"train": "shared"}}, "/finetune/train", "no part 'shared'"),
-        ({"gates": {"min_fdt_75": 99}}, "/gates", "only 32 tokens are compared"),
+        ({"gates": {"served": {"min_fdt_75": 99}}}, "/gates", "only 32 tokens are compared"),
     ],
 )
 def test_fields_are_pointed_at(
@@ -162,13 +162,14 @@ def test_right_fields_count_beside_wrong_ones(session: Session, blobs: LocalBlob
         # What shared_expert would contradict is wrong by itself, and told once.
         assembly={"experts_per_token": 9, "combine": "product", "shared_expert": False},
         finetune={"tokens": -1, "learning_rate": 7},
-        gates={"colour": "red", "prompts_per_domain": 0},
+        gates={"colour": "red", "prompts_per_domain": 0, "base": {"colour": "red"}},
     ) == [
         "/preset",
         "/combine",
         "/finetune/tokens",
         "/finetune/learning_rate",
         "/gates/prompts_per_domain",
+        "/gates/base/colour",
         "/gates/colour",
         "/name",
         "/experts/1",
@@ -195,3 +196,21 @@ def test_documents_that_fill_no_sequence(session: Session, blobs: LocalBlobs) ->
     both = problems(session, blobs, finetune={"tokens": 0}, gates={"prefix_tokens": 5000})
     assert [problem.pointer for problem in both] == ["/experts/0", "/experts/1"]
     assert all("held-out documents" in problem.detail for problem in both)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "pointer", "detail"),
+    [
+        ({"target": "cpu"}, "/compress", "one of max_bytes and min_fdt_75 is needed"),
+        ({"min_fdt_75": 99}, "/compress", "only 32 tokens are compared"),
+        ({"max_bytes": 1}, "/compress/max_bytes", "with all units in int8 it has"),
+        ({"max_byte": 1}, "/compress/max_byte", "is no field; there are target, max_bytes"),
+    ],
+)
+def test_a_compression_that_cannot_be(
+    session: Session, blobs: LocalBlobs, wanted: dict[str, Any], pointer: str, detail: str
+) -> None:
+    rows.add_all(session, blobs)
+    (problem,) = problems(session, blobs, compress=wanted)
+    assert problem.pointer == pointer
+    assert detail in problem.detail

@@ -87,10 +87,15 @@ def test_experts_go_and_what_came_before_is_known(
 
 def test_gates_of_the_base_hold_on(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs, num_experts=3)
-    publish(session, blobs, ask(session, blobs, gates={"prompts_per_domain": 2}))
-    changed = revise(session, blobs, joining="expert-3", gates={"min_fdt_75": 8})
+    publish(
+        session,
+        blobs,
+        ask(session, blobs, gates={"prompts_per_domain": 2, "served": {"min_fdt_50": 4}}),
+    )
+    changed = revise(session, blobs, joining="expert-3", gates={"served": {"min_fdt_75": 8}})
     assert changed.recipe["gates"]["prompts_per_domain"] == 2
-    assert changed.recipe["gates"]["min_fdt_75"] == 8
+    served = changed.recipe["gates"]["served"]
+    assert (served["min_fdt_50"], served["min_fdt_75"]) == (4, 8)
 
 
 def test_retired_experts_stay_where_they_are(
@@ -139,7 +144,7 @@ def test_everything_is_told_at_once(session: Session, blobs: LocalBlobs, base: M
         "joining": "who",
         "name": "No Name",
         "finetune": {"tokens": -1},
-        "gates": {"min_fdt_75": 99},
+        "gates": {"served": {"min_fdt_75": 99}},
         "others": ("combine",),
     }
     assert pointers(session, blobs, **changes) == [

@@ -9,11 +9,17 @@ import pytest
 from assembler import backlog, jobs, mixes
 from assembler.embedder import embedders, states_shape
 from assembler.finetune import CHECKPOINT_STEPS
+from assembler.lock import Lock
 from assembler.recipe import Finetune
 from assembler.tables import MixState, MixVersion
+from engine.compression_curve import Compression, Curve
+from engine.gates import GateReport
+from engine.policies import CandidateLimits
 from registry import blobs as blob_stores
-from registry import db, embeddings, experts
+from registry import artifacts, db, embeddings, experts, manifests
+from registry.blobs import get_bytes
 from registry.errors import NotFound
+from registry.quantisation import int8_modules
 from tests import tiny
 from tests.assembler import rows
 from tests.assembler.workers import (
@@ -34,7 +40,9 @@ from tests.assembler.workers import (
 
 pytestmark = pytest.mark.slow
 
-IMPOSSIBLE = LENIENT.model_copy(update={"max_perplexity_ratio_to_seed": 1e-6})
+IMPOSSIBLE = LENIENT.model_copy(
+    update={"candidate": CandidateLimits(max_perplexity_ratio_to_seed=1e-6)}
+)
 
 
 @pytest.fixture(autouse=True)
@@ -213,3 +221,27 @@ def test_a_new_version_is_embedded(database: str) -> None:
     with worker():
         wait_for(embedded, "the domain embedding")
     assert phases(backlog.embedding_job_id(1))["embed", "ended"] == 1
+
+
+def test_a_compressed_mix_is_gated_and_published_as_it_will_be_served(database: str) -> None:
+    wanted = Compression(min_fdt_75=0, rounds=2, prompts=4, prefix_tokens=8, completion_tokens=4)
+    version = request_mix(finetune=Finetune(tokens=0), compress=wanted)
+    with worker():
+        done = wait_until_over(version.id)
+    assert done.state is MixState.SUCCEEDED, done.error
+    assert done.curve_digest is not None
+    assert done.artifact_id is not None
+    store = blob_stores.store()
+    curve = Curve.model_validate_json(get_bytes(store, done.curve_digest))
+    report = GateReport.model_validate_json(get_bytes(store, done.gate_report_digest or ""))
+    with db.transaction() as session:
+        artifact = artifacts.get(session, done.artifact_id)
+    published = manifests.load(store, artifact.manifest_digest)
+    assert published.digest == done.compressed_digest == report.manifest_digest
+    assert published.num_bytes == curve.chosen.num_bytes < curve.points[0].num_bytes
+    assert int8_modules(published.config)
+    against = report.stages["compressed"].against
+    assert against == {"the mix before its compression": done.assembled_digest}
+    assert all(own.compressed is not None for own in report.domains)
+    lock = Lock.model_validate_json(get_bytes(store, artifact.lock_digest or ""))
+    assert lock.made == published.digest

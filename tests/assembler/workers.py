@@ -16,7 +16,8 @@ from assembler.progress import STATES
 from assembler.recipe import Finetune
 from assembler.requests import Request
 from assembler.tables import MixState, MixVersion
-from engine.gates import Policy
+from engine.compression_curve import Compression
+from engine.policies import BaseLimits, CandidateLimits, Policy, ServedLimits
 from registry import blobs as blob_stores
 from registry import db
 from registry.settings import settings
@@ -30,10 +31,9 @@ ENDLESS = Finetune(tokens=10**9, batch_size=4, sequence_length=32)
 LENIENT = Policy(
     prompts_per_domain=2,
     completion_tokens=8,
-    min_fdt_75=0,
-    min_served_equals_reference=0,
-    max_dppl_ratio=100,
-    max_perplexity_ratio_to_seed=100,
+    served=ServedLimits(min_fdt_75=0, min_equal_share=0, max_dppl_ratio=100),
+    candidate=CandidateLimits(max_perplexity_ratio_to_seed=100),
+    base=BaseLimits(max_perplexity_ratio=100),
 )
 # One of every event that a whole job leaves.
 WHOLE: dict[tuple[str | None, str], int] = {
@@ -71,7 +71,12 @@ def worker(*, executor_id: str = "worker-1") -> Iterator[subprocess.Popen[bytes]
         process.wait()
 
 
-def request_mix(*, finetune: Finetune = SHORT, gates: Policy = LENIENT) -> MixVersion:
+def request_mix(
+    *,
+    finetune: Finetune = SHORT,
+    compress: Compression | None = None,
+    gates: Policy = LENIENT,
+) -> MixVersion:
     """A mix of two tiny experts, `mine`, to be deployed; committed as a route would."""
     with db.transaction() as session:
         rows.add_all(session, blob_stores.store())
@@ -80,6 +85,7 @@ def request_mix(*, finetune: Finetune = SHORT, gates: Policy = LENIENT) -> MixVe
             family="tiny",
             experts=["expert-1", "expert-2"],
             finetune=finetune.model_dump(),
+            compress={} if compress is None else compress.model_dump(),
             gates=gates.model_dump(),
         )
         return mixes.request(session, blob_stores.store(), wish, deploy=True)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from engine import model_gate
 from engine.divergence.metrics import Continuation, Reading
-from engine.model_gate import Compared, DivergenceReport, ModelPolicy
+from engine.model_gate import Compared, DivergenceReport, ModelPolicy, Side
 from registry.errors import InvalidInput
 from registry.manifests import canonical_json
 
@@ -36,8 +36,8 @@ def compared(*candidate: Reading, noise: Reading = AGREES) -> Compared:
 def verdict(measured: Compared, **policy: Any) -> DivergenceReport:
     return model_gate.judge(
         ModelPolicy(completion_tokens=4, **policy),
-        reference="a",
-        candidate="b",
+        reference=Side(name="a", digest="a" * 64),
+        candidate=Side(name="b", digest="b" * 64),
         domains=[measured],
         decode=decode,
     )
@@ -52,7 +52,10 @@ def test_an_equal_candidate_is_kept() -> None:
 def test_a_candidate_that_strays_is_not() -> None:
     report = verdict(compared(*[EARLY] * NUM_PROMPTS), max_sdt=1.5)
     assert [f.metric for f in report.failures] == ["equal_share", "fdt_75", "sdt"]
-    assert str(report.failures[1]) == "law: fdt_75 is 1, at least 3 is required"
+    assert str(report.failures[1]) == (
+        "law: fdt_75 is 1, at least 3 is required"
+        " (prompt 0 diverges first, at token 1: '2' is read as '9')"
+    )
 
 
 def test_doubt_is_not_kept_although_every_argmax_agrees() -> None:
@@ -73,7 +76,7 @@ def test_examples_are_those_of_which_the_reference_was_surest() -> None:
         (3, 1, 0.25),
     ]
     first = domain.examples[0]
-    assert (first.context, first.reference_text, first.candidate_text) == ("100 101 1 2", "3", "9")
+    assert (first.context, first.text, first.predicted_text) == ("100 101 1 2", "3", "9")
 
 
 def test_the_floor_is_the_worst_of_all_variations_and_defaults_give_way_to_it() -> None:

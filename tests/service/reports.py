@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from engine.divergence.metrics import Continuation, Reading
-from engine.gates import GateReport, Measurements, Perplexities, Policy, judge
+from engine.gates import GateReport, Measurements, Perplexities, Sides, judge
+from engine.policies import STAGES, Policy, Stage
 
 DOMAINS = ("sea", "law")
 Values = tuple[float, ...]
@@ -15,8 +16,12 @@ def make_report(
     finetuned: Values | None,
     base: Values | None = None,
     domains: Sequence[str] = DOMAINS,
+    known: Sequence[str] = (),
 ) -> GateReport:
-    """Of each domain a value; the seed has 100 everywhere, each expert 25 at home, the merge 60."""
+    """Of each domain a value; the seed has 100 everywhere, each expert 25 at home, the merge 60.
+
+    `known` are the domains of the version before.
+    """
     measured = []
     for position, domain in enumerate(domains):
         perplexity = Perplexities(
@@ -27,17 +32,31 @@ def make_report(
             finetuned=None if finetuned is None else finetuned[position],
             base=None if base is None else base[position],
         )
-        measured.append(_measured(domain, perplexity))
-    return judge(Policy(), manifest_digest="m" * 64, domains=measured, decode=str)
+        measured.append(_measured(domain, perplexity, known=domain in known))
+    sides = Sides(candidate="m" * 64, against={"others": "o" * 64})
+    stages = {stage for own in measured for stage in own.readings}
+    return judge(
+        Policy(),
+        manifest_digest="m" * 64,
+        stages={stage: sides for stage in STAGES if stage in stages},
+        domains=measured,
+        decode=str,
+    )
 
 
-def _measured(domain: str, perplexity: Perplexities) -> Measurements:
+def _measured(domain: str, perplexity: Perplexities, *, known: bool) -> Measurements:
     tokens = tuple(range(32))
     reading = Reading(tokens, (-0.5,) * len(tokens))
+    readings: dict[Stage, list[Reading]] = {"served": [reading]}
+    if perplexity.finetuned is not None:
+        readings["finetuned"] = [reading]
+    if known:
+        readings["base"] = [reading]
     return Measurements(
         domain=domain,
+        documents="d" * 64,
         perplexity=perplexity,
         continuations=[Continuation((1, 2), tokens)],
         reread=[reading],
-        served=[reading],
+        readings=readings,
     )

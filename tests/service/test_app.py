@@ -22,7 +22,8 @@ def test_the_api_documents_itself(client: TestClient) -> None:
     # Checked with all else that a request names, and documented all the same.
     assert request["combine"]["enum"] == ["convex", "sum"]
     assert request["finetune"]["properties"]["tokens"]["minimum"] == 0
-    assert request["gates"]["properties"]["min_fdt_75"]["default"] == 24
+    served = request["gates"]["properties"]["served"]
+    assert served["properties"]["min_fdt_75"]["default"] == 24
 
 
 def test_it_starts_before_its_database(monkeypatch: pytest.MonkeyPatch) -> None:

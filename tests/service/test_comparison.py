@@ -32,8 +32,10 @@ def test_best_is_the_lowest_of_a_row() -> None:
 
 
 def test_the_version_before_is_compared_in_its_own_domains() -> None:
-    report = make_report(assembled=(50.0, 50.0), finetuned=(30.0, 40.0), base=(25.0, 90.0))
-    comparison = Comparison.of(report, known=["sea"])
+    report = make_report(
+        assembled=(50.0, 50.0), finetuned=(30.0, 40.0), base=(25.0, 90.0), known=["sea"]
+    )
+    comparison = Comparison.of(report)
 
     titles = [column.title for column in comparison.columns]
     assert titles[-3:] == ["version before", "mix before", "mix after"]

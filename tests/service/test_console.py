@@ -8,8 +8,10 @@ from tests.service.reports import make_report
 
 
 def test_the_version_before_stands_beside_the_mix(capsys: pytest.CaptureFixture[str]) -> None:
-    report = make_report(assembled=(50.0, 50.0), finetuned=(30.0, 40.0), base=(25.0, 90.0))
-    console.print_comparison(Comparison.of(report, known=["sea"]))
+    report = make_report(
+        assembled=(50.0, 50.0), finetuned=(30.0, 40.0), base=(25.0, 90.0), known=["sea"]
+    )
+    console.print_comparison(Comparison.of(report))
     out = capsys.readouterr().out
 
     assert "version before" in out

@@ -4,7 +4,7 @@ import pytest
 
 from engine import model_gate
 from engine.divergence.metrics import Continuation, Reading
-from engine.model_gate import Compared, DivergenceReport, ModelPolicy
+from engine.model_gate import Compared, DivergenceReport, ModelPolicy, Side
 from service import divergence_tables
 
 TOKENS = (1, 2, 3, 4)
@@ -19,8 +19,8 @@ def report(*readings: Reading) -> DivergenceReport:
     )
     return model_gate.judge(
         ModelPolicy(completion_tokens=4),
-        reference="seed",
-        candidate="mine@1",
+        reference=Side(name="seed", digest="s" * 64),
+        candidate=Side(name="mine@1", digest="m" * 64),
         domains=[compared],
         decode=lambda tokens: " ".join(map(str, tokens)),
     )

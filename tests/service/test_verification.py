@@ -11,7 +11,7 @@ from assembler import mixes, overrides
 from assembler.overrides import Waiver
 from assembler.requests import Request
 from assembler.tables import MixState, MixVersion
-from engine.gates import Failure
+from engine.reporting import Failure
 from registry import artifacts, exports, manifests
 from registry.attestations import FILE, Attestation, public_key, signing_key
 from registry.blobs import LocalBlobs, get_bytes
@@ -22,7 +22,9 @@ from service.verification import Check
 from tests.assembler import rows
 from tests.assembler.published import keep_report, publish
 
-FAILURE = Failure(domain="expert-1", metric="fdt_75", value=3, limit="at least", threshold=24)
+FAILURE = Failure(
+    domain="expert-1", metric="served.fdt_75", value=3, limit="at least", threshold=24
+)
 
 
 def published(session: orm.Session, blobs: LocalBlobs, *, name: str, **fields: Any) -> MixVersion:

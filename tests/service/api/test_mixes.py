@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from assembler import jobs, mixes, progress
 from assembler.tables import MixState
-from engine.gates import Failure
+from engine.reporting import Failure
 from registry import db
 from registry.attestations import FILE, Attestation
 from registry.blobs import BlobStore, put_bytes
@@ -83,7 +83,7 @@ def test_the_same_key_gives_the_first_answer(client: TestClient) -> None:
         ({"experts_per_token": 0}, "/experts_per_token"),
         ({"finetune": {"tokens": -1}}, "/finetune/tokens"),
         ({"finetune": {"token": 5}}, "/finetune/token"),
-        ({"gates": {"min_served_equals_reference": 2}}, "/gates/min_served_equals_reference"),
+        ({"gates": {"served": {"min_equal_share": 2}}}, "/gates/served/min_equal_share"),
         ({"combine": "product"}, "/combine"),
         ({"colour": "red"}, "/colour"),
     ],
@@ -182,7 +182,9 @@ def test_attestation(client: TestClient, store: BlobStore) -> None:
 def test_override(client: TestClient, store: BlobStore) -> None:
     client.post(MIXES, json=BODY)
     version = f"{MIXES}/both/versions/1"
-    failure = Failure(domain="expert-1", metric="fdt_75", value=3, limit="at least", threshold=24)
+    failure = Failure(
+        domain="expert-1", metric="served.fdt_75", value=3, limit="at least", threshold=24
+    )
     with db.transaction() as session:
         row = mixes.get(session, "both@1")
         assemble(session, store, row)

@@ -49,7 +49,7 @@ def test_all_that_is_wrong_comes_in_one_answer(client: TestClient) -> None:
         "name": "No Name",
         "experts": ["expert-1", "nobody"],
         "finetune": {"tokens": -1},
-        "gates": {"min_served_equals_reference": 2},
+        "gates": {"served": {"min_equal_share": 2}},
         "combine": "product",
         "colour": "red",
     }
@@ -59,7 +59,7 @@ def test_all_that_is_wrong_comes_in_one_answer(client: TestClient) -> None:
         "/name",
         "/experts/1",
         "/finetune/tokens",
-        "/gates/min_served_equals_reference",
+        "/gates/served/min_equal_share",
         "/combine",
         "/colour",
     }

@@ -61,7 +61,7 @@ def test_the_same_key_gives_the_first_answer(client: TestClient) -> None:
         ("extend", {"expert": "nobody"}, "/expert"),
         ("extend", {"expert": "expert-1"}, "/expert"),
         ("extend", {"expert": "expert-3", "finetune": {"tokens": -1}}, "/finetune/tokens"),
-        ("extend", {"expert": "expert-3", "gates": {"min_fdt_75": 99}}, "/gates"),
+        ("extend", {"expert": "expert-3", "gates": {"served": {"min_fdt_75": 99}}}, "/gates"),
         ("extend", {"expert": "expert-3", "combine": "sum"}, "/combine"),
         ("extend", {"expert": "expert-3", "name": "No Name"}, "/name"),
         ("remove", {"expert": "expert-1"}, "/expert"),

@@ -6,7 +6,7 @@ from playwright.sync_api import Page, expect
 from assembler import mixes, progress
 from assembler.requests import Request
 from assembler.tables import MixState
-from engine.gates import Failure
+from engine.reporting import Failure
 from registry import db
 from registry.blobs import BlobStore, put_bytes
 from tests.assembler import rows
@@ -14,8 +14,10 @@ from tests.assembler.published import assemble
 from tests.service.reports import make_report
 
 FAILURES = (
-    Failure(domain="expert-1", metric="fdt_75", value=3, limit="at least", threshold=24),
-    Failure(domain="expert-2", metric="dppl_ratio", value=2, limit="at most", threshold=1.01),
+    Failure(domain="expert-1", metric="served.fdt_75", value=3, limit="at least", threshold=24),
+    Failure(
+        domain="expert-2", metric="served.dppl_ratio", value=2, limit="at most", threshold=1.01
+    ),
 )
 
 
@@ -39,7 +41,7 @@ def test_every_limit_is_named_before_it_is_published(page: Page, complaints: lis
     page.get_by_label(str(FAILURES[0])).check()
     page.get_by_label("Reason").fill("a trial")
     page.get_by_role("button", name="Publish against its gate").click()
-    expect(page.get_by_role("alert").first).to_contain_text("leaves out expert-2:dppl_ratio")
+    expect(page.get_by_role("alert").first).to_contain_text("leaves out expert-2:served.dppl_ratio")
     complaints.clear()  # the browser reports the 422
 
     page.get_by_text("Publish it against its gate").click()
