@@ -71,7 +71,7 @@ class Finetune(Training):
     domain_weight: float = Field(
         default=1.0,
         ge=0,
-        description="Weight of the cross-entropy between routing and the document's own expert.",
+        description="Weight of the share of routing that goes past the document's own expert.",
     )
     new_share: float = Field(
         default=0.5,

@@ -179,11 +179,21 @@ def test_load_balance_is_one_when_even_and_n_when_not() -> None:
     assert load_balance(even_LTN[:, :1].expand(-1, 5, -1)).item() == pytest.approx(3)
 
 
-def test_domain_loss_is_the_entropy_of_a_blind_router() -> None:
+def test_domain_loss_is_the_share_that_goes_past_the_right_expert() -> None:
     labels_T = torch.tensor([0, 1, 2, 2])
-    assert domain_loss(torch.zeros(2, 4, 3), labels_T).item() == pytest.approx(1.0986, abs=1e-4)
+    assert domain_loss(torch.zeros(2, 4, 3), labels_T).item() == pytest.approx(2 / 3)
     sure = 100 * torch.eye(3)[labels_T].repeat(2, 1, 1)
     assert domain_loss(sure, labels_T).item() == pytest.approx(0)
+    assert domain_loss(sure, labels_T.flip(0)).item() == pytest.approx(1)
+
+
+def test_domain_loss_does_not_make_routers_less_sure_for_the_tokens_that_mislead() -> None:
+    """Two thirds of a document's tokens point to its expert, one third points elsewhere."""
+    sureness = torch.tensor(2.0, requires_grad=True)
+    pointing_TN = torch.eye(2)[torch.tensor([0, 0, 1])]
+    domain_loss(sureness * pointing_TN[None], torch.zeros(3, dtype=torch.long)).backward()
+    assert sureness.grad is not None
+    assert sureness.grad.item() < 0
 
 
 def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:

@@ -15,8 +15,8 @@ from assembler.tables import MixState, MixVersion
 from engine.compression_curve import Compression, Curve
 from engine.gates import GateReport
 from engine.policies import CandidateLimits
-from registry import blobs as blob_stores
 from registry import artifacts, db, embeddings, experts, manifests
+from registry import blobs as blob_stores
 from registry.blobs import get_bytes
 from registry.errors import NotFound
 from registry.quantisation import int8_modules
