@@ -366,6 +366,36 @@ def undeploy(
 
 
 @app.command()
+def report(
+    mix: Annotated[
+        str, typer.Argument(metavar="MIX", help="A mix that was gated: NAME, or NAME@NUMBER.")
+    ],
+    json: Annotated[
+        Path | None, typer.Option(help="Write the report to this file, as it is signed.")
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Write a page with survival curves and examples to this file."),
+    ] = None,
+) -> None:
+    """Show what a mix's gate has measured, stage by stage; ends with 0 only if it passed."""
+    from service import commands
+
+    if not commands.report(mix, json_path=json, html_path=html):
+        sys.exit(1)
+
+
+@app.command()
+def schema(
+    name: Annotated[str, typer.Argument(help="policy, gate-report or divergence-report.")],
+) -> None:
+    """Print the JSON Schema of a document that is written or read here."""
+    from service import commands
+
+    commands.print_schema(name)
+
+
+@app.command()
 def override(
     mix: Annotated[
         str, typer.Argument(metavar="MIX", help="A mix whose gate failed: NAME, or NAME@NUMBER.")

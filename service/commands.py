@@ -1,5 +1,6 @@
 """Commands that talk to the running service, as any other client would."""
 
+import hashlib
 import json
 import shutil
 import sys
@@ -14,14 +15,25 @@ from assembler.plan import Plan
 from assembler.tables import MixState
 from engine.tables import DeploymentState
 from registry import blobs, exports, manifests
-from registry.errors import Conflict, StepFailed
+from registry.errors import Conflict, NotFound, StepFailed
+from registry.manifests import canonical_json
 from registry.settings import settings
 from registry.tables import ProjectionState
-from service import assignments, console, home, plan_tables, preparation, verification
+from service import (
+    assignments,
+    console,
+    gate_page,
+    gate_tables,
+    home,
+    plan_tables,
+    preparation,
+    verification,
+)
 from service.assignments import as_text
 from service.background import connect
 from service.client import Change, Client, Downloadable
 from service.comparison import Comparison
+from service.documents import SCHEMAS
 from service.schemas import MixBody
 
 
@@ -184,6 +196,32 @@ def export(ref: str, folder: Path, *, of: Downloadable) -> None:
             on_bytes=on_bytes,
         )
     console.console.print(f"{folder}: {num_bytes / 1e6:.0f} MB")
+
+
+def report(ref: str, *, json_path: Path | None, html_path: Path | None) -> bool:
+    """Print what a mix's gate has measured, write it, and say whether it passed. Raises NotFound
+    of one that was not gated."""
+    with connect() as client:
+        version = client.mix(ref)
+        found = client.gate_report(version)
+    # The very bytes whose digest is signed.
+    content = canonical_json(found.model_dump(mode="json"))
+    if json_path is not None:
+        json_path.write_bytes(content)
+    if html_path is not None:
+        digest = hashlib.sha256(content).hexdigest()
+        html_path.write_text(gate_page.html(found, ref=version.ref, digest=digest))
+    console.print_comparison(Comparison.of(found))
+    console.print_gate(found)
+    gate_tables.print_metrics(found)
+    return found.passed
+
+
+def print_schema(name: str) -> None:
+    """Raises NotFound."""
+    if name not in SCHEMAS:
+        raise NotFound(f"no schema {name!r}; there are {', '.join(SCHEMAS)}")
+    console.console.print_json(data=SCHEMAS[name].model_json_schema())
 
 
 def override(ref: str, *, waived: Sequence[str], reason: str) -> None:

@@ -1,8 +1,11 @@
 """Asking for a mix, following it, and what is answered to wishes that cannot be fulfilled."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from typing import Any
 
+import jsonschema
 import pytest
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
@@ -13,8 +16,10 @@ from engine.reporting import Failure
 from registry import db
 from registry.attestations import FILE, Attestation
 from registry.blobs import BlobStore, put_bytes
+from registry.manifests import canonical_json
 from tests.assembler import rows
 from tests.assembler.published import assemble, keep_report, publish
+from tests.service.reports import make_report
 
 MIXES = "/api/v1/mixes"
 BODY: dict[str, Any] = {
@@ -201,6 +206,29 @@ def test_override(client: TestClient, store: BlobStore) -> None:
     record = client.get(f"{version}/override").json()
     assert (record["scope"], record["reason"]) == ([waived], "a trial")
     assert record["by"]
+
+
+@pytest.mark.usefixtures("experts")
+def test_a_gate_report_is_a_document(client: TestClient, store: BlobStore) -> None:
+    client.post(MIXES, json=BODY)
+    report = f"{MIXES}/both/versions/1/gate-report"
+    assert client.get(f"{report}.html").status_code == 404
+    names = ("expert-1", "expert-2")
+    made = make_report(assembled=(30, 40), finetuned=None, domains=names)
+    with db.transaction() as session:
+        row = mixes.get(session, "both@1")
+        row.gate_report_digest = put_bytes(store, canonical_json(made.model_dump(mode="json")))
+        digest = row.gate_report_digest
+    content = client.get(report).content
+    assert hashlib.sha256(content).hexdigest() == digest
+    schema = client.get("/api/v1/schemas/gate-report").json()
+    jsonschema.validate(json.loads(content), schema)
+    page = client.get(f"{report}.html")
+    assert "Gate of both@1" in page.text
+    assert digest in page.text
+    # It is allowed to show its own style, and to load nothing.
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src")
+    assert client.get("/api/v1/schemas/colour").status_code == 404
 
 
 @pytest.mark.usefixtures("experts")
