@@ -26,6 +26,13 @@ Tokens = Annotated[
     int | None,
     typer.Option(min=0, help="Tokens of the finetune, 0 for none; the preset's if not given."),
 ]
+PolicyFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="A policy for the gate, YAML or JSON: what it leaves out stays as it is; --set"
+        " gates.FIELD goes over it."
+    ),
+]
 Deploy = Annotated[bool, typer.Option(help="Serve it once its gate has passed.")]
 Finished = Annotated[
     str, typer.Argument(metavar="MIX", help="A finished mix: NAME, its newest, or NAME@NUMBER.")
@@ -43,8 +50,8 @@ Fields = Annotated[
         "--set",
         metavar="FIELD=VALUE",
         help="Change a field of the preset: one of the recipe, for instance experts_per_token=2,"
-        " finetune.FIELD or gates.FIELD; may be given again. A wrong one is refused with what"
-        " there is.",
+        " finetune.FIELD, gates.FIELD or gates.served.FIELD; may be given again. A wrong one is"
+        " refused with what there is.",
     ),
 ]
 PartFields = Annotated[
@@ -63,6 +70,11 @@ plan = typer.Typer(
     " is wrong, or what it reads, writes, needs and takes. Ends with 1 when it cannot be made.",
 )
 app.add_typer(plan, name="plan")
+
+policy = typer.Typer(
+    no_args_is_help=True, help="What the mixes of a family must reach to be published."
+)
+app.add_typer(policy, name="policy")
 
 
 def main() -> None:
@@ -141,6 +153,7 @@ def mix(
         str, typer.Option(help="How it is assembled; `nexusmix presets` lists them.")
     ] = "nexus",
     tokens: Tokens = None,
+    policy: PolicyFile = None,
     fields: Fields = None,
     deploy: Deploy = True,
 ) -> None:
@@ -153,6 +166,7 @@ def mix(
         family=family,
         preset=preset,
         tokens=tokens,
+        policy=policy,
         fields=fields or [],
         deploy=deploy,
         only_plan=_only_plan(context),
@@ -167,6 +181,7 @@ def extend(
     expert: NewExpert,
     name: NewName = None,
     tokens: Tokens = None,
+    policy: PolicyFile = None,
     fields: PartFields = None,
     deploy: Deploy = True,
 ) -> None:
@@ -178,6 +193,7 @@ def extend(
         "extend",
         {"expert": expert, "name": name, "deploy": deploy},
         tokens=tokens,
+        policy=policy,
         fields=fields or [],
         only_plan=_only_plan(context),
     )
@@ -191,6 +207,7 @@ def remove(
     expert: Member,
     name: NewName = None,
     tokens: Tokens = None,
+    policy: PolicyFile = None,
     fields: PartFields = None,
     deploy: Deploy = True,
 ) -> None:
@@ -202,6 +219,7 @@ def remove(
         "remove",
         {"expert": expert, "name": name, "deploy": deploy},
         tokens=tokens,
+        policy=policy,
         fields=fields or [],
         only_plan=_only_plan(context),
     )
@@ -216,6 +234,7 @@ def replace(
     by: NewExpert,
     name: NewName = None,
     tokens: Tokens = None,
+    policy: PolicyFile = None,
     fields: PartFields = None,
     deploy: Deploy = True,
 ) -> None:
@@ -227,6 +246,7 @@ def replace(
         "replace",
         {"expert": expert, "by": by, "name": name, "deploy": deploy},
         tokens=tokens,
+        policy=policy,
         fields=fields or [],
         only_plan=_only_plan(context),
     )
@@ -243,6 +263,29 @@ def presets() -> None:
     from service import commands
 
     commands.list_presets()
+
+
+@policy.command("show")
+def show_policy(
+    family: Annotated[str, typer.Argument(help="The family whose new mixes it holds for.")],
+) -> None:
+    """Print the newest version, or the default where there is none, as a file for `set`."""
+    from service import commands
+
+    commands.show_policy(family)
+
+
+@policy.command("set")
+def set_policy(
+    family: Annotated[str, typer.Argument(help="The family whose new mixes it is to hold for.")],
+    file: Annotated[
+        Path, typer.Argument(help="YAML or JSON; what it leaves out is as in the default.")
+    ],
+) -> None:
+    """Give a family a new version of its policy; mixes that exist keep theirs."""
+    from service import commands
+
+    commands.set_policy(family, file)
 
 
 @app.command()

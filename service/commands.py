@@ -26,6 +26,7 @@ from service import (
     gate_tables,
     home,
     plan_tables,
+    policy_files,
     preparation,
     verification,
 )
@@ -81,6 +82,7 @@ def mix(
     family: str,
     preset: str,
     tokens: int | None,
+    policy: Path | None,
     fields: Sequence[str],
     deploy: bool,
     only_plan: bool,
@@ -89,7 +91,7 @@ def mix(
 
     With `only_plan` print what it would mean; ends with 1 when it cannot be made.
     """
-    request = _changes(fields, tokens) | {
+    request = _changes(fields, tokens, policy) | {
         "name": name,
         "family": family,
         "experts": list(experts),
@@ -109,11 +111,12 @@ def revise(
     request: dict[str, Any],
     *,
     tokens: int | None,
+    policy: Path | None,
     fields: Sequence[str],
     only_plan: bool,
 ) -> None:
     """Change a finished mix and watch, or plan that; see `mix`."""
-    request = _changes(fields, tokens) | request
+    request = _changes(fields, tokens, policy) | request
     with connect() as client:
         base = client.mix(ref)
         if only_plan:
@@ -122,8 +125,11 @@ def revise(
             _watch(client, client.revise_mix(base, change, **request))
 
 
-def _changes(fields: Sequence[str], tokens: int | None) -> dict[str, Any]:
+def _changes(fields: Sequence[str], tokens: int | None, policy: Path | None) -> dict[str, Any]:
+    """Of the request: what a policy's file says, and over it what single fields are set to."""
     changes = assignments.read(fields)
+    if policy is not None:
+        changes["gates"] = presets.merged(policy_files.read(policy), changes.get("gates", {}))
     if tokens is not None:
         changes["finetune"] = changes.get("finetune", {}) | {"tokens": tokens}
     return changes
@@ -139,12 +145,22 @@ def _watch(client: Client, version: MixBody) -> None:
     with console.watching(version.ref) as show:
         version = client.wait_for_mix(version, on_event=show)
     if version.state is not MixState.SUCCEEDED:
-        raise StepFailed(f"{version.ref} {version.state}: {version.error or 'on request'}")
+        raise StepFailed(
+            f"{version.ref} {version.state}: {version.error or 'on request'}{_kept(version)}"
+        )
     report = client.gate_report(version)
     console.print_comparison(Comparison.of(report))
     console.print_gate(report)
     if version.deploy:
         _watch_deployment(client, version, model=version.name)
+
+
+def _kept(version: MixBody) -> str:
+    """How long what its gate has refused can be looked at; nothing of other versions."""
+    if version.kept_until is None:
+        return ""
+    until = console.moment(version.kept_until)
+    return f"; until {until}: nexusmix report, export, gate or override {version.ref}"
 
 
 def _watch_deployment(client: Client, version: MixBody, *, model: str) -> None:
@@ -178,6 +194,20 @@ def learn(family: str, experts: Sequence[str], *, documents: Path | None) -> Non
     if projection.state is not ProjectionState.READY:
         raise StepFailed(f"the projection was not made: {projection.error}")
     console.console.print(f"{projection.family}@{projection.number} is ready; new mixes use it")
+
+
+def show_policy(family: str) -> None:
+    """As a file that `set` takes. Raises NotFound."""
+    with connect() as client:
+        sys.stdout.write(policy_files.text(client.policy(family)))
+
+
+def set_policy(family: str, path: Path) -> None:
+    """Raises NotFound, and InvalidInput with all that is wrong in the file."""
+    changes = policy_files.read(path)
+    with connect() as client:
+        made = client.set_policy(family, changes)
+    console.console.print(f"new mixes of {family} are gated by version {made.number} of its policy")
 
 
 def export(ref: str, folder: Path, *, of: Downloadable) -> None:
@@ -214,6 +244,8 @@ def report(ref: str, *, json_path: Path | None, html_path: Path | None) -> bool:
     console.print_comparison(Comparison.of(found))
     console.print_gate(found)
     gate_tables.print_metrics(found)
+    if kept := _kept(version):
+        console.console.print(kept.removeprefix("; "), highlight=False)
     return found.passed
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import jsonschema
@@ -206,6 +207,29 @@ def test_override(client: TestClient, store: BlobStore) -> None:
     record = client.get(f"{version}/override").json()
     assert (record["scope"], record["reason"]) == ([waived], "a trial")
     assert record["by"]
+
+
+@pytest.mark.usefixtures("experts")
+def test_what_a_gate_has_refused_is_had_for_a_while(client: TestClient, store: BlobStore) -> None:
+    client.post(MIXES, json=BODY)
+    version = f"{MIXES}/both/versions/1"
+    failure = Failure(domain="expert-1", metric="served.sdt", value=3, limit="at most", threshold=1)
+    with db.transaction() as session:
+        row = mixes.get(session, "both@1")
+        assemble(session, store, row)
+        keep_report(store, row, failures=[failure])
+        assert row.gate_report_digest is not None
+        progress.keep_report(session, row.id, digest=row.gate_report_digest)
+        progress.finish(session, row.id, state=MixState.FAILED, error=str(failure))
+        digest = row.assembled_digest
+    kept = client.get(version).json()["kept_until"]
+    assert datetime.fromisoformat(kept) > datetime.now(UTC)
+    files = client.get(f"{version}/files").json()
+    assert (files["manifest_digest"], files["attestation_digest"]) == (digest, None)
+    assert client.get(f"{version}/files/config.json").status_code == 200
+    with db.transaction() as session:
+        mixes.get(session, "both@1").kept_until = datetime.now(UTC)
+    assert client.get(f"{version}/files").status_code == 409
 
 
 @pytest.mark.usefixtures("experts")
