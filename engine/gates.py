@@ -12,7 +12,7 @@ from pydantic import Field, FiniteFloat
 from engine import likeness
 from engine.divergence.aggregates import Summary, summarise
 from engine.divergence.metrics import Continuation, Reading
-from engine.policies import ParentLimits, Policy, Stage
+from engine.policies import STAGES, ParentLimits, Policy, Stage
 from engine.reporting import (
     Data,
     Decode,
@@ -87,7 +87,9 @@ class DomainReport(Data):
     served: Summary
     finetuned: Summary | None
     base: Summary | None
-    metrics: tuple[StageMetric, ...] = Field(description="All that was measured, with its limit.")
+    metrics: tuple[StageMetric, ...] = Field(
+        description="All that was measured, with its limit, stage by stage."
+    )
     examples: dict[Stage, tuple[Divergent, ...]] = Field(
         description="Where texts parted, by stage; where the candidate was surest, first."
     )
@@ -164,7 +166,12 @@ class _Judged:
             served=summaries["served"],
             finetuned=summaries.get("finetuned"),
             base=summaries.get("base"),
-            metrics=tuple(_metrics(policy, measured, summaries, floor)),
+            metrics=tuple(
+                sorted(
+                    _metrics(policy, measured, summaries, floor),
+                    key=lambda own: STAGES.index(own.stage),
+                )
+            ),
             examples={stage: worst_of(own) for stage, own in parted.items()},
         )
         return cls(report, {stage: first_of(own) for stage, own in parted.items()})

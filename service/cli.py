@@ -523,6 +523,12 @@ def gate(
     min_equal_share: Annotated[
         float | None, typer.Option(help="Share of tokens that the candidate predicts alike.")
     ] = None,
+    min_fdt_25: Annotated[
+        float | None, typer.Option(help="25th percentile of the first divergent token.")
+    ] = None,
+    min_fdt_50: Annotated[
+        float | None, typer.Option(help="Median of the first divergent token.")
+    ] = None,
     min_fdt_75: Annotated[
         float | None, typer.Option(help="75th percentile of the first divergent token.")
     ] = None,
@@ -546,6 +552,8 @@ def gate(
         "prefix_tokens": prefix_tokens,
         "completion_tokens": completion_tokens,
         "min_equal_share": min_equal_share,
+        "min_fdt_25": min_fdt_25,
+        "min_fdt_50": min_fdt_50,
         "min_fdt_75": min_fdt_75,
         "max_sdt": max_sdt,
         "max_dppl_ratio": max_dppl_ratio,
