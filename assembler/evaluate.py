@@ -13,6 +13,8 @@ from torch import Tensor
 from assembler.attention import Cache
 from assembler.network import Network
 from engine.divergence.torch_runner import BATCH_TOKENS, TorchRunner
+from registry.blobs import BlobStore
+from registry.manifests import Manifest
 
 
 def runner(
@@ -27,6 +29,11 @@ def runner(
         device=network.device,
         batch_tokens=batch_tokens,
     )
+
+
+def of_manifest(manifest: Manifest, blobs: BlobStore) -> TorchRunner:
+    """The reference network of a stored checkpoint, in float32; what it writes has no end."""
+    return runner(Network.from_manifest(manifest, blobs, dtype=torch.float32))
 
 
 def _head(network: Network, count: int) -> Callable[[Tensor, Tensor], Tensor]:

@@ -3,14 +3,14 @@
 The server starts while the reference writes its texts, because starting takes it longest.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from assembler import continuations, evaluate, perplexities, perturbation
+from assembler import continuations, evaluate, gate_stages, perplexities, perturbation
 from assembler.data import Reader, evenly
 from assembler.network import Network
 from assembler.perplexities import Contenders
@@ -18,9 +18,8 @@ from engine import server
 from engine.divergence import noise
 from engine.divergence.metrics import Continuation, Reading
 from engine.divergence.server_runner import ServerRunner
-from engine.divergence.torch_runner import TorchRunner
-from engine.gates import WINDOW_TOKENS, GateReport, Measurements, Sides, judge
-from engine.policies import Policy, Stage
+from engine.gates import WINDOW_TOKENS, GateReport, Measurements, judge
+from engine.policies import Policy
 from registry.blobs import BlobStore
 from registry.documents import Document
 from registry.errors import InvalidInput, Problem, pointer
@@ -59,7 +58,9 @@ def gate(
     candidate = contenders.candidate
     with server.serving(candidate, blobs=blobs, log_path=log_path) as running:
         texts, reread = _reference(candidate, prompts, policy, blobs)
-        others = _others(contenders, dict(zip(domains, texts, strict=True)), blobs)
+        others = gate_stages.read_by_others(
+            contenders, dict(zip(domains, texts, strict=True)), blobs
+        )
         running.wait_ready()
         served = [ServerRunner.of(running).read(own) for own in texts]
     measurements = [
@@ -76,7 +77,7 @@ def gate(
     return judge(
         policy,
         manifest_digest=candidate.digest,
-        stages=_sides(contenders),
+        stages=gate_stages.sides(contenders),
         domains=measurements,
         decode=reader.decode,
     )
@@ -108,52 +109,6 @@ def _reference(
             varied |= perturbation.readings(network(), own)
         reread.append(noise.floor(own, varied))
     return texts, reread
-
-
-def _others(
-    contenders: Contenders, texts: Mapping[str, Sequence[Continuation]], blobs: BlobStore
-) -> dict[str, dict[Stage, list[Reading]]]:
-    """By domain what other mixes make of the candidate's texts: itself before its finetune and
-    before its compression, and the version before in the domains that it has. One network is in
-    memory at a time."""
-    readers: dict[Stage, tuple[Manifest, Collection[str]]] = {}
-    if contenders.finetuned is not None:
-        readers["finetuned"] = (contenders.assembled, texts.keys())
-    if contenders.compressed is not None:
-        readers["compressed"] = (contenders.trained, texts.keys())
-    if contenders.base is not None:
-        readers["base"] = (contenders.base, contenders.base_domains & texts.keys())
-    readings: dict[str, dict[Stage, list[Reading]]] = {domain: {} for domain in texts}
-    for stage, (manifest, domains) in readers.items():
-        runner = _runner(manifest, blobs)
-        for domain in domains:
-            readings[domain][stage] = runner.read(texts[domain])
-        del runner  # before the next is loaded
-    return readings
-
-
-def _sides(contenders: Contenders) -> dict[Stage, Sides]:
-    parents = {"seed": contenders.seed.digest}
-    parents |= {f"expert {name}": own.digest for name, own in contenders.experts.items()}
-    assembled, candidate = contenders.assembled.digest, contenders.candidate.digest
-    sides: dict[Stage, Sides] = {"assembled": Sides(candidate=assembled, against=parents)}
-    if contenders.finetuned is not None:
-        before = {"the mix before its finetune": assembled}
-        sides["finetuned"] = Sides(candidate=candidate, against=before)
-    if contenders.compressed is not None:
-        before = {"the mix before its compression": contenders.trained.digest}
-        sides["compressed"] = Sides(candidate=candidate, against=before)
-    sides["candidate"] = Sides(candidate=candidate, against=parents)
-    # One checkpoint in two implementations.
-    sides["served"] = Sides(candidate=candidate, against={"the reference network": candidate})
-    if contenders.base is not None:
-        base = {"the version before": contenders.base.digest}
-        sides["base"] = Sides(candidate=candidate, against=base)
-    return sides
-
-
-def _runner(manifest: Manifest, blobs: BlobStore) -> TorchRunner:
-    return evaluate.runner(Network.from_manifest(manifest, blobs, dtype=torch.float32))
 
 
 def _held_out(

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from assembler import mixes, progress, publishing
+from assembler import candidates, mixes, progress, publishing
 from assembler.tables import MixState, MixVersion
 from engine import deployments
 from engine.gates import GateReport
@@ -60,7 +60,7 @@ def override(
 
     `scope` names just the limits that were not kept, all of them: nobody waives what they have not
     read. Asking the same again changes nothing. Raises NotFound, Conflict when its gate has not
-    failed, InvalidInput for another scope or without a reason.
+    failed or its candidate is gone, InvalidInput for another scope or without a reason.
     """
     version = mixes.get(session, ref)
     known = read(version, blobs)
@@ -72,6 +72,7 @@ def override(
     report = GateReport.model_validate_json(get_bytes(blobs, report_digest))
     if report.passed:
         raise Conflict(f"{ref} has passed its gate, and failed later: {version.error}")
+    candidates.check_kept(version)
     _check(report, scope, reason)
     record = Override(
         gate_report=report_digest, scope=tuple(scope), reason=reason.strip(), by=by, at=_now()

@@ -159,7 +159,7 @@ def read(
     Of a field that has fields itself only those change that are named.
     """
     try:
-        return model.model_validate(_merged(known, changes)), []
+        return model.model_validate(merged(known, changes)), []
     except ValidationError as error:
         mistakes = error.errors()
     where = () if at is None else (at,)
@@ -173,12 +173,13 @@ def read(
     return made, problems + more
 
 
-def _merged(known: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def merged(known: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`known` with what `changes` names; of a field that has fields itself only those."""
     made = dict(known)
     for field, value in changes.items():
         own = made.get(field)
         if isinstance(own, Mapping) and isinstance(value, Mapping):
-            value = _merged(own, value)
+            value = merged(own, value)
         made[field] = value
     return made
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from assembler import jobs
+from assembler import candidates, jobs
 from assembler.tables import FINAL_STATES, MixState, MixVersion
 from registry.errors import Conflict, NotFound
 
@@ -52,8 +52,10 @@ def report(session: Session, version_id: int, *, progress: dict[str, Any]) -> No
 
 
 def keep_report(session: Session, version_id: int, *, digest: str) -> None:
-    """A failed gate keeps its report, though the step does not end."""
-    locked(session, version_id).gate_report_digest = digest
+    """A failed gate keeps its report, and for a while its candidate; the step does not end."""
+    version = locked(session, version_id)
+    version.gate_report_digest = digest
+    version.kept_until = candidates.until()
 
 
 def finish(session: Session, version_id: int, *, state: MixState, error: str | None = None) -> None:
@@ -76,7 +78,7 @@ def overrule(
     if version.state is not MixState.FAILED:
         raise Conflict(f"{version.job_id} is {version.state} by now")
     version.state, version.error = MixState.SUCCEEDED, None
-    version.override_digest = override_digest
+    version.override_digest, version.kept_until = override_digest, None
     data = {"state": version.state, "phase": "overridden"}
     jobs.record(session, version.job_id, type="state", message=message, data=data)
     return version

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from sqlalchemy.orm import Session
 
-from assembler import compatibility, presets, texts
+from assembler import compatibility, family_policies, presets, texts
 from assembler.compatibility import Member, Selection
 from assembler.footprints import Blueprint
 from assembler.materials import gather
@@ -66,8 +66,8 @@ class Request:
     """A new mix, as somebody asked for it: nothing of this has been checked.
 
     `experts` are `name`, its newest version, or `name@number`; the family's newest projection is
-    taken; `assembly` and `finetune` change fields of the preset, `gates` those of the policy;
-    `compress` is empty where the mix is not to be compressed.
+    taken; `assembly` and `finetune` change fields of the preset, `gates` those of the family's
+    newest policy; `compress` is empty where the mix is not to be compressed.
     """
 
     name: str
@@ -84,7 +84,9 @@ class Request:
         assembly, wrong_assembly = presets.read_assembly(preset, self.assembly)
         finetune, wrong_finetune = presets.read_finetune(preset, self.finetune)
         wanted, wrong_compression = presets.read_compression(self.compress)
-        gates, wrong_gates = presets.read(Policy, {}, self.gates, at="gates")
+        gates, wrong_gates = presets.read(
+            Policy, family_policies.content(session, self.family), self.gates, at="gates"
+        )
         problems += [*wrong_assembly, *wrong_finetune, *wrong_compression, *wrong_gates]
         if len(self.experts) < MIN_EXPERTS:
             detail = f"needs at least {MIN_EXPERTS} experts, got {len(self.experts)}"

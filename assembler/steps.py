@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from sqlalchemy.orm import Session
 
-from assembler import backlog, jobs, progress
+from assembler import backlog, held_out, jobs, progress
 from assembler.embedder import DOMAIN_TOKENS, EMBEDDER, embedders
 from assembler.lock import Environment
 from assembler.materials import Materials, gather
@@ -52,6 +52,9 @@ def assemble(version_id: int) -> None:
 
     blobs = blob_stores.store()
     version, materials = _read(version_id)
+    with db.transaction() as session:
+        known = held_out.finetuned_on(session, materials.recipe)
+    held_out.check(materials.recipe, known, blobs)
     mix = making.assemble(materials, blobs)
     if mix.architecture.num_experts:
         _warn_of_condition(version.job_id, *making.worst_condition(mix, blobs))

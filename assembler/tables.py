@@ -67,6 +67,8 @@ class MixVersion(Base):
     error: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
+    # Of what its gate has refused, see `assembler.candidates`.
+    kept_until: Mapped[datetime | None]
 
     mix: Mapped[Mix] = relationship(lazy="raise")
 
@@ -79,6 +81,21 @@ class MixVersion(Base):
     def candidate_digest(self) -> str | None:
         """Of the mix as it is gated and published."""
         return self.compressed_digest or self.trained_digest
+
+
+class FamilyPolicy(Base):
+    """A version of what mixes of a family must reach, where a request says nothing else."""
+
+    __tablename__ = "family_policies"
+    __table_args__ = (UniqueConstraint("family_id", "number"),)
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    family_id: Mapped[int] = mapped_column(ForeignKey("families.id"))
+    number: Mapped[int]
+    policy: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    family: Mapped[Family] = relationship(lazy="raise")
 
 
 class JobEvent(Base):

@@ -14,9 +14,9 @@ from dbos import DBOS, DBOSClient, DBOSConfig
 from sqlalchemy.exc import DBAPIError
 
 # The import registers the workflows.
-from assembler import backlog, child, queues, workflows
+from assembler import backlog, candidates, child, queues, workflows
 from assembler.recovery import Presence, Reaper, recover, release
-from registry import logs
+from registry import db, logs
 from registry.errors import NexusmixError, Unavailable
 from registry.settings import settings
 
@@ -70,6 +70,8 @@ def _rounds(presence: Presence, client: DBOSClient, url: str) -> None:
             backlog.enqueue(client)
             if time.monotonic() >= next_reaping:
                 reaper.look()
+                with db.transaction() as session:
+                    candidates.remove_expired(session)
                 next_reaping = time.monotonic() + REAP_SECONDS
             presence.listen(ROUND_SECONDS)
         except (psycopg.OperationalError, DBAPIError) as error:

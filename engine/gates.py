@@ -12,7 +12,7 @@ from pydantic import Field, FiniteFloat
 from engine import likeness
 from engine.divergence.aggregates import Summary, summarise
 from engine.divergence.metrics import Continuation, Reading
-from engine.policies import ParentLimits, Policy, Stage
+from engine.policies import STAGES, ParentLimits, Policy, Stage
 from engine.reporting import (
     Data,
     Decode,
@@ -96,7 +96,9 @@ class DomainReport(Data):
     finetuned: Summary | None
     compressed: Summary | None
     base: Summary | None
-    metrics: tuple[StageMetric, ...] = Field(description="All that was measured, with its limit.")
+    metrics: tuple[StageMetric, ...] = Field(
+        description="All that was measured, with its limit, stage by stage."
+    )
     examples: dict[Stage, tuple[Divergent, ...]] = Field(
         description="Where texts parted, by stage; where the candidate was surest, first."
     )
@@ -174,7 +176,12 @@ class _Judged:
             finetuned=summaries.get("finetuned"),
             compressed=summaries.get("compressed"),
             base=summaries.get("base"),
-            metrics=tuple(_metrics(policy, measured, summaries, floor)),
+            metrics=tuple(
+                sorted(
+                    _metrics(policy, measured, summaries, floor),
+                    key=lambda own: STAGES.index(own.stage),
+                )
+            ),
             examples={stage: worst_of(own) for stage, own in parted.items()},
         )
         return cls(report, {stage: first_of(own) for stage, own in parted.items()})

@@ -3,8 +3,9 @@
 They are what a domain embedding is taken from, what a finetune mixes, and what a gate measures on.
 """
 
+import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -16,6 +17,8 @@ SPLITS = ("train", "held-out")
 MAX_LINE_BYTES = 16 << 20
 # Documents that speak for a domain where not all are read.
 MAX_SAMPLE = 64
+# Shorter texts, a heading or a line of a licence, are the same by chance, and hardly measured.
+MIN_TELLING_CHARACTERS = 64
 
 
 @dataclass(frozen=True)
@@ -61,15 +64,50 @@ def stream(chunks: Iterable[bytes]) -> Iterator[Document]:
 
 
 def check_expert_documents(documents: list[Document]) -> None:
-    """Raises InvalidInput unless there is something to train on and something held out."""
+    """Raises InvalidInput unless there is something to train on and something held out, which is
+    not among the former."""
     present = {document.split for document in documents}
     problems = tuple(
         Problem("/documents", f"none with split {split!r}, at least one is needed")
         for split in SPLITS
         if split not in present
     )
+    problems += tuple(
+        Problem(
+            "/documents",
+            f"{held_out!r} is held out, and has the text of {trained!r}, split 'train'",
+        )
+        for held_out, trained in seen(documents, training_texts(documents))
+    )
     if problems:
         raise InvalidInput("the documents do not describe a domain", problems=problems)
+
+
+def training_texts(documents: Iterable[Document]) -> dict[bytes, str]:
+    """What is trained on, by SHA-256 of the text without blanks around it: an id of it."""
+    return {
+        _text_digest(document): document.id
+        for document in documents
+        if document.split == "train" and _is_telling(document)
+    }
+
+
+def seen(documents: Iterable[Document], trained: Mapping[bytes, str]) -> Iterator[tuple[str, str]]:
+    """Held-out documents whose text was trained on, as pairs of ids: what is measured on them tells
+    how well a model remembers. `trained` is what `training_texts` gives."""
+    for document in documents:
+        if document.split == "held-out" and _is_telling(document):
+            known = trained.get(_text_digest(document))
+            if known is not None:
+                yield document.id, known
+
+
+def _is_telling(document: Document) -> bool:
+    return len(document.text.strip()) >= MIN_TELLING_CHARACTERS
+
+
+def _text_digest(document: Document) -> bytes:
+    return hashlib.sha256(document.text.strip().encode()).digest()
 
 
 def group_by_domain(documents: Iterable[Document]) -> dict[str, list[Document]]:

@@ -59,6 +59,13 @@ class Settings(BaseSettings):
         description="Training processes that share out the routed experts, each keeping some. "
         "Divides the processes and the experts.",
     )
+    candidate_days: float = Field(
+        default=14.0,
+        ge=0,
+        allow_inf_nan=False,
+        le=36_500,
+        description="How long a mix that its gate has refused can be inspected and overruled.",
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     max_upload_bytes: int = Field(
         default=64 * 2**30, gt=0, description="Largest single tensor or file accepted."

@@ -18,6 +18,7 @@ from service.api import (
     files,
     health,
     mixes,
+    schemas,
     signing_key,
 )
 from service.middleware import KnownHosts, LimitBody, Observe
@@ -61,6 +62,7 @@ def _api() -> APIRouter:
         mixes.plan_router,
         mixes.presets_router,
         deployments.router,
+        schemas.router,
         signing_key.router,
     ):
         api.include_router(router)

@@ -26,6 +26,13 @@ Tokens = Annotated[
     int | None,
     typer.Option(min=0, help="Tokens of the finetune, 0 for none; the preset's if not given."),
 ]
+PolicyFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="A policy for the gate, YAML or JSON: what it leaves out stays as it is; --set"
+        " gates.FIELD goes over it."
+    ),
+]
 Deploy = Annotated[bool, typer.Option(help="Serve it once its gate has passed.")]
 Finished = Annotated[
     str, typer.Argument(metavar="MIX", help="A finished mix: NAME, its newest, or NAME@NUMBER.")
@@ -43,8 +50,8 @@ Fields = Annotated[
         "--set",
         metavar="FIELD=VALUE",
         help="Change a field of the preset: one of the recipe, for instance experts_per_token=2,"
-        " finetune.FIELD, compress.FIELD or gates.FIELD; may be given again. A wrong one is refused"
-        " with what there is.",
+        " finetune.FIELD, compress.FIELD, gates.FIELD or gates.served.FIELD; may be given again. A wrong"
+        " one is refused with what there is.",
     ),
 ]
 PartFields = Annotated[
@@ -64,6 +71,11 @@ plan = typer.Typer(
     " is wrong, or what it reads, writes, needs and takes. Ends with 1 when it cannot be made.",
 )
 app.add_typer(plan, name="plan")
+
+policy = typer.Typer(
+    no_args_is_help=True, help="What the mixes of a family must reach to be published."
+)
+app.add_typer(policy, name="policy")
 
 
 def main() -> None:
@@ -142,6 +154,7 @@ def mix(
         str, typer.Option(help="How it is assembled; `nexusmix presets` lists them.")
     ] = "nexus",
     tokens: Tokens = None,
+    policy: PolicyFile = None,
     fields: Fields = None,
     deploy: Deploy = True,
 ) -> None:
@@ -154,6 +167,7 @@ def mix(
         family=family,
         preset=preset,
         tokens=tokens,
+        policy=policy,
         fields=fields or [],
         deploy=deploy,
         only_plan=_only_plan(context),
@@ -168,6 +182,7 @@ def extend(
     expert: NewExpert,
     name: NewName = None,
     tokens: Tokens = None,
+    policy: PolicyFile = None,
     fields: PartFields = None,
     deploy: Deploy = True,
 ) -> None:
@@ -179,6 +194,7 @@ def extend(
         "extend",
         {"expert": expert, "name": name, "deploy": deploy},
         tokens=tokens,
+        policy=policy,
         fields=fields or [],
         only_plan=_only_plan(context),
     )
@@ -192,6 +208,7 @@ def remove(
     expert: Member,
     name: NewName = None,
     tokens: Tokens = None,
+    policy: PolicyFile = None,
     fields: PartFields = None,
     deploy: Deploy = True,
 ) -> None:
@@ -203,6 +220,7 @@ def remove(
         "remove",
         {"expert": expert, "name": name, "deploy": deploy},
         tokens=tokens,
+        policy=policy,
         fields=fields or [],
         only_plan=_only_plan(context),
     )
@@ -217,6 +235,7 @@ def replace(
     by: NewExpert,
     name: NewName = None,
     tokens: Tokens = None,
+    policy: PolicyFile = None,
     fields: PartFields = None,
     deploy: Deploy = True,
 ) -> None:
@@ -228,6 +247,7 @@ def replace(
         "replace",
         {"expert": expert, "by": by, "name": name, "deploy": deploy},
         tokens=tokens,
+        policy=policy,
         fields=fields or [],
         only_plan=_only_plan(context),
     )
@@ -244,6 +264,29 @@ def presets() -> None:
     from service import commands
 
     commands.list_presets()
+
+
+@policy.command("show")
+def show_policy(
+    family: Annotated[str, typer.Argument(help="The family whose new mixes it holds for.")],
+) -> None:
+    """Print the newest version, or the default where there is none, as a file for `set`."""
+    from service import commands
+
+    commands.show_policy(family)
+
+
+@policy.command("set")
+def set_policy(
+    family: Annotated[str, typer.Argument(help="The family whose new mixes it is to hold for.")],
+    file: Annotated[
+        Path, typer.Argument(help="YAML or JSON; what it leaves out is as in the default.")
+    ],
+) -> None:
+    """Give a family a new version of its policy; mixes that exist keep theirs."""
+    from service import commands
+
+    commands.set_policy(family, file)
 
 
 @app.command()
@@ -367,6 +410,36 @@ def undeploy(
 
 
 @app.command()
+def report(
+    mix: Annotated[
+        str, typer.Argument(metavar="MIX", help="A mix that was gated: NAME, or NAME@NUMBER.")
+    ],
+    json: Annotated[
+        Path | None, typer.Option(help="Write the report to this file, as it is signed.")
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Write a page with survival curves and examples to this file."),
+    ] = None,
+) -> None:
+    """Show what a mix's gate has measured, stage by stage; ends with 0 only if it passed."""
+    from service import commands
+
+    if not commands.report(mix, json_path=json, html_path=html):
+        sys.exit(1)
+
+
+@app.command()
+def schema(
+    name: Annotated[str, typer.Argument(help="policy, gate-report or divergence-report.")],
+) -> None:
+    """Print the JSON Schema of a document that is written or read here."""
+    from service import commands
+
+    commands.print_schema(name)
+
+
+@app.command()
 def override(
     mix: Annotated[
         str, typer.Argument(metavar="MIX", help="A mix whose gate failed: NAME, or NAME@NUMBER.")
@@ -451,6 +524,12 @@ def gate(
     min_equal_share: Annotated[
         float | None, typer.Option(help="Share of tokens that the candidate predicts alike.")
     ] = None,
+    min_fdt_25: Annotated[
+        float | None, typer.Option(help="25th percentile of the first divergent token.")
+    ] = None,
+    min_fdt_50: Annotated[
+        float | None, typer.Option(help="Median of the first divergent token.")
+    ] = None,
     min_fdt_75: Annotated[
         float | None, typer.Option(help="75th percentile of the first divergent token.")
     ] = None,
@@ -474,6 +553,8 @@ def gate(
         "prefix_tokens": prefix_tokens,
         "completion_tokens": completion_tokens,
         "min_equal_share": min_equal_share,
+        "min_fdt_25": min_fdt_25,
+        "min_fdt_50": min_fdt_50,
         "min_fdt_75": min_fdt_75,
         "max_sdt": max_sdt,
         "max_dppl_ratio": max_dppl_ratio,

@@ -34,6 +34,7 @@ from service.schemas import (
     FilesBody,
     MissingBlob,
     MixBody,
+    PolicyBody,
     PresetBody,
     ProjectionBody,
     SigningKeyBody,
@@ -157,6 +158,15 @@ class Client:
             body["documents"] = self._send_documents(documents)
         asked = self._connection.post(f"/families/{family}/projections", body)
         return ProjectionBody.model_validate(asked)
+
+    def policy(self, family: str) -> PolicyBody:
+        """What the family's new mixes are gated by. Raises NotFound for the family."""
+        return PolicyBody.model_validate(self._connection.get(f"/families/{family}/policy"))
+
+    def set_policy(self, family: str, changes: dict[str, Any]) -> PolicyBody:
+        """Give the family the default policy with these changes. Raises InvalidInput, NotFound."""
+        answer = self._connection.put(f"/families/{family}/policy", changes)
+        return PolicyBody.model_validate(answer)
 
     def wait_for_projection(self, projection: ProjectionBody) -> ProjectionBody:
         """Until it is ready, or has failed."""

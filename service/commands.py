@@ -1,5 +1,6 @@
 """Commands that talk to the running service, as any other client would."""
 
+import hashlib
 import json
 import shutil
 import sys
@@ -14,14 +15,26 @@ from assembler.plan import Plan
 from assembler.tables import MixState
 from engine.tables import DeploymentState
 from registry import blobs, exports, manifests
-from registry.errors import Conflict, StepFailed
+from registry.errors import Conflict, NotFound, StepFailed
+from registry.manifests import canonical_json
 from registry.settings import settings
 from registry.tables import ProjectionState
-from service import assignments, console, home, plan_tables, preparation, verification
+from service import (
+    assignments,
+    console,
+    gate_page,
+    gate_tables,
+    home,
+    plan_tables,
+    policy_files,
+    preparation,
+    verification,
+)
 from service.assignments import as_text
 from service.background import connect
 from service.client import Change, Client, Downloadable
 from service.comparison import Comparison
+from service.documents import SCHEMAS
 from service.schemas import MixBody
 
 
@@ -69,6 +82,7 @@ def mix(
     family: str,
     preset: str,
     tokens: int | None,
+    policy: Path | None,
     fields: Sequence[str],
     deploy: bool,
     only_plan: bool,
@@ -77,7 +91,7 @@ def mix(
 
     With `only_plan` print what it would mean; ends with 1 when it cannot be made.
     """
-    request = _changes(fields, tokens) | {
+    request = _changes(fields, tokens, policy) | {
         "name": name,
         "family": family,
         "experts": list(experts),
@@ -97,11 +111,12 @@ def revise(
     request: dict[str, Any],
     *,
     tokens: int | None,
+    policy: Path | None,
     fields: Sequence[str],
     only_plan: bool,
 ) -> None:
     """Change a finished mix and watch, or plan that; see `mix`."""
-    request = _changes(fields, tokens) | request
+    request = _changes(fields, tokens, policy) | request
     with connect() as client:
         base = client.mix(ref)
         if only_plan:
@@ -110,8 +125,11 @@ def revise(
             _watch(client, client.revise_mix(base, change, **request))
 
 
-def _changes(fields: Sequence[str], tokens: int | None) -> dict[str, Any]:
+def _changes(fields: Sequence[str], tokens: int | None, policy: Path | None) -> dict[str, Any]:
+    """Of the request: what a policy's file says, and over it what single fields are set to."""
     changes = assignments.read(fields)
+    if policy is not None:
+        changes["gates"] = presets.merged(policy_files.read(policy), changes.get("gates", {}))
     if tokens is not None:
         changes["finetune"] = changes.get("finetune", {}) | {"tokens": tokens}
     return changes
@@ -127,12 +145,22 @@ def _watch(client: Client, version: MixBody) -> None:
     with console.watching(version.ref) as show:
         version = client.wait_for_mix(version, on_event=show)
     if version.state is not MixState.SUCCEEDED:
-        raise StepFailed(f"{version.ref} {version.state}: {version.error or 'on request'}")
+        raise StepFailed(
+            f"{version.ref} {version.state}: {version.error or 'on request'}{_kept(version)}"
+        )
     report = client.gate_report(version)
     console.print_comparison(Comparison.of(report))
     console.print_gate(report)
     if version.deploy:
         _watch_deployment(client, version, model=version.name)
+
+
+def _kept(version: MixBody) -> str:
+    """How long what its gate has refused can be looked at; nothing of other versions."""
+    if version.kept_until is None:
+        return ""
+    until = console.moment(version.kept_until)
+    return f"; until {until}: nexusmix report, export, gate or override {version.ref}"
 
 
 def _watch_deployment(client: Client, version: MixBody, *, model: str) -> None:
@@ -168,6 +196,20 @@ def learn(family: str, experts: Sequence[str], *, documents: Path | None) -> Non
     console.console.print(f"{projection.family}@{projection.number} is ready; new mixes use it")
 
 
+def show_policy(family: str) -> None:
+    """As a file that `set` takes. Raises NotFound."""
+    with connect() as client:
+        sys.stdout.write(policy_files.text(client.policy(family)))
+
+
+def set_policy(family: str, path: Path) -> None:
+    """Raises NotFound, and InvalidInput with all that is wrong in the file."""
+    changes = policy_files.read(path)
+    with connect() as client:
+        made = client.set_policy(family, changes)
+    console.console.print(f"new mixes of {family} are gated by version {made.number} of its policy")
+
+
 def export(ref: str, folder: Path, *, of: Downloadable) -> None:
     """Write a version's Hugging Face folder, past the service, straight from its store."""
     with connect() as client:
@@ -184,6 +226,34 @@ def export(ref: str, folder: Path, *, of: Downloadable) -> None:
             on_bytes=on_bytes,
         )
     console.console.print(f"{folder}: {num_bytes / 1e6:.0f} MB")
+
+
+def report(ref: str, *, json_path: Path | None, html_path: Path | None) -> bool:
+    """Print what a mix's gate has measured, write it, and say whether it passed. Raises NotFound
+    of one that was not gated."""
+    with connect() as client:
+        version = client.mix(ref)
+        found = client.gate_report(version)
+    # The very bytes whose digest is signed.
+    content = canonical_json(found.model_dump(mode="json"))
+    if json_path is not None:
+        json_path.write_bytes(content)
+    if html_path is not None:
+        digest = hashlib.sha256(content).hexdigest()
+        html_path.write_text(gate_page.html(found, ref=version.ref, digest=digest))
+    console.print_comparison(Comparison.of(found))
+    console.print_gate(found)
+    gate_tables.print_metrics(found)
+    if kept := _kept(version):
+        console.console.print(kept.removeprefix("; "), highlight=False)
+    return found.passed
+
+
+def print_schema(name: str) -> None:
+    """Raises NotFound."""
+    if name not in SCHEMAS:
+        raise NotFound(f"no schema {name!r}; there are {', '.join(SCHEMAS)}")
+    console.console.print_json(data=SCHEMAS[name].model_json_schema())
 
 
 def override(ref: str, *, waived: Sequence[str], reason: str) -> None:

@@ -53,6 +53,10 @@ class Connection:
         timeout = httpx.Timeout(None, connect=10.0)
         return self._request("POST", path, json=body, headers=headers, timeout=timeout).json()
 
+    def put(self, path: str, body: Mapping[str, Any]) -> Any:
+        """Raises what `get` raises."""
+        return self._request("PUT", path, json=body).json()
+
     def has_blob(self, digest: str) -> bool:
         try:
             self._request("HEAD", f"/blobs/{digest}")

@@ -118,7 +118,8 @@ def print_gate(report: GateReport) -> None:
         )
     console.print(table)
     for failure in report.failures:
-        console.print(f"  {failure}", highlight=False)
+        # It quotes what models wrote, which may look like markup.
+        console.print(f"  {escape(str(failure))}", highlight=False)
 
 
 @contextmanager

@@ -4,16 +4,15 @@ Recipe fields are documented here and checked in `assembler.requests`, with all 
 names: so every mistake comes in one list, and a plan's problems are what a request is refused with.
 """
 
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 
 from assembler import presets
-from assembler.recipe import Assembly, Finetune
+from assembler.recipe import Assembly
 from assembler.requests import Request
 from assembler.revisions import Revision
-from engine.compression_curve import Compression
-from engine.policies import Policy
+from service.changes import CompressionFields, FinetuneChanges, PolicyChanges
 
 
 def _document_recipe(schema: dict[str, Any]) -> None:
@@ -25,21 +24,6 @@ def _document_recipe(schema: dict[str, Any]) -> None:
 
 def _document_as_closed(schema: dict[str, Any]) -> None:
     schema["additionalProperties"] = False
-
-
-def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    """Whole in one piece: what it refers to would be looked for in the API's own document."""
-    schema = model.model_json_schema()
-    definitions = schema.pop("$defs", {})
-    for field in schema["properties"].values():
-        if "$ref" in field:
-            field |= definitions[field.pop("$ref").rpartition("/")[2]] | field
-    return schema
-
-
-FinetuneChanges = Annotated[dict[str, Any], WithJsonSchema(_schema_of(Finetune))]
-CompressionFields = Annotated[dict[str, Any], WithJsonSchema(_schema_of(Compression))]
-PolicyChanges = Annotated[dict[str, Any], WithJsonSchema(_schema_of(Policy))]
 
 
 class MixRequest(BaseModel):
@@ -59,7 +43,10 @@ class MixRequest(BaseModel):
     compress: CompressionFields = Field(
         default={}, description="How small it is to become, or how true to stay; else it is not."
     )
-    gates: PolicyChanges = Field(default={}, description="Changes to the default policy.")
+    gates: PolicyChanges = Field(
+        default={},
+        description="Changes to the family's policy; the defaults shown are of none.",
+    )
 
     @property
     def wish(self) -> Request:

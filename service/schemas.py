@@ -9,7 +9,8 @@ from assembler import presets
 from assembler.overrides import Waiver
 from assembler.plan import Plan
 from assembler.recipe import Preset, ProjectionTraining, Recipe
-from assembler.tables import JobEvent, MixState, MixVersion
+from assembler.tables import FamilyPolicy, JobEvent, MixState, MixVersion
+from engine.policies import Policy
 from engine.tables import Deployment, DeploymentState
 from registry import experts
 from registry.tables import (
@@ -126,6 +127,25 @@ class ProjectionBody(BaseModel):
     def of(cls, row: Projection) -> Self:
         values = {name: getattr(row, name) for name in cls.model_fields if hasattr(row, name)}
         return cls(**values | {"family": row.family.name})
+
+
+class PolicyBody(BaseModel):
+    """What mixes of a family must reach, where a request says nothing else."""
+
+    object: Literal["policy"] = "policy"
+    family: str
+    number: int | None = Field(description="None: the default policy, the family has none yet.")
+    policy: Policy
+    created_at: datetime | None
+
+    @classmethod
+    def of(cls, row: FamilyPolicy) -> Self:
+        return cls(
+            family=row.family.name,
+            number=row.number,
+            policy=Policy.model_validate(row.policy),
+            created_at=row.created_at,
+        )
 
 
 class ExpertBody(BaseModel):
@@ -246,6 +266,9 @@ class MixBody(BaseModel):
     error: str | None
     created_at: datetime
     finished_at: datetime | None
+    kept_until: datetime | None = Field(
+        description="Of what its gate has refused: how long it can be exported and overruled."
+    )
 
     @classmethod
     def of(cls, row: MixVersion) -> Self:
@@ -266,6 +289,7 @@ class MixBody(BaseModel):
             error=row.error,
             created_at=row.created_at,
             finished_at=row.finished_at,
+            kept_until=row.kept_until,
         )
 
 

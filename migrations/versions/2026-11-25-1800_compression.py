@@ -1,6 +1,6 @@
 """A mix can be compressed before its gate
 
-Revision 0004_compression, after 0003_attestations, 2026-11-25.
+Revision 0006_compression, after 0005_kept_candidates, 2026-11-25.
 """
 
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0004_compression"
-down_revision: str | None = "0003_attestations"
+revision: str = "0006_compression"
+down_revision: str | None = "0005_kept_candidates"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 

@@ -1,18 +1,21 @@
-"""/families: seeds, and the projections that are learned once for each family."""
+"""/families: seeds, the projections that are learned once for each family, and its policy."""
 
 from fastapi import APIRouter, Request, Response
 
-from assembler import jobs, projection_documents
+from assembler import family_policies, jobs, projection_documents
 from assembler.embedder import states_embedder_digest
+from engine.policies import Policy
 from registry import families, projections, uploads
 from service.api.announcements import missing_blobs, shards_of
 from service.auth import Reader, Writer
+from service.changes import PolicyChanges
 from service.deps import Blobs, Session
 from service.schemas import (
     FamilyBody,
     FamilyRequest,
     FamilyUploadBody,
     Page,
+    PolicyBody,
     ProjectionBody,
     ProjectionRequest,
 )
@@ -90,3 +93,28 @@ def list_projections(name: str, session: Session, _: Reader) -> Page[ProjectionB
 @router.get("/{name}/projections/{number}")
 def get_projection(name: str, number: int, session: Session, _: Reader) -> ProjectionBody:
     return ProjectionBody.of(projections.find(session, family=name, number=number))
+
+
+@router.put("/{name}/policy")
+def put_policy(name: str, body: PolicyChanges, session: Session, _: Writer) -> PolicyBody:
+    """Give the family a new version of its policy: the default one with these changes. Mixes that
+    exist keep theirs; the same again changes nothing."""
+    return PolicyBody.of(family_policies.put(session, name, body))
+
+
+@router.get("/{name}/policy")
+def get_policy(name: str, session: Session, _: Reader) -> PolicyBody:
+    """The newest version, which new mixes are gated by."""
+    families.find(session, name)
+    newest = family_policies.find(session, name)
+    if newest is None:
+        return PolicyBody(family=name, number=None, policy=Policy(), created_at=None)
+    return PolicyBody.of(newest)
+
+
+@router.get("/{name}/policies")
+def list_policies(name: str, session: Session, _: Reader) -> Page[PolicyBody]:
+    """All versions, newest first."""
+    families.find(session, name)
+    rows = family_policies.find_all(session, name)
+    return Page(data=[PolicyBody.of(row) for row in rows], has_more=False)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
-from assembler import mixes
+from assembler import candidates, mixes
 from registry import artifacts, experts, manifests
 from registry.blobs import BlobStore
 from registry.errors import Conflict, NotFound
@@ -34,7 +34,8 @@ def list_of_expert(name: str, number: int, session: Session, blobs: Blobs, _: Re
 
 @router.get("/mixes/{name}/versions/{number}/files")
 def list_of_mix(name: str, number: int, session: Session, blobs: Blobs, _: Reader) -> FilesBody:
-    """What can be downloaded of a version, once its gate has passed."""
+    """What can be downloaded of a version, once its gate has passed, or, without a signature, while
+    one that it has refused is kept."""
     return _listing(*_of_mix(session, blobs, name, number), blobs)
 
 
@@ -64,12 +65,15 @@ def _of_expert(session: Session, blobs: BlobStore, name: str, number: int) -> Ma
 def _of_mix(
     session: Session, blobs: BlobStore, name: str, number: int
 ) -> tuple[Manifest, str | None]:
-    """With the digest of its attestation."""
+    """With the digest of its attestation, which what its gate has refused does not have."""
     version = mixes.get(session, f"{name}@{number}")
     digest = version.candidate_digest
+    if digest is not None and candidates.is_kept(version):
+        return manifests.load(blobs, digest), None
     if digest is None or version.artifact_id is None:
         raise Conflict(
-            f"mix {name}@{number} is {version.state}; it can be had when its gate passed"
+            f"mix {name}@{number} is {version.state}; it can be had when its gate passed, and for a"
+            " set time when that refused it"
         )
     artifact = artifacts.get(session, version.artifact_id)
     return manifests.load(blobs, digest), artifact.attestation_digest

@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 from sqlalchemy import orm
 from sse_starlette import EventSourceResponse
@@ -10,10 +11,13 @@ from sse_starlette import EventSourceResponse
 from assembler import mixes, overrides, plan, presets
 from assembler.overrides import Override
 from assembler.requests import Wish
+from assembler.tables import MixVersion
 from engine.compression_curve import Curve
+from engine.gates import GateReport
 from registry import artifacts
 from registry.blobs import BlobStore, get_bytes
 from registry.errors import NotFound
+from service import gate_page
 from service.api import mix_events
 from service.auth import Reader, Writer
 from service.deps import Blobs, Limit, Session
@@ -213,13 +217,29 @@ def get_attestation(name: str, number: int, session: Session, blobs: Blobs, _: R
     return _of_artifact(session, blobs, f"{name}@{number}", "attestation")
 
 
-@router.get("/{name}/versions/{number}/gate-report")
+@router.get("/{name}/versions/{number}/gate-report", responses={200: {"model": GateReport}})
 def get_gate_report(name: str, number: int, session: Session, blobs: Blobs, _: Reader) -> Response:
-    version = mixes.get(session, f"{name}@{number}")
+    """What its gate has measured, with the limits, byte by byte as it is signed."""
+    digest = _report_digest(mixes.get(session, f"{name}@{number}"))
+    return Response(get_bytes(blobs, digest), media_type="application/json")
+
+
+@router.get("/{name}/versions/{number}/gate-report.html", response_class=HTMLResponse)
+def get_gate_page(name: str, number: int, session: Session, blobs: Blobs, _: Reader) -> Response:
+    """The same as a page that needs nothing else, with survival curves and examples."""
+    digest = _report_digest(mixes.get(session, f"{name}@{number}"))
+    report = GateReport.model_validate_json(get_bytes(blobs, digest))
+    page = gate_page.html(report, ref=f"{name}@{number}", digest=digest)
+    # It brings its own style, and nothing else.
+    policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+    return HTMLResponse(page, headers={"Content-Security-Policy": policy})
+
+
+def _report_digest(version: MixVersion) -> str:
+    """Raises NotFound."""
     if version.gate_report_digest is None:
-        raise NotFound(f"mix {name}@{number} has not been gated; it is {version.state}")
-    report = get_bytes(blobs, version.gate_report_digest)
-    return Response(report, media_type="application/json")
+        raise NotFound(f"mix {mixes.ref_of(version)} has not been gated; it is {version.state}")
+    return version.gate_report_digest
 
 
 @router.get("/{name}/versions/{number}/compression")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
-from assembler import jobs, overrides
+from assembler import candidates, jobs, overrides
 from assembler.overrides import Override
 from assembler.recipe import Recipe
 from assembler.tables import FINAL_STATES, JobEvent, MixState, MixVersion
@@ -69,6 +69,8 @@ class MixView:
     over: bool
     settled: bool
     error: str | None
+    kept_until: datetime | None
+    is_kept: bool
     created_at: datetime
     recipe: Recipe
     preset: PresetView
@@ -103,6 +105,8 @@ def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
         over=over,
         settled=settled,
         error=version.error,
+        kept_until=version.kept_until,
+        is_kept=candidates.is_kept(version),
         created_at=version.created_at,
         recipe=recipe,
         preset=preset_views.view(recipe.preset),

@@ -72,3 +72,18 @@ def test_both_splits_are_needed(kept: int, lacking: str) -> None:
 
 def test_both_splits_suffice() -> None:
     check_expert_documents(DOCUMENTS)
+
+
+def test_a_held_out_document_that_is_trained_on() -> None:
+    text = "It is not the spoon that bends, it is the theorem of the mean. " * 2
+    own = [Document("1", text, "train"), Document("2", f" {text}", "held-out")]
+    with pytest.raises(InvalidInput) as refused:
+        check_expert_documents(own)
+    (problem,) = refused.value.problems
+    assert problem.detail == "'2' is held out, and has the text of '1', split 'train'"
+
+
+def test_short_texts_may_be_the_same() -> None:
+    check_expert_documents(
+        [Document("1", "See also", "train"), Document("2", "See also", "held-out")]
+    )

@@ -2,6 +2,7 @@
 
 import pytest
 
+from engine.reporting import Divergent, Failure
 from service import console
 from service.comparison import Comparison
 from tests.service.reports import make_report
@@ -20,3 +21,27 @@ def test_the_version_before_stands_beside_the_mix(capsys: pytest.CaptureFixture[
     assert "+20.0%" in sea
     (law,) = (line for line in out.splitlines() if "│ law" in line)
     assert "new" in law
+
+
+def test_what_models_wrote_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    first = Divergent(
+        prompt=0,
+        position=3,
+        margin=None,
+        context="a",
+        token=1,
+        text="[/red]",
+        predicted_token=2,
+        predicted_text="[0]",
+    )
+    failure = Failure(
+        domain="sea",
+        metric="served.sdt",
+        value=3,
+        limit="at most",
+        threshold=1,
+        first=first,
+    )
+    report = make_report(assembled=(50.0, 50.0), finetuned=None)
+    console.print_gate(report.model_copy(update={"passed": False, "failures": (failure,)}))
+    assert "'[/red]' is read as '[0]'" in capsys.readouterr().out

@@ -96,3 +96,21 @@ def test_unknown_families(client: TestClient, documents: str) -> None:
     assert client.post(f"{FAMILIES}/none/complete").status_code == 404
     answer = client.post(f"{FAMILIES}/none/projections", json={"documents": documents})
     assert answer.status_code == 404
+
+
+def test_a_family_has_a_policy_of_its_own(client: TestClient, family: str) -> None:
+    url = f"{FAMILIES}/{family}/policy"
+    default = client.get(url).json()
+    assert (default["number"], default["policy"]["served"]["min_fdt_75"]) == (None, 24)
+    made = client.put(url, json={"served": {"min_fdt_75": 8}})
+    assert (made.status_code, made.json()["number"]) == (200, 1)
+    assert client.get(url).json() == made.json()
+    assert made.json()["policy"]["served"] == default["policy"]["served"] | {"min_fdt_75": 8}
+    wrong = client.put(url, json={"served": {"min_fdt_75": -1}, "colour": "red"})
+    assert wrong.status_code == 422
+    pointers = {error["pointer"] for error in wrong.json()["errors"]}
+    assert pointers == {"/served/min_fdt_75", "/colour"}
+    assert [
+        own["number"] for own in client.get(f"{FAMILIES}/{family}/policies").json()["data"]
+    ] == [1]
+    assert client.get(f"{FAMILIES}/nobody/policy").status_code == 404

@@ -1,8 +1,12 @@
 """Asking for a mix, following it, and what is answered to wishes that cannot be fulfilled."""
 
+import hashlib
+import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
+import jsonschema
 import pytest
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
@@ -13,8 +17,10 @@ from engine.reporting import Failure
 from registry import db
 from registry.attestations import FILE, Attestation
 from registry.blobs import BlobStore, put_bytes
+from registry.manifests import canonical_json
 from tests.assembler import rows
 from tests.assembler.published import assemble, keep_report, publish
+from tests.service.reports import make_report
 
 MIXES = "/api/v1/mixes"
 BODY: dict[str, Any] = {
@@ -201,6 +207,52 @@ def test_override(client: TestClient, store: BlobStore) -> None:
     record = client.get(f"{version}/override").json()
     assert (record["scope"], record["reason"]) == ([waived], "a trial")
     assert record["by"]
+
+
+@pytest.mark.usefixtures("experts")
+def test_what_a_gate_has_refused_is_had_for_a_while(client: TestClient, store: BlobStore) -> None:
+    client.post(MIXES, json=BODY)
+    version = f"{MIXES}/both/versions/1"
+    failure = Failure(domain="expert-1", metric="served.sdt", value=3, limit="at most", threshold=1)
+    with db.transaction() as session:
+        row = mixes.get(session, "both@1")
+        assemble(session, store, row)
+        keep_report(store, row, failures=[failure])
+        assert row.gate_report_digest is not None
+        progress.keep_report(session, row.id, digest=row.gate_report_digest)
+        progress.finish(session, row.id, state=MixState.FAILED, error=str(failure))
+        digest = row.assembled_digest
+    kept = client.get(version).json()["kept_until"]
+    assert datetime.fromisoformat(kept) > datetime.now(UTC)
+    files = client.get(f"{version}/files").json()
+    assert (files["manifest_digest"], files["attestation_digest"]) == (digest, None)
+    assert client.get(f"{version}/files/config.json").status_code == 200
+    with db.transaction() as session:
+        mixes.get(session, "both@1").kept_until = datetime.now(UTC)
+    assert client.get(f"{version}/files").status_code == 409
+
+
+@pytest.mark.usefixtures("experts")
+def test_a_gate_report_is_a_document(client: TestClient, store: BlobStore) -> None:
+    client.post(MIXES, json=BODY)
+    report = f"{MIXES}/both/versions/1/gate-report"
+    assert client.get(f"{report}.html").status_code == 404
+    names = ("expert-1", "expert-2")
+    made = make_report(assembled=(30, 40), finetuned=None, domains=names)
+    with db.transaction() as session:
+        row = mixes.get(session, "both@1")
+        row.gate_report_digest = put_bytes(store, canonical_json(made.model_dump(mode="json")))
+        digest = row.gate_report_digest
+    content = client.get(report).content
+    assert hashlib.sha256(content).hexdigest() == digest
+    schema = client.get("/api/v1/schemas/gate-report").json()
+    jsonschema.validate(json.loads(content), schema)
+    page = client.get(f"{report}.html")
+    assert "Gate of both@1" in page.text
+    assert digest in page.text
+    # It is allowed to show its own style, and to load nothing.
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src")
+    assert client.get("/api/v1/schemas/colour").status_code == 404
 
 
 @pytest.mark.usefixtures("experts")
