@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from registry import logs
@@ -25,6 +25,20 @@ from service.middleware import KnownHosts, LimitBody, Observe
 from service.ui import pages
 from service.ui.rendering import STATIC
 
+API = (
+    families.router,
+    experts.router,
+    experts.suggest_router,
+    files.router,
+    blobs.router,
+    mixes.router,
+    mixes.plan_router,
+    mixes.presets_router,
+    deployments.router,
+    schemas.router,
+    signing_key.router,
+)
+
 
 def create_app() -> FastAPI:
     """Everything that answers HTTP. The database is first needed when a request comes."""
@@ -42,31 +56,13 @@ def create_app() -> FastAPI:
     if auth.is_loopback(settings().host):
         app.add_middleware(KnownHosts, hosts=_own_hosts(settings().host))
     app.add_middleware(Observe)
-    app.include_router(_api())
+    for router in API:
+        app.include_router(router, prefix="/api/v1")
     app.include_router(gateway.router)
     app.include_router(health.router)
     app.include_router(pages.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app
-
-
-def _api() -> APIRouter:
-    api = APIRouter(prefix="/api/v1")
-    for router in (
-        families.router,
-        experts.router,
-        experts.suggest_router,
-        files.router,
-        blobs.router,
-        mixes.router,
-        mixes.plan_router,
-        mixes.presets_router,
-        deployments.router,
-        schemas.router,
-        signing_key.router,
-    ):
-        api.include_router(router)
-    return api
 
 
 @asynccontextmanager

@@ -50,8 +50,8 @@ Fields = Annotated[
         "--set",
         metavar="FIELD=VALUE",
         help="Change a field of the preset: one of the recipe, for instance experts_per_token=2,"
-        " finetune.FIELD, compress.FIELD, gates.FIELD or gates.served.FIELD; may be given again. A wrong"
-        " one is refused with what there is.",
+        " finetune.FIELD, compress.FIELD, gates.FIELD or gates.served.FIELD; may be given again. A"
+        " wrong one is refused with what there is.",
     ),
 ]
 PartFields = Annotated[

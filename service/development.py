@@ -13,9 +13,13 @@ ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "tests" / "benchmarks"
 
 # Of no arguments: what takes longer than all that a commit should wait for is asked for by name.
-# Many tests wait for processes that they have started, so two at a time pay even on two cores. A
-# module stays whole: its tests share servers. (`loadgroup` groups nothing with pytest 9.2.)
-ALL_BUT_LONG = ("-m", "not long", "--numprocesses=2", "--dist=loadfile")
+# Many tests wait for processes that they have started, so three at a time pay even on two cores. A
+# module stays whole: its tests share servers. (`loadgroup` groups nothing with pytest 9.2.) Modules
+# come in the order of `tests/conftest.py`: xdist would begin with many tests, however short.
+ALL_BUT_LONG = (
+    *("-m", "not long", "--numprocesses=3"),
+    *("--dist=loadfile", "--no-loadscope-reorder"),
+)
 # OpenMP's threads wait for each other by spinning, which takes a core from the other process.
 SHARING = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
@@ -32,8 +36,8 @@ LOCKS = {
 def check(pytest_arguments: Sequence[str]) -> bool:
     """Lint, format, types, tests; says which failed. All are run even if an earlier one fails.
 
-    Without arguments tests are run by two processes, all but those marked `long`; with arguments as
-    pytest would run them.
+    Without arguments tests are run by three processes, all but those marked `long`; with arguments
+    as pytest would run them.
     """
     ensure_browser()
     python = [sys.executable, "-m"]

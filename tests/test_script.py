@@ -9,14 +9,15 @@ import pytest
 
 SCRIPT = Path(__file__).parents[1] / "nexusmix"
 
-# Plays the interpreter, pip, uv and the installed program; `failing` in its folder fails uv.
+# Plays the interpreter, pip, uv and the installed program; `failing` in its folder fails uv, the
+# program leaves its environment in `heard`.
 INTERPRETER = """#!/bin/sh
 case "$*" in
     -c*) echo "${STAND_IN_VERSION:-3.11}" ;;
     "-m venv"*)
         mkdir -p "$4/bin"
         cp "$0" "$4/bin/python"
-        printf '#!/bin/sh\\necho "started with $*"\\n' > "$4/bin/nexusmix"
+        printf '#!/bin/sh\\necho "started with $*"\\nenv >"$STAND_IN_HEARD"\\n' > "$4/bin/nexusmix"
         chmod +x "$4/bin/nexusmix" ;;
     *"pip config get"*) exit 1 ;;
     *"uv pip sync"*) ! [ -e "$STAND_IN_FAILING" ] ;;
@@ -42,6 +43,7 @@ def start(checkout: Path, *arguments: str, **env: str) -> subprocess.CompletedPr
         "PATH": os.environ["PATH"],
         "PYTHON": str(checkout.parent / "python"),
         "STAND_IN_FAILING": str(checkout.parent / "failing"),
+        "STAND_IN_HEARD": str(checkout.parent / "heard"),
         **env,
     }
     command = [str(checkout / "nexusmix"), *arguments]
@@ -113,3 +115,10 @@ def test_other_lock_is_chosen_by_name(checkout: Path) -> None:
         "requirements-cuda.lock" in start(checkout, NEXUSMIX_LOCK="requirements-cuda.lock").stderr
     )
     assert "there is no" in start(checkout, NEXUSMIX_LOCK="requirements-none.lock").stderr
+
+
+def test_what_python_compiles_is_kept(checkout: Path) -> None:
+    start(checkout, PYTHONDONTWRITEBYTECODE="1", OTHER="1")
+    heard = (checkout.parent / "heard").read_text()
+    assert "OTHER=1\n" in heard
+    assert "PYTHONDONTWRITEBYTECODE" not in heard

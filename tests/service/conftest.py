@@ -30,13 +30,14 @@ def store(database: str) -> BlobStore:
     return blob_stores.store()
 
 
-@pytest.fixture
-def app(database: str) -> FastAPI:
+@pytest.fixture(scope="session")
+def app() -> FastAPI:
+    """One for all tests: it keeps nothing between them but its routes, which take long to make."""
     return create_app()
 
 
 @pytest.fixture
-def anonymous(app: FastAPI) -> Iterator[TestClient]:
+def anonymous(app: FastAPI, database: str) -> Iterator[TestClient]:
     with TestClient(app, base_url=ADDRESS) as client:
         yield client
 
@@ -48,7 +49,7 @@ def client(anonymous: TestClient, key: str) -> TestClient:
 
 
 @pytest.fixture
-def address(app: FastAPI) -> Iterator[str]:
+def address(app: FastAPI, database: str) -> Iterator[str]:
     with serving(app) as address:
         yield address
 

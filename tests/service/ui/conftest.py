@@ -8,9 +8,11 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from service.development import find_browser
 
-# Chromium's sandbox does not work for root; the others keep it from asking for news.
+# Chromium's sandbox does not work for root; without a GPU one would be played by the processor;
+# the others keep it from asking for news.
 ARGUMENTS = [
     *(["--no-sandbox"] if os.geteuid() == 0 else []),
+    "--disable-gpu",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
