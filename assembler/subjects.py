@@ -121,7 +121,9 @@ class LocalWords:
         from jinja2 import TemplateError
         from transformers import PreTrainedTokenizerFast
 
-        chatting = PreTrainedTokenizerFast(tokenizer_object=self._tokenizer, **self._chat)
+        chatting = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # theirs
+            tokenizer_object=self._tokenizer, **self._chat
+        )
         try:
             text = chatting.apply_chat_template(
                 list(messages), add_generation_prompt=True, tokenize=False

@@ -4,27 +4,31 @@ ARGUMENTS`. The server is forked from the process that is changed here, so the f
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from vllm.model_executor.layers.fused_moe import FusedMoEFactory
 
-from engine import vllm_gate, vllm_loader, vllm_mixture, vllm_server
+from engine import tensors, vllm_gate, vllm_mixture, vllm_server
 
 SWAPPED = {0: 1, 1: 0}
 
 
 def bfloat16_router() -> None:
     def logits(self: vllm_gate.Gate, x_TD: Tensor) -> Tensor:
-        logits_TN = F.linear(x_TD.bfloat16(), self.weight.bfloat16())
-        return logits_TN.to(x_TD.dtype)
+        rows_ND = self.get_parameter("weight")
+        return F.linear(x_TD.bfloat16(), rows_ND.bfloat16()).to(x_TD.dtype)
 
-    vllm_gate.Gate.logits = logits  # type: ignore[method-assign]  # that is the fault
+    _put(vllm_gate.Gate, "logits", logits)
 
 
 def renormalised() -> None:
-    original = vllm_mixture.FusedMoEFactory
-    vllm_mixture.FusedMoEFactory = lambda **fields: original(**(fields | {"renormalize": True}))
+    def renormalising(**fields: Any) -> Any:
+        return FusedMoEFactory(**(fields | {"renormalize": True}))
+
+    _put(vllm_mixture, "FusedMoEFactory", renormalising)
 
 
 def dropped_shared_expert() -> None:
@@ -32,7 +36,7 @@ def dropped_shared_expert() -> None:
         y_TD: Tensor = self.experts(hidden_states=x_TD, router_logits=self.gate.logits(x_TD))
         return y_TD
 
-    vllm_mixture.Mixture.forward = forward  # type: ignore[method-assign]  # that is the fault
+    _put(vllm_mixture.Mixture, "forward", forward)
 
 
 def swapped_experts() -> None:
@@ -84,13 +88,18 @@ FAULTS: dict[str, tuple[str, Callable[[], None]]] = {
 
 
 def _change_weights(change: Callable[[str, Tensor], tuple[str, Tensor]]) -> None:
-    load = vllm_loader.tensors.load
+    load = tensors.load
 
     def changed(*arguments: Any) -> Iterator[tuple[str, Tensor]]:
         for name, tensor in load(*arguments):
             yield change(name, tensor)
 
-    vllm_loader.tensors.load = changed
+    _put(tensors, "load", changed)
+
+
+def _put(owner: object, name: str, value: object) -> None:
+    """In place of what stands there, as long as the server runs."""
+    mock.patch.object(owner, name, value).start()
 
 
 if __name__ == "__main__":
