@@ -22,7 +22,7 @@ from engine.gates import WINDOW_TOKENS, GateReport, Measurements, judge
 from engine.policies import Policy
 from registry.blobs import BlobStore
 from registry.documents import Document
-from registry.errors import InvalidInput, Problem, pointer
+from registry.errors import Incompatible, InvalidInput, Problem, pointer
 from registry.manifests import Manifest
 from registry.quantisation import int8_modules
 
@@ -40,9 +40,11 @@ def gate(
     """Measure the candidate on the held-out documents of each expert, and judge it.
 
     `documents` and their digests are in the order of `contenders.experts`; the server writes to
-    `log_path`. Raises InvalidInput when a domain holds too little text, or when the policy asks for
-    more than the noise floor allows, Unavailable when the server fails.
+    `log_path`. Raises Incompatible, before anything is read, as `check_files`; InvalidInput when a
+    domain holds too little text, or when the policy asks for more than the noise floor allows,
+    Unavailable when the server fails.
     """
+    check_files(contenders.candidate, contenders.seed)
     reader = Reader.of(contenders.seed, blobs)
     domains = list(contenders.experts)
     windows = _held_out(
@@ -81,6 +83,21 @@ def gate(
         domains=measurements,
         decode=reader.decode,
     )
+
+
+def check_files(candidate: Manifest, seed: Manifest) -> None:
+    """Raises Incompatible unless a mix has its seed's tokenizer, chat template and other files:
+    reference and served model read both with the same ones, so that no figure would tell."""
+    problems = tuple(
+        Problem(
+            pointer("files", name),
+            f"has SHA-256 {candidate.files.get(name)}, the seed's is {seed.files.get(name)}",
+        )
+        for name in sorted({*candidate.files, *seed.files})
+        if candidate.files.get(name) != seed.files.get(name)
+    )
+    if problems:
+        raise Incompatible("the mix has other files than its seed", problems=problems)
 
 
 def _reference(

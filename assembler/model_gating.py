@@ -28,6 +28,17 @@ from registry.settings import settings
 # Beginnings of prefixes by which two tokenizers are compared.
 COMPARED_PREFIXES = 16
 
+# By which two chat templates are compared.
+CONVERSATIONS: tuple[list[dict[str, str]], ...] = (
+    [{"role": "user", "content": "What is this?"}],
+    [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Who are you?"},
+        {"role": "assistant", "content": "A model."},
+        {"role": "user", "content": "Of what?"},
+    ],
+)
+
 OnProgress = Callable[[str], None]
 Prompts = Mapping[str, list[Tokens]]
 
@@ -46,7 +57,7 @@ def gate(
     reference = open_subject(request.reference, blobs)
     candidate = open_subject(request.candidate, blobs)
     prompts = _prompts(reference, request.texts, policy)
-    _check_comparable(reference, candidate, prompts, policy)
+    check_comparable(reference, candidate, prompts, policy)
     written, varied = _of_reference(
         reference, prompts, policy, engine=candidate.is_served, on_progress=on_progress
     )
@@ -171,10 +182,11 @@ def _by_domain(texts: Sequence[Texts]) -> dict[str, list[Document]]:
     return domains
 
 
-def _check_comparable(
+def check_comparable(
     reference: Opened, candidate: Opened, prompts: Prompts, policy: ModelPolicy
 ) -> None:
-    """Raises Incompatible, InvalidInput where their lengths do not suffice."""
+    """Raises Incompatible for other vocabularies, tokenizers or chat templates, InvalidInput where
+    their lengths do not suffice."""
     _check_vocabularies(reference, candidate)
     sample = list(islice(chain.from_iterable(prompts.values()), COMPARED_PREFIXES))
     for text in map(reference.words.decode, sample):
@@ -184,6 +196,7 @@ def _check_comparable(
                 f"their tokenizers differ: {text[:40]!r} begins with tokens {own[:8]} for"
                 f" {reference.name}, with {other[:8]} for {candidate.name}"
             )
+    _check_chat(reference, candidate)
     # One more, which a server that reads must be able to write.
     needed = policy.prefix_tokens + policy.completion_tokens + 1
     problems = tuple(
@@ -193,6 +206,19 @@ def _check_comparable(
     )
     if problems:
         raise InvalidInput("prefix and completion are too long together", problems=problems)
+
+
+def _check_chat(reference: Opened, candidate: Opened) -> None:
+    """Compared are plain texts: what a changed chat template does would be in no figure."""
+    for conversation in CONVERSATIONS:
+        own, other = (one.words.chat(conversation) for one in (reference, candidate))
+        if own is None or own == other:
+            continue
+        found = "answers none" if other is None else f"reads {candidate.words.decode(other)!r}"
+        raise Incompatible(
+            f"their chat templates differ: of one conversation {reference.name} reads"
+            f" {reference.words.decode(own)!r}, {candidate.name} {found}"
+        )
 
 
 def _check_vocabularies(reference: Opened, candidate: Opened) -> None:

@@ -44,6 +44,11 @@ KEY_VARIABLE = "OPENAI_API_KEY"
 CHARACTERS_PER_TOKEN = 8
 
 CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
+# A chat template stands in either; where both have one, in the latter.
+TOKENIZER_CONFIG, CHAT_TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
+WORDS = (TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE)
+# The template, and the tokens that it may name.
+CHAT_FIELDS = ("chat_template", "bos_token", "eos_token", "unk_token", "pad_token")
 
 
 class Words(Protocol):
@@ -54,6 +59,10 @@ class Words(Protocol):
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Special tokens included."""
+
+    def chat(self, messages: Sequence[dict[str, str]]) -> list[int] | None:
+        """Token ids of a conversation that awaits an answer; None without a chat template, or
+        where that refuses it."""
 
     def prefixes(self, documents: Sequence[Document], *, length: int, count: int) -> list[Tokens]:
         """At most `count` prefixes of held-out text, each of `length` tokens, spread over it."""
@@ -90,9 +99,14 @@ class Opened:
 class LocalWords:
     """By the tokenizer that lies beside the weights."""
 
-    def __init__(self, tokenizer: Tokenizer, *, config: Mapping[str, Any]) -> None:
-        self._tokenizer = tokenizer
-        self._reader = Reader(tokenizer, config=config)
+    def __init__(self, files: Mapping[str, bytes], *, config: Mapping[str, Any]) -> None:
+        """`files` by name, of those in `WORDS` the ones that are there."""
+        self._tokenizer = Tokenizer.from_str(files[TOKENIZER].decode())
+        self._reader = Reader(self._tokenizer, config=config)
+        told = json.loads(files.get(TOKENIZER_CONFIG, b"{}"))
+        self._chat = {name: told[name] for name in CHAT_FIELDS if told.get(name) is not None}
+        if CHAT_TEMPLATE in files:
+            self._chat["chat_template"] = files[CHAT_TEMPLATE].decode()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
@@ -100,6 +114,23 @@ class LocalWords:
 
     def decode(self, tokens: Sequence[int]) -> str:
         return self._reader.decode(tokens)
+
+    def chat(self, messages: Sequence[dict[str, str]]) -> list[int] | None:
+        if "chat_template" not in self._chat:
+            return None
+        from jinja2 import TemplateError
+        from transformers import PreTrainedTokenizerFast
+
+        chatting = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # theirs
+            tokenizer_object=self._tokenizer, **self._chat
+        )
+        try:
+            text = chatting.apply_chat_template(
+                list(messages), add_generation_prompt=True, tokenize=False
+            )
+        except TemplateError:
+            return None
+        return self.encode([str(text)])[0]
 
     def prefixes(self, documents: Sequence[Document], *, length: int, count: int) -> list[Tokens]:
         windows = self._reader.windows(documents, split="held-out", length=length)
@@ -111,7 +142,7 @@ class ServedWords:
 
     def __init__(self, runner: ServerRunner) -> None:
         self._runner = runner
-        self.encode, self.decode = runner.encode, runner.decode
+        self.encode, self.decode, self.chat = runner.encode, runner.decode, runner.chat
 
     def prefixes(self, documents: Sequence[Document], *, length: int, count: int) -> list[Tokens]:
         beginnings = [
@@ -143,7 +174,9 @@ def _open_stored(subject: Stored, blobs: BlobStore) -> Opened:
     manifest = manifests.load(blobs, subject.manifest_digest)
     generation = manifest.files.get(GENERATION_CONFIG)
     ends = _ends(manifest.config, get_bytes(blobs, generation) if generation else b"{}")
-    tokenizer = Tokenizer.from_str(get_bytes(blobs, manifest.files[TOKENIZER]).decode())
+    words = {
+        name: get_bytes(blobs, manifest.files[name]) for name in WORDS if name in manifest.files
+    }
     architecture = manifest.architecture
 
     def load() -> Runner:
@@ -153,7 +186,7 @@ def _open_stored(subject: Stored, blobs: BlobStore) -> Opened:
     return Opened(
         name=str(subject),
         key=json_digest([manifest.digest, sorted(ends)]),
-        words=LocalWords(tokenizer, config=manifest.config),
+        words=LocalWords(words, config=manifest.config),
         vocab_size=architecture.vocab_size,
         max_tokens=architecture.max_position_embeddings,
         load=load,
@@ -172,13 +205,14 @@ def _open_folder(subject: Folder) -> Opened:
     config = json.loads((folder / CONFIG).read_text())
     generation = folder / GENERATION_CONFIG
     ends = _ends(config, generation.read_bytes() if generation.exists() else b"{}")
+    words = {name: (folder / name).read_bytes() for name in WORDS if (folder / name).is_file()}
     digests = {path.name: _digest(path) for path in (folder / CONFIG, *weights)}
     load = partial(_load_network if _is_ours(config) else _load_transformers, folder, ends)
     vocab_size, max_tokens = _sizes(folder, config)
     return Opened(
         name=str(subject),
         key=json_digest([digests, sorted(ends)]),
-        words=LocalWords(Tokenizer.from_file(str(folder / TOKENIZER)), config=config),
+        words=LocalWords(words, config=config),
         vocab_size=vocab_size,
         max_tokens=max_tokens,
         load=load,

@@ -86,6 +86,16 @@ class ServerRunner:
         )
         return str(choice["text"])
 
+    def chat(self, messages: Sequence[dict[str, str]]) -> list[int] | None:
+        """Token ids of a conversation that awaits an answer, by the server's own chat template;
+        None when it does not chat."""
+        body = {"messages": list(messages), "max_tokens": 1, "return_token_ids": True}
+        try:
+            tokens = self._post(body, path="chat/completions").get("prompt_token_ids")
+        except InvalidInput:
+            return None
+        return None if tokens is None else list(tokens)
+
     def card(self) -> dict[str, Any]:
         """What the server tells of the model, without what changes from one question to the next.
 
@@ -136,10 +146,10 @@ class ServerRunner:
             raise Incompatible(f"{self} answers {len(prompts)} prompts with {len(choices)} texts")
         return choices
 
-    def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _post(self, body: dict[str, Any], *, path: str = "completions") -> dict[str, Any]:
         try:
             response = httpx.post(
-                f"{self.address}/completions",
+                f"{self.address}/{path}",
                 json={"model": self.model, "temperature": 0, **body},
                 headers=self._headers(),
                 timeout=REQUEST_SECONDS,

@@ -179,6 +179,29 @@ def test_other_tokenizers_are_refused(seed: Folder, expert: Folder, texts: Texts
         compare(seed, expert, texts)
 
 
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [("{{ messages[-1]['content'] }}", "reads 'what is this?'"), (None, "answers none")],
+)
+def test_other_chat_templates_are_refused(
+    seed: Folder, expert: Folder, texts: Texts, template: str | None, said: str
+) -> None:
+    path = expert.path / "tokenizer_config.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps(told | {"chat_template": template}))
+    with pytest.raises(Incompatible, match="their chat templates differ") as refused:
+        compare(seed, expert, texts)
+    assert f"{expert} {said}" in str(refused.value)
+
+
+def test_a_chat_template_in_a_file_of_its_own_is_read(
+    seed: Folder, expert: Folder, texts: Texts
+) -> None:
+    (expert.path / "chat_template.jinja").write_text(tiny.CHAT_TEMPLATE + "else")
+    with pytest.raises(Incompatible, match="their chat templates differ"):
+        compare(seed, expert, texts)
+
+
 def test_another_vocabulary_is_refused(seed: Folder, texts: Texts, tmp_path: Path) -> None:
     with pytest.raises(Incompatible, match=r"has 64 tokens, .* 70"):
         compare(seed, gpt2(tmp_path / "gpt2", vocab_size=70), texts)

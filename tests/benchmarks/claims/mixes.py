@@ -149,7 +149,7 @@ class Mixes:
         return Network.from_manifest(manifest, self.blobs, dtype=torch.float32)
 
     def make(self, mix: Mix) -> Made:
-        materials = self._materials(mix)
+        materials = self.materials(mix)
         key: list[Any] = [asdict(materials) | {"recipe": self._told(materials.recipe)}]
         if mix.tokens:
             key.append(FINETUNE_VERSION)
@@ -188,7 +188,7 @@ class Mixes:
         made = Made(digest=digest, cpu_seconds=round(cpu_seconds, 1), new_bytes=sum(new.values()))
         return asdict(made)
 
-    def _materials(self, mix: Mix) -> Materials:
+    def materials(self, mix: Mix) -> Materials:
         """What a worker would know of a request for this mix."""
         assembly, wrong = presets.read_assembly(mix.preset, mix.changes)
         finetune, more = presets.read_finetune(mix.preset, {**mix.finetune, "tokens": mix.tokens})

@@ -1,8 +1,16 @@
 """The demo's family, SmolLM2-135M, with the demo's experts and those that join later."""
 
+from collections.abc import Sequence
+
 from assembler import dense
 from assembler import seed as seeds
-from assembler.corpora.domains import EXPERT_DOMAINS, FURTHER_DOMAINS, PROJECTION_DOMAINS, fetch
+from assembler.corpora.domains import (
+    EXPERT_DOMAINS,
+    FURTHER_DOMAINS,
+    PROJECTION_DOMAINS,
+    Domain,
+    fetch,
+)
 from assembler.dense import ExpertTraining
 from registry.blobs import LocalBlobs
 from registry.documents import parse
@@ -13,9 +21,14 @@ from tests.benchmarks.claims.family import Family, stored
 OWNED = EXPERT_DOMAINS + FURTHER_DOMAINS
 
 
-def family(blobs: LocalBlobs) -> Family:
-    """Trained as the demo trains them, or found in the cache. Raises Unavailable."""
-    texts = fetch(OWNED + PROJECTION_DOMAINS, limit=DOCUMENTS_PER_DOMAIN, on_progress=reports.say)
+def family(blobs: LocalBlobs, *, domains: Sequence[Domain] = OWNED) -> Family:
+    """With an expert of each of `domains`, trained as the demo trains them, or found in the cache.
+
+    Raises Unavailable.
+    """
+    texts = fetch(
+        [*domains, *PROJECTION_DOMAINS], limit=DOCUMENTS_PER_DOMAIN, on_progress=reports.say
+    )
     seed = seeds.seed_folder()
     folders = {
         domain.name: dense.train_expert(
@@ -24,13 +37,13 @@ def family(blobs: LocalBlobs) -> Family:
             training=ExpertTraining.model_validate(EXPERT_TRAINING),
             on_progress=lambda _: None,
         )
-        for domain in OWNED
+        for domain in domains
     }
     read = {name: parse([path.read_bytes()]) for name, path in texts.items()}
     return Family(
         name=seeds.NAME,
         seed=stored(seed, blobs),
         experts={name: stored(folder, blobs) for name, folder in folders.items()},
-        documents={domain.name: read[domain.name] for domain in OWNED},
+        documents={domain.name: read[domain.name] for domain in domains},
         public={domain.name: read[domain.name] for domain in PROJECTION_DOMAINS},
     )

@@ -30,6 +30,8 @@ def serving(
 
         def do_POST(self) -> None:
             body = loads(self.rfile.read(int(self.headers["content-length"])))
+            if self.path != "/v1/completions":
+                return self._answer(404, {"error": {"message": "it does not chat"}})
             prompts = [
                 [int(word) for word in prompt.split()] if isinstance(prompt, str) else prompt
                 for prompt in body["prompt"]

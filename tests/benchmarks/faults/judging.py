@@ -1,0 +1,335 @@
+"""The product's checks and its gate between two models, one candidate at a time."""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest import mock
+
+import torch
+
+from assembler import continuations, evaluate, gating, model_gating
+from assembler.model_gate_request import Served, Stored
+from assembler.network import Network
+from assembler.subjects import Opened, open_subject
+from engine import model_folder, model_gate, server
+from engine.divergence import noise
+from engine.divergence.metrics import Continuation, Reading, Tokens, perplexity
+from engine.divergence.runners import Runner
+from engine.divergence.server_runner import ServerRunner
+from engine.model_gate import Compared, DivergenceReport, ModelPolicy
+from registry import blobs as blob_stores
+from registry import checkpoints, manifests
+from registry.blobs import BlobStore, LocalBlobs
+from registry.errors import NexusmixError
+from registry.manifests import Manifest, json_digest
+from registry.settings import settings
+from tests.benchmarks.demo_mix import DemoMix
+from tests.benchmarks.kept import once
+
+NAME = "faults"
+# Raise it when what is kept of an earlier run no longer holds.
+VERSION = 1
+REFERENCE = "mix@1"
+PREFIX_TOKENS, WINDOW_TOKENS = 48, 128
+# Held-out perplexity, of each domain: over the seed's as the gate of a mix asks, over the
+# reference's as it asks of DPPL.
+MAX_RATIO_TO_SEED, MAX_RATIO_TO_REFERENCE = 1.02, 1.01
+DAMAGED_SERVER = "tests.benchmarks.faults.served"
+
+Check = Callable[[], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """`refusals` by check, in its own words; `failed` metrics; worst figures over domains."""
+
+    refusals: Mapping[str, str]
+    failed: tuple[str, ...]
+    figures: Mapping[str, float]
+
+    def told(self) -> dict[str, Any]:
+        """As it stands in a result."""
+        return {
+            "refused": dict(self.refusals),
+            "failed": list(self.failed),
+            "figures": dict(self.figures),
+        }
+
+
+class Gate:
+    """Knows the reference: its texts, its noise, and the perplexities of it and of the seed."""
+
+    def __init__(self, demo: DemoMix, *, prompts: int, tokens: int, windows: int) -> None:
+        self.demo = demo
+        self.policy = ModelPolicy(
+            prompts_per_domain=prompts,
+            prefix_tokens=PREFIX_TOKENS,
+            completion_tokens=tokens,
+            # As much as the least share of equal tokens allows.
+            max_sdt=tokens / 100,
+        )
+        stored = Stored(ref=REFERENCE, manifest_digest=manifests.store(demo.blobs, demo.mix))
+        self.reference = open_subject(stored, demo.blobs)
+        self.prompts = self._prefixes(length=PREFIX_TOKENS, count=prompts)
+        self.windows = {
+            domain: [Continuation(own[:1], own[1:]) for own in prefixes]
+            for domain, prefixes in self._prefixes(length=WINDOW_TOKENS, count=windows).items()
+        }
+        self.key = [VERSION, demo.mix.digest, self.policy.model_dump(mode="json"), windows]
+        load = cache(self.reference.load)
+        self.texts = {
+            domain: continuations.written(
+                self.reference.key, prefixes, num_tokens=tokens, load=load
+            )
+            for domain, prefixes in self.prompts.items()
+        }
+        self.varied = self._varied("network", lambda own: noise.variations(load(), own))
+        self.perplexity = self._known_perplexities("mix", load)
+        self.seed_perplexity = self._known_perplexities(
+            "seed", lambda: _network(demo.seed, demo.blobs)
+        )
+
+    def add_served_noise(self) -> None:
+        """Of the reference where it is served, undamaged."""
+
+        def served(texts: Sequence[Continuation]) -> dict[str, list[Reading]]:
+            with own_home(self.demo) as store, serving(self.demo.mix, store) as running:
+                return {noise.SERVED: ServerRunner.of(running).read(texts)}
+
+        for domain, own in self._varied("engine", served).items():
+            self.varied[domain] |= own
+
+    def stored(
+        self, manifest: Manifest, store: LocalBlobs, *, damaged: str | None = None
+    ) -> Verdict:
+        """A checkpoint, in the reference network. `damaged` is the digest of a blob that may not
+        hold what it says."""
+        refusals = self.stored_refusals(manifest, store, damaged=damaged)
+        if "config" in refusals:
+            return Verdict(refusals=refusals, failed=(), figures={})
+        try:
+            runner = _network(manifest, store)
+        except (NexusmixError, RuntimeError) as error:
+            return Verdict(refusals=refusals | {"load": words(error)}, failed=(), figures={})
+        return self.judge(runner, refusals, is_served=False)
+
+    def stored_refusals(
+        self, manifest: Manifest, store: LocalBlobs, *, damaged: str | None = None
+    ) -> dict[str, str]:
+        known = self.demo.digests - {damaged}
+        subject = Stored(ref="candidate", manifest_digest=manifests.store(store, manifest))
+        return _refusals(
+            {
+                "config": lambda: manifest.architecture,
+                "digests": lambda: checkpoints.verify(store, manifest, known=known),
+                "files": lambda: gating.check_files(manifest, self.demo.seed),
+                "comparison": lambda: self._compare_words(open_subject(subject, store)),
+            }
+        )
+
+    def served(self, address: str, model: str, refusals: Mapping[str, str]) -> Verdict:
+        """What a server answers, whatever has refused its folder."""
+        found = {**refusals, **self.served_refusals(address, model)}
+        return self.judge(ServerRunner(f"{address}/v1", model), found, is_served=True)
+
+    def served_refusals(self, address: str, model: str) -> dict[str, str]:
+        subject = Served(address=f"{address}/v1", model=model)
+        return _refusals(
+            {"comparison": lambda: self._compare_words(open_subject(subject, self.demo.blobs))}
+        )
+
+    def judge(self, runner: Runner, refusals: Mapping[str, str], *, is_served: bool) -> Verdict:
+        report = model_gate.judge(
+            self.policy,
+            reference=REFERENCE,
+            candidate="candidate",
+            domains=[
+                Compared(
+                    domain=domain,
+                    continuations=texts,
+                    varied={
+                        name: own
+                        for name, own in self.varied[domain].items()
+                        if is_served or name != noise.SERVED
+                    },
+                    candidate=runner.read(texts),
+                )
+                for domain, texts in self.texts.items()
+            ],
+            decode=self.reference.words.decode,
+        )
+        own = self._perplexities(runner)
+        ratios = {
+            "perplexity_to_reference": _worst_ratio(own, self.perplexity),
+            "perplexity_to_seed": _worst_ratio(own, self.seed_perplexity),
+        }
+        failed = list(dict.fromkeys(failure.metric for failure in report.failures))
+        limits = (MAX_RATIO_TO_REFERENCE, MAX_RATIO_TO_SEED)
+        failed += [name for (name, x), most in zip(ratios.items(), limits, strict=True) if x > most]
+        return Verdict(refusals=refusals, failed=tuple(failed), figures=_figures(report) | ratios)
+
+    def _compare_words(self, candidate: Opened) -> None:
+        model_gating.check_comparable(self.reference, candidate, self.prompts, self.policy)
+
+    def _prefixes(self, *, length: int, count: int) -> dict[str, list[Tokens]]:
+        return {
+            domain: self.reference.words.prefixes(own, length=length, count=count)
+            for domain, own in self.demo.documents.items()
+        }
+
+    def _varied(
+        self, source: str, make: Callable[[Sequence[Continuation]], dict[str, list[Reading]]]
+    ) -> dict[str, dict[str, list[Reading]]]:
+        """By domain, found where it was read before."""
+        texts = list(chain.from_iterable(self.texts.values()))
+        found = continuations.varied(json_digest([NAME, source, self.key]), texts, make)
+        readings = {name: iter(own) for name, own in found.items()}
+        return {
+            domain: {name: list(islice(rest, len(own))) for name, rest in readings.items()}
+            for domain, own in self.texts.items()
+        }
+
+    def _known_perplexities(self, name: str, load: Callable[[], Runner]) -> dict[str, float]:
+        found: dict[str, float] = once(
+            NAME, ["perplexity", name, self.key], lambda: self._perplexities(load())
+        )
+        return found
+
+    def _perplexities(self, runner: Runner) -> dict[str, float]:
+        return {
+            domain: perplexity([x for reading in runner.read(own) for x in reading.logprobs])
+            for domain, own in self.windows.items()
+        }
+
+
+@contextmanager
+def own_home(demo: DemoMix) -> Iterator[LocalBlobs]:
+    """A data folder, for the block, in which anything may be damaged; yields its store.
+
+    It begins with links to the blobs of the mix.
+    """
+    with TemporaryDirectory(dir=settings().cache_path, prefix="faults-") as folder:
+        for digest in demo.digests:
+            source = demo.blobs.local_path(digest)
+            target = Path(folder) / "blobs" / source.relative_to(demo.blobs.root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(source, target)
+        with mock.patch.dict(os.environ, {"NEXUSMIX_HOME": folder}):
+            _forget()
+            store = blob_stores.store()
+            assert isinstance(store, LocalBlobs)
+            yield store
+        _forget()
+
+
+@contextmanager
+def serving(
+    manifest: Manifest,
+    store: BlobStore,
+    *,
+    fault: str | None = None,
+    folder: Path | None = None,
+    threads: int = 1,
+) -> Iterator[server.Server]:
+    """A ready server, with a fault in its code or started from a folder that nobody checks."""
+    command, materialise = server.command, server.materialise
+
+    def damaged(*arguments: Any, **fields: Any) -> list[str]:
+        words = command(*arguments, **fields)
+        if fault is None:
+            return words
+        at = words.index("engine.vllm_server")
+        return [*words[:at], DAMAGED_SERVER, fault, *words[at + 1 :]]
+
+    def found(*arguments: Any, **fields: Any) -> Path:
+        return folder or materialise(*arguments, **fields)
+
+    log_path = settings().home / "server.log"
+    with (
+        mock.patch.object(server, "command", damaged),
+        mock.patch.object(server, "materialise", found),
+        mock.patch.dict(os.environ, {"OMP_NUM_THREADS": str(threads)}),
+        server.serving(manifest, blobs=store, log_path=log_path) as running,
+    ):
+        running.wait_ready()
+        yield running
+
+
+def folder_refusals(folder: Path, manifest: Manifest) -> dict[str, str]:
+    return _refusals({"folder": lambda: model_folder.check(folder, manifest)})
+
+
+@dataclass(frozen=True)
+class Batched:
+    """A runner whose texts come in batches of `size`, or in the other order."""
+
+    runner: Runner
+    size: int
+    backwards: bool
+
+    def write(self, prefixes: Sequence[Tokens], *, num_tokens: int) -> list[Continuation]:
+        return self.runner.write(prefixes, num_tokens=num_tokens)
+
+    def read(self, continuations: Sequence[Continuation]) -> list[Reading]:
+        step = -1 if self.backwards else 1
+        texts = continuations[::step]
+        readings: list[Reading] = []
+        for start in range(0, len(texts), self.size):
+            readings += self.runner.read(texts[start : start + self.size])
+        return readings[::step]
+
+
+def _network(manifest: Manifest, store: BlobStore) -> Runner:
+    return evaluate.runner(Network.from_manifest(manifest, store, dtype=torch.float32))
+
+
+def _refusals(checks: Mapping[str, Check]) -> dict[str, str]:
+    found = {}
+    for name, check in checks.items():
+        try:
+            check()
+        except (NexusmixError, RuntimeError) as error:
+            found[name] = words(error)
+    return found
+
+
+def words(error: Exception) -> str:
+    """Its first line, and the first problem that it names; no path of the machine."""
+    problems = getattr(error, "problems", ())
+    text = str(getattr(error, "detail", error)).strip().splitlines()[0]
+    text = text.replace(str(settings().home), "HOME")
+    return f"{text}: {problems[0].pointer} {problems[0].detail}" if problems else text
+
+
+def _figures(report: DivergenceReport) -> dict[str, float]:
+    """The worst domain's."""
+    own = [domain.candidate for domain in report.domains]
+    pairs = [(domain.candidate, domain.noise_floor) for domain in report.domains]
+    return {
+        "fdt_75": min(x.fdt.p75 for x in own),
+        "fdt_mean": round(min(x.fdt.mean for x in own), 2),
+        "sdt_mean": round(max(x.sdt.mean for x in own), 3),
+        "equal_share": round(min(x.equal_share for x in own), 4),
+        "dppl_ratio": _short(max(x.perplexity / floor.perplexity for x, floor in pairs)),
+    }
+
+
+def _worst_ratio(own: Mapping[str, float], other: Mapping[str, float]) -> float:
+    return _short(max(own[domain] / other[domain] for domain in own))
+
+
+def _short(value: float) -> float:
+    """Four digits behind the point where they say anything."""
+    return round(value, 4) if value < 1e4 and math.isfinite(value) else float(f"{value:.3g}")
+
+
+def _forget() -> None:
+    settings.cache_clear()
+    blob_stores.store.cache_clear()

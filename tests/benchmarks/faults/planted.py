@@ -1,0 +1,292 @@
+"""Faults of checkpoints, of the blob store, and of the folder that a server starts from."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from engine import tensors
+from registry.blobs import LocalBlobs, get_bytes, put_bytes
+from registry.manifests import Manifest
+from tests.benchmarks.demo_mix import DemoMix
+
+# A small change to what is said to a model, as an editor or a newer version of a file makes it.
+TEMPLATE_OF, TEMPLATE_NEW = "<|im_start|>", "<|im_begin|>"
+
+Change = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Another manifest, which every digest agrees with."""
+
+    name: str
+    where: str
+    plant: Callable[["Plot"], Manifest]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """Other bytes under the digest of one tensor, which `plant` returns."""
+
+    name: str
+    where: str
+    plant: Callable[["Plot"], str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """Another file in the folder that a server starts from."""
+
+    name: str
+    where: str
+    plant: Callable[["Plot", Path], None]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Where faults are planted: a mix, and a store of its own that may be damaged."""
+
+    demo: DemoMix
+    store: LocalBlobs
+
+    @property
+    def block(self) -> str:
+        """A block in the middle."""
+        return f"model.layers.{self.demo.mix.architecture.num_hidden_layers // 2}."
+
+    def with_tensors(self, changes: Mapping[str, Change]) -> Manifest:
+        """The mix with some tensors changed, by name."""
+        mix = self.demo.mix
+        changed = {
+            name: tensors.write(self.store, change(tensors.read(self.store, mix.tensors[name])))
+            for name, change in changes.items()
+        }
+        return replace(mix, tensors=mix.tensors | changed)
+
+    def with_config(self, **fields: object) -> Manifest:
+        return replace(self.demo.mix, config=self.demo.mix.config | fields)
+
+    def with_file(self, name: str, data: bytes) -> Manifest:
+        files = self.demo.mix.files | {name: put_bytes(self.store, data)}
+        return replace(self.demo.mix, files=files)
+
+    def file(self, name: str) -> bytes:
+        return get_bytes(self.store, self.demo.mix.files[name])
+
+    def overwrite(self, tensor: str, change: Callable[[bytes], bytes]) -> str:
+        """The bytes of a tensor under the digest that it had, which is returned; the store's file
+        is a link, which others share, so another takes its place."""
+        digest = self.demo.mix.tensors[tensor].digest
+        path = self.store.local_path(digest)
+        damaged = path.with_suffix(".damaged")
+        damaged.write_bytes(change(path.read_bytes()))
+        os.replace(damaged, path)
+        return digest
+
+
+def wrong_scale(plot: Plot) -> Manifest:
+    return plot.with_tensors({f"{plot.block}self_attn.o_proj.weight": lambda x: x * 2})
+
+
+def swapped_experts(plot: Plot) -> Manifest:
+    """In one block, each complete."""
+    entries = dict(plot.demo.mix.tensors)
+    first, second = (f"{plot.block}mlp.experts.{number}." for number in (0, 1))
+    for name in plot.demo.mix.tensors:
+        if name.startswith(first):
+            other = name.replace(first, second)
+            entries[name], entries[other] = entries[other], entries[name]
+    return replace(plot.demo.mix, tensors=entries)
+
+
+def zeroed_router_row(plot: Plot) -> Manifest:
+    def zeroed(rows_ND: Tensor) -> Tensor:
+        rows_ND = rows_ND.clone()
+        rows_ND[0] = 0
+        return rows_ND
+
+    return plot.with_tensors({f"{plot.block}mlp.gate.weight": zeroed})
+
+
+def stale_weights(plot: Plot) -> Manifest:
+    """An expert as it was before its training."""
+    entries = dict(plot.demo.mix.tensors)
+    for name, entry in plot.demo.seed.tensors.items():
+        if (expert := name.replace(".mlp.", ".mlp.experts.0.")) in entries:
+            entries[expert] = entry
+    return replace(plot.demo.mix, tensors=entries)
+
+
+def dropped_shared_expert(plot: Plot) -> Manifest:
+    names = [n for n in plot.demo.mix.tensors if n.endswith("shared_expert.down_proj.weight")]
+    return plot.with_tensors(dict.fromkeys(names, torch.zeros_like))
+
+
+def wrong_rope(plot: Plot) -> Manifest:
+    return plot.with_config(**_rope(plot))
+
+
+def added_up(plot: Plot) -> Manifest:
+    return plot.with_config(combine="sum")
+
+
+def disabled_expert(plot: Plot) -> Manifest:
+    return plot.with_config(disabled_experts=[0])
+
+
+def renormalised(plot: Plot) -> Manifest:
+    return plot.with_config(norm_topk_prob=True)
+
+
+def one_nan(plot: Plot) -> Manifest:
+    def poisoned(weight: Tensor) -> Tensor:
+        weight = weight.clone()
+        weight.view(-1)[weight.numel() // 2] = torch.nan
+        return weight
+
+    return plot.with_tensors({f"{plot.block}mlp.experts.1.up_proj.weight": poisoned})
+
+
+def missing_tensors(plot: Plot) -> Manifest:
+    """Of two shards one: the second half of the blocks is not there."""
+    number = plot.demo.mix.architecture.num_hidden_layers // 2
+    kept = {
+        name: entry
+        for name, entry in plot.demo.mix.tensors.items()
+        if ".layers." not in name or int(name.split(".")[2]) < number
+    }
+    return replace(plot.demo.mix, tensors=kept)
+
+
+def wrong_tokenizer(plot: Plot) -> Manifest:
+    return plot.with_file("tokenizer.json", _other_tokenizer(plot.file("tokenizer.json")))
+
+
+def wrong_template(plot: Plot) -> Manifest:
+    return plot.with_file("tokenizer_config.json", _other_template(plot))
+
+
+def zeroed_half(plot: Plot) -> str:
+    def halved(data: bytes) -> bytes:
+        return data[: len(data) // 2] + bytes(len(data) - len(data) // 2)
+
+    return plot.overwrite(f"{plot.block}mlp.experts.2.down_proj.weight", halved)
+
+
+def cut_off(plot: Plot) -> str:
+    return plot.overwrite(
+        f"{plot.block}mlp.experts.2.down_proj.weight", lambda data: data[: len(data) // 2]
+    )
+
+
+def template_in_folder(plot: Plot, folder: Path) -> None:
+    (folder / "tokenizer_config.json").write_bytes(_other_template(plot))
+
+
+def tokenizer_in_folder(plot: Plot, folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    path.write_bytes(_other_tokenizer(path.read_bytes()))
+
+
+def rope_in_folder(plot: Plot, folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | _rope(plot)))
+
+
+def stale_manifest(plot: Plot, folder: Path) -> None:
+    (folder / "manifest.json").write_bytes(stale_weights(plot).to_json())
+
+
+CHECKPOINTS = (
+    Checkpoint(
+        name="wrong scale in one layer",
+        where="attention's output in one block, times two",
+        plant=wrong_scale,
+    ),
+    Checkpoint(
+        name="experts swapped",
+        where="two FFNs of one block under each other's name",
+        plant=swapped_experts,
+    ),
+    Checkpoint(
+        name="router row zeroed", where="one expert's, in one block", plant=zeroed_router_row
+    ),
+    Checkpoint(
+        name="stale weights", where="one expert as before its training", plant=stale_weights
+    ),
+    Checkpoint(
+        name="dropped shared expert",
+        where="its output matrices are zero in all blocks",
+        plant=dropped_shared_expert,
+    ),
+    Checkpoint(name="wrong rope", where="rope_theta of the config", plant=wrong_rope),
+    Checkpoint(name="sum in place of convex", where="combine of the config", plant=added_up),
+    Checkpoint(
+        name="an expert disabled", where="disabled_experts of the config", plant=disabled_expert
+    ),
+    Checkpoint(
+        name="top-k renormalised", where="norm_topk_prob of the config", plant=renormalised
+    ),
+    Checkpoint(name="one NaN", where="in one expert's FFN of one block", plant=one_nan),
+    Checkpoint(
+        name="half-loaded shard", where="half of the blocks missing", plant=missing_tensors
+    ),
+    Checkpoint(
+        name="wrong tokenizer", where="two words of the vocabulary swapped", plant=wrong_tokenizer
+    ),
+    Checkpoint(
+        name="chat template changed", where="of the checkpoint's files", plant=wrong_template
+    ),
+)  # fmt: skip
+STORES = (
+    Store(
+        name="half-written blob", where="the second half of one matrix is zero", plant=zeroed_half
+    ),
+    Store(name="blob cut off", where="one matrix has half of its bytes", plant=cut_off),
+)
+FOLDERS = (
+    Folder(
+        name="chat template changed, served",
+        where="tokenizer_config.json of the folder",
+        plant=template_in_folder,
+    ),
+    Folder(
+        name="wrong tokenizer, served",
+        where="tokenizer.json of the folder",
+        plant=tokenizer_in_folder,
+    ),
+    Folder(name="wrong rope, served", where="config.json of the folder", plant=rope_in_folder),
+    Folder(
+        name="stale weights, served",
+        where="manifest.json of the folder is an older one",
+        plant=stale_manifest,
+    ),
+)
+
+
+def _rope(plot: Plot) -> dict[str, object]:
+    theta = plot.demo.mix.architecture.rope_theta / 10
+    return {
+        "rope_theta": theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
+    }
+
+
+def _other_template(plot: Plot) -> bytes:
+    told = json.loads(plot.file("tokenizer_config.json"))
+    template = told.get("chat_template", "{{ messages[-1]['content'] }}")
+    changed = template.replace(TEMPLATE_OF, TEMPLATE_NEW, 1)
+    return json.dumps(told | {"chat_template": changed}).encode()
+
+
+def _other_tokenizer(data: bytes) -> bytes:
+    """Two letters change places, as in a vocabulary of another build."""
+    told = json.loads(data)
+    vocabulary, (first, second) = told["model"]["vocab"], "ea"
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    return json.dumps(told).encode()

@@ -1,0 +1,107 @@
+"""`engine.vllm_server` with a fault in its code: `python -m tests.benchmarks.faults.served FAULT
+ARGUMENTS`. The server is forked from the process that is changed here, so the fault comes along."""
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from vllm.model_executor.layers.fused_moe import FusedMoEFactory
+
+from engine import tensors, vllm_gate, vllm_mixture, vllm_server
+
+SWAPPED = {0: 1, 1: 0}
+
+
+def bfloat16_router() -> None:
+    def logits(self: vllm_gate.Gate, x_TD: Tensor) -> Tensor:
+        rows_ND = self.get_parameter("weight")
+        return F.linear(x_TD.bfloat16(), rows_ND.bfloat16()).to(x_TD.dtype)
+
+    _put(vllm_gate.Gate, "logits", logits)
+
+
+def renormalised() -> None:
+    def renormalising(**fields: Any) -> Any:
+        return FusedMoEFactory(**(fields | {"renormalize": True}))
+
+    _put(vllm_mixture, "FusedMoEFactory", renormalising)
+
+
+def dropped_shared_expert() -> None:
+    def forward(self: vllm_mixture.Mixture, x_TD: Tensor) -> Tensor:
+        y_TD: Tensor = self.experts(hidden_states=x_TD, router_logits=self.gate.logits(x_TD))
+        return y_TD
+
+    _put(vllm_mixture.Mixture, "forward", forward)
+
+
+def swapped_experts() -> None:
+    """In the first block."""
+
+    def renamed(name: str) -> str:
+        prefix, part, rest = name.partition(".layers.0.mlp.experts.")
+        if not part:
+            return name
+        number, _, rest = rest.partition(".")
+        return f"{prefix}{part}{SWAPPED.get(int(number), number)}.{rest}"
+
+    _change_weights(lambda name, tensor: (renamed(name), tensor))
+
+
+def half_loaded() -> None:
+    """Every expert's output matrix in the first block ends in zeros."""
+
+    def halved(name: str, tensor: Tensor) -> tuple[str, Tensor]:
+        if ".layers.0.mlp.experts." in name and name.endswith("down_proj.weight"):
+            tensor = tensor.clone()
+            tensor[len(tensor) // 2 :] = 0
+        return name, tensor
+
+    _change_weights(halved)
+
+
+def one_nan() -> None:
+    """In the FFN of every expert of the first block."""
+
+    def poisoned(name: str, tensor: Tensor) -> tuple[str, Tensor]:
+        if ".layers.0.mlp.experts." in name and name.endswith("up_proj.weight"):
+            tensor = tensor.clone()
+            tensor.view(-1)[0] = torch.nan
+        return name, tensor
+
+    _change_weights(poisoned)
+
+
+# By name, with where each is.
+FAULTS: dict[str, tuple[str, Callable[[], None]]] = {
+    "bf16 router, served": ("logits of all routers in bfloat16", bfloat16_router),
+    "top-k renormalised, served": ("in the fused kernel of all blocks", renormalised),
+    "dropped shared expert, served": ("left out of the sum in all blocks", dropped_shared_expert),
+    "experts swapped, served": ("by the loader, in one block", swapped_experts),
+    "half-loaded shard, served": ("half of three matrices, in one block", half_loaded),
+    "one NaN, served": ("in one block's experts", one_nan),
+}
+
+
+def _change_weights(change: Callable[[str, Tensor], tuple[str, Tensor]]) -> None:
+    load = tensors.load
+
+    def changed(*arguments: Any) -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in load(*arguments):
+            yield change(name, tensor)
+
+    _put(tensors, "load", changed)
+
+
+def _put(owner: object, name: str, value: object) -> None:
+    """In place of what stands there, as long as the server runs."""
+    mock.patch.object(owner, name, value).start()
+
+
+if __name__ == "__main__":
+    FAULTS[sys.argv.pop(1)][1]()
+    vllm_server.main()

@@ -1,0 +1,316 @@
+"""Small perturbations: which metrics tell the pruning of the smallest weights from that of any.
+
+Divergent Token Metrics (arXiv 2311.01544) prunes 0.1 % of one component, once the smallest weights
+and once as many at random: the first should do less harm. Here of SmolLM2-135M, of one expert and
+of a mix of three. Of a component that has zeros already, as the seed's have, which was stored in
+four bits, only the others are pruned.
+
+A trial is a component and a draw of random weights. On every prefix each metric is taken of both
+prunings; its difference tells them apart if the 95 % interval of its mean over prefixes, by
+resampling them, is above zero, and misleads if it is below. Perplexity is of the prefixes, which
+are held-out text; one pass over prefix and continuation gives all metrics.
+"""
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from assembler import continuations, evaluate
+from assembler.data import Reader, evenly
+from assembler.layerwise import LayerwiseReader, States
+from assembler.network import Network
+from engine.divergence.aggregates import INTERVAL_PERCENTILES, RESAMPLES, SEED, summarise
+from engine.divergence.metrics import Continuation, Reading, Tokens, compare, perplexity
+from registry.manifests import Manifest, json_digest
+from service.bars import Bar
+from tests.benchmarks import demo_mix, reports
+from tests.benchmarks.demo_mix import DemoMix
+from tests.benchmarks.kept import once
+
+NAME = "perturbation"
+PACKAGES = ("nexusmix", "torch")
+# Raise it when what is kept of an earlier run no longer holds.
+VERSION = 1
+SHARE = 0.001
+METRICS = ("fdt", "sdt", "dppl", "perplexity")
+# Of one block; a mix has FFNs of both kinds, and of its experts the first stands for all.
+PARTS = (
+    *(f"self_attn.{name}_proj" for name in "qkvo"),
+    *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
+    *(f"mlp.shared_expert.{name}_proj" for name in ("gate", "up", "down")),
+    *(f"mlp.experts.0.{name}_proj" for name in ("gate", "up", "down")),
+)
+
+# Of each metric, by prefix, how much more harm random weights do.
+Harms = Mapping[str, NDArray[np.float64]]
+Choose = Callable[[Tensor, int], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    prefixes: int
+    prefix_tokens: int
+    completion_tokens: int
+    blocks: int
+    draws: int
+    components: int | None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = reports.options(
+        NAME, "0.1 % of a component pruned: which metrics tell how; can be interrupted"
+    )
+    parser.add_argument("--prefixes", type=int, default=24, help="of all domains together")
+    parser.add_argument("--prefix-tokens", type=int, default=32)
+    parser.add_argument("--completion-tokens", type=int, default=64)
+    parser.add_argument("--blocks", type=int, default=2, help="spread over the network")
+    parser.add_argument("--draws", type=int, default=2, help="of random weights, by component")
+    parser.add_argument("--components", type=int, help="at most, of each model")
+    chosen = vars(parser.parse_args(argv))
+    output, is_quick = chosen.pop("output"), chosen.pop("quick")
+    size = Size(**chosen)
+    if is_quick:
+        size = Size(
+            prefixes=9, prefix_tokens=16, completion_tokens=32, blocks=2, draws=2, components=None
+        )
+    torch.set_num_threads(1)
+    demo = demo_mix.of_random_llamas() if is_quick else demo_mix.smollm2_135m()
+    expert = next(iter(demo.experts))
+    subjects = {
+        "seed": demo.seed,
+        f"expert {expert}": demo.experts[expert],
+        f"nexus mix of {len(demo.experts)}": demo.mix,
+    }
+    prefixes = _prefixes(demo, size)
+    found = {name: measure(demo, own, prefixes, size) for name, own in subjects.items()}
+    figures = {
+        "model": demo.name,
+        "domains": list(demo.documents),
+        "threads": torch.get_num_threads(),
+        "pruned_share": SHARE,
+        "prefixes": len(prefixes),
+        "tokens": {"prefix": size.prefix_tokens, "completion": size.completion_tokens},
+        "subjects": found,
+    }
+    bars = []
+    for name, own in found.items():
+        low = own["told_apart"]["fdt"]["share_right"][1]
+        bars.append(Bar(f"{name}: FDT has the sign right, low end", low, ">=", 0.5))
+        low = own["told_apart"]["perplexity"]["share_right"][1]
+        bars.append(Bar(f"{name}: perplexity has, low end", low, "<", 0.5))
+    return reports.write(output, figures=figures, bars=[] if is_quick else bars, packages=PACKAGES)
+
+
+def measure(
+    demo: DemoMix, manifest: Manifest, prefixes: Sequence[Tokens], size: Size
+) -> dict[str, Any]:
+    """All trials of one checkpoint."""
+    key = [VERSION, manifest.digest, [list(own) for own in prefixes], size.completion_tokens]
+    subject = _Subject(demo, manifest, prefixes, size)
+    components: dict[str, Any] = {}
+    trials: list[tuple[str, Harms]] = []
+    for layer, name in _components(manifest, size):
+        own = once(NAME, [key, name, size.draws], partial(subject.prune, name, layer))
+        less, worse = own.pop("harms")
+        differences = [
+            {metric: np.subtract(draw[metric], less[metric]) for metric in METRICS}
+            for draw in worse
+        ]
+        trials += [(name, each) for each in differences]
+        told = [{metric: _verdict(each[metric]) for metric in METRICS} for each in differences]
+        components[name] = own | {"told_apart": told}
+        reports.say(f"{name}: {told}")
+    return {
+        "unpruned": once(NAME, key, subject.unpruned),
+        "trials": len(trials),
+        "told_apart": {metric: told_apart(trials, metric) for metric in METRICS},
+        "components": components,
+    }
+
+
+class _Subject:
+    """A network and its own texts, in memory once something is asked that is not known."""
+
+    def __init__(
+        self, demo: DemoMix, manifest: Manifest, prefixes: Sequence[Tokens], size: Size
+    ) -> None:
+        self._demo, self._manifest, self._prefixes, self._size = demo, manifest, prefixes, size
+
+    @cached_property
+    def network(self) -> Network:
+        return Network.from_manifest(self._manifest, self._demo.blobs, dtype=torch.float32)
+
+    @cached_property
+    def texts(self) -> list[Continuation]:
+        return continuations.written(
+            json_digest([self._manifest.digest, []]),
+            self._prefixes,
+            num_tokens=self._size.completion_tokens,
+            load=lambda: evaluate.runner(self.network),
+        )
+
+    @cached_property
+    def reader(self) -> LayerwiseReader:
+        """From the second token on, so that the prefix is predicted too."""
+        whole = [Continuation(c.prefix[:1], c.prefix[1:] + c.tokens) for c in self.texts]
+        return LayerwiseReader(self.network, whole)
+
+    @cached_property
+    def states(self) -> States:
+        return self.reader.states()
+
+    def unpruned(self) -> dict[str, Any]:
+        depth = self.network.architecture.num_hidden_layers
+        return _figures(self.texts, self.reader.read(self.states, layer=depth))
+
+    def prune(self, name: str, layer: int) -> dict[str, Any]:
+        """Figures, and the harm to each prefix, of the smallest and of random weights."""
+        weight = self.network.get_parameter(f"{name}.weight")
+
+        def read(choose: Choose) -> list[Reading]:
+            with pruned(weight, choose):
+                return self.reader.read(self.states, layer=layer)
+
+        least = read(smallest)
+        drawn = [read(at_random([layer, *name.encode(), i])) for i in range(self._size.draws)]
+        return {
+            "weights": weight.numel(),
+            "zero_before": round(float((weight == 0).float().mean()), 4),
+            "smallest": _figures(self.texts, least),
+            "random": [_figures(self.texts, own) for own in drawn],
+            "harms": [harms(self.texts, least), [harms(self.texts, own) for own in drawn]],
+        }
+
+
+@contextmanager
+def pruned(weight: Tensor, choose: Choose) -> Iterator[None]:
+    """For the block, 0.1 % of a matrix, one weight at least, is zero; as many as there are."""
+    before = weight.data
+    flat = before.flatten().clone()
+    candidates = flat.nonzero()[:, 0]
+    count = min(len(candidates), max(1, round(SHARE * flat.numel())))
+    flat[candidates[choose(flat[candidates], count)]] = 0
+    weight.data = flat.view_as(before)
+    try:
+        yield
+    finally:
+        weight.data = before
+
+
+def smallest(values: Tensor, count: int) -> Tensor:
+    """Positions of the smallest by magnitude; of equals the first."""
+    return values.abs().argsort(stable=True)[:count]
+
+
+def at_random(entropy: Sequence[int]) -> Choose:
+    def choose(values: Tensor, count: int) -> Tensor:
+        drawn = np.random.default_rng(entropy).choice(len(values), count, replace=False)
+        return torch.from_numpy(drawn)
+
+    return choose
+
+
+def harms(texts: Sequence[Continuation], whole: Sequence[Reading]) -> dict[str, list[float]]:
+    """Of each prefix; perplexities as their logarithms. `whole` readings begin in the prefix."""
+    own = [
+        (compare(text, _of_continuation(text, reading)), _of_prefix(text, reading))
+        for text, reading in zip(texts, whole, strict=True)
+    ]
+    return {
+        "fdt": [-float(divergence.fdt) for divergence, _ in own],
+        "sdt": [float(divergence.sdt) for divergence, _ in own],
+        "dppl": [math.log(divergence.dppl) for divergence, _ in own],
+        "perplexity": [-float(np.mean(logprobs)) for _, logprobs in own],
+    }
+
+
+def told_apart(trials: Sequence[tuple[str, Harms]], metric: str) -> dict[str, Any]:
+    """Over all trials of a model. `share_right` counts signs, equal ones half; its interval is over
+    components, whose trials share one pruning. `mean_difference` has an interval over prefixes."""
+    differences = [own[metric] for _, own in trials]
+    verdicts = [_verdict(own) for own in differences]
+    signs: dict[str, list[float]] = {}
+    for (name, _), own in zip(trials, differences, strict=True):
+        signs.setdefault(name, []).append((np.sign(own.mean()) + 1) / 2)
+    shares = np.array([np.mean(own) for own in signs.values()])
+    pooled = np.mean(differences, axis=0)
+    return {
+        "right": sum(bool(own.mean() > 0) for own in differences),
+        "equal": sum(bool(own.mean() == 0) for own in differences),
+        "wrong": sum(bool(own.mean() < 0) for own in differences),
+        "share_right": [round(float(x), 3) for x in (shares.mean(), *_interval(shares))],
+        "tells": verdicts.count("tells"),
+        "misleads": verdicts.count("misleads"),
+        "mean_difference": [float(f"{x:.3g}") for x in (pooled.mean(), *_interval(pooled))],
+    }
+
+
+def _verdict(differences: NDArray[np.float64]) -> str:
+    low, high = _interval(differences)
+    return "tells" if low > 0 else "misleads" if high < 0 else "neither"
+
+
+def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Of the mean, 95 %, by resampling."""
+    drawn = np.random.default_rng(SEED).integers(len(values), size=(RESAMPLES, len(values)))
+    low, high = np.percentile(values[drawn].mean(-1), INTERVAL_PERCENTILES).tolist()
+    return low, high
+
+
+def _figures(texts: Sequence[Continuation], whole: Sequence[Reading]) -> dict[str, Any]:
+    readings = [_of_continuation(text, own) for text, own in zip(texts, whole, strict=True)]
+    summary = summarise(texts, readings)
+    held_out = [x for pair in zip(texts, whole, strict=True) for x in _of_prefix(*pair)]
+    return {
+        "fdt_mean": round(summary.fdt.mean, 3),
+        "fdt_interval": summary.fdt.interval and [round(x, 3) for x in summary.fdt.interval],
+        "sdt_mean": round(summary.sdt.mean, 4),
+        "dppl": round(summary.perplexity, 6),
+        "perplexity": round(perplexity(held_out), 5),
+    }
+
+
+def _of_continuation(text: Continuation, whole: Reading) -> Reading:
+    start = len(text.prefix) - 1
+    return Reading(whole.predicted[start:], whole.logprobs[start:])
+
+
+def _of_prefix(text: Continuation, whole: Reading) -> tuple[float, ...]:
+    return whole.logprobs[: len(text.prefix) - 1]
+
+
+def _components(manifest: Manifest, size: Size) -> list[tuple[int, str]]:
+    """Layer and module of each, of blocks spread over the network."""
+    number = manifest.architecture.num_hidden_layers
+    spread = [(2 * i + 1) * number // (2 * size.blocks) for i in range(size.blocks)]
+    own = [
+        (layer, f"model.layers.{layer}.{part}")
+        for layer in spread
+        for part in PARTS
+        if f"model.layers.{layer}.{part}.weight" in manifest.tensors
+    ]
+    return own[: size.components]
+
+
+def _prefixes(demo: DemoMix, size: Size) -> list[Tokens]:
+    """Held-out, as many of each domain."""
+    reader = Reader.of(demo.seed, demo.blobs)
+    count = math.ceil(size.prefixes / len(demo.documents))
+    found: list[Tokens] = []
+    for own in demo.documents.values():
+        windows = reader.windows(own, split="held-out", length=size.prefix_tokens)
+        found += [tuple(w) for w in evenly(windows, count=count).tolist()]
+    return found[: size.prefixes]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""Faults in random Llamas: what each check and metric says of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.blobs import LocalBlobs
+from tests.benchmarks import demo_mix
+from tests.benchmarks.faults import __main__ as faults
+from tests.benchmarks.faults import planted
+from tests.benchmarks.faults.judging import Gate, own_home
+from tests.benchmarks.faults.planted import Plot
+
+
+@pytest.fixture
+def gate(home: Path) -> Gate:
+    return Gate(demo_mix.of_random_llamas(), prompts=4, tokens=16, windows=2)
+
+
+def of_checkpoint(gate: Gate, name: str) -> dict[str, Any]:
+    [fault] = [fault for fault in planted.CHECKPOINTS if fault.name == name]
+    return faults._of_checkpoint(gate, fault).told()
+
+
+@pytest.mark.parametrize(
+    "name", ["wrong scale in one layer", "experts swapped", "stale weights", "one NaN"]
+)
+def test_damaged_weights_are_seen_by_divergent_tokens(gate: Gate, name: str) -> None:
+    told = of_checkpoint(gate, name)
+    assert {"equal_share", "sdt", "dppl_ratio"} <= set(told["failed"])
+    assert ("digests" in told["refused"]) == (name == "one NaN")
+
+
+@pytest.mark.parametrize(
+    ("name", "checks"),
+    [
+        ("top-k renormalised", {"config", "comparison"}),
+        ("half-loaded shard", {"load"}),
+        ("wrong tokenizer", {"files", "comparison"}),
+        ("chat template changed", {"files", "comparison"}),
+    ],
+)
+def test_what_no_figure_tells_is_refused(gate: Gate, name: str, checks: set[str]) -> None:
+    told = of_checkpoint(gate, name)
+    assert set(told["refused"]) == checks
+    assert told["failed"] == []
+
+
+def test_other_bytes_under_a_digest_are_refused(gate: Gate) -> None:
+    for fault in planted.STORES:
+        assert "digests" in faults._of_store(gate, fault).told()["refused"]
+
+
+def test_an_undamaged_mix_is_caught_by_nothing(gate: Gate) -> None:
+    with own_home(gate.demo) as store:
+        verdict = gate.stored(gate.demo.mix, store)
+    assert (verdict.refusals, verdict.failed) == ({}, ())
+    assert verdict.figures["equal_share"] == verdict.figures["perplexity_to_reference"] == 1
+
+
+def test_damage_stays_in_its_home(gate: Gate) -> None:
+    demo = gate.demo
+    with own_home(demo) as store:
+        digest = planted.zeroed_half(Plot(demo, store))
+        damaged = store.local_path(digest).read_bytes()
+    assert isinstance(demo.blobs, LocalBlobs)
+    assert demo.blobs.local_path(digest).read_bytes() != damaged
+    assert not store.root.exists()
+
+
+@pytest.mark.slow
+def test_the_whole_experiment(home: Path, tmp_path: Path) -> None:
+    output = tmp_path / "result.json"
+    faults.main(["--quick", "--output", str(output)])
+    result = json.loads(output.read_text())
+    assert not any(own["refused"] or own["failed"] for own in result["rebuilds"])
+    assert all(own["same_bytes"] for own in result["rebuilds"])
+    found = result["faults"]
+    assert set(found["chat template changed, served"]["refused"]) == {"folder", "comparison"}
+    assert found["chat template changed, served"]["failed"] == []
+    assert "folder" in found["wrong rope, served"]["refused"]
+    assert found["one NaN, served"]["refused"] or found["one NaN, served"]["failed"]
