@@ -3,6 +3,7 @@
 Free of torch.
 """
 
+import math
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -46,7 +47,8 @@ class Sparsification(Texts):
     def totals(self) -> list[float]:
         """The total share after each round, to `share`, or until all is zero."""
         last = 1.0 if self.share is None else self.share
-        number = int(last / self.step - 1e-9)
+        # Less a little: what rounding leaves is no round of its own.
+        number = math.floor(last / self.step - 1e-9)
         return [*(self.step * (i + 1) for i in range(number)), last]
 
 

@@ -8,6 +8,10 @@ Of numbers of two bytes it is smaller than they are themselves from 6.25 % zeros
 sparse rows, with an index of two bytes beside each number, are smaller than this only from 93.75 %.
 """
 
+from collections.abc import Iterator
+from io import BytesIO
+from typing import BinaryIO
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -62,6 +66,27 @@ def read(blobs: BlobStore, entry: TensorEntry) -> Bits:
         count=entry.num_numbers,
         num_nonzero=entry.num_nonzero,
     )
+
+
+def chunks(blobs: BlobStore, entry: TensorEntry, *, start: int, end: int) -> Iterator[bytes]:
+    """Of the raw bytes of any tensor, sparse or dense, those from `start` to before `end`.
+
+    Raises as `read`.
+    """
+    if entry.num_nonzero is None:
+        yield from blobs.read(entry.digest, start=start, end=min(end, entry.num_bytes))
+    elif start < end:
+        yield read(blobs, entry).view(np.uint8)[start:end].tobytes()
+
+
+def opened(blobs: BlobStore, entry: TensorEntry) -> BinaryIO:
+    """The raw bytes of any tensor as a file; a sparse one is expanded in memory.
+
+    Raises as `read`.
+    """
+    if entry.num_nonzero is None:
+        return blobs.local_path(entry.digest).open("rb", buffering=0)
+    return BytesIO(read(blobs, entry).tobytes())
 
 
 def write(blobs: BlobStore, raw: Bits, *, dtype: Dtype) -> TensorEntry | None:
