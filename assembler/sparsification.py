@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from assembler import pruning
+from assembler import pruning, removal
 from assembler.pruning import as_pruned
 from assembler.share_search import ShareSearch
 from assembler.yardstick import Yardstick
@@ -43,7 +43,7 @@ class Sparsifier:
         )
 
     def curve(self) -> SparsityCurve:
-        """Search until a point answers the request."""
+        """Search to the share that is asked for, or until the checkpoint is not true enough."""
         request = self._request
         points = [self.point({})]
         search = ShareSearch(
@@ -55,7 +55,7 @@ class Sparsifier:
         )
         for shares in search.rounds(request.totals):
             points.append(self.point(shares))
-            if request.share is None and not points[-1].satisfies(request, floor=points[0]):
+            if not points[-1].satisfies(request, floor=points[0]):
                 break
         return SparsityCurve(request=request, points=tuple(points))
 
@@ -73,13 +73,13 @@ class Sparsifier:
         )
 
     def write(self, point: SparsePoint) -> Manifest:
-        """The checkpoint of a point, stored. Raises OutOfSpace."""
+        """The checkpoint of a point, stored; what vanished is removed. Raises OutOfSpace."""
         made = dict(self._manifest.tensors)
         for name, share in point.shares.items():
             made[name + WEIGHT] = pruning.store(self._blobs, made[name + WEIGHT], share)
         sparse = replace(self._manifest, tensors=made)
         manifests.store(self._blobs, sparse)
-        return sparse
+        return sparse if self._request.keep_zeros else removal.without_zeros(sparse, self._blobs)
 
     def _num_bytes(self, zeros: dict[str, int]) -> int:
         """Of all tensors as they are stored, with so many zeros in some."""

@@ -55,7 +55,8 @@ class Unit:
 
 
 def units(manifest: Manifest, target: Target) -> tuple[Unit, ...]:
-    """The units of a checkpoint in the order of the network, but those that are int8 already.
+    """The units of a checkpoint in the order of the network, but those that are int8 already, or
+    were removed.
 
     Raises InvalidCheckpoint for a quantisation that is not supported.
     """
@@ -64,7 +65,7 @@ def units(manifest: Manifest, target: Target) -> tuple[Unit, ...]:
     return tuple(
         _unit(name, layer, modules, manifest)
         for name, layer, modules in groups
-        if done.isdisjoint(modules)
+        if done.isdisjoint(modules) and modules[0] + WEIGHT in manifest.tensors
     )
 
 

@@ -9,8 +9,7 @@ sparse rows, with an index of two bytes beside each number, are smaller than thi
 """
 
 from collections.abc import Iterator
-from io import BytesIO
-from typing import BinaryIO
+from io import BytesIO, FileIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +78,7 @@ def chunks(blobs: BlobStore, entry: TensorEntry, *, start: int, end: int) -> Ite
         yield read(blobs, entry).view(np.uint8)[start:end].tobytes()
 
 
-def opened(blobs: BlobStore, entry: TensorEntry) -> BinaryIO:
+def opened(blobs: BlobStore, entry: TensorEntry) -> FileIO | BytesIO:
     """The raw bytes of any tensor as a file; a sparse one is expanded in memory.
 
     Raises as `read`.

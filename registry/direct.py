@@ -12,9 +12,9 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BytesIO, FileIO
 from pathlib import Path
 from queue import SimpleQueue
-from typing import BinaryIO
 
 # Of one write: long enough that the disk does not wait for the next.
 CHUNK_BYTES = 16 << 20
@@ -30,7 +30,7 @@ class Part:
     each chunk that they are part of."""
 
     num_bytes: int
-    open: Callable[[], BinaryIO]
+    open: Callable[[], FileIO | BytesIO]
 
 
 def write(

@@ -32,7 +32,7 @@ def sparsifier(
 
 def test_a_share_is_reached_and_what_is_written_has_it(blobs: LocalBlobs) -> None:
     manifest = tiny.store_manifest(blobs)
-    made = sparsifier(manifest, blobs, share=0.5)
+    made = sparsifier(manifest, blobs, share=0.5, keep_zeros=True)
     curve = made.curve()
     assert [point.share for point in curve.points] == pytest.approx([0, 0.3, 0.5])
     assert curve.points[0].num_bytes == manifest.num_bytes
@@ -46,7 +46,7 @@ def test_a_share_is_reached_and_what_is_written_has_it(blobs: LocalBlobs) -> Non
 
 
 def test_a_quality_ends_the_search_where_it_is_lost(blobs: LocalBlobs) -> None:
-    curve = sparsifier(tiny.store_manifest(blobs), blobs, min_fdt_75=12).curve()
+    curve = sparsifier(tiny.store_manifest(blobs), blobs, share=1, min_fdt_75=12).curve()
     floor = curve.points[0].fdt_75
     assert all(point.fdt_75 >= min(12, floor) for point in curve.points[:-1])
     assert curve.chosen.fdt_75 >= min(12, floor)
@@ -60,6 +60,15 @@ def test_of_a_mix_every_expert_takes_part(blobs: LocalBlobs) -> None:
     assert {c.name + ".weight" for c in made.components} >= changed
     parts = ("self_attn.", "shared_expert.", "experts.0.", "experts.1.", "experts.2.")
     assert all(any(part in name for name in changed) for part in parts)
+
+
+def test_what_vanished_is_removed(blobs: LocalBlobs) -> None:
+    """Everything but one attention, which no network can be served without."""
+    manifest = tiny.store_manifest(blobs)
+    made = sparsifier(manifest, blobs, share=1, step=1)
+    architecture = made.write(made.curve().chosen).architecture
+    assert architecture.ffn_sizes == (0, 0)
+    assert architecture.layers_without_attention == (1,)
 
 
 def test_too_little_text_is_refused(blobs: LocalBlobs) -> None:

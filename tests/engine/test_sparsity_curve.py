@@ -22,28 +22,30 @@ def curve(**request: Any) -> SparsityCurve:
 
 
 def test_of_a_quality_the_most_zeros() -> None:
-    assert curve(min_fdt_75=28).chosen.share == 0.4
-    assert curve(min_fdt_75=10).chosen.share == 0.6
-    assert curve(min_fdt_75=32).chosen.share == 0.4
+    assert curve(share=1, min_fdt_75=28).chosen.share == 0.4
+    assert curve(share=1, min_fdt_75=10).chosen.share == 0.6
 
 
-def test_of_a_share_the_first_that_has_it() -> None:
-    assert curve(share=0.4).chosen.share == 0.4
+def test_no_more_is_asked_than_the_checkpoint_shows_against_itself() -> None:
+    assert curve(share=1, min_fdt_75=32).chosen.share == 0.4
+
+
+def test_where_no_quality_is_asked_the_last() -> None:
+    assert curve(share=0.6).chosen.share == 0.6
 
 
 def test_totals_rise_by_steps_to_the_share() -> None:
     assert Sparsification(share=0.35).totals == pytest.approx([0.1, 0.2, 0.3, 0.35])
     assert Sparsification(share=0.3).totals == pytest.approx([0.1, 0.2, 0.3])
     assert Sparsification(share=0.05).totals == [0.05]
-    assert Sparsification(min_fdt_75=9, step=0.4).totals == pytest.approx([0.4, 0.8, 1.0])
+    assert Sparsification(share=1, step=0.4).totals == pytest.approx([0.4, 0.8, 1.0])
 
 
 @pytest.mark.parametrize(
     ("request_", "problem"),
     [
-        ({}, "one of share and min_fdt_75"),
-        ({"share": 0.5, "min_fdt_75": 9}, "and not both"),
-        ({"min_fdt_75": 33}, "only 32 tokens are compared"),
+        ({}, "Field required"),
+        ({"share": 0.5, "min_fdt_75": 33}, "only 32 tokens are compared"),
         ({"share": 1.5}, "less than or equal to 1"),
         ({"share": 0.5, "step": 0}, "greater than 0"),
         ({"share": 0.5, "by": "order"}, "'fdt', 'dppl' or 'uniform'"),

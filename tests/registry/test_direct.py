@@ -3,6 +3,7 @@
 import errno
 import os
 from functools import partial
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -71,5 +72,5 @@ def parts(folder: Path, contents: list[bytes]) -> list[Part]:
     for number, content in enumerate(contents):
         path = folder / f"part-{number}"
         path.write_bytes(content)
-        made.append(Part(len(content), partial(path.open, "rb", buffering=0)))
+        made.append(Part(len(content), partial(FileIO, path)))
     return made
