@@ -4,6 +4,10 @@ Shares are chosen on prefixes of training documents, none of which the model was
 and judged on held-out ones. Of each point also how many attention components are zero to 90 % and
 more (Divergent Token Metrics, arXiv 2311.01544: a quarter of them at 75 %, with retraining), and
 the bytes of all tensors: as they are stored, and as compressed sparse rows would take them.
+
+`removal`: how long one pass of the reference network takes once what vanished is removed, over that
+of the checkpoint as it is, in turns. `found` is the last point chosen by FDT; `constructed` has
+neither attention nor FFN in every fourth layer, which nothing chose.
 """
 
 import sys
@@ -12,12 +16,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
 from assembler import seed as seeds
 from assembler.corpora.domains import PROJECTION_DOMAINS, fetch
+from assembler.network import Network
 from assembler.share_search import ShareSearch
 from assembler.sparsification import Sparsifier
 from engine.sparsity import Kind, Shares
@@ -37,16 +42,19 @@ PACKAGES = ("nexusmix", "torch")
 DOMAINS = tuple(domain for domain in PROJECTION_DOMAINS if domain.name in ("essays", "python"))
 # An index of two bytes beside each number, and where each row begins.
 INDEX_BYTES, ROW_BYTES = 2, 4
+CURVES: tuple[By, ...] = ("uniform", "fdt")
+# Of one timed pass: texts and tokens of each. The head, which removal leaves as it is, is left out.
+PASS = (4, 128)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = reports.options(NAME, "zeros by divergent tokens, against equal shares")
     parser.add_argument("--totals", type=float, nargs="+", default=[0.1, 0.2, 0.35, 0.5, 0.75])
-    parser.add_argument("--by", nargs="+", choices=get_args(By), default=["uniform", "fdt"])
     parser.add_argument("--prompts", type=int, default=8, help="that shares are chosen on")
     parser.add_argument("--prefix-tokens", type=int, default=16)
     parser.add_argument("--completion-tokens", type=int, default=16)
     parser.add_argument("--judging-prompts", type=int, default=16)
+    parser.add_argument("--turns", type=int, default=7, help="of each timing")
     parser.add_argument("--judging-tokens", type=int, default=64, help="of each continuation")
     chosen = parser.parse_args(argv)
     if chosen.quick:
@@ -63,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         manifest, documents = _tiny(blobs) if chosen.quick else _smollm2(blobs)
         bench = _Bench(manifest, documents, asked, judging, blobs)
         none = bench.judge({})
-        curves = {by: bench.curve(by, chosen.totals) for by in chosen.by}
+        curves = {by: bench.curve(by, chosen.totals) for by in CURVES}
+        removal = bench.removal(curves["fdt"][-1]["shares"], turns=chosen.turns)
     figures = {
         "model": "tiny" if chosen.quick else seeds.NAME,
         "texts": [domain.name for domain in DOMAINS],
@@ -74,11 +83,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         "judging": judging.model_dump(include={"prompts", "prefix_tokens", "completion_tokens"}),
         "none": none,
         "curves": curves,
+        "removal": removal,
     }
     bars = [
         Bar("bytes stored at the end over those of the tensors", shrunk, "<", 1)
         for shrunk in (points[-1]["num_bytes"] / none["num_bytes"] for points in curves.values())
     ]
+    if not chosen.quick:
+        ratio = removal["constructed"]["ratio"]["median"]
+        bars.append(Bar("CPU time of a pass without every fourth layer", ratio, "<", 1))
     return reports.write(chosen.output, figures=figures, bars=bars, packages=PACKAGES)
 
 
@@ -96,7 +109,8 @@ class _Bench:
         training = [_training(own) for own in documents]
         self._chooser = Sparsifier(manifest, training, asked, blobs=blobs, on_progress=reports.say)
         self._judge = Sparsifier(manifest, documents, judging, blobs=blobs, on_progress=reports.say)
-        self._manifest, self.components = manifest, self._chooser.components
+        self._manifest, self._blobs = manifest, blobs
+        self.components = self._chooser.components
 
     def curve(self, by: By, totals: Sequence[float]) -> list[dict[str, Any]]:
         search = ShareSearch(
@@ -115,6 +129,43 @@ class _Bench:
             reports.say(f"{by}: {told}")
             started = time.process_time()
         return points
+
+    def removal(self, found: Shares, *, turns: int) -> dict[str, Any]:
+        constructed = {c.name: 1.0 for c in self.components if c.layer % 4 == 1}
+        return {
+            "found": self._times(found, turns=turns),
+            "constructed": self._times(constructed, turns=turns),
+        }
+
+    def _times(self, shares: Shares, *, turns: int) -> dict[str, Any]:
+        """CPU time of a pass without what vanished at these shares, over one of all."""
+        made = self._judge.write(self._judge.point(shares))
+        architecture = made.architecture
+        networks = [
+            Network.from_manifest(manifest, self._blobs, dtype=torch.float32)
+            for manifest in (self._manifest, made)
+        ]
+        tokens_BT = torch.randint(architecture.vocab_size, PASS)
+        seconds: list[list[float]] = [[], []]
+        # The first turn warms up.
+        for _ in range(turns + 1):
+            for network, own in zip(networks, seconds, strict=True):
+                started = time.process_time()
+                with torch.inference_mode():
+                    network(tokens_BT, head=lambda x_BTD, _: x_BTD)
+                own.append(time.process_time() - started)
+        before, after = (own[1:] for own in seconds)
+        ratios = [b / a for a, b in zip(before, after, strict=True)]
+        return {
+            "layers_without_attention": len(architecture.layers_without_attention),
+            "layers_without_ffn": architecture.ffn_sizes.count(0),
+            "num_parameters": architecture.num_parameters,
+            "num_parameters_before": self._manifest.architecture.num_parameters,
+            "num_bytes": made.num_stored_bytes,
+            "cpu_seconds": reports.summary(after, digits=4),
+            "cpu_seconds_before": reports.summary(before, digits=4),
+            "ratio": reports.summary(ratios),
+        }
 
     def judge(self, shares: Shares) -> dict[str, Any]:
         point: SparsePoint = self._judge.point(shares)

@@ -16,4 +16,5 @@ def test_a_quick_run_has_both_curves_at_equal_shares(tmp_path: Path) -> None:
     ]
     assert told["curves"]["fdt"][0]["shares"].keys() == told["curves"]["fdt"][1]["shares"].keys()
     assert len(told["curves"]["fdt"][0]["shares"]) == told["num_components"] == 2 * 7
+    assert told["removal"]["constructed"]["layers_without_attention"] == 1
     assert told["curves"]["fdt"][1]["num_bytes"] < told["none"]["num_bytes"]
