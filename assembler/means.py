@@ -32,6 +32,7 @@ def mean(
     """
     first = entries[0]
     assert all(entry.shape == first.shape for entry in entries)
+    assert all(entry.num_nonzero is None for entry in entries), "what is registered is dense"
     if all(entry.digest == first.digest for entry in entries):
         return first
     digest = blobs.put(_chunks(entries, weights or [1.0] * len(entries), blobs))

@@ -17,13 +17,14 @@ from registry.architecture import Architecture
 
 
 class FeedForward(nn.Module):
-    """SwiGLU, on any leading axes."""
+    """SwiGLU, on any leading axes; as wide as the network's FFNs are if no `size` is given."""
 
-    def __init__(self, a: Architecture) -> None:
+    def __init__(self, a: Architecture, *, size: int | None = None) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(a.hidden_size, a.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(a.hidden_size, a.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(a.intermediate_size, a.hidden_size, bias=False)
+        size = a.intermediate_size if size is None else size
+        self.gate_proj = nn.Linear(a.hidden_size, size, bias=False)
+        self.up_proj = nn.Linear(a.hidden_size, size, bias=False)
+        self.down_proj = nn.Linear(size, a.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x)))

@@ -136,16 +136,20 @@ class Decoder(nn.Module):
 
 
 class Block(nn.Module):
+    """Attention and FFN, each behind a norm of its own; either may have been removed, and its norm
+    with it."""
+
     def __init__(self, a: Architecture, layer: int) -> None:
         super().__init__()
-        self.input_layernorm = RMSNorm(a.hidden_size, a.rms_norm_eps)
-        has_experts = a.num_experts > 0 and a.attention != "average"
-        self.self_attn = AttentionMixture(a, layer) if has_experts else Attention(a, layer)
+        has_attention, ffn_size = a.has_attention(layer), a.ffn_size(layer)
+        self.input_layernorm = _norm(a) if has_attention else None
+        self.self_attn = _attention(a, layer) if has_attention else None
         # A parallel block feeds both branches from one norm.
-        self.post_attention_layernorm = (
-            None if a.parallel_block else RMSNorm(a.hidden_size, a.rms_norm_eps)
-        )
-        self.mlp = Mixture(a) if a.num_experts else FeedForward(a)
+        has_norm = ffn_size and not a.parallel_block
+        self.post_attention_layernorm = _norm(a) if has_norm else None
+        self.mlp: Mixture | FeedForward | None = None
+        if ffn_size:
+            self.mlp = Mixture(a) if a.num_experts else FeedForward(a, size=ffn_size)
 
     def forward(
         self,
@@ -156,8 +160,12 @@ class Block(nn.Module):
         domain_embeddings: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
         """The block's output and, of a mixture, its router logits [B * T, N]."""
-        normed_BTD = self.input_layernorm(x_BTD)
-        x_BTD = x_BTD + self.self_attn(normed_BTD, rotation, cache=cache)
+        normed_BTD = x_BTD
+        if self.input_layernorm is not None and self.self_attn is not None:
+            normed_BTD = self.input_layernorm(x_BTD)
+            x_BTD = x_BTD + self.self_attn(normed_BTD, rotation, cache=cache)
+        if self.mlp is None:
+            return x_BTD, None
         if self.post_attention_layernorm is not None:
             normed_BTD = self.post_attention_layernorm(x_BTD)
         if isinstance(self.mlp, FeedForward):
@@ -178,3 +186,12 @@ class RMSNorm(nn.Module):
         x_float = x.float()
         scale = torch.rsqrt(x_float.square().mean(-1, keepdim=True) + self.eps)
         return self.weight * (x_float * scale).to(x.dtype)
+
+
+def _norm(a: Architecture) -> RMSNorm:
+    return RMSNorm(a.hidden_size, a.rms_norm_eps)
+
+
+def _attention(a: Architecture, layer: int) -> Attention | AttentionMixture:
+    has_experts = a.num_experts > 0 and a.attention != "average"
+    return AttentionMixture(a, layer) if has_experts else Attention(a, layer)

@@ -7,6 +7,7 @@
     compress MANIFEST DOCUMENTS REQUEST           make a checkpoint of the store smaller: digests,
                                                   of documents as a JSON list; Compression JSON
     compress-folder FOLDER DOCUMENTS OUTPUT REQUEST     the same with paths, from folder to folder
+    sparsify, sparsify-folder                     both with a Sparsification
 
 Writes one JSON object a line to stdout: `{"progress": ...}` as it goes on, `{"result": ...}` at the
 end. Ends with 0, or with 1 and a last line `{"error": "..."}`.
@@ -14,16 +15,25 @@ end. Ends with 0, or with 1 and a last line `{"error": "..."}`.
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from pydantic import BaseModel
+
 from assembler import dense, seed
 from assembler.dense import ExpertTraining
 from assembler.training import Progress
-from engine.compression_curve import Curve
+from registry.blobs import BlobStore
+from registry.documents import Document
 from registry.errors import NexusmixError
+from registry.manifests import Manifest
+
+# What was written, the curve that a search came along, and the point of it that was chosen.
+Made = tuple[Manifest, BaseModel, BaseModel]
+# Of a checkpoint with the documents of each domain, as a request in JSON asks.
+Make = Callable[[Manifest, Sequence[Sequence[Document]], str, BlobStore], Made]
 
 
 def prepare_seed() -> dict[str, Any]:
@@ -56,32 +66,69 @@ def reproduce(lock: str, stages: str = "all") -> dict[str, Any]:
         read,
         blobs=blobs.store(),
         assembly_only=stages == "assembly",
-        on_progress=lambda text: _tell({"progress": text}),
+        on_progress=_tell_text,
     )
     return reproduction.report(read, made)
 
 
 def compress(manifest_digest: str, documents_digests: str, request: str) -> dict[str, Any]:
-    from assembler.compression import Compressor
-    from engine.compression_curve import Compression
-    from registry import blobs, documents, manifests
-
-    store = blobs.store()
-    compressor = Compressor(
-        manifests.load(store, manifest_digest),
-        [documents.parse(store.read(digest)) for digest in json.loads(documents_digests)],
-        Compression.model_validate_json(request),
-        blobs=store,
-        on_progress=lambda text: _tell({"progress": text}),
-    )
-    curve = compressor.curve()
-    made = compressor.write(curve.chosen)
-    return _told(curve) | {"manifest_digest": made.digest}
+    return _made_smaller(_compressor, manifest_digest, documents_digests, request)
 
 
 def compress_folder(folder: str, documents_path: str, output: str, request: str) -> dict[str, Any]:
+    return _folder_made_smaller(_compressor, folder, documents_path, output, request)
+
+
+def sparsify(manifest_digest: str, documents_digests: str, request: str) -> dict[str, Any]:
+    return _made_smaller(_sparsifier, manifest_digest, documents_digests, request)
+
+
+def sparsify_folder(folder: str, documents_path: str, output: str, request: str) -> dict[str, Any]:
+    return _folder_made_smaller(_sparsifier, folder, documents_path, output, request)
+
+
+def _compressor(
+    manifest: Manifest, documents: Sequence[Sequence[Document]], request: str, blobs: BlobStore
+) -> Made:
     from assembler.compression import Compressor
     from engine.compression_curve import Compression
+
+    asked = Compression.model_validate_json(request)
+    compressor = Compressor(manifest, documents, asked, blobs=blobs, on_progress=_tell_text)
+    curve = compressor.curve()
+    return compressor.write(curve.chosen), curve, curve.chosen
+
+
+def _sparsifier(
+    manifest: Manifest, documents: Sequence[Sequence[Document]], request: str, blobs: BlobStore
+) -> Made:
+    from assembler.sparsification import Sparsifier
+    from engine.sparsity_curve import Sparsification
+
+    asked = Sparsification.model_validate_json(request)
+    sparsifier = Sparsifier(manifest, documents, asked, blobs=blobs, on_progress=_tell_text)
+    curve = sparsifier.curve()
+    return sparsifier.write(curve.chosen), curve, curve.chosen
+
+
+def _made_smaller(
+    make: Make, manifest_digest: str, documents_digests: str, request: str
+) -> dict[str, Any]:
+    from registry import blobs, documents, manifests
+
+    store = blobs.store()
+    made, curve, chosen = make(
+        manifests.load(store, manifest_digest),
+        [documents.parse(store.read(digest)) for digest in json.loads(documents_digests)],
+        request,
+        store,
+    )
+    return _told(curve, chosen) | {"manifest_digest": made.digest}
+
+
+def _folder_made_smaller(
+    make: Make, folder: str, documents_path: str, output: str, request: str
+) -> dict[str, Any]:
     from registry import documents, exports
     from registry.blobs import LocalBlobs
     from registry.checkpoint_folder import CheckpointFolder
@@ -89,24 +136,18 @@ def compress_folder(folder: str, documents_path: str, output: str, request: str)
     # Beside the result: what has room for that has room for a copy too, the disk of /tmp may not.
     with TemporaryDirectory(dir=Path(output).parent, prefix=".compress-") as scratch:
         store = LocalBlobs(Path(scratch))
-        compressor = Compressor(
+        made, curve, chosen = make(
             CheckpointFolder.read(Path(folder)).keep(store),
             [documents.parse([Path(documents_path).read_bytes()])],
-            Compression.model_validate_json(request),
-            blobs=store,
-            on_progress=lambda text: _tell({"progress": text}),
+            request,
+            store,
         )
-        curve = compressor.curve()
-        made = compressor.write(curve.chosen)
         exports.export(made, store, Path(output), on_bytes=lambda num_bytes: None)
-    return _told(curve)
+    return _told(curve, chosen)
 
 
-def _told(curve: Curve) -> dict[str, Any]:
-    return {
-        "curve": curve.model_dump(mode="json"),
-        "chosen": curve.chosen.model_dump(mode="json"),
-    }
+def _told(curve: BaseModel, chosen: BaseModel) -> dict[str, Any]:
+    return {"curve": curve.model_dump(mode="json"), "chosen": chosen.model_dump(mode="json")}
 
 
 def gate(request: str) -> dict[str, Any]:
@@ -117,7 +158,7 @@ def gate(request: str) -> dict[str, Any]:
     report = model_gating.gate(
         ModelGateRequest.model_validate_json(request),
         blobs=blobs.store(),
-        on_progress=lambda text: _tell({"progress": text}),
+        on_progress=_tell_text,
     )
     return report.model_dump(mode="json")
 
@@ -129,6 +170,8 @@ COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
     "reproduce": reproduce,
     "compress": compress,
     "compress-folder": compress_folder,
+    "sparsify": sparsify,
+    "sparsify-folder": sparsify_folder,
 }
 
 
@@ -142,12 +185,16 @@ def main(command: str, *arguments: str) -> int:
     return 0
 
 
+def _tell_text(text: str) -> None:
+    _tell({"progress": text})
+
+
 def _tell_progress(progress: Progress) -> None:
     text = (
         f"step {progress.step} of {progress.num_steps}, loss {progress.loss:.2f}, "
         f"{progress.eta_seconds:.0f} s left"
     )
-    _tell({"progress": text})
+    _tell_text(text)
 
 
 def _tell(line: dict[str, Any]) -> None:

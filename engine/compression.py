@@ -55,7 +55,8 @@ class Unit:
 
 
 def units(manifest: Manifest, target: Target) -> tuple[Unit, ...]:
-    """The units of a checkpoint in the order of the network, but those that are int8 already.
+    """The units of a checkpoint in the order of the network, but those that are int8 already, or
+    were removed.
 
     Raises InvalidCheckpoint for a quantisation that is not supported.
     """
@@ -72,6 +73,7 @@ def units_of(a: Architecture, num_bytes: Mapping[str, int], target: Target) -> t
     return tuple(
         _unit(name, layer, modules, shapes, num_bytes)
         for name, layer, modules in _groups(a, target)
+        if modules[0] + WEIGHT in num_bytes
     )
 
 

@@ -6,9 +6,10 @@ Free of torch.
 from collections.abc import Sequence
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from engine.compression import Target, Unit
+from engine.held_out import Data, Measures, Texts
 from registry.errors import InvalidInput, Problem, pointer
 
 # What tells units apart: the first divergent token and perplexity on the reference's own text, or
@@ -16,11 +17,7 @@ from registry.errors import InvalidInput, Problem, pointer
 By = Literal["fdt", "dppl", "perplexity", "order"]
 
 
-class _Data(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Compression(_Data):
+class Compression(Texts):
     """How small a checkpoint must be, or how true it must stay, and how that is looked for."""
 
     target: Target = Field(default="cpu", description="What will serve it.")
@@ -36,21 +33,12 @@ class Compression(_Data):
     rounds: int = Field(
         default=8, ge=1, description="In how many about equal steps everything would be int8."
     )
-    prompts: int = Field(default=16, ge=4, description="Held-out prefixes.")
-    prefix_tokens: int = Field(default=32, ge=1, description="Tokens of each prefix.")
-    completion_tokens: int = Field(
-        default=32, ge=1, description="Tokens the checkpoint itself adds greedily to each prefix."
-    )
 
     @model_validator(mode="after")
     def _answerable(self) -> Self:
         if (self.max_bytes is None) == (self.min_fdt_75 is None):
             raise ValueError("one of max_bytes and min_fdt_75 is needed, and not both")
-        if self.min_fdt_75 is not None and self.min_fdt_75 > self.completion_tokens:
-            raise ValueError(
-                f"min_fdt_75 is {self.min_fdt_75}, but only {self.completion_tokens} tokens are"
-                " compared; raise completion_tokens or lower min_fdt_75"
-            )
+        self.check_fdt(self.min_fdt_75)
         return self
 
     def check(self, units: Sequence[Unit], *, num_bytes: int) -> None:
@@ -67,19 +55,12 @@ class Compression(_Data):
             )
 
 
-class Point(_Data):
-    """One configuration: which units are int8, how large the checkpoint is, and how far it strays.
-
-    FDT in tokens, DPPL and the perplexity of held-out text per token.
-    """
+class Point(Measures):
+    """One configuration: which units are int8, how large the checkpoint is, how far it strays."""
 
     units: tuple[str, ...]
     num_bytes: int
     int8_share: float = Field(description="Of the checkpoint's parameters, those in int8.")
-    fdt_75: float
-    fdt_mean: float
-    dppl: float
-    perplexity: float
 
     def satisfies(self, request: Compression, *, floor: "Point") -> bool:
         """`floor`: the checkpoint against itself. No more is asked than that shows."""
@@ -89,7 +70,7 @@ class Point(_Data):
         return self.fdt_75 >= min(request.min_fdt_75, floor.fdt_75)
 
 
-class Curve(_Data):
+class Curve(Data):
     """What a search found, from nothing in int8, which is the noise floor, to as far as it went."""
 
     schema_version: Literal[1] = 1

@@ -6,9 +6,11 @@ host, share the pages of the experts they have in common.
 
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from registry import bitmaps
 from registry.blobs import CHUNK_BYTES, BlobStore
 from registry.manifests import Dtype, Manifest, TensorEntry
 
@@ -28,10 +30,14 @@ DTYPE_NAMES: dict[torch.dtype, Dtype] = {dtype: name for name, dtype in TORCH_DT
 
 
 def read(blobs: BlobStore, entry: TensorEntry) -> Tensor:
-    """The tensor of an entry, on the CPU, without copying. Raises NotFound.
+    """The tensor of an entry, on the CPU, a sparse one expanded, any other without copying.
 
     The mapping is private (copy on write): what is written to the tensor never reaches the blob.
+    Raises NotFound, InvalidCheckpoint for a sparse blob that is not what the entry tells.
     """
+    if entry.num_nonzero is not None:
+        bits = bitmaps.read(blobs, entry).view(np.uint8)
+        return torch.from_numpy(bits).view(TORCH_DTYPES[entry.dtype]).view(entry.shape)
     tensor = torch.from_file(
         str(blobs.local_path(entry.digest)),
         shared=False,
@@ -41,10 +47,19 @@ def read(blobs: BlobStore, entry: TensorEntry) -> Tensor:
     return tensor.view(TORCH_DTYPES[entry.dtype]).view(entry.shape)
 
 
-def write(blobs: BlobStore, tensor: Tensor) -> TensorEntry:
-    """Store a tensor under the digest of its bytes. Raises OutOfSpace."""
+def write(blobs: BlobStore, tensor: Tensor, *, sparse: bool = False) -> TensorEntry:
+    """Store a tensor under the digest of its bytes, `sparse` where its zeros make that smaller.
+
+    Raises OutOfSpace.
+    """
+    dtype = DTYPE_NAMES[tensor.dtype]
+    if sparse:
+        raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        bits = raw.view(bitmaps.unsigned(dtype)).reshape(tensor.shape)
+        if (entry := bitmaps.write(blobs, bits, dtype=dtype)) is not None:
+            return entry
     digest = blobs.put(_chunks(tensor))
-    return TensorEntry(DTYPE_NAMES[tensor.dtype], tuple(tensor.shape), digest)
+    return TensorEntry(dtype, tuple(tensor.shape), digest)
 
 
 def load(

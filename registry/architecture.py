@@ -60,6 +60,10 @@ class Architecture:
     router_hidden_size: int = 0
     # 0: every token takes all attention experts (BAM's soft routing).
     num_attention_experts_per_tok: int = 0
+    # Of a dense network from which something was removed: the inner width of each layer's FFN, 0
+    # where it has none, and the layers without attention. Empty where nothing was.
+    ffn_sizes: tuple[int, ...] = ()
+    layers_without_attention: tuple[int, ...] = ()
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
@@ -95,6 +99,26 @@ class Architecture:
             yield Problem("/config/num_hidden_layers", f"at most {MAX_LAYERS} are supported")
         if self.num_experts:
             yield from self._mixture_contradictions()
+        if self.has_gaps:
+            yield from self._gap_contradictions()
+
+    def _gap_contradictions(self) -> Iterator[Problem]:
+        layers, sizes = range(self.num_hidden_layers), range(self.intermediate_size + 1)
+        if self.num_experts or self.parallel_block:
+            detail = "only of a dense network without parallel blocks something can be removed"
+            yield Problem("/config/ffn_sizes", detail)
+        if self.ffn_sizes and len(self.ffn_sizes) != len(layers):
+            detail = f"has {len(self.ffn_sizes)} widths, of {len(layers)} layers"
+            yield Problem("/config/ffn_sizes", detail)
+        if strays := [s for s in self.ffn_sizes if type(s) is not int or s not in sizes]:
+            detail = f"has {strays[0]!r}, expected widths up to {self.intermediate_size}"
+            yield Problem("/config/ffn_sizes", detail)
+        without = self.layers_without_attention
+        if strays := [n for n in without if type(n) is not int or n not in layers]:
+            yield Problem("/config/layers_without_attention", f"names no layer: {strays[0]!r}")
+        elif len(set(without)) == len(layers):
+            # vLLM has no cache then, and no token would see another.
+            yield Problem("/config/layers_without_attention", "leaves no attention")
 
     def _mixture_contradictions(self) -> Iterator[Problem]:
         counts = {
@@ -121,13 +145,16 @@ class Architecture:
     def to_config(self) -> dict[str, Any]:
         """`config.json` as a JSON object, readable by transformers, vLLM and `from_config`."""
         dense = {f.name: getattr(self, f.name) for f in fields(self)}
-        # No stock network has a parallel block of this kind, even without experts.
-        is_stock = self.num_experts == 0 and not self.parallel_block
+        # No stock network has a parallel block of this kind, or gaps, even without experts.
+        is_stock = self.num_experts == 0 and not self.parallel_block and not self.has_gaps
         if self.num_experts == 0:
             mixture_fields = {f.name for f in fields(self) if f.name in type(self).__dict__}
             dense = {k: v for k, v in dense.items() if k not in mixture_fields}
             if self.parallel_block:
                 dense["parallel_block"] = True
+            if self.has_gaps:
+                dense["ffn_sizes"] = self.ffn_sizes
+                dense["layers_without_attention"] = self.layers_without_attention
         for name, value in dense.items():
             if isinstance(value, tuple):
                 dense[name] = list(value)
@@ -154,15 +181,32 @@ class Architecture:
             )
         for layer in range(self.num_hidden_layers):
             prefix = f"model.layers.{layer}."
-            block = self._attention_shapes() | self._mlp_shapes()
-            block["input_layernorm.weight"] = (self.hidden_size,)
-            if not self.parallel_block:
+            block: dict[str, Shape] = {}
+            if has_attention := self.has_attention(layer):
+                block |= self._attention_shapes()
+            if ffn_size := self.ffn_size(layer):
+                block |= self._mlp_shapes(ffn_size)
+            if has_attention:
+                block["input_layernorm.weight"] = (self.hidden_size,)
+            if ffn_size and not self.parallel_block:
                 block["post_attention_layernorm.weight"] = (self.hidden_size,)
             shapes |= {prefix + name: shape for name, shape in block.items()}
         shapes["model.norm.weight"] = (self.hidden_size,)
         if not self.tie_word_embeddings:
             shapes["lm_head.weight"] = (self.vocab_size, self.hidden_size)
         return shapes
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether something was removed from it that every Llama has."""
+        return bool(self.ffn_sizes or self.layers_without_attention)
+
+    def ffn_size(self, layer: int) -> int:
+        """Inner width of a layer's FFN, of a mixture of each; 0 where it has none."""
+        return self.ffn_sizes[layer] if self.ffn_sizes else self.intermediate_size
+
+    def has_attention(self, layer: int) -> bool:
+        return layer not in self.layers_without_attention
 
     @property
     def has_projection(self) -> bool:
@@ -207,11 +251,11 @@ class Architecture:
         shapes["self_attn.gate.weight"] = (self.num_experts, self.hidden_size)
         return shapes
 
-    def _mlp_shapes(self) -> dict[str, Shape]:
+    def _mlp_shapes(self, ffn_size: int) -> dict[str, Shape]:
         ffn: dict[str, Shape] = {
-            "gate_proj.weight": (self.intermediate_size, self.hidden_size),
-            "up_proj.weight": (self.intermediate_size, self.hidden_size),
-            "down_proj.weight": (self.hidden_size, self.intermediate_size),
+            "gate_proj.weight": (ffn_size, self.hidden_size),
+            "up_proj.weight": (ffn_size, self.hidden_size),
+            "down_proj.weight": (self.hidden_size, ffn_size),
         }
         if self.num_experts == 0:
             return {f"mlp.{n}": s for n, s in ffn.items()}

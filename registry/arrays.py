@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from registry import bitmaps
 from registry.blobs import CHUNK_BYTES, BlobStore
 from registry.manifests import Dtype, TensorEntry
 
@@ -25,8 +26,12 @@ BLOCK_ROWS = 256
 
 
 def read(blobs: BlobStore, entry: TensorEntry) -> Floats:
-    """The whole tensor in float32. Raises NotFound."""
-    raw = np.fromfile(blobs.local_path(entry.digest), RAW_DTYPES[entry.dtype])
+    """The whole tensor in float32. Raises NotFound, InvalidCheckpoint for a corrupt sparse one."""
+    dtype = RAW_DTYPES[entry.dtype]
+    if entry.num_nonzero is None:
+        raw = np.fromfile(blobs.local_path(entry.digest), dtype)
+    else:
+        raw = bitmaps.read(blobs, entry).view(dtype)
     return widened(raw, entry.dtype).reshape(entry.shape)
 
 
@@ -35,6 +40,7 @@ def product(x: Floats, blobs: BlobStore, matrix: TensorEntry, *, first_row: int 
 
     Raises NotFound.
     """
+    assert matrix.num_nonzero is None, "projections are dense"
     num_rows, width = matrix.shape
     dtype, path = RAW_DTYPES[matrix.dtype], blobs.local_path(matrix.digest)
     values = np.empty((*x.shape[:-1], num_rows - first_row), np.float32)

@@ -145,6 +145,9 @@ def _read_config(config: dict[str, Any]) -> tuple[Architecture | None, list[Prob
     if architecture.num_experts:
         detail = "a mix can be neither seed nor expert: send a dense model"
         return None, [Problem("/config/num_experts", detail)]
+    if architecture.has_gaps:
+        detail = "what was removed from a network no mix can do without: send it with its zeros"
+        return None, [Problem("/config/ffn_sizes", detail)]
     return architecture, []
 
 

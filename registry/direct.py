@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BytesIO, FileIO
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -25,10 +26,11 @@ SECTOR_BYTES = 4096
 
 @dataclass(frozen=True)
 class Part:
-    """`num_bytes` of a file; `locate` says where, and is asked only when they are needed."""
+    """`num_bytes` that `open` gives to read, and is asked for only when they are needed: once for
+    each chunk that they are part of."""
 
     num_bytes: int
-    locate: Callable[[], Path]
+    open: Callable[[], FileIO | BytesIO]
 
 
 def write(
@@ -37,7 +39,7 @@ def write(
     """A new file of `start` and `parts`; it is on the disk when this returns.
 
     `on_bytes` hears, from the calling thread, how many bytes were written since it was called last.
-    Raises OSError, for a full disk before anything is copied, and what `locate` raises.
+    Raises OSError, for a full disk before anything is copied, and what `open` raises.
     """
     starts = list(itertools.accumulate((part.num_bytes for part in parts), initial=len(start)))
     size = starts[-1]
@@ -94,12 +96,12 @@ def _fill(
     while filled < len(buffer):
         offset = begin + filled - starts[position]
         wanted = min(parts[position].num_bytes - offset, len(buffer) - filled)
-        with parts[position].locate().open("rb", buffering=0) as source:
+        with parts[position].open() as source:
             source.seek(offset)
             while wanted and (n := source.readinto(buffer[filled : filled + wanted])):
                 filled, wanted = filled + n, wanted - n
         if wanted:
-            raise OSError(errno.EIO, "a part is shorter than announced", source.name)
+            raise OSError(errno.EIO, "a part is shorter than announced", str(position))
         position += 1
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
-from registry import attestations, direct
+from registry import attestations, bitmaps, direct
 from registry.blobs import BlobStore, refusing_full_disk, sync_folder
 from registry.direct import Part
 from registry.errors import Conflict, OutOfSpace
@@ -31,10 +31,12 @@ def export(
     attestation_digest: str | None = None,
     on_bytes: OnBytes,
 ) -> None:
-    """Write the Hugging Face folder of a checkpoint; it is on the disk when this returns.
+    """Write the Hugging Face folder of a checkpoint; it is on the disk when this returns. Sparse
+    tensors are expanded: nobody else reads ours.
 
     Raises Conflict when `folder` exists, OutOfSpace, before anything is written where that can be
-    known, and NotFound for a lost blob.
+    known, NotFound for a lost blob, and
+    InvalidCheckpoint for a sparse one that is corrupt.
     """
     view = SafetensorsView(manifest)
     sizes = file_sizes(manifest, blobs, attestation_digest=attestation_digest)
@@ -44,7 +46,7 @@ def export(
         for name, digest in small_files(manifest, attestation_digest).items():
             shutil.copyfile(blobs.local_path(digest), incoming / name)
             on_bytes((incoming / name).stat().st_size)
-        parts = [Part(e.num_bytes, partial(blobs.local_path, e.digest)) for e in view.entries]
+        parts = [Part(e.num_bytes, partial(bitmaps.opened, blobs, e)) for e in view.entries]
         direct.write(incoming / TENSORS, view.header, parts, on_bytes=on_bytes)
 
 

@@ -6,6 +6,7 @@ The manifest's own digest is the SHA-256 of its canonical JSON: equal checkpoint
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -32,15 +33,45 @@ DTYPE_BYTES: dict[str, int] = {
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One tensor: safetensors dtype name, shape, and the SHA-256 of its raw little-endian bytes."""
+    """One tensor: safetensors dtype name, shape, and the SHA-256 of its blob.
+
+    The blob holds the raw little-endian bytes of all numbers, or where `num_nonzero` says how many
+    are not zero, a bitmap and these, as in `registry.bitmaps`.
+    """
 
     dtype: Dtype
     shape: Shape
     digest: str
+    num_nonzero: int | None = None
+
+    @property
+    def num_numbers(self) -> int:
+        return math.prod(self.shape)
 
     @property
     def num_bytes(self) -> int:
-        return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
+        """Of the tensor in memory."""
+        return self.num_numbers * DTYPE_BYTES[self.dtype]
+
+    @property
+    def num_stored_bytes(self) -> int:
+        """Of its blob."""
+        if self.num_nonzero is None:
+            return self.num_bytes
+        return -(-self.num_numbers // 8) + self.num_nonzero * DTYPE_BYTES[self.dtype]
+
+    def to_list(self) -> list[Any]:
+        """As it stands in a manifest."""
+        dense = [self.dtype, list(self.shape), self.digest]
+        return dense if self.num_nonzero is None else [*dense, self.num_nonzero]
+
+    @classmethod
+    def from_list(cls, content: Sequence[Any]) -> Self:
+        """Raises ValueError, TypeError."""
+        dtype, shape, digest, *sparse = content
+        if len(sparse) > 1 or not all(type(n) is int and n >= 0 for n in sparse):
+            raise ValueError(f"{sparse} is not how many numbers are not zero")
+        return cls(dtype, tuple(shape), digest, *sparse)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +99,10 @@ class Manifest:
         return sum(tensor.num_bytes for tensor in self.tensors.values())
 
     @property
+    def num_stored_bytes(self) -> int:
+        return sum(tensor.num_stored_bytes for tensor in self.tensors.values())
+
+    @property
     def digest(self) -> str:
         return hashlib.sha256(self.to_json()).hexdigest()
 
@@ -81,9 +116,7 @@ class Manifest:
             {
                 "config": self.config,
                 "files": self.files,
-                "tensors": {
-                    name: [t.dtype, list(t.shape), t.digest] for name, t in self.tensors.items()
-                },
+                "tensors": {name: entry.to_list() for name, entry in self.tensors.items()},
             }
         )
 
@@ -96,8 +129,7 @@ class Manifest:
                 config=content["config"],
                 files=content["files"],
                 tensors={
-                    name: TensorEntry(dtype, tuple(shape), digest)
-                    for name, (dtype, shape, digest) in content["tensors"].items()
+                    name: TensorEntry.from_list(entry) for name, entry in content["tensors"].items()
                 },
             )
         except (ValueError, KeyError, TypeError) as error:

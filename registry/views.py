@@ -1,6 +1,7 @@
 """A checkpoint as the one `model.safetensors` that other programs expect, made while it is read.
 
-The header is computed from the manifest, the rest is the blobs end to end; nothing is stored.
+The header is computed from the manifest, the rest is the blobs end to end, sparse ones expanded;
+nothing is stored.
 """
 
 import bisect
@@ -9,6 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from registry import bitmaps
 from registry.blobs import BlobStore
 from registry.headers import LENGTH_BYTES, METADATA
 from registry.manifests import DTYPE_BYTES, Manifest, TensorEntry
@@ -37,7 +39,10 @@ class SafetensorsView:
         return [entry for _, entry in self._tensors]
 
     def read(self, blobs: BlobStore, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The bytes from `start` to before `end`, in chunks. Raises NotFound for a lost blob."""
+        """The bytes from `start` to before `end`, in chunks.
+
+        Raises NotFound for a lost blob, InvalidCheckpoint for a sparse one that is corrupt.
+        """
         end = self.size if end is None else min(end, self.size)
         if start < min(end, len(self.header)):
             yield self.header[start : min(end, len(self.header))]
@@ -48,7 +53,7 @@ class SafetensorsView:
             if offset >= end:
                 return
             inner = max(0, start - offset)
-            yield from blobs.read(entry.digest, start=inner, end=min(end - offset, entry.num_bytes))
+            yield from bitmaps.chunks(blobs, entry, start=inner, end=end - offset)
 
 
 def _header(tensors: list[tuple[str, TensorEntry]]) -> bytes:

@@ -1,4 +1,4 @@
-"""`nexusmix compress`: of a folder on this disk, or of what the running service has."""
+"""`nexusmix compress`: int8 or zeros, of a folder on this disk or of what the service has."""
 
 import json
 from collections.abc import Mapping
@@ -9,12 +9,16 @@ from pydantic import ValidationError
 
 from assembler.recipe import Recipe
 from engine.compression_curve import Compression, Curve, Point
+from engine.held_out import Measures
+from engine.sparsity_curve import SparsePoint, Sparsification, SparsityCurve
 from registry import blobs, exports, manifests
 from registry.checkpoint_folder import DOCUMENTS
 from registry.errors import Conflict, InvalidInput, Problem, pointer
 from service import console, preparation
 from service.background import connect
 from service.quantities import size
+
+MEASURES = ("FDT 75", "FDT", "DPPL", "perplexity")
 
 
 def compress(
@@ -40,17 +44,26 @@ def compress(
         _compress_stored(source, request, output=output, is_expert=is_expert)
 
 
-def read(fields: Mapping[str, Any]) -> Compression:
-    """The request of these fields; those that are None are not said. Raises InvalidInput."""
+def read(fields: Mapping[str, Any]) -> Compression | Sparsification:
+    """The request of these fields; those that are None are not said. With `sparsity`, the share of
+    zeros, it asks for those in place of int8. Raises InvalidInput."""
+    said = {name: value for name, value in fields.items() if value is not None}
+    share = said.pop("sparsity", None)
     try:
-        return Compression.model_validate({k: v for k, v in fields.items() if v is not None})
+        if share is None:
+            return Compression.model_validate(said)
+        return Sparsification.model_validate(said | {"share": share})
     except ValidationError as error:
         problems = tuple(Problem(pointer(*e["loc"]), e["msg"]) for e in error.errors())
         raise InvalidInput("this cannot be asked of a compression", problems=problems) from error
 
 
 def _compress_folder(
-    folder: Path, request: Compression, *, documents: Path | None, output: Path | None
+    folder: Path,
+    request: Compression | Sparsification,
+    *,
+    documents: Path | None,
+    output: Path | None,
 ) -> None:
     if output is None:
         raise InvalidInput("--output is missing: where the compressed folder is to be")
@@ -60,14 +73,17 @@ def _compress_folder(
     paths = [str(path.absolute()) for path in (folder, documents, output)]
     with console.notes.status(str(folder)) as status:
         made = preparation.run(
-            "compress-folder", *paths, request.model_dump_json(), on_progress=status.update
+            f"{_command(request)}-folder",
+            *paths,
+            request.model_dump_json(),
+            on_progress=status.update,
         )
-    _show(made)
+    _show(made, request)
     console.console.print(f"{output}: {size(made['chosen']['num_bytes'])}")
 
 
 def _compress_stored(
-    ref: str, request: Compression, *, output: Path | None, is_expert: bool
+    ref: str, request: Compression | Sparsification, *, output: Path | None, is_expert: bool
 ) -> None:
     """Into the store of the service, and from there into `output` if one is given."""
     with connect() as client:
@@ -80,13 +96,13 @@ def _compress_stored(
             documents = [client.expert_version(expert).documents_digest for expert in experts]
     with console.notes.status(ref) as status:
         made = preparation.run(
-            "compress",
+            _command(request),
             digest,
             json.dumps(documents),
             request.model_dump_json(),
             on_progress=status.update,
         )
-    _show(made)
+    _show(made, request)
     if output is not None:
         store = blobs.store()
         manifest = manifests.load(store, made["manifest_digest"])
@@ -97,21 +113,52 @@ def _compress_stored(
     )
 
 
-def _show(made: dict[str, Any]) -> None:
+def _command(request: Compression | Sparsification) -> str:
+    """Of `assembler.preparation`."""
+    return "sparsify" if isinstance(request, Sparsification) else "compress"
+
+
+def _show(made: dict[str, Any], request: Compression | Sparsification) -> None:
     """One line for each point, the chosen one marked; the first is the noise floor."""
+    if isinstance(request, Sparsification):
+        _show_sparse(made)
+        return
     curve, chosen = Curve.model_validate(made["curve"]), Point.model_validate(made["chosen"])
-    titles = ("", "units", "int8", "size", "FDT 75", "FDT", "DPPL", "perplexity")
+    titles = ("", "units", "int8", "size", *MEASURES)
     rows = [
         (
             "*" if point == chosen else "",
             str(len(point.units)),
             f"{point.int8_share:.0%}",
             size(point.num_bytes),
-            f"{point.fdt_75:.1f}",
-            f"{point.fdt_mean:.1f}",
-            f"{point.dppl:.4f}",
-            f"{point.perplexity:.3f}",
+            *_measured(point),
         )
         for point in curve.points
     ]
     console.print_rows(titles, rows)
+
+
+def _show_sparse(made: dict[str, Any]) -> None:
+    curve = SparsityCurve.model_validate(made["curve"])
+    chosen = SparsePoint.model_validate(made["chosen"])
+    titles = ("", "zeros", "from 90 %", "size", *MEASURES)
+    rows = [
+        (
+            "*" if point == chosen else "",
+            f"{point.share:.0%}",
+            str(sum(share >= 0.9 for share in point.shares.values())),
+            size(point.num_bytes),
+            *_measured(point),
+        )
+        for point in curve.points
+    ]
+    console.print_rows(titles, rows)
+
+
+def _measured(point: Measures) -> tuple[str, ...]:
+    return (
+        f"{point.fdt_75:.1f}",
+        f"{point.fdt_mean:.1f}",
+        f"{point.dppl:.4f}",
+        f"{point.perplexity:.3f}",
+    )

@@ -40,7 +40,7 @@ def test_a_quality_is_kept_and_what_is_written_has_it(blobs: LocalBlobs) -> None
     compressed = made.write(curve.chosen)
     assert compressed.num_bytes == curve.chosen.num_bytes < manifest.num_bytes
     network = Network.from_manifest(compressed, blobs, dtype=torch.float32)
-    own = summarise(made.texts, evaluate.runner(network).read(made.texts))
+    own = summarise(made.yardstick.texts, evaluate.runner(network).read(made.yardstick.texts))
     assert own.fdt.p75 == curve.chosen.fdt_75
     assert own.perplexity == pytest.approx(curve.chosen.dppl)
 
@@ -64,7 +64,7 @@ def test_a_size_ends_the_search_where_it_is_reached(blobs: LocalBlobs) -> None:
 def test_of_a_mix_all_domains_take_part(blobs: LocalBlobs) -> None:
     mix = mixes.store_mix(blobs)
     made = compressor(mix, blobs, domains=3, min_fdt_75=0, by="perplexity")
-    assert len(made.texts) == 9
+    assert len(made.yardstick.texts) == 9
     compressed = made.write(made.curve().chosen)
     routed = [name for name in mix.tensors if ".mlp.experts." in name]
     assert all(compressed.tensors[name] == mix.tensors[name] for name in routed)

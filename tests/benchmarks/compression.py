@@ -18,11 +18,12 @@ import torch
 
 from assembler import evaluate
 from assembler import seed as seeds
-from assembler.compression import MIN_WINDOWS, Compressor
+from assembler.compression import Compressor
 from assembler.corpora.domains import PROJECTION_DOMAINS, fetch
 from assembler.network import Network
 from assembler.quantisation import as_int8
 from assembler.unit_search import UnitSearch, losses, saved
+from assembler.yardstick import MIN_WINDOWS
 from engine.compression import Unit
 from engine.compression_curve import By, Compression, Point
 from engine.divergence.aggregates import summarise
@@ -71,8 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "threads": torch.get_num_threads(),
         "num_units": len(bench.units),
         "target": asked.target,
-        "choosing": _texts(bench.chooser.texts),
-        "judging": _texts(bench.judge_.texts),
+        "choosing": _texts(bench.chooser.yardstick.texts),
+        "judging": _texts(bench.judge_.yardstick.texts),
         "ends": ends,
         "curves": curves,
         "cost": cost,
@@ -109,7 +110,7 @@ class _Bench:
     @property
     def _corpus(self) -> list[Continuation]:
         """About as many tokens as the other texts have."""
-        texts, corpus = self.chooser.texts, self.chooser.corpus
+        texts, corpus = self.chooser.yardstick.texts, self.chooser.yardstick.corpus
         num_tokens = len(texts) * len(texts[0].prefix + texts[0].tokens)
         return corpus[: max(MIN_WINDOWS, num_tokens // len(corpus[0].prefix + corpus[0].tokens))]
 
@@ -135,7 +136,7 @@ class _Bench:
 
     def cost(self) -> dict[str, Any]:
         """CPU seconds of the first round by FDT, both ways, and whether they choose alike."""
-        texts = self.chooser.texts
+        texts = self.chooser.yardstick.texts
         started = time.process_time()
         ours = next(self._search("fdt").rounds(number=self._num_rounds, beam_width=1)).units
         seconds = time.process_time() - started
@@ -165,7 +166,7 @@ class _Bench:
         return UnitSearch(
             self._network,
             self.units,
-            self._corpus if by == "perplexity" else self.chooser.texts,
+            self._corpus if by == "perplexity" else self.chooser.yardstick.texts,
             by=by,
             target=self._target,
             on_progress=lambda _: None,

@@ -3,6 +3,7 @@
 import errno
 import os
 from functools import partial
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def test_a_file_system_without_direct_writes(
 
 def test_a_part_that_is_shorter_than_announced(tmp_path: Path) -> None:
     (part,) = parts(tmp_path, [b"cut"])
-    longer = Part(10, part.locate)
+    longer = Part(10, part.open)
     with pytest.raises(OSError, match="shorter than announced"):
         direct.write(tmp_path / "whole", b"", [longer], on_bytes=lambda _: None)
 
@@ -55,10 +56,10 @@ def test_a_part_that_is_shorter_than_announced(tmp_path: Path) -> None:
 def test_a_full_disk_is_noticed_before_anything_is_copied(tmp_path: Path) -> None:
     code = (
         "import errno, sys, pathlib; from registry import direct\n"
-        "def locate(): raise AssertionError\n"
+        "def opened(): raise AssertionError\n"
         "try:\n"
         "    direct.write(pathlib.Path(sys.argv[1]) / 'large', b'',\n"
-        "                 [direct.Part(2 << 20, locate)], on_bytes=lambda _: None)\n"
+        "                 [direct.Part(2 << 20, opened)], on_bytes=lambda _: None)\n"
         "except OSError as error:\n"
         "    assert error.errno == errno.ENOSPC\n"
         "    print('refused')"
@@ -71,5 +72,5 @@ def parts(folder: Path, contents: list[bytes]) -> list[Part]:
     for number, content in enumerate(contents):
         path = folder / f"part-{number}"
         path.write_bytes(content)
-        made.append(Part(len(content), partial(Path, path)))
+        made.append(Part(len(content), partial(FileIO, path)))
     return made

@@ -1,5 +1,7 @@
 """Manifests: equal checkpoints have equal names, and what is read is what was written."""
 
+from dataclasses import replace
+
 import pytest
 
 from registry import manifests
@@ -36,3 +38,20 @@ def test_experts_share_what_they_did_not_change(blobs: LocalBlobs) -> None:
 def test_what_is_no_manifest(data: bytes) -> None:
     with pytest.raises(InvalidCheckpoint, match="not a manifest"):
         Manifest.from_json(data)
+
+
+def test_a_sparse_entry_survives(blobs: LocalBlobs) -> None:
+    manifest = tiny.store_manifest(blobs)
+    name, entry = next(iter(manifest.tensors.items()))
+    sparse = replace(manifest, tensors=manifest.tensors | {name: replace(entry, num_nonzero=5)})
+    assert Manifest.from_json(sparse.to_json()) == sparse
+    assert sparse.num_bytes == manifest.num_bytes
+    saved = entry.num_bytes - (entry.num_numbers // 8 + 2 * 5)
+    assert sparse.num_stored_bytes == manifest.num_stored_bytes - saved
+
+
+@pytest.mark.parametrize("sparse", [[-1], ["5"], [True], [5, 5]])
+def test_what_is_no_count_of_numbers(sparse: list[object]) -> None:
+    data = {"config": {}, "files": {}, "tensors": {"a": ["F32", [2], "0" * 64, *sparse]}}
+    with pytest.raises(InvalidCheckpoint, match="not a manifest"):
+        Manifest.from_json(manifests.canonical_json(data))

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from assembler import mixes
 from assembler.requests import Request
 from registry import db, manifests
 from registry.blobs import BlobStore
 from registry.errors import Conflict, InvalidInput
-from registry.headers import read_raw_header
+from registry.headers import read_header, read_raw_header
 from registry.quantisation import int8_modules
 from registry.settings import settings
 from service import compressing, home
@@ -85,9 +86,57 @@ def test_an_expert_of_the_service_too(address: str, key: str, store: BlobStore) 
     assert 0 < len(int8_modules(compressed.config)) < 2 * 7
 
 
+@pytest.mark.slow
+def test_a_folder_becomes_a_sparse_one(tmp_path: Path) -> None:
+    folder = tiny.write_checkpoint(tmp_path / "expert", expert=1)
+    output = tmp_path / "sparse"
+    done = run(
+        "compress",
+        str(folder),
+        "--sparsity=0.5",
+        "--step=0.5",
+        "--keep-zeros",
+        f"--output={output}",
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "from 90 %" in done.stdout
+    assert (output / "config.json").read_bytes() == (folder / "config.json").read_bytes()
+    assert (
+        read_header(output / "model.safetensors").keys()
+        == read_header(folder / "model.safetensors").keys()
+    )
+    before, after = (load_file(path / "model.safetensors") for path in (folder, output))
+    matrices = [name for name in before if "_proj" in name]
+    zeros = sum(int((after[name] == 0).sum()) for name in matrices)
+    assert zeros == pytest.approx(sum(before[name].numel() for name in matrices) / 2, rel=0.01)
+
+
+@pytest.mark.slow
+def test_an_expert_becomes_sparse_in_the_store(address: str, key: str, store: BlobStore) -> None:
+    with db.transaction() as session:
+        rows.add_all(session, store, num_experts=1)
+    before = tiny.store_manifest(store, expert=1)
+    with home.held(settings().home, address=address):
+        settings().key_path.write_text(key)
+        done = run("compress", "expert-1", "--expert", "--sparsity=0.5", "--by=uniform")
+
+    assert done.returncode == 0, done.stderr
+    digest = done.stdout.partition("manifest ")[2].partition(":")[0]
+    sparse = manifests.load(store, digest)
+    assert sparse.num_stored_bytes < before.num_stored_bytes
+    assert all(
+        (entry.num_nonzero is not None) == ("_proj" in name)
+        for name, entry in sparse.tensors.items()
+    )
+
+
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
+        ({"sparsity": 0.5, "max_bytes": 10}, "Extra inputs are not permitted"),
+        ({"sparsity": 1.5}, "less than or equal to 1"),
+        ({"min_fdt_75": 1, "step": 0.1}, "Extra inputs are not permitted"),
         ({}, "one of max_bytes and min_fdt_75 is needed"),
         ({"min_fdt_75": 1, "by": "luck"}, "'fdt', 'dppl', 'perplexity' or 'order'"),
     ],

@@ -1,0 +1,92 @@
+"""A checkpoint made sparse as far as its own greedy text allows: search, curve, stored tensors."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from assembler import pruning, removal
+from assembler.pruning import as_pruned
+from assembler.share_search import ShareSearch
+from assembler.yardstick import Yardstick
+from engine.sparsity import Shares, components, total_share
+from engine.sparsity_curve import SparsePoint, Sparsification, SparsityCurve
+from registry import manifests
+from registry.blobs import BlobStore
+from registry.documents import Document
+from registry.errors import InvalidInput
+from registry.manifests import Manifest
+from registry.quantisation import WEIGHT
+
+
+class Sparsifier:
+    """A checkpoint with the texts that it is held against.
+
+    `documents` are those of each domain; held-out ones count. Raises InvalidInput for too little
+    text or nothing to prune, InvalidCheckpoint, before anything is computed.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        documents: Sequence[Sequence[Document]],
+        request: Sparsification,
+        *,
+        blobs: BlobStore,
+        on_progress: Callable[[str], None],
+    ) -> None:
+        self.components = components(manifest)
+        if not self.components:
+            raise InvalidInput("nothing of this checkpoint can be pruned: it is int8 already")
+        self._manifest, self._request, self._blobs = manifest, request, blobs
+        self._on_progress = on_progress
+        self.yardstick = Yardstick(
+            manifest, documents, request, blobs=blobs, on_progress=on_progress
+        )
+
+    def curve(self) -> SparsityCurve:
+        """Search to the share that is asked for, or until the checkpoint is not true enough."""
+        request = self._request
+        points = [self.point({})]
+        search = ShareSearch(
+            self.yardstick.network,
+            self.components,
+            self.yardstick.texts,
+            by=request.by,
+            on_progress=self._on_progress,
+        )
+        for shares in search.rounds(request.totals):
+            points.append(self.point(shares))
+            if not points[-1].satisfies(request, floor=points[0]):
+                break
+        return SparsityCurve(request=request, points=tuple(points))
+
+    def point(self, shares: Shares) -> SparsePoint:
+        """Measure the checkpoint with these shares of zeros."""
+        network = self.yardstick.network
+        with as_pruned(network, shares):
+            measures = self.yardstick.measure()
+            zeros = {name: pruning.num_zeros(network, name) for name in shares}
+        return SparsePoint(
+            shares=dict(shares),
+            share=total_share(self.components, shares),
+            num_bytes=self._num_bytes(zeros),
+            **measures.model_dump(),
+        )
+
+    def write(self, point: SparsePoint) -> Manifest:
+        """The checkpoint of a point, stored; what vanished is removed. Raises OutOfSpace."""
+        made = dict(self._manifest.tensors)
+        for name, share in point.shares.items():
+            made[name + WEIGHT] = pruning.store(self._blobs, made[name + WEIGHT], share)
+        sparse = replace(self._manifest, tensors=made)
+        manifests.store(self._blobs, sparse)
+        return sparse if self._request.keep_zeros else removal.without_zeros(sparse, self._blobs)
+
+    def _num_bytes(self, zeros: dict[str, int]) -> int:
+        """Of all tensors as they are stored, with so many zeros in some."""
+        saved = 0
+        for name, count in zeros.items():
+            entry = self._manifest.tensors[name + WEIGHT]
+            sparse = replace(entry, num_nonzero=entry.num_numbers - count)
+            stored = min(entry.num_bytes, sparse.num_stored_bytes)
+            saved += entry.num_stored_bytes - stored
+        return self._manifest.num_stored_bytes - saved

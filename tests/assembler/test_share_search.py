@@ -1,0 +1,134 @@
+"""Shares of one common level, and that a search in parts finds what one that reads all would."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from assembler import evaluate
+from assembler.network import Network
+from assembler.pruning import as_pruned
+from assembler.share_search import ShareSearch, shares_at_level
+from engine import sparsity, tensors
+from engine.divergence.aggregates import summarise
+from engine.divergence.metrics import Continuation
+from engine.sparsity import Component, total_share
+from engine.sparsity_curve import By
+from registry.blobs import LocalBlobs
+from registry.manifests import Manifest
+from tests import tiny
+from tests.assembler import networks
+
+SMALL, LARGE = Component("small", 0, 100), Component("large", 1, 300)
+COMPONENTS = (SMALL, LARGE)
+FRAGILE = "model.layers.1.mlp.down_proj"
+
+
+def test_all_come_down_to_one_level() -> None:
+    """The small one falls by 10 for all its weights, the large one by 20: at 8, shares 0.2, 0.1."""
+    curves = {"small": ([0.0, 1.0], [10.0, 0.0]), "large": ([0.0, 1.0], [10.0, -10.0])}
+    shares = shares_at_level(COMPONENTS, curves, 0.125)
+    assert shares == pytest.approx({"small": 0.2, "large": 0.1})
+
+
+def test_what_costs_nothing_goes_first() -> None:
+    curves = {"small": ([0.0, 0.5, 1.0], [10.0, 10.0, 10.0]), "large": ([0.0, 1.0], [10.0, 0.0])}
+    shares = shares_at_level(COMPONENTS, curves, 0.4)
+    assert shares == pytest.approx({"small": 1.0, "large": 0.2})
+
+
+def test_of_equals_each_gives_the_same_part() -> None:
+    curves = {name: ([0.0, 1.0], [5.0, 5.0]) for name in ("small", "large")}
+    shares = shares_at_level(COMPONENTS, curves, 0.3)
+    assert shares == pytest.approx({"small": 0.3, "large": 0.3})
+
+
+def test_a_level_that_rises_counts_as_the_one_before() -> None:
+    noisy = {"small": ([0.0, 0.5, 1.0], [10.0, 4.0, 9.0]), "large": ([0.0, 1.0], [10.0, 8.0])}
+    level = {"small": ([0.0, 0.5, 1.0], [10.0, 4.0, 4.0]), "large": ([0.0, 1.0], [10.0, 8.0])}
+    for total in (0.2, 0.7, 0.9):
+        assert shares_at_level(COMPONENTS, noisy, total) == shares_at_level(
+            COMPONENTS, level, total
+        )
+
+
+@pytest.fixture
+def manifest(blobs: LocalBlobs) -> Manifest:
+    """Random weights; what `FRAGILE` writes is much louder than all else in the stream."""
+    manifest = networks.store(blobs, tiny.ARCHITECTURE)
+    name = FRAGILE + ".weight"
+    weight = tensors.write(blobs, tensors.read(blobs, manifest.tensors[name]) * 8)
+    return replace(manifest, tensors=manifest.tensors | {name: weight})
+
+
+@pytest.fixture
+def network(manifest: Manifest, blobs: LocalBlobs) -> Network:
+    return Network.from_manifest(manifest, blobs, dtype=torch.float32)
+
+
+@pytest.fixture
+def texts(network: Network) -> list[Continuation]:
+    generator = torch.Generator().manual_seed(2)
+    prompts = torch.randint(64, (32, 6), generator=generator)
+    return evaluate.runner(network).write(list(map(tuple, prompts.tolist())), num_tokens=12)
+
+
+def search(network: Network, manifest: Manifest, texts: list[Continuation], by: By) -> ShareSearch:
+    components = sparsity.components(manifest)
+    return ShareSearch(network, components, texts, by=by, on_progress=lambda text: None)
+
+
+@pytest.mark.parametrize("by", ["fdt", "dppl"])
+def test_totals_are_reached_and_zeros_stay(
+    by: By, network: Network, manifest: Manifest, texts: list[Continuation]
+) -> None:
+    components = sparsity.components(manifest)
+    before = dict.fromkeys((c.name for c in components), 0.0)
+    for total, shares in zip(
+        (0.2, 0.5, 1.0), search(network, manifest, texts, by).rounds((0.2, 0.5, 1.0)), strict=True
+    ):
+        assert total_share(components, shares) == pytest.approx(total)
+        assert all(before[name] <= shares[name] <= 1 for name in before)
+        before = shares
+
+
+def test_what_is_fragile_keeps_more(
+    network: Network, manifest: Manifest, texts: list[Continuation]
+) -> None:
+    shares = next(search(network, manifest, texts, "fdt").rounds([0.3]))
+    assert shares[FRAGILE] < 0.3
+    assert shares[FRAGILE] <= min(s for n, s in shares.items() if n.endswith("down_proj"))
+
+
+def test_it_strays_later_than_equal_shares(
+    network: Network, manifest: Manifest, texts: list[Continuation]
+) -> None:
+    fdt = {}
+    by: By
+    for by in ("fdt", "uniform"):
+        with as_pruned(network, next(search(network, manifest, texts, by).rounds([0.3]))):
+            fdt[by] = summarise(texts, evaluate.runner(network).read(texts)).fdt.mean
+    assert fdt["fdt"] > fdt["uniform"]
+
+
+def test_equal_shares_are_not_searched(
+    network: Network, manifest: Manifest, texts: list[Continuation]
+) -> None:
+    heard: list[str] = []
+    found = ShareSearch(
+        network,
+        sparsity.components(manifest),
+        texts,
+        by="uniform",
+        on_progress=heard.append,
+    ).rounds([0.25, 0.5])
+    assert [set(shares.values()) for shares in found] == [{0.25}, {0.5}]
+    assert heard == []
+
+
+def test_the_network_is_left_as_it_was(
+    network: Network, manifest: Manifest, texts: list[Continuation]
+) -> None:
+    before = evaluate.runner(network).read(texts)
+    list(search(network, manifest, texts, "fdt").rounds([0.4]))
+    assert evaluate.runner(network).read(texts) == before
