@@ -19,6 +19,7 @@ def store_lock(blobs: LocalBlobs) -> Lock:
         environment=Environment.here(),
         assembled=assembled.digest,
         finetuned=None,
+        compressed=None,
         blobs=blobs,
     )
 
@@ -28,7 +29,12 @@ def test_materials_come_back_as_they_were(blobs: LocalBlobs) -> None:
     more = extended(making.assemble(given, blobs), given, blobs)
     for own in (given, more):
         lock = Lock.of(
-            own, environment=Environment.here(), assembled="a", finetuned=None, blobs=blobs
+            own,
+            environment=Environment.here(),
+            assembled="a",
+            finetuned=None,
+            compressed=None,
+            blobs=blobs,
         )
         read = Lock.model_validate_json(get_bytes(blobs, lock.store(blobs)))
         assert read == lock

@@ -23,7 +23,7 @@ from engine.divergence import noise
 from engine.divergence.metrics import Continuation, Reading, Tokens, perplexity
 from engine.divergence.runners import Runner
 from engine.divergence.server_runner import ServerRunner
-from engine.model_gate import Compared, DivergenceReport, ModelPolicy
+from engine.model_gate import Compared, DivergenceReport, ModelPolicy, Side
 from registry import blobs as blob_stores
 from registry import checkpoints, manifests
 from registry.blobs import BlobStore, LocalBlobs
@@ -148,8 +148,9 @@ class Gate:
     def judge(self, runner: Runner, refusals: Mapping[str, str], *, is_served: bool) -> Verdict:
         report = model_gate.judge(
             self.policy,
-            reference=REFERENCE,
-            candidate="candidate",
+            reference=Side(name=REFERENCE, digest=json_digest(self.key)),
+            # Whatever a fault has made, verdicts tell it by the fault's name.
+            candidate=Side(name="candidate", digest=""),
             domains=[
                 Compared(
                     domain=domain,
@@ -239,7 +240,7 @@ def serving(
     threads: int = 1,
 ) -> Iterator[server.Server]:
     """A ready server, with a fault in its code or started from a folder that nobody checks."""
-    command, materialise = server.command, server.materialise
+    command = server.command
 
     def damaged(*arguments: Any, **fields: Any) -> list[str]:
         words = command(*arguments, **fields)
@@ -249,7 +250,7 @@ def serving(
         return [*words[:at], DAMAGED_SERVER, fault, *words[at + 1 :]]
 
     def found(*arguments: Any, **fields: Any) -> Path:
-        return folder or materialise(*arguments, **fields)
+        return folder or model_folder.materialise(*arguments, **fields)
 
     log_path = settings().home / "server.log"
     with (
