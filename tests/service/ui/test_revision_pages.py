@@ -45,6 +45,8 @@ def make(
             finetuned=None,
             base=None if base is None else tuple(base),
             domains=domains,
+            # Who joins comes last.
+            known=() if base is None else domains[:-1],
         )
         version.gate_report_digest = put_bytes(store, report.model_dump_json().encode())
         assert version.artifact_id is not None
