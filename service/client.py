@@ -15,6 +15,7 @@ import httpx
 from assembler.overrides import Waiver
 from assembler.plan import Plan
 from assembler.tables import FINAL_STATES
+from engine.compression_curve import Curve
 from engine.gates import GateReport
 from engine.tables import DeploymentState
 from registry.attestations import Attestation
@@ -313,6 +314,10 @@ class Client:
 
     def gate_report(self, mix: MixBody) -> GateReport:
         return GateReport.model_validate(self._connection.get(f"{_path(mix)}/gate-report"))
+
+    def compression(self, mix: MixBody) -> Curve:
+        """The sizes that a compressed mix was tried in. Raises NotFound for another."""
+        return Curve.model_validate(self._connection.get(f"{_path(mix)}/compression"))
 
     def lock(self, mix: MixBody) -> dict[str, Any]:
         """What a published mix can be made again from."""

@@ -21,6 +21,7 @@ from registry.settings import settings
 from registry.tables import ProjectionState
 from service import (
     assignments,
+    compressing,
     console,
     gate_page,
     gate_tables,
@@ -148,6 +149,8 @@ def _watch(client: Client, version: MixBody) -> None:
         raise StepFailed(
             f"{version.ref} {version.state}: {version.error or 'on request'}{_kept(version)}"
         )
+    if version.recipe["compress"]:
+        compressing.show_curve(client.compression(version))
     report = client.gate_report(version)
     console.print_comparison(Comparison.of(report))
     console.print_gate(report)

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from assembler.recipe import Recipe
-from engine.compression_curve import Compression, Curve, Point
+from engine.compression_curve import Compression, Curve
 from engine.held_out import Measures
 from engine.sparsity_curve import SparsePoint, Sparsification, SparsityCurve
 from registry import blobs, exports, manifests
@@ -119,11 +119,15 @@ def _command(request: Compression | Sparsification) -> str:
 
 
 def _show(made: dict[str, Any], request: Compression | Sparsification) -> None:
-    """One line for each point, the chosen one marked; the first is the noise floor."""
     if isinstance(request, Sparsification):
         _show_sparse(made)
         return
-    curve, chosen = Curve.model_validate(made["curve"]), Point.model_validate(made["chosen"])
+    show_curve(Curve.model_validate(made["curve"]))
+
+
+def show_curve(curve: Curve) -> None:
+    """One line for each point, the chosen one marked; the first is the noise floor."""
+    chosen = curve.chosen
     titles = ("", "units", "int8", "size", *MEASURES)
     rows = [
         (

@@ -24,7 +24,7 @@ from registry.checkpoint_folder import Source
 from registry.errors import InvalidInput, NotFound
 from registry.exports import CONFIG, TENSORS
 from registry.headers import read_header
-from registry.manifests import Manifest, TensorEntry
+from registry.manifests import Manifest, TensorEntry, json_digest
 
 # Of what is damaged or missing this much is named.
 MAX_NAMES = 5
@@ -126,7 +126,7 @@ def _records(statement: Statement, blobs: BlobStore) -> Iterator[Check]:
     yield _found("lock", lock, statement.lock)
     if lock is not None:
         yield _linked("locked", lock.made, statement.manifest)
-        yield _linked("recipe", lock.recipe.digest, statement.recipe)
+        yield _linked("recipe", _recipe_digest(statement.lock, blobs), statement.recipe)
 
 
 def _gate(report: GateReport, statement: Statement, blobs: BlobStore) -> Check:
@@ -152,6 +152,11 @@ def _found(title: str, content: object, digest: str) -> Check:
 def _linked(title: str, digest: str, expected: str) -> Check:
     holds = digest == expected
     return Check(title, holds, "just this" if holds else f"{digest}, not {expected}")
+
+
+def _recipe_digest(lock_digest: str, blobs: BlobStore) -> str:
+    """Of the recipe as it stands in a lock: what recipes can say since is no part of it."""
+    return json_digest(json.loads(get_bytes(blobs, lock_digest))["recipe"])
 
 
 def _parsed(kind: type[Record], digest: str, blobs: BlobStore) -> Record | None:

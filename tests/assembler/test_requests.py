@@ -204,7 +204,7 @@ def test_documents_that_fill_no_sequence(session: Session, blobs: LocalBlobs) ->
         ({"target": "cpu"}, "/compress", "one of max_bytes and min_fdt_75 is needed"),
         ({"min_fdt_75": 99}, "/compress", "only 32 tokens are compared"),
         ({"max_bytes": 1}, "/compress/max_bytes", "with all units in int8 it has"),
-        ({"max_byte": 1}, "/compress/max_byte", "is no field; there are target, max_bytes"),
+        ({"max_byte": 1}, "/compress/max_byte", "is no field; there are prompts, prefix_tokens"),
     ],
 )
 def test_a_compression_that_cannot_be(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from engine.compression_curve import Compression, Curve, Point
 from engine.divergence.metrics import Continuation, Reading
 from engine.gates import GateReport, Measurements, Perplexities, Sides, judge
 from engine.policies import STAGES, Policy, Stage
@@ -60,3 +61,20 @@ def _measured(domain: str, perplexity: Perplexities, *, known: bool) -> Measurem
         reread=[reading],
         readings=readings,
     )
+
+
+def make_curve() -> Curve:
+    """Of a mix of a megabyte that was to become smaller by a tenth: the second point was taken."""
+    points = [
+        Point(
+            units=tuple(map(str, range(number))),
+            num_bytes=1_000_000 - 100_000 * number,
+            int8_share=0.2 * number,
+            fdt_75=32 - 8 * number,
+            fdt_mean=32 - 9 * number,
+            dppl=2 + 0.01 * number,
+            perplexity=20 + 0.1 * number,
+        )
+        for number in range(3)
+    ]
+    return Curve(request=Compression(max_bytes=900_000), points=tuple(points))

@@ -39,7 +39,7 @@ def test_all_that_set_nothing_are_named() -> None:
     details = [problem.detail for problem in refused.value.problems]
     assert len(details) == len(wrong)
     assert details[2] == (
-        "'training.tokens=1' is none of FIELD=VALUE, finetune.FIELD=VALUE, gates.FIELD=VALUE,"
-        " gates.STAGE.FIELD=VALUE"
+        "'training.tokens=1' is none of FIELD=VALUE, finetune.FIELD=VALUE, compress.FIELD=VALUE,"
+        " gates.FIELD=VALUE, gates.STAGE.FIELD=VALUE"
     )
     assert [p.pointer for p in refused.value.problems[-2:]] == ["/experts", "/finetune"]

@@ -14,8 +14,9 @@ from assembler.tables import MixState, MixVersion
 from engine.reporting import Failure
 from registry import artifacts, exports, manifests
 from registry.attestations import FILE, Attestation, public_key, signing_key
-from registry.blobs import LocalBlobs, get_bytes
+from registry.blobs import LocalBlobs, get_bytes, put_bytes
 from registry.errors import InvalidInput
+from registry.manifests import canonical_json, json_digest
 from registry.settings import settings
 from service import verification
 from service.verification import Check
@@ -111,6 +112,20 @@ def test_a_report_of_another_mix(
     statement = attestation.statement.model_copy(update={"gate_report": other.gate_report_digest})
     forged = Attestation.of(statement, signing_key(settings().signing_key_path))
     assert "gated" in broken(check(forged, blobs, key))
+
+
+def test_a_recipe_from_before_it_could_be_compressed(
+    attestation: Attestation, blobs: LocalBlobs, key: str
+) -> None:
+    lock = json.loads(get_bytes(blobs, attestation.statement.lock))
+    del lock["recipe"]["compress"], lock["compressed"]
+    older = {
+        "lock": put_bytes(blobs, canonical_json(lock)),
+        "recipe": json_digest(lock["recipe"]),
+    }
+    statement = attestation.statement.model_copy(update=older)
+    signed = Attestation.of(statement, signing_key(settings().signing_key_path))
+    assert broken(check(signed, blobs, key)) == []
 
 
 def test_a_gate_that_was_overridden(

@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from assembler import jobs, mixes, progress
 from assembler.tables import MixState
+from engine.compression_curve import Curve
 from engine.reporting import Failure
 from registry import db
 from registry.attestations import FILE, Attestation
@@ -20,7 +21,7 @@ from registry.blobs import BlobStore, put_bytes
 from registry.manifests import canonical_json
 from tests.assembler import rows
 from tests.assembler.published import assemble, keep_report, publish
-from tests.service.reports import make_report
+from tests.service.reports import make_curve, make_report
 
 MIXES = "/api/v1/mixes"
 BODY: dict[str, Any] = {
@@ -164,6 +165,18 @@ def test_gate_report(client: TestClient, store: BlobStore) -> None:
     with db.transaction() as session:
         mixes.get(session, "both").gate_report_digest = put_bytes(store, b'{"passed": true}')
     assert client.get(report).json() == {"passed": True}
+
+
+@pytest.mark.usefixtures("experts")
+def test_compression(client: TestClient, store: BlobStore) -> None:
+    client.post(MIXES, json=BODY | {"compress": {"max_bytes": 900_000}})
+    path = f"{MIXES}/both/versions/1/compression"
+    assert client.get(path).status_code == 404
+    curve = make_curve()
+    with db.transaction() as session:
+        digest = put_bytes(store, curve.model_dump_json().encode())
+        mixes.get(session, "both").curve_digest = digest
+    assert Curve.model_validate(client.get(path).json()) == curve
 
 
 @pytest.mark.usefixtures("experts")

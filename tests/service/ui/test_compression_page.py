@@ -1,0 +1,31 @@
+"""The page of a mix that was compressed: what was asked, what each size costs, what was taken."""
+
+from playwright.sync_api import Page, expect
+
+from assembler import mixes
+from assembler.requests import Request
+from registry import db
+from registry.blobs import BlobStore, put_bytes
+from tests.assembler import rows
+from tests.assembler.published import publish
+from tests.service.reports import make_curve
+
+
+def test_sizes_and_what_was_taken(page: Page, store: BlobStore) -> None:
+    curve = make_curve()
+    wanted = curve.request.model_dump() | {"max_bytes": 50_000_000}
+    with db.transaction() as session:
+        rows.add_all(session, store)
+        wish = Request(
+            name="small", family="tiny", experts=["expert-1", "expert-2"], compress=wanted
+        )
+        version = publish(session, store, mixes.request(session, store, wish))
+        version.curve_digest = put_bytes(store, curve.model_dump_json().encode())
+    page.goto("/mixes/small@1")
+    expect(page.get_by_text("int8 for cpu, at most 50 MB")).to_be_visible()
+    lines = page.locator("#compression tbody tr")
+    expect(lines).to_have_count(3)
+    taken = page.locator("#compression tr[aria-current]")
+    expect(taken).to_have_count(1)
+    expect(taken).to_contain_text("900 kB")
+    expect(taken).to_contain_text("90 %")
