@@ -35,8 +35,7 @@ def export(
     tensors are expanded: nobody else reads ours.
 
     Raises Conflict when `folder` exists, OutOfSpace, before anything is written where that can be
-    known, NotFound for a lost blob, and
-    InvalidCheckpoint for a sparse one that is corrupt.
+    known, NotFound for a lost blob, and InvalidCheckpoint for a sparse one that is corrupt.
     """
     view = SafetensorsView(manifest)
     sizes = file_sizes(manifest, blobs, attestation_digest=attestation_digest)
