@@ -7,7 +7,6 @@ from assembler.requests import Request
 from registry import db
 from registry.blobs import BlobStore, put_bytes
 from tests.assembler import rows
-from tests.assembler.published import publish
 from tests.service.reports import make_curve
 
 
@@ -19,7 +18,7 @@ def test_sizes_and_what_was_taken(page: Page, store: BlobStore) -> None:
         wish = Request(
             name="small", family="tiny", experts=["expert-1", "expert-2"], compress=wanted
         )
-        version = publish(session, store, mixes.request(session, store, wish))
+        version = mixes.request(session, store, wish)
         version.curve_digest = put_bytes(store, curve.model_dump_json().encode())
     page.goto("/mixes/small@1")
     expect(page.get_by_text("int8 for cpu, at most 50 MB")).to_be_visible()
