@@ -50,10 +50,11 @@ def test_no_difference_is_chance() -> None:
     assert told["share_right"] == [0.5, 0.5, 0.5]
 
 
-def test_signs_are_as_claimed(tmp_path: Path) -> None:
+def test_signs_are_as_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "result.json"
     assert perturbation.main(["--quick", "--output", str(output)]) == 0
-    subjects = json.loads(output.read_text())["subjects"]
+    first = output.read_text()
+    subjects = json.loads(first)["subjects"]
     assert [name.split()[0] for name in subjects] == ["seed", "expert", "nexus"]
     for own in subjects.values():
         told = own["told_apart"]
@@ -63,15 +64,9 @@ def test_signs_are_as_claimed(tmp_path: Path) -> None:
         assert told["perplexity"]["share_right"][1] < 0.5
         assert told["fdt"]["mean_difference"][1] > 0
 
-
-def test_what_was_measured_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = ["--quick", "--output", str(tmp_path / "result.json")]
-    perturbation.main(arguments)
-    first = (tmp_path / "result.json").read_text()
-
     def read_again(*_: object) -> None:
         raise AssertionError("it was read before")
 
     monkeypatch.setattr(perturbation, "LayerwiseReader", read_again)
-    perturbation.main(arguments)
-    assert (tmp_path / "result.json").read_text() == first
+    perturbation.main(["--quick", "--output", str(output)])
+    assert output.read_text() == first

@@ -18,7 +18,7 @@ from registry.errors import Unavailable
 from registry.settings import settings
 from service.bars import Bar
 from tests.benchmarks import demo_mix, reports
-from tests.benchmarks.faults import planted, served
+from tests.benchmarks.faults import planted
 from tests.benchmarks.faults.judging import (
     MAX_RATIO_TO_REFERENCE,
     MAX_RATIO_TO_SEED,
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         windows=chosen.windows,
     )
     found: Found = {}
-    for name, where, judge in _faults(gate, QUICK_SERVED if chosen.quick else served.FAULTS):
+    for name, where, judge in _faults(gate, QUICK_SERVED if chosen.quick else planted.SERVERS):
         found[name] = {"where": where} | _kept(gate, [name, where], judge)
     rebuilds = [
         {"served": number >= chosen.rebuilds} | _rebuilt(gate, number, chosen.rebuilds)
@@ -109,7 +109,7 @@ def _faults(gate: Gate, in_servers: Iterable[str]) -> Iterator[Try]:
     for folder in planted.FOLDERS:
         yield folder.name, folder.where, partial(_of_folder, gate, folder)
     for name in in_servers:
-        yield name, served.FAULTS[name][0], partial(_of_server, gate, name)
+        yield name, planted.SERVERS[name], partial(_of_server, gate, name)
 
 
 def _of_checkpoint(gate: Gate, fault: planted.Checkpoint) -> Verdict:

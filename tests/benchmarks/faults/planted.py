@@ -229,20 +229,16 @@ CHECKPOINTS = (
     Checkpoint(
         name="an expert disabled", where="disabled_experts of the config", plant=disabled_expert
     ),
-    Checkpoint(
-        name="top-k renormalised", where="norm_topk_prob of the config", plant=renormalised
-    ),
+    Checkpoint(name="top-k renormalised", where="norm_topk_prob of the config", plant=renormalised),
     Checkpoint(name="one NaN", where="in one expert's FFN of one block", plant=one_nan),
-    Checkpoint(
-        name="half-loaded shard", where="half of the blocks missing", plant=missing_tensors
-    ),
+    Checkpoint(name="half-loaded shard", where="half of the blocks missing", plant=missing_tensors),
     Checkpoint(
         name="wrong tokenizer", where="two words of the vocabulary swapped", plant=wrong_tokenizer
     ),
     Checkpoint(
         name="chat template changed", where="of the checkpoint's files", plant=wrong_template
     ),
-)  # fmt: skip
+)
 STORES = (
     Store(
         name="half-written blob", where="the second half of one matrix is zero", plant=zeroed_half
@@ -267,6 +263,16 @@ FOLDERS = (
         plant=stale_manifest,
     ),
 )
+
+# Of the server's code, planted by `served` in a process of its own, and where each is.
+SERVERS = {
+    "bf16 router, served": "logits of all routers in bfloat16",
+    "top-k renormalised, served": "in the fused kernel of all blocks",
+    "dropped shared expert, served": "left out of the sum in all blocks",
+    "experts swapped, served": "by the loader, in one block",
+    "half-loaded shard, served": "half of three matrices, in one block",
+    "one NaN, served": "in one block's experts",
+}
 
 
 def _rope(plot: Plot) -> dict[str, object]:

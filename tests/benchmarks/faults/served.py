@@ -76,14 +76,13 @@ def one_nan() -> None:
     _change_weights(poisoned)
 
 
-# By name, with where each is.
-FAULTS: dict[str, tuple[str, Callable[[], None]]] = {
-    "bf16 router, served": ("logits of all routers in bfloat16", bfloat16_router),
-    "top-k renormalised, served": ("in the fused kernel of all blocks", renormalised),
-    "dropped shared expert, served": ("left out of the sum in all blocks", dropped_shared_expert),
-    "experts swapped, served": ("by the loader, in one block", swapped_experts),
-    "half-loaded shard, served": ("half of three matrices, in one block", half_loaded),
-    "one NaN, served": ("in one block's experts", one_nan),
+FAULTS: dict[str, Callable[[], None]] = {
+    "bf16 router, served": bfloat16_router,
+    "top-k renormalised, served": renormalised,
+    "dropped shared expert, served": dropped_shared_expert,
+    "experts swapped, served": swapped_experts,
+    "half-loaded shard, served": half_loaded,
+    "one NaN, served": one_nan,
 }
 
 
@@ -103,5 +102,5 @@ def _put(owner: object, name: str, value: object) -> None:
 
 
 if __name__ == "__main__":
-    FAULTS[sys.argv.pop(1)][1]()
+    FAULTS[sys.argv.pop(1)]()
     vllm_server.main()
