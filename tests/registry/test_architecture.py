@@ -70,7 +70,7 @@ def test_every_bad_field_is_told() -> None:
     assert len(refusal(hidden_size=None, vocab_size="x", mlp_bias=True)) == 3
 
 
-GAPS = {"ffn_sizes": (0, 32), "layers_without_attention": (1,)}
+GAPS: dict[str, Any] = {"ffn_sizes": (0, 32), "layers_without_attention": (1,)}
 
 
 def test_a_network_with_gaps_is_no_stock_llama() -> None:
