@@ -68,3 +68,33 @@ def test_unknown_rope() -> None:
 
 def test_every_bad_field_is_told() -> None:
     assert len(refusal(hidden_size=None, vocab_size="x", mlp_bias=True)) == 3
+
+
+GAPS: dict[str, Any] = {"ffn_sizes": (0, 32), "layers_without_attention": (1,)}
+
+
+def test_a_network_with_gaps_is_no_stock_llama() -> None:
+    architecture = replace(tiny.ARCHITECTURE, **GAPS)
+    config = architecture.to_config()
+    assert Architecture.from_config(config) == architecture
+    assert config["architectures"] == ["NexusForCausalLM"]
+    shapes = architecture.tensor_shapes()
+    assert "model.layers.0.input_layernorm.weight" in shapes
+    assert "model.layers.0.post_attention_layernorm.weight" not in shapes
+    assert not any(name.startswith("model.layers.1.self_attn.") for name in shapes)
+    assert shapes["model.layers.1.mlp.down_proj.weight"] == (32, 32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "reason"),
+    [
+        ({"ffn_sizes": [64]}, "ffn_sizes", "has 1 widths, of 2 layers"),
+        ({"ffn_sizes": [64, 65]}, "ffn_sizes", "has 65, expected widths up to 64"),
+        ({"ffn_sizes": [64, "all"]}, "ffn_sizes", "has 'all'"),
+        ({"layers_without_attention": [2]}, "layers_without_attention", "names no layer: 2"),
+        ({"layers_without_attention": [0, 1]}, "layers_without_attention", "leaves no attention"),
+        (MIX | {"ffn_sizes": [64, 0]}, "ffn_sizes", "only of a dense network"),
+    ],
+)
+def test_gaps_that_cannot_be(changes: dict[str, Any], field: str, reason: str) -> None:
+    assert reason in refusal(**changes)[f"/config/{field}"]
