@@ -12,7 +12,7 @@ from assembler.network import Network
 from engine.divergence.aggregates import summarise
 from engine.divergence.metrics import Continuation
 from engine.gates import WINDOW_TOKENS
-from engine.held_out import Measures, Texts
+from engine.measures import Measures, Texts
 from registry.blobs import BlobStore
 from registry.documents import Document
 from registry.errors import InvalidInput

@@ -9,7 +9,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from engine.compression import Target, Unit
-from engine.held_out import Data, Measures, Texts
+from engine.measures import Measures, Texts
+from engine.reporting import Data
 from registry.errors import InvalidInput, Problem, pointer
 
 # What tells units apart: the first divergent token and perplexity on the reference's own text, or

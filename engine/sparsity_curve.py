@@ -8,7 +8,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from engine.held_out import Data, Measures, Texts
+from engine.measures import Measures, Texts
+from engine.reporting import Data
 
 # What tells components apart: the first divergent token, or perplexity on the reference's own text;
 # or nothing, and all get the same share.

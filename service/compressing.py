@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from assembler.recipe import Recipe
 from engine.compression_curve import Compression, Curve
-from engine.held_out import Measures
+from engine.measures import Measures
 from engine.sparsity_curve import SparsePoint, Sparsification, SparsityCurve
 from registry import blobs, exports, manifests
 from registry.checkpoint_folder import DOCUMENTS

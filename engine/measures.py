@@ -3,11 +3,9 @@
 Free of torch.
 """
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-
-class Data(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from engine.reporting import Data
 
 
 class Texts(Data):
