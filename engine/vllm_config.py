@@ -24,3 +24,5 @@ class NexusConfig(LlamaConfig):  # type: ignore[no-untyped-call]  # their __init
     norm_topk_prob: bool = False
     router_hidden_size: int = 0
     num_attention_experts_per_tok: int = 0
+    ffn_sizes: list[int] | None = None
+    layers_without_attention: list[int] | None = None
