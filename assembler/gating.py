@@ -20,9 +20,10 @@ from engine.divergence.metrics import Continuation, Reading
 from engine.divergence.server_runner import ServerRunner
 from engine.divergence.torch_runner import TorchRunner
 from engine.gates import WINDOW_TOKENS, GateReport, Measurements, Policy, judge
+from registry import arrays
 from registry.blobs import BlobStore
 from registry.documents import Document
-from registry.errors import Incompatible, InvalidInput, Problem, pointer
+from registry.errors import Incompatible, InvalidCheckpoint, InvalidInput, Problem, pointer
 from registry.manifests import Manifest
 
 
@@ -38,11 +39,12 @@ def gate(
     """Measure the candidate on the held-out documents of each expert, and judge it.
 
     `documents` are in the order of `contenders.experts`; the server writes to `log_path`. Raises
-    Incompatible, before anything is read, as `check_files`; InvalidInput when a domain holds too
-    little text, or when the policy asks for more than the noise floor allows, Unavailable when the
-    server fails.
+    as `check_files` and `check_routers` before anything is read; InvalidInput when a domain holds
+    too little text, or when the policy asks for more than the noise floor allows, Unavailable when
+    the server fails.
     """
     check_files(contenders.candidate, contenders.seed)
+    check_routers(contenders.candidate, blobs)
     reader = Reader.of(contenders.seed, blobs)
     domains = list(contenders.experts)
     windows = _held_out(
@@ -89,6 +91,22 @@ def check_files(candidate: Manifest, seed: Manifest) -> None:
     )
     if problems:
         raise Incompatible("the mix has other files than its seed", problems=problems)
+
+
+def check_routers(candidate: Manifest, blobs: BlobStore) -> None:
+    """Raises InvalidCheckpoint, naming each router that has a row of zeros: its expert is taken
+    whenever all others are disliked, and in one block that is too little for a gate to see."""
+    disabled = candidate.config.get("disabled_experts") or ()
+    problems = []
+    for name, entry in candidate.tensors.items():
+        if name.endswith(".gate.weight"):
+            problems += [
+                Problem(pointer("tensors", name), f"row {number} is zero")
+                for number, row in enumerate(arrays.read(blobs, entry))
+                if number not in disabled and not row.any()
+            ]
+    if problems:
+        raise InvalidCheckpoint("a router does not know an expert", problems=tuple(problems))
 
 
 def _reference(
