@@ -20,9 +20,10 @@ from engine.divergence.metrics import Continuation, Reading
 from engine.divergence.server_runner import ServerRunner
 from engine.gates import WINDOW_TOKENS, GateReport, Measurements, judge
 from engine.policies import Policy
+from registry import arrays
 from registry.blobs import BlobStore
 from registry.documents import Document
-from registry.errors import Incompatible, InvalidInput, Problem, pointer
+from registry.errors import Incompatible, InvalidCheckpoint, InvalidInput, Problem, pointer
 from registry.manifests import Manifest
 from registry.quantisation import int8_modules
 
@@ -40,11 +41,12 @@ def gate(
     """Measure the candidate on the held-out documents of each expert, and judge it.
 
     `documents` and their digests are in the order of `contenders.experts`; the server writes to
-    `log_path`. Raises Incompatible, before anything is read, as `check_files`; InvalidInput when a
-    domain holds too little text, or when the policy asks for more than the noise floor allows,
-    Unavailable when the server fails.
+    `log_path`. Raises as `check_files` and `check_routers` before anything is read; InvalidInput
+    when a domain holds too little text, or when the policy asks for more than the noise floor
+    allows, Unavailable when the server fails.
     """
     check_files(contenders.candidate, contenders.seed)
+    check_routers(contenders.candidate, blobs)
     reader = Reader.of(contenders.seed, blobs)
     domains = list(contenders.experts)
     windows = _held_out(
@@ -98,6 +100,27 @@ def check_files(candidate: Manifest, seed: Manifest) -> None:
     )
     if problems:
         raise Incompatible("the mix has other files than its seed", problems=problems)
+
+
+def check_routers(candidate: Manifest, blobs: BlobStore) -> None:
+    """Raises InvalidCheckpoint, naming each router that has a row of zeros for an expert with a
+    domain: who has that is taken whenever all others are disliked, and in one block that is too
+    little for a gate to see. A routed seed has it for a reason, see `assembler.routers`.
+    """
+    a = candidate.architecture
+    num_domains = a.num_experts - (not a.shared_expert)
+    with_domain = [n for n in range(num_domains) if n not in a.disabled_experts]
+    problems = []
+    for name, entry in candidate.tensors.items():
+        if name.endswith(".mlp.gate.weight"):
+            rows_ND = arrays.read(blobs, entry)
+            problems += [
+                Problem(pointer("tensors", name), f"row {number} is zero")
+                for number in with_domain
+                if not rows_ND[number].any()
+            ]
+    if problems:
+        raise InvalidCheckpoint("a router does not know an expert", problems=tuple(problems))
 
 
 def _reference(

@@ -72,7 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     found: Found = {}
     for name, where, judge in _faults(gate, QUICK_SERVED if chosen.quick else planted.SERVERS):
-        found[name] = {"where": where} | _kept(gate, [name, where], judge)
+        verdict = _kept(gate, [name, where], judge)
+        is_served = name.endswith(planted.SERVED)
+        beyond = gate.beyond_floor(verdict["figures"], is_served=is_served)
+        found[name] = {"where": where} | verdict | {"beyond_floor": beyond}
     rebuilds = [
         {"served": number >= chosen.rebuilds} | _rebuilt(gate, number, chosen.rebuilds)
         for number in range(chosen.rebuilds + chosen.served_rebuilds)
@@ -88,13 +91,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         },
         "faults": found,
         "caught_by": dict(_counts(found)),
+        "caught_beyond_floor": sum(bool(own["beyond_floor"]) for own in found.values()),
         "rebuilds": rebuilds,
     }
-    missed = [name for name, own in found.items() if not own["refused"] and not own["failed"]]
-    alarms = [own for own in rebuilds if own["refused"] or own["failed"]]
+    missed = [name for name, own in found.items() if not _caught(own, "failed")]
+    unseen = [name for name in missed if not _caught(found[name], "beyond_floor")]
+    alarms = [own for own in rebuilds if _caught(own, "failed") or own["beyond_floor"]]
     bars = [
         Bar("planted faults", len(found), ">=", MIN_FAULTS),
-        Bar("faults that nothing caught", len(missed), "<=", 0),
+        Bar("faults that no check and no default limit caught", len(missed), "<=", 0),
+        Bar("faults that were not beyond the noise floor either", len(unseen), "<=", 0),
         Bar(f"false alarms over {len(rebuilds)} undamaged rebuilds", len(alarms), "<=", 0),
     ]
     return reports.write(chosen.output, figures=figures, bars=bars, packages=PACKAGES)
@@ -165,13 +171,19 @@ def _rebuilt(gate: Gate, number: int, num_read: int) -> dict[str, Any]:
 
     way = {"threads": threads, "batch": size, "backwards": backwards}
     verdict = _kept(gate, ["rebuild", number, is_served, mix.digest, way], judge)
-    return way | {"same_bytes": mix.digest == gate.demo.mix.digest} | verdict
+    beyond = gate.beyond_floor(verdict["figures"], is_served=is_served)
+    same = mix.digest == gate.demo.mix.digest
+    return way | {"same_bytes": same} | verdict | {"beyond_floor": beyond}
 
 
 def _kept(gate: Gate, name: list[Any], judge: Callable[[], Verdict]) -> dict[str, Any]:
     found: dict[str, Any] = once(NAME, [name, gate.key], lambda: judge().told())
     reports.say(f"{name}: {found}")
     return found
+
+
+def _caught(own: Mapping[str, Any], by: str) -> bool:
+    return bool(own["refused"] or own[by])
 
 
 def _counts(found: Mapping[str, Mapping[str, Any]]) -> Counter[str]:

@@ -20,6 +20,7 @@ from assembler.network import Network
 from assembler.subjects import Opened, open_subject
 from engine import model_folder, model_gate, server
 from engine.divergence import noise
+from engine.divergence.aggregates import summarise
 from engine.divergence.metrics import Continuation, Reading, Tokens, perplexity
 from engine.divergence.runners import Runner
 from engine.divergence.server_runner import ServerRunner
@@ -42,6 +43,9 @@ PREFIX_TOKENS, WINDOW_TOKENS = 48, 128
 # reference's as it asks of DPPL.
 MAX_RATIO_TO_SEED, MAX_RATIO_TO_REFERENCE = 1.02, 1.01
 DAMAGED_SERVER = "tests.benchmarks.faults.served"
+
+# By as much a figure may be off that was rounded.
+ROUNDED = 0.005
 
 Check = Callable[[], object]
 
@@ -96,6 +100,31 @@ class Gate:
             "seed", lambda: _network(demo.seed, demo.blobs)
         )
 
+    def beyond_floor(self, figures: Mapping[str, float], *, is_served: bool) -> list[str]:
+        """Metrics by which a candidate strays further than the reference from itself. Of the same
+        model made again that is asked (`min_equal_share=1`, where the floor allows it)."""
+        if not figures:
+            return []
+        floors = [
+            summarise(
+                texts,
+                noise.floor(
+                    texts,
+                    {
+                        name: own
+                        for name, own in self.varied[domain].items()
+                        if is_served or name != noise.SERVED
+                    },
+                ),
+            )
+            for domain, texts in self.texts.items()
+        ]
+        asked = {
+            "sdt": figures["sdt_mean"] <= max(f.sdt.mean for f in floors) + ROUNDED,
+            "fdt_mean": figures["fdt_mean"] >= min(f.fdt.mean for f in floors) - ROUNDED,
+        }
+        return [name for name, kept in asked.items() if not kept]
+
     def add_served_noise(self) -> None:
         """Of the reference where it is served, undamaged."""
 
@@ -129,6 +158,7 @@ class Gate:
             {
                 "config": lambda: manifest.architecture,
                 "digests": lambda: checkpoints.verify(store, manifest, known=known),
+                "routers": lambda: gating.check_routers(manifest, store),
                 "files": lambda: gating.check_files(manifest, self.demo.seed),
                 "comparison": lambda: self._compare_words(open_subject(subject, store)),
             }
@@ -322,8 +352,8 @@ def _figures(report: DivergenceReport) -> dict[str, float]:
     pairs = [(domain.candidate, domain.noise_floor) for domain in report.domains]
     return {
         "fdt_75": min(x.fdt.p75 for x in own),
-        "fdt_mean": round(min(x.fdt.mean for x in own), 2),
-        "sdt_mean": round(max(x.sdt.mean for x in own), 3),
+        "fdt_mean": round(min(x.fdt.mean for x in own), 4),
+        "sdt_mean": round(max(x.sdt.mean for x in own), 4),
         "equal_share": round(min(x.equal_share for x in own), 4),
         "dppl_ratio": _short(max(x.perplexity / floor.perplexity for x, floor in pairs)),
     }

@@ -17,6 +17,9 @@ from tests.benchmarks.demo_mix import DemoMix
 # A small change to what is said to a model, as an editor or a newer version of a file makes it.
 TEMPLATE_OF, TEMPLATE_NEW = "<|im_start|>", "<|im_begin|>"
 
+# How faults of what is served are named.
+SERVED = ", served"
+
 Change = Callable[[Tensor], Tensor]
 
 
@@ -214,7 +217,7 @@ CHECKPOINTS = (
         plant=swapped_experts,
     ),
     Checkpoint(
-        name="router row zeroed", where="one expert's, in one block", plant=zeroed_router_row
+        name="router row zeroed", where="one expert's row, in one block", plant=zeroed_router_row
     ),
     Checkpoint(
         name="stale weights", where="one expert as before its training", plant=stale_weights
