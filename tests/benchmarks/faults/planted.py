@@ -269,7 +269,7 @@ FOLDERS = (
 
 # Of the server's code, planted by `served` in a process of its own, and where each is.
 SERVERS = {
-    "bf16 router, served": "logits of all routers in bfloat16",
+    "bf16 router, served": "inputs and logits of all routers in bfloat16",
     "top-k renormalised, served": "in the fused kernel of all blocks",
     "dropped shared expert, served": "left out of the sum in all blocks",
     "experts swapped, served": "by the loader, in one block",
