@@ -31,15 +31,12 @@ def finetuned_on(session: Session, recipe: Recipe) -> dict[str, str]:
 def check(recipe: Recipe, known: Mapping[str, str], blobs: BlobStore) -> None:
     """`known` is what `finetuned_on` gives. Raises InvalidInput with the held-out documents of the
     mix's experts that have the text of a training document of any, by their ids."""
-    trained = {
-        ref: documents.training_texts(documents.parse(blobs.read(digest)))
-        for ref, digest in known.items()
-    }
+    parsed = {ref: documents.parse(blobs.read(digest)) for ref, digest in known.items()}
+    trained = {ref: documents.training_texts(own) for ref, own in parsed.items()}
     problems = []
     for number, ref in enumerate(recipe.experts):
-        own = documents.parse(blobs.read(known[ref]))
         for other, texts in trained.items():
-            pairs = list(documents.seen(own, texts))
+            pairs = list(documents.seen(parsed[ref], texts))
             if pairs:
                 ids = ", ".join(f"{mine!r} is {theirs!r}" for mine, theirs in pairs[:MAX_IDS])
                 more = f", and {len(pairs) - MAX_IDS} more" if len(pairs) > MAX_IDS else ""
