@@ -1,8 +1,10 @@
 """Public texts: three domains for the demo's experts, others for the family's projection, and
 further ones for experts that join later."""
 
+import fcntl
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -102,14 +104,30 @@ def fetch(
 ) -> dict[str, Path]:
     """JSON Lines of at most `limit` documents per domain, fetched at first use and cached after.
 
-    Raises Unavailable when a tool or package is missing, or a corpus comes out empty.
+    Who comes while another process fetches waits for it. Raises Unavailable when a tool or package
+    is missing, or a corpus comes out empty.
     """
     cache = settings().cache_path / "corpora" / str(EXTRACTION)
     folders = {domain.name: cache / f"{domain.name}-{limit}" for domain in domains}
-    missing = [domain for domain in domains if not folders[domain.name].exists()]
-    if missing:
-        _make(missing, folders, limit=limit, on_progress=on_progress)
+    if not all(folder.exists() for folder in folders.values()):
+        with _alone(cache, on_progress):
+            missing = [domain for domain in domains if not folders[domain.name].exists()]
+            if missing:
+                _make(missing, folders, limit=limit, on_progress=on_progress)
     return {name: folder / DOCUMENTS for name, folder in folders.items()}
+
+
+@contextmanager
+def _alone(cache: Path, on_progress: Callable[[str], None]) -> Iterator[None]:
+    """What is downloaded lies in one folder, which the next process empties if this one dies."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_progress("waiting for another process that fetches texts")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _make(

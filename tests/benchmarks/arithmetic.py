@@ -28,10 +28,10 @@ class Product:
     def flops(self) -> int:
         return 2 * self.rows * self.inner * self.columns * self.times * self.batch
 
-    def seconds(self) -> float:
-        """What all of them take in bfloat16, from a few."""
-        a = torch.randn(self.batch, self.rows, self.inner, dtype=torch.bfloat16)
-        b = torch.randn(self.batch, self.columns, self.inner, dtype=torch.bfloat16).mT
+    def seconds(self, dtype: torch.dtype) -> float:
+        """What all of them take, from a few."""
+        a = torch.randn(self.batch, self.rows, self.inner, dtype=dtype)
+        b = torch.randn(self.batch, self.columns, self.inner, dtype=dtype).mT
         if self.batch == 1:
             a, b = a[0], b[0]
         runs = 4

@@ -1,6 +1,6 @@
 """The finetune's step and that of transformers' Qwen2-MoE, at equal shapes.
 
-Both train the same parts in float32 and keep the rest frozen in bfloat16, under bfloat16 autocast,
+Both train the same parts in float32, and keep the rest frozen and compute products in one dtype,
 with the same optimiser, clipping and load-balancing loss. Ours is what a finetune runs, so its
 router is trained through the projection, which theirs has not; theirs has the sigmoid gate of its
 shared expert instead, which belongs to the router here.
@@ -17,8 +17,10 @@ from assembler.data import Batch
 from assembler.descent import MAX_GRADIENT_NORM, descend
 from assembler.network import Network
 from assembler.parts import trains
+from assembler.precision import ComputingDtype
 from assembler.recipe import Finetune, Trained
 from assembler.sharding import World
+from assembler.training import DTYPES
 from registry.architecture import Architecture
 
 LOAD_BALANCE_WEIGHT = 0.01
@@ -39,19 +41,20 @@ class Contender(Protocol):
 class Ours:
     name = "nexusmix"
 
-    def __init__(self, architecture: Architecture, *, batch: Batch, train: Trained) -> None:
+    def __init__(
+        self, architecture: Architecture, *, batch: Batch, train: Trained, dtype: ComputingDtype
+    ) -> None:
         num_sequences, length = batch.tokens.shape
         self._recipe = Finetune(
             batch_size=num_sequences,
             sequence_length=length,
             train=train,
-            # As both are autocast, also where float32 would be faster.
-            dtype="bfloat16",
+            dtype=dtype,
             load_balance_weight=LOAD_BALANCE_WEIGHT,
         )
         self.network, self._batch = Network(architecture), batch
         torch.nn.init.normal_(self.network.model.domain_embeddings)
-        _prepare(self.network, lambda name: trains(name, architecture, train))
+        _prepare(self.network, lambda name: trains(name, architecture, train), DTYPES[dtype])
         self._optimizer = _optimizer(self.network)
 
     def step(self) -> float:
@@ -67,10 +70,12 @@ class Ours:
 class Theirs:
     name = "transformers"
 
-    def __init__(self, architecture: Architecture, *, batch: Batch, train: Trained) -> None:
+    def __init__(
+        self, architecture: Architecture, *, batch: Batch, train: Trained, dtype: ComputingDtype
+    ) -> None:
         self.network = Qwen2MoeForCausalLM(_config(architecture))  # type: ignore[no-untyped-call]  # theirs
-        self._tokens = batch.tokens
-        _prepare(self.network, lambda name: train == "all" or "gate.weight" in name)
+        self._tokens, self._dtype = batch.tokens, DTYPES[dtype]
+        _prepare(self.network, lambda name: train == "all" or "gate.weight" in name, self._dtype)
         self._optimizer = _optimizer(self.network)
 
     def use(self, *, experts: str, attention: str) -> None:
@@ -78,7 +83,7 @@ class Theirs:
         self.network.set_attn_implementation(attention)
 
     def step(self) -> float:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._dtype == torch.bfloat16):
             loss: Tensor = self.network(input_ids=self._tokens, labels=self._tokens).loss
         value = loss.item()
         torch.autograd.backward(loss)
@@ -109,13 +114,13 @@ def _config(a: Architecture) -> Qwen2MoeConfig:
     )
 
 
-def _prepare(network: nn.Module, trained: Callable[[str], bool]) -> None:
+def _prepare(network: nn.Module, trained: Callable[[str], bool], dtype: torch.dtype) -> None:
     for name, parameter in network.named_parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.02)
         if not trained(name):
             parameter.requires_grad_(False)
-            parameter.data = parameter.data.bfloat16()
+            parameter.data = parameter.data.to(dtype)
 
 
 def _optimizer(network: nn.Module) -> torch.optim.Optimizer:

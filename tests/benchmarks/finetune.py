@@ -3,7 +3,7 @@
 One process on as many threads as torch takes; the two take turns, and which goes first changes.
 Theirs uses whichever of its implementations is fastest here. In the same turns the products that a
 step needs are timed alone: how much of our time they would take is how near we are to what the
-processor can do.
+processor can do. Where bfloat16 is not multiplied in hardware, it takes hours (`--dtype`).
 """
 
 import os
@@ -12,12 +12,14 @@ import sys
 import time
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from assembler.data import Batch
+from assembler.precision import ComputingDtype, fastest
 from assembler.recipe import Trained
+from assembler.training import DTYPES
 from registry.architecture import Architecture
 from service.bars import Bar
 from tests.benchmarks import arithmetic, reports
@@ -45,6 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--dtype",
+        choices=get_args(ComputingDtype),
+        default=fastest(),
+        help="of products and of what is frozen; if not told what is fastest here",
+    )
     chosen = parser.parse_args(argv)
     # As the worker sets it for its training processes; here for both.
     os.environ["THP_MEM_ALLOC_ENABLE"] = "1"
@@ -55,13 +63,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     rounds = 2 if chosen.quick else chosen.rounds
     batch = _batch(architecture, num_sequences=chosen.batch_size, length=chosen.length)
-    figures = {part: _compare(architecture, batch, train=part, rounds=rounds) for part in PARTS}
+    figures = {
+        part: _compare(architecture, batch, train=part, dtype=chosen.dtype, rounds=rounds)
+        for part in PARTS
+    }
     shape = {
         "layers": architecture.num_hidden_layers,
         "experts": architecture.num_experts,
         "experts_per_token": architecture.num_experts_per_tok,
         "batch_size": chosen.batch_size,
         "length": chosen.length,
+        "dtype": chosen.dtype,
     }
     bars = [
         Bar(f"speed over transformers', training {part}", f["ratio"]["median"], ">=", MIN_RATIO)
@@ -70,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return reports.write(
         chosen.output,
         figures={"shape": shape, "threads": torch.get_num_threads(), "trained": figures},
-        bars=[] if chosen.quick else bars,
+        # Promised of bfloat16: in float32 nearly all of the time of either goes to the products.
+        bars=[] if chosen.quick or chosen.dtype == "float32" else bars,
         packages=PACKAGES,
     )
 
@@ -104,15 +117,20 @@ def _batch(architecture: Architecture, *, num_sequences: int, length: int) -> Ba
 
 
 def _compare(
-    architecture: Architecture, batch: Batch, *, train: Trained, rounds: int
+    architecture: Architecture,
+    batch: Batch,
+    *,
+    train: Trained,
+    dtype: ComputingDtype,
+    rounds: int,
 ) -> dict[str, Any]:
     num_sequences, length = batch.tokens.shape
     needed = arithmetic.products(
         architecture, num_sequences=num_sequences, length=length, train=train
     )
     torch.manual_seed(0)
-    ours = Ours(architecture, batch=batch, train=train)
-    theirs = Theirs(architecture, batch=batch, train=train)
+    ours = Ours(architecture, batch=batch, train=train, dtype=dtype)
+    theirs = Theirs(architecture, batch=batch, train=train, dtype=dtype)
     implementations = _fastest(theirs)
     held = {c.name: arithmetic.bytes_held(c.step, c.network) for c in (ours, theirs)}
     seconds: dict[str, list[float]] = {ours.name: [], theirs.name: []}
@@ -121,7 +139,7 @@ def _compare(
         pair: tuple[Contender, Contender] = (ours, theirs) if number % 2 else (theirs, ours)
         for contender in pair:
             seconds[contender.name].append(_step_seconds(contender))
-        alone.append(sum(one.seconds() for one in needed))
+        alone.append(sum(one.seconds(DTYPES[dtype]) for one in needed))
         reports.say(
             f"{train} {number + 1}/{rounds}: "
             + ", ".join(f"{name} {runs[-1]:.3f} s" for name, runs in seconds.items())
