@@ -102,7 +102,9 @@ def _environment(num_processes: int) -> dict[str, str]:
     # A training step makes and frees large tensors: in small pages, clearing those takes longer
     # than some of its arithmetic.
     ours = {"OMP_NUM_THREADS": str(num_threads(num_processes)), "THP_MEM_ALLOC_ENABLE": "1"}
-    return {"GOMP_SPINCOUNT": SPIN_COUNT} | os.environ | ours
+    # libgomp would take the count before a policy that somebody has chosen.
+    waits = {} if "OMP_WAIT_POLICY" in os.environ else {"GOMP_SPINCOUNT": SPIN_COUNT}
+    return waits | os.environ | ours
 
 
 def _reason(status: int, log_path: Path) -> str:

@@ -108,10 +108,10 @@ class Decoder(nn.Module):
     def __init__(self, a: Architecture) -> None:
         super().__init__()
         self.rope_theta, self.head_dim = a.rope_theta, a.head_dim
-        # Without torch's own first weights: to draw them on the meta device, it would import SymPy and
-        # much more, for three seconds of every process.
+        # Without torch's own first weights: to draw them on the meta device, it would import SymPy
+        # and much more, for three seconds of every process.
         embeddings = torch.zeros(a.vocab_size, a.hidden_size)
-        self.embed_tokens = nn.Embedding.from_pretrained(embeddings, freeze=False)
+        self.embed_tokens = nn.Embedding(a.vocab_size, a.hidden_size, _weight=embeddings)
         self.layers = nn.ModuleList(Block(a, layer) for layer in range(a.num_hidden_layers))
         self.norm = RMSNorm(a.hidden_size, a.rms_norm_eps)
         if a.has_projection:
