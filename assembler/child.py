@@ -30,7 +30,7 @@ MAX_ATTEMPTS = 3
 MAX_TAIL_BYTES = 4096
 # How often a thread of libgomp looks whether there is work before it sleeps. By default 300,000
 # times, in which two steps side by side, of two threads on two cores, take each other's time: 35 to
-# 70 s each for what takes 26 so, and 14 alone either way (SmolLM2-135M reading 6,144 tokens).
+# 70 s each for what takes 26 so (SmolLM2-135M reading 6,144 tokens). A training alone is as fast.
 SPIN_COUNT = "10000"
 
 # Set when the worker is asked to stop; running steps end without an outcome and go on later.

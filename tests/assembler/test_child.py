@@ -1,9 +1,21 @@
 """A step's process: its own words reach whoever started it, and it ends when told to."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 
 from assembler import child
-from registry.errors import StepFailed
+from engine import launcher
+from registry.errors import StepFailed, Unavailable
+
+
+class Full:
+    """A launcher without room, which keeps what it was asked to start something in."""
+
+    def run(self, command: list[str], *, env: Mapping[str, str], **_: Any) -> None:
+        self.env = env
+        raise Unavailable("no room")
 
 
 def test_the_last_word_of_a_step_is_its_error() -> None:
@@ -14,3 +26,19 @@ def test_the_last_word_of_a_step_is_its_error() -> None:
 def test_a_cancelled_step_is_stopped() -> None:
     with pytest.raises(child.Cancelled):
         child.run("assemble", 1, job_id="job", cancelled=lambda: True)
+
+
+@pytest.mark.parametrize(("policy", "count"), [(None, child.SPIN_COUNT), ("PASSIVE", None)])
+def test_threads_of_a_step_wait_as_somebody_has_chosen(
+    monkeypatch: pytest.MonkeyPatch, policy: str | None, count: str | None
+) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if policy is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    full = Full()
+    monkeypatch.setattr(launcher, "configured", lambda: full)
+    with pytest.raises(StepFailed, match="no room"):
+        child.run("assemble", 1, job_id="job", cancelled=lambda: False)
+    assert full.env.get("GOMP_SPINCOUNT") == count
+    assert full.env.get("OMP_WAIT_POLICY") == policy

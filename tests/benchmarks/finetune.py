@@ -82,8 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return reports.write(
         chosen.output,
         figures={"shape": shape, "threads": torch.get_num_threads(), "trained": figures},
-        # Promised of bfloat16: in float32 nearly all of the time of either goes to the products.
-        bars=[] if chosen.quick or chosen.dtype == "float32" else bars,
+        bars=[] if chosen.quick else bars,
         packages=PACKAGES,
     )
 
