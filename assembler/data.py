@@ -54,15 +54,23 @@ class Reader:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Sequences [B, T], each of one domain; `labels` [B] says of which expert's."""
+    """Sequences [B, T], each of one domain; `labels` [B] says of which expert's.
+
+    `weights` [B], 1 on average, make all domains count alike, however often each is drawn.
+    """
 
     tokens: Tensor
     labels: Tensor
+    weights: Tensor
 
     def part(self, rank: int, *, of: int, device: torch.device) -> Self:
         """Every `of`-th sequence, for the process `rank` among as many."""
+        own = slice(rank, None, of)
         return replace(
-            self, tokens=self.tokens[rank::of].to(device), labels=self.labels[rank::of].to(device)
+            self,
+            tokens=self.tokens[own].to(device),
+            labels=self.labels[own].to(device),
+            weights=self.weights[own].to(device),
         )
 
 
@@ -101,7 +109,11 @@ class Mixture:
         visits = [self._visit(number) for number in numbers]
         rows = [self._window(domain, visit) for domain, visit in visits]
         labels = [domain for domain, _ in visits]
-        return Batch(tokens=torch.stack(rows), labels=torch.tensor(labels))
+        return Batch(
+            tokens=torch.stack(rows),
+            labels=torch.tensor(labels),
+            weights=torch.tensor([self._weight(domain) for domain in labels]),
+        )
 
     def _visit(self, number: int) -> tuple[int, int]:
         """The domain of sequence `number`, and how often that domain was drawn before."""
@@ -110,6 +122,13 @@ class Mixture:
         domains, turn = (self._new, num_new) if is_new else (self._old, number - num_new)
         visit, position = divmod(turn, len(domains))
         return domains[position], visit
+
+    def _weight(self, domain: int) -> float:
+        """An even share over the share of sequences that are of `domain`."""
+        is_new = domain in self._new
+        domains = self._new if is_new else self._old
+        share = self._new_share if is_new else 1 - self._new_share
+        return len(domains) / (len(self._windows) * share)
 
     def _window(self, domain: int, visit: int) -> Tensor:
         windows = self._windows[domain]

@@ -53,7 +53,7 @@ def descend(
         if math.isfinite(norm):
             optimizer.step()
         optimizer.zero_grad()
-    chosen_NN = world.mean(choices(routing_LTN, _labels_T(batch)).float())
+    chosen_NN = world.mean(choices(routing_LTN, _of_tokens(batch.labels, batch)).float())
     return Taken(loss=value, gradient_norm=norm, choices=chosen_NN.cpu())
 
 
@@ -79,12 +79,16 @@ def _total_loss(
     if recipe.z_loss_weight:
         loss = loss + recipe.z_loss_weight * z_loss(routing_LTN)
     if recipe.domain_weight:
-        loss = loss + recipe.domain_weight * domain_loss(routing_LTN, _labels_T(batch))
+        weights_T = _of_tokens(batch.weights, batch)
+        loss = loss + recipe.domain_weight * domain_loss(
+            routing_LTN, _of_tokens(batch.labels, batch), weights_T=weights_T
+        )
     return loss, routing_LTN.detach()
 
 
-def _labels_T(batch: Batch) -> Tensor:
-    return batch.labels.repeat_interleave(batch.tokens.shape[1])
+def _of_tokens(of_sequences: Tensor, batch: Batch) -> Tensor:
+    """[B] to [B * T]."""
+    return of_sequences.repeat_interleave(batch.tokens.shape[1])
 
 
 def _clip_gradient(network: Network, world: World) -> float:

@@ -71,7 +71,8 @@ class Finetune(Training):
     domain_weight: float = Field(
         default=1.0,
         ge=0,
-        description="Weight of the share of routing that goes past the document's own expert.",
+        description="Weight of the share of routing that goes past the document's own expert, in"
+        " which all domains count alike.",
     )
     new_share: float = Field(
         default=0.5,

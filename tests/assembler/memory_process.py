@@ -87,7 +87,8 @@ def _step(network: Network, recipe: Finetune, world: World) -> dict[str, int]:
     shape = (recipe.batch_size, recipe.sequence_length)
     tokens = torch.randint(ARCHITECTURE.vocab_size, shape)
     labels = torch.arange(recipe.batch_size) % ARCHITECTURE.num_experts
-    batch = Batch(tokens=tokens, labels=labels).part(world.rank, of=world.size, device=world.device)
+    whole = Batch(tokens=tokens, labels=labels, weights=torch.ones(recipe.batch_size))
+    batch = whole.part(world.rank, of=world.size, device=world.device)
     saved: dict[int, int] = {}
 
     def pack(x: Tensor) -> Tensor:

@@ -32,6 +32,14 @@ def test_a_batch_draws_from_every_domain_and_says_which() -> None:
     assert (batch.tokens[:, 0] // 10).tolist() == batch.labels.tolist()
 
 
+def test_domains_that_come_less_often_count_more_each_time() -> None:
+    mixture = Mixture(WINDOWS, batch_size=12, entropy=[0], new={2}, new_share=0.5)
+    batch = mixture.batch(0)
+    assert batch.labels.bincount().tolist() == [3, 3, 6]
+    counts = [batch.weights[batch.labels == domain].sum().item() for domain in range(3)]
+    assert counts == pytest.approx([4, 4, 4])
+
+
 def test_an_epoch_shows_every_window_once() -> None:
     mixture = Mixture(WINDOWS, batch_size=4, entropy=[0])
     seen = torch.cat([mixture.batch(step).tokens for step in range(3)]).flatten()

@@ -6,7 +6,9 @@ router is trained through the projection, which theirs has not; theirs has the s
 shared expert instead, which belongs to the router here.
 """
 
+import time
 from collections.abc import Callable
+from itertools import product
 from typing import Protocol
 
 import torch
@@ -27,20 +29,22 @@ LOAD_BALANCE_WEIGHT = 0.01
 # `batched_mm` copies a whole expert for every token and has no chance; the others take turns.
 EXPERTS_IMPLEMENTATIONS = ("eager", "grouped_mm")
 ATTENTION_IMPLEMENTATIONS = ("eager", "sdpa")
+STEPS_PER_TRIAL = 3
 
 
 class Contender(Protocol):
     """One step of training on the same batch again and again."""
 
-    name: str
+    implementations: dict[str, str]
+
+    @property
+    def network(self) -> nn.Module: ...
 
     def step(self) -> float:
         """Returns the loss before the step."""
 
 
 class Ours:
-    name = "nexusmix"
-
     def __init__(
         self, architecture: Architecture, *, batch: Batch, train: Trained, dtype: ComputingDtype
     ) -> None:
@@ -52,7 +56,9 @@ class Ours:
             dtype=dtype,
             load_balance_weight=LOAD_BALANCE_WEIGHT,
         )
+        torch.manual_seed(0)
         self.network, self._batch = Network(architecture), batch
+        self.implementations = dict[str, str]()
         torch.nn.init.normal_(self.network.model.domain_embeddings)
         _prepare(self.network, lambda name: trains(name, architecture, train), DTYPES[dtype])
         self._optimizer = _optimizer(self.network)
@@ -68,19 +74,17 @@ class Ours:
 
 
 class Theirs:
-    name = "transformers"
+    """With whichever of its implementations are fastest here."""
 
     def __init__(
         self, architecture: Architecture, *, batch: Batch, train: Trained, dtype: ComputingDtype
     ) -> None:
+        torch.manual_seed(0)
         self.network = Qwen2MoeForCausalLM(_config(architecture))  # type: ignore[no-untyped-call]  # theirs
         self._tokens, self._dtype = batch.tokens, DTYPES[dtype]
         _prepare(self.network, lambda name: train == "all" or "gate.weight" in name, self._dtype)
         self._optimizer = _optimizer(self.network)
-
-    def use(self, *, experts: str, attention: str) -> None:
-        self.network.set_experts_implementation(experts)
-        self.network.set_attn_implementation(attention)
+        self.implementations = self._use_fastest()
 
     def step(self) -> float:
         with torch.autocast("cpu", torch.bfloat16, enabled=self._dtype == torch.bfloat16):
@@ -91,6 +95,23 @@ class Theirs:
         self._optimizer.step()
         self._optimizer.zero_grad()
         return value
+
+    def _use_fastest(self) -> dict[str, str]:
+        seconds = {}
+        for pair in product(EXPERTS_IMPLEMENTATIONS, ATTENTION_IMPLEMENTATIONS):
+            self._use(*pair)
+            self.step()
+            started_at = time.perf_counter()
+            for _ in range(STEPS_PER_TRIAL):
+                self.step()
+            seconds[pair] = time.perf_counter() - started_at
+        experts, attention = min(seconds, key=seconds.__getitem__)
+        self._use(experts, attention)
+        return {"experts": experts, "attention": attention}
+
+    def _use(self, experts: str, attention: str) -> None:
+        self.network.set_experts_implementation(experts)
+        self.network.set_attn_implementation(attention)
 
 
 def _config(a: Architecture) -> Qwen2MoeConfig:

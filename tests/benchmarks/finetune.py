@@ -1,21 +1,23 @@
 """Tokens per second of a finetune against transformers' Qwen2-MoE, at the shape of SmolLM2-135M.
 
-One process on as many threads as torch takes; the two take turns, and which goes first changes.
-Theirs uses whichever of its implementations is fastest here. In the same turns the products that a
-step needs are timed alone: how much of our time they would take is how near we are to what the
-processor can do. Where bfloat16 is not multiplied in hardware, it takes hours (`--dtype`).
+Each has a process of its own with as many threads as torch takes, and all take turns in changing
+order: ours as the worker starts it, theirs as it comes, and theirs once more with our worker's
+settings of the allocator, which tells what those alone are worth. Theirs uses whichever of its
+implementations is fastest here. In the same turns the products that a step needs are timed alone:
+how much of our time they would take is how near we are to what the processor can do. Where bfloat16
+is not multiplied in hardware, it takes hours (`--dtype`).
 """
 
-import os
 import statistics
 import sys
-import time
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any, get_args
 
 import torch
 
+from assembler.child import ALLOCATOR
 from assembler.data import Batch
 from assembler.precision import ComputingDtype, fastest
 from assembler.recipe import Trained
@@ -24,19 +26,19 @@ from registry.architecture import Architecture
 from service.bars import Bar
 from tests.benchmarks import arithmetic, reports
 from tests.benchmarks.arithmetic import Product
-from tests.benchmarks.contenders import (
-    ATTENTION_IMPLEMENTATIONS,
-    EXPERTS_IMPLEMENTATIONS,
-    Contender,
-    Ours,
-    Theirs,
-)
+from tests.benchmarks.contenders import Contender, Ours, Theirs
+from tests.benchmarks.turns import Turns
 
 NAME = "finetune"
 PACKAGES = ("nexusmix", "torch", "transformers")
 PARTS: tuple[Trained, ...] = ("router", "all")
+OURS, THEIRS, THEIRS_TUNED = "nexusmix", "transformers", "transformers, our allocator"
+CONTENDERS: Mapping[str, tuple[Callable[..., Contender], Mapping[str, str]]] = {
+    OURS: (Ours, ALLOCATOR),
+    THEIRS: (Theirs, {}),
+    THEIRS_TUNED: (Theirs, ALLOCATOR),
+}
 MIN_RATIO = 1.3
-STEPS_PER_TURN = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,8 +56,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="of products and of what is frozen; if not told what is fastest here",
     )
     chosen = parser.parse_args(argv)
-    # As the worker sets it for its training processes; here for both.
-    os.environ["THP_MEM_ALLOC_ENABLE"] = "1"
     architecture = _architecture(
         layers=2 if chosen.quick else chosen.layers,
         experts=chosen.experts,
@@ -112,7 +112,8 @@ def _batch(architecture: Architecture, *, num_sequences: int, length: int) -> Ba
     generator = torch.Generator().manual_seed(0)
     shape = (num_sequences, length)
     tokens = torch.randint(architecture.vocab_size, shape, generator=generator)
-    return Batch(tokens=tokens, labels=torch.arange(num_sequences) % architecture.num_experts)
+    labels = torch.arange(num_sequences) % architecture.num_experts
+    return Batch(tokens=tokens, labels=labels, weights=torch.ones(num_sequences))
 
 
 def _compare(
@@ -127,47 +128,29 @@ def _compare(
     needed = arithmetic.products(
         architecture, num_sequences=num_sequences, length=length, train=train
     )
-    torch.manual_seed(0)
-    ours = Ours(architecture, batch=batch, train=train, dtype=dtype)
-    theirs = Theirs(architecture, batch=batch, train=train, dtype=dtype)
-    implementations = _fastest(theirs)
-    held = {c.name: arithmetic.bytes_held(c.step, c.network) for c in (ours, theirs)}
-    seconds: dict[str, list[float]] = {ours.name: [], theirs.name: []}
+    seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     alone: list[float] = []
-    for number in range(rounds):
-        pair: tuple[Contender, Contender] = (ours, theirs) if number % 2 else (theirs, ours)
-        for contender in pair:
-            seconds[contender.name].append(_step_seconds(contender))
-        alone.append(sum(one.seconds(DTYPES[dtype]) for one in needed))
-        reports.say(
-            f"{train} {number + 1}/{rounds}: "
-            + ", ".join(f"{name} {runs[-1]:.3f} s" for name, runs in seconds.items())
-            + f", products alone {alone[-1]:.3f} s"
-        )
+    with ExitStack() as stack:
+        turns = dict[str, Turns]()
+        for name, (contender, env) in CONTENDERS.items():
+            make = partial(contender, architecture, batch=batch, train=train, dtype=dtype)
+            turns[name] = stack.enter_context(Turns(make, env=env))
+        # Asked one after the other, so that none starts while another finds what is fastest.
+        implementations = {name: own.implementations() for name, own in turns.items()}
+        held = {name: own.bytes_held() for name, own in turns.items()}
+        for number in range(rounds):
+            for name in sorted(turns, reverse=bool(number % 2)):
+                seconds[name].append(turns[name].seconds())
+            alone.append(sum(one.seconds(DTYPES[dtype]) for one in needed))
+            reports.say(
+                f"{train} {number + 1}/{rounds}: "
+                + ", ".join(f"{name} {runs[-1]:.3f} s" for name, runs in seconds.items())
+                + f", products alone {alone[-1]:.3f} s"
+            )
     return _figures(seconds, alone, needed=needed, num_tokens=batch.tokens.numel()) | {
-        "their_implementations": implementations,
+        "implementations": {name: own for name, own in implementations.items() if own},
         "mb_held_for_backward": {name: round(size / 1e6, 1) for name, size in held.items()},
     }
-
-
-def _fastest(theirs: Theirs) -> dict[str, str]:
-    """Have theirs use its fastest implementations; returns which."""
-    seconds = {}
-    for experts, attention in product(EXPERTS_IMPLEMENTATIONS, ATTENTION_IMPLEMENTATIONS):
-        theirs.use(experts=experts, attention=attention)
-        theirs.step()
-        seconds[experts, attention] = _step_seconds(theirs)
-    experts, attention = min(seconds, key=seconds.__getitem__)
-    theirs.use(experts=experts, attention=attention)
-    return {"experts": experts, "attention": attention}
-
-
-def _step_seconds(contender: Contender) -> float:
-    contender.step()
-    started_at = time.perf_counter()
-    for _ in range(STEPS_PER_TURN):
-        contender.step()
-    return (time.perf_counter() - started_at) / STEPS_PER_TURN
 
 
 def _figures(
@@ -177,15 +160,14 @@ def _figures(
     needed: Sequence[Product],
     num_tokens: int,
 ) -> dict[str, Any]:
-    ours, theirs = seconds[Ours.name], seconds[Theirs.name]
-    ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
     flops = sum(one.flops for one in needed)
     return {
         "tokens_per_second": {
             name: reports.summary([num_tokens / s for s in runs], digits=1)
             for name, runs in seconds.items()
         },
-        "ratio": reports.summary(ratios),
+        "ratio": reports.summary(_ratios(seconds[OURS], seconds[THEIRS])),
+        "ratio_with_our_allocator": reports.summary(_ratios(seconds[OURS], seconds[THEIRS_TUNED])),
         "mflops_per_token": round(flops / num_tokens / 1e6, 1),
         "product_gflops_per_second": round(flops / statistics.median(alone) / 1e9, 1),
         "share_of_products": {
@@ -193,6 +175,10 @@ def _figures(
             for name, runs in seconds.items()
         },
     }
+
+
+def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    return [b / a for a, b in zip(ours, theirs, strict=True)]
 
 
 if __name__ == "__main__":

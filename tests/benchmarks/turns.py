@@ -1,0 +1,82 @@
+"""Contenders in processes of their own, so that each has its own environment and allocator."""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any, Self, cast
+from unittest import mock
+
+from tests.benchmarks import arithmetic
+from tests.benchmarks.contenders import Contender
+
+STEPS_PER_TURN = 3
+
+
+class Turns:
+    """A contender that takes a turn when it is asked, and waits meanwhile.
+
+    `make` makes it there, in the environment of this process and `env`. A turn is a step that is
+    not timed and `STEPS_PER_TURN` that are.
+    """
+
+    def __init__(self, make: Callable[[], Contender], *, env: Mapping[str, str]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._ours, theirs = context.Pipe()
+        self._process = context.Process(target=_play, args=(make, theirs), daemon=True)
+        with mock.patch.dict(os.environ, env):
+            self._process.start()
+        # Without a copy of its end here, a process that dies is heard of.
+        theirs.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.terminate()
+        self._process.join()
+
+    def bytes_held(self) -> int:
+        """What a step keeps from its forward pass for its backward pass."""
+        return int(self._ask(_bytes_held))
+
+    def implementations(self) -> dict[str, str]:
+        return cast(dict[str, str], self._ask(_implementations))
+
+    def seconds(self) -> float:
+        """Of a step, in one turn."""
+        return float(self._ask(_seconds))
+
+    def _ask(self, question: Callable[[Contender], Any]) -> Any:
+        self._ours.send(question)
+        return self._ours.recv()
+
+
+def _play(make: Callable[[], Contender], pipe: Connection) -> None:
+    contender = make()
+    while True:
+        question = pipe.recv()
+        pipe.send(question(contender))
+
+
+def _bytes_held(contender: Contender) -> int:
+    return arithmetic.bytes_held(contender.step, contender.network)
+
+
+def _implementations(contender: Contender) -> dict[str, str]:
+    return contender.implementations
+
+
+def _seconds(contender: Contender) -> float:
+    contender.step()
+    started_at = time.perf_counter()
+    for _ in range(STEPS_PER_TURN):
+        contender.step()
+    return (time.perf_counter() - started_at) / STEPS_PER_TURN
