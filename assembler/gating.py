@@ -61,7 +61,7 @@ def gate(
     measured = perplexities.measure(contenders, windows, blobs=blobs, on_progress=on_progress)
     candidate = contenders.candidate
     with server.serving(candidate, blobs=blobs, log_path=log_path) as running:
-        texts, reread = _reference(candidate, prompts, policy, blobs)
+        texts, read, reread = _reference(candidate, prompts, policy, blobs)
         others = gate_stages.read_by_others(
             contenders, dict(zip(domains, texts, strict=True)), blobs
         )
@@ -73,6 +73,7 @@ def gate(
             documents=documents_digests[i],
             perplexity=measured[i],
             continuations=texts[i],
+            read=read[i],
             reread=reread[i],
             readings={"served": served[i], **others[domain]},
         )
@@ -125,8 +126,8 @@ def check_routers(candidate: Manifest, blobs: BlobStore) -> None:
 
 def _reference(
     candidate: Manifest, prompts: Sequence[Tensor], policy: Policy, blobs: BlobStore
-) -> tuple[list[list[Continuation]], list[list[Reading]]]:
-    """Greedy texts per domain, and the reference's own further readings.
+) -> tuple[list[list[Continuation]], list[list[Reading]], list[list[Reading]]]:
+    """Greedy texts per domain, the reference's own reading of them, and those that stray furthest.
 
     Texts go on behind an end of text: here only numerics are compared, for which every token counts
     alike.
@@ -142,13 +143,14 @@ def _reference(
         )
         for own in prompts
     ]
-    reread = []
+    read, reread = [], []
     for own in texts:
         varied = noise.variations(load(), own)
         if int8_modules(candidate.config):
             varied |= perturbation.readings(network(), own)
+        read.append(varied[noise.IN_ONE_PASS])
         reread.append(noise.floor(own, varied))
-    return texts, reread
+    return texts, read, reread
 
 
 def _held_out(

@@ -60,17 +60,18 @@ class Perplexities(Data):
 class Measurements:
     """Raw numbers of one domain; every reading is of `continuations`, in their order.
 
-    `documents` is the digest of its documents. `reread`: the reference reads its own text again,
-    the noise floor (`engine.divergence.noise`). `readings` are those of others, by the stage in
-    which they are compared: the engine's (`served`), the mix's before its finetune (`finetuned`)
-    or before its compression (`compressed`), and the version's before (`base`), which has none in a
-    domain that it does not have.
+    `documents` is the digest of its documents. `read`: the reference reads its own text. `reread`:
+    it does so again, the noise floor (`engine.divergence.noise`). `readings` are those of others,
+    by the stage in which they are compared: the engine's (`served`), the mix's before its finetune
+    (`finetuned`) or before its compression (`compressed`), and the version's before (`base`), which
+    has none in a domain that it does not have.
     """
 
     domain: str
     documents: str
     perplexity: Perplexities
     continuations: Sequence[Continuation]
+    read: Sequence[Reading]
     reread: Sequence[Reading]
     readings: Mapping[Stage, Sequence[Reading]]
 
@@ -163,9 +164,12 @@ class _Judged:
 
     @classmethod
     def of(cls, policy: Policy, measured: Measurements, decode: Decode) -> "_Judged":
-        texts = measured.continuations
-        floor = summarise(texts, measured.reread)
-        summaries = {stage: summarise(texts, own) for stage, own in measured.readings.items()}
+        texts, expected = measured.continuations, measured.read
+        floor = summarise(texts, measured.reread, expected=expected)
+        summaries = {
+            stage: summarise(texts, own, expected=expected)
+            for stage, own in measured.readings.items()
+        }
         parted = {stage: partings(texts, own, decode) for stage, own in measured.readings.items()}
         report = DomainReport(
             domain=measured.domain,

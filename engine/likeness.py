@@ -37,6 +37,16 @@ class Likeness(Data):
         ge=1,
         description="The reader's perplexity on the text, over that of who wrote it.",
     )
+    max_logprob_difference: float | None = Field(
+        default=None,
+        ge=0,
+        description="By how much, in nats, the log-probabilities of tokens differ on average.",
+    )
+
+
+# A mean over all tokens has no steps that hide how one engine's last digits differ from another's:
+# a limit that gives way leaves as much room again as the noise floor takes.
+DIFFERENCE_SLACK = 2.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,7 @@ class _Measure:
 
     limit: Limit
     of: Callable[[Summary, Summary], float]
+    slack: float = 1.0
 
     def field(self, metric: str) -> str:
         return f"{'min' if self.limit == 'at least' else 'max'}_{metric}"
@@ -60,17 +71,27 @@ _MEASURES: Mapping[str, _Measure] = {
     "fdt_75": _Measure("at least", lambda own, _: own.fdt.p75),
     "sdt": _Measure("at most", lambda own, _: own.sdt.mean),
     "dppl_ratio": _Measure("at most", lambda own, floor: own.perplexity / floor.perplexity),
+    "logprob_difference": _Measure(
+        "at most", lambda own, _: _logprob_difference(own), slack=DIFFERENCE_SLACK
+    ),
 }
 # In tokens: never more than are compared.
 _COUNTED = ("min_fdt_25", "min_fdt_50", "min_fdt_75", "max_sdt")
+
+
+def _logprob_difference(summary: Summary) -> float:
+    # Only a summary without a reference has none, and no gate makes one.
+    assert summary.logprob_difference is not None
+    return summary.logprob_difference
 
 
 def metrics(limits: Likeness, summary: Summary, floor: Summary) -> Iterator[Metric]:
     """Every number, and the limit that it is held against, which gives way to the noise floor."""
     for name, measure in _MEASURES.items():
         threshold = getattr(limits, measure.field(name))
-        if threshold is not None and not measure.allows(measure.of(floor, floor), threshold):
-            threshold = measure.of(floor, floor)
+        reached = measure.slack * measure.of(floor, floor)
+        if threshold is not None and not measure.allows(reached, threshold):
+            threshold = reached
         value = measure.of(summary, floor)
         yield Metric(metric=name, value=value, limit=measure.limit, threshold=threshold)
 
@@ -85,7 +106,8 @@ def beyond(
     for name, measure in _MEASURES.items():
         field = measure.field(name)
         wanted = getattr(limits, field)
-        if wanted is None or wanted == type(limits).model_fields[field].default:
+        default = type(limits).model_fields[field].get_default(call_default_factory=True)
+        if wanted is None or wanted == default:
             continue
         for domain, floor in floors.items():
             reached = measure.of(floor, floor)

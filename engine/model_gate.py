@@ -76,7 +76,8 @@ class ModelPolicy(Likeness):
 class Compared:
     """Raw numbers of one domain; every reading is of `continuations`, in their order.
 
-    `varied` are the reference's own readings, by what was varied; the worst of them is the floor.
+    `varied` are the reference's own readings, by what was varied, one of them `noise.IN_ONE_PASS`;
+    the worst of them is the floor.
     """
 
     domain: str
@@ -125,7 +126,7 @@ def check_floor(
 ) -> None:
     """Before a candidate is read. Raises InvalidInput for thresholds of one's own that the
     reference itself does not keep."""
-    _refuse_beyond(policy, {domain: summarise(continuations, noise.floor(continuations, varied))})
+    _refuse_beyond(policy, {domain: _floor(continuations, varied)})
 
 
 def judge(
@@ -165,19 +166,27 @@ def _refuse_beyond(policy: ModelPolicy, floors: Mapping[str, Summary]) -> None:
         raise InvalidInput("the policy asks for more than numerics allow", problems=problems)
 
 
+def _floor(continuations: Sequence[Continuation], varied: noise.Variations) -> Summary:
+    """The reference against itself in one pass."""
+    worst = noise.floor(continuations, varied)
+    return summarise(continuations, worst, expected=varied[noise.IN_ONE_PASS])
+
+
 def _judged(
     policy: ModelPolicy, compared: Compared, decode: Decode
 ) -> tuple[DomainDivergence, Divergent | None]:
     """A domain, and the prompt that diverged first."""
-    texts = compared.continuations
-    candidate = summarise(texts, compared.candidate)
-    floor = summarise(texts, noise.floor(texts, compared.varied))
+    texts, expected = compared.continuations, compared.varied[noise.IN_ONE_PASS]
+    candidate = summarise(texts, compared.candidate, expected=expected)
+    floor = _floor(texts, compared.varied)
     parted = partings(texts, compared.candidate, decode)
     report = DomainDivergence(
         domain=compared.domain,
         candidate=candidate,
         noise_floor=floor,
-        variations={name: summarise(texts, own) for name, own in compared.varied.items()},
+        variations={
+            name: summarise(texts, own, expected=expected) for name, own in compared.varied.items()
+        },
         metrics=tuple(likeness.metrics(policy.limits, candidate, floor)),
         examples=worst_of(parted),
     )

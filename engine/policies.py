@@ -14,9 +14,19 @@ from pydantic import Field, model_validator
 
 from engine.likeness import Likeness, check_reachable
 from engine.reporting import Data
+from engine.server import serving_dtype
 
 Stage = Literal["assembled", "finetuned", "compressed", "candidate", "served", "base"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
+
+
+# In nats, of an engine that computes in float32: it strays 1e-5 from the reference network, with
+# routers in bfloat16 1e-3 (SmolLM2-135M, three experts).
+MAX_FLOAT32_DIFFERENCE = 1e-4
+
+
+def _max_served_difference() -> float | None:
+    return MAX_FLOAT32_DIFFERENCE if serving_dtype() == "float32" else None
 
 
 class ParentLimits(Data):
@@ -53,6 +63,12 @@ class ServedLimits(Likeness):
         default=1.01,
         ge=1,
         description="Served perplexity on the reference's text, over the reference's own.",
+    )
+    max_logprob_difference: float | None = Field(
+        default_factory=_max_served_difference,
+        ge=0,
+        description="By how much, in nats, served log-probabilities of tokens differ on average;"
+        f" {MAX_FLOAT32_DIFFERENCE} if not given where mixes are served in float32, else no limit.",
     )
 
 

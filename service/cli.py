@@ -568,6 +568,10 @@ def gate(
     max_dppl_ratio: Annotated[
         float | None, typer.Option(help="Its perplexity over the reference's own, on that text.")
     ] = None,
+    max_logprob_difference: Annotated[
+        float | None,
+        typer.Option(help="Mean difference of the tokens' log-probabilities, in nats."),
+    ] = None,
     report: Report = None,
     html: Annotated[
         Path | None,
@@ -587,6 +591,7 @@ def gate(
         "min_fdt_75": min_fdt_75,
         "max_sdt": max_sdt,
         "max_dppl_ratio": max_dppl_ratio,
+        "max_logprob_difference": max_logprob_difference,
     }
     given = {field: value for field, value in policy.items() if value is not None}
     if not model_gate.gate(

@@ -20,7 +20,7 @@ def print_report(report: DivergenceReport) -> None:
         title_style="bold",
     )
     table.add_column("domain")
-    for title in ("prefixes", "FDT 25, 50, 75", "FDT mean", "SDT", "DPPL", "equal"):
+    for title in ("prefixes", "FDT 25, 50, 75", "FDT mean", "SDT", "DPPL", "equal", "Δ log p"):
         table.add_column(title, justify="right")
     for domain in report.domains:
         table.add_row(escape(domain.domain), *_cells(domain.candidate))
@@ -28,7 +28,8 @@ def print_report(report: DivergenceReport) -> None:
     console.print(table)
     console.print(
         f"FDT of at most {report.policy.completion_tokens} tokens; in brackets 95 % of the mean, by"
-        f" prefix; {FLOOR}: the reference against itself",
+        f" prefix; Δ log p: mean difference of log-probabilities, in nats; {FLOOR}: the reference"
+        " against itself",
         highlight=False,
     )
     for failure in report.failures:
@@ -47,6 +48,7 @@ def _cells(summary: Summary) -> tuple[str, ...]:
         f"{summary.sdt.mean:.2f}",
         f"{summary.perplexity:.3f}",
         f"{summary.equal_share:.2%}{_interval(summary.equal_share_interval, '.2%')}",
+        "–" if summary.logprob_difference is None else f"{summary.logprob_difference:.1e}",
     )
 
 

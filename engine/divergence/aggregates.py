@@ -9,7 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.divergence.metrics import Continuation, Divergence, Reading, compare, perplexity
+from engine.divergence.metrics import (
+    Continuation,
+    Divergence,
+    Reading,
+    compare,
+    logprob_difference,
+    perplexity,
+)
 
 # Of the bootstrap (Efron 1979, percentile interval); one seed, so that equal numbers give equal
 # reports.
@@ -36,7 +43,8 @@ class Spread:
 
 @dataclass(frozen=True)
 class Summary:
-    """All prefixes of a domain. `equal_share` and `perplexity` are pooled over their tokens.
+    """All prefixes of a domain. `equal_share`, `perplexity` and `logprob_difference` (from the
+    reference's own reading, in nats; None where that was not told) are pooled over their tokens.
 
     `survival[t - 1]` is the share of prefixes whose first t tokens are the reference's.
     """
@@ -50,10 +58,19 @@ class Summary:
     dppl: Spread
     equal_share_interval: Interval | None = None
     survival: tuple[float, ...] = ()
+    logprob_difference: float | None = None
 
 
-def summarise(continuations: Sequence[Continuation], readings: Sequence[Reading]) -> Summary:
-    """Compare pairwise and aggregate; at least one continuation with at least one token."""
+def summarise(
+    continuations: Sequence[Continuation],
+    readings: Sequence[Reading],
+    *,
+    expected: Sequence[Reading] | None = None,
+) -> Summary:
+    """Compare pairwise and aggregate; at least one continuation with at least one token.
+
+    `expected` is what the reference makes of its own texts.
+    """
     divergences = [compare(c, r) for c, r in zip(continuations, readings, strict=True)]
     lengths = [len(c.tokens) for c in continuations]
     sdt = [d.sdt for d in divergences]
@@ -67,6 +84,7 @@ def summarise(continuations: Sequence[Continuation], readings: Sequence[Reading]
         dppl=spread([d.dppl for d in divergences]),
         equal_share_interval=_equal_share_interval(sdt, lengths),
         survival=survival(divergences, lengths),
+        logprob_difference=None if expected is None else logprob_difference(readings, expected),
     )
 
 

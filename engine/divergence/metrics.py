@@ -88,6 +88,21 @@ def perplexity(logprobs: Sequence[float]) -> float:
     return math.exp(exponent if exponent < _LARGEST_EXPONENT else _LARGEST_EXPONENT)
 
 
+def logprob_difference(readings: Sequence[Reading], expected: Sequence[Reading]) -> float:
+    """Mean over all tokens by how much two readers of the same texts differ in what they give each,
+    in nats; huge but finite for NaN.
+
+    It sees what moves no argmax: a router in fewer digits, for one.
+    """
+    differences = [
+        abs(own - other)
+        for reading, theirs in zip(readings, expected, strict=True)
+        for own, other in zip(reading.logprobs, theirs.logprobs, strict=True)
+    ]
+    mean = math.fsum(differences) / max(1, len(differences))
+    return mean if mean < _LARGEST_EXPONENT else _LARGEST_EXPONENT
+
+
 def compare(continuation: Continuation, reading: Reading) -> Divergence:
     """FDT, SDT and DPPL of one reading. Always `sdt <= len(tokens) * log2(dppl)`."""
     assert len(reading.logprobs) == len(continuation.tokens)

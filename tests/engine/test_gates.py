@@ -62,6 +62,7 @@ def measured(
             base=base,
         ),
         continuations=[Continuation((100, 101), TOKENS, MARGINS)] * NUM_PROMPTS,
+        read=[AGREES] * NUM_PROMPTS,
         reread=[reread] * NUM_PROMPTS,
         readings=readings,
     )
@@ -169,7 +170,22 @@ def test_a_candidate_worse_than_the_seed_fails() -> None:
 
 def test_shifted_probabilities_fail_although_every_argmax_agrees() -> None:
     report = verdict(measured(Reading(TOKENS, (-0.2,) * 8)))
-    assert [f.metric for f in report.failures] == ["served.dppl_ratio"]
+    assert [f.metric for f in report.failures] == [
+        "served.dppl_ratio",
+        "served.logprob_difference",
+    ]
+
+
+def test_a_served_model_of_other_numerics_fails_although_all_it_predicts_is_right() -> None:
+    apart = Reading(TOKENS, (-0.1001, -0.0999, -0.1002, -0.0998) * 2)
+    report = verdict(measured(apart))
+    assert [f.metric for f in report.failures] == ["served.logprob_difference"]
+
+
+def test_other_numerics_are_allowed_twice_what_the_reference_itself_shows() -> None:
+    apart = Reading(TOKENS, (-0.1001, -0.0999, -0.1002, -0.0998) * 2)
+    report = verdict(measured(apart, reread=Reading(TOKENS, (-0.10008,) * 8)))
+    assert report.passed
 
 
 def test_nan_from_the_server_fails() -> None:

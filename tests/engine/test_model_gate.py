@@ -63,6 +63,14 @@ def test_doubt_is_not_kept_although_every_argmax_agrees() -> None:
     assert [f.metric for f in report.failures] == ["dppl_ratio"]
 
 
+def test_other_numerics_are_seen_although_argmaxes_and_perplexity_agree() -> None:
+    apart = Reading(TOKENS, (-0.11, -0.09, -0.11, -0.09))
+    report = verdict(compared(*[apart] * NUM_PROMPTS), max_logprob_difference=0.005)
+    [failure] = report.failures
+    assert failure.metric == "logprob_difference"
+    assert failure.value == pytest.approx(0.01)
+
+
 def test_a_reading_without_numbers_is_not_kept() -> None:
     report = verdict(compared(*[Reading(TOKENS, (math.nan,) * 4)] * NUM_PROMPTS))
     assert not report.passed

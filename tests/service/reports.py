@@ -58,6 +58,7 @@ def _measured(domain: str, perplexity: Perplexities, *, known: bool) -> Measurem
         documents="d" * 64,
         perplexity=perplexity,
         continuations=[Continuation((1, 2), tokens)],
+        read=[reading],
         reread=[reading],
         readings=readings,
     )

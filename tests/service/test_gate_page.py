@@ -41,6 +41,7 @@ def strays() -> GateReport:
                 seed=20, experts={"sea": 12, "law": 12}, merge=18, assembled=15, base=14
             ),
             continuations=[Continuation((7, 8), TOKENS, (0.5, 0.5, 0.25, 0.5))] * 2,
+            read=[AGREES] * 2,
             reread=[AGREES] * 2,
             readings=own,
         )

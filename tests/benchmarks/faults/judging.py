@@ -20,11 +20,13 @@ from assembler.network import Network
 from assembler.subjects import Opened, open_subject
 from engine import model_folder, model_gate, server
 from engine.divergence import noise
-from engine.divergence.aggregates import summarise
+from engine.divergence.aggregates import Summary, summarise
 from engine.divergence.metrics import Continuation, Reading, Tokens, perplexity
 from engine.divergence.runners import Runner
 from engine.divergence.server_runner import ServerRunner
+from engine.likeness import DIFFERENCE_SLACK
 from engine.model_gate import Compared, DivergenceReport, ModelPolicy, Side
+from engine.policies import MAX_FLOAT32_DIFFERENCE
 from registry import blobs as blob_stores
 from registry import checkpoints, manifests
 from registry.blobs import BlobStore, LocalBlobs
@@ -36,7 +38,7 @@ from tests.benchmarks.kept import once
 
 NAME = "faults"
 # Raise it when what is kept of an earlier run no longer holds.
-VERSION = 1
+VERSION = 2
 REFERENCE = "mix@1"
 PREFIX_TOKENS, WINDOW_TOKENS = 48, 128
 # Held-out perplexity, of each domain: over the seed's as the gate of a mix asks, over the
@@ -78,6 +80,8 @@ class Gate:
             completion_tokens=tokens,
             # As much as the least share of equal tokens allows.
             max_sdt=tokens / 100,
+            # As the gate of a mix asks of what is served in float32.
+            max_logprob_difference=MAX_FLOAT32_DIFFERENCE,
         )
         stored = Stored(ref=REFERENCE, manifest_digest=manifests.store(demo.blobs, demo.mix))
         self.reference = open_subject(stored, demo.blobs)
@@ -105,23 +109,16 @@ class Gate:
         model made again that is asked (`min_equal_share=1`, where the floor allows it)."""
         if not figures:
             return []
-        floors = [
-            summarise(
-                texts,
-                noise.floor(
-                    texts,
-                    {
-                        name: own
-                        for name, own in self.varied[domain].items()
-                        if is_served or name != noise.SERVED
-                    },
-                ),
-            )
-            for domain, texts in self.texts.items()
-        ]
+        floors = []
+        for domain, texts in self.texts.items():
+            varied = self._variations(domain, is_served=is_served)
+            worst, expected = noise.floor(texts, varied), varied[noise.IN_ONE_PASS]
+            floors.append(summarise(texts, worst, expected=expected))
         asked = {
             "sdt": figures["sdt_mean"] <= max(f.sdt.mean for f in floors) + ROUNDED,
             "fdt_mean": figures["fdt_mean"] >= min(f.fdt.mean for f in floors) - ROUNDED,
+            "logprob_difference": figures["logprob_difference"]
+            <= DIFFERENCE_SLACK * max(_difference(f) for f in floors),
         }
         return [name for name, kept in asked.items() if not kept]
 
@@ -185,11 +182,7 @@ class Gate:
                 Compared(
                     domain=domain,
                     continuations=texts,
-                    varied={
-                        name: own
-                        for name, own in self.varied[domain].items()
-                        if is_served or name != noise.SERVED
-                    },
+                    varied=self._variations(domain, is_served=is_served),
                     candidate=runner.read(texts),
                 )
                 for domain, texts in self.texts.items()
@@ -212,6 +205,13 @@ class Gate:
             if not value <= most
         ]
         return Verdict(refusals=refusals, failed=tuple(failed), figures=_figures(report) | ratios)
+
+    def _variations(self, domain: str, *, is_served: bool) -> dict[str, list[Reading]]:
+        return {
+            name: own
+            for name, own in self.varied[domain].items()
+            if is_served or name != noise.SERVED
+        }
 
     def _compare_words(self, candidate: Opened) -> None:
         model_gating.check_comparable(self.reference, candidate, self.prompts, self.policy)
@@ -356,7 +356,13 @@ def _figures(report: DivergenceReport) -> dict[str, float]:
         "sdt_mean": round(max(x.sdt.mean for x in own), 4),
         "equal_share": round(min(x.equal_share for x in own), 4),
         "dppl_ratio": _short(max(x.perplexity / floor.perplexity for x, floor in pairs)),
+        "logprob_difference": float(f"{max(map(_difference, own)):.3g}"),
     }
+
+
+def _difference(summary: Summary) -> float:
+    assert summary.logprob_difference is not None
+    return summary.logprob_difference
 
 
 def _worst_ratio(own: Mapping[str, float], other: Mapping[str, float]) -> float:

@@ -55,3 +55,11 @@ def test_summary_pools_tokens() -> None:
     assert summary.fdt.mean == 1
     assert summary.survival == (0.5, 0.5)
     assert summary.equal_share_interval == (0.5, 1)
+    assert summary.logprob_difference is None
+
+
+def test_a_reading_is_held_against_what_the_reference_made_of_its_texts() -> None:
+    texts = [Continuation((0,), (1, 1))]
+    expected, own = Reading((1, 1), (-0.5, -0.5)), Reading((1, 1), (-0.5, -0.7))
+    assert summarise(texts, [expected], expected=[expected]).logprob_difference == 0
+    assert summarise(texts, [own], expected=[expected]).logprob_difference == pytest.approx(0.1)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.divergence.metrics import Continuation, Reading, compare, worst
+from engine.divergence.metrics import Continuation, Reading, compare, logprob_difference, worst
 
 VOCABULARY = 5
 logits = st.lists(st.floats(-20, 20, allow_nan=False), min_size=VOCABULARY, max_size=VOCABULARY)
@@ -56,6 +56,18 @@ def test_first_divergence_bounds_their_number(positions: Positions) -> None:
 def test_a_hopeless_reading_keeps_a_finite_perplexity() -> None:
     lost = compare(Continuation((0,), (1,)), Reading((2,), (-9999.0,)))
     assert math.isfinite(lost.dppl)
+
+
+def test_log_probabilities_differ_by_their_mean_distance_over_all_tokens() -> None:
+    expected = [Reading((1, 1, 1), (-0.5, -0.5, -0.5)), Reading((1,), (-2.0,))]
+    readings = [Reading((1, 1, 1), (-0.4, -0.6, -0.5)), Reading((1,), (-1.8,))]
+    assert logprob_difference(readings, expected) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("logprob", [math.nan, -math.inf])
+def test_a_hopeless_reading_differs_by_a_finite_number(logprob: float) -> None:
+    difference = logprob_difference([Reading((1,), (logprob,))], [Reading((1,), (-0.5,))])
+    assert 100 < difference < math.inf
 
 
 def test_the_worst_reading_strays_soonest_and_then_most_often() -> None:
