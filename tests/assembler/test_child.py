@@ -42,3 +42,19 @@ def test_threads_of_a_step_wait_as_somebody_has_chosen(
         child.run("assemble", 1, job_id="job", cancelled=lambda: False)
     assert full.env.get("GOMP_SPINCOUNT") == count
     assert full.env.get("OMP_WAIT_POLICY") == policy
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"), [(None, child.ALLOCATOR["MALLOC_TRIM_THRESHOLD_"]), ("1", "1")]
+)
+def test_a_step_keeps_what_it_frees_unless_somebody_has_chosen(
+    monkeypatch: pytest.MonkeyPatch, chosen: str | None, expected: str
+) -> None:
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", chosen)
+    full = Full()
+    monkeypatch.setattr(launcher, "configured", lambda: full)
+    with pytest.raises(StepFailed, match="no room"):
+        child.run("assemble", 1, job_id="job", cancelled=lambda: False)
+    assert full.env["MALLOC_TRIM_THRESHOLD_"] == expected
