@@ -16,7 +16,7 @@ from assembler.network import Network
 from assembler.perplexities import Contenders
 from engine import server
 from engine.divergence import noise
-from engine.divergence.metrics import Continuation, Reading
+from engine.divergence.metrics import Continuation
 from engine.divergence.server_runner import ServerRunner
 from engine.gates import WINDOW_TOKENS, GateReport, Measurements, judge
 from engine.policies import Policy
@@ -61,7 +61,7 @@ def gate(
     measured = perplexities.measure(contenders, windows, blobs=blobs, on_progress=on_progress)
     candidate = contenders.candidate
     with server.serving(candidate, blobs=blobs, log_path=log_path) as running:
-        texts, read, reread = _reference(candidate, prompts, policy, blobs)
+        texts, varied = _reference(candidate, prompts, policy, blobs)
         others = gate_stages.read_by_others(
             contenders, dict(zip(domains, texts, strict=True)), blobs
         )
@@ -73,8 +73,7 @@ def gate(
             documents=documents_digests[i],
             perplexity=measured[i],
             continuations=texts[i],
-            read=read[i],
-            reread=reread[i],
+            varied=varied[i],
             readings={"served": served[i], **others[domain]},
         )
         for i, domain in enumerate(domains)
@@ -126,8 +125,8 @@ def check_routers(candidate: Manifest, blobs: BlobStore) -> None:
 
 def _reference(
     candidate: Manifest, prompts: Sequence[Tensor], policy: Policy, blobs: BlobStore
-) -> tuple[list[list[Continuation]], list[list[Reading]], list[list[Reading]]]:
-    """Greedy texts per domain, the reference's own reading of them, and those that stray furthest.
+) -> tuple[list[list[Continuation]], list[noise.Variations]]:
+    """Greedy texts per domain, and the reference's own further readings.
 
     Texts go on behind an end of text: here only numerics are compared, for which every token counts
     alike.
@@ -143,14 +142,13 @@ def _reference(
         )
         for own in prompts
     ]
-    read, reread = [], []
+    varied: list[noise.Variations] = []
     for own in texts:
-        varied = noise.variations(load(), own)
+        readings = noise.variations(load(), own)
         if int8_modules(candidate.config):
-            varied |= perturbation.readings(network(), own)
-        read.append(varied[noise.IN_ONE_PASS])
-        reread.append(noise.floor(own, varied))
-    return texts, read, reread
+            readings |= perturbation.readings(network(), own)
+        varied.append(readings)
+    return texts, varied
 
 
 def _held_out(

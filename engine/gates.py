@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pydantic import Field, FiniteFloat
 
 from engine import likeness
+from engine.divergence import noise
 from engine.divergence.aggregates import Summary, summarise
 from engine.divergence.metrics import Continuation, Reading
 from engine.policies import STAGES, ParentLimits, Policy, Stage
@@ -60,19 +61,18 @@ class Perplexities(Data):
 class Measurements:
     """Raw numbers of one domain; every reading is of `continuations`, in their order.
 
-    `documents` is the digest of its documents. `read`: the reference reads its own text. `reread`:
-    it does so again, the noise floor (`engine.divergence.noise`). `readings` are those of others,
-    by the stage in which they are compared: the engine's (`served`), the mix's before its finetune
-    (`finetuned`) or before its compression (`compressed`), and the version's before (`base`), which
-    has none in a domain that it does not have.
+    `documents` is the digest of its documents. `varied` are the reference's own readings, by what
+    was varied (`engine.divergence.noise`); the worst of them is the noise floor. `readings` are
+    those of others, by the stage in which they are compared: the engine's (`served`), the mix's
+    before its finetune (`finetuned`) or before its compression (`compressed`), and the version's
+    before (`base`), which has none in a domain that it does not have.
     """
 
     domain: str
     documents: str
     perplexity: Perplexities
     continuations: Sequence[Continuation]
-    read: Sequence[Reading]
-    reread: Sequence[Reading]
+    varied: noise.Variations
     readings: Mapping[Stage, Sequence[Reading]]
 
 
@@ -164,8 +164,8 @@ class _Judged:
 
     @classmethod
     def of(cls, policy: Policy, measured: Measurements, decode: Decode) -> "_Judged":
-        texts, expected = measured.continuations, measured.read
-        floor = summarise(texts, measured.reread, expected=expected)
+        texts, expected = measured.continuations, measured.varied[noise.IN_ONE_PASS]
+        floor = noise.floor(texts, measured.varied)
         summaries = {
             stage: summarise(texts, own, expected=expected)
             for stage, own in measured.readings.items()

@@ -126,7 +126,7 @@ def check_floor(
 ) -> None:
     """Before a candidate is read. Raises InvalidInput for thresholds of one's own that the
     reference itself does not keep."""
-    _refuse_beyond(policy, {domain: _floor(continuations, varied)})
+    _refuse_beyond(policy, {domain: noise.floor(continuations, varied)})
 
 
 def judge(
@@ -166,19 +166,13 @@ def _refuse_beyond(policy: ModelPolicy, floors: Mapping[str, Summary]) -> None:
         raise InvalidInput("the policy asks for more than numerics allow", problems=problems)
 
 
-def _floor(continuations: Sequence[Continuation], varied: noise.Variations) -> Summary:
-    """The reference against itself in one pass."""
-    worst = noise.floor(continuations, varied)
-    return summarise(continuations, worst, expected=varied[noise.IN_ONE_PASS])
-
-
 def _judged(
     policy: ModelPolicy, compared: Compared, decode: Decode
 ) -> tuple[DomainDivergence, Divergent | None]:
     """A domain, and the prompt that diverged first."""
     texts, expected = compared.continuations, compared.varied[noise.IN_ONE_PASS]
     candidate = summarise(texts, compared.candidate, expected=expected)
-    floor = _floor(texts, compared.varied)
+    floor = noise.floor(texts, compared.varied)
     parted = partings(texts, compared.candidate, decode)
     report = DomainDivergence(
         domain=compared.domain,

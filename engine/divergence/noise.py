@@ -6,10 +6,12 @@ another number of threads; and, where a candidate is served, by the engine that 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from engine.divergence.metrics import Continuation, Reading, worst
+from engine.divergence.aggregates import Summary, summarise
+from engine.divergence.metrics import Continuation, Reading, logprob_difference, worst
 from engine.divergence.runners import Runner
 
 IN_ONE_PASS = "in one pass"
@@ -30,12 +32,18 @@ def variations(runner: Runner, continuations: Sequence[Continuation]) -> dict[st
     }
 
 
-def floor(continuations: Sequence[Continuation], varied: Variations) -> list[Reading]:
-    """Of each continuation the reading that strays soonest."""
-    return [
-        worst(continuation, readings)
-        for continuation, *readings in zip(continuations, *varied.values(), strict=True)
+def floor(continuations: Sequence[Continuation], varied: Variations) -> Summary:
+    """Of each continuation the reading that strays soonest; of the differences of log-probabilities
+    from those in one pass, which `varied` must hold, the largest."""
+    readings = [
+        worst(continuation, own)
+        for continuation, *own in zip(continuations, *varied.values(), strict=True)
     ]
+    expected = varied[IN_ONE_PASS]
+    return replace(
+        summarise(continuations, readings),
+        logprob_difference=max(logprob_difference(own, expected) for own in varied.values()),
+    )
 
 
 def other_threads() -> threadpool_limits:

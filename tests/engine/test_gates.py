@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 from pydantic import ValidationError
 
+from engine.divergence import noise
 from engine.divergence.metrics import Continuation, Reading
 from engine.gates import GateReport, Measurements, Perplexities, Sides, judge
 from engine.policies import (
@@ -62,8 +63,10 @@ def measured(
             base=base,
         ),
         continuations=[Continuation((100, 101), TOKENS, MARGINS)] * NUM_PROMPTS,
-        read=[AGREES] * NUM_PROMPTS,
-        reread=[reread] * NUM_PROMPTS,
+        varied={
+            noise.IN_ONE_PASS: [AGREES] * NUM_PROMPTS,
+            noise.OTHERWISE_BATCHED: [reread] * NUM_PROMPTS,
+        },
         readings=readings,
     )
 

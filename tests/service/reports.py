@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from engine.compression_curve import Compression, Curve, Point
+from engine.divergence import noise
 from engine.divergence.metrics import Continuation, Reading
 from engine.gates import GateReport, Measurements, Perplexities, Sides, judge
 from engine.policies import STAGES, Policy, Stage
@@ -58,8 +59,7 @@ def _measured(domain: str, perplexity: Perplexities, *, known: bool) -> Measurem
         documents="d" * 64,
         perplexity=perplexity,
         continuations=[Continuation((1, 2), tokens)],
-        read=[reading],
-        reread=[reading],
+        varied={noise.IN_ONE_PASS: [reading]},
         readings=readings,
     )
 

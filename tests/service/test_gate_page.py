@@ -4,6 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from engine.divergence import noise
 from engine.divergence.metrics import Continuation, Reading
 from engine.gates import GateReport, Measurements, Perplexities, Sides, judge
 from engine.policies import Policy, ServedLimits, Stage
@@ -41,8 +42,7 @@ def strays() -> GateReport:
                 seed=20, experts={"sea": 12, "law": 12}, merge=18, assembled=15, base=14
             ),
             continuations=[Continuation((7, 8), TOKENS, (0.5, 0.5, 0.25, 0.5))] * 2,
-            read=[AGREES] * 2,
-            reread=[AGREES] * 2,
+            varied={noise.IN_ONE_PASS: [AGREES] * 2},
             readings=own,
         )
         for domain, own in readings.items()

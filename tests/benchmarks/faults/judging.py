@@ -20,7 +20,7 @@ from assembler.network import Network
 from assembler.subjects import Opened, open_subject
 from engine import model_folder, model_gate, server
 from engine.divergence import noise
-from engine.divergence.aggregates import Summary, summarise
+from engine.divergence.aggregates import Summary
 from engine.divergence.metrics import Continuation, Reading, Tokens, perplexity
 from engine.divergence.runners import Runner
 from engine.divergence.server_runner import ServerRunner
@@ -109,11 +109,10 @@ class Gate:
         model made again that is asked (`min_equal_share=1`, where the floor allows it)."""
         if not figures:
             return []
-        floors = []
-        for domain, texts in self.texts.items():
-            varied = self._variations(domain, is_served=is_served)
-            worst, expected = noise.floor(texts, varied), varied[noise.IN_ONE_PASS]
-            floors.append(summarise(texts, worst, expected=expected))
+        floors = [
+            noise.floor(texts, self._variations(domain, is_served=is_served))
+            for domain, texts in self.texts.items()
+        ]
         asked = {
             "sdt": figures["sdt_mean"] <= max(f.sdt.mean for f in floors) + ROUNDED,
             "fdt_mean": figures["fdt_mean"] >= min(f.fdt.mean for f in floors) - ROUNDED,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -37,5 +38,20 @@ def test_everything_but_the_network_is_varied() -> None:
 def test_the_floor_is_the_worst_of_each_text() -> None:
     texts = [Continuation((0,), (1, 1))] * 2
     same, strays = Reading((1, 1), (0.0, 0.0)), Reading((2, 1), (0.0, 0.0))
-    varied: dict[str, Sequence[Reading]] = {"a": [same, strays], "b": [strays, same]}
-    assert noise.floor(texts, varied) == [strays, strays]
+    varied: dict[str, Sequence[Reading]] = {
+        noise.IN_ONE_PASS: [same, strays],
+        "b": [strays, same],
+    }
+    assert noise.floor(texts, varied).fdt.mean == 0
+
+
+def test_of_the_floor_log_probabilities_are_as_far_apart_as_in_the_worst_variation() -> None:
+    texts = [Continuation((0,), (1, 1))]
+    same, strays = Reading((1, 1), (0.0, 0.0)), Reading((2, 1), (0.0, -0.1))
+    apart = Reading((1, 1), (-0.2, -0.2))
+    varied: dict[str, Sequence[Reading]] = {
+        noise.IN_ONE_PASS: [same],
+        "of other tokens": [strays],
+        "of other numbers": [apart],
+    }
+    assert noise.floor(texts, varied).logprob_difference == pytest.approx(0.2)
