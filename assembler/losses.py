@@ -19,9 +19,10 @@ from assembler.grouped import computing_dtype
 BLOCK_TOKENS = 512
 # Of those, tokens that are turned into float32 at one time, so that they stay in a cache.
 CHUNK_TOKENS = 32
-LOG2_E = math.log2(math.e)
 # Words of the vocabulary whose gradients are added up at one time, for the same reason.
 CHUNK_WORDS = 8192
+
+LOG2_E = math.log2(math.e)
 
 
 def next_token_loss(x_BTD: Tensor, head_VD: Tensor, *, tokens_BT: Tensor) -> Tensor:
