@@ -115,13 +115,14 @@ def test_in_bfloat16_some_choices_flip(whole: Whole) -> None:
     """Gradients are rounded before they are added up: two processes learn a little differently.
 
     Measured: with the same weights, in the first step, loss and choices are the same. Then 1 to 4
-    of a step's 512 first choices go to another expert, and losses differ by up to 0.15 %; by up to
-    0.43 % between bfloat16 and float32 in one process. Dealing out experts changes nothing more.
+    of a step's 512 first choices go to another expert, and losses differ by up to 0.15 %, on a
+    processor that multiplies in bfloat16 by up to 0.55 %; by up to 0.43 % between bfloat16 and
+    float32 in one process. Dealing out experts changes nothing more.
     """
     expected, sliced, dealt = (whole(layout, ROUNDED) for layout in (ALONE, SLICED, DEALT))
     assert sliced["losses"]["1"] == pytest.approx(expected["losses"]["1"], rel=1e-5)
     assert sliced["shares"]["1"] == pytest.approx(expected["shares"]["1"])
-    assert sliced["losses"] == pytest.approx(expected["losses"], rel=0.005)
+    assert sliced["losses"] == pytest.approx(expected["losses"], rel=0.01)
     for step, shares in expected["shares"].items():
         assert sliced["shares"][step] == pytest.approx(shares, abs=0.02)
     assert dealt["losses"] == pytest.approx(sliced["losses"], rel=1e-5)
