@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from assembler import making
+from assembler.child import ALLOCATOR
 from assembler.materials import Materials
 from registry import exports
 from registry.errors import OutOfSpace
@@ -124,7 +125,9 @@ def _our_run(models: Llamas, materials: Materials, *, work: Path) -> Usage:
     module = [sys.executable, "-m", "tests.benchmarks.assembling"]
     command = [*module, str(models.blobs.root), str(work / "materials.json")]
     try:
-        return processes.measure(command, env=os.environ, log_path=work / "log")
+        # As the worker starts it.
+        env = os.environ | ALLOCATOR
+        return processes.measure(command, env=env, log_path=work / "log")
     finally:
         for path in set(models.blobs.root.glob("*/*")) - before:
             path.unlink()
