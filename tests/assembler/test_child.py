@@ -18,6 +18,15 @@ class Full:
         raise Unavailable("no room")
 
 
+def environment(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+    """What a step is started in."""
+    full = Full()
+    monkeypatch.setattr(launcher, "configured", lambda: full)
+    with pytest.raises(StepFailed, match="no room"):
+        child.run("assemble", 1, job_id="job", cancelled=lambda: False)
+    return full.env
+
+
 def test_the_last_word_of_a_step_is_its_error() -> None:
     with pytest.raises(StepFailed, match="no-such-step: KeyError: 'no-such-step'"):
         child.run("no-such-step", 1, job_id="job", cancelled=lambda: False)
@@ -36,12 +45,9 @@ def test_threads_of_a_step_wait_as_somebody_has_chosen(
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     if policy is not None:
         monkeypatch.setenv("OMP_WAIT_POLICY", policy)
-    full = Full()
-    monkeypatch.setattr(launcher, "configured", lambda: full)
-    with pytest.raises(StepFailed, match="no room"):
-        child.run("assemble", 1, job_id="job", cancelled=lambda: False)
-    assert full.env.get("GOMP_SPINCOUNT") == count
-    assert full.env.get("OMP_WAIT_POLICY") == policy
+    env = environment(monkeypatch)
+    assert env.get("GOMP_SPINCOUNT") == count
+    assert env.get("OMP_WAIT_POLICY") == policy
 
 
 @pytest.mark.parametrize(
@@ -53,8 +59,5 @@ def test_a_step_keeps_what_it_frees_unless_somebody_has_chosen(
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
     if chosen is not None:
         monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", chosen)
-    full = Full()
-    monkeypatch.setattr(launcher, "configured", lambda: full)
-    with pytest.raises(StepFailed, match="no room"):
-        child.run("assemble", 1, job_id="job", cancelled=lambda: False)
-    assert full.env["MALLOC_TRIM_THRESHOLD_"] == expected
+    env = environment(monkeypatch)
+    assert env["MALLOC_TRIM_THRESHOLD_"] == expected
