@@ -131,12 +131,12 @@ def _compare(
     seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     alone: list[float] = []
     with ExitStack() as stack:
-        turns = dict[str, Turns]()
+        turns, implementations = dict[str, Turns](), dict[str, dict[str, str]]()
         for name, (contender, env) in CONTENDERS.items():
             make = partial(contender, architecture, batch=batch, train=train, dtype=dtype)
             turns[name] = stack.enter_context(Turns(make, env=env))
-        # Asked one after the other, so that none starts while another finds what is fastest.
-        implementations = {name: own.implementations() for name, own in turns.items()}
+            # It answers when it is made: none starts while another finds what is fastest.
+            implementations[name] = turns[name].implementations()
         held = {name: own.bytes_held() for name, own in turns.items()}
         for number in range(rounds):
             for name in sorted(turns, reverse=bool(number % 2)):
