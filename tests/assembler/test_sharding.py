@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from assembler.precision import fastest_on_cpu
 from assembler.recipe import Finetune
 from engine import tensors
 from registry import manifests
@@ -122,7 +123,8 @@ def test_in_bfloat16_some_choices_flip(whole: Whole) -> None:
     expected, sliced, dealt = (whole(layout, ROUNDED) for layout in (ALONE, SLICED, DEALT))
     assert sliced["losses"]["1"] == pytest.approx(expected["losses"]["1"], rel=1e-5)
     assert sliced["shares"]["1"] == pytest.approx(expected["shares"]["1"])
-    assert sliced["losses"] == pytest.approx(expected["losses"], rel=0.01)
+    apart = 0.005 if fastest_on_cpu() == "float32" else 0.0075
+    assert sliced["losses"] == pytest.approx(expected["losses"], rel=apart)
     for step, shares in expected["shares"].items():
         assert sliced["shares"][step] == pytest.approx(shares, abs=0.02)
     assert dealt["losses"] == pytest.approx(sliced["losses"], rel=1e-5)
