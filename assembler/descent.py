@@ -74,14 +74,15 @@ def _total_loss(
     if a.num_experts == 0:
         return loss, loss.new_zeros(0, batch.tokens.numel(), 0)
     routing_LTN = torch.stack(router_logits).float()
+    p_LTN = routing_LTN.softmax(-1)
     if recipe.load_balance_weight:
-        loss = loss + recipe.load_balance_weight * load_balance(routing_LTN, mean=world.mean)
+        loss = loss + recipe.load_balance_weight * load_balance(p_LTN, mean=world.mean)
     if recipe.z_loss_weight:
         loss = loss + recipe.z_loss_weight * z_loss(routing_LTN)
     if recipe.domain_weight:
         weights_T = _of_tokens(batch.weights, batch)
         loss = loss + recipe.domain_weight * domain_loss(
-            routing_LTN, _of_tokens(batch.labels, batch), weights_T=weights_T
+            p_LTN, _of_tokens(batch.labels, batch), weights_T=weights_T
         )
     return loss, routing_LTN.detach()
 

@@ -78,8 +78,9 @@ def _to_gradients(logits_TV: Tensor, targets_T1: Tensor, *, mean_of: int) -> Ten
     for logits, targets in pairs:
         p = scratch_TV[: len(logits)].copy_(logits)
         target, largest = p.gather(1, targets), p.amax(1, keepdim=True)
-        # Powers of two take a third of the time of those of e.
-        norm = p.sub_(largest).mul_(LOG2_E).exp2_().sum(1, keepdim=True)
+        # Powers of two take a third of the time of those of e. What they are of, in one pass.
+        torch.add(-LOG2_E * largest, p, alpha=LOG2_E, out=p)
+        norm = p.exp2_().sum(1, keepdim=True)
         loss += (norm.log() + largest - target).sum() / mean_of
         p.mul_(1 / (mean_of * norm))
         logits.copy_(p.scatter_add_(1, targets, p.new_full(targets.shape, -1 / mean_of)))
@@ -94,16 +95,16 @@ def _add_product(sum_VD: Tensor, left_VT: Tensor, right_TD: Tensor) -> None:
 
 
 def load_balance(
-    routing_LTN: Tensor, *, mean: Callable[[Tensor], Tensor] = lambda shares_LN: shares_LN
+    p_LTN: Tensor, *, mean: Callable[[Tensor], Tensor] = lambda shares_LN: shares_LN
 ) -> Tensor:
-    """`N sum_i f_i P_i`, mean over blocks: 1 when even, N when one expert takes all.
+    """`N sum_i f_i P_i` of the probabilities of routers, mean over blocks: 1 when even, N when one
+    expert takes all.
 
     f_i is the share of tokens that choose expert i first, P_i its mean probability (Switch
     Transformer, arXiv 2101.03961, section 2.2). Where a batch lies on many processes, `mean` takes
     f over all of them, so that the mean of their losses is the loss of the whole batch.
     """
-    num_experts = routing_LTN.shape[-1]
-    p_LTN = routing_LTN.softmax(-1)
+    num_experts = p_LTN.shape[-1]
     chosen_LTN = F.one_hot(p_LTN.argmax(-1), num_experts).float()
     return num_experts * (mean(chosen_LTN.mean(1)) * p_LTN.mean(1)).sum(-1).mean()
 
@@ -116,16 +117,16 @@ def z_loss(routing_LTN: Tensor) -> Tensor:
     return routing_LTN.logsumexp(-1).square().mean()
 
 
-def domain_loss(routing_LTN: Tensor, labels_T: Tensor, *, weights_T: Tensor) -> Tensor:
-    """Share of routing that goes past the expert of each token's text, mean over tokens and blocks:
-    0 when none does. Each token's share counts `weights_T` times.
+def domain_loss(p_LTN: Tensor, labels_T: Tensor, *, weights_T: Tensor) -> Tensor:
+    """Share of routing, by the probabilities of routers, that goes past the expert of each token's
+    text, mean over tokens and blocks: 0 when none does. Each token counts `weights_T` times.
 
     In a convex mixture a probability is the expert's share of the output, and what is lost of it
     costs alike wherever it is lost. Cross-entropy is least where probabilities are calibrated; as
     single tokens tell little of their domain, a few steps of it draw all routing back to the seed.
     """
-    own_LTN = F.one_hot(labels_T, routing_LTN.shape[-1]).expand_as(routing_LTN)
-    astray_LT = 1 - (routing_LTN.softmax(-1) * own_LTN).sum(-1)
+    own_LTN = F.one_hot(labels_T, p_LTN.shape[-1]).expand_as(p_LTN)
+    astray_LT = 1 - (p_LTN * own_LTN).sum(-1)
     return (weights_T * astray_LT).mean()
 
 

@@ -54,13 +54,21 @@ class Mixture(nn.Module):
         if self.norm_topk_prob:
             p_TK = p_TK / p_TK.sum(-1, keepdim=True)
         p_TK = p_TK.to(x_TD.dtype)
-        y_TD = (p_TK[..., None] * self._routed(x_TD, expert_TK)).sum(1)
-        if self.shared_expert is not None:
-            shared_TD = self.shared_expert(x_TD)
-            if self.combine == "convex":
-                shared_TD = (1 - p_TK.sum(-1, keepdim=True)) * shared_TD
-            y_TD = shared_TD + y_TD
+        y_TD = self._shared(x_TD, p_TK)
+        routed_TKD = self._routed(x_TD, expert_TK)
+        # One by one: a sum over an axis as short as K takes longer than all its terms.
+        for p_T, routed_TD in zip(p_TK.unbind(1), routed_TKD.unbind(1), strict=True):
+            y_TD = torch.addcmul(y_TD, p_T[:, None], routed_TD)
         return y_TD, told_TN
+
+    def _shared(self, x_TD: Tensor, p_TK: Tensor) -> Tensor:
+        """The shared expert's part of the output; zeros without one."""
+        if self.shared_expert is None:
+            return torch.zeros_like(x_TD)
+        shared_TD = cast(Tensor, self.shared_expert(x_TD))
+        if self.combine == "convex":
+            shared_TD = (1 - p_TK.sum(-1, keepdim=True)) * shared_TD
+        return shared_TD
 
     def _routed(self, x_TD: Tensor, expert_TK: Tensor) -> Tensor:
         """Each token through its experts [T, K, D]: sorted by expert, so none sees all tokens."""

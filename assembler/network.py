@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from assembler.attention import Attention, AttentionMixture, Cache, Rotation, rope
 from assembler.mixture import FeedForward, Mixture
+from assembler.norms import RMSNorm
 from assembler.quantisation import Int8Linear
 from engine import tensors
 from registry.architecture import Architecture
@@ -175,20 +176,6 @@ class Block(nn.Module):
             return x_BTD + self.mlp(normed_BTD), None
         y_TD, logits_TN = self.mlp(normed_BTD.flatten(0, 1), domain_embeddings)
         return x_BTD + y_TD.view_as(x_BTD), logits_TN
-
-
-class RMSNorm(nn.Module):
-    """Root mean square norm, computed in float32 whatever the input's dtype."""
-
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        x_float = x.float()
-        scale = torch.rsqrt(x_float.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * (x_float * scale).to(x.dtype)
 
 
 def _norm(a: Architecture) -> RMSNorm:

@@ -115,18 +115,18 @@ def test_many_processes_learn_what_one_learns(
 def test_in_bfloat16_some_choices_flip(whole: Whole) -> None:
     """Gradients are rounded before they are added up: two processes learn a little differently.
 
-    Measured: with the same weights, in the first step, loss and choices are the same. Then 1 to 4
-    of a step's 512 first choices go to another expert, and losses differ by up to 0.15 %, on a
-    processor that multiplies in bfloat16 by up to 0.55 %; by up to 0.43 % between bfloat16 and
-    float32 in one process. Dealing out experts changes nothing more.
+    Measured: with the same weights, in the first step, loss and choices are the same. Then up to 4
+    of a step's 512 first choices go to another expert, and losses differ by up to 0.15 %; on a
+    processor that multiplies in bfloat16 up to 12, and up to 0.55 %. Between bfloat16 and float32
+    in one process losses differ by up to 0.43 %. Dealing out experts changes nothing more.
     """
     expected, sliced, dealt = (whole(layout, ROUNDED) for layout in (ALONE, SLICED, DEALT))
     assert sliced["losses"]["1"] == pytest.approx(expected["losses"]["1"], rel=1e-5)
     assert sliced["shares"]["1"] == pytest.approx(expected["shares"]["1"])
-    apart = 0.005 if fastest_on_cpu() == "float32" else 0.0075
-    assert sliced["losses"] == pytest.approx(expected["losses"], rel=apart)
+    of_loss, of_shares = (0.005, 0.02) if fastest_on_cpu() == "float32" else (0.0075, 0.03)
+    assert sliced["losses"] == pytest.approx(expected["losses"], rel=of_loss)
     for step, shares in expected["shares"].items():
-        assert sliced["shares"][step] == pytest.approx(shares, abs=0.02)
+        assert sliced["shares"][step] == pytest.approx(shares, abs=of_shares)
     assert dealt["losses"] == pytest.approx(sliced["losses"], rel=1e-5)
 
 
