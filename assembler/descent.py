@@ -101,7 +101,8 @@ def _clip_gradient(network: Network, world: World) -> float:
     norm = torch.nn.utils.get_total_norm(gradients)
     if world.size > 1:
         norm = world.sum(norm.square()).sqrt()
-    factor = (MAX_GRADIENT_NORM / (norm + 1e-6)).clamp(max=1.0)
-    for gradient in gradients:
-        gradient.mul_(factor)
-    return norm.item()
+    length = norm.item()
+    if length > MAX_GRADIENT_NORM:
+        for gradient in gradients:
+            gradient.mul_(MAX_GRADIENT_NORM / length)
+    return length

@@ -85,13 +85,12 @@ class Experts(nn.ModuleDict):
     def forward(self, x_SD: Tensor, counts_N: Tensor) -> Tensor:
         """All of them, the first on the first `counts_N[0]` rows, and so on."""
         experts = cast(Iterable[FeedForward], self.values())
-        if any(isinstance(module, Int8Linear) for module in self.modules()):
+        linears = [(e.gate_proj, e.up_proj, e.down_proj) for e in experts]
+        if any(isinstance(linear, Int8Linear) for own in linears for linear in own):
             rows = torch.split(x_SD, counts_N.tolist())
             return torch.cat([e(own_SD) for e, own_SD in zip(experts, rows, strict=True)])
-        gates, ups, downs = zip(
-            *((e.gate_proj.weight, e.up_proj.weight, e.down_proj.weight) for e in experts),
-            strict=True,
-        )
+        weights = ([linear.weight for linear in own] for own in linears)
+        gates, ups, downs = zip(*weights, strict=True)
         gate_SF = grouped_linear(x_SD, gates, counts_N)
         up_SF = grouped_linear(x_SD, ups, counts_N)
         return grouped_linear(F.silu(gate_SF) * up_SF, downs, counts_N)
