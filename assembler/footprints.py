@@ -19,7 +19,8 @@ from assembler.rank_memory import rank_memory
 from assembler.recipe import Recipe
 from assembler.upcycle import is_expert
 from engine import compression
-from engine.server import KV_CACHE_GIB, serving_dtype
+from engine.precision import serving_dtype
+from engine.server import KV_CACHE_GIB
 from registry.architecture import Architecture
 from registry.blobs import BlobStore
 from registry.manifests import DTYPE_BYTES, Dtype, Manifest, TensorEntry

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from engine.server import is_cpu_build
+from engine.precision import is_cpu_build
 from registry import processor
 
 ComputingDtype = Literal["bfloat16", "float32"]

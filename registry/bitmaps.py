@@ -9,7 +9,9 @@ sparse rows, with an index of two bytes beside each number, are smaller than thi
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from io import BytesIO, FileIO
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,14 +80,23 @@ def chunks(blobs: BlobStore, entry: TensorEntry, *, start: int, end: int) -> Ite
         yield read(blobs, entry).view(np.uint8)[start:end].tobytes()
 
 
-def opened(blobs: BlobStore, entry: TensorEntry) -> FileIO | BytesIO:
-    """The raw bytes of any tensor as a file; a sparse one is expanded in memory.
+class Opener:
+    """The raw bytes of any tensor as a file, for threads that each read a piece of it.
 
-    Raises as `read`.
+    A sparse tensor is expanded in memory once for all who ask for it one soon after another: the
+    last two are kept.
     """
-    if entry.num_nonzero is None:
-        return blobs.local_path(entry.digest).open("rb", buffering=0)
-    return BytesIO(read(blobs, entry).tobytes())
+
+    def __init__(self, blobs: BlobStore) -> None:
+        self._blobs, self._lock = blobs, Lock()
+        self._expanded = lru_cache(maxsize=2)(lambda entry: read(blobs, entry).tobytes())
+
+    def open(self, entry: TensorEntry) -> FileIO | BytesIO:
+        """Raises as `read`."""
+        if entry.num_nonzero is None:
+            return self._blobs.local_path(entry.digest).open("rb", buffering=0)
+        with self._lock:
+            return BytesIO(self._expanded(entry))
 
 
 def write(blobs: BlobStore, raw: Bits, *, dtype: Dtype) -> TensorEntry | None:

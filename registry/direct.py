@@ -16,10 +16,10 @@ from io import BytesIO, FileIO
 from pathlib import Path
 from queue import SimpleQueue
 
-# Of one write: long enough that the disk does not wait for the next.
-CHUNK_BYTES = 16 << 20
-# While one chunk is on its way to the disk, another is read.
-NUM_CHUNKS = 2
+# Of one write, and how many are on their way at a time: disks are fast with many requests. Two of
+# 16 MB wrote 1.8 GB in 388 tensors at 1.4 GB/s, sixteen of 2 MB at 1.7 (medians of five).
+CHUNK_BYTES = 2 << 20
+NUM_CHUNKS = 16
 # What direct writes must begin and end at, at most: no disk has larger sectors.
 SECTOR_BYTES = 4096
 

@@ -45,7 +45,8 @@ def export(
         for name, digest in small_files(manifest, attestation_digest).items():
             shutil.copyfile(blobs.local_path(digest), incoming / name)
             on_bytes((incoming / name).stat().st_size)
-        parts = [Part(e.num_bytes, partial(bitmaps.opened, blobs, e)) for e in view.entries]
+        opener = bitmaps.Opener(blobs)
+        parts = [Part(e.num_bytes, partial(opener.open, e)) for e in view.entries]
         direct.write(incoming / TENSORS, view.header, parts, on_bytes=on_bytes)
 
 

@@ -1,5 +1,6 @@
 """Sparse tensors: every bit comes back, and bytes that do not fit are refused."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from registry import arrays, bitmaps, exports
 from registry.blobs import LocalBlobs, put_bytes
-from registry.errors import InvalidCheckpoint
+from registry.errors import InvalidCheckpoint, NotFound
 from registry.manifests import Dtype, Manifest, TensorEntry
 from registry.views import SafetensorsView
 from tests import tiny
@@ -101,3 +102,18 @@ def test_files_are_dense(blobs: LocalBlobs, tmp_path: Path) -> None:
     assert (tmp_path / "folder" / "model.safetensors").read_bytes() == b"".join(
         SafetensorsView(manifest).read(blobs)
     )
+
+
+def test_readers_of_one_tensor_share_what_was_expanded(blobs: LocalBlobs) -> None:
+    numbers = mostly_zero((64, 1024), 2)
+    entry = bitmaps.write(blobs, numbers, dtype="BF16")
+    assert entry is not None
+    opener = bitmaps.Opener(blobs)
+    with ThreadPoolExecutor(8) as pool:
+        files = list(pool.map(opener.open, [entry] * 8))
+    # What is expanded is there already: the blob itself is not looked at again.
+    blobs.local_path(entry.digest).unlink()
+    files.append(opener.open(entry))
+    assert {file.read() for file in files} == {numbers.tobytes()}
+    with pytest.raises(NotFound):
+        bitmaps.Opener(blobs).open(entry)
