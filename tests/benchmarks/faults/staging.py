@@ -1,0 +1,76 @@
+"""Where a fault is tried: a data folder of its own, and a server that may be damaged."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest import mock
+
+from engine import model_folder, server
+from registry import blobs as blob_stores
+from registry.blobs import BlobStore, LocalBlobs
+from registry.manifests import Manifest
+from registry.settings import settings
+from tests.benchmarks.demo_mix import DemoMix
+
+DAMAGED_SERVER = "tests.benchmarks.faults.served"
+
+
+@contextmanager
+def own_home(demo: DemoMix) -> Iterator[LocalBlobs]:
+    """A data folder, for the block, in which anything may be damaged; yields its store.
+
+    It begins with links to the blobs of the mix.
+    """
+    with TemporaryDirectory(dir=settings().cache_path, prefix="faults-") as folder:
+        for digest in demo.digests:
+            source = demo.blobs.local_path(digest)
+            target = Path(folder) / "blobs" / source.relative_to(demo.blobs.root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(source, target)
+        with mock.patch.dict(os.environ, {"NEXUSMIX_HOME": folder}):
+            _forget()
+            store = blob_stores.store()
+            assert isinstance(store, LocalBlobs)
+            yield store
+        _forget()
+
+
+@contextmanager
+def serving(
+    manifest: Manifest,
+    store: BlobStore,
+    *,
+    fault: str | None = None,
+    folder: Path | None = None,
+    threads: int = 1,
+) -> Iterator[server.Server]:
+    """A ready server, with a fault in its code or started from a folder that nobody checks."""
+    command = server.command
+
+    def damaged(*arguments: Any, **fields: Any) -> list[str]:
+        words = command(*arguments, **fields)
+        if fault is None:
+            return words
+        at = words.index("engine.vllm_server")
+        return [*words[:at], DAMAGED_SERVER, fault, *words[at + 1 :]]
+
+    def found(*arguments: Any, **fields: Any) -> Path:
+        return folder or model_folder.materialise(*arguments, **fields)
+
+    log_path = settings().home / "server.log"
+    with (
+        mock.patch.object(server, "command", damaged),
+        mock.patch.object(server, "materialise", found),
+        mock.patch.dict(os.environ, {"OMP_NUM_THREADS": str(threads)}),
+        server.serving(manifest, blobs=store, log_path=log_path) as running,
+    ):
+        running.wait_ready()
+        yield running
+
+
+def _forget() -> None:
+    settings.cache_clear()
+    blob_stores.store.cache_clear()
