@@ -54,6 +54,6 @@ def num_zeros(network: nn.Module, name: str) -> int:
     return weight.numel() - int(torch.count_nonzero(weight))
 
 
-def store(blobs: BlobStore, entry: TensorEntry, share: float) -> TensorEntry:
-    """The tensor of an entry, pruned and stored; raises NotFound for a lost blob, OutOfSpace."""
-    return tensors.write(blobs, pruned(tensors.read(blobs, entry), share), sparse=True)
+def store(blobs: BlobStore, weight: Tensor, share: float) -> TensorEntry:
+    """The tensor, pruned and stored. Raises OutOfSpace."""
+    return tensors.write(blobs, pruned(weight, share), sparse=True)

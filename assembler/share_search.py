@@ -13,7 +13,8 @@ What the paper leaves open is decided here:
   percentile lies at the end of the text for nearly all components, which it then does not tell
   apart. FDT decides by whole tokens, DPPL between those it calls equal.
 - Levels that rise with more zeros, which is noise, count as the level before.
-- No retraining lies between rounds, so zeros are more costly here than in the paper's tables.
+- Retraining between rounds is left to who takes them (`assembler.sparsification`): a round searches
+  on the network as it is then, against the checkpoint as it was at first.
 
 Two things save time and change nothing: a component is read from its own layer on, and the end of a
 curve, all zeros, is read only where the common level could lie behind one and a half steps. Races,

@@ -1,12 +1,20 @@
-"""A checkpoint made sparse as far as its own greedy text allows: search, curve, stored tensors."""
+"""A checkpoint made sparse as far as its own greedy text allows: search, curve, stored tensors.
+
+With `retrain_tokens` what is left learns again behind each round, and the next round searches on
+that; all is held against the text of the checkpoint as it was.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from torch import Tensor
+
 from assembler import pruning, removal
 from assembler.pruning import as_pruned
+from assembler.retraining import Retraining
 from assembler.share_search import ShareSearch
 from assembler.yardstick import Yardstick
+from engine import tensors
 from engine.sparsity import Shares, components, total_share
 from engine.sparsity_curve import SparsePoint, Sparsification, SparsityCurve
 from registry import manifests
@@ -20,8 +28,9 @@ from registry.quantisation import WEIGHT
 class Sparsifier:
     """A checkpoint with the texts that it is held against.
 
-    `documents` are those of each domain; held-out ones count. Raises InvalidInput for too little
-    text or nothing to prune, InvalidCheckpoint, before anything is computed.
+    `documents` are those of each domain; held-out ones count, and for retraining those for
+    training. Raises InvalidInput for too little text or nothing to prune, InvalidCheckpoint, before
+    anything is computed.
     """
 
     def __init__(
@@ -38,25 +47,43 @@ class Sparsifier:
             raise InvalidInput("nothing of this checkpoint can be pruned: it is int8 already")
         self._manifest, self._request, self._blobs = manifest, request, blobs
         self._on_progress = on_progress
+        self._retraining: Retraining | None = None
+        if request.retrain_tokens:
+            self._retraining = Retraining(
+                manifest,
+                documents,
+                tokens=request.retrain_tokens,
+                blobs=blobs,
+                on_progress=on_progress,
+            )
+        # Of the last point that was true enough, where they were retrained.
+        self._learned: dict[str, Tensor] = {}
         self.yardstick = Yardstick(
             manifest, documents, request, blobs=blobs, on_progress=on_progress
         )
 
     def curve(self) -> SparsityCurve:
-        """Search to the share that is asked for, or until the checkpoint is not true enough."""
-        request = self._request
+        """Search to the share that is asked for, or until the checkpoint is not true enough.
+
+        Raises StepFailed when the loss of a retraining is not finite.
+        """
+        request, network = self._request, self.yardstick.network
         points = [self.point({})]
         search = ShareSearch(
-            self.yardstick.network,
+            network,
             self.components,
             self.yardstick.texts,
             by=request.by,
             on_progress=self._on_progress,
         )
         for shares in search.rounds(request.totals):
+            if self._retraining is not None:
+                self._retraining.run(network, shares)
             points.append(self.point(shares))
             if not points[-1].satisfies(request, floor=points[0]):
                 break
+            if self._retraining is not None:
+                self._learned = {n: network.get_parameter(n + WEIGHT) for n in shares}
         return SparsityCurve(request=request, points=tuple(points))
 
     def point(self, shares: Shares) -> SparsePoint:
@@ -73,10 +100,14 @@ class Sparsifier:
         )
 
     def write(self, point: SparsePoint) -> Manifest:
-        """The checkpoint of a point, stored; what vanished is removed. Raises OutOfSpace."""
+        """The checkpoint of a point, stored; what vanished is removed. Of a retrained one the
+        point is that which `curve` has chosen. Raises OutOfSpace."""
         made = dict(self._manifest.tensors)
         for name, share in point.shares.items():
-            made[name + WEIGHT] = pruning.store(self._blobs, made[name + WEIGHT], share)
+            weight = tensors.read(self._blobs, made[name + WEIGHT])
+            if name in self._learned:
+                weight = self._learned[name].to(weight.dtype)
+            made[name + WEIGHT] = pruning.store(self._blobs, weight, share)
         sparse = replace(self._manifest, tensors=made)
         manifests.store(self._blobs, sparse)
         return sparse if self._request.keep_zeros else removal.without_zeros(sparse, self._blobs)

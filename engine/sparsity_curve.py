@@ -15,7 +15,7 @@ from engine.reporting import Data
 # or nothing, and all get the same share.
 By = Literal["fdt", "dppl", "uniform"]
 
-# Of one round: the paper begins with 20 points, but retrains behind each round.
+# Of one round: the paper begins with 20 points, but always retrains behind each round.
 DEFAULT_STEP = 0.1
 
 
@@ -32,6 +32,12 @@ class Sparsification(Texts):
     by: By = Field(default="fdt", description="What decides the share of each component.")
     step: float = Field(
         default=DEFAULT_STEP, gt=0, le=1, description="By which each round raises the total share."
+    )
+    retrain_tokens: int = Field(
+        default=0,
+        ge=0,
+        le=10**12,
+        description="Of training text that what is left learns from behind each round.",
     )
     keep_zeros: bool = Field(
         default=False,

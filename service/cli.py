@@ -362,6 +362,10 @@ def compress(
         float | None,
         typer.Option(help="By how much each round raises the share of zeros, 0.1 if not given."),
     ] = None,
+    retrain_tokens: Annotated[
+        int | None,
+        typer.Option(help="Of training text that what zeros leave learns from after each round."),
+    ] = None,
     keep_zeros: Annotated[
         bool,
         typer.Option(
@@ -402,6 +406,7 @@ def compress(
         "beam_width": beam_width,
         "rounds": rounds,
         "step": step,
+        "retrain_tokens": retrain_tokens,
         "keep_zeros": keep_zeros or None,
         "prompts": prompts,
     }

@@ -47,7 +47,7 @@ def test_a_network_is_pruned_for_a_while(blobs: LocalBlobs) -> None:
 @pytest.mark.parametrize(("share", "is_sparse"), [(0.03, False), (0.4, True), (1.0, True)])
 def test_it_is_stored_in_its_own_dtype(share: float, is_sparse: bool, blobs: LocalBlobs) -> None:
     entry = tiny.store_manifest(blobs).tensors[UP + ".weight"]
-    made = store(blobs, entry, share)
+    made = store(blobs, tensors.read(blobs, entry), share)
     assert (made.num_nonzero is not None) == is_sparse
     assert (made.dtype, made.shape) == (entry.dtype, entry.shape)
     assert torch.equal(tensors.read(blobs, made), pruned(tensors.read(blobs, entry), share))

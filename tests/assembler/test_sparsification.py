@@ -52,6 +52,38 @@ def test_a_quality_ends_the_search_where_it_is_lost(blobs: LocalBlobs) -> None:
     assert curve.chosen.fdt_75 >= min(12, floor)
 
 
+def test_what_is_written_after_retraining_is_what_was_measured(blobs: LocalBlobs) -> None:
+    manifest = tiny.store_manifest(blobs)
+    made = sparsifier(manifest, blobs, share=0.5, retrain_tokens=2048, keep_zeros=True)
+    curve = made.curve()
+    assert [point.share for point in curve.points] == pytest.approx([0, 0.3, 0.5])
+    sparse = made.write(curve.chosen)
+    network = Network.from_manifest(sparse, blobs, dtype=torch.float32)
+    own = summarise(made.yardstick.texts, evaluate.runner(network).read(made.yardstick.texts))
+    assert own.perplexity == pytest.approx(curve.chosen.dppl)
+    unlearned = sparsifier(manifest, blobs, share=0.5, by="uniform", keep_zeros=True)
+    assert curve.chosen.perplexity < unlearned.point(curve.chosen.shares).perplexity
+
+
+def test_where_retraining_does_not_save_it_the_last_good_one_is_written(blobs: LocalBlobs) -> None:
+    manifest = tiny.store_manifest(blobs)
+    made = sparsifier(
+        manifest,
+        blobs,
+        share=0.9,
+        step=0.05,
+        min_fdt_75=12,
+        retrain_tokens=512,
+        keep_zeros=True,
+    )
+    curve = made.curve()
+    assert len(curve.points) > 2
+    assert curve.chosen == curve.points[-2] != curve.points[0]
+    network = Network.from_manifest(made.write(curve.chosen), blobs, dtype=torch.float32)
+    own = summarise(made.yardstick.texts, evaluate.runner(network).read(made.yardstick.texts))
+    assert own.perplexity == pytest.approx(curve.chosen.dppl)
+
+
 def test_of_a_mix_every_expert_takes_part(blobs: LocalBlobs) -> None:
     mix = mixes.store_mix(blobs)
     made = sparsifier(mix, blobs, domains=3, share=0.6, step=0.6)
@@ -74,3 +106,18 @@ def test_what_vanished_is_removed(blobs: LocalBlobs) -> None:
 def test_too_little_text_is_refused(blobs: LocalBlobs) -> None:
     with pytest.raises(InvalidInput, match="at least 4 are needed"):
         sparsifier(tiny.store_manifest(blobs), blobs, share=0.5, prefix_tokens=800)
+
+
+def test_too_little_training_text_is_refused(blobs: LocalBlobs) -> None:
+    request = Sparsification(
+        share=0.5, prompts=4, prefix_tokens=6, completion_tokens=12, retrain_tokens=128
+    )
+    held_out = [d for d in tiny.sample_documents(expert=1) if d.split == "held-out"]
+    with pytest.raises(InvalidInput, match="too little text to finetune on"):
+        Sparsifier(
+            tiny.store_manifest(blobs),
+            [held_out],
+            request,
+            blobs=blobs,
+            on_progress=lambda text: None,
+        )

@@ -1,18 +1,20 @@
-"""SmolLM2-135M made sparse without retraining: shares by divergent tokens against equal shares.
+"""SmolLM2-135M made sparse: shares by divergent tokens against equal shares.
 
-Shares are chosen on prefixes of training documents, none of which the model was trained on here,
-and judged on held-out ones. Of each point also how many attention components are zero to 90 % and
+Both without retraining, and with a short one behind each round, as in the paper. Shares are chosen
+on prefixes of every other training document, retraining reads the rest, and all is judged on
+held-out ones. Of each point also how many attention components are zero to 90 % and
 more (Divergent Token Metrics, arXiv 2311.01544: a quarter of them at 75 %, with retraining), and
 the bytes of all tensors: as they are stored, and as compressed sparse rows would take them.
 
 `removal`: how long one pass of the reference network takes once what vanished is removed, over that
-of the checkpoint as it is, in turns. `found` is the last point chosen by FDT; `constructed` has
-neither attention nor FFN in every fourth layer, which nothing chose.
+of the checkpoint as it is, in turns. `found` is the last point chosen by FDT, not retrained;
+`constructed` has neither attention nor FFN in every fourth layer, which nothing chose.
 """
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +25,7 @@ import torch
 from assembler import seed as seeds
 from assembler.corpora.domains import PROJECTION_DOMAINS, fetch
 from assembler.network import Network
+from assembler.retraining import Retraining
 from assembler.share_search import ShareSearch
 from assembler.sparsification import Sparsifier
 from engine.sparsity import Kind, Shares
@@ -43,6 +46,7 @@ DOMAINS = tuple(domain for domain in PROJECTION_DOMAINS if domain.name in ("essa
 # An index of two bytes beside each number, and where each row begins.
 INDEX_BYTES, ROW_BYTES = 2, 4
 CURVES: tuple[By, ...] = ("uniform", "fdt")
+RETRAINED = ", retrained"
 # Of one timed pass: texts and tokens of each. The head, which removal leaves as it is, is left out.
 PASS = (4, 128)
 
@@ -54,11 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--prefix-tokens", type=int, default=16)
     parser.add_argument("--completion-tokens", type=int, default=16)
     parser.add_argument("--judging-prompts", type=int, default=16)
+    parser.add_argument("--retrain-tokens", type=int, default=8192, help="behind each round")
     parser.add_argument("--turns", type=int, default=7, help="of each timing")
     parser.add_argument("--judging-tokens", type=int, default=64, help="of each continuation")
     chosen = parser.parse_args(argv)
     if chosen.quick:
         chosen.totals, chosen.prompts, chosen.judging_prompts = [0.2, 0.5], 4, 4
+        chosen.retrain_tokens = 2048
     shared = {"share": 1.0, "prefix_tokens": chosen.prefix_tokens}
     asked = Sparsification(
         prompts=chosen.prompts, completion_tokens=chosen.completion_tokens, **shared
@@ -71,7 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         manifest, documents = _tiny(blobs) if chosen.quick else _smollm2(blobs)
         bench = _Bench(manifest, documents, asked, judging, blobs)
         none = bench.judge({})
-        curves = {by: bench.curve(by, chosen.totals) for by in CURVES}
+        curves: dict[str, list[dict[str, Any]]] = {}
+        for retrained, tokens in (("", 0), (RETRAINED, chosen.retrain_tokens)):
+            for by in CURVES:
+                curves[by + retrained] = bench.curve(by, chosen.totals, tokens=tokens)
         removal = bench.removal(curves["fdt"][-1]["shares"], turns=chosen.turns)
     figures = {
         "model": "tiny" if chosen.quick else seeds.NAME,
@@ -80,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "num_components": len(bench.components),
         "num_attention_components": sum(c.kind == "attention" for c in bench.components),
         "choosing": asked.model_dump(include={"prompts", "prefix_tokens", "completion_tokens"}),
+        "retrain_tokens": chosen.retrain_tokens,
         "judging": judging.model_dump(include={"prompts", "prefix_tokens", "completion_tokens"}),
         "none": none,
         "curves": curves,
@@ -107,28 +117,52 @@ class _Bench:
         blobs: BlobStore,
     ) -> None:
         training = [_training(own) for own in documents]
-        self._chooser = Sparsifier(manifest, training, asked, blobs=blobs, on_progress=reports.say)
+        choosing = [[replace(d, split="held-out") for d in own[::2]] for own in training]
+        self._relearned = [own[1::2] for own in training]
+        self._chooser = Sparsifier(manifest, choosing, asked, blobs=blobs, on_progress=reports.say)
         self._judge = Sparsifier(manifest, documents, judging, blobs=blobs, on_progress=reports.say)
+        # One network, so that what was retrained is judged.
+        self._judge.yardstick.network = self._chooser.yardstick.network
         self._manifest, self._blobs = manifest, blobs
         self.components = self._chooser.components
 
-    def curve(self, by: By, totals: Sequence[float]) -> list[dict[str, Any]]:
+    def curve(self, by: By, totals: Sequence[float], *, tokens: int = 0) -> list[dict[str, Any]]:
+        """`tokens` are those of the retraining behind each round."""
+        network = self._chooser.yardstick.network
         search = ShareSearch(
-            self._chooser.yardstick.network,
+            network,
             self.components,
             self._chooser.yardstick.texts,
             by=by,
             on_progress=lambda text: None,
         )
+        retraining = Retraining(
+            self._manifest,
+            self._relearned,
+            tokens=tokens,
+            blobs=self._blobs,
+            on_progress=lambda text: None,
+        )
         points = []
-        started = time.process_time()
-        for shares in search.rounds(totals):
-            seconds = time.process_time() - started
-            points.append(self.judge(shares) | {"cpu_seconds": round(seconds, 1)})
-            told = {name: value for name, value in points[-1].items() if name != "shares"}
-            reports.say(f"{by}: {told}")
+        with self._as_it_was(network):
             started = time.process_time()
+            for shares in search.rounds(totals):
+                if tokens:
+                    retraining.run(network, shares)
+                seconds = time.process_time() - started
+                points.append(self.judge(shares) | {"cpu_seconds": round(seconds, 1)})
+                told = {name: value for name, value in points[-1].items() if name != "shares"}
+                reports.say(f"{by}, {tokens} tokens: {told}")
+                started = time.process_time()
         return points
+
+    @contextmanager
+    def _as_it_was(self, network: Network) -> Iterator[None]:
+        """The network has its weights again behind the block."""
+        weights = {c.name: network.get_parameter(c.name + WEIGHT) for c in self.components}
+        yield
+        for name, weight in weights.items():
+            network.get_submodule(name).weight = weight
 
     def removal(self, found: Shares, *, turns: int) -> dict[str, Any]:
         constructed = {c.name: 1.0 for c in self.components if c.layer % 4 == 1}
@@ -208,7 +242,7 @@ def _tiny(blobs: LocalBlobs) -> tuple[Manifest, list[list[Document]]]:
 
 
 def _training(documents: Sequence[Document]) -> list[Document]:
-    return [replace(d, split="held-out") for d in documents if d.split == "train"]
+    return [d for d in documents if d.split == "train"]
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import torch
 from assembler import evaluate, pruning
 from assembler.network import Network
 from assembler.removal import without_zeros
-from engine import server
+from engine import server, tensors
 from engine.divergence.metrics import Continuation
 from engine.model_folder import materialise
 from engine.sparsity import components
@@ -41,7 +41,7 @@ def store(name: str, blobs: LocalBlobs) -> Manifest:
     for component in components(manifest):
         share = 1.0 if name == "removed" and component.name.endswith(VANISHED) else 0.5
         weight = f"{component.name}.weight"
-        made[weight] = pruning.store(blobs, made[weight], share)
+        made[weight] = pruning.store(blobs, tensors.read(blobs, made[weight]), share)
     return without_zeros(replace(manifest, tensors=made), blobs)
 
 

@@ -95,6 +95,7 @@ def test_a_folder_becomes_a_sparse_one(tmp_path: Path) -> None:
         str(folder),
         "--sparsity=0.5",
         "--step=0.5",
+        "--retrain-tokens=512",
         "--keep-zeros",
         f"--output={output}",
     )
