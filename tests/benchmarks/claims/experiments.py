@@ -134,7 +134,10 @@ def _on_smollm2() -> Iterator[Experiment]:
         ),
         "ablations": partial(ablations.measure, tokens=TOKENS, finetuned=ablations.BRIEF),
         "extension": partial(
-            extension.measure, methods=("nexus", "linear"), base_tokens=8_192, budgets=(0, 4_096)
+            extension.measure,
+            methods=("nexus", "linear"),
+            base_tokens=TOKENS,
+            budgets=(0, 8_192, TOKENS),
         ),
         "scaling": partial(scaling.measure, counts=(2, 4, 6)),
         "downstream": _downstream,
