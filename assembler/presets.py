@@ -70,9 +70,10 @@ _FINETUNE: Mapping[Preset, Mapping[str, Any]] = {
     # BAM prints no weights: those of BTX and of ST-MoE (arXiv 2202.08906).
     "bam": _PAPER | {"load_balance_weight": 0.01, "z_loss_weight": 0.001},
     "bam-shared-kv": _PAPER | {"load_balance_weight": 0.01, "z_loss_weight": 0.001},
-    # A mean of networks has no router that could be trained alone.
-    "merge": _PAPER | {"tokens": 0},
+    "merge": _PAPER,
 }
+# Of the default finetune, which with fewer does not quite reach the right experts; CLAIMS.md.
+TOKENS_PER_EXPERT = 8_192
 
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 
@@ -85,15 +86,25 @@ def assembly(preset: Preset) -> Assembly:
     return Assembly.model_validate({"preset": preset, **_ASSEMBLY.get(preset, {})})
 
 
-def finetune(preset: Preset) -> Finetune:
-    return Finetune.model_validate(_FINETUNE.get(preset, {}))
+def tokens_per_expert(preset: Preset) -> int:
+    """How many tokens a finetune has for each expert of a mix, if nobody says how many it has."""
+    # A mean of networks has no router that could be trained alone.
+    return 0 if preset == "merge" else TOKENS_PER_EXPERT
+
+
+def finetune(preset: Preset, *, num_experts: int) -> Finetune:
+    """That of a mix of so many experts."""
+    tokens = num_experts * tokens_per_expert(preset)
+    return Finetune.model_validate({"tokens": tokens, **_FINETUNE.get(preset, {})})
 
 
 def changed(preset: Preset) -> dict[str, Any]:
     """The fields in which a preset is not the default one; see `differing`."""
     own = differing(assembly(preset), assembly(DEFAULT))
     own.pop("preset", None)
-    return own | differing(finetune(preset), finetune(DEFAULT), prefix="finetune.")
+    # However many experts there are, so that those of both are as many.
+    mine, known = (finetune(each, num_experts=1) for each in (preset, DEFAULT))
+    return own | differing(mine, known, prefix="finetune.")
 
 
 def differing(own: BaseModel, known: BaseModel, *, prefix: str = "") -> dict[str, Any]:
@@ -125,9 +136,12 @@ def read_assembly(preset: Preset, changes: Mapping[str, Any]) -> tuple[Assembly,
     return read(Assembly, assembly(preset).model_dump(), changes)
 
 
-def read_finetune(preset: Preset, changes: Mapping[str, Any]) -> tuple[Finetune, list[Problem]]:
-    """The preset's finetune with `changes` to its fields, see `read`."""
-    return read(Finetune, finetune(preset).model_dump(), changes, at="finetune")
+def read_finetune(
+    preset: Preset, changes: Mapping[str, Any], *, num_experts: int
+) -> tuple[Finetune, list[Problem]]:
+    """The preset's finetune of so many experts with `changes` to its fields, see `read`."""
+    known = finetune(preset, num_experts=num_experts).model_dump()
+    return read(Finetune, known, changes, at="finetune")
 
 
 def read_compression(

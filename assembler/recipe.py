@@ -56,7 +56,8 @@ class Finetune(Training):
     # The ablations in CLAIMS.md are about these. Routers need a far higher rate than what is
     # pretrained; with attention, which no expert has adapted to its domain, they cost no more
     # than alone. Experts that train too reach a little more, and are no longer shared.
-    tokens: int = Field(default=24_576, ge=0, le=10**12, description="0 skips the finetune.")
+    # How many tokens it has, if nobody says, depends on the number of experts: see
+    # `assembler.presets`.
     learning_rate: float = Field(default=1e-4, gt=0, le=1, description="Of all but routers.")
     router_learning_rate: float = Field(default=3e-3, gt=0, le=1)
     batch_size: int = Field(default=4, ge=1, description="Sequences per step.")
@@ -166,7 +167,7 @@ class Recipe(Assembly):
     base: str | None = Field(
         default=None, description="The mix version that this one extends, reduces or refreshes."
     )
-    finetune: Finetune = Finetune()
+    finetune: Finetune
     compress: Compression | None = Field(
         default=None,
         description="How small the mix is to become, or how true to stay; else it"

@@ -82,7 +82,9 @@ class Request:
     def read(self, session: Session, blobs: BlobStore) -> Reading:
         preset, problems = presets.named(self.preset)
         assembly, wrong_assembly = presets.read_assembly(preset, self.assembly)
-        finetune, wrong_finetune = presets.read_finetune(preset, self.finetune)
+        finetune, wrong_finetune = presets.read_finetune(
+            preset, self.finetune, num_experts=len(self.experts)
+        )
         wanted, wrong_compression = presets.read_compression(self.compress)
         gates, wrong_gates = presets.read(
             Policy, family_policies.content(session, self.family), self.gates, at="gates"

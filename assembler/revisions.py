@@ -52,8 +52,8 @@ class Revision:
             base, known = base_of(session, self.base)
         except (NotFound, Conflict, InvalidInput) as error:
             return self._read_without_base(session, blobs, error)
-        changes, problems = self._fields(known)
         members, pointers, wrong_members = self._members(known)
+        changes, problems = self._fields(known, num_experts=len(members))
         problems += wrong_members
         name = self.name or base.mix.name
         found = compatibility.select(
@@ -82,7 +82,7 @@ class Revision:
     def _read_without_base(
         self, session: Session, blobs: BlobStore, error: NexusmixError
     ) -> Reading:
-        _, problems = self._fields(None)
+        _, problems = self._fields(None, num_experts=MIN_EXPERTS)
         joining = [] if self.joining is None else [self.joining]
         found = compatibility.select(
             session,
@@ -102,9 +102,13 @@ class Revision:
             error=error,
         )
 
-    def _fields(self, known: Recipe | None) -> tuple[dict[str, Any], list[Problem]]:
+    def _fields(
+        self, known: Recipe | None, *, num_experts: int
+    ) -> tuple[dict[str, Any], list[Problem]]:
         preset = presets.DEFAULT if known is None else known.preset
-        finetune, wrong_finetune = presets.read_finetune(preset, self.finetune)
+        finetune, wrong_finetune = presets.read_finetune(
+            preset, self.finetune, num_experts=num_experts
+        )
         policy = {} if known is None else known.gates.model_dump()
         wanted, wrong_compression = presets.read_compression(self.compress)
         gates, wrong_gates = presets.read(Policy, policy, self.gates, at="gates")

@@ -223,7 +223,10 @@ class PresetBody(BaseModel):
     name: Preset
     description: str = Field(description="What it is for, in a line.")
     assembly: dict[str, Any]
-    finetune: dict[str, Any]
+    finetune: dict[str, Any] = Field(description="But for its tokens.")
+    tokens_per_expert: int = Field(
+        description="As many tokens has its finetune for each expert of a mix, if not told."
+    )
     changed: dict[str, Any] = Field(
         description="The fields in which it is not the default preset: `FIELD`, `finetune.FIELD`."
     )
@@ -234,7 +237,10 @@ class PresetBody(BaseModel):
             name=name,
             description=presets.DESCRIPTIONS[name],
             assembly=presets.assembly(name).model_dump(mode="json", exclude={"preset"}),
-            finetune=presets.finetune(name).model_dump(mode="json"),
+            finetune=presets.finetune(name, num_experts=1).model_dump(
+                mode="json", exclude={"tokens"}
+            ),
+            tokens_per_expert=presets.tokens_per_expert(name),
             changed=presets.changed(name),
         )
 

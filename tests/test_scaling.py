@@ -36,6 +36,7 @@ PARTS: tuple[Trained, ...] = ("router", "attention", "shared", "all")
 
 def row(train: Trained, parallelism: Parallelism) -> str:
     recipe = Finetune(
+        tokens=0,
         train=train,
         batch_size=parallelism.num_processes,
         sequence_length=MIX.max_position_embeddings,
@@ -60,7 +61,7 @@ def test_the_table_is_what_the_function_says() -> None:
 
 def test_what_is_said_of_less_fits() -> None:
     parallelism = Parallelism(num_processes=32, expert_parallel_degree=8)
-    recipe = Finetune(train="all", batch_size=32, sequence_length=2048, dtype=ON_GPUS)
+    recipe = Finetune(tokens=0, train="all", batch_size=32, sequence_length=2048, dtype=ON_GPUS)
     memory = rank_memory(MIX, recipe, parallelism)
     assert f"32 with 2,048 tokens hold {memory.total / 1e9:.0f} GB each" in SCALING
 

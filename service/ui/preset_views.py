@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from assembler import presets
-from assembler.recipe import Finetune, Preset, Recipe
+from assembler.recipe import Preset, Recipe, Trained
 from engine.policies import Policy
 from service.assignments import as_text
 
@@ -17,7 +17,8 @@ class PresetView:
     name: Preset
     description: str
     changed: tuple[str, ...]
-    finetune: Finetune
+    trains: Trained
+    tokens_per_expert: int
 
 
 def view(name: str) -> PresetView:
@@ -27,15 +28,17 @@ def view(name: str) -> PresetView:
         name=preset,
         description=presets.DESCRIPTIONS[preset],
         changed=_assignments(presets.changed(preset)),
-        finetune=presets.finetune(preset),
+        trains=presets.finetune(preset, num_experts=1).train,
+        tokens_per_expert=presets.tokens_per_expert(preset),
     )
 
 
 def changed(recipe: Recipe) -> tuple[str, ...]:
     """The fields in which a recipe is not as its preset, and as the default gates."""
+    finetune = presets.finetune(recipe.preset, num_experts=len(recipe.experts))
     return _assignments(
         presets.differing(recipe, presets.assembly(recipe.preset))
-        | presets.differing(recipe.finetune, presets.finetune(recipe.preset), prefix="finetune.")
+        | presets.differing(recipe.finetune, finetune, prefix="finetune.")
         | presets.differing(recipe.gates, Policy(), prefix="gates.")
     )
 

@@ -33,6 +33,7 @@ def recipe(
         family="tiny",
         experts=tuple(f"expert-{i}@1" for i in experts),
         projection="tiny@1",
+        finetune=presets.finetune(preset, num_experts=len(experts)),
     )
 
 

@@ -54,6 +54,7 @@ def test_btx_with_six_experts_counts_as_its_shapes_do() -> None:
         **presets.assembly("btx").model_dump(),
         family="tiny",
         experts=tuple(f"expert-{i}@1" for i in range(5)),
+        finetune=presets.finetune("btx", num_experts=5),
     )
     assert mixture_of(recipe, BAM_SEED, vector_size=384).num_parameters == 775_990_272
 

@@ -170,7 +170,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(blobs: LocalBlobs, tmp_path: Pa
 
 def test_too_little_text_is_an_input_error(blobs: LocalBlobs, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput):
-        run(mixes.store_mix(blobs), blobs, tmp_path, recipe=Finetune(sequence_length=100_000))
+        run(
+            mixes.store_mix(blobs),
+            blobs,
+            tmp_path,
+            recipe=Finetune(tokens=100_000, sequence_length=100_000),
+        )
 
 
 def test_load_balance_is_one_when_even_and_n_when_not() -> None:

@@ -23,7 +23,7 @@ def materials(blobs: LocalBlobs, *, preset: Preset = "nexus") -> Materials:
         **presets.assembly(preset).model_dump(),
         family="tiny",
         experts=tuple(f"expert-{number}@1" for number in numbers),
-        finetune=presets.finetune(preset).model_copy(update={"tokens": 0}),
+        finetune=presets.finetune(preset, num_experts=0),
     )
     return Materials(
         recipe=recipe,

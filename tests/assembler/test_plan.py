@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from assembler import making, mixes, plan, progress
+from assembler import making, mixes, plan, presets, progress
 from assembler.materials import gather
 from assembler.plan import Plan
 from assembler.recipe import Recipe
@@ -38,7 +38,7 @@ def test_a_mix_that_can_be_made(session: Session, blobs: LocalBlobs) -> None:
     assert planned.licence == "Apache-2.0"
     assert planned.size is not None
     assert [step.step for step in planned.size.steps] == ["assemble", "finetune", "gate", "deploy"]
-    assert planned.size.finetune_tokens == 24_576
+    assert planned.size.finetune_tokens == 2 * presets.TOKENS_PER_EXPERT
     assert planned.size.num_active_parameters < planned.size.num_parameters
 
 
@@ -167,7 +167,9 @@ def test_times_are_rough_until_a_mix_was_made(session: Session, blobs: LocalBlob
     assert size is not None
     assert all(step.seconds.basis.startswith("rough") for step in size.steps)
     _make(session, blobs, seconds={"assemble": 2.0, "finetune": 10.0})
-    size = ask(session, blobs, name="other", finetune={"tokens": 2 * 24_576}).size
+    size = ask(
+        session, blobs, name="other", finetune={"tokens": 4 * presets.TOKENS_PER_EXPERT}
+    ).size
     assert size is not None
     assemble, finetune, gate, _ = (step.seconds for step in size.steps)
     assert (assemble.low, assemble.high) == pytest.approx((2, 2))
@@ -190,6 +192,14 @@ def test_a_change_of_a_mix(session: Session, blobs: LocalBlobs) -> None:
     whole = ask(session, blobs, experts=[*EXPERTS, "expert-3"], finetune={"tokens": 0}).size
     assert whole is not None
     assert planned.size.num_parameters == whole.num_parameters
+
+
+def test_a_change_has_the_finetune_of_all_its_experts(session: Session, blobs: LocalBlobs) -> None:
+    rows.add_all(session, blobs, num_experts=3)
+    _make(session, blobs, seconds={})
+    planned = plan.plan(session, blobs, Revision(base="mine@1", joining="expert-3"))
+    assert planned.size is not None
+    assert planned.size.finetune_tokens == 3 * presets.TOKENS_PER_EXPERT
 
 
 def _materials(session: Session, blobs: LocalBlobs, *, preset: Any) -> Any:

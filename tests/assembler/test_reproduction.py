@@ -18,7 +18,7 @@ def store_lock(blobs: LocalBlobs, folder: Path, *, compress: Compression | None 
     """Of a mix with a short finetune, whose result is in the store."""
     given = materials(blobs)
     changes = {"tokens": 512, "sequence_length": 32}
-    finetune = presets.finetune("nexus").model_copy(update=changes)
+    finetune = presets.finetune("nexus", num_experts=2).model_copy(update=changes)
     recipe = given.recipe.model_copy(update={"finetune": finetune, "compress": compress})
     given = type(given)(**{**given.__dict__, "recipe": recipe})
     assembled = making.assemble(given, blobs)

@@ -51,6 +51,7 @@ class Ours:
     ) -> None:
         num_sequences, length = batch.tokens.shape
         self._recipe = Finetune(
+            tokens=batch.tokens.numel(),
             batch_size=num_sequences,
             sequence_length=length,
             train=train,

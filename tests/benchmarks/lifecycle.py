@@ -17,7 +17,6 @@ from typing import Any
 
 from assembler.corpora import domains
 from assembler.plan import Plan
-from assembler.recipe import Finetune
 from engine.gates import DomainReport
 from service import background, console, demo, demo_family, following, preparation, sampling
 from service.bars import Bar
@@ -36,14 +35,13 @@ MIXED, EXTENDED, FINETUNED, REDUCED = "mixed", "extended", "extended, finetuned"
 # whether they are served as they are; how good they are is in the figures.
 PAPERS = ("bam-shared-kv", "btx")
 LENIENT = {"candidate": {"max_perplexity_ratio_to_seed": 1e9}}
-PAPER_TOKENS, QUICK_TOKENS = 8_192, 1_024
+TOKENS, PAPER_TOKENS, QUICK_TOKENS = 24_576, 8_192, 1_024
 MIN_SHARE_ON_NEW, MIN_SHARE_FINETUNED, MAX_RATIO_ON_OLD, MIN_SERVED = 0.85, 1.0, 1.01, 0.99
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = reports.options(NAME, "plan, mix, extend, remove and reproduce on real experts")
-    default = Finetune().tokens
-    parser.add_argument("--tokens", type=int, default=default, help="of each default finetune")
+    parser.add_argument("--tokens", type=int, default=TOKENS, help="of each default finetune")
     chosen = parser.parse_args(argv)
     stages = Stages(console.notes)
     own = [*domains.EXPERT_DOMAINS, domains.FURTHER_DOMAINS[0]]

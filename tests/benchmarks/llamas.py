@@ -75,6 +75,7 @@ class Llamas:
             family="random",
             experts=tuple(f"expert-{i}@1" for i in range(len(experts))),
             projection="random@1",
+            finetune=presets.finetune("nexus", num_experts=0),
         )
         vectors = np.random.default_rng(0).standard_normal((len(experts), VECTOR_SIZE))
         return Materials(

@@ -74,15 +74,23 @@ def _bars(families: Mapping[str, Any]) -> list[Bar]:
     ablated = found.get("ablations", {})
     for kind, name, least in (
         ("assembled", ablations.DEFAULT, MIN_ASSEMBLED),
-        ("finetuned", ablations.DEFAULT, MIN_FINETUNED),
         ("finetuned", ablations.EXPERTS, MIN_FINETUNED),
     ):
         if own := ablated.get(kind, {}).get(name):
             title = f"share of the right experts' gain, {kind}, {name}"
             bars.append(Bar(title, own["share_of_gain"][0], ">=", least))
-    if joined := found.get("extension", {}).get("nexus", {}).get("0"):
-        bars.append(Bar("gain on a domain that joins", joined["new"][0], ">=", MIN_ASSEMBLED))
-        bars.append(Bar("old domains' perplexity", joined["old"][0], "<=", MAX_ON_OLD))
+    tokens = experiments.DEFAULT_TOKENS
+    if own := found.get("upcycling", {}).get("nexus", {}).get(str(tokens)):
+        title = f"share of the right experts' gain, {tokens:,} tokens of default finetune"
+        bars.append(Bar(title, own["share_of_gain"][0], ">=", MIN_FINETUNED))
+    extended = found.get("extension", {}).get("nexus", {})
+    for tokens, least in ((0, MIN_ASSEMBLED), (experiments.TOKENS, MIN_FINETUNED)):
+        if joined := extended.get(str(tokens)):
+            after = f"after {tokens:,} tokens"
+            bars.append(Bar(f"gain on a domain that joins, {after}", joined["new"][0], ">=", least))
+            bars.append(
+                Bar(f"old domains' perplexity, {after}", joined["old"][0], "<=", MAX_ON_OLD)
+            )
     return bars
 
 

@@ -5,7 +5,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from assembler.recipe import Finetune, ProjectionTraining
+from assembler import presets
+from assembler.recipe import ProjectionTraining
 from tests.benchmarks.claims import encoder_ridge, figures
 from tests.benchmarks.claims.mixes import Mix, Mixes, NotMeasured
 
@@ -28,7 +29,8 @@ ASSEMBLED: Mapping[str, Mapping[str, Any]] = {
     "projection of the experts' documents too": {"learned": True},
 }
 # Of what a finetune does. Where more than routers trains, all else does so at its own rate.
-RATE, ROUTER_RATE = Finetune().learning_rate, Finetune().router_learning_rate
+FINETUNE = presets.finetune("nexus", num_experts=1)
+RATE, ROUTER_RATE = FINETUNE.learning_rate, FINETUNE.router_learning_rate
 FINETUNED: Mapping[str, Mapping[str, Any]] = {
     DEFAULT: {},
     "routers at a third of the rate": {"finetune": {"router_learning_rate": ROUTER_RATE / 3}},

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from assembler import presets
 from registry.blobs import LocalBlobs
 from tests.benchmarks.claims import (
     ablations,
@@ -21,8 +22,9 @@ from tests.benchmarks.claims.family import Family
 from tests.benchmarks.claims.mixes import Mix, Mixes
 
 SEEDS = (0, 1, 2)
-# Of the default finetune, which the ablations are about.
+# Of the finetunes that are compared: half of what six experts get if nobody says how many.
 TOKENS = 24_576
+DEFAULT_TOKENS = len(smollm2.OWNED) * presets.TOKENS_PER_EXPERT
 METHODS = extension.ROUTERS + extension.PAPERS
 
 Measure = Callable[[Mixes], dict[str, Any]]
@@ -128,7 +130,7 @@ def _on_smollm2() -> Iterator[Experiment]:
     measures: dict[str, Measure] = {
         "upcycling": partial(
             upcycling.measure,
-            budgets=(0, 8_192, TOKENS),
+            budgets=(0, 8_192, TOKENS, DEFAULT_TOKENS),
             paper_budgets=(0, 8_192),
             asked=("nexus",),
         ),
@@ -159,6 +161,6 @@ def _downstream(mixes: Mixes) -> dict[str, Any]:
         "seed": None,
         "merge": Mix(experts=experts, preset="merge"),
         "nexus, nothing trained": Mix(experts=experts),
-        "nexus": Mix(experts=experts, tokens=TOKENS),
+        "nexus": Mix(experts=experts, tokens=DEFAULT_TOKENS),
     }
     return downstream.measure(mixes, networks)

@@ -191,7 +191,9 @@ class Mixes:
     def materials(self, mix: Mix) -> Materials:
         """What a worker would know of a request for this mix."""
         assembly, wrong = presets.read_assembly(mix.preset, mix.changes)
-        finetune, more = presets.read_finetune(mix.preset, {**mix.finetune, "tokens": mix.tokens})
+        finetune, more = presets.read_finetune(
+            mix.preset, {**mix.finetune, "tokens": mix.tokens}, num_experts=len(mix.experts)
+        )
         assert not wrong + more, wrong + more
         recipe = Recipe(
             **assembly.model_dump(),

@@ -125,7 +125,8 @@ def test_changes_need_a_key(client: TestClient) -> None:
 def test_presets_say_what_they_mean(client: TestClient) -> None:
     presets = {preset["name"]: preset for preset in client.get("/api/v1/presets").json()["data"]}
     assert presets["btx"]["assembly"]["experts_per_token"] == 2
-    assert presets["merge"]["finetune"]["tokens"] == 0
+    assert presets["merge"]["tokens_per_expert"] == 0 < presets["nexus"]["tokens_per_expert"]
+    assert "tokens" not in presets["nexus"]["finetune"]
     assert all(preset["description"] for preset in presets.values())
     assert presets["nexus"]["changed"] == {}
     assert presets["mlp"]["changed"] == {"router": "mlp", "router_init": "random"}
