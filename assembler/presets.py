@@ -93,7 +93,7 @@ def tokens_per_expert(preset: Preset) -> int:
 
 
 def finetune(preset: Preset, *, num_experts: int) -> Finetune:
-    """That of a mix of so many experts."""
+    """The preset's, of a mix of so many experts."""
     tokens = num_experts * tokens_per_expert(preset)
     return Finetune.model_validate({"tokens": tokens, **_FINETUNE.get(preset, {})})
 
@@ -102,7 +102,7 @@ def changed(preset: Preset) -> dict[str, Any]:
     """The fields in which a preset is not the default one; see `differing`."""
     own = differing(assembly(preset), assembly(DEFAULT))
     own.pop("preset", None)
-    # However many experts there are, so that those of both are as many.
+    # Of as many experts, so that tokens differ only where a preset has none.
     mine, known = (finetune(each, num_experts=1) for each in (preset, DEFAULT))
     return own | differing(mine, known, prefix="finetune.")
 

@@ -225,7 +225,7 @@ class PresetBody(BaseModel):
     assembly: dict[str, Any]
     finetune: dict[str, Any] = Field(description="But for its tokens.")
     tokens_per_expert: int = Field(
-        description="As many tokens has its finetune for each expert of a mix, if not told."
+        description="Of its finetune for each expert of a mix, where a request names no tokens."
     )
     changed: dict[str, Any] = Field(
         description="The fields in which it is not the default preset: `FIELD`, `finetune.FIELD`."

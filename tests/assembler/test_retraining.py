@@ -19,20 +19,25 @@ from tests.assembler import mixes
 TOKENS = 4096
 
 
+def retraining_of(
+    manifest: Manifest, blobs: LocalBlobs, *, tokens: int, domains: int = 1
+) -> Retraining:
+    documents = [tiny.sample_documents(expert=number + 1) for number in range(domains)]
+    return Retraining(
+        manifest, documents, tokens=tokens, blobs=blobs, on_progress=lambda text: None
+    )
+
+
 def retrained(
     manifest: Manifest, blobs: LocalBlobs, *, share: float, domains: int = 1
 ) -> tuple[Network, Network, dict[str, float]]:
     """The network as it was pruned and after a round of retraining, and the shares of zeros."""
-    documents = [tiny.sample_documents(expert=number + 1) for number in range(domains)]
     shares = {component.name: share for component in components(manifest)}
     before, after = (Network.from_manifest(manifest, blobs, dtype=torch.float32) for _ in range(2))
     for name in shares:
         parameter = before.get_parameter(f"{name}.weight")
         parameter.data = pruned(parameter, share)
-    retraining = Retraining(
-        manifest, documents, tokens=TOKENS, blobs=blobs, on_progress=lambda text: None
-    )
-    retraining.run(after, shares)
+    retraining_of(manifest, blobs, tokens=TOKENS, domains=domains).run(after, shares)
     return before, after, shares
 
 
@@ -68,13 +73,7 @@ def test_it_ends_as_it_can_be_stored(blobs: LocalBlobs) -> None:
 def test_rounds_read_other_batches(blobs: LocalBlobs) -> None:
     manifest = tiny.store_manifest(blobs)
     shares = {components(manifest)[0].name: 0.2}
-    retraining = Retraining(
-        manifest,
-        [tiny.sample_documents(expert=1)],
-        tokens=2048,
-        blobs=blobs,
-        on_progress=lambda text: None,
-    )
+    retraining = retraining_of(manifest, blobs, tokens=2048)
     made = []
     for _ in range(2):
         network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
@@ -87,12 +86,6 @@ def test_a_loss_that_is_not_finite_ends_it(blobs: LocalBlobs) -> None:
     manifest = tiny.store_manifest(blobs)
     network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
     network.model.norm.weight = nn.Parameter(torch.full_like(network.model.norm.weight, torch.nan))
-    retraining = Retraining(
-        manifest,
-        [tiny.sample_documents(expert=1)],
-        tokens=512,
-        blobs=blobs,
-        on_progress=lambda text: None,
-    )
+    retraining = retraining_of(manifest, blobs, tokens=512)
     with pytest.raises(StepFailed, match="the loss is nan in step 1 of retraining"):
         retraining.run(network, {components(manifest)[0].name: 0.2})
