@@ -60,7 +60,7 @@ def finetune(
     if recipe.num_steps == 0:
         return mix
     _check_has(mix, recipe.train)
-    batches = _batches(mix, documents, recipe=recipe, new_experts=new_experts, blobs=blobs)
+    batches = batches_of(mix, documents, recipe=recipe, new_experts=new_experts, blobs=blobs)
     with joined() as world:
         parallelism = Parallelism(
             num_processes=world.size, expert_parallel_degree=expert_parallel_degree
@@ -103,7 +103,7 @@ def _check_has(mix: Manifest, train: Trained) -> None:
         raise InvalidInput("there is nothing to finetune", problems=(problem,))
 
 
-def _batches(
+def batches_of(
     mix: Manifest,
     documents: Sequence[Sequence[Document]],
     *,
@@ -111,11 +111,15 @@ def _batches(
     new_experts: frozenset[int],
     blobs: BlobStore,
 ) -> Mixture:
+    """What the finetune reads, see `finetune`. Raises InvalidInput."""
+    # Who joins decides on the order too: else an extension would read of the old domains just what
+    # the finetune of its base has read, and loses on what neither has.
+    joining = [mix.architecture.expert_names[number] for number in sorted(new_experts)]
     reader, length = Reader.of(mix, blobs), recipe.sequence_length
     return Mixture(
         [reader.windows(own, split="train", length=length) for own in documents],
         batch_size=recipe.batch_size,
-        entropy=(ORDER, recipe.seed),
+        entropy=(ORDER, recipe.seed, *(int.from_bytes(name.encode()) for name in joining)),
         new=new_experts,
         new_share=recipe.new_share,
     )

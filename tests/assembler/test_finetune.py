@@ -8,7 +8,7 @@ import torch
 
 from assembler.data import Reader
 from assembler.evaluate import routing_shares
-from assembler.finetune import finetune
+from assembler.finetune import batches_of, finetune
 from assembler.losses import domain_loss, load_balance
 from assembler.mixture import project
 from assembler.network import Network
@@ -151,6 +151,20 @@ def test_a_half_written_checkpoint_does_not_count(blobs: LocalBlobs, tmp_path: P
     progress = list[Progress]()
     run(mix, blobs, tmp_path, progress=progress)
     assert progress[0].step == 1
+
+
+def test_an_extension_reads_other_text_of_the_old_domains_than_its_base(blobs: LocalBlobs) -> None:
+    mix, recipe = mixes.store_mix(blobs), RECIPE.model_copy(update={"sequence_length": 8})
+    read_of_first = []
+    for new in (frozenset[int](), frozenset({1}), frozenset({2})):
+        batches = batches_of(
+            mix, mixes.expert_documents(), recipe=recipe, new_experts=new, blobs=blobs
+        )
+        read = [batches.batch(step) for step in range(2)]
+        read_of_first.append([b.tokens[b.labels == 0].tolist() for b in read])
+    base, *extensions = read_of_first
+    assert extensions[0] != base[: len(extensions[0])]
+    assert extensions[0] != extensions[1]
 
 
 def test_no_tokens_no_change(blobs: LocalBlobs, tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ from tests.benchmarks.claims.family import Family
 from tests.benchmarks.claims.reading import Reading, answers, questions_of, read
 
 # Raise it when the product assembles other mixes of the same materials, or readings read otherwise;
-# and this when only its finetune comes to other weights.
-VERSION, FINETUNE_VERSION = 1, 5
+# and these when only its finetune comes to other weights, or only that of who joins a mix.
+VERSION, FINETUNE_VERSION, EXTENSION_VERSION = 1, 5, 1
 # Held-out text of domains that no expert is of.
 GENERAL = "general"
 
@@ -153,6 +153,8 @@ class Mixes:
         key: list[Any] = [asdict(materials) | {"recipe": self._told(materials.recipe)}]
         if mix.tokens:
             key.append(FINETUNE_VERSION)
+            if mix.base is not None:
+                key.append(EXTENSION_VERSION)
         return Made(**self.once("mixes", key, lambda: self._made(materials, json_digest(key))))
 
     def _told(self, recipe: Recipe) -> dict[str, Any]:
