@@ -82,7 +82,10 @@ def _total_loss(
     if recipe.domain_weight:
         weights_T = _of_tokens(batch.weights, batch)
         loss = loss + recipe.domain_weight * domain_loss(
-            p_LTN, _of_tokens(batch.labels, batch), weights_T=weights_T
+            p_LTN,
+            _of_tokens(batch.labels, batch),
+            weights_T=weights_T,
+            q=recipe.domain_loss_q,
         )
     return loss, routing_LTN.detach()
 

@@ -117,17 +117,22 @@ def z_loss(routing_LTN: Tensor) -> Tensor:
     return routing_LTN.logsumexp(-1).square().mean()
 
 
-def domain_loss(p_LTN: Tensor, labels_T: Tensor, *, weights_T: Tensor) -> Tensor:
-    """Share of routing, by the probabilities of routers, that goes past the expert of each token's
-    text, mean over tokens and blocks: 0 when none does. Each token counts `weights_T` times.
+def domain_loss(p_LTN: Tensor, labels_T: Tensor, *, weights_T: Tensor, q: float = 1.0) -> Tensor:
+    """How far routing, by the probabilities of routers, goes past the expert of each token's text,
+    mean over tokens and blocks: 0 when none does. Each token counts `weights_T` times.
 
-    In a convex mixture a probability is the expert's share of the output, and what is lost of it
-    costs alike wherever it is lost. Cross-entropy is least where probabilities are calibrated; as
-    single tokens tell little of their domain, a few steps of it draw all routing back to the seed.
+    Of the expert's probability p it is `(1 - p^q) / q`, generalised cross-entropy (arXiv
+    1805.07836, equation 6). At q = 1 this is the share of routing that goes astray: in a convex
+    mixture p is the expert's share of the output, and what is lost of it costs alike wherever it is
+    lost, but from a router that is sure of another expert nothing is learned. At q = 0 it is
+    cross-entropy, which learns most there, and is least where probabilities are calibrated; single
+    tokens tell little of their domain, so a few steps of it draw routing back to the seed.
     """
     own_LTN = F.one_hot(labels_T, p_LTN.shape[-1]).expand_as(p_LTN)
-    astray_LT = 1 - (p_LTN * own_LTN).sum(-1)
-    return (weights_T * astray_LT).mean()
+    # What underflows to zero has no gradient.
+    p_LT = (p_LTN * own_LTN).sum(-1).clamp_min(torch.finfo(p_LTN.dtype).tiny)
+    loss_LT = (1 - p_LT**q) / q if q else -p_LT.log()
+    return (weights_T * loss_LT).mean()
 
 
 def choices(routing_LTN: Tensor, labels_T: Tensor) -> Tensor:

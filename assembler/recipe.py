@@ -72,8 +72,15 @@ class Finetune(Training):
     domain_weight: float = Field(
         default=1.0,
         ge=0,
-        description="Weight of the share of routing that goes past the document's own expert, in"
-        " which all domains count alike.",
+        description="Weight of the loss that tells routers the expert of each document, in which"
+        " all domains count alike.",
+    )
+    domain_loss_q: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="The q of that loss, generalised cross-entropy: 1 counts the share of routing"
+        " that goes past the document's own expert, 0 is cross-entropy.",
     )
     new_share: float = Field(
         default=0.5,

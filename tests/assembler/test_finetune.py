@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from assembler.data import Reader
 from assembler.evaluate import routing_shares
@@ -223,6 +224,38 @@ def test_domain_loss_does_not_make_routers_less_sure_for_the_tokens_that_mislead
     loss = domain_loss(p_LTN, labels_T, weights_T=torch.ones(3))
     (gradient,) = torch.autograd.grad(loss, sureness)
     assert gradient.item() < 0
+
+
+def test_domain_loss_at_q_zero_is_cross_entropy() -> None:
+    logits_LTN, labels_T = torch.randn(2, 5, 3), torch.tensor([0, 1, 2, 2, 0])
+    losses = [
+        domain_loss(logits_LTN.softmax(-1), labels_T, weights_T=torch.ones(5), q=q).item()
+        for q in (0, 1e-3)
+    ]
+    expected = F.cross_entropy(logits_LTN.flatten(0, 1), labels_T.repeat(2)).item()
+    assert losses == pytest.approx([expected, expected], rel=1e-2)
+    assert losses[0] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("q", [0.0, 0.25, 1.0])
+def test_domain_loss_of_a_probability_that_underflows_is_finite(q: float) -> None:
+    logits_LTN = torch.tensor([[[0.0, 200.0]]], requires_grad=True)
+    loss = domain_loss(logits_LTN.softmax(-1), torch.tensor([0]), weights_T=torch.ones(1), q=q)
+    (gradient,) = torch.autograd.grad(loss, logits_LTN)
+    assert loss.isfinite()
+    assert gradient.isfinite().all()
+
+
+def test_the_smaller_q_the_more_is_learned_where_a_router_is_sure_of_another() -> None:
+    gradients = []
+    for q in (1.0, 0.25, 0.0):
+        logits_LTN = torch.tensor([[[-4.0, 4.0]]], requires_grad=True)
+        loss = domain_loss(logits_LTN.softmax(-1), torch.tensor([0]), weights_T=torch.ones(1), q=q)
+        (gradient,) = torch.autograd.grad(loss, logits_LTN)
+        gradients.append(-gradient[0, 0, 0].item())
+    assert gradients == sorted(gradients)
+    assert gradients[0] < 0.001
+    assert gradients[-1] > 0.99
 
 
 def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:

@@ -11,6 +11,8 @@ from tests.benchmarks.claims import encoder_ridge, figures
 from tests.benchmarks.claims.mixes import Mix, Mixes, NotMeasured
 
 DEFAULT, EXPERTS = "default", "train experts, not attention"
+CROSS_ENTROPY = "domain loss by cross-entropy (q 0)"
+GENERALISED = "domain loss near cross-entropy (q 0.25)"
 SPREAD = ProjectionTraining().logit_spread
 
 # Of a mix before anything is trained.
@@ -40,6 +42,9 @@ FINETUNED: Mapping[str, Mapping[str, Any]] = {
     "no domain labels": {"finetune": {"domain_weight": 0.0}},
     "a third of the domain weight": {"finetune": {"domain_weight": 1 / 3}},
     "three times the domain weight": {"finetune": {"domain_weight": 3.0}},
+    CROSS_ENTROPY: {"finetune": {"domain_loss_q": 0.0}},
+    GENERALISED: {"finetune": {"domain_loss_q": 0.25}},
+    "domain loss halfway (q 0.5)": {"finetune": {"domain_loss_q": 0.5}},
     "load balance 0.01": {"finetune": {"load_balance_weight": 0.01}},
     "load balance 0.05": {"finetune": {"load_balance_weight": 0.05}},
     "no labels, load balance 0.05": {
@@ -63,6 +68,8 @@ BRIEF = (
     "train all",
     "all but routers at three times the rate",
     "no domain labels",
+    CROSS_ENTROPY,
+    GENERALISED,
 )
 
 

@@ -13,6 +13,7 @@ from tests.benchmarks.claims import (
     downstream,
     extension,
     scaling,
+    similarity,
     small_llama,
     smollm2,
     upcycling,
@@ -58,6 +59,7 @@ def quick() -> Iterator[Experiment]:
         "ablations": partial(ablations.measure, tokens=512, finetuned=ablations.BRIEF),
         "attention": partial(attention.measure, tokens=256),
         "scaling": partial(scaling.measure, counts=(2, 3)),
+        "similarity": partial(similarity.measure, budgets=(0, 512)),
     }
     for part, measure in measures.items():
         yield Experiment(
@@ -134,6 +136,7 @@ def _on_smollm2() -> Iterator[Experiment]:
             paper_budgets=(0, 8_192),
             asked=("nexus",),
         ),
+        "similarity": partial(similarity.measure, budgets=(0, DEFAULT_TOKENS)),
         "ablations": partial(ablations.measure, tokens=TOKENS, finetuned=ablations.BRIEF),
         "extension": partial(
             extension.measure,

@@ -1,12 +1,14 @@
 """The results as plots, small SVG files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from tests.benchmarks.claims.tables import LARGE, smalls
 
@@ -23,6 +25,7 @@ def write(families: Figures, folder: Path) -> None:
     makers = {
         "budgets": _budgets,
         "routing": _routing,
+        "similarity": _similarity,
         "zero-tokens": _zero_tokens,
         "attention": _attention,
     }
@@ -67,23 +70,41 @@ def _routing(families: Figures) -> Figure | None:
     for axes, budget in zip(plot.subplots(1, 2), budgets, strict=True):
         routing = found["nexus"][budget]["routing"]
         shares = np.array(list(routing.values()))
-        axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
-        axes.set_xticks(range(len(routing)), list(routing), rotation=40, ha="right", fontsize=8)
-        axes.set_yticks(range(len(routing)), list(routing), fontsize=8)
-        axes.set_title(f"after {int(budget):,} tokens", fontsize=10)
-        for row, column in np.ndindex(shares.shape):
-            dark = shares[row, column] > 0.5
-            axes.text(
-                column,
-                row,
-                f"{100 * shares[row, column]:.0f}",
-                ha="center",
-                va="center",
-                fontsize=7,
-                color="white" if dark else "black",
-            )
+        _heatmap(axes, shares, list(routing), title=f"after {int(budget):,} tokens")
     plot.tight_layout()
     return plot
+
+
+def _similarity(families: Figures) -> Figure | None:
+    """How alike domains are before the projection and after it."""
+    found = families.get(LARGE, {}).get("similarity")
+    if found is None:
+        return None
+    maps = found["cosines"]
+    plot = Figure(figsize=(5 * len(maps), 4.5))
+    for axes, (title, cosines) in zip(plot.subplots(1, len(maps)), maps.items(), strict=True):
+        _heatmap(axes, np.array(cosines), found["domains"], title=title)
+    plot.tight_layout()
+    return plot
+
+
+def _heatmap(axes: Axes, values: NDArray[np.float64], names: Sequence[str], *, title: str) -> None:
+    """Of shares or cosines [N, N], in percent."""
+    axes.imshow(values, vmin=0, vmax=1, cmap="Blues")
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_title(title, fontsize=10)
+    for row, column in np.ndindex(values.shape):
+        value = values[row, column]
+        axes.text(
+            column,
+            row,
+            f"{100 * value:.0f}",
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="white" if value > 0.5 else "black",
+        )
 
 
 def _zero_tokens(families: Figures) -> Figure | None:

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tests.benchmarks.claims import similarity
 from tests.benchmarks.claims.estimates import over_seeds
 
 Figures = Mapping[str, Any]
@@ -21,6 +22,7 @@ def of(families: Figures) -> dict[str, str]:
         "old-domains": _old_domains,
         "continuations": _continuations,
         "routing": _routing,
+        "similarity": _similarity,
         "attention-assembled": lambda f: _attention(f, "assembled"),
         "attention-equal-data": lambda f: _attention(f, "equal data"),
         "attention-equal-compute": lambda f: _attention(f, "equal compute"),
@@ -145,6 +147,19 @@ def _routing(families: Figures) -> str | None:
     domains = list(routing)
     rows = [[name, *(f"{100 * share:.0f}" for share in routing[name])] for name in domains]
     return _table(["% of the tokens of", *(f"to {name}" for name in domains)], rows)
+
+
+def _similarity(families: Figures) -> str | None:
+    found = families.get(LARGE, {}).get("similarity")
+    if found is None:
+        return None
+    rows = []
+    for name, cosines in found["cosines"].items():
+        one, other, cosine = similarity.closest(found["domains"], cosines)
+        rows.append(
+            [name, f"{similarity.mean_apart(cosines):.2f}", f"{one} and {other}", f"{cosine:.2f}"]
+        )
+    return _table(["cosines of", "two domains, mean", "most alike", "their cosine"], rows)
 
 
 def _attention(families: Figures, kind: str) -> str | None:

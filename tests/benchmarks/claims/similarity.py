@@ -1,0 +1,61 @@
+"""How alike the domains of a mix are, before their embeddings are projected and after (Nexus,
+arXiv 2408.15901, section 5.3, which shows that the projection keeps who is near whom)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine import tensors
+from registry.manifests import Manifest
+from tests.benchmarks.claims.mixes import Mix, Mixes
+
+ENCODER, STATES = "text encoder's vectors", "domain embeddings"
+
+
+def measure(mixes: Mixes, *, budgets: Sequence[int]) -> dict[str, Any]:
+    """Cosines [N, N] of the text encoder's mean vectors, and as means over the blocks of what the
+    projection reads and of the rows it makes, after each budget of the default finetune."""
+    experts = mixes.domains
+    vectors_ND = torch.tensor([mixes.vector(name) for name in experts])
+    assembled = mixes.manifest(Mix(experts=experts))
+    # The last coordinate is the same for all.
+    embeddings_LNM = _read(mixes, assembled, "model.domain_embeddings")[..., :-1]
+    maps = {ENCODER: _cosines(vectors_ND[None]), STATES: _cosines(embeddings_LNM)}
+    for tokens in budgets:
+        made = mixes.manifest(Mix(experts=experts, tokens=tokens))
+        rows_LND = torch.stack(
+            [
+                _read(mixes, made, f"model.layers.{layer}.mlp.gate.weight")
+                for layer in range(made.architecture.num_hidden_layers)
+            ]
+        )
+        maps[f"router rows, {tokens:,} tokens"] = _cosines(rows_LND)
+    return {"domains": list(experts), "cosines": maps}
+
+
+def closest(names: Sequence[str], cosines: Sequence[Sequence[float]]) -> tuple[str, str, float]:
+    """The two domains that are most alike, and their cosine."""
+    apart = np.array(cosines) - 2 * np.eye(len(names))
+    one, other = map(int, np.unravel_index(apart.argmax(), apart.shape))
+    return names[one], names[other], float(apart[one, other])
+
+
+def mean_apart(cosines: Sequence[Sequence[float]]) -> float:
+    """The mean cosine of two different domains."""
+    values = np.array(cosines)
+    return float(values[~np.eye(len(values), dtype=bool)].mean())
+
+
+def _read(mixes: Mixes, made: Manifest, name: str) -> Tensor:
+    return tensors.read(mixes.blobs, made.tensors[name]).float()
+
+
+def _cosines(vectors_LND: Tensor) -> list[list[float]]:
+    """Of all pairs [N, N], the mean over L."""
+    unit_LND = F.normalize(vectors_LND, dim=-1)
+    told: list[list[float]] = (unit_LND @ unit_LND.mT).mean(0).tolist()
+    return [[round(cosine, 3) for cosine in row] for row in told]
