@@ -170,10 +170,12 @@ def _attention(families: Figures, kind: str) -> str | None:
     rows = []
     if kind == "assembled":
         for name in ("merge", "right expert"):
-            cells = [_seeds([own[name]["share_of_gain"] for own in blocks[b]]) for b in blocks]
+            cells = [_estimates([own[name]["share_of_gain"] for own in blocks[b]]) for b in blocks]
             rows.append([name, *cells])
     for name in names:
-        cells = [_seeds([own[kind][name]["share_of_gain"] for own in blocks[b]]) for b in blocks]
+        cells = [
+            _estimates([own[kind][name]["share_of_gain"] for own in blocks[b]]) for b in blocks
+        ]
         cells += [
             _mean([own[kind][name]["mean_log_perplexity"][0] for own in blocks[b]]) for b in blocks
         ]
