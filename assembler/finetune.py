@@ -113,7 +113,7 @@ def batches_of(
 ) -> Mixture:
     """What the finetune reads, see `finetune`. Raises InvalidInput."""
     # Who joins decides on the order too: else an extension would read of the old domains just what
-    # the finetune of its base has read, and loses on what neither has.
+    # the finetune of its base has read.
     joining = [mix.architecture.expert_names[number] for number in sorted(new_experts)]
     reader, length = Reader.of(mix, blobs), recipe.sequence_length
     return Mixture(

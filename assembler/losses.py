@@ -117,7 +117,7 @@ def z_loss(routing_LTN: Tensor) -> Tensor:
     return routing_LTN.logsumexp(-1).square().mean()
 
 
-def domain_loss(p_LTN: Tensor, labels_T: Tensor, *, weights_T: Tensor, q: float = 1.0) -> Tensor:
+def domain_loss(p_LTN: Tensor, labels_T: Tensor, *, weights_T: Tensor, q: float) -> Tensor:
     """How far routing, by the probabilities of routers, goes past the expert of each token's text,
     mean over tokens and blocks: 0 when none does. Each token counts `weights_T` times.
 
@@ -125,8 +125,8 @@ def domain_loss(p_LTN: Tensor, labels_T: Tensor, *, weights_T: Tensor, q: float 
     1805.07836, equation 6). At q = 1 this is the share of routing that goes astray: in a convex
     mixture p is the expert's share of the output, and what is lost of it costs alike wherever it is
     lost, but from a router that is sure of another expert nothing is learned. At q = 0 it is
-    cross-entropy, which learns most there, and is least where probabilities are calibrated; single
-    tokens tell little of their domain, so a few steps of it draw routing back to the seed.
+    cross-entropy, which learns most there, and is least where probabilities are calibrated: of
+    single tokens that tell little of their domain it asks that a router be unsure.
     """
     own_LTN = F.one_hot(labels_T, p_LTN.shape[-1]).expand_as(p_LTN)
     # What underflows to zero has no gradient.

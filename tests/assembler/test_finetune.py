@@ -202,16 +202,18 @@ def test_load_balance_is_one_when_even_and_n_when_not() -> None:
 def test_domain_loss_is_the_share_that_goes_past_the_right_expert() -> None:
     labels_T = torch.tensor([0, 1, 2, 2])
     even = torch.full((2, 4, 3), 1 / 3)
-    assert domain_loss(even, labels_T, weights_T=torch.ones(4)).item() == pytest.approx(2 / 3)
+    assert domain_loss(even, labels_T, weights_T=torch.ones(4), q=1).item() == pytest.approx(2 / 3)
     sure = torch.eye(3)[labels_T].repeat(2, 1, 1)
-    assert domain_loss(sure, labels_T, weights_T=torch.ones(4)).item() == pytest.approx(0)
-    assert domain_loss(sure, labels_T.flip(0), weights_T=torch.ones(4)).item() == pytest.approx(1)
+    assert domain_loss(sure, labels_T, weights_T=torch.ones(4), q=1).item() == pytest.approx(0)
+    assert domain_loss(
+        sure, labels_T.flip(0), weights_T=torch.ones(4), q=1
+    ).item() == pytest.approx(1)
 
 
 def test_domain_loss_counts_each_token_by_its_weight() -> None:
     half_right = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
     weights_T = torch.tensor([0.5, 1.5])
-    loss = domain_loss(half_right, torch.tensor([0, 1]), weights_T=weights_T)
+    loss = domain_loss(half_right, torch.tensor([0, 1]), weights_T=weights_T, q=1)
     assert loss.item() == pytest.approx(0.75)
 
 
@@ -221,7 +223,7 @@ def test_domain_loss_does_not_make_routers_less_sure_for_the_tokens_that_mislead
     pointing_TN = torch.eye(2)[torch.tensor([0, 0, 1])]
     labels_T = torch.zeros(3, dtype=torch.long)
     p_LTN = (sureness * pointing_TN[None]).softmax(-1)
-    loss = domain_loss(p_LTN, labels_T, weights_T=torch.ones(3))
+    loss = domain_loss(p_LTN, labels_T, weights_T=torch.ones(3), q=1)
     (gradient,) = torch.autograd.grad(loss, sureness)
     assert gradient.item() < 0
 

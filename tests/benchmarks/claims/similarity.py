@@ -13,8 +13,6 @@ from engine import tensors
 from registry.manifests import Manifest
 from tests.benchmarks.claims.mixes import Mix, Mixes
 
-ENCODER, STATES = "text encoder's vectors", "domain embeddings"
-
 
 def measure(mixes: Mixes, *, budgets: Sequence[int]) -> dict[str, Any]:
     """Cosines [N, N] of the text encoder's mean vectors, and as means over the blocks of what the
@@ -24,7 +22,10 @@ def measure(mixes: Mixes, *, budgets: Sequence[int]) -> dict[str, Any]:
     assembled = mixes.manifest(Mix(experts=experts))
     # The last coordinate is the same for all.
     embeddings_LNM = _read(mixes, assembled, "model.domain_embeddings")[..., :-1]
-    maps = {ENCODER: _cosines(vectors_ND[None]), STATES: _cosines(embeddings_LNM)}
+    maps = {
+        "text encoder's vectors": _cosines(vectors_ND[None]),
+        "domain embeddings": _cosines(embeddings_LNM),
+    }
     for tokens in budgets:
         made = mixes.manifest(Mix(experts=experts, tokens=tokens))
         rows_LND = torch.stack(
