@@ -7,6 +7,7 @@ Of a compared token the cache keeps its id and its margin: four bytes where the 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from safetensors.numpy import load_file, save_file
 from assembler.cache import made_once
 from engine.divergence.metrics import Continuation, Reading, Tokens
 from engine.divergence.runners import Runner
+from engine.reporting import software_versions
+from registry import processor
 from registry.manifests import json_digest
 from registry.settings import settings
 
@@ -24,6 +27,8 @@ READINGS_FILE = "readings.safetensors"
 VERSION = 1
 
 Varied = Mapping[str, Sequence[Reading]]
+# Who reads: our network, or the engine that serves.
+Source = Literal["network", "engine"]
 
 
 def key_of(reference: str, prefixes: Sequence[Tokens], *, num_tokens: int) -> str:
@@ -54,12 +59,22 @@ def written(
     ]
 
 
+def noise_key(source: Source, reference: str, texts: Sequence[Continuation]) -> str:
+    """What readings of a reference's own texts depend on: they are noise, so also on what computes
+    them, the software and this processor."""
+    tokens = [[text.prefix, text.tokens] for text in texts]
+    instructions = processor.vector_instructions()
+    computed_by = [software_versions(), processor.name(), instructions]
+    return json_digest([source, reference, *computed_by, tokens])
+
+
 def varied(
     key: str,
     continuations: Sequence[Continuation],
     make: Callable[[Sequence[Continuation]], Varied],
 ) -> dict[str, list[Reading]]:
-    """The reference's own readings of them, by what was varied; `key` says all they depend on."""
+    """The reference's own readings of them, by what was varied; `key` says all they depend on
+    (`noise_key`)."""
 
     def save(folder: Path) -> None:
         arrays = {}

@@ -16,7 +16,7 @@ from assembler.network import Network
 from assembler.perplexities import Contenders
 from engine import server
 from engine.divergence import noise
-from engine.divergence.metrics import Continuation
+from engine.divergence.metrics import Continuation, Reading
 from engine.divergence.server_runner import ServerRunner
 from engine.gates import WINDOW_TOKENS, GateReport, Measurements, judge
 from engine.policies import Policy
@@ -125,14 +125,22 @@ def check_routers(candidate: Manifest, blobs: BlobStore) -> None:
 
 def _reference(
     candidate: Manifest, prompts: Sequence[Tensor], policy: Policy, blobs: BlobStore
-) -> tuple[list[list[Continuation]], list[noise.Variations]]:
-    """Greedy texts per domain, and the reference's own further readings.
+) -> tuple[list[list[Continuation]], list[dict[str, list[Reading]]]]:
+    """Greedy texts per domain, and the reference's own further readings; what was made before is
+    found.
 
     Texts go on behind an end of text: here only numerics are compared, for which every token counts
     alike.
     """
     network = cache(lambda: Network.from_manifest(candidate, blobs, dtype=torch.float32))
     load = cache(lambda: evaluate.runner(network()))
+
+    def noisy(own: Sequence[Continuation]) -> dict[str, list[Reading]]:
+        readings = noise.variations(load(), own)
+        if int8_modules(candidate.config):
+            readings |= perturbation.readings(network(), own)
+        return readings
+
     texts = [
         continuations.written(
             candidate.digest,
@@ -142,12 +150,10 @@ def _reference(
         )
         for own in prompts
     ]
-    varied: list[noise.Variations] = []
-    for own in texts:
-        readings = noise.variations(load(), own)
-        if int8_modules(candidate.config):
-            readings |= perturbation.readings(network(), own)
-        varied.append(readings)
+    varied = [
+        continuations.varied(continuations.noise_key("network", candidate.digest, own), own, noisy)
+        for own in texts
+    ]
     return texts, varied
 
 

@@ -17,7 +17,6 @@ from engine.divergence import noise
 from engine.divergence.metrics import Continuation, Reading, Tokens
 from engine.divergence.server_runner import ServerRunner
 from engine.model_gate import Compared, DivergenceReport, ModelPolicy, Side
-from engine.reporting import software_versions
 from registry import documents
 from registry.blobs import BlobStore
 from registry.documents import Document
@@ -111,7 +110,7 @@ def _of_reference(
             # Nothing tells on which hardware, or beside what other requests, it answers this time.
             varied[domain] = noise.variations(load(), written[domain])
         else:
-            key = _noise_key("network", reference, written[domain])
+            key = continuations.noise_key("network", reference.key, written[domain])
             varied[domain] = continuations.varied(
                 key, written[domain], lambda own: noise.variations(load(), own)
             )
@@ -137,14 +136,9 @@ def _served(
             on_progress(f"{reference.name} reads where it is served")
             return {noise.SERVED: ServerRunner.of(running).read(own)}
 
-    key = _noise_key("engine", reference, texts)
+    key = continuations.noise_key("engine", reference.key, texts)
     readings = iter(continuations.varied(key, texts, make)[noise.SERVED])
     return {domain: list(islice(readings, len(own))) for domain, own in written.items()}
-
-
-def _noise_key(source: str, reference: Opened, texts: Sequence[Continuation]) -> str:
-    tokens = [[text.prefix, text.tokens] for text in texts]
-    return json_digest([source, reference.key, software_versions(), tokens])
 
 
 def _prompts(

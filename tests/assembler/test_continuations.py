@@ -8,6 +8,7 @@ from assembler import continuations
 from engine.divergence.metrics import Continuation, Reading, Tokens
 from engine.divergence.runners import Runner
 from engine.divergence.torch_runner import TorchRunner
+from registry import processor
 from registry.settings import settings
 from tests.engine.divergence.tables import END, as_network, table
 
@@ -69,6 +70,15 @@ def test_noise_is_measured_once() -> None:
     for reading, expected in zip(first["in one pass"], load().read(texts), strict=True):
         assert reading.predicted == expected.predicted
         assert reading.logprobs == pytest.approx(expected.logprobs)
+
+
+def test_noise_is_that_of_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = written()
+    own = continuations.noise_key("network", "r", texts)
+    assert continuations.noise_key("network", "r", texts) == own
+    assert continuations.noise_key("engine", "r", texts) != own
+    monkeypatch.setattr(processor, "vector_instructions", lambda: ("another",))
+    assert continuations.noise_key("network", "r", texts) != own
 
 
 def test_a_reference_that_fails_leaves_nothing() -> None:

@@ -1,85 +1,89 @@
-"""SmolLM2-135M in int8, unit by unit: what a search costs, and what it finds.
+"""int8 unit by unit, on the seed, an expert and a mix: what a search costs, and what it finds.
 
-Units are chosen on prefixes of training documents, none of which the model was trained on here, and
-judged on held-out ones. `cost` is that of the first round: as the product does it, and by reading
-every candidate whole. `curves`: at about equal sizes, how far the checkpoint strays when FDT, DPPL
-or perplexity chose, or nothing, which is the order of the network.
+Units are chosen on prefixes of every other held-out document and judged on the rest. `curves`: at
+about equal sizes, how far the checkpoint strays when FDT, DPPL or perplexity chose, or nothing,
+which is the order of the network. `cost` is that of the first round: as the product does it, and by
+reading every candidate whole. A mix on a CPU keeps its routed experts as they are; for a GPU they
+may be int8 too, which is computed here as that would compute it.
 """
 
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from functools import cached_property, partial
+from itertools import islice
 from typing import Any, get_args
 
 import torch
 
 from assembler import evaluate
-from assembler import seed as seeds
-from assembler.compression import Compressor
-from assembler.corpora.domains import PROJECTION_DOMAINS, fetch
 from assembler.network import Network
 from assembler.quantisation import as_int8
 from assembler.unit_search import UnitSearch, losses, saved
-from assembler.yardstick import MIN_WINDOWS
-from engine.compression import Unit
-from engine.compression_curve import By, Compression, Point
+from assembler.yardstick import MIN_WINDOWS, Yardstick
+from engine import compression
+from engine.compression import Target, Unit
+from engine.compression_curve import By
 from engine.divergence.aggregates import summarise
 from engine.divergence.metrics import Continuation
-from registry.blobs import LocalBlobs
-from registry.checkpoint_folder import CheckpointFolder
-from registry.documents import Document, parse
-from registry.manifests import Manifest
+from engine.measures import Texts
+from registry.blobs import BlobStore
+from registry.documents import Document
+from registry.quantisation import WEIGHT
 from service.bars import Bar
-from service.demo_family import DOCUMENTS_PER_DOMAIN
-from tests.benchmarks import reports
+from tests.benchmarks import demo_mix, reports, subjects
+from tests.benchmarks.kept import once
+from tests.benchmarks.subjects import KINDS, Subject
 
 NAME = "compression"
 PACKAGES = ("nexusmix", "torch")
-DOMAINS = tuple(domain for domain in PROJECTION_DOMAINS if domain.name in ("essays", "python"))
+# Raise it when what is kept of an earlier run no longer holds.
+VERSION = 1
+# A dense checkpoint has the same units for both.
+TARGETS: tuple[Target, ...] = ("cpu", "gpu")
+PREFIX_TOKENS = 16
 MAX_COST = 1 / 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = reports.options(NAME, "int8 by divergent tokens: what a search costs and finds")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--prompts", type=int, default=8, help="that units are chosen on")
+    parser = reports.options(
+        NAME, "int8 by divergent tokens: what a search costs and finds; can be interrupted"
+    )
+    parser.add_argument("--subjects", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--prompts", type=int, default=12, help="that units are chosen on")
     parser.add_argument("--completion-tokens", type=int, default=32)
-    parser.add_argument("--judging-prompts", type=int, default=16)
+    parser.add_argument("--judging-prompts", type=int, default=48)
     parser.add_argument("--judging-tokens", type=int, default=96, help="of each continuation")
     chosen = parser.parse_args(argv)
     if chosen.quick:
-        chosen.rounds, chosen.prompts, chosen.judging_prompts = 1, 4, 4
-    shared = {"min_fdt_75": 0, "prefix_tokens": 16}
-    asked = Compression(
-        prompts=chosen.prompts, completion_tokens=chosen.completion_tokens, **shared
+        chosen.rounds, chosen.prompts, chosen.judging_prompts = 2, 4, 4
+    torch.set_num_threads(1)
+    demo = demo_mix.of_random_llamas() if chosen.quick else demo_mix.smollm2_135m()
+    choosing = Texts(
+        prompts=chosen.prompts,
+        prefix_tokens=PREFIX_TOKENS,
+        completion_tokens=chosen.completion_tokens,
     )
-    judging = Compression(
-        prompts=chosen.judging_prompts, completion_tokens=chosen.judging_tokens, **shared
+    judging = Texts(
+        prompts=chosen.judging_prompts,
+        prefix_tokens=PREFIX_TOKENS,
+        completion_tokens=chosen.judging_tokens,
     )
-    with TemporaryDirectory(prefix="nexusmix-compression-") as folder:
-        blobs = LocalBlobs(Path(folder))
-        manifest = CheckpointFolder.read(seeds.seed_folder()).keep(blobs)
-        bench = _Bench(manifest, asked, judging, blobs, num_rounds=chosen.rounds)
-        ends = {"none": bench.judge(()), "all": bench.judge(bench.units)}
-        curves = {by: bench.curve(by) for by in get_args(By)}
-        cost = bench.cost()
+    found = {}
+    for subject in subjects.of(demo, chosen.subjects):
+        for target in TARGETS if subject.manifest.architecture.num_experts else TARGETS[:1]:
+            bench = _Bench(subject, target, choosing, judging, chosen.rounds, demo.blobs)
+            found[f"{subject.name}, {target}"] = bench.measure()
     figures = {
-        "model": seeds.NAME,
-        "texts": [domain.name for domain in DOMAINS],
         "threads": torch.get_num_threads(),
-        "num_units": len(bench.units),
-        "target": asked.target,
-        "choosing": _texts(bench.chooser.yardstick.texts),
-        "judging": _texts(bench.judge_.yardstick.texts),
-        "ends": ends,
-        "curves": curves,
-        "cost": cost,
+        "choosing": choosing.model_dump(),
+        "judging": judging.model_dump(),
+        "subjects": found,
     }
     bars = [
-        Bar("CPU time over that of reading every candidate whole", cost["ratio"], "<=", MAX_COST)
+        Bar(f"{name}: CPU time over reading every candidate whole", ratio, "<=", MAX_COST)
+        for name, ratio in ((name, own["cost"]["ratio"]) for name, own in found.items())
     ]
     return reports.write(
         chosen.output, figures=figures, bars=[] if chosen.quick else bars, packages=PACKAGES
@@ -87,56 +91,100 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Bench:
-    """The checkpoint, texts to choose on and texts to judge on."""
+    """A checkpoint, texts to choose on and texts to judge on, in memory once they are asked for."""
 
     def __init__(
         self,
-        manifest: Manifest,
-        asked: Compression,
-        judging: Compression,
-        blobs: LocalBlobs,
-        *,
+        subject: Subject,
+        target: Target,
+        choosing: Texts,
+        judging: Texts,
         num_rounds: int,
+        blobs: BlobStore,
     ) -> None:
-        paths = fetch(DOMAINS, limit=DOCUMENTS_PER_DOMAIN, on_progress=reports.say)
-        read = [parse([path.read_bytes()]) for path in paths.values()]
-        self.chooser = Compressor(
-            manifest, [_training(own) for own in read], asked, blobs=blobs, on_progress=reports.say
+        self._subject, self._target, self._num_rounds = subject, target, num_rounds
+        self._choosing, self._judging, self._blobs = choosing, judging, blobs
+        self._manifest = subject.manifest
+        self.units = compression.units(subject.manifest, target)
+
+    def measure(self) -> dict[str, Any]:
+        """All figures; those of a run before are found."""
+        texts = [own.model_dump() for own in (self._choosing, self._judging)]
+        key = [VERSION, self._manifest.digest, self._target, *texts]
+        searching = [*key, self._num_rounds]
+        return {
+            "domains": list(self._subject.documents),
+            "num_units": len(self.units),
+            "num_parameters": self._manifest.architecture.num_parameters,
+            "ends": once(NAME, key, self.ends),
+            "curves": {
+                by: once(NAME, [*searching, by], partial(self.curve, by)) for by in get_args(By)
+            },
+            "cost": once(NAME, [*searching, "cost"], self.cost),
+        }
+
+    @cached_property
+    def _chooser(self) -> Yardstick:
+        return self._yardstick(self._subject.choosing, self._choosing)
+
+    @cached_property
+    def _judge(self) -> Yardstick:
+        return self._yardstick(self._subject.judging, self._judging)
+
+    def _yardstick(self, documents: Sequence[Sequence[Document]], texts: Texts) -> Yardstick:
+        return Yardstick(
+            self._manifest, documents, texts, blobs=self._blobs, on_progress=reports.say
         )
-        self.judge_ = Compressor(manifest, read, judging, blobs=blobs, on_progress=reports.say)
-        self.units, self._num_rounds, self._target = self.chooser.units, num_rounds, asked.target
-        self._network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
+
+    @property
+    def _network(self) -> Network:
+        return self._judge.network
 
     @property
     def _corpus(self) -> list[Continuation]:
         """About as many tokens as the other texts have."""
-        texts, corpus = self.chooser.yardstick.texts, self.chooser.yardstick.corpus
+        texts, corpus = self._chooser.texts, self._chooser.corpus
         num_tokens = len(texts) * len(texts[0].prefix + texts[0].tokens)
         return corpus[: max(MIN_WINDOWS, num_tokens // len(corpus[0].prefix + corpus[0].tokens))]
+
+    def ends(self) -> dict[str, Any]:
+        return {"none": self.judge(()), "all": self.judge(self.units)}
 
     def curve(self, by: By) -> list[dict[str, Any]]:
         """What was chosen by `by`, but for the end, where everything is int8."""
         rounds = self._search(by).rounds(number=self._num_rounds, beam_width=1)
         points = []
         started = time.process_time()
-        for found in rounds:
-            if len(found.units) < len(self.units):
-                seconds = time.process_time() - started
-                points.append(self.judge(found.units) | {"cpu_seconds": round(seconds, 1)})
-                reports.say(f"{by}: {points[-1]}")
+        for found in islice(rounds, self._num_rounds - 1):
+            seconds = time.process_time() - started
+            point = self.judge(found.units) | {"cpu_seconds": round(seconds, 1)}
+            reports.say(f"{by}: {point}")
+            points.append(point | {"units": [unit.name for unit in found.units]})
             started = time.process_time()
         return points
 
     def judge(self, units: Sequence[Unit]) -> dict[str, Any]:
-        point: Point = self.judge_.point(units)
-        told = point.model_dump(mode="json", exclude={"units"})
-        return {name: round(value, 4) for name, value in told.items()} | {
-            "units": list(point.units) if 0 < len(units) < len(self.units) else len(units)
+        """On the texts of the judge, with an interval of the mean over prefixes."""
+        modules = [module for unit in units for module in unit.modules]
+        texts, corpus = self._judge.texts, self._judge.corpus
+        runner = evaluate.runner(self._network)
+        with as_int8(self._network, modules, target=self._target):
+            own, told = (summarise(t, runner.read(t)) for t in (texts, corpus))
+        num_int8 = sum(self._manifest.tensors[name + WEIGHT].num_numbers for name in modules)
+        return {
+            "num_bytes": compression.num_bytes(self._manifest, units),
+            "int8_share": round(num_int8 / self._manifest.architecture.num_parameters, 4),
+            "fdt_75": own.fdt.p75,
+            "fdt_mean": round(own.fdt.mean, 3),
+            "fdt_mean_interval": own.fdt.interval and [round(x, 2) for x in own.fdt.interval],
+            "equal_share": round(own.equal_share, 4),
+            "dppl": round(own.perplexity, 4),
+            "perplexity": round(told.perplexity, 4),
         }
 
     def cost(self) -> dict[str, Any]:
         """CPU seconds of the first round by FDT, both ways, and whether they choose alike."""
-        texts = self.chooser.yardstick.texts
+        texts = self._chooser.texts
         started = time.process_time()
         ours = next(self._search("fdt").rounds(number=self._num_rounds, beam_width=1)).units
         seconds = time.process_time() - started
@@ -166,23 +214,11 @@ class _Bench:
         return UnitSearch(
             self._network,
             self.units,
-            self._corpus if by == "perplexity" else self.chooser.yardstick.texts,
+            self._corpus if by == "perplexity" else self._chooser.texts,
             by=by,
             target=self._target,
             on_progress=lambda _: None,
         )
-
-
-def _training(documents: Sequence[Document]) -> list[Document]:
-    return [replace(d, split="held-out") for d in documents if d.split == "train"]
-
-
-def _texts(texts: Sequence[Continuation]) -> dict[str, int]:
-    return {
-        "prompts": len(texts),
-        "prefix_tokens": len(texts[0].prefix),
-        "completion_tokens": len(texts[0].tokens),
-    }
 
 
 if __name__ == "__main__":

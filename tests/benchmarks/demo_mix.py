@@ -16,12 +16,16 @@ from tests.benchmarks.claims import smollm2
 from tests.benchmarks.claims.mixes import Mix, Mixes
 
 TINY_EXPERTS = (1, 2, 3)
+# They fill four windows of perplexity where half of them are read.
+TINY_HELD_OUT = 20
+# Public domains whose texts stand for what a language model reads at large.
+GENERAL = ("essays", "python")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoMix:
-    """`mix` is the default preset's, with nothing trained; mappings are by the expert's domain.
-    `assemble` makes it again."""
+    """`mix` is the default preset's, with nothing trained; mappings are by the expert's domain,
+    `public` by a domain that has no expert. `assemble` makes the mix again."""
 
     name: str
     seed: Manifest
@@ -29,6 +33,7 @@ class DemoMix:
     mix: Manifest
     assemble: Callable[[BlobStore], Manifest]
     documents: Mapping[str, Sequence[Document]]
+    public: Mapping[str, Sequence[Document]]
     blobs: LocalBlobs
 
     @property
@@ -50,6 +55,7 @@ def smollm2_135m() -> DemoMix:
         mix=mixes.manifest(mix),
         assemble=partial(making.assemble, mixes.materials(mix)),
         documents=family.documents,
+        public=family.public,
         blobs=blobs,
     )
 
@@ -57,12 +63,16 @@ def smollm2_135m() -> DemoMix:
 def of_random_llamas() -> DemoMix:
     """Of a few thousand random parameters, in a moment: every fault and trial, no real figures."""
     blobs = LocalBlobs(settings().cache_path / "benchmarks" / "tiny-blobs")
+    documents = [
+        tiny.sample_documents(expert=i, num_held_out=TINY_HELD_OUT) for i in (0, *TINY_EXPERTS)
+    ]
     return DemoMix(
         name="random-llama",
         seed=tiny.store_manifest(blobs),
         experts={f"expert-{i}": tiny.store_manifest(blobs, expert=i) for i in TINY_EXPERTS},
         mix=tiny_mixes.store_mix(blobs, experts=TINY_EXPERTS),
         assemble=partial(tiny_mixes.store_mix, experts=TINY_EXPERTS),
-        documents={f"expert-{i}": tiny.sample_documents(expert=i) for i in TINY_EXPERTS},
+        documents={f"expert-{i}": documents[i] for i in TINY_EXPERTS},
+        public=dict.fromkeys(GENERAL, documents[0]),
         blobs=blobs,
     )

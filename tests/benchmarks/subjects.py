@@ -1,0 +1,59 @@
+"""What compression is measured on: seed, an expert and the demo's mix, each on texts of its own."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from registry.documents import Document
+from registry.manifests import Manifest
+from tests.benchmarks.demo_mix import GENERAL, DemoMix
+
+Kind = Literal["seed", "expert", "mix"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A checkpoint, and documents of each of its domains.
+
+    Every other held-out document is chosen on, the rest judged; those for training are learned
+    from.
+    """
+
+    name: str
+    manifest: Manifest
+    documents: Mapping[str, Sequence[Document]]
+
+    @property
+    def choosing(self) -> list[list[Document]]:
+        return [own[::2] for own in self._held_out]
+
+    @property
+    def judging(self) -> list[list[Document]]:
+        return [own[1::2] for own in self._held_out]
+
+    @property
+    def learning(self) -> list[list[Document]]:
+        return [[d for d in own if d.split == "train"] for own in self.documents.values()]
+
+    @property
+    def _held_out(self) -> list[list[Document]]:
+        return [[d for d in own if d.split == "held-out"] for own in self.documents.values()]
+
+
+def of(demo: DemoMix, kinds: Sequence[Kind] = KINDS) -> Iterator[Subject]:
+    """Those of these kinds; of experts the first."""
+    expert = next(iter(demo.experts))
+    general = {name: demo.public[name] for name in GENERAL}
+    known = {
+        "seed": Subject(name=f"{demo.name}, seed", manifest=demo.seed, documents=general),
+        "expert": Subject(
+            name=f"expert {expert}",
+            manifest=demo.experts[expert],
+            documents={expert: demo.documents[expert]},
+        ),
+        "mix": Subject(
+            name=f"mix of {len(demo.experts)} experts", manifest=demo.mix, documents=demo.documents
+        ),
+    }
+    return (known[kind] for kind in kinds)

@@ -1,0 +1,25 @@
+"""The benchmark of int8, on tiny models."""
+
+import json
+from pathlib import Path
+
+from tests.benchmarks import compression
+
+
+def test_a_quick_run_has_every_subject_and_curve(tmp_path: Path) -> None:
+    output = tmp_path / "compression.json"
+    assert compression.main(["--quick", f"--output={output}"]) == 0
+    found = json.loads(output.read_text())["subjects"]
+    assert list(found) == [
+        "random-llama, seed, cpu",
+        "expert expert-1, cpu",
+        "mix of 3 experts, cpu",
+        "mix of 3 experts, gpu",
+    ]
+    for own in found.values():
+        assert list(own["curves"]) == ["fdt", "dppl", "perplexity", "order"]
+        none, everything = own["ends"]["none"], own["ends"]["all"]
+        for [point] in own["curves"].values():
+            assert everything["num_bytes"] < point["num_bytes"] < none["num_bytes"]
+    on_cpu, on_gpu = (found[f"mix of 3 experts, {target}"] for target in ("cpu", "gpu"))
+    assert on_gpu["num_units"] > on_cpu["num_units"]

@@ -1,0 +1,16 @@
+"""The benchmark of the gate, on a tiny mix."""
+
+import json
+from pathlib import Path
+
+from tests.benchmarks import gate
+
+
+def test_a_quick_run_compares_twice_and_asks_nothing(tmp_path: Path) -> None:
+    output = tmp_path / "gate.json"
+    assert gate.main(["--quick", f"--output={output}"]) == 0
+    comparisons = json.loads(output.read_text())["comparisons"]
+    assert list(comparisons) == [gate.FIRST, gate.SECOND]
+    for own in comparisons.values():
+        assert len(own["domains"]) == 3
+        assert own["seconds"] > 0
