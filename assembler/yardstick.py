@@ -60,6 +60,7 @@ class Yardstick:
         return Measures(
             fdt_75=own.fdt.p75,
             fdt_mean=own.fdt.mean,
+            fdt_mean_interval=own.fdt.interval,
             dppl=own.perplexity,
             perplexity=corpus.perplexity,
         )

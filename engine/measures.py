@@ -32,5 +32,8 @@ class Measures(Data):
 
     fdt_75: float
     fdt_mean: float
+    fdt_mean_interval: tuple[float, float] | None = Field(
+        default=None, description="95 %, by resampling prefixes."
+    )
     dppl: float
     perplexity: float

@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 from engine.measures import Measures, Texts
 from engine.reporting import Data
 
-# What tells components apart: the first divergent token, or perplexity on the reference's own text;
-# or nothing, and all get the same share.
+# What tells components apart: divergent tokens and perplexity, both on the reference's own text, or
+# that perplexity alone; or nothing, and all get the same share.
 By = Literal["fdt", "dppl", "uniform"]
 
 # Of one round: the paper begins with 20 points, but always retrains behind each round.

@@ -1,4 +1,4 @@
-"""Shares of one common level, and that a search in parts finds what one that reads all would."""
+"""Shares whose losses are least, and searches for them on a tiny network."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import torch
 from assembler import evaluate
 from assembler.network import Network
 from assembler.pruning import as_pruned
-from assembler.share_search import ShareSearch, shares_at_level
+from assembler.share_search import ShareSearch, least_losing, limits_of
 from engine import sparsity, tensors
 from engine.divergence.aggregates import summarise
 from engine.divergence.metrics import Continuation
@@ -24,32 +24,40 @@ COMPONENTS = (SMALL, LARGE)
 FRAGILE = "model.layers.1.mlp.down_proj"
 
 
-def test_all_come_down_to_one_level() -> None:
-    """The small one falls by 10 for all its weights, the large one by 20: at 8, shares 0.2, 0.1."""
-    curves = {"small": ([0.0, 1.0], [10.0, 0.0]), "large": ([0.0, 1.0], [10.0, -10.0])}
-    shares = shares_at_level(COMPONENTS, curves, 0.125)
-    assert shares == pytest.approx({"small": 0.2, "large": 0.1})
+NOTHING = {"small": 0.0, "large": 0.0}
+ALL = {"small": 1.0, "large": 1.0}
 
 
-def test_what_costs_nothing_goes_first() -> None:
-    curves = {"small": ([0.0, 0.5, 1.0], [10.0, 10.0, 10.0]), "large": ([0.0, 1.0], [10.0, 0.0])}
-    shares = shares_at_level(COMPONENTS, curves, 0.4)
-    assert shares == pytest.approx({"small": 1.0, "large": 0.2})
+def test_the_next_weight_costs_the_same_everywhere() -> None:
+    """Losses for each weight at a share of one are 3 and 1 and their mean, weighted, 1.5: half and
+    half prices of 2.25 and 1.25, so the large one gets 1.8 times the share."""
+    losses = {"small": 300.0, "large": 300.0}
+    shares = least_losing(COMPONENTS, NOTHING, ALL, losses, total=0.32)
+    assert shares == pytest.approx({"small": 0.2, "large": 0.36})
 
 
-def test_of_equals_each_gives_the_same_part() -> None:
-    curves = {name: ([0.0, 1.0], [5.0, 5.0]) for name in ("small", "large")}
-    shares = shares_at_level(COMPONENTS, curves, 0.3)
+def test_no_component_leaves_its_limits() -> None:
+    shares, limits = {"small": 0.5, "large": 0.1}, {"small": 0.8, "large": 0.4}
+    for losses in ({"small": 9.0, "large": 0.1}, {"small": 0.1, "large": 9.0}):
+        found = least_losing(COMPONENTS, shares, limits, losses, total=0.4)
+        assert total_share(COMPONENTS, found) == pytest.approx(0.4)
+        assert all(shares[name] <= found[name] <= limits[name] for name in found)
+
+
+def test_what_seems_to_cost_nothing_is_not_zero_whole() -> None:
+    shares = least_losing(COMPONENTS, NOTHING, ALL, {"small": -1.0, "large": 1.0}, total=0.3)
+    assert 0.3 < shares["small"] < 1
+
+
+def test_where_nothing_is_told_apart_shares_are_equal() -> None:
+    shares = least_losing(COMPONENTS, NOTHING, ALL, {"small": 0.0, "large": -1.0}, total=0.3)
     assert shares == pytest.approx({"small": 0.3, "large": 0.3})
 
 
-def test_a_level_that_rises_counts_as_the_one_before() -> None:
-    noisy = {"small": ([0.0, 0.5, 1.0], [10.0, 4.0, 9.0]), "large": ([0.0, 1.0], [10.0, 8.0])}
-    level = {"small": ([0.0, 0.5, 1.0], [10.0, 4.0, 4.0]), "large": ([0.0, 1.0], [10.0, 8.0])}
-    for total in (0.2, 0.7, 0.9):
-        assert shares_at_level(COMPONENTS, noisy, total) == shares_at_level(
-            COMPONENTS, level, total
-        )
+def test_limits_suffice_where_some_are_zero_whole() -> None:
+    assert limits_of(COMPONENTS, NOTHING, total=0.2) == pytest.approx({"small": 0.3, "large": 0.3})
+    limits = limits_of(COMPONENTS, {"small": 0.1, "large": 1.0}, total=0.95)
+    assert total_share(COMPONENTS, limits) >= 0.95
 
 
 @pytest.fixture

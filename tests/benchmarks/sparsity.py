@@ -1,13 +1,13 @@
-"""SmolLM2-135M made sparse: shares by divergent tokens against equal shares.
+"""Zeros by divergent tokens against equal shares, on the seed, an expert and a mix.
 
-Both without retraining, and with a short one behind each round, as in the paper. Shares are chosen
-on prefixes of every other training document, retraining reads the rest, and all is judged on
-held-out ones. Of each point also how many attention components are zero to 90 % and
-more (Divergent Token Metrics, arXiv 2311.01544: a quarter of them at 75 %, with retraining), and
-the bytes of all tensors: as they are stored, and as compressed sparse rows would take them.
+Shares are chosen on prefixes of every other held-out document and judged on the rest. Of the seed
+there are both also with a short retraining behind each round, as in the paper. Of each point also
+how many attention components are zero to 90 % and more (Divergent Token Metrics, arXiv 2311.01544:
+a quarter of them at 75 %, with retraining), and the bytes of all tensors: as they are stored, and
+as compressed sparse rows would take them.
 
-`removal`: how long one pass of the reference network takes once what vanished is removed, over that
-of the checkpoint as it is, in turns. `found` is the last point chosen by FDT, not retrained;
+`removal`: how long one pass of the seed's network takes once what vanished is removed, over that of
+the checkpoint as it is, in turns. `found` is the last point chosen by FDT, not retrained;
 `constructed` has neither attention nor FFN in every fourth layer, which nothing chose.
 """
 
@@ -15,130 +15,185 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 
-from assembler import seed as seeds
-from assembler.corpora.domains import PROJECTION_DOMAINS, fetch
 from assembler.network import Network
 from assembler.retraining import Retraining
 from assembler.share_search import ShareSearch
 from assembler.sparsification import Sparsifier
+from assembler.yardstick import Yardstick
+from engine import sparsity
+from engine.measures import Texts
 from engine.sparsity import Kind, Shares
-from engine.sparsity_curve import By, SparsePoint, Sparsification
-from registry.blobs import BlobStore, LocalBlobs
-from registry.checkpoint_folder import CheckpointFolder
-from registry.documents import Document, parse
-from registry.manifests import Manifest
+from engine.sparsity_curve import By, Sparsification
+from registry.blobs import BlobStore
 from registry.quantisation import WEIGHT
 from service.bars import Bar
-from service.demo_family import DOCUMENTS_PER_DOMAIN
-from tests import tiny
-from tests.benchmarks import reports
+from tests.benchmarks import demo_mix, reports, subjects
+from tests.benchmarks.kept import once
+from tests.benchmarks.subjects import KINDS, Subject
 
 NAME = "sparsity"
 PACKAGES = ("nexusmix", "torch")
-DOMAINS = tuple(domain for domain in PROJECTION_DOMAINS if domain.name in ("essays", "python"))
+# Raise it when what is kept of an earlier run no longer holds.
+VERSION = 1
+PREFIX_TOKENS = 16
 # An index of two bytes beside each number, and where each row begins.
 INDEX_BYTES, ROW_BYTES = 2, 4
 CURVES: tuple[By, ...] = ("uniform", "fdt")
-RETRAINED = ", retrained"
 # Of one timed pass: texts and tokens of each. The head, which removal leaves as it is, is left out.
 PASS = (4, 128)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = reports.options(NAME, "zeros by divergent tokens, against equal shares")
-    parser.add_argument("--totals", type=float, nargs="+", default=[0.1, 0.2, 0.35, 0.5, 0.75])
+    parser = reports.options(
+        NAME, "zeros by divergent tokens, against equal shares; can be interrupted"
+    )
+    parser.add_argument("--subjects", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--totals", type=float, nargs="+", default=[0.2, 0.35, 0.5, 0.75])
     parser.add_argument("--prompts", type=int, default=8, help="that shares are chosen on")
-    parser.add_argument("--prefix-tokens", type=int, default=16)
-    parser.add_argument("--completion-tokens", type=int, default=16)
-    parser.add_argument("--judging-prompts", type=int, default=16)
+    parser.add_argument("--completion-tokens", type=int, default=24)
+    parser.add_argument("--judging-prompts", type=int, default=32)
+    parser.add_argument("--judging-tokens", type=int, default=64, help="of each continuation")
     parser.add_argument("--retrain-tokens", type=int, default=8192, help="behind each round")
     parser.add_argument("--turns", type=int, default=7, help="of each timing")
-    parser.add_argument("--judging-tokens", type=int, default=64, help="of each continuation")
     chosen = parser.parse_args(argv)
     if chosen.quick:
         chosen.totals, chosen.prompts, chosen.judging_prompts = [0.2, 0.5], 4, 4
         chosen.retrain_tokens = 2048
-    shared = {"share": 1.0, "prefix_tokens": chosen.prefix_tokens}
-    asked = Sparsification(
-        prompts=chosen.prompts, completion_tokens=chosen.completion_tokens, **shared
+    torch.set_num_threads(1)
+    demo = demo_mix.of_random_llamas() if chosen.quick else demo_mix.smollm2_135m()
+    choosing = Texts(
+        prompts=chosen.prompts,
+        prefix_tokens=PREFIX_TOKENS,
+        completion_tokens=chosen.completion_tokens,
     )
-    judging = Sparsification(
-        prompts=chosen.judging_prompts, completion_tokens=chosen.judging_tokens, **shared
+    judging = Texts(
+        prompts=chosen.judging_prompts,
+        prefix_tokens=PREFIX_TOKENS,
+        completion_tokens=chosen.judging_tokens,
     )
-    with TemporaryDirectory(prefix="nexusmix-sparsity-") as folder:
-        blobs = LocalBlobs(Path(folder))
-        manifest, documents = _tiny(blobs) if chosen.quick else _smollm2(blobs)
-        bench = _Bench(manifest, documents, asked, judging, blobs)
-        none = bench.judge({})
-        curves: dict[str, list[dict[str, Any]]] = {}
-        for retrained, tokens in (("", 0), (RETRAINED, chosen.retrain_tokens)):
-            for by in CURVES:
-                curves[by + retrained] = bench.curve(by, chosen.totals, tokens=tokens)
-        removal = bench.removal(curves["fdt"][-1]["shares"], turns=chosen.turns)
+    found: dict[str, Any] = {}
+    removal = {}
+    for subject in subjects.of(demo, chosen.subjects):
+        is_seed = subject.manifest == demo.seed
+        bench = _Bench(
+            subject,
+            choosing,
+            judging,
+            chosen.totals,
+            retrain_tokens=chosen.retrain_tokens if is_seed else 0,
+            blobs=demo.blobs,
+        )
+        found[subject.name] = bench.measure()
+        if is_seed:
+            shares = found[subject.name]["curves"]["fdt"][-1]["shares"]
+            removal = bench.removal(shares, turns=chosen.turns)
     figures = {
-        "model": "tiny" if chosen.quick else seeds.NAME,
-        "texts": [domain.name for domain in DOMAINS],
         "threads": torch.get_num_threads(),
-        "num_components": len(bench.components),
-        "num_attention_components": sum(c.kind == "attention" for c in bench.components),
-        "choosing": asked.model_dump(include={"prompts", "prefix_tokens", "completion_tokens"}),
+        "choosing": choosing.model_dump(),
+        "judging": judging.model_dump(),
         "retrain_tokens": chosen.retrain_tokens,
-        "judging": judging.model_dump(include={"prompts", "prefix_tokens", "completion_tokens"}),
-        "none": none,
-        "curves": curves,
+        "subjects": found,
         "removal": removal,
     }
     bars = [
-        Bar("bytes stored at the end over those of the tensors", shrunk, "<", 1)
-        for shrunk in (points[-1]["num_bytes"] / none["num_bytes"] for points in curves.values())
+        Bar(f"{name}, {way}: bytes stored at the end over all", ratio, "<", 1)
+        for name, own in found.items()
+        for way, ratio in own["stored"].items()
     ]
-    if not chosen.quick:
+    if removal and not chosen.quick:
         ratio = removal["constructed"]["ratio"]["median"]
         bars.append(Bar("CPU time of a pass without every fourth layer", ratio, "<", 1))
     return reports.write(chosen.output, figures=figures, bars=bars, packages=PACKAGES)
 
 
 class _Bench:
-    """The checkpoint, texts to choose on and texts to judge on."""
+    """A checkpoint, texts to choose on and texts to judge on, in memory once they are asked for."""
 
     def __init__(
         self,
-        manifest: Manifest,
-        documents: Sequence[Sequence[Document]],
-        asked: Sparsification,
-        judging: Sparsification,
+        subject: Subject,
+        choosing: Texts,
+        judging: Texts,
+        totals: Sequence[float],
+        *,
+        retrain_tokens: int,
         blobs: BlobStore,
     ) -> None:
-        training = [_training(own) for own in documents]
-        choosing = [[replace(d, split="held-out") for d in own[::2]] for own in training]
-        self._relearned = [own[1::2] for own in training]
-        self._chooser = Sparsifier(manifest, choosing, asked, blobs=blobs, on_progress=reports.say)
-        self._judge = Sparsifier(manifest, documents, judging, blobs=blobs, on_progress=reports.say)
-        # One network, so that what was retrained is judged.
-        self._judge.yardstick.network = self._chooser.yardstick.network
-        self._manifest, self._blobs = manifest, blobs
-        self.components = self._chooser.components
+        self._subject, self._choosing, self._judging = subject, choosing, judging
+        self._totals, self._retrain_tokens, self._blobs = totals, retrain_tokens, blobs
+        self._manifest = subject.manifest
+        self.components = sparsity.components(subject.manifest)
 
-    def curve(self, by: By, totals: Sequence[float], *, tokens: int = 0) -> list[dict[str, Any]]:
+    def measure(self) -> dict[str, Any]:
+        """All curves; those of a run before are found."""
+        texts = [own.model_dump() for own in (self._choosing, self._judging)]
+        key = [VERSION, self._manifest.digest, *texts]
+        searching = [*key, list(self._totals)]
+        curves: dict[str, list[dict[str, Any]]] = {
+            by: once(NAME, [*searching, by, 0], partial(self.curve, by, tokens=0)) for by in CURVES
+        }
+        if tokens := self._retrain_tokens:
+            curves |= {
+                f"{by}, retrained": once(
+                    NAME, [*searching, by, tokens], partial(self.curve, by, tokens=tokens)
+                )
+                for by in CURVES
+            }
+        none = once(NAME, key, partial(self.judge, {}))
+        return {
+            "domains": list(self._subject.documents),
+            "num_components": len(self.components),
+            "num_attention_components": sum(c.kind == "attention" for c in self.components),
+            "none": none,
+            "curves": curves,
+            "stored": {
+                way: round(points[-1]["num_bytes"] / none["num_bytes"], 4)
+                for way, points in curves.items()
+            },
+        }
+
+    @cached_property
+    def _chooser(self) -> Yardstick:
+        return Yardstick(
+            self._manifest,
+            self._subject.choosing,
+            self._choosing,
+            blobs=self._blobs,
+            on_progress=reports.say,
+        )
+
+    @cached_property
+    def _judge(self) -> Sparsifier:
+        asked = Sparsification(share=1.0, **self._judging.model_dump())
+        made = Sparsifier(
+            self._manifest,
+            self._subject.judging,
+            asked,
+            blobs=self._blobs,
+            on_progress=reports.say,
+        )
+        # One network, so that what was retrained is judged.
+        made.yardstick.network = self._chooser.network
+        return made
+
+    def curve(self, by: By, *, tokens: int) -> list[dict[str, Any]]:
         """`tokens` are those of the retraining behind each round."""
-        network = self._chooser.yardstick.network
+        network = self._chooser.network
         search = ShareSearch(
             network,
             self.components,
-            self._chooser.yardstick.texts,
+            self._chooser.texts,
             by=by,
             on_progress=lambda text: None,
         )
         retraining = Retraining(
             self._manifest,
-            self._relearned,
+            self._subject.learning,
             tokens=tokens,
             blobs=self._blobs,
             on_progress=lambda text: None,
@@ -146,7 +201,7 @@ class _Bench:
         points = []
         with self._as_it_was(network):
             started = time.process_time()
-            for shares in search.rounds(totals):
+            for shares in search.rounds(self._totals):
                 if tokens:
                     retraining.run(network, shares)
                 seconds = time.process_time() - started
@@ -202,10 +257,16 @@ class _Bench:
         }
 
     def judge(self, shares: Shares) -> dict[str, Any]:
-        point: SparsePoint = self._judge.point(shares)
-        told = point.model_dump(mode="json", exclude={"shares"})
-        return {name: round(value, 4) for name, value in told.items()} | {
+        point = self._judge.point(shares)
+        return {
+            "share": round(point.share, 4),
+            "num_bytes": point.num_bytes,
             "num_bytes_csr": self._csr_bytes(shares),
+            "fdt_75": point.fdt_75,
+            "fdt_mean": round(point.fdt_mean, 3),
+            "fdt_mean_interval": _rounded(point.fdt_mean_interval),
+            "dppl": round(point.dppl, 4),
+            "perplexity": round(point.perplexity, 4),
             "attention_from_90_percent": self._count("attention", shares, least=0.9),
             "attention_vanished": self._count("attention", shares, least=1.0),
             "ffn_from_90_percent": self._count("ffn", shares, least=0.9),
@@ -231,18 +292,8 @@ class _Bench:
         return total
 
 
-def _smollm2(blobs: LocalBlobs) -> tuple[Manifest, list[list[Document]]]:
-    paths = fetch(DOMAINS, limit=DOCUMENTS_PER_DOMAIN, on_progress=reports.say)
-    manifest = CheckpointFolder.read(seeds.seed_folder()).keep(blobs)
-    return manifest, [parse([path.read_bytes()]) for path in paths.values()]
-
-
-def _tiny(blobs: LocalBlobs) -> tuple[Manifest, list[list[Document]]]:
-    return tiny.store_manifest(blobs), [tiny.sample_documents(expert=number) for number in (1, 2)]
-
-
-def _training(documents: Sequence[Document]) -> list[Document]:
-    return [d for d in documents if d.split == "train"]
+def _rounded(interval: tuple[float, float] | None) -> list[float] | None:
+    return interval and [round(x, 2) for x in interval]
 
 
 if __name__ == "__main__":

@@ -10,15 +10,14 @@ def test_a_quick_run_has_all_curves_at_equal_shares(tmp_path: Path) -> None:
     output = tmp_path / "sparsity.json"
     assert sparsity.main(["--quick", f"--output={output}"]) == 0
     told = json.loads(output.read_text())
-    assert [[point["share"] for point in curve] for curve in told["curves"].values()] == [
-        [0.2, 0.5],
-        [0.2, 0.5],
-        [0.2, 0.5],
-        [0.2, 0.5],
-    ]
-    plain, retrained = (told["curves"][name][-1] for name in ("uniform", "uniform, retrained"))
+    assert len(told["subjects"]) == 3
+    for own in told["subjects"].values():
+        for curve in own["curves"].values():
+            assert [point["share"] for point in curve] == [0.2, 0.5]
+        assert len(own["curves"]["fdt"][0]["shares"]) == own["num_components"]
+        assert own["curves"]["fdt"][1]["num_bytes"] < own["none"]["num_bytes"]
+    curves = told["subjects"]["random-llama, seed"]["curves"]
+    assert list(curves) == ["uniform", "fdt", "uniform, retrained", "fdt, retrained"]
+    plain, retrained = (curves[name][-1] for name in ("uniform", "uniform, retrained"))
     assert retrained["perplexity"] < plain["perplexity"]
-    assert told["curves"]["fdt"][0]["shares"].keys() == told["curves"]["fdt"][1]["shares"].keys()
-    assert len(told["curves"]["fdt"][0]["shares"]) == told["num_components"] == 2 * 7
     assert told["removal"]["constructed"]["layers_without_attention"] == 1
-    assert told["curves"]["fdt"][1]["num_bytes"] < told["none"]["num_bytes"]
