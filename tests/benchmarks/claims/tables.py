@@ -1,9 +1,10 @@
 """The results as tables in Markdown, with the papers' own figures beside them."""
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tests.benchmarks import markdown
 from tests.benchmarks.claims import similarity
 from tests.benchmarks.claims.estimates import over_seeds
 
@@ -76,7 +77,7 @@ def _upcycling(families: Figures) -> str | None:
                 ]
         rows.append([method, *cells])
     head = [f"{name}, {_tokens(b)}" for name, own in budgets.items() for b in own]
-    return _table(["share of the right experts' gain, %", *head], rows)
+    return markdown.table(["share of the right experts' gain, %", *head], rows)
 
 
 def _budgets(figures: Figures) -> list[str]:
@@ -116,7 +117,7 @@ def _of_extension(families: Figures, field: str, *, percent: bool) -> str | None
     title = "share of the gain on the new domain, %" if percent else "perplexity over the base's"
     head = [f"SmolLM2, {_tokens(b)}" for b in large_budgets]
     head += [f"small, {_tokens(b)}" for b in small_budgets]
-    return _table([title, *head], rows)
+    return markdown.table([title, *head], rows)
 
 
 def _continuations(families: Figures) -> str | None:
@@ -135,7 +136,7 @@ def _continuations(families: Figures) -> str | None:
                 told = [own.get(budget, {}).get("true_continuation") for own in answered]
                 rows.append([method, _tokens(budget), _estimates(told)])
     rows = [row for row in rows if row[-1] != MISSING and not row[0].startswith("expert ")]
-    return _table(["", "tokens", "true continuations found, %"], rows) if rows else None
+    return markdown.table(["", "tokens", "true continuations found, %"], rows) if rows else None
 
 
 def _routing(families: Figures) -> str | None:
@@ -146,7 +147,7 @@ def _routing(families: Figures) -> str | None:
     routing = found["nexus"][last]["routing"]
     domains = list(routing)
     rows = [[name, *(f"{100 * share:.0f}" for share in routing[name])] for name in domains]
-    return _table(["% of the tokens of", *(f"to {name}" for name in domains)], rows)
+    return markdown.table(["% of the tokens of", *(f"to {name}" for name in domains)], rows)
 
 
 def _similarity(families: Figures) -> str | None:
@@ -159,7 +160,7 @@ def _similarity(families: Figures) -> str | None:
         rows.append(
             [name, f"{similarity.mean_apart(cosines):.2f}", f"{one} and {other}", f"{cosine:.2f}"]
         )
-    return _table(["cosines of", "two domains, mean", "most alike", "their cosine"], rows)
+    return markdown.table(["cosines of", "two domains, mean", "most alike", "their cosine"], rows)
 
 
 def _attention(families: Figures, kind: str) -> str | None:
@@ -185,7 +186,7 @@ def _attention(families: Figures, kind: str) -> str | None:
         rows = [row[: 1 + len(blocks)] for row in rows]
     else:
         head += [f"mean log-perplexity, {b} blocks" for b in blocks]
-    return _table(["", *head], rows)
+    return markdown.table(["", *head], rows)
 
 
 def _scaling(families: Figures) -> str | None:
@@ -204,7 +205,7 @@ def _scaling(families: Figures) -> str | None:
     ]
     head = ["family", "experts", "share of the gain, %", "on the first two domains, %"]
     head += ["tokens to their own expert, %", "of the first two domains' tokens elsewhere, %"]
-    return _table(head, rows) if rows else None
+    return markdown.table(head, rows) if rows else None
 
 
 def _ablations(families: Figures, kind: str) -> str | None:
@@ -225,7 +226,7 @@ def _ablations(families: Figures, kind: str) -> str | None:
             ]
         )
     head = ["", f"{LARGE}: share of the gain, %", "tokens to their own expert, %"]
-    return _table([*head, "small: share of the gain, %"], rows)
+    return markdown.table([*head, "small: share of the gain, %"], rows)
 
 
 def _downstream(families: Figures) -> str | None:
@@ -240,7 +241,7 @@ def _downstream(families: Figures) -> str | None:
         ]
         for name, own in found.items()
     ]
-    return _table(["right answers, %", *sets], rows)
+    return markdown.table(["right answers, %", *sets], rows)
 
 
 def _costs(families: Figures) -> str | None:
@@ -253,17 +254,7 @@ def _costs(families: Figures) -> str | None:
         if "share_of_gain" not in by_budget
         for budget, own in by_budget.items()
     ]
-    return _table(["method", "tokens", "CPU seconds", "new MB stored"], rows)
-
-
-def _table(head: Sequence[str], rows: Rows) -> str:
-    def lines() -> Iterator[str]:
-        yield f"| {' | '.join(head)} |"
-        yield f"|{' --- |' * len(head)}"
-        for row in rows:
-            yield f"| {' | '.join(row)} |"
-
-    return "\n".join(lines())
+    return markdown.table(["method", "tokens", "CPU seconds", "new MB stored"], rows)
 
 
 def _text(estimate: Sequence[float] | None, *, percent: bool = True) -> str:

@@ -1,0 +1,77 @@
+"""What compression costs, as plots: small SVG files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from tests.benchmarks.divergence_page.tables import WAYS
+
+# The same bytes for the same figures.
+matplotlib.rcParams["svg.hashsalt"] = "nexusmix"
+matplotlib.rcParams["svg.fonttype"] = "none"
+
+Figures = Mapping[str, Any]
+
+
+def write(results: Figures, folder: Path) -> None:
+    """Every plot that there are results for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    makers = {"int8": ("compression", _int8), "sparsity": ("sparsity", _sparsity)}
+    for name, (source, make) in makers.items():
+        if source in results:
+            plot = make(results[source])
+            plot.tight_layout()
+            plot.savefig(folder / f"{name}.svg", metadata={"Date": None}, bbox_inches="tight")
+
+
+def _int8(found: Figures) -> Figure:
+    """Mean FDT against size, by what chose."""
+    subjects = found["subjects"]
+    plot = Figure(figsize=(4 * len(subjects), 3.5))
+    for axes, (name, own) in zip(plot.subplots(1, len(subjects)), subjects.items(), strict=True):
+        for way, title in WAYS.items():
+            points = [own["ends"]["none"], *own["curves"][way], own["ends"]["all"]]
+            axes.plot(
+                [point["num_bytes"] / 1e6 for point in points],
+                [point["fdt_mean"] for point in points],
+                marker="o",
+                markersize=3,
+                label=title,
+            )
+        axes.set_title(name, fontsize=9)
+        axes.set_xlabel("MB")
+        axes.set_yscale("log")
+        axes.set_ylabel("mean FDT, tokens")
+        axes.legend(fontsize=7)
+    return plot
+
+
+def _sparsity(found: Figures) -> Figure:
+    """Perplexity and mean FDT against zeros, by how shares were chosen."""
+    subjects = found["subjects"]
+    plot = Figure(figsize=(4 * len(subjects), 6.5))
+    grid = plot.subplots(2, len(subjects), squeeze=False)
+    for column, (name, own) in enumerate(subjects.items()):
+        for row, (figure, title) in enumerate(
+            {"perplexity": "perplexity of held-out text", "fdt_mean": "mean FDT, tokens"}.items()
+        ):
+            axes = grid[row, column]
+            for way, points in own["curves"].items():
+                axes.plot(
+                    [100 * point["share"] for point in points],
+                    [point[figure] for point in points],
+                    marker="o",
+                    markersize=3,
+                    linestyle="--" if way.startswith("uniform") else "-",
+                    label=way.replace("uniform", "equal shares").replace("fdt", "chosen by FDT"),
+                )
+            axes.axhline(own["none"][figure], color="grey", linewidth=0.8)
+            axes.set_yscale("log")
+            axes.set_xlabel("zeros, %")
+            axes.set_ylabel(title)
+            axes.legend(fontsize=7)
+        grid[0, column].set_title(name, fontsize=9)
+    return plot

