@@ -9,7 +9,8 @@ from tests.benchmarks import compression
 def test_a_quick_run_has_every_subject_and_curve(tmp_path: Path) -> None:
     output = tmp_path / "compression.json"
     assert compression.main(["--quick", f"--output={output}"]) == 0
-    found = json.loads(output.read_text())["subjects"]
+    told = json.loads(output.read_text())
+    found = told["subjects"]
     assert list(found) == [
         "random-llama, seed, cpu",
         "expert expert-1, cpu",
@@ -23,3 +24,6 @@ def test_a_quick_run_has_every_subject_and_curve(tmp_path: Path) -> None:
             assert everything["num_bytes"] < point["num_bytes"] < none["num_bytes"]
     on_cpu, on_gpu = (found[f"mix of 3 experts, {target}"] for target in ("cpu", "gpu"))
     assert on_gpu["num_units"] > on_cpu["num_units"]
+    assert list(told["beams"]["widths"]) == ["1", "10"]
+    for curves in told["beams"]["widths"].values():
+        assert all(len(points) == told["beams"]["num_units"] - 1 for points in curves.values())

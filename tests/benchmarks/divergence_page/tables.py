@@ -39,6 +39,7 @@ def of(results: Figures) -> dict[str, str]:
         "int8": ("compression", lambda found: _int8(found, _fdt)),
         "int8-perplexity": ("compression", lambda found: _int8(found, _perplexity)),
         "int8-cost": ("compression", _int8_cost),
+        "beams": ("compression", _beams),
         "sparsity": ("sparsity", _sparsity),
         "removal": ("sparsity", _removal),
         "faults": ("faults", _faults),
@@ -167,6 +168,7 @@ def _int8_cost(found: Figures) -> str:
             f"{_fdt(own['cost']['judged'])}, {_fdt(own['cost']['judged_reading_whole'])}",
         ]
         for name, own in found["subjects"].items()
+        if "cost" in own
     ]
     return markdown.table(
         [
@@ -180,6 +182,19 @@ def _int8_cost(found: Figures) -> str:
         ],
         rows,
     )
+
+
+def _beams(found: Figures) -> str:
+    """At the numbers of units that are nearest to thirds of all."""
+    own = found["beams"]
+    rows = []
+    for number in (own["num_units"] // 3, 2 * own["num_units"] // 3):
+        for width, curves in own["widths"].items():
+            points = [curves[by][number - 1] for by in ("fdt", "dppl", "perplexity")]
+            share = f"{number} of {own['num_units']}"
+            rows.append([share, *_size(points), width, *map(_fdt, points)])
+    head = ["units", "int8, %", "MB", "configurations kept", *list(WAYS.values())[:3]]
+    return markdown.table(head, rows)
 
 
 def _sparsity(found: Figures) -> str:

@@ -1,0 +1,144 @@
+"""One checkpoint on trial: units become int8 in some order, and other texts judge."""
+
+import time
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+from assembler import evaluate
+from assembler.network import Network
+from assembler.quantisation import as_int8
+from assembler.unit_search import UnitSearch, losses, saved
+from assembler.yardstick import MIN_WINDOWS, Yardstick
+from engine import compression
+from engine.compression import Target, Unit
+from engine.compression_curve import By
+from engine.divergence.aggregates import summarise
+from engine.divergence.metrics import Continuation
+from engine.measures import Texts
+from registry.blobs import BlobStore
+from registry.documents import Document
+from registry.quantisation import WEIGHT
+from tests.benchmarks import reports
+from tests.benchmarks.subjects import Subject
+
+
+class Trial:
+    """A checkpoint, texts to choose on and texts to judge on, in memory once they are asked for."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        target: Target,
+        choosing: Texts,
+        judging: Texts,
+        blobs: BlobStore,
+    ) -> None:
+        self.subject, self._target, self._blobs = subject, target, blobs
+        self._choosing, self._judging = choosing, judging
+        self._manifest = subject.manifest
+        self.units = compression.units(subject.manifest, target)
+
+    @property
+    def key(self) -> list[Any]:
+        """Names what any figure depends on."""
+        texts = [own.model_dump() for own in (self._choosing, self._judging)]
+        return [self._manifest.digest, self._target, *texts]
+
+    @cached_property
+    def _chooser(self) -> Yardstick:
+        return self._yardstick(self.subject.choosing, self._choosing)
+
+    @cached_property
+    def _judge(self) -> Yardstick:
+        return self._yardstick(self.subject.judging, self._judging)
+
+    def _yardstick(self, documents: Sequence[Sequence[Document]], texts: Texts) -> Yardstick:
+        return Yardstick(
+            self._manifest, documents, texts, blobs=self._blobs, on_progress=reports.say
+        )
+
+    @property
+    def _network(self) -> Network:
+        return self._judge.network
+
+    @property
+    def _corpus(self) -> list[Continuation]:
+        """About as many tokens as the other texts have."""
+        texts, corpus = self._chooser.texts, self._chooser.corpus
+        num_tokens = len(texts) * len(texts[0].prefix + texts[0].tokens)
+        return corpus[: max(MIN_WINDOWS, num_tokens // len(corpus[0].prefix + corpus[0].tokens))]
+
+    def ends(self) -> dict[str, Any]:
+        return {"none": self.judge(()), "all": self.judge(self.units)}
+
+    def curve(self, by: By, *, num_rounds: int, beam_width: int = 1) -> list[dict[str, Any]]:
+        """What was chosen by `by`, but for the end, where everything is int8."""
+        rounds = self._search(by).rounds(number=num_rounds, beam_width=beam_width)
+        points = []
+        started = time.process_time()
+        for found in islice(rounds, num_rounds - 1):
+            seconds = time.process_time() - started
+            point = self.judge(found.units) | {"cpu_seconds": round(seconds, 1)}
+            reports.say(f"{by}: {point}")
+            points.append(point | {"units": [unit.name for unit in found.units]})
+            started = time.process_time()
+        return points
+
+    def judge(self, units: Sequence[Unit]) -> dict[str, Any]:
+        """On the texts of the judge, with an interval of the mean over prefixes."""
+        modules = [module for unit in units for module in unit.modules]
+        texts, corpus = self._judge.texts, self._judge.corpus
+        runner = evaluate.runner(self._network)
+        with as_int8(self._network, modules, target=self._target):
+            own, told = (summarise(t, runner.read(t)) for t in (texts, corpus))
+        num_int8 = sum(self._manifest.tensors[name + WEIGHT].num_numbers for name in modules)
+        return {
+            "num_bytes": compression.num_bytes(self._manifest, units),
+            "int8_share": round(num_int8 / self._manifest.architecture.num_parameters, 4),
+            "fdt_75": own.fdt.p75,
+            "fdt_mean": round(own.fdt.mean, 3),
+            "fdt_mean_interval": own.fdt.interval and [round(x, 2) for x in own.fdt.interval],
+            "equal_share": round(own.equal_share, 4),
+            "dppl": round(own.perplexity, 4),
+            "perplexity": round(told.perplexity, 4),
+        }
+
+    def cost(self, *, num_rounds: int) -> dict[str, Any]:
+        """CPU seconds of the first round by FDT, both ways, and whether they choose alike."""
+        texts = self._chooser.texts
+        started = time.process_time()
+        ours = next(self._search("fdt").rounds(number=num_rounds, beam_width=1)).units
+        seconds = time.process_time() - started
+        started = time.process_time()
+        floor = summarise(texts, evaluate.runner(self._network).read(texts))
+        worse = {}
+        for unit in self.units:
+            with as_int8(self._network, unit.modules, target=self._target):
+                own = summarise(texts, evaluate.runner(self._network).read(texts))
+            worse[unit] = [x / saved([unit]) for x in losses("fdt", own, floor=floor)]
+        whole_seconds = time.process_time() - started
+        ranking = sorted(self.units, key=worse.__getitem__)
+        wanted = saved(self.units) / num_rounds
+        theirs = [u for i, u in enumerate(ranking) if saved(ranking[:i]) < wanted]
+        both = saved([unit for unit in ours if unit in theirs])
+        return {
+            "cpu_seconds": round(seconds, 1),
+            "cpu_seconds_reading_whole": round(whole_seconds, 1),
+            "ratio": round(seconds / whole_seconds, 3),
+            "same_best": ours[0] == ranking[0],
+            "share_of_bytes_chosen_by_both": round(both / saved(theirs), 3),
+            "judged": self.judge(ours),
+            "judged_reading_whole": self.judge(theirs),
+        }
+
+    def _search(self, by: By) -> UnitSearch:
+        return UnitSearch(
+            self._network,
+            self.units,
+            self._corpus if by == "perplexity" else self._chooser.texts,
+            by=by,
+            target=self._target,
+            on_progress=lambda _: None,
+        )
