@@ -17,14 +17,13 @@ import torch
 
 from engine.compression import Target
 from engine.compression_curve import By
-from engine.measures import Texts
 from service.bars import Bar
 from tests.benchmarks import demo_mix, reports, subjects
 from tests.benchmarks.claims import small_llama
 from tests.benchmarks.demo_mix import GENERAL, DemoMix
 from tests.benchmarks.int8_trial import Trial
 from tests.benchmarks.kept import once
-from tests.benchmarks.subjects import KINDS, Subject
+from tests.benchmarks.subjects import Subject
 
 NAME = "compression"
 PACKAGES = ("nexusmix", "torch")
@@ -32,7 +31,6 @@ PACKAGES = ("nexusmix", "torch")
 VERSION = 1
 # A dense checkpoint has the same units for both.
 TARGETS: tuple[Target, ...] = ("cpu", "gpu")
-PREFIX_TOKENS = 16
 SCORES: tuple[By, ...] = ("fdt", "dppl", "perplexity")
 WIDTHS = (1, 10)
 MAX_COST = 1 / 3
@@ -42,27 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = reports.options(
         NAME, "int8 by divergent tokens: what a search costs and finds; can be interrupted"
     )
-    parser.add_argument("--subjects", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--prompts", type=int, default=8, help="that units are chosen on")
-    parser.add_argument("--completion-tokens", type=int, default=32)
-    parser.add_argument("--judging-prompts", type=int, default=32)
-    parser.add_argument("--judging-tokens", type=int, default=64, help="of each continuation")
+    subjects.add_options(parser, completion_tokens=32)
     chosen = parser.parse_args(argv)
     if chosen.quick:
         chosen.rounds, chosen.prompts, chosen.judging_prompts = 2, 4, 4
     torch.set_num_threads(1)
     demo = demo_mix.of_random_llamas() if chosen.quick else demo_mix.smollm2_135m()
-    choosing = Texts(
-        prompts=chosen.prompts,
-        prefix_tokens=PREFIX_TOKENS,
-        completion_tokens=chosen.completion_tokens,
-    )
-    judging = Texts(
-        prompts=chosen.judging_prompts,
-        prefix_tokens=PREFIX_TOKENS,
-        completion_tokens=chosen.judging_tokens,
-    )
+    choosing, judging = subjects.texts(chosen)
     found = {}
     for subject in subjects.of(demo, chosen.subjects):
         for target in TARGETS if subject.manifest.architecture.num_experts else TARGETS[:1]:

@@ -34,13 +34,12 @@ from registry.quantisation import WEIGHT
 from service.bars import Bar
 from tests.benchmarks import demo_mix, reports, subjects
 from tests.benchmarks.kept import once
-from tests.benchmarks.subjects import KINDS, Subject
+from tests.benchmarks.subjects import Subject
 
 NAME = "sparsity"
 PACKAGES = ("nexusmix", "torch")
 # Raise it when what is kept of an earlier run no longer holds.
 VERSION = 1
-PREFIX_TOKENS = 16
 # An index of two bytes beside each number, and where each row begins.
 INDEX_BYTES, ROW_BYTES = 2, 4
 CURVES: tuple[By, ...] = ("uniform", "fdt")
@@ -52,30 +51,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = reports.options(
         NAME, "zeros by divergent tokens, against equal shares; can be interrupted"
     )
-    parser.add_argument("--subjects", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--totals", type=float, nargs="+", default=[0.2, 0.35, 0.5, 0.75])
-    parser.add_argument("--prompts", type=int, default=8, help="that shares are chosen on")
-    parser.add_argument("--completion-tokens", type=int, default=24)
-    parser.add_argument("--judging-prompts", type=int, default=32)
-    parser.add_argument("--judging-tokens", type=int, default=64, help="of each continuation")
     parser.add_argument("--retrain-tokens", type=int, default=8192, help="behind each round")
     parser.add_argument("--turns", type=int, default=7, help="of each timing")
+    subjects.add_options(parser, completion_tokens=24)
     chosen = parser.parse_args(argv)
     if chosen.quick:
         chosen.totals, chosen.prompts, chosen.judging_prompts = [0.2, 0.5], 4, 4
         chosen.retrain_tokens = 2048
     torch.set_num_threads(1)
     demo = demo_mix.of_random_llamas() if chosen.quick else demo_mix.smollm2_135m()
-    choosing = Texts(
-        prompts=chosen.prompts,
-        prefix_tokens=PREFIX_TOKENS,
-        completion_tokens=chosen.completion_tokens,
-    )
-    judging = Texts(
-        prompts=chosen.judging_prompts,
-        prefix_tokens=PREFIX_TOKENS,
-        completion_tokens=chosen.judging_tokens,
-    )
+    choosing, judging = subjects.texts(chosen)
     found: dict[str, Any] = {}
     removal = {}
     for subject in subjects.of(demo, chosen.subjects):

@@ -1,15 +1,18 @@
 """What compression is measured on: seed, an expert and the demo's mix, each on texts of its own."""
 
+import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from engine.measures import Texts
 from registry.documents import Document
 from registry.manifests import Manifest
 from tests.benchmarks.demo_mix import GENERAL, DemoMix
 
 Kind = Literal["seed", "expert", "mix"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+PREFIX_TOKENS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,3 +60,27 @@ def of(demo: DemoMix, kinds: Sequence[Kind] = KINDS) -> Iterator[Subject]:
         ),
     }
     return (known[kind] for kind in kinds)
+
+
+def add_options(parser: argparse.ArgumentParser, *, completion_tokens: int) -> None:
+    """Which subjects, and how much text is chosen on and judged."""
+    parser.add_argument("--subjects", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--prompts", type=int, default=8, help="that is chosen on")
+    parser.add_argument("--completion-tokens", type=int, default=completion_tokens)
+    parser.add_argument("--judging-prompts", type=int, default=32)
+    parser.add_argument("--judging-tokens", type=int, default=64, help="of each continuation")
+
+
+def texts(chosen: argparse.Namespace) -> tuple[Texts, Texts]:
+    """To choose on, and to judge on."""
+    choosing = Texts(
+        prompts=chosen.prompts,
+        prefix_tokens=PREFIX_TOKENS,
+        completion_tokens=chosen.completion_tokens,
+    )
+    judging = Texts(
+        prompts=chosen.judging_prompts,
+        prefix_tokens=PREFIX_TOKENS,
+        completion_tokens=chosen.judging_tokens,
+    )
+    return choosing, judging

@@ -9,7 +9,7 @@ from tests.benchmarks import markdown, reports
 from tests.benchmarks.divergence_page import tables
 
 PAGE = Path(__file__).parents[3] / "DIVERGENCE.md"
-NAMES = ("divergence", "gate", "perturbation", "compression", "sparsity", "faults")
+NAMES = ("divergence", "gate", "perturbation", "compression", "sparsity", "serving", "faults")
 
 
 def results() -> dict[str, Any]:

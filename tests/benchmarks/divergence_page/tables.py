@@ -42,6 +42,7 @@ def of(results: Figures) -> dict[str, str]:
         "beams": ("compression", _beams),
         "sparsity": ("sparsity", _sparsity),
         "removal": ("sparsity", _removal),
+        "serving": ("serving", _serving),
         "faults": ("faults", _faults),
     }
     return {
@@ -254,6 +255,36 @@ def _removal(found: Figures) -> str:
             "layers without attention, without FFN",
             "parameters left",
             "CPU time of a pass over that before",
+        ],
+        rows,
+    )
+
+
+def _serving(found: Figures) -> str:
+    rows = []
+    for name, own in found["pairs"].items():
+        size = own["num_bytes"] / own["num_bytes_before"]
+        for kind, times in own["kinds"].items():
+            rows.append(
+                [
+                    name,
+                    kind,
+                    f"{times['cpu_seconds_before']['median']:.2f}",
+                    f"{times['cpu_seconds']['median']:.2f}",
+                    f"{times['ratio']['median']:.2f}",
+                    f"{times['ratio_of_seconds']['median']:.2f}",
+                    f"{size:.2f}",
+                ]
+            )
+    return markdown.table(
+        [
+            "changed",
+            "requests",
+            "CPU seconds before",
+            "after",
+            "ratio, median",
+            "of seconds, median",
+            "bytes over those before",
         ],
         rows,
     )
