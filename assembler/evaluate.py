@@ -18,7 +18,7 @@ from registry.manifests import Manifest
 
 
 def runner(
-    network: Network, *, ends: Set[int] = frozenset(), batch_tokens: int = BATCH_TOKENS
+    network: Network, *, ends: Set[int] = frozenset(), batch_tokens: int | None = None
 ) -> TorchRunner:
     """Compares the network by its divergent tokens; what it writes ends behind one of `ends`."""
     return TorchRunner(

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     demo = demo_mix.of_random_llamas() if chosen.quick else demo_mix.smollm2_135m()
     choosing, judging = subjects.texts(chosen)
-    found = {}
+    found = subjects.known(chosen).get("subjects", {})
     for subject in subjects.of(demo, chosen.subjects):
         for target in TARGETS if subject.manifest.architecture.num_experts else TARGETS[:1]:
             trial = Trial(subject, target, choosing, judging, demo.blobs)

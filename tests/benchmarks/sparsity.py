@@ -62,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     demo = demo_mix.of_random_llamas() if chosen.quick else demo_mix.smollm2_135m()
     choosing, judging = subjects.texts(chosen)
-    found: dict[str, Any] = {}
-    removal = {}
+    before = subjects.known(chosen)
+    found, removal = (before.get(name, {}) for name in ("subjects", "removal"))
     for subject in subjects.of(demo, chosen.subjects):
         is_seed = subject.manifest == demo.seed
         bench = _Bench(

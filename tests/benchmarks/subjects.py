@@ -1,9 +1,10 @@
 """What compression is measured on: seed, an expert and the demo's mix, each on texts of its own."""
 
 import argparse
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from engine.measures import Texts
 from registry.documents import Document
@@ -64,11 +65,21 @@ def of(demo: DemoMix, kinds: Sequence[Kind] = KINDS) -> Iterator[Subject]:
 
 def add_options(parser: argparse.ArgumentParser, *, completion_tokens: int) -> None:
     """Which subjects, and how much text is chosen on and judged."""
-    parser.add_argument("--subjects", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument(
+        "--subjects", nargs="+", choices=KINDS, default=KINDS, help="the result keeps the others"
+    )
     parser.add_argument("--prompts", type=int, default=8, help="that is chosen on")
     parser.add_argument("--completion-tokens", type=int, default=completion_tokens)
     parser.add_argument("--judging-prompts", type=int, default=32)
     parser.add_argument("--judging-tokens", type=int, default=64, help="of each continuation")
+
+
+def known(chosen: argparse.Namespace) -> dict[str, Any]:
+    """What the result has of a run before."""
+    if chosen.quick or not chosen.output.exists():
+        return {}
+    figures: dict[str, Any] = json.loads(chosen.output.read_text())
+    return figures
 
 
 def texts(chosen: argparse.Namespace) -> tuple[Texts, Texts]:
