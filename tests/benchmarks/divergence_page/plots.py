@@ -43,7 +43,6 @@ def _int8(found: Figures) -> Figure:
             )
         axes.set_title(name, fontsize=9)
         axes.set_xlabel("MB")
-        axes.set_yscale("log")
         axes.set_ylabel("mean FDT, tokens")
         axes.legend(fontsize=7)
     return plot
@@ -68,8 +67,9 @@ def _sparsity(found: Figures) -> Figure:
                     linestyle="--" if way.startswith("uniform") else "-",
                     label=way.replace("uniform", "equal shares").replace("fdt", "chosen by FDT"),
                 )
-            axes.axhline(own["none"][figure], color="grey", linewidth=0.8)
-            axes.set_yscale("log")
+            if figure == "perplexity":
+                axes.axhline(own["none"][figure], color="grey", linewidth=0.8)
+                axes.set_yscale("log")
             axes.set_xlabel("zeros, %")
             axes.set_ylabel(title)
             axes.legend(fontsize=7)
