@@ -41,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         NAME, "int8 by divergent tokens: what a search costs and finds; can be interrupted"
     )
     parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument(
+        "--targets", nargs="+", choices=TARGETS, default=TARGETS, help="what serves the mix"
+    )
     subjects.add_options(parser, completion_tokens=32)
     chosen = parser.parse_args(argv)
     if chosen.quick:
@@ -50,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     choosing, judging = subjects.texts(chosen)
     found = subjects.known(chosen).get("subjects", {})
     for subject in subjects.of(demo, chosen.subjects):
-        for target in TARGETS if subject.manifest.architecture.num_experts else TARGETS[:1]:
+        is_mix = subject.manifest.architecture.num_experts > 0
+        for target in chosen.targets if is_mix else TARGETS[:1]:
             trial = Trial(subject, target, choosing, judging, demo.blobs)
             name = f"{subject.name}, {target}"
             found[name] = _measure(trial, chosen.rounds)
