@@ -104,3 +104,18 @@ def test_readings_do_not_depend_on_what_shares_a_batch() -> None:
     network = as_network(table(3))
     alone: list[Reading] = [TorchRunner(network).read([text])[0] for text in texts]
     assert TorchRunner(network).read(texts) == alone
+
+
+def test_texts_are_written_together_where_what_was_read_is_remembered() -> None:
+    """Without a memory all logits of a text stand in memory at every step."""
+    sizes: dict[bool, set[int]] = {True: set(), False: set()}
+    prefixes: list[Tokens] = [(1,) * 100] * 20
+    for remembers, own in sizes.items():
+
+        def logits(tokens_BT: Tensor, own: set[int] = own) -> Tensor:
+            own.add(len(tokens_BT))
+            return torch.zeros(*tokens_BT.shape, VOCABULARY)
+
+        fresh = (lambda step=logits: step) if remembers else None
+        TorchRunner(logits, fresh=fresh).write(prefixes, num_tokens=2)
+    assert sizes == {True: {20}, False: {10}}
