@@ -9,7 +9,6 @@ from tests.benchmarks.claims import similarity
 from tests.benchmarks.claims.estimates import over_seeds
 
 Figures = Mapping[str, Any]
-Rows = Sequence[Sequence[str]]
 
 LARGE = "smollm2-135m"
 MISSING = "–"
