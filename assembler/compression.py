@@ -1,9 +1,10 @@
 """A checkpoint made smaller as far as its own greedy text allows: search, curve, int8 tensors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from assembler import quantisation
+from assembler import int8_checkpoint
 from assembler.quantisation import as_int8
+from assembler.smoothing import smooth
 from assembler.unit_search import UnitSearch
 from assembler.yardstick import Yardstick
 from engine import compression
@@ -38,11 +39,31 @@ class Compressor:
         self.yardstick = Yardstick(
             manifest, documents, request, blobs=blobs, on_progress=on_progress
         )
+        on_progress("the largest inputs of every layer are read")
+        self._smoothings = smooth(
+            self.yardstick.network,
+            self.units,
+            target=request.target,
+            read=self.yardstick.measure,
+        )
 
     def curve(self) -> Curve:
-        """Search until a point answers the request, or all that may be is int8."""
+        """Search until a point answers the request; its last point is all units in int8, if what
+        that costs was asked."""
         request = self._request
         points = [self.point(())]
+        if request.min_fdt_75 is not None:
+            everything = self.point(self.units)
+            if everything.satisfies(request, floor=points[0]):
+                return Curve(request=request, points=(*points, everything))
+        points += self._searched(floor=points[0])
+        if request.min_fdt_75 is not None and points[-1].num_bytes > everything.num_bytes:
+            points.append(everything)
+        return Curve(request=request, points=tuple(points))
+
+    def _searched(self, *, floor: Point) -> Iterator[Point]:
+        """Of a size until one is small enough, of a quality until one is not true enough."""
+        request = self._request
         search = UnitSearch(
             self.yardstick.network,
             self.units,
@@ -52,16 +73,14 @@ class Compressor:
             on_progress=self._on_progress,
         )
         for found in search.rounds(number=request.rounds, beam_width=request.beam_width):
-            points.append(self.point(found.units))
-            fits = points[-1].satisfies(request, floor=points[0])
-            # Of a size the first that is small enough, of a quality the last that is true enough.
-            if fits == (request.max_bytes is not None):
-                break
-        return Curve(request=request, points=tuple(points))
+            point = self.point(found.units)
+            yield point
+            if point.satisfies(request, floor=floor) == (request.max_bytes is not None):
+                return
 
     def point(self, units: Sequence[Unit]) -> Point:
         """Measure the checkpoint with these units in int8."""
-        modules = [module for unit in units for module in unit.modules]
+        modules = compression.modules(units)
         with as_int8(self.yardstick.network, modules, target=self._request.target):
             measures = self.yardstick.measure()
         tensors = [self._manifest.tensors[module + WEIGHT] for module in modules]
@@ -75,7 +94,11 @@ class Compressor:
 
     def write(self, point: Point) -> Manifest:
         """The checkpoint of a point, stored. Raises OutOfSpace."""
-        modules = [m for unit in self.units if unit.name in point.units for m in unit.modules]
-        return quantisation.compress(
-            self._manifest, modules, target=self._request.target, blobs=self._blobs
+        modules = compression.modules(unit for unit in self.units if unit.name in point.units)
+        return int8_checkpoint.write(
+            self._manifest,
+            modules,
+            target=self._request.target,
+            blobs=self._blobs,
+            smoothings=self._smoothings,
         )

@@ -13,12 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine import tensors
-from engine.compression import LARGEST_WEIGHT, Target, with_int8
-from registry import manifests
-from registry.blobs import BlobStore
-from registry.manifests import Manifest
-from registry.quantisation import LARGEST, WEIGHT
+from engine.compression import LARGEST_WEIGHT, Target
+from registry.quantisation import LARGEST
 
 
 def quantise(rows: Tensor, *, largest: int = LARGEST) -> tuple[Tensor, Tensor]:
@@ -73,23 +69,3 @@ def as_int8(network: nn.Module, modules: Iterable[str], *, target: Target) -> It
     finally:
         for name, linear in before.items():
             network.set_submodule(name, linear)
-
-
-def compress(
-    manifest: Manifest, modules: Iterable[str], *, target: Target, blobs: BlobStore
-) -> Manifest:
-    """The checkpoint with these linear layers in int8, one in memory at a time; all is stored.
-
-    Raises NotFound for a lost blob, OutOfSpace.
-    """
-    weights = {}
-    for module in modules:
-        weight_OI = tensors.read(blobs, manifest.tensors[module + WEIGHT])
-        integers, scales = quantise(weight_OI, largest=LARGEST_WEIGHT[target])
-        weights[module] = (
-            tensors.write(blobs, integers.to(torch.int8)),
-            tensors.write(blobs, scales),
-        )
-    compressed = with_int8(manifest, weights, target=target)
-    manifests.store(blobs, compressed)
-    return compressed

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from assembler.layerwise import LayerwiseReader, States
 from assembler.network import Network
 from assembler.quantisation import as_int8
+from engine import compression
 from engine.compression import Target, Unit
 from engine.compression_curve import By
 from engine.divergence.aggregates import Summary, summarise
@@ -39,7 +40,7 @@ class Configuration:
 
     @property
     def modules(self) -> list[str]:
-        return [module for unit in self.units for module in unit.modules]
+        return compression.modules(self.units)
 
 
 class UnitSearch:
@@ -123,8 +124,7 @@ class UnitSearch:
         return [*racing, *dropped]
 
     def _measured(self, units: tuple[Unit, ...]) -> Configuration:
-        modules = [module for unit in units for module in unit.modules]
-        with as_int8(self._network, modules, target=self._target):
+        with as_int8(self._network, compression.modules(units), target=self._target):
             states = self._reader.states()
             readings = self._reader.read(states, layer=len(states) - 1)
         return Configuration(units, states, readings)

@@ -77,6 +77,11 @@ def units_of(a: Architecture, num_bytes: Mapping[str, int], target: Target) -> t
     )
 
 
+def modules(units: Iterable[Unit]) -> list[str]:
+    """Names of all their linear layers."""
+    return [module for unit in units for module in unit.modules]
+
+
 def with_int8(
     manifest: Manifest, weights: Mapping[str, tuple[TensorEntry, TensorEntry]], *, target: Target
 ) -> Manifest:
@@ -88,9 +93,9 @@ def with_int8(
             made[name], made[module + SCALE] = weights[module]
         else:
             made[name] = entry
-    modules = int8_modules(manifest.config) | weights.keys()
+    named = int8_modules(manifest.config) | weights.keys()
     largest = max(LARGEST_WEIGHT[target], largest_weight(manifest.config))
-    said = quantization_config(modules, largest_weight=largest)
+    said = quantization_config(named, largest_weight=largest)
     config = manifest.config | {CONFIG_FIELD: said}
     return replace(manifest, config=config, tensors=made)
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import torch
 
-from engine import tensors
+from engine import compression, tensors
+from engine.compression import Target
 from registry.architecture import Architecture
 from registry.blobs import BlobStore
 from registry.manifests import Manifest
@@ -82,3 +83,8 @@ def without_expert(mix: Manifest, number: int, blobs: BlobStore) -> Manifest:
         before, num_experts=before.num_experts - 1, expert_names=names, disabled_experts=()
     )
     return replace(mix, config=mix.config | after.to_config(), tensors=kept)
+
+
+def int8_modules(manifest: Manifest, target: Target) -> list[str]:
+    """All linear layers that may be int8."""
+    return compression.modules(compression.units(manifest, target))

@@ -14,7 +14,7 @@ from registry.blobs import LocalBlobs
 from registry.errors import InvalidInput
 from registry.manifests import Manifest
 from tests import tiny
-from tests.assembler import mixes
+from tests.assembler import mixes, networks
 
 
 def compressor(
@@ -31,11 +31,11 @@ def compressor(
 
 
 def test_a_quality_is_kept_and_what_is_written_has_it(blobs: LocalBlobs) -> None:
-    """Nothing is asked, so that everything becomes int8."""
+    """Nothing is asked, so that everything becomes int8, and nothing has to be looked for."""
     manifest = tiny.store_manifest(blobs)
     made = compressor(manifest, blobs, min_fdt_75=0)
     curve = made.curve()
-    assert [len(point.units) for point in curve.points][::3] == [0, 6]
+    assert [len(point.units) for point in curve.points] == [0, 6]
     assert curve.points[0].num_bytes == manifest.num_bytes
     compressed = made.write(curve.chosen)
     assert compressed.num_bytes == curve.chosen.num_bytes < manifest.num_bytes
@@ -46,11 +46,16 @@ def test_a_quality_is_kept_and_what_is_written_has_it(blobs: LocalBlobs) -> None
 
 
 def test_a_quality_ends_the_search_where_it_is_lost(blobs: LocalBlobs) -> None:
-    made = compressor(tiny.store_manifest(blobs), blobs, min_fdt_75=12, rounds=1000)
+    """The curve ends with everything in int8, which was read first."""
+    manifest = networks.store(blobs, networks.ARCHITECTURES["dense"])
+    made = compressor(manifest, blobs, min_fdt_75=60, completion_tokens=60, rounds=1000)
     curve = made.curve()
-    floor = curve.points[0].fdt_75
-    assert all(point.fdt_75 >= min(12, floor) for point in curve.points[:-1])
-    assert curve.chosen.fdt_75 >= min(12, floor)
+    *kept, lost, everything = curve.points
+    assert len(kept) > 1
+    assert all(point.fdt_75 >= 60 for point in kept)
+    assert lost.fdt_75 < 60
+    assert len(everything.units) == len(made.units)
+    assert curve.chosen == kept[-1]
 
 
 def test_a_size_ends_the_search_where_it_is_reached(blobs: LocalBlobs) -> None:

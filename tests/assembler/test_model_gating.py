@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from assembler import model_gating, quantisation
+from assembler import int8_checkpoint, model_gating
 from assembler.model_gate_request import Folder, ModelGateRequest, Served, Stored, Subject, Texts
 from engine import compression, server
 from engine.divergence import noise
@@ -69,8 +69,8 @@ def test_a_folder_is_kept_by_itself(seed: Folder, texts: Texts) -> None:
 def test_a_compressed_folder_is_read_in_int8(seed: Folder, texts: Texts, tmp_path: Path) -> None:
     blobs = blob_stores.store()
     plain = CheckpointFolder.read(seed.path).keep(blobs)
-    modules = [module for unit in compression.units(plain, "cpu") for module in unit.modules]
-    int8 = quantisation.compress(plain, modules, target="cpu", blobs=blobs)
+    modules = compression.modules(compression.units(plain, "cpu"))
+    int8 = int8_checkpoint.write(plain, modules, target="cpu", blobs=blobs)
     exports.export(int8, blobs, tmp_path / "int8", on_bytes=lambda _: None)
     stored = Stored(ref="tiny@1", manifest_digest=manifests.store(blobs, int8))
     same, other = (

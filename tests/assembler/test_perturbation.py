@@ -2,7 +2,7 @@
 
 import torch
 
-from assembler import perturbation, quantisation
+from assembler import int8_checkpoint, perturbation
 from assembler.network import Network
 from assembler.perturbation import NUM_DRAWS, perturbed
 from engine import compression
@@ -17,8 +17,8 @@ TOKENS = torch.randint(0, 60, (4, 24), generator=torch.Generator().manual_seed(0
 def network_of(blobs: LocalBlobs, *, in_int8: bool) -> Network:
     manifest = tiny.store_manifest(blobs)
     if in_int8:
-        modules = [m for unit in compression.units(manifest, "cpu") for m in unit.modules]
-        manifest = quantisation.compress(manifest, modules, target="cpu", blobs=blobs)
+        modules = compression.modules(compression.units(manifest, "cpu"))
+        manifest = int8_checkpoint.write(manifest, modules, target="cpu", blobs=blobs)
         assert int8_modules(manifest.config)
     return Network.from_manifest(manifest, blobs, dtype=torch.float32)
 

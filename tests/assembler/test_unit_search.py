@@ -8,9 +8,8 @@ from itertools import islice
 import pytest
 import torch
 
-from assembler import evaluate
+from assembler import evaluate, int8_checkpoint
 from assembler.network import Network
-from assembler.quantisation import compress
 from assembler.unit_search import UnitSearch
 from engine import compression, tensors
 from engine.compression import Unit
@@ -73,8 +72,8 @@ class Exhaustive:
         self._floor = self.read([])
 
     def read(self, units: Sequence[Unit]) -> Summary:
-        modules = [module for unit in units for module in unit.modules]
-        stored = compress(self._manifest, modules, target="gpu", blobs=self._blobs)
+        modules = compression.modules(units)
+        stored = int8_checkpoint.write(self._manifest, modules, target="gpu", blobs=self._blobs)
         network = Network.from_manifest(stored, self._blobs, dtype=torch.float32)
         return summarise(self._texts, evaluate.runner(network).read(self._texts))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from assembler import quantisation
+from assembler import int8_checkpoint
 from engine import compression, server
 from engine.compression import Unit
 from registry import documents, exports
@@ -129,8 +129,8 @@ class _Bench:
 
 
 def _in_int8(demo: DemoMix, units: Sequence[Unit]) -> Manifest:
-    modules = [module for unit in units for module in unit.modules]
-    return quantisation.compress(demo.mix, modules, target="cpu", blobs=demo.blobs)
+    modules = compression.modules(units)
+    return int8_checkpoint.write(demo.mix, modules, target="cpu", blobs=demo.blobs)
 
 
 def _export(manifest: Manifest, blobs: LocalBlobs, folder: Path) -> Path:

@@ -6,9 +6,12 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
+import torch
+
 from assembler import evaluate
 from assembler.network import Network
 from assembler.quantisation import as_int8
+from assembler.smoothing import smooth
 from assembler.unit_search import UnitSearch, losses, saved
 from assembler.yardstick import MIN_WINDOWS, Yardstick
 from engine import compression
@@ -59,9 +62,18 @@ class Trial:
             self._manifest, documents, texts, blobs=self._blobs, on_progress=reports.say
         )
 
-    @property
+    @cached_property
     def _network(self) -> Network:
-        return self._judge.network
+        """Smoothed on the texts that are chosen on."""
+        network, chooser = self._judge.network, self._chooser
+        runner = evaluate.runner(network)
+        smooth(
+            network,
+            self.units,
+            target=self._target,
+            read=lambda: runner.read([*chooser.texts, *chooser.corpus]),
+        )
+        return network
 
     @property
     def _corpus(self) -> list[Continuation]:
@@ -71,7 +83,12 @@ class Trial:
         return corpus[: max(MIN_WINDOWS, num_tokens // len(corpus[0].prefix + corpus[0].tokens))]
 
     def ends(self) -> dict[str, Any]:
-        return {"none": self.judge(()), "all": self.judge(self.units)}
+        plain = Network.from_manifest(self._manifest, self._blobs, dtype=torch.float32)
+        return {
+            "none": self.judge(()),
+            "all": self.judge(self.units),
+            "all, not smoothed": self.judge(self.units, network=plain),
+        }
 
     def curve(self, by: By, *, num_rounds: int, beam_width: int = 1) -> list[dict[str, Any]]:
         """What was chosen by `by`, but for the end, where everything is int8."""
@@ -86,12 +103,14 @@ class Trial:
             started = time.process_time()
         return points
 
-    def judge(self, units: Sequence[Unit]) -> dict[str, Any]:
-        """On the texts of the judge, with an interval of the mean over prefixes."""
-        modules = [module for unit in units for module in unit.modules]
+    def judge(self, units: Sequence[Unit], *, network: Network | None = None) -> dict[str, Any]:
+        """On the texts of the judge, with an interval of the mean over prefixes; of the smoothed
+        network if no other is given."""
+        network = network or self._network
+        modules = compression.modules(units)
         texts, corpus = self._judge.texts, self._judge.corpus
-        runner = evaluate.runner(self._network)
-        with as_int8(self._network, modules, target=self._target):
+        runner = evaluate.runner(network)
+        with as_int8(network, modules, target=self._target):
             own, told = (summarise(t, runner.read(t)) for t in (texts, corpus))
         num_int8 = sum(self._manifest.tensors[name + WEIGHT].num_numbers for name in modules)
         return {

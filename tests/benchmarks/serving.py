@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import torch
 
-from assembler import pruning, quantisation, removal
+from assembler import int8_checkpoint, pruning, removal
 from engine import compression, server, tensors
 from engine.divergence.metrics import Tokens
 from engine.divergence.server_runner import ServerRunner
@@ -138,9 +138,8 @@ def _serving(manifest: Manifest, blobs: BlobStore, folder: Path) -> Iterator[Ser
 
 
 def _in_int8(manifest: Manifest, blobs: BlobStore) -> Manifest:
-    units = compression.units(manifest, "cpu")
-    modules = [module for unit in units for module in unit.modules]
-    return quantisation.compress(manifest, modules, target="cpu", blobs=blobs)
+    modules = compression.modules(compression.units(manifest, "cpu"))
+    return int8_checkpoint.write(manifest, modules, target="cpu", blobs=blobs)
 
 
 def _without_every_fourth(manifest: Manifest, blobs: BlobStore) -> Manifest:

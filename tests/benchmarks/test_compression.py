@@ -13,8 +13,11 @@ def test_a_quick_run_has_every_subject_and_curve(tmp_path: Path) -> None:
     found = told["subjects"]
     assert list(found) == [
         "random-llama, seed, cpu",
+        "random-llama, seed, cpu-vnni",
         "expert expert-1, cpu",
+        "expert expert-1, cpu-vnni",
         "mix of 3 experts, cpu",
+        "mix of 3 experts, cpu-vnni",
         "mix of 3 experts, gpu",
     ]
     for own in found.values():

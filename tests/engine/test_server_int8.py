@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from assembler import evaluate, quantisation, seed
+from assembler import evaluate, int8_checkpoint, seed
 from assembler.data import Reader
 from assembler.network import Network
 from engine import compression, server
@@ -29,8 +29,8 @@ def test_a_real_model_is_served_as_the_reference_reads_it(tmp_path: Path) -> Non
     """
     blobs = blob_stores.store()
     plain = CheckpointFolder.read(seed.seed_folder()).keep(blobs)
-    modules = [module for unit in compression.units(plain, "cpu") for module in unit.modules]
-    compressed = quantisation.compress(plain, modules, target="cpu", blobs=blobs)
+    modules = compression.modules(compression.units(plain, "cpu"))
+    compressed = int8_checkpoint.write(plain, modules, target="cpu", blobs=blobs)
     with server.serving(compressed, blobs=blobs, log_path=tmp_path / "log") as served:
         network = Network.from_manifest(compressed, blobs, dtype=torch.float32)
         text = Document("readme", README.read_text(), "held-out")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from assembler import evaluate, quantisation
+from assembler import evaluate, int8_checkpoint
 from assembler.network import Network
 from engine import compression, server
 from engine.divergence.metrics import Continuation
@@ -127,5 +127,5 @@ def store(
     """A random network with all that the target serves in int8."""
     manifest = networks.store(blobs, architecture)
     units = compression.units(manifest, target)
-    modules = [module for unit in units for module in unit.modules]
-    return quantisation.compress(manifest, modules, target=target, blobs=blobs)
+    modules = compression.modules(units)
+    return int8_checkpoint.write(manifest, modules, target=target, blobs=blobs)
