@@ -38,6 +38,7 @@ def of(results: Figures) -> dict[str, str]:
         "perturbation": ("perturbation", _perturbation),
         "int8": ("compression", lambda found: _int8(found, _fdt)),
         "int8-perplexity": ("compression", lambda found: _int8(found, _perplexity)),
+        "int8-smoothing": ("compression", _smoothing),
         "int8-cost": ("compression", _int8_cost),
         "beams": ("compression", _beams),
         "sparsity": ("sparsity", _sparsity),
@@ -154,6 +155,32 @@ def _perplexity(point: Figures) -> str:
 
 def _interval(interval: Sequence[float] | None) -> str:
     return "" if interval is None else f" [{interval[0]:.1f}, {interval[1]:.1f}]"
+
+
+def _smoothing(found: Figures) -> str:
+    """Everything in int8, without and with smoothing."""
+    rows = []
+    for name, own in found["subjects"].items():
+        none, *both = (own["ends"][end] for end in ("none", "all, not smoothed", "all"))
+        told = [
+            [f"{one['fdt_75']:.1f}", _fdt(one), f"{100 * one['equal_share']:.1f}", _perplexity(one)]
+            for one in both
+        ]
+        pairs = [f"{plain}, {smoothed}" for plain, smoothed in zip(*told, strict=True)]
+        rows.append([name, *_size(both[:1]), *pairs, _perplexity(none)])
+    return markdown.table(
+        [
+            "model, for",
+            "int8, %",
+            "MB",
+            "FDT 75",
+            "mean FDT",
+            "equal tokens, %",
+            "perplexity",
+            "with nothing in int8",
+        ],
+        rows,
+    )
 
 
 def _int8_cost(found: Figures) -> str:
