@@ -3,7 +3,8 @@
 Source: SmoothQuant (arXiv 2211.10438, equation 4). Inputs are scaled token by token, so one channel
 that is far larger than the others takes their precision from them; divided by a factor that the
 weights are multiplied by, it does so less. Factors are rounded to powers of two: products and sums
-then stay what they are, bit for bit, in any float dtype, so that what is not int8 loses nothing.
+then stay what they are, bit for bit, in any float dtype whose range they do not leave, so that what
+is not int8 loses nothing.
 
 Letters at the end of a tensor's name: S rows, I inputs, R readers, H key-value heads, G query heads
 of each, C head width.
