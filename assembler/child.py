@@ -90,7 +90,7 @@ def _start(command: list[str], log_path: Path, *, step: str, num_processes: int)
     resources = Resources(num_cpus=0 if step == "finetune" else num_threads())
     try:
         return launchers.configured().run(
-            command, env=_environment(num_processes), log_path=log_path, resources=resources
+            command, env=environment(num_processes), log_path=log_path, resources=resources
         )
     except Unavailable as error:
         raise StepFailed(f"{step}: {error.detail}") from error
@@ -108,7 +108,8 @@ def _watch(process: Process, cancelled: Callable[[], bool]) -> int:
     return status
 
 
-def _environment(num_processes: int) -> dict[str, str]:
+def environment(num_processes: int = 1) -> dict[str, str]:
+    """What a process that computes is started in: its threads, how they wait, what they free."""
     ours = {"OMP_NUM_THREADS": str(num_threads(num_processes))}
     # libgomp would take the count before a policy that somebody has chosen.
     waits = {} if "OMP_WAIT_POLICY" in os.environ else {"GOMP_SPINCOUNT": SPIN_COUNT}

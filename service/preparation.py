@@ -1,13 +1,13 @@
 """Runs `assembler.preparation`, which needs torch, as a child, and hears what it tells."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from assembler.child import environment
 from engine.launcher import LocalLauncher, Process
 from registry.errors import StepFailed
 from registry.settings import settings
@@ -23,7 +23,7 @@ def run(*arguments: str, on_progress: Callable[[str], None]) -> dict[str, Any]:
     """
     log_path = settings().home / "logs" / "preparation" / f"{time.time_ns()}.log"
     command = [sys.executable, "-m", "assembler.preparation", *arguments]
-    process = LocalLauncher().run(command, env=os.environ, log_path=log_path)
+    process = LocalLauncher().run(command, env=environment(), log_path=log_path)
     try:
         last = _follow(process, log_path, on_progress)
     finally:
