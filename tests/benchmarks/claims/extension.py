@@ -16,8 +16,9 @@ from tests.benchmarks.claims import figures, upcycling
 from tests.benchmarks.claims.estimates import over_text
 from tests.benchmarks.claims.mixes import Mix, Mixes, NotMeasured
 
-ROUTERS = ("nexus", "flexolmo", "linear", "linear, reset")
-PAPERS = ("paper's nexus", "paper's linear", "paper's linear, reset")
+RESET = ", reset"
+ROUTERS = ("nexus", "nexus, by cross-entropy", "flexolmo", "linear", f"linear{RESET}")
+PAPERS = ("paper's nexus", "paper's linear", f"paper's linear{RESET}")
 
 
 def measure(
@@ -68,6 +69,8 @@ def _of_budget(mixes: Mixes, method: str, *, base_tokens: int, tokens: int) -> d
 
 
 def _mix(method: str, experts: Sequence[str], *, tokens: int, base: Mix | None = None) -> Mix:
-    name, _, reset = method.partition(", ")
+    name = method.removesuffix(RESET)
     mix = upcycling.mix_of(name, experts, tokens=tokens, base=base)
-    return replace(mix, changes={**mix.changes, "router_extension": "reset"}) if reset else mix
+    if name == method:
+        return mix
+    return replace(mix, changes={**mix.changes, "router_extension": "reset"})

@@ -43,9 +43,10 @@ def _budgets(families: Figures) -> Figure | None:
     plot = Figure(figsize=(7, 4))
     axes = plot.subplots()
     for method in (name for name, own in found[0].items() if "share_of_gain" not in own):
-        budgets = list(found[0][method])
+        of_seeds = [own[method] for own in found if own.get(method)]
+        budgets = [b for b in found[0][method] if all(b in own for own in of_seeds)]
         shares = [
-            100 * np.mean([own[method][budget]["share_of_gain"][0] for own in found])
+            100 * np.mean([own[budget]["share_of_gain"][0] for own in of_seeds])
             for budget in budgets
         ]
         axes.plot([max(1000, int(b)) for b in budgets], shares, marker="o", label=method)

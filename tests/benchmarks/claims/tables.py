@@ -56,9 +56,10 @@ def _upcycling(families: Figures) -> str | None:
     if not measured:
         return None
     budgets = {name: _budgets(of_seeds[0]) for name, of_seeds in measured.items()}
-    first = next(iter(measured.values()))[0]
+    # Not every family was measured with every method.
+    most = max((own for of_seeds in measured.values() for own in of_seeds), key=len)
     rows = []
-    for method, figures in first.items():
+    for method, figures in most.items():
         if method == "seed" or method.startswith("expert "):
             continue
         cells: list[str] = []

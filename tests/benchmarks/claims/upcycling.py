@@ -13,13 +13,11 @@ from registry.manifests import Manifest
 from tests.benchmarks.claims import figures
 from tests.benchmarks.claims.mixes import Mix, Mixes, NotMeasured
 
-# By the default finetune: routers, told which domain a text is of.
-ROUTERS: Mapping[str, Preset] = {
-    "nexus": "nexus",
-    "flexolmo": "flexolmo",
-    "linear": "linear",
-    "mlp": "mlp",
-}
+# By the default finetune, routers are told which domain a text is of: by the share of routing that
+# goes past its expert, or by cross-entropy, which moves routers that know little.
+PRESETS: Sequence[Preset] = ("nexus", "flexolmo", "linear", "mlp")
+CROSS_ENTROPY: Mapping[str, Preset] = {f"{name}, by cross-entropy": name for name in PRESETS}
+ROUTERS: Mapping[str, Preset] = {**{name: name for name in PRESETS}, **CROSS_ENTROPY}
 # Of the papers: experts are added, everything trains, by the next token alone.
 PAPER_FINETUNE: Mapping[str, Any] = {
     "train": "all",
@@ -39,7 +37,13 @@ PAPER_CHANGES: Mapping[str, Any] = {"combine": "sum"}
 def mix_of(method: str, experts: Sequence[str], *, tokens: int, base: Mix | None = None) -> Mix:
     """By the name of a method above."""
     if method in ROUTERS:
-        return Mix(experts=tuple(experts), preset=ROUTERS[method], tokens=tokens, base=base)
+        return Mix(
+            experts=tuple(experts),
+            preset=ROUTERS[method],
+            tokens=tokens,
+            finetune={"domain_loss_q": 0.0} if method in CROSS_ENTROPY else {},
+            base=base,
+        )
     return Mix(
         experts=tuple(experts),
         preset=PAPERS[method],
@@ -73,6 +77,8 @@ def measure(
     for method in (*ROUTERS, *PAPERS):
         told[method] = {}
         for tokens in budgets if method in ROUTERS else paper_budgets:
+            if tokens == 0 and method in CROSS_ENTROPY:
+                continue  # nothing is told yet
             mix = mix_of(method, experts, tokens=tokens)
             with suppress(NotMeasured):
                 told[method][str(tokens)] = figures.of_mix(mixes, mix, asks=method in asked)

@@ -184,31 +184,41 @@ def _smoothing(found: Figures) -> str:
 
 
 def _int8_cost(found: Figures) -> str:
-    rows = [
-        [
-            name,
-            f"{own['cost']['cpu_seconds']:.0f}",
-            f"{own['cost']['cpu_seconds_reading_whole']:.0f}",
-            f"{own['cost']['ratio']:.2f}",
-            "yes" if own["cost"]["same_best"] else "no",
-            f"{100 * own['cost']['share_of_bytes_chosen_by_both']:.0f}",
-            f"{_fdt(own['cost']['judged'])}, {_fdt(own['cost']['judged_reading_whole'])}",
-        ]
-        for name, own in found["subjects"].items()
-        if "cost" in own
-    ]
+    rows = []
+    for name, own in (found["subjects"] | {"beams": found["beams"]}).items():
+        if cost := own.get("cost"):
+            rows.append(
+                [
+                    own.get("model", name),
+                    str(own["num_units"]),
+                    str(cost["num_rounds"]),
+                    f"{cost['cpu_seconds']:.0f}",
+                    f"{cost['cpu_seconds_reading_whole']:.0f}",
+                    f"{cost['ratio']:.2f}",
+                    _percents(cost["shares_chosen_by_both"]),
+                    _percents(cost["shares_chosen_in_other_batches"]),
+                ]
+            )
     return markdown.table(
         [
-            "model, for",
+            "model",
+            "units",
+            "rounds",
             "CPU seconds",
             "reading whole",
             "ratio",
-            "same best unit",
-            "bytes chosen by both, %",
-            "mean FDT of both choices",
+            "bytes chosen by both after each round, %",
+            "by reading whole in other batches, %",
         ],
         rows,
     )
+
+
+def _percents(shares: Sequence[float]) -> str:
+    """Of many the first and the last, and the least."""
+    if len(shares) > 4:
+        return f"{100 * shares[0]:.0f} to {100 * shares[-1]:.0f}, at least {100 * min(shares):.0f}"
+    return ", ".join(f"{100 * share:.0f}" for share in shares)
 
 
 def _beams(found: Figures) -> str:
