@@ -108,13 +108,13 @@ def _on_small_llamas() -> Iterator[Experiment]:
             ),
             **size,
         )
-    yield Experiment(
-        part="scaling",
-        name="small-0",
-        family=partial(small_llama.family, seed=0, domains=ALL_DOMAINS),
-        measure=partial(scaling.measure, counts=(2, 4, 8, 16)),
-        **size,
-    )
+        yield Experiment(
+            part="scaling",
+            name=name,
+            family=partial(small_llama.family, seed=seed, domains=ALL_DOMAINS),
+            measure=partial(scaling.measure, counts=(2, 4, 8, 16)),
+            **size,
+        )
     for seed in SEEDS:
         for parallel_block in (True, False):
             yield Experiment(

@@ -190,18 +190,22 @@ def _attention(families: Figures, kind: str) -> str | None:
 
 
 def _scaling(families: Figures) -> str | None:
-    found = {name: own["scaling"] for name, own in families.items() if "scaling" in own}
+    large = families.get(LARGE, {}).get("scaling")
+    found = {LARGE: [large] if large else [], "small": smalls(families, "scaling")}
     rows = [
         [
             name,
             count,
-            _text(own["share_of_gain"]),
-            _text(own["share_of_gain_on_first"]),
-            f"{100 * own['to_own_expert']:.0f}",
-            f"{100 * own['stolen_of_first']:.0f}",
+            _estimates([own[count]["share_of_gain"] for own in of_seeds]),
+            _estimates([own[count]["share_of_gain_on_first"] for own in of_seeds]),
+            *(
+                f"{100 * statistics.mean(own[count][share] for own in of_seeds):.0f}"
+                for share in ("to_own_expert", "stolen_of_first")
+            ),
         ]
-        for name, by_count in found.items()
-        for count, own in by_count.items()
+        for name, of_seeds in found.items()
+        if of_seeds
+        for count in of_seeds[0]
     ]
     head = ["family", "experts", "share of the gain, %", "on the first two domains, %"]
     head += ["tokens to their own expert, %", "of the first two domains' tokens elsewhere, %"]
