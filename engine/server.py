@@ -179,7 +179,11 @@ def _command(
         "dtype": serving_dtype(),
         "max-model-len": str(min(MAX_MODEL_LEN, max_positions)),
     }
-    flags = ["enforce-eager"] if is_cpu_build() else []
+    flags = []
+    if is_cpu_build():
+        flags.append("enforce-eager")
+    else:
+        options["gpu-memory-utilization"] = str(settings().server_gpu_memory)
     if not has_tokenizer:
         flags.append("skip-tokenizer-init")
     return [

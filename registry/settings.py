@@ -59,6 +59,14 @@ class Settings(BaseSettings):
         description="Training processes that share out the routed experts, each keeping some. "
         "Divides the processes and the experts.",
     )
+    gpu_memory_utilization: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Share of a GPU's memory that one vLLM server takes; if unset 0.4, so that a"
+        " new version can start beside the one before it, and 0.9 on a cluster.",
+    )
     candidate_days: float = Field(
         default=14.0,
         ge=0,
@@ -75,6 +83,11 @@ class Settings(BaseSettings):
     def reserved_cpus(self) -> int | None:
         """CPUs that one process is to use; None: all that its machine has."""
         return self.num_threads or (1 if self.launcher == "ray" else None)
+
+    @property
+    def server_gpu_memory(self) -> float:
+        """Share of a GPU's memory for one server: a cluster gives each a GPU of its own."""
+        return self.gpu_memory_utilization or (0.9 if self.launcher == "ray" else 0.4)
 
     @property
     def blobs_path(self) -> Path:

@@ -28,18 +28,26 @@ class Product:
     def flops(self) -> int:
         return 2 * self.rows * self.inner * self.columns * self.times * self.batch
 
-    def seconds(self, dtype: torch.dtype) -> float:
+    def seconds(self, dtype: torch.dtype, device: torch.device) -> float:
         """What all of them take, from a few."""
-        a = torch.randn(self.batch, self.rows, self.inner, dtype=dtype)
-        b = torch.randn(self.batch, self.columns, self.inner, dtype=dtype).mT
+        a = torch.randn(self.batch, self.rows, self.inner, dtype=dtype, device=device)
+        b = torch.randn(self.batch, self.columns, self.inner, dtype=dtype, device=device).mT
         if self.batch == 1:
             a, b = a[0], b[0]
         runs = 4
         a @ b
+        wait_for(device)
         started_at = time.perf_counter()
         for _ in range(runs):
             a @ b
+        wait_for(device)
         return (time.perf_counter() - started_at) / runs * self.times
+
+
+def wait_for(device: torch.device) -> None:
+    """Until everything that was asked of it is done: a GPU computes behind our back."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def products(a: Architecture, *, num_sequences: int, length: int, train: Trained) -> list[Product]:

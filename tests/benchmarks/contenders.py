@@ -47,7 +47,13 @@ class Contender(Protocol):
 
 class Ours:
     def __init__(
-        self, architecture: Architecture, *, batch: Batch, train: Trained, dtype: ComputingDtype
+        self,
+        architecture: Architecture,
+        *,
+        batch: Batch,
+        train: Trained,
+        dtype: ComputingDtype,
+        device: torch.device,
     ) -> None:
         num_sequences, length = batch.tokens.shape
         self._recipe = Finetune(
@@ -59,7 +65,9 @@ class Ours:
             load_balance_weight=LOAD_BALANCE_WEIGHT,
         )
         torch.manual_seed(0)
-        self.network, self._batch = Network(architecture), batch
+        self.network = Network(architecture).to(device)
+        self._batch = batch.part(0, of=1, device=device)
+        self._world = World(rank=0, size=1, device=device)
         self.implementations = dict[str, str]()
         torch.nn.init.normal_(self.network.model.domain_embeddings)
         _prepare(self.network, lambda name: trains(name, architecture, train), DTYPES[dtype])
@@ -71,7 +79,7 @@ class Ours:
             network=self.network,
             optimizer=self._optimizer,
             recipe=self._recipe,
-            world=World(rank=0, size=1, device=torch.device("cpu")),
+            world=self._world,
         ).loss
 
 
@@ -79,17 +87,25 @@ class Theirs:
     """With whichever of its implementations are fastest here."""
 
     def __init__(
-        self, architecture: Architecture, *, batch: Batch, train: Trained, dtype: ComputingDtype
+        self,
+        architecture: Architecture,
+        *,
+        batch: Batch,
+        train: Trained,
+        dtype: ComputingDtype,
+        device: torch.device,
     ) -> None:
         torch.manual_seed(0)
-        self.network = Qwen2MoeForCausalLM(_config(architecture))  # type: ignore[no-untyped-call]  # theirs
-        self._tokens, self._dtype = batch.tokens, DTYPES[dtype]
+        with device:
+            self.network = Qwen2MoeForCausalLM(_config(architecture))  # type: ignore[no-untyped-call]  # theirs
+        self._tokens, self._dtype = batch.tokens.to(device), DTYPES[dtype]
         _prepare(self.network, lambda name: train == "all" or "gate.weight" in name, self._dtype)
         self._optimizer = _optimizer(self.network)
         self.implementations = self._use_fastest()
 
     def step(self) -> float:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._dtype == torch.bfloat16):
+        in_bfloat16 = self._dtype == torch.bfloat16
+        with torch.autocast(self._tokens.device.type, torch.bfloat16, enabled=in_bfloat16):
             loss: Tensor = self.network(input_ids=self._tokens, labels=self._tokens).loss
         value = loss.item()
         torch.autograd.backward(loss)

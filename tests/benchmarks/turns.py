@@ -75,8 +75,11 @@ def _implementations(contender: Contender) -> dict[str, str]:
 
 
 def _seconds(contender: Contender) -> float:
+    device = next(contender.network.parameters()).device
     contender.step()
+    arithmetic.wait_for(device)
     started_at = time.perf_counter()
     for _ in range(STEPS_PER_TURN):
         contender.step()
+    arithmetic.wait_for(device)
     return (time.perf_counter() - started_at) / STEPS_PER_TURN

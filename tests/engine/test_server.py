@@ -152,6 +152,19 @@ def test_the_command_fits_the_checkpoint(blobs: LocalBlobs) -> None:
     assert "--skip-tokenizer-init" not in command
 
 
+@pytest.mark.parametrize(("launcher", "share"), [("local", "0.4"), ("ray", "0.9")])
+def test_a_new_version_fits_beside_the_one_before_it(
+    launcher: str, share: str, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one card; a cluster gives each server a card of its own."""
+    monkeypatch.setattr(server, "is_cpu_build", lambda: False)
+    monkeypatch.setenv("NEXUSMIX_LAUNCHER", launcher)
+    manifest = tiny.store_manifest(blobs)
+    command = server.command(Path("/models/m"), model="m", manifest=manifest)
+    assert f"--gpu-memory-utilization={share}" in command
+    assert "--enforce-eager" not in command
+
+
 def test_what_the_environment_says_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = server.environment({"OMP_NUM_THREADS": "7"})
     assert environment["OMP_NUM_THREADS"] == "7"

