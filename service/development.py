@@ -31,6 +31,8 @@ LOCKS = {
     "requirements-cuda.in": "requirements-cuda.lock",
     "requirements-ray.in": "requirements-ray.lock",
 }
+# What packages ask for and these environments do not get.
+OVERRIDES, CPU_OVERRIDES = "overrides.txt", "overrides-cpu.txt"
 
 
 def check(pytest_arguments: Sequence[str]) -> bool:
@@ -102,13 +104,18 @@ def lock() -> None:
     for source, target in LOCKS.items():
         command = [
             *(sys.executable, "-m", "uv", "pip", "compile", source, "--quiet"),
-            *("--override", "overrides.txt", "--python-version", "3.11"),
+            *(word for name in _overrides(source) for word in ("--override", name)),
+            *("--python-version", "3.11"),
             *("--no-emit-index-url", "--no-emit-find-links"),
             *("--custom-compile-command", "./nexusmix lock", "--output-file", target),
         ]
         if not _succeeds(command, env=_sources(source)):
             raise Unavailable(f"{target} could not be compiled, see above")
         _say(f"compiled {target}")
+
+
+def _overrides(source: str) -> tuple[str, ...]:
+    return (OVERRIDES,) if "cuda" in source else (OVERRIDES, CPU_OVERRIDES)
 
 
 def _sources(source: str) -> Mapping[str, str]:
