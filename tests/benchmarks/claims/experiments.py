@@ -140,7 +140,7 @@ def _on_smollm2() -> Iterator[Experiment]:
         "ablations": partial(ablations.measure, tokens=TOKENS, finetuned=ablations.BRIEF),
         "extension": partial(
             extension.measure,
-            methods=("nexus", "nexus, by cross-entropy", "linear"),
+            methods=extension.ROUTERS,
             base_tokens=TOKENS,
             budgets=(0, 8_192, TOKENS),
         ),
