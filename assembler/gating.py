@@ -20,6 +20,7 @@ from engine.divergence.metrics import Continuation, Reading
 from engine.divergence.server_runner import ServerRunner
 from engine.gates import WINDOW_TOKENS, GateReport, Measurements, judge
 from engine.policies import Policy
+from engine.precision import serving_dtype
 from registry import arrays
 from registry.blobs import BlobStore
 from registry.documents import Document
@@ -139,6 +140,8 @@ def _reference(
         readings = noise.variations(load(), own)
         if int8_modules(candidate.config):
             readings |= perturbation.readings(network(), own)
+        if serving_dtype() == "bfloat16":
+            readings |= perturbation.in_bfloat16(candidate, blobs, own)
         return readings
 
     texts = [

@@ -1,9 +1,9 @@
 """A network as other kernels would run it: every number that enters its layers a little off.
 
-The order of sums moves a number by a few of its last digits, and of that rounding to int8 makes a
-whole step wherever the number lay between two integers. So what another engine makes of an int8
-network differs by more than other batches and threads show, and each perturbation is one draw of
-it.
+The order of sums moves a number by a few of its last digits, and of that rounding to int8, or to
+bfloat16, makes a whole step wherever the number lay between two. So what another engine makes of
+such a network differs by more than other batches and threads show, and each perturbation is one
+draw of it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,9 +14,11 @@ import torch
 from assembler import evaluate
 from assembler.network import Network
 from engine.divergence.metrics import Continuation, Reading
+from registry.blobs import BlobStore
+from registry.manifests import Manifest
 
-# Of a number, about what the order of sums in float32 changes.
-RELATIVE = 1e-6
+# Of a number: about what the order of sums changes, and in bfloat16 as much as rounding may.
+RELATIVE = {torch.float32: 1e-6, torch.bfloat16: 2**-8}
 NUM_DRAWS = 3
 
 
@@ -30,14 +32,25 @@ def readings(network: Network, texts: Sequence[Continuation]) -> dict[str, list[
     return found
 
 
+def in_bfloat16(
+    manifest: Manifest, blobs: BlobStore, texts: Sequence[Continuation]
+) -> dict[str, list[Reading]]:
+    """As `readings`, by a checkpoint's network in bfloat16, and what that makes of texts as it is:
+    the noise floor of what is served so, and written in float32."""
+    network = Network.from_manifest(manifest, blobs, dtype=torch.bfloat16)
+    found = {"as it is": evaluate.runner(network).read(texts), **readings(network, texts)}
+    return {f"in bfloat16, {name}": own for name, own in found.items()}
+
+
 @contextmanager
 def perturbed(network: Network, *, seed: int) -> Iterator[None]:
     """The network with each of its embeddings' numbers moved by about `RELATIVE` of itself, for the
-    length of the block."""
+    length of the block. It computes in one of the dtypes there."""
     weight = network.model.embed_tokens.weight
     before = weight.data
     noise = torch.randn(before.shape, generator=torch.Generator().manual_seed(seed))
-    weight.data = before * (1 + RELATIVE * noise.to(before))
+    moved = before.float() * (1 + RELATIVE[before.dtype] * noise)
+    weight.data = moved.to(before)
     try:
         yield
     finally:

@@ -1,26 +1,35 @@
 """What a nudge of the inputs makes of networks in float and in int8."""
 
+import pytest
 import torch
 
-from assembler import int8_checkpoint, perturbation
+from assembler import evaluate, int8_checkpoint, perturbation
 from assembler.network import Network
 from assembler.perturbation import NUM_DRAWS, perturbed
 from engine import compression
-from engine.divergence.metrics import Continuation
+from engine.divergence.metrics import Continuation, logprob_difference
 from registry.blobs import LocalBlobs
+from registry.manifests import Manifest
 from registry.quantisation import int8_modules
 from tests import tiny
 
 TOKENS = torch.randint(0, 60, (4, 24), generator=torch.Generator().manual_seed(0))
 
 
-def network_of(blobs: LocalBlobs, *, in_int8: bool) -> Network:
+TEXTS = [Continuation(tuple(row[:8]), tuple(row[8:]), (0.1,) * 16) for row in TOKENS.tolist()]
+
+
+def store(blobs: LocalBlobs, *, in_int8: bool) -> Manifest:
     manifest = tiny.store_manifest(blobs)
     if in_int8:
         modules = compression.modules(compression.units(manifest, "cpu"))
         manifest = int8_checkpoint.write(manifest, modules, target="cpu", blobs=blobs)
         assert int8_modules(manifest.config)
-    return Network.from_manifest(manifest, blobs, dtype=torch.float32)
+    return manifest
+
+
+def network_of(blobs: LocalBlobs, *, in_int8: bool) -> Network:
+    return Network.from_manifest(store(blobs, in_int8=in_int8), blobs, dtype=torch.float32)
 
 
 @torch.inference_mode()
@@ -39,7 +48,18 @@ def test_int8_makes_steps_of_what_floats_hardly_feel(blobs: LocalBlobs) -> None:
 
 
 def test_each_draw_is_another(blobs: LocalBlobs) -> None:
-    texts = [Continuation(tuple(row[:8]), tuple(row[8:]), (0.1,) * 16) for row in TOKENS.tolist()]
-    found = perturbation.readings(network_of(blobs, in_int8=True), texts)
+    found = perturbation.readings(network_of(blobs, in_int8=True), TEXTS)
     assert len(found) == NUM_DRAWS
     assert len({tuple(own[0].logprobs) for own in found.values()}) == NUM_DRAWS
+
+
+@pytest.mark.parametrize("in_int8", [False, True])
+def test_bfloat16_strays_farther_than_sums_in_another_order(
+    in_int8: bool, blobs: LocalBlobs
+) -> None:
+    manifest = store(blobs, in_int8=in_int8)
+    expected = evaluate.of_manifest(manifest, blobs).read(TEXTS)
+    found = perturbation.in_bfloat16(manifest, blobs, TEXTS)
+    strayed = [logprob_difference(own, expected) for own in found.values()]
+    assert len(set(strayed)) == 1 + NUM_DRAWS
+    assert all(1e-4 < own < 0.1 for own in strayed)
