@@ -9,6 +9,7 @@ shared expert instead, which belongs to the router here.
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import product
 from typing import Protocol
 
@@ -33,6 +34,17 @@ ATTENTION_IMPLEMENTATIONS = ("eager", "sdpa")
 TRIALS = 4
 
 
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Which step is taken: `train` of a network of this shape, on a batch, on a device."""
+
+    architecture: Architecture
+    batch: Batch
+    train: Trained
+    dtype: ComputingDtype
+    device: torch.device
+
+
 class Contender(Protocol):
     """One step of training on the same batch again and again."""
 
@@ -46,31 +58,27 @@ class Contender(Protocol):
 
 
 class Ours:
-    def __init__(
-        self,
-        architecture: Architecture,
-        *,
-        batch: Batch,
-        train: Trained,
-        dtype: ComputingDtype,
-        device: torch.device,
-    ) -> None:
-        num_sequences, length = batch.tokens.shape
+    def __init__(self, case: Case) -> None:
+        num_sequences, length = case.batch.tokens.shape
         self._recipe = Finetune(
-            tokens=batch.tokens.numel(),
+            tokens=case.batch.tokens.numel(),
             batch_size=num_sequences,
             sequence_length=length,
-            train=train,
-            dtype=dtype,
+            train=case.train,
+            dtype=case.dtype,
             load_balance_weight=LOAD_BALANCE_WEIGHT,
         )
         torch.manual_seed(0)
-        self.network = Network(architecture).to(device)
-        self._batch = batch.part(0, of=1, device=device)
-        self._world = World(rank=0, size=1, device=device)
+        self.network = Network(case.architecture).to(case.device)
+        self._batch = case.batch.part(0, of=1, device=case.device)
+        self._world = World(rank=0, size=1, device=case.device)
         self.implementations = dict[str, str]()
         torch.nn.init.normal_(self.network.model.domain_embeddings)
-        _prepare(self.network, lambda name: trains(name, architecture, train), DTYPES[dtype])
+        _prepare(
+            self.network,
+            lambda name: trains(name, case.architecture, case.train),
+            DTYPES[case.dtype],
+        )
         self._optimizer = _optimizer(self.network)
 
     def step(self) -> float:
@@ -86,20 +94,13 @@ class Ours:
 class Theirs:
     """With whichever of its implementations are fastest here."""
 
-    def __init__(
-        self,
-        architecture: Architecture,
-        *,
-        batch: Batch,
-        train: Trained,
-        dtype: ComputingDtype,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, case: Case) -> None:
         torch.manual_seed(0)
-        with device:
-            self.network = Qwen2MoeForCausalLM(_config(architecture))  # type: ignore[no-untyped-call]  # theirs
-        self._tokens, self._dtype = batch.tokens.to(device), DTYPES[dtype]
-        _prepare(self.network, lambda name: train == "all" or "gate.weight" in name, self._dtype)
+        with case.device:
+            self.network = Qwen2MoeForCausalLM(_config(case.architecture))  # type: ignore[no-untyped-call]  # theirs
+        self._tokens, self._dtype = case.batch.tokens.to(case.device), DTYPES[case.dtype]
+        trains_all = case.train == "all"
+        _prepare(self.network, lambda name: trains_all or "gate.weight" in name, self._dtype)
         self._optimizer = _optimizer(self.network)
         self.implementations = self._use_fastest()
 

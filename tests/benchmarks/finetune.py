@@ -26,7 +26,7 @@ from registry.architecture import Architecture
 from service.bars import Bar
 from tests.benchmarks import arithmetic, reports
 from tests.benchmarks.arithmetic import Product
-from tests.benchmarks.contenders import Contender, Ours, Theirs
+from tests.benchmarks.contenders import Case, Contender, Ours, Theirs
 from tests.benchmarks.turns import Turns
 
 NAME = "finetune"
@@ -68,17 +68,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     rounds = 2 if chosen.quick else chosen.rounds
     batch = _batch(architecture, num_sequences=chosen.batch_size, length=chosen.length)
-    figures = {
-        part: _compare(
-            architecture,
-            batch,
+    cases = {
+        part: Case(
+            architecture=architecture,
+            batch=batch,
             train=part,
             dtype=chosen.dtype,
             device=chosen.device,
-            rounds=rounds,
         )
         for part in PARTS
     }
+    figures = {part: _compare(case, rounds=rounds) for part, case in cases.items()}
     shape = {
         "layers": architecture.num_hidden_layers,
         "experts": architecture.num_experts,
@@ -129,41 +129,30 @@ def _batch(architecture: Architecture, *, num_sequences: int, length: int) -> Ba
     return Batch(tokens=tokens, labels=labels, weights=torch.ones(num_sequences))
 
 
-def _compare(
-    architecture: Architecture,
-    batch: Batch,
-    *,
-    train: Trained,
-    dtype: ComputingDtype,
-    device: torch.device,
-    rounds: int,
-) -> dict[str, Any]:
-    num_sequences, length = batch.tokens.shape
+def _compare(case: Case, *, rounds: int) -> dict[str, Any]:
+    num_sequences, length = case.batch.tokens.shape
     needed = arithmetic.products(
-        architecture, num_sequences=num_sequences, length=length, train=train
+        case.architecture, num_sequences=num_sequences, length=length, train=case.train
     )
     seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     alone: list[float] = []
     with ExitStack() as stack:
         turns, implementations = dict[str, Turns](), dict[str, dict[str, str]]()
         for name, (contender, env) in CONTENDERS.items():
-            make = partial(
-                contender, architecture, batch=batch, train=train, dtype=dtype, device=device
-            )
-            turns[name] = stack.enter_context(Turns(make, env=env))
+            turns[name] = stack.enter_context(Turns(partial(contender, case), env=env))
             # It answers when it is made: none starts while another finds what is fastest.
             implementations[name] = turns[name].implementations()
         held = {name: own.bytes_held() for name, own in turns.items()}
         for number in range(rounds):
             for name in sorted(turns, reverse=bool(number % 2)):
                 seconds[name].append(turns[name].seconds())
-            alone.append(sum(one.seconds(DTYPES[dtype], device) for one in needed))
+            alone.append(sum(one.seconds(DTYPES[case.dtype], case.device) for one in needed))
             reports.say(
-                f"{train} {number + 1}/{rounds}: "
+                f"{case.train} {number + 1}/{rounds}: "
                 + ", ".join(f"{name} {runs[-1]:.3f} s" for name, runs in seconds.items())
                 + f", products alone {alone[-1]:.3f} s"
             )
-    return _figures(seconds, alone, needed=needed, num_tokens=batch.tokens.numel()) | {
+    return _figures(seconds, alone, needed=needed, num_tokens=case.batch.tokens.numel()) | {
         "implementations": {name: own for name, own in implementations.items() if own},
         "mb_held_for_backward": {name: round(size / 1e6, 1) for name, size in held.items()},
     }
