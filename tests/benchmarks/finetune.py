@@ -38,6 +38,7 @@ CONTENDERS: Mapping[str, tuple[Callable[..., Contender], Mapping[str, str]]] = {
     THEIRS: (Theirs, {}),
     THEIRS_TUNED: (Theirs, ALLOCATOR),
 }
+VOCAB_SIZE, QUICK_VOCAB_SIZE = 49_152, 512
 MIN_RATIO = 1.3
 
 
@@ -61,12 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
     )
     chosen = parser.parse_args(argv)
+    if chosen.quick:
+        chosen.layers, chosen.batch_size, chosen.length, chosen.rounds = 1, 2, 32, 2
     architecture = _architecture(
-        layers=2 if chosen.quick else chosen.layers,
+        layers=chosen.layers,
         experts=chosen.experts,
         experts_per_token=chosen.experts_per_token,
+        vocab_size=QUICK_VOCAB_SIZE if chosen.quick else VOCAB_SIZE,
     )
-    rounds = 2 if chosen.quick else chosen.rounds
     batch = _batch(architecture, num_sequences=chosen.batch_size, length=chosen.length)
     cases = {
         part: Case(
@@ -78,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         for part in PARTS
     }
-    figures = {part: _compare(case, rounds=rounds) for part, case in cases.items()}
+    figures = {part: _compare(case, rounds=chosen.rounds) for part, case in cases.items()}
     shape = {
         "layers": architecture.num_hidden_layers,
         "experts": architecture.num_experts,
@@ -100,10 +103,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
-def _architecture(*, layers: int, experts: int, experts_per_token: int) -> Architecture:
+def _architecture(
+    *, layers: int, experts: int, experts_per_token: int, vocab_size: int
+) -> Architecture:
     """As wide as SmolLM2-135M, domain embeddings as wide as the product's encoder's."""
     return Architecture(
-        vocab_size=49_152,
+        vocab_size=vocab_size,
         hidden_size=576,
         intermediate_size=1536,
         num_hidden_layers=layers,
