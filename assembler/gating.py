@@ -134,6 +134,7 @@ def _reference(
     alike.
     """
     network = cache(lambda: Network.from_manifest(candidate, blobs, dtype=torch.float32))
+    in_bfloat16 = cache(lambda: Network.from_manifest(candidate, blobs, dtype=torch.bfloat16))
     load = cache(lambda: evaluate.runner(network()))
 
     def noisy(own: Sequence[Continuation]) -> dict[str, list[Reading]]:
@@ -141,7 +142,7 @@ def _reference(
         if int8_modules(candidate.config):
             readings |= perturbation.readings(network(), own)
         if serving_dtype() == "bfloat16":
-            readings |= perturbation.in_bfloat16(candidate, blobs, own)
+            readings |= perturbation.in_bfloat16(in_bfloat16(), own)
         return readings
 
     texts = [

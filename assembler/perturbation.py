@@ -14,8 +14,6 @@ import torch
 from assembler import evaluate
 from assembler.network import Network
 from engine.divergence.metrics import Continuation, Reading
-from registry.blobs import BlobStore
-from registry.manifests import Manifest
 
 # Of a number: about what the order of sums changes, and in bfloat16 as much as rounding may.
 RELATIVE = {torch.float32: 1e-6, torch.bfloat16: 2**-8}
@@ -32,12 +30,9 @@ def readings(network: Network, texts: Sequence[Continuation]) -> dict[str, list[
     return found
 
 
-def in_bfloat16(
-    manifest: Manifest, blobs: BlobStore, texts: Sequence[Continuation]
-) -> dict[str, list[Reading]]:
-    """As `readings`, by a checkpoint's network in bfloat16, and what that makes of texts as it is:
-    the noise floor of what is served so, and written in float32."""
-    network = Network.from_manifest(manifest, blobs, dtype=torch.bfloat16)
+def in_bfloat16(network: Network, texts: Sequence[Continuation]) -> dict[str, list[Reading]]:
+    """As `readings`, by a network in bfloat16, and what that makes of texts as it is: the noise
+    floor of what is served so, and written in float32."""
     found = {"as it is": evaluate.runner(network).read(texts), **readings(network, texts)}
     return {f"in bfloat16, {name}": own for name, own in found.items()}
 
@@ -45,7 +40,7 @@ def in_bfloat16(
 @contextmanager
 def perturbed(network: Network, *, seed: int) -> Iterator[None]:
     """The network with each of its embeddings' numbers moved by about `RELATIVE` of itself, for the
-    length of the block. It computes in one of the dtypes there."""
+    length of the block; they have one of the dtypes there."""
     weight = network.model.embed_tokens.weight
     before = weight.data
     noise = torch.randn(before.shape, generator=torch.Generator().manual_seed(seed))

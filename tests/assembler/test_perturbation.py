@@ -59,7 +59,8 @@ def test_bfloat16_strays_farther_than_sums_in_another_order(
 ) -> None:
     manifest = store(blobs, in_int8=in_int8)
     expected = evaluate.of_manifest(manifest, blobs).read(TEXTS)
-    found = perturbation.in_bfloat16(manifest, blobs, TEXTS)
+    network = Network.from_manifest(manifest, blobs, dtype=torch.bfloat16)
+    found = perturbation.in_bfloat16(network, TEXTS)
     strayed = [logprob_difference(own, expected) for own in found.values()]
     assert len(set(strayed)) == 1 + NUM_DRAWS
     assert all(1e-4 < own < 0.1 for own in strayed)

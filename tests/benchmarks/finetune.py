@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--device",
         type=torch.device,
         default=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        help="what computes; if not told a card where there is one",
     )
     chosen = parser.parse_args(argv)
     if chosen.quick:

@@ -53,7 +53,7 @@ def write(
 
 
 def machine() -> dict[str, Any]:
-    """What a figure depends on: processor, cores, memory, kernel, and cards where there are any."""
+    """What a figure depends on: processor, cores, memory, kernel and cards."""
     return {
         "processor": processor.name(),
         "vector_instructions": list(processor.vector_instructions()),
@@ -61,7 +61,7 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        **({"gpus": cards} if (cards := _gpus()) else {}),
+        "gpus": _gpus(),
     }
 
 
