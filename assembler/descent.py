@@ -42,7 +42,7 @@ def descend(
     recipe: Finetune,
     world: World,
 ) -> Taken:
-    """Take a step on this process's part of a batch."""
+    """Take a step on this process's part of a batch. A `domain_weight` needs a `domain_loss_q`."""
     lowers = recipe.dtype == "bfloat16"
     with torch.autocast(network.device.type, torch.bfloat16, enabled=lowers):
         loss, routing_LTN = _total_loss(batch, network=network, recipe=recipe, world=world)
@@ -80,6 +80,7 @@ def _total_loss(
     if recipe.z_loss_weight:
         loss = loss + recipe.z_loss_weight * z_loss(routing_LTN)
     if recipe.domain_weight:
+        assert recipe.domain_loss_q is not None, "see assembler.domain_labels"
         weights_T = _of_tokens(batch.weights, batch)
         loss = loss + recipe.domain_weight * domain_loss(
             p_LTN,

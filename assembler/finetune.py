@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from assembler.checkpoints import Checkpoints
 from assembler.data import Mixture, Reader
 from assembler.descent import descend
+from assembler.domain_labels import settle
 from assembler.guard import Guard
 from assembler.mixture import project
 from assembler.network import Network
@@ -73,6 +74,8 @@ def finetune(
             dtype=DTYPES[recipe.dtype],
             expert_parallel_degree=expert_parallel_degree,
         )
+        # Before a checkpoint is read, so that a run that goes on comes to the same.
+        recipe = settle(recipe, batches, network=network, world=world)
         optimizer = optimizer_of(
             (parameter, recipe.router_learning_rate if is_router(name) else recipe.learning_rate)
             for name, parameter in network.named_parameters()

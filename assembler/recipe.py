@@ -75,12 +75,13 @@ class Finetune(Training):
         description="Weight of the loss that tells routers the expert of each document, in which"
         " all domains count alike.",
     )
-    domain_loss_q: float = Field(
-        default=1.0,
+    domain_loss_q: float | None = Field(
+        default=None,
         ge=0,
         le=1,
         description="The q of that loss, generalised cross-entropy: 1 counts the share of routing"
-        " that goes past the document's own expert, 0 is cross-entropy.",
+        " that goes past the document's own expert, 0 is cross-entropy. If not told, 1 where three"
+        " quarters of the tokens already go to it, else 0.",
     )
     new_share: float = Field(
         default=0.5,

@@ -29,7 +29,14 @@ PATIENCE_SECONDS = 1200
 
 
 def recipe(*, train: Trained, dtype: ComputingDtype = "bfloat16") -> Finetune:
-    return Finetune(tokens=1, train=train, dtype=dtype, batch_size=4, sequence_length=LENGTH)
+    return Finetune(
+        tokens=1,
+        train=train,
+        dtype=dtype,
+        batch_size=4,
+        sequence_length=LENGTH,
+        domain_loss_q=1.0,
+    )
 
 
 RECIPES = [recipe(train="router"), recipe(train="all"), recipe(train="all", dtype="float32")]

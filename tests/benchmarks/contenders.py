@@ -67,6 +67,7 @@ class Ours:
             train=case.train,
             dtype=case.dtype,
             load_balance_weight=LOAD_BALANCE_WEIGHT,
+            domain_loss_q=1.0,
         )
         torch.manual_seed(0)
         self.network = Network(case.architecture).to(case.device)

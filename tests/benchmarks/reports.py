@@ -46,7 +46,7 @@ def write(
         "held": all(bar.held for bar in bars),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    path.write_text(json.dumps(result, indent=1) + "\n")
     for bar in bars:
         say(f"{'kept' if bar.held else 'NOT KEPT'}: {bar}")
     return 0 if result["held"] else 1

@@ -5,7 +5,7 @@ data. On the new domain a method is held against the right expert's gain, on the
 the mix as it was before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -17,7 +17,10 @@ from tests.benchmarks.claims.estimates import over_text
 from tests.benchmarks.claims.mixes import Mix, Mixes, NotMeasured
 
 RESET = ", reset"
-ROUTERS = ("nexus", "nexus, by cross-entropy", "flexolmo", "linear", f"linear{RESET}")
+ROUTERS = (
+    *("nexus", "nexus, by the share", "nexus, by cross-entropy"),
+    *("flexolmo", "linear", f"linear{RESET}"),
+)
 PAPERS = ("paper's nexus", "paper's linear", f"paper's linear{RESET}")
 
 
@@ -31,20 +34,42 @@ def measure(
         told[method] = {}
         for tokens in budgets:
             with suppress(NotMeasured):
+                if _is_default(mixes, method, base_tokens=base_tokens, tokens=tokens):
+                    continue
                 told[method][str(tokens)] = _of_budget(
                     mixes, method, base_tokens=base_tokens, tokens=tokens
                 )
     return told
 
 
-def _of_budget(mixes: Mixes, method: str, *, base_tokens: int, tokens: int) -> dict[str, Any]:
-    new, new_seed, new_right, old, old_base, to_new, stolen = [], [], [], [], [], [], []
-    by_domain = {}
+def _is_default(mixes: Mixes, method: str, *, base_tokens: int, tokens: int) -> bool:
+    """As in upcycling, of all the bases and all the extensions."""
+    if method not in upcycling.TOLD:
+        return False
+    preset, q = upcycling.TOLD[method]
+    return all(
+        mixes.domain_loss_q(mix) == q
+        for base, extended in _pairs(mixes, preset, base_tokens=base_tokens, tokens=tokens)
+        for mix in ((base, extended) if tokens else (base,))
+    )
+
+
+def _pairs(
+    mixes: Mixes, method: str, *, base_tokens: int, tokens: int
+) -> Iterator[tuple[Mix, Mix]]:
+    """Every domain left out once: the mix without it, and what that becomes when it joins."""
     for domain in mixes.domains:
         others = [name for name in mixes.domains if name != domain]
         base = _mix(method, others, tokens=base_tokens)
-        extended = mixes.read(_mix(method, [*others, domain], tokens=tokens, base=base))
-        before = mixes.read(base)
+        yield base, _mix(method, [*others, domain], tokens=tokens, base=base)
+
+
+def _of_budget(mixes: Mixes, method: str, *, base_tokens: int, tokens: int) -> dict[str, Any]:
+    new, new_seed, new_right, old, old_base, to_new, stolen = [], [], [], [], [], [], []
+    by_domain = {}
+    for base, mix in _pairs(mixes, method, base_tokens=base_tokens, tokens=tokens):
+        others, domain = base.experts, mix.experts[-1]
+        before, extended = mixes.read(base), mixes.read(mix)
         new.append(extended.losses[domain])
         new_seed.append(mixes.read(mixes.family.seed).losses[domain])
         new_right.append(mixes.read(mixes.family.experts[domain]).losses[domain])

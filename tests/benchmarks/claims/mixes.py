@@ -10,7 +10,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -21,12 +21,16 @@ from torch import Tensor
 from assembler import making, presets, projection
 from assembler.cache import made_once
 from assembler.data import Reader, evenly
+from assembler.domain_labels import settle
 from assembler.embedder import DOMAIN_TOKENS
 from assembler.encoder import Encoder
+from assembler.finetune import batches_of
 from assembler.hidden_states import RouterInputs
 from assembler.materials import Materials
 from assembler.network import Network
 from assembler.recipe import Preset, ProjectionTraining, Recipe
+from assembler.sharding import World
+from assembler.training import DTYPES
 from engine import tensors
 from engine.gates import WINDOW_TOKENS
 from registry import documents, manifests
@@ -150,12 +154,43 @@ class Mixes:
 
     def make(self, mix: Mix) -> Made:
         materials = self.materials(mix)
-        key: list[Any] = [asdict(materials) | {"recipe": self._told(materials.recipe)}]
+        if mix.tokens:
+            materials = _with_loss(materials, self.domain_loss_q(mix))
+        key = self._key(materials)
         if mix.tokens:
             key.append(FINETUNE_VERSION)
             if mix.base is not None:
                 key.append(EXTENSION_VERSION)
         return Made(**self.once("mixes", key, lambda: self._made(materials, json_digest(key))))
+
+    def domain_loss_q(self, mix: Mix) -> float:
+        """By which its finetune tells routers their domains, whoever decides it; one that does not
+        tell them is known by 1."""
+        materials = self.materials(mix)
+        recipe = materials.recipe.finetune
+        if recipe.domain_loss_q is not None:
+            return recipe.domain_loss_q
+        if not recipe.domain_weight:
+            return 1.0
+        q: float = self.once("losses", self._key(materials), lambda: self._settled(materials))
+        return q
+
+    def _settled(self, materials: Materials) -> float | None:
+        mix = making.assemble(materials, self.blobs)
+        recipe = materials.recipe.finetune
+        batches = batches_of(
+            mix,
+            materials.documents(self.blobs),
+            recipe=recipe,
+            new_experts=materials.new_experts,
+            blobs=self.blobs,
+        )
+        network = Network.from_manifest(mix, self.blobs, dtype=DTYPES[recipe.dtype])
+        world = World(rank=0, size=1, device=network.device)
+        return settle(recipe, batches, network=network, world=world).domain_loss_q
+
+    def _key(self, materials: Materials) -> list[Any]:
+        return [asdict(materials) | {"recipe": self._told(materials.recipe)}]
 
     def _told(self, recipe: Recipe) -> dict[str, Any]:
         """All that a mix depends on: not how it would be finetuned, were it."""
@@ -296,6 +331,12 @@ def _held_out(reader: Reader, texts: Sequence[Sequence[Document]], count: int) -
     parts = [reader.windows(own, split="held-out", length=WINDOW_TOKENS) for own in texts]
     share = math.ceil(count / len(parts))
     return evenly(torch.cat([evenly(part, count=share) for part in parts]), count=count)
+
+
+def _with_loss(materials: Materials, q: float) -> Materials:
+    finetune = materials.recipe.finetune.model_copy(update={"domain_loss_q": q})
+    recipe = materials.recipe.model_copy(update={"finetune": finetune})
+    return replace(materials, recipe=recipe)
 
 
 def _listed(tokens: Mapping[str, Tensor]) -> dict[str, Any]:

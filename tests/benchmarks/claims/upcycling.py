@@ -14,10 +14,14 @@ from tests.benchmarks.claims import figures
 from tests.benchmarks.claims.mixes import Mix, Mixes, NotMeasured
 
 # By the default finetune, routers are told which domain a text is of: by the share of routing that
-# goes past its expert, or by cross-entropy, which moves routers that know little.
+# goes past its expert where they start right, else by cross-entropy. Both are tried.
 PRESETS: Sequence[Preset] = ("nexus", "flexolmo", "linear", "mlp")
-CROSS_ENTROPY: Mapping[str, Preset] = {f"{name}, by cross-entropy": name for name in PRESETS}
-ROUTERS: Mapping[str, Preset] = {**{name: name for name in PRESETS}, **CROSS_ENTROPY}
+BY_SHARE, BY_CROSS_ENTROPY = ", by the share", ", by cross-entropy"
+LOSSES: Mapping[str, float] = {BY_SHARE: 1.0, BY_CROSS_ENTROPY: 0.0}
+TOLD: Mapping[str, tuple[Preset, float]] = {
+    f"{name}{loss}": (name, q) for loss, q in LOSSES.items() for name in PRESETS
+}
+ROUTERS = (*PRESETS, *TOLD)
 # Of the papers: experts are added, everything trains, by the next token alone.
 PAPER_FINETUNE: Mapping[str, Any] = {
     "train": "all",
@@ -36,22 +40,31 @@ PAPER_CHANGES: Mapping[str, Any] = {"combine": "sum"}
 
 def mix_of(method: str, experts: Sequence[str], *, tokens: int, base: Mix | None = None) -> Mix:
     """By the name of a method above."""
-    if method in ROUTERS:
-        return Mix(
-            experts=tuple(experts),
-            preset=ROUTERS[method],
-            tokens=tokens,
-            finetune={"domain_loss_q": 0.0} if method in CROSS_ENTROPY else {},
-            base=base,
-        )
+    preset: Preset
+    if method in PAPERS:
+        preset, changes, finetune = PAPERS[method], PAPER_CHANGES, PAPER_FINETUNE
+    elif method in TOLD:
+        (preset, q), changes = TOLD[method], {}
+        finetune = {"domain_loss_q": q}
+    else:
+        (preset,) = (name for name in PRESETS if name == method)
+        changes, finetune = {}, {}
     return Mix(
         experts=tuple(experts),
-        preset=PAPERS[method],
-        changes=PAPER_CHANGES,
+        preset=preset,
+        changes=changes,
         tokens=tokens,
-        finetune=PAPER_FINETUNE,
+        finetune=finetune,
         base=base,
     )
+
+
+def is_default(mixes: Mixes, method: str, experts: Sequence[str], *, tokens: int) -> bool:
+    """Whether a method that names a loss comes to what its preset does by itself."""
+    if method not in TOLD or tokens == 0:
+        return method in TOLD
+    preset, q = TOLD[method]
+    return mixes.domain_loss_q(mix_of(preset, experts, tokens=tokens)) == q
 
 
 def measure(
@@ -77,9 +90,9 @@ def measure(
     for method in (*ROUTERS, *PAPERS):
         told[method] = {}
         for tokens in budgets if method in ROUTERS else paper_budgets:
-            if tokens == 0 and method in CROSS_ENTROPY:
-                continue  # nothing is told yet
-            mix = mix_of(method, experts, tokens=tokens)
             with suppress(NotMeasured):
+                if is_default(mixes, method, experts, tokens=tokens):
+                    continue
+                mix = mix_of(method, experts, tokens=tokens)
                 told[method][str(tokens)] = figures.of_mix(mixes, mix, asks=method in asked)
     return told
