@@ -1,10 +1,8 @@
 """`./nexusmix bench claims`: see the package."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 from registry.blobs import LocalBlobs
@@ -12,6 +10,7 @@ from registry.settings import settings
 from service.bars import Bar
 from tests.benchmarks import reports
 from tests.benchmarks.claims import ablations, experiments, page, plots, tables
+from tests.benchmarks.claims.known import Known
 from tests.benchmarks.claims.mixes import Mixes, NotMeasured
 
 NAME = "claims"
@@ -28,11 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--found",
         action="store_true",
-        help="tell what was measured before; only families are made where they are missing",
+        help="tell what was measured before, and keep what the result has besides; only families"
+        " are made where they are missing",
     )
     chosen = parser.parse_args(argv)
     blobs = LocalBlobs(settings().cache_path / "benchmarks" / NAME / "blobs")
-    told, measured = ({}, {}) if chosen.quick else _known(chosen.output)
+    known = Known() if chosen.quick else Known.of(chosen.output)
     for experiment in experiments.quick() if chosen.quick else experiments.all_of():
         if chosen.parts and experiment.part not in chosen.parts:
             continue
@@ -47,24 +47,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             found_only=chosen.found,
         )
         try:
-            told.setdefault(experiment.name, {})[experiment.part] = experiment.measure(mixes)
-            today = datetime.now(UTC).date().isoformat()
-            measured.setdefault(experiment.name, {})[experiment.part] = today
+            found = experiment.measure(mixes)
+            known.renew(experiment.name, experiment.part, found, keeps=chosen.found)
         except NotMeasured:
             reports.say("not measured yet")
+    told = known.families
     if not chosen.quick:
         plots.write(told, chosen.output.with_suffix(""))
         page.PAGE.write_text(page.renewed(page.PAGE.read_text(), told))
-    figures = {"measured": measured, "families": told}
-    return reports.write(chosen.output, figures=figures, bars=_bars(told), packages=PACKAGES)
-
-
-def _known(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, str]]]:
-    """What a result has of each family and part, and the day each was measured."""
-    if not path.exists():
-        return {}, {}
-    result = json.loads(path.read_text())
-    return result["families"], result["measured"]
+    return reports.write(chosen.output, figures=asdict(known), bars=_bars(told), packages=PACKAGES)
 
 
 def _bars(families: Mapping[str, Any]) -> list[Bar]:
