@@ -72,8 +72,11 @@ class Mixture(nn.Module):
 
     def _routed(self, x_TD: Tensor, expert_TK: Tensor) -> Tensor:
         """Each token through its experts [T, K, D]: sorted by expert, so none sees all tokens."""
-        order = expert_TK.flatten().argsort(stable=True)
-        counts_N = expert_TK.flatten().bincount(minlength=self.num_experts)
+        expert_S = expert_TK.flatten()
+        order = expert_S.argsort(stable=True)
+        # Not bincount: on a card it waits for all that was launched, to see the largest number.
+        counts_N = expert_S.new_zeros(self.num_experts)
+        counts_N = counts_N.scatter_add(0, expert_S, torch.ones_like(expert_S))
         x_SD = x_TD.index_select(0, order // self.num_experts_per_tok)
         y_SD = cast(Tensor, self.experts(x_SD, counts_N))
         return y_SD.index_select(0, order.argsort()).view(*expert_TK.shape, -1)

@@ -1,4 +1,4 @@
-"""A finetune on NVIDIA cards learns what it learns on the CPU."""
+"""A finetune on NVIDIA cards learns what it learns on the CPU, and does not wait for them."""
 
 import json
 import os
@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from assembler.mixture import Mixture
 from registry import manifests
 from registry.blobs import LocalBlobs
 from tests.assembler import mixes
 from tests.assembler.finetune_process import EXPERTS, RECIPE, Options
+from tests.assembler.networks import ARCHITECTURES
 
 pytestmark = pytest.mark.gpu
 
@@ -49,6 +51,23 @@ def test_cards_learn_what_the_cpu_learns(
     options |= {"checkpoints": str(tmp_path / "cpu"), "degree": 1}
     on_cpu = finetuned(options, num_processes=1, cards="")
     assert on_cards["losses"] == pytest.approx(on_cpu["losses"], rel=1e-3)
+
+
+@ONE_CARD
+def test_a_mixture_is_launched_without_waiting_for_its_card() -> None:
+    mixture = Mixture(ARCHITECTURES["convex-top-2"]).to("cuda", torch.bfloat16)
+    x_TD = torch.randn(16, ARCHITECTURES["convex"].hidden_size).to("cuda", torch.bfloat16)
+    x_TD.requires_grad_()
+
+    def run() -> None:
+        mixture(x_TD, None)[0].float().sum().backward()
+
+    run()  # loads the kernels
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        run()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def finetuned(options: Options, *, num_processes: int, cards: str | None) -> dict[str, Any]:
