@@ -12,6 +12,7 @@ from tests.benchmarks.claims.mixes import Mix, Mixes, NotMeasured
 
 DEFAULT, EXPERTS = "default", "train experts, not attention"
 CROSS_ENTROPY = "domain loss by cross-entropy (q 0)"
+BY_SHARE = "domain loss by the share that goes astray (q 1)"
 GENERALISED = "domain loss near cross-entropy (q 0.25)"
 SPREAD = ProjectionTraining().logit_spread
 
@@ -45,6 +46,7 @@ FINETUNED: Mapping[str, Mapping[str, Any]] = {
     CROSS_ENTROPY: {"finetune": {"domain_loss_q": 0.0}},
     GENERALISED: {"finetune": {"domain_loss_q": 0.25}},
     "domain loss halfway (q 0.5)": {"finetune": {"domain_loss_q": 0.5}},
+    BY_SHARE: {"finetune": {"domain_loss_q": 1.0}},
     "load balance 0.01": {"finetune": {"load_balance_weight": 0.01}},
     "load balance 0.05": {"finetune": {"load_balance_weight": 0.05}},
     "no labels, load balance 0.05": {

@@ -46,11 +46,10 @@ def _kept(before: Figures, found: Figures) -> Figures:
     """
     if _is_network(before) or _is_network(found):
         return found
-    both = {
+    return before | {
         name: _kept(before[name], own) if isinstance(own, dict) and name in before else own
         for name, own in found.items()
     }
-    return both | {name: own for name, own in before.items() if name not in found}
 
 
 def _names(figures: Mapping[str, Any], *, above: str = "") -> Iterator[str]:

@@ -75,7 +75,9 @@ def _upcycling(families: Figures) -> str | None:
                     )
                     for b in budgets[name]
                 ]
-        rows.append([method, *cells])
+        # What names a loss that is everywhere the default's own has no figures.
+        if {*cells} != {MISSING}:
+            rows.append([method, *cells])
     head = [f"{name}, {_tokens(b)}" for name, own in budgets.items() for b in own]
     return markdown.table(["share of the right experts' gain, %", *head], rows)
 
