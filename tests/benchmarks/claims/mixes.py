@@ -172,20 +172,24 @@ class Mixes:
             return recipe.domain_loss_q
         if not recipe.domain_weight:
             return 1.0
-        q: float = self.once("losses", self._key(materials), lambda: self._settled(materials))
+        untrained = replace(mix, tokens=0)
+        q: float = self.once(
+            "losses",
+            self._key(materials),
+            lambda: self._settled(self.manifest(untrained), materials),
+        )
         return q
 
-    def _settled(self, materials: Materials) -> float | None:
-        mix = making.assemble(materials, self.blobs)
+    def _settled(self, manifest: Manifest, materials: Materials) -> float | None:
         recipe = materials.recipe.finetune
         batches = batches_of(
-            mix,
+            manifest,
             materials.documents(self.blobs),
             recipe=recipe,
             new_experts=materials.new_experts,
             blobs=self.blobs,
         )
-        network = Network.from_manifest(mix, self.blobs, dtype=DTYPES[recipe.dtype])
+        network = Network.from_manifest(manifest, self.blobs, dtype=DTYPES[recipe.dtype])
         world = World(rank=0, size=1, device=network.device)
         return settle(recipe, batches, network=network, world=world).domain_loss_q
 
