@@ -9,7 +9,7 @@ from assembler.data import Batch, Mixture
 from assembler.losses import choices
 from assembler.network import Network
 from assembler.recipe import Finetune
-from assembler.sharding import World
+from assembler.sharding import World, reshard
 
 # The share that goes astray teaches nothing where a router is sure of another expert. Below, a
 # finetune by it ends worse than it began (0.41 to 0.51 of the tokens right), above it is a tie with
@@ -48,6 +48,7 @@ def share_to_own(
     for batch in batches:
         chosen_NN = chosen_NN + _choices(batch, network, lowers=recipe.dtype == "bfloat16").cpu()
     chosen_NN = world.sum(chosen_NN.to(world.device)).cpu()
+    reshard(network)
     seen = chosen_NN.sum(1) > 0
     return (chosen_NN.diagonal() / chosen_NN.sum(1))[seen].mean().item()
 

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from assembler.expert_parallel import DispatchedExperts
@@ -123,6 +123,12 @@ def spread(
     prepare(network, "")
     fully_shard(network, mesh=mesh)
     return network
+
+
+def reshard(network: Network) -> None:
+    """Behind a forward pass that no backward pass follows: the outermost part stays gathered."""
+    if isinstance(network, FSDPModule):
+        network.reshard()
 
 
 def _spread_experts(
