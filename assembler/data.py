@@ -73,6 +73,10 @@ class Batch:
             weights=self.weights[own].to(device),
         )
 
+    def per_token(self, of_sequences: Tensor) -> Tensor:
+        """[B] to [B * T]."""
+        return of_sequences.repeat_interleave(self.tokens.shape[1])
+
 
 class Mixture:
     """Batches that draw from every domain in turn.

@@ -53,7 +53,7 @@ def descend(
         if math.isfinite(norm):
             optimizer.step()
         optimizer.zero_grad()
-    chosen_NN = world.mean(choices(routing_LTN, _of_tokens(batch.labels, batch)).float())
+    chosen_NN = world.mean(choices(routing_LTN, batch.per_token(batch.labels)).float())
     return Taken(loss=value, gradient_norm=norm, choices=chosen_NN.cpu())
 
 
@@ -81,19 +81,14 @@ def _total_loss(
         loss = loss + recipe.z_loss_weight * z_loss(routing_LTN)
     if recipe.domain_weight:
         assert recipe.domain_loss_q is not None, "see assembler.domain_labels"
-        weights_T = _of_tokens(batch.weights, batch)
+        weights_T = batch.per_token(batch.weights)
         loss = loss + recipe.domain_weight * domain_loss(
             p_LTN,
-            _of_tokens(batch.labels, batch),
+            batch.per_token(batch.labels),
             weights_T=weights_T,
             q=recipe.domain_loss_q,
         )
     return loss, routing_LTN.detach()
-
-
-def _of_tokens(of_sequences: Tensor, batch: Batch) -> Tensor:
-    """[B] to [B * T]."""
-    return of_sequences.repeat_interleave(batch.tokens.shape[1])
 
 
 def _clip_gradient(network: Network, world: World) -> float:

@@ -1,6 +1,7 @@
 """Tiny mixtures of the tiny experts, with a random projection."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ from assembler import extension, presets, routers, upcycle
 from assembler.architectures import mixture_of
 from assembler.embedder import states_shape
 from assembler.extension import Base
+from assembler.finetune import CHECKPOINT_STEPS, finetune
 from assembler.folding import STATES_CENTER, VECTORS_CENTER
-from assembler.recipe import Preset, Recipe
+from assembler.recipe import Finetune, Preset, Recipe
 from assembler.routers import Domains
+from assembler.training import OnProgress
 from engine import tensors
 from registry.architecture import projection_shapes
 from registry.arrays import Floats
@@ -104,6 +107,27 @@ def assemble(recipe: Recipe, blobs: BlobStore, *, base: Base | None = None) -> M
 def as_base(mix: Manifest, blobs: BlobStore, *, experts: Sequence[int] = (1, 2, 3)) -> Base:
     dense = {f"expert-{i}@1": tiny.store_manifest(blobs, expert=i) for i in experts}
     return Base(mix=mix, experts=dense)
+
+
+def finetuned(
+    mix: Manifest,
+    blobs: BlobStore,
+    folder: Path,
+    *,
+    recipe: Finetune,
+    on_progress: OnProgress = lambda _: None,
+    checkpoint_steps: int = CHECKPOINT_STEPS,
+) -> Manifest:
+    """On the experts' documents; its checkpoints lie in `folder`."""
+    return finetune(
+        mix,
+        recipe=recipe,
+        documents=expert_documents(),
+        blobs=blobs,
+        checkpoint_path=folder,
+        on_progress=on_progress,
+        checkpoint_steps=checkpoint_steps,
+    )
 
 
 def vector(expert: int) -> Floats:

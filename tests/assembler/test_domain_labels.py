@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from assembler.domain_labels import settle
-from assembler.finetune import batches_of, finetune
+from assembler.finetune import batches_of
 from assembler.network import Network
 from assembler.recipe import Finetune
 from assembler.sharding import World
@@ -16,17 +16,6 @@ from tests.assembler import mixes
 
 RECIPE = Finetune(tokens=5760, batch_size=6, sequence_length=32, train="router", dtype="float32")
 ALONE = World(rank=0, size=1, device=torch.device("cpu"))
-
-
-def finetuned(mix: Manifest, blobs: LocalBlobs, folder: Path, recipe: Finetune) -> Manifest:
-    return finetune(
-        mix,
-        recipe=recipe,
-        documents=mixes.expert_documents(),
-        blobs=blobs,
-        checkpoint_path=folder,
-        on_progress=lambda _: None,
-    )
 
 
 def settled(mix: Manifest, blobs: LocalBlobs, recipe: Finetune = RECIPE) -> float | None:
@@ -44,7 +33,7 @@ def test_routers_that_are_right_are_told_by_the_share_that_goes_astray(
     blobs: LocalBlobs, tmp_path: Path
 ) -> None:
     fast = RECIPE.model_copy(update={"router_learning_rate": 1e-2})
-    mix = finetuned(mixes.store_mix(blobs), blobs, tmp_path, fast)
+    mix = mixes.finetuned(mixes.store_mix(blobs), blobs, tmp_path, recipe=fast)
     assert settled(mix, blobs) == 1
 
 
@@ -59,7 +48,7 @@ def test_a_recipe_that_says_how_or_tells_nothing_stays(
 def test_a_finetune_goes_by_what_was_settled(blobs: LocalBlobs, tmp_path: Path) -> None:
     mix = mixes.store_mix(blobs)
     told = RECIPE.model_copy(update={"domain_loss_q": 0.0})
-    by_itself = finetuned(mix, blobs, tmp_path / "by-itself", RECIPE)
-    assert by_itself == finetuned(mix, blobs, tmp_path / "told", told)
+    by_itself = mixes.finetuned(mix, blobs, tmp_path / "by-itself", recipe=RECIPE)
+    assert by_itself == mixes.finetuned(mix, blobs, tmp_path / "told", recipe=told)
     other = RECIPE.model_copy(update={"domain_loss_q": 1.0})
-    assert by_itself != finetuned(mix, blobs, tmp_path / "other", other)
+    assert by_itself != mixes.finetuned(mix, blobs, tmp_path / "other", recipe=other)

@@ -41,14 +41,8 @@ def run(
     progress: list[Progress] | None = None,
 ) -> Manifest:
     told = [] if progress is None else progress
-    return finetune(
-        mix,
-        recipe=recipe,
-        documents=mixes.expert_documents(),
-        blobs=blobs,
-        checkpoint_path=folder,
-        on_progress=told.append,
-        checkpoint_steps=4,
+    return mixes.finetuned(
+        mix, blobs, folder, recipe=recipe, on_progress=told.append, checkpoint_steps=4
     )
 
 

@@ -16,47 +16,37 @@ from tests.benchmarks.claims.mixes import Mix, Mixes, NotMeasured
 # By the default finetune, routers are told which domain a text is of: by the share of routing that
 # goes past its expert where they start right, else by cross-entropy. Both are tried.
 PRESETS: Sequence[Preset] = ("nexus", "flexolmo", "linear", "mlp")
-BY_SHARE, BY_CROSS_ENTROPY = ", by the share", ", by cross-entropy"
-LOSSES: Mapping[str, float] = {BY_SHARE: 1.0, BY_CROSS_ENTROPY: 0.0}
+LOSSES: Mapping[str, float] = {"by the share": 1.0, "by cross-entropy": 0.0}
+# The preset and the q of what names its loss.
 TOLD: Mapping[str, tuple[Preset, float]] = {
-    f"{name}{loss}": (name, q) for loss, q in LOSSES.items() for name in PRESETS
+    f"{name}, {loss}": (name, q) for loss, q in LOSSES.items() for name in PRESETS
 }
-ROUTERS = (*PRESETS, *TOLD)
+ROUTERS: Mapping[str, Mapping[str, Any]] = {
+    **{name: {"preset": name} for name in PRESETS},
+    **{n: {"preset": own, "finetune": {"domain_loss_q": q}} for n, (own, q) in TOLD.items()},
+}
 # Of the papers: experts are added, everything trains, by the next token alone.
-PAPER_FINETUNE: Mapping[str, Any] = {
-    "train": "all",
-    "domain_weight": 0.0,
-    "load_balance_weight": 0.05,
-    "learning_rate": 3e-4,
-    "router_learning_rate": 3e-4,
+PAPER: Mapping[str, Any] = {
+    "changes": {"combine": "sum"},
+    "finetune": {
+        "train": "all",
+        "domain_weight": 0.0,
+        "load_balance_weight": 0.05,
+        "learning_rate": 3e-4,
+        "router_learning_rate": 3e-4,
+    },
 }
-PAPERS: Mapping[str, Preset] = {
-    "paper's nexus": "nexus-paper",
-    "paper's linear": "linear",
-    "paper's mlp": "mlp",
+PAPERS: Mapping[str, Mapping[str, Any]] = {
+    "paper's nexus": {"preset": "nexus-paper", **PAPER},
+    "paper's linear": {"preset": "linear", **PAPER},
+    "paper's mlp": {"preset": "mlp", **PAPER},
 }
-PAPER_CHANGES: Mapping[str, Any] = {"combine": "sum"}
+METHODS = {**ROUTERS, **PAPERS}
 
 
 def mix_of(method: str, experts: Sequence[str], *, tokens: int, base: Mix | None = None) -> Mix:
     """By the name of a method above."""
-    preset: Preset
-    if method in PAPERS:
-        preset, changes, finetune = PAPERS[method], PAPER_CHANGES, PAPER_FINETUNE
-    elif method in TOLD:
-        (preset, q), changes = TOLD[method], {}
-        finetune = {"domain_loss_q": q}
-    else:
-        (preset,) = (name for name in PRESETS if name == method)
-        changes, finetune = {}, {}
-    return Mix(
-        experts=tuple(experts),
-        preset=preset,
-        changes=changes,
-        tokens=tokens,
-        finetune=finetune,
-        base=base,
-    )
+    return Mix(experts=tuple(experts), tokens=tokens, base=base, **METHODS[method])
 
 
 def is_default(mixes: Mixes, method: str, experts: Sequence[str], *, tokens: int) -> bool:
@@ -72,7 +62,7 @@ def measure(
     *,
     budgets: Sequence[int],
     paper_budgets: Sequence[int],
-    asked: Sequence[str] = (*ROUTERS, *PAPERS),
+    asked: Sequence[str] = tuple(METHODS),
 ) -> dict[str, Any]:
     """Of each method and budget, and of the dense networks; questions are asked of the methods
     `asked`. What is not measured yet, and is not to be, is left out."""
@@ -87,7 +77,7 @@ def measure(
         with suppress(NotMeasured):
             told[name] = figures.of_network(mixes, network, experts, asks=True)
     told["right expert"] = figures.oracle(mixes, experts, asks=True)
-    for method in (*ROUTERS, *PAPERS):
+    for method in METHODS:
         told[method] = {}
         for tokens in budgets if method in ROUTERS else paper_budgets:
             with suppress(NotMeasured):
