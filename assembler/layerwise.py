@@ -7,18 +7,23 @@ vocabulary.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from assembler.attention import rope
+from assembler.contenders import Contenders
 from assembler.network import Network
+from assembler.quantisation import Int8Linear
 from engine.divergence.metrics import Continuation, Reading
 from engine.divergence.torch_runner import BATCH_TOKENS
 
 # What enters every layer, and behind them the norm: L + 1 of [B, T, D].
 States = Sequence[Tensor]
+# From inputs of the head [B, S, D] of texts with these numbers to something of each text.
+R = TypeVar("R")
+Tell = Callable[[Tensor, Sequence[int]], list[R]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +74,7 @@ class LayerwiseReader:
             x_BTD = states[layer][rows]
             for block in self._blocks[layer:]:
                 x_BTD = self._through(block, x_BTD)
-            readings += self._said(x_BTD, rows.tolist())
+            readings += self._readings(self._head_inputs(x_BTD), rows.tolist())
         return readings
 
     @torch.inference_mode()
@@ -79,12 +84,37 @@ class LayerwiseReader:
         They are read together: above its own layer nothing is changed, and one layer computes what
         has come up to it of all of them.
         """
-        readings: list[list[Reading]] = [[] for _ in changes]
+        return self._told(states, changes, self._readings, of_head=self._readings)
+
+    @torch.inference_mode()
+    def contenders(self, states: States) -> Contenders | None:
+        """Of the network as it is now, in float32, which gave `states`; none where its head is in
+        int8, and rounds its inputs."""
+        network = self._network
+        if isinstance(getattr(network, "lm_head", None), Int8Linear):
+            return None
+        inputs_BSD = self._head_inputs(states[-1])
+        return Contenders.of(network.logits, network.head_weight_VD, self._next_BS, inputs_BSD)
+
+    @torch.inference_mode()
+    def first_divergences(
+        self, states: States, changes: Sequence[Change], *, contenders: Contenders | None
+    ) -> list[list[int]]:
+        """The FDT of what `read_changes` would say, in tokens; with the contenders of the same
+        states for little more than the work of the layers."""
+        tell = contenders.first_divergences if contenders else self._first_divergences
+        return self._told(states, changes, tell, of_head=self._first_divergences)
+
+    def _told(
+        self, states: States, changes: Sequence[Change], tell: Tell[R], *, of_head: Tell[R]
+    ) -> list[list[R]]:
+        """What is told of each change; `of_head` where that changes the head."""
+        told: list[list[R]] = [[] for _ in changes]
         for batch in self._batches(changes):
-            said = iter(self._together(states, [part for _, part in batch]))
+            own = iter(self._together(states, [part for _, part in batch], tell, of_head))
             for number, part in batch:
-                readings[number] += [next(said) for _ in part.rows]
-        return readings
+                told[number] += [next(own) for _ in part.rows]
+        return told
 
     def _batches(self, changes: Sequence[Change]) -> Iterator[list[tuple[int, Change]]]:
         """Changes with their numbers, lowest layer first, cut where a batch is full."""
@@ -100,7 +130,9 @@ class LayerwiseReader:
         if batch:
             yield batch
 
-    def _together(self, states: States, changes: Sequence[Change]) -> list[Reading]:
+    def _together(
+        self, states: States, changes: Sequence[Change], tell: Tell[R], of_head: Tell[R]
+    ) -> list[R]:
         """Of changes that stand by their layers."""
         x_BTD, rows = states[0][:0], list[int]()
         for layer, block in enumerate(self._blocks):
@@ -111,21 +143,30 @@ class LayerwiseReader:
                         parts.append(self._through(block, states[layer][change.rows]))
                     rows += change.rows
             x_BTD = torch.cat(parts) if parts else x_BTD
-        readings = self._said(x_BTD, rows) if rows else []
+        told = tell(self._head_inputs(x_BTD), rows) if rows else []
         for change in changes:
             if change.layer == len(self._blocks):
                 with change.applied():
-                    readings += self._said(states[-1][change.rows], change.rows)
-        return readings
+                    told += of_head(self._head_inputs(states[-1][change.rows]), change.rows)
+        return told
 
     def _through(self, block: torch.nn.Module, x_BTD: Tensor) -> Tensor:
         out_BTD: Tensor = block(x_BTD, self._rotation, cache=None, domain_embeddings=None)[0]
         return out_BTD
 
-    def _said(self, x_BTD: Tensor, rows: Sequence[int]) -> list[Reading]:
+    def _head_inputs(self, x_BTD: Tensor) -> Tensor:
+        """[B, S, D]"""
+        x_BSD: Tensor = self._network.model.norm(x_BTD[:, -self._next_BS.shape[1] :])
+        return x_BSD
+
+    def _readings(self, inputs_BSD: Tensor, rows: Sequence[int]) -> list[Reading]:
         next_BS = self._next_BS[rows]
-        x_BSD = self._network.model.norm(x_BTD[:, -next_BS.shape[1] :])
-        logits_BSV = self._network.logits(x_BSD).float()
-        nll = F.cross_entropy(logits_BSV.flatten(0, 1), next_BS.flatten(), reduction="none")
-        predicted, logprobs = logits_BSV.argmax(-1).tolist(), (-nll.view_as(next_BS)).tolist()
+        logits_BSV = self._network.logits(inputs_BSD).float()
+        own_BS = logits_BSV.gather(-1, next_BS[..., None])[..., 0]
+        logprobs = (own_BS - logits_BSV.logsumexp(-1)).tolist()
+        predicted = logits_BSV.argmax(-1).tolist()
         return [Reading(tuple(p), tuple(q)) for p, q in zip(predicted, logprobs, strict=True)]
+
+    def _first_divergences(self, inputs_BSD: Tensor, rows: Sequence[int]) -> list[int]:
+        agrees_BS = self._network.logits(inputs_BSD).argmax(-1) == self._next_BS[rows]
+        return agrees_BS.cumprod(-1).sum(-1).tolist()

@@ -12,9 +12,11 @@ rest reads on. What is dropped are those that are worse on these, not those that
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -35,6 +37,8 @@ RUNGS = (0.25, 0.5)
 Losses = tuple[float, ...]
 # By the numbers of the texts.
 Readings = dict[int, Reading]
+Fdts = dict[int, int]
+T = TypeVar("T")
 OnProgress = Callable[[str], None]
 
 
@@ -75,51 +79,61 @@ class UnitRanker:
     ) -> list[Unit]:
         """What may be added to a parent, which the network is now, best first: by FDT certainly so
         for the first `num`, and for as many as save `num_bytes` together with the parent."""
-        read: dict[Unit, Readings] = {unit: {} for unit in candidates}
         if self._by == "fdt":
-            return self._best_first(parent, read, num_bytes, num)
-        return self._race(parent, read, num)
+            return self._best_first(parent, candidates, num_bytes, num)
+        return self._race(parent, candidates, num)
 
     def _best_first(
-        self, parent: Configuration, read: dict[Unit, Readings], num_bytes: float, num: int
+        self, parent: Configuration, candidates: Sequence[Unit], num_bytes: float, num: int
     ) -> list[Unit]:
-        bounds = {unit: self._bound(parent, unit, {}) for unit in read}
+        read: dict[Unit, Fdts] = {unit: {} for unit in candidates}
+        bounds = {unit: self._bound(parent, unit, {}) for unit in candidates}
+        parent_fdts = dict(enumerate(_fdts(self._texts, parent.readings)))
+        contenders = self._reader.contenders(parent.states)
         while True:
             ranking = sorted(bounds, key=bounds.__getitem__)
             leaders = _first(ranking, parent, num_bytes, num)
-            undecided = [unit for unit in leaders if len(read[unit]) < len(self._texts)]
+            unread = [
+                unit
+                for unit in ranking
+                if len(read[unit]) < len(self._texts) and bounds[unit] <= bounds[leaders[-1]]
+            ]
+            tied = _tied(leaders, bounds)
             self._on_progress(
                 f"{len(parent.units)} units int8; of the {len(leaders)} to come next"
-                f" {len(leaders) - len(undecided)} are certain"
+                f" {len({*leaders} - {*unread, *tied})} are certain"
             )
-            if not undecided:
+            if unread:
+                order = self._earliest_first([parent_fdts, *read.values()])
+                rows = {unit: _missing(order, read[unit])[: self._stride] for unit in unread}
+                told = self._reader.first_divergences(
+                    parent.states, self._changes(rows), contenders=contenders
+                )
+                _keep(told, rows, read)
+                bounds |= {unit: self._bound(parent, unit, read[unit]) for unit in unread}
+            elif tied:
+                bounds |= self._losses_of_all(parent, tied)
+            else:
                 return ranking
-            order = self._earliest_first([dict(enumerate(parent.readings)), *read.values()])
-            unread = {unit: [row for row in order if row not in read[unit]] for unit in undecided}
-            self._read(parent, read, {unit: rows[: self._stride] for unit, rows in unread.items()})
-            bounds |= {unit: self._bound(parent, unit, read[unit]) for unit in undecided}
 
-    def _race(self, parent: Configuration, read: dict[Unit, Readings], num: int) -> list[Unit]:
-        racing, dropped = list(read), list[Unit]()
+    def _race(self, parent: Configuration, candidates: Sequence[Unit], num: int) -> list[Unit]:
+        read: dict[Unit, Readings] = {unit: {} for unit in candidates}
+        racing, dropped = list(candidates), list[Unit]()
         for rung in (*RUNGS, 1.0):
             end = math.ceil(rung * len(self._texts))
             self._on_progress(
                 f"{len(parent.units)} units int8; {len(racing)} candidates, {end} texts"
             )
-            self._read(parent, read, {unit: range(len(read[unit]), end) for unit in racing})
+            rows = {unit: range(len(read[unit]), end) for unit in racing}
+            _keep(self._reader.read_changes(parent.states, self._changes(rows)), rows, read)
             racing = sorted(racing, key=lambda unit: self._losses(parent, unit, read[unit]))
             num_kept = len(racing) if rung == 1 else max(num, math.ceil(len(racing) / 2))
             racing, dropped = racing[:num_kept], racing[num_kept:] + dropped
         return [*racing, *dropped]
 
-    def _read(
-        self,
-        parent: Configuration,
-        read: Mapping[Unit, Readings],
-        rows: Mapping[Unit, Sequence[int]],
-    ) -> None:
-        """More texts, into what each unit has read."""
-        changes = [
+    def _changes(self, rows: Mapping[Unit, Sequence[int]]) -> list[Change]:
+        """Each unit in int8, for these texts."""
+        return [
             Change(
                 layer=unit.layer,
                 applied=partial(as_int8, self._network, unit.modules, target=self._target),
@@ -127,29 +141,25 @@ class UnitRanker:
             )
             for unit, own in rows.items()
         ]
-        said = self._reader.read_changes(parent.states, changes)
-        for (unit, own), readings in zip(rows.items(), said, strict=True):
-            read[unit].update(zip(own, readings, strict=True))
 
-    def _earliest_first(self, read: Sequence[Readings]) -> list[int]:
+    def _earliest_first(self, read: Sequence[Fdts]) -> list[int]:
         """The texts by the mean FDT of those who have read them."""
-        fdts = {
-            row: [_fdt(text, own[row]) for own in read if row in own]
-            for row, text in enumerate(self._texts)
-        }
+        fdts = {row: [own[row] for own in read if row in own] for row in range(len(self._texts))}
         return sorted(fdts, key=lambda row: np.mean(fdts[row]))
 
-    def _bound(self, parent: Configuration, unit: Unit, readings: Readings) -> Losses:
-        """The least that the losses can be: what was not read stays whole, and until all is read no
-        perplexity is too low."""
-        if len(readings) == len(self._texts):
-            return self._losses(parent, unit, readings)
-        fdts = [
-            _fdt(text, readings[row]) if row in readings else len(text.tokens)
-            for row, text in enumerate(self._texts)
-        ]
+    def _bound(self, parent: Configuration, unit: Unit, read: Fdts) -> Losses:
+        """The least that the losses can be: what was not read stays whole, and no perplexity is too
+        low."""
+        fdts = [read.get(row, len(text.tokens)) for row, text in enumerate(self._texts)]
         worse = *_fdt_losses(fdts, floor=_fdts(self._texts, self._floor)), -math.inf
         return tuple(loss / saved([*parent.units, unit]) for loss in worse)
+
+    def _losses_of_all(self, parent: Configuration, units: Sequence[Unit]) -> dict[Unit, Losses]:
+        """On all texts, perplexities too, for which all words of the vocabulary are asked."""
+        rows = dict.fromkeys(units, range(len(self._texts)))
+        read: dict[Unit, Readings] = {unit: {} for unit in units}
+        _keep(self._reader.read_changes(parent.states, self._changes(rows)), rows, read)
+        return {unit: self._losses(parent, unit, read[unit]) for unit in units}
 
     def _losses(self, parent: Configuration, unit: Unit, readings: Readings) -> Losses:
         """For each byte saved, on the texts that were read."""
@@ -184,6 +194,26 @@ def _first(
     return ranking[:num]
 
 
+def _tied(units: Sequence[Unit], bounds: Mapping[Unit, Losses]) -> list[Unit]:
+    """Those that only a perplexity which is not known yet tells from another."""
+    counts = Counter(bound[:-1] for bound in bounds.values())
+    return [u for u in units if bounds[u][-1] == -math.inf and counts[bounds[u][:-1]] > 1]
+
+
+def _missing(rows: Sequence[int], read: Fdts) -> list[int]:
+    return [row for row in rows if row not in read]
+
+
+def _keep(
+    told: Sequence[Sequence[T]],
+    rows: Mapping[Unit, Sequence[int]],
+    read: Mapping[Unit, dict[int, T]],
+) -> None:
+    """What was told of these texts, under their numbers."""
+    for (unit, own), new in zip(rows.items(), told, strict=True):
+        read[unit].update(zip(own, new, strict=True))
+
+
 def _fdt_losses(own: Sequence[int], *, floor: Sequence[int]) -> tuple[float, float]:
     """Of the 75th percentile, and of the mean."""
     p75 = float(np.percentile(floor, 75) - np.percentile(own, 75))
@@ -191,11 +221,10 @@ def _fdt_losses(own: Sequence[int], *, floor: Sequence[int]) -> tuple[float, flo
 
 
 def _fdts(texts: Sequence[Continuation], readings: Sequence[Reading]) -> list[int]:
-    return list(map(_fdt, texts, readings))
-
-
-def _fdt(text: Continuation, reading: Reading) -> int:
-    return first_divergence(text.tokens, reading.predicted)
+    return [
+        first_divergence(text.tokens, reading.predicted)
+        for text, reading in zip(texts, readings, strict=True)
+    ]
 
 
 def _perplexity(readings: Sequence[Reading]) -> float:

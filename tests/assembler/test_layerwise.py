@@ -1,5 +1,6 @@
 """Reading from a layer on is reading from the beginning."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
@@ -10,16 +11,28 @@ from assembler.layerwise import Change, LayerwiseReader
 from assembler.network import Network
 from assembler.quantisation import as_int8
 from engine import compression
-from engine.divergence.metrics import Continuation
+from engine.compression import Unit
+from engine.divergence.metrics import Continuation, first_divergence
 from registry.blobs import LocalBlobs
 from tests.assembler import networks
 from tests.assembler.networks import ARCHITECTURES
 
 
-def texts(network: Network, *, count: int = 5) -> list[Continuation]:
+def texts(network: Network, *, num_tokens: int = 7) -> list[Continuation]:
     generator = torch.Generator().manual_seed(4)
-    prompts = torch.randint(network.architecture.vocab_size, (count, 6), generator=generator)
-    return evaluate.runner(network).write(list(map(tuple, prompts.tolist())), num_tokens=7)
+    prompts = torch.randint(network.architecture.vocab_size, (5, 6), generator=generator)
+    return evaluate.runner(network).write(list(map(tuple, prompts.tolist())), num_tokens=num_tokens)
+
+
+def changes_of(network: Network, units: Sequence[Unit]) -> list[Change]:
+    return [
+        Change(
+            layer=unit.layer,
+            applied=partial(as_int8, network, unit.modules, target="gpu"),
+            rows=[[4, 0, 2], [1], [], [3, 1]][number % 4],
+        )
+        for number, unit in enumerate(units)
+    ]
 
 
 @pytest.mark.parametrize("name", ["dense", "untied", "convex", "bam-shared-kv-parallel"])
@@ -48,14 +61,7 @@ def test_changes_are_read_together_as_each_alone(
     reader = LayerwiseReader(network, texts(network))
     states = reader.states()
     units = compression.units(manifest, "gpu")[::-1]
-    changes = [
-        Change(
-            layer=unit.layer,
-            applied=partial(as_int8, network, unit.modules, target="gpu"),
-            rows=[[4, 0, 2], [1], [], [3, 1]][number % 4],
-        )
-        for number, unit in enumerate(units)
-    ]
+    changes = changes_of(network, units)
     for unit, change, read in zip(
         units, changes, reader.read_changes(states, changes), strict=True
     ):
@@ -64,3 +70,26 @@ def test_changes_are_read_together_as_each_alone(
         assert len(read) == len(change.rows)
         for row, got in zip(change.rows, read, strict=True):
             assert got.logprobs == pytest.approx(alone[row].logprobs, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dense", "untied", "convex"])
+@pytest.mark.parametrize("parent", ["nothing in int8", "the last unit in int8"])
+def test_the_first_divergence_is_that_of_what_is_said(
+    name: str, parent: str, blobs: LocalBlobs
+) -> None:
+    """Of `untied` the last unit is the head."""
+    manifest = networks.store(blobs, ARCHITECTURES[name])
+    network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
+    read_texts = texts(network, num_tokens=40)
+    reader = LayerwiseReader(network, read_texts)
+    *units, last = compression.units(manifest, "gpu")
+    chosen = [last] if parent == "the last unit in int8" else []
+    left = units if chosen else [*units, last]
+    with as_int8(network, compression.modules(chosen), target="gpu"):
+        states, changes = reader.states(), changes_of(network, left)
+        told = reader.first_divergences(states, changes, contenders=reader.contenders(states))
+        said = reader.read_changes(states, changes)
+    for change, own, readings in zip(changes, told, said, strict=True):
+        tokens = [read_texts[row].tokens for row in change.rows]
+        assert own == list(map(first_divergence, tokens, (r.predicted for r in readings)))
+    assert any(fdt < len(read_texts[0].tokens) for own in told for fdt in own)

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from assembler import evaluate
+from assembler.contenders import Contenders
 from assembler.layerwise import Change, LayerwiseReader, States
 from assembler.network import Network
 from assembler.quantisation import as_int8
 from assembler.unit_ranking import Configuration, UnitRanker, losses, saved
 from engine import compression
 from engine.compression import Unit
-from engine.divergence.metrics import Continuation, Reading
+from engine.divergence.metrics import Continuation
 from registry.blobs import LocalBlobs
 from registry.manifests import Manifest
 from tests import tiny
@@ -27,9 +28,11 @@ class CountingReader(LayerwiseReader):
 
     num_read = 0
 
-    def read_changes(self, states: States, changes: Sequence[Change]) -> list[list[Reading]]:
+    def first_divergences(
+        self, states: States, changes: Sequence[Change], *, contenders: Contenders | None
+    ) -> list[list[int]]:
         self.num_read += sum(len(change.rows) for change in changes)
-        return super().read_changes(states, changes)
+        return super().first_divergences(states, changes, contenders=contenders)
 
 
 @pytest.fixture
@@ -81,6 +84,29 @@ def test_the_best_by_fdt_are_those_of_reading_everything(
     assert ranking[:num] == sorted(left, key=worse.__getitem__)[:num]
     assert sorted(ranking, key=left.index) == list(left)
     assert reader.num_read < len(left) * len(texts)
+
+
+def test_perplexity_decides_where_all_texts_stay_whole(
+    network: Network, units: tuple[Unit, ...], texts: list[Continuation]
+) -> None:
+    """Of one token each, which most units leave as it is."""
+    short = [Continuation(text.prefix, text.tokens[:1]) for text in texts[:8]]
+    reader = LayerwiseReader(network, short)
+    states = reader.states()
+    floor = reader.read(states, layer=DEEP.num_hidden_layers)
+    worse = {}
+    for unit in units:
+        with as_int8(network, unit.modules, target="gpu"):
+            own = losses("fdt", short, reader.read(states, layer=unit.layer), floor=floor)
+        worse[unit] = [loss / saved([unit]) for loss in own]
+    ranker = UnitRanker(
+        network, reader, floor, by="fdt", target="gpu", on_progress=lambda text: None
+    )
+    parent = Configuration((), states, floor)
+    ranking = ranker.rank(parent, units, num_bytes=saved(units) / 2, num=1)
+    num = next(n for n in range(len(units)) if saved(ranking[:n]) >= saved(units) / 2)
+    assert sum(own[:2] == [0, 0] for own in worse.values()) > 1
+    assert ranking[:num] == sorted(units, key=worse.__getitem__)[:num]
 
 
 def test_as_many_are_certain_as_save_what_is_asked(
