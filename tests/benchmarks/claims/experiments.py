@@ -154,7 +154,7 @@ def _on_smollm2() -> Iterator[Experiment]:
             family=smollm2.family,
             measure=measure,
             windows=16,
-            questions=0,
+            questions=16,
         )
 
 

@@ -25,7 +25,8 @@ def of_network(
     reading = mixes.read(network)
     told = _of_reading(mixes, reading, domains)
     if asks and mixes.has_questions:
-        told["true_continuation"] = _of_answers(mixes.answers(network), domains)
+        answers = {name: mixes.answers(network, name) for name in domains}
+        told["true_continuation"] = _of_answers(answers)
     if experts := mixes.manifest(network).architecture.expert_names:
         told["routing"] = {n: [round(x, 3) for x in reading.routing[n]] for n in domains}
         told["to_own_expert"] = round(to_own(reading, experts, domains), 3)
@@ -54,8 +55,8 @@ def oracle(mixes: Mixes, domains: Sequence[str], *, asks: bool = False) -> dict[
         domains,
     )
     if asks and mixes.has_questions:
-        answers = {name: mixes.answers(manifest)[name] for name, manifest in own.items()}
-        told["true_continuation"] = _of_answers(answers, domains)
+        answers = {name: mixes.answers(family.experts[name], name) for name in domains}
+        told["true_continuation"] = _of_answers(answers)
     return told
 
 
@@ -70,8 +71,9 @@ def _of_reading(mixes: Mixes, reading: Reading, domains: Sequence[str]) -> dict[
     }
 
 
-def _of_answers(answers: Mapping[str, Sequence[bool]], domains: Sequence[str]) -> list[float]:
-    given = np.concatenate([answers[name] for name in domains]).astype(float)
+def _of_answers(answers: Mapping[str, Sequence[bool]]) -> list[float]:
+    """Over the domains."""
+    given = np.concatenate(list(answers.values())).astype(float)
     return over_text(lambda x: x, given).told()
 
 

@@ -132,16 +132,11 @@ class Mixes:
 
         return Reading(**self.once("readings", [manifest.digest, _listed(self._windows)], make))
 
-    def answers(self, network: Mix | Manifest) -> dict[str, list[bool]]:
-        """Of every domain, whether each question was answered well."""
-        manifest = self.manifest(network)
-
-        def make() -> dict[str, list[bool]]:
-            read_by = self.network(manifest)
-            return {name: answers(read_by, own) for name, own in self._questions.items()}
-
-        key = [manifest.digest, _listed(self._questions)]
-        found: dict[str, list[bool]] = self.once("answers", key, make)
+    def answers(self, network: Mix | Manifest, domain: str) -> list[bool]:
+        """Of one domain, whether each question was answered well."""
+        manifest, own = self.manifest(network), self._questions[domain]
+        key = [manifest.digest, own.tolist()]
+        found: list[bool] = self.once("answers", key, lambda: answers(self.network(manifest), own))
         return found
 
     def manifest(self, network: Mix | Manifest) -> Manifest:

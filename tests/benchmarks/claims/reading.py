@@ -5,12 +5,14 @@ questions, C choices.
 """
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from assembler.attention import Cache
 from assembler.network import Network
 
 BATCH_TOKENS = 1024
@@ -42,17 +44,19 @@ def read(network: Network, windows: Mapping[str, Tensor]) -> Reading:
 def answers(network: Network, questions: Tensor) -> list[bool]:
     """Whether the first choice, the true one, of questions [Q, C, T] is the likeliest.
 
-    All choices have the same length, so that the likeliest is the likeliest per token too.
+    All choices have the same length, so that the likeliest is the likeliest per token too. What
+    they have in common is read once.
     """
-    if not len(questions):
-        return []
-    sequences = questions.flatten(0, 1)
-    losses = [
-        _loss(network(tokens_BT)[:, :-1], tokens_BT[:, 1:])[:, -CONTINUATION_TOKENS:].sum(-1)
-        for tokens_BT in torch.split(sequences, max(1, BATCH_TOKENS // sequences.shape[1]))
-    ]
-    best_Q = torch.cat(losses).view(len(questions), CHOICES).argmin(-1)
-    right: list[bool] = (best_Q == 0).tolist()
+    right: list[bool] = []
+    for own in torch.split(questions, max(1, BATCH_TOKENS // questions.shape[-1])):
+        beginnings, ends = own[:, 0, :-CONTINUATION_TOKENS], own[..., -CONTINUATION_TOKENS:]
+        cache = Cache()
+        first_B1V = network(beginnings, cache=cache)[:, -1:]
+        losses = []
+        for end_BT in ends.unbind(1):
+            others_BTV = network(end_BT[:, :-1], cache=deepcopy(cache))
+            losses.append(_loss(torch.cat([first_B1V, others_BTV], 1), end_BT).sum(-1))
+        right += (torch.stack(losses, 1).argmin(-1) == 0).tolist()
     return right
 
 

@@ -47,12 +47,7 @@ def smalls(families: Figures, part: str, suffix: str = "") -> list[Figures]:
 
 
 def _upcycling(families: Figures) -> str | None:
-    found = {
-        LARGE: [families.get(LARGE, {}).get("upcycling")],
-        "small": smalls(families, "upcycling"),
-    }
-    measured = {name: [own for own in of_seeds if own] for name, of_seeds in found.items()}
-    measured = {name: of_seeds for name, of_seeds in measured.items() if of_seeds}
+    measured = _upcycled(families)
     if not measured:
         return None
     budgets = {name: _budgets(of_seeds[0]) for name, of_seeds in measured.items()}
@@ -80,6 +75,13 @@ def _upcycling(families: Figures) -> str | None:
             rows.append([method, *cells])
     head = [f"{name}, {_tokens(b)}" for name, own in budgets.items() for b in own]
     return markdown.table(["share of the right experts' gain, %", *head], rows)
+
+
+def _upcycled(families: Figures) -> dict[str, list[Figures]]:
+    """What was found of upcycling, by the names of families, of every training seed."""
+    large = families.get(LARGE, {}).get("upcycling")
+    found = {LARGE: [large] if large else [], "small": smalls(families, "upcycling")}
+    return {name: of_seeds for name, of_seeds in found.items() if of_seeds}
 
 
 def _budgets(figures: Figures) -> list[str]:
@@ -123,22 +125,37 @@ def _of_extension(families: Figures, field: str, *, percent: bool) -> str | None
 
 
 def _continuations(families: Figures) -> str | None:
-    """Of whatever was asked, in the small Llamas."""
-    small = smalls(families, "upcycling")
-    rows = []
-    for method, figures in small[0].items() if small else ():
-        answered = [own.get(method, {}) for own in small]
-        if "share_of_gain" in figures:
-            rows.append(
-                [method, "", _estimates([own.get("true_continuation") for own in answered])]
-            )
-            continue
-        for budget, own_figures in figures.items():
-            if "true_continuation" in own_figures:
-                told = [own.get(budget, {}).get("true_continuation") for own in answered]
-                rows.append([method, _tokens(budget), _estimates(told)])
-    rows = [row for row in rows if row[-1] != MISSING and not row[0].startswith("expert ")]
-    return markdown.table(["", "tokens", "true continuations found, %"], rows) if rows else None
+    """Of whatever was asked."""
+    answered = {
+        name: [_answered(own) for own in of_seeds] for name, of_seeds in _upcycled(families).items()
+    }
+    asked = [key for of_seeds in answered.values() for own in of_seeds for key in own]
+    if not asked:
+        return None
+    methods = list(dict.fromkeys(method for method, _ in asked))
+    rows = [
+        [
+            method,
+            _tokens(budget) if budget else "",
+            *(_estimates([a.get((method, budget)) for a in own]) for own in answered.values()),
+        ]
+        for method, budget in sorted({*asked}, key=lambda k: (methods.index(k[0]), int(k[1] or 0)))
+    ]
+    return markdown.table(["true continuations found, %", "tokens", *answered], rows)
+
+
+def _answered(figures: Figures) -> dict[tuple[str, str], Sequence[float]]:
+    """By method and budget, which is empty where there is none."""
+    of_budgets = {
+        (method, budget): own
+        for method, found in figures.items()
+        for budget, own in ({"": found} if "share_of_gain" in found else found).items()
+    }
+    return {
+        key: own["true_continuation"]
+        for key, own in of_budgets.items()
+        if "true_continuation" in own
+    }
 
 
 def _routing(families: Figures) -> str | None:

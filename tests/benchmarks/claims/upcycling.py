@@ -70,12 +70,13 @@ def measure(
     dense: dict[str, Mix | Manifest] = {
         "seed": family.seed,
         "merge": Mix(experts=experts, preset="merge"),
-        **{f"expert {name}": manifest for name, manifest in family.experts.items()},
     }
     told: dict[str, Any] = {}
     for name, network in dense.items():
         with suppress(NotMeasured):
             told[name] = figures.of_network(mixes, network, experts, asks=True)
+    for name, expert in family.experts.items():
+        told[f"expert {name}"] = figures.of_network(mixes, expert, experts)
     told["right expert"] = figures.oracle(mixes, experts, asks=True)
     for method in METHODS:
         told[method] = {}
