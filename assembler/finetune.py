@@ -93,7 +93,14 @@ def finetune(
             taken = descend(batch, network=network, optimizer=optimizer, recipe=recipe, world=world)
             guard.check(step + 1, taken)
             if world.rank == 0:
-                on_progress(clock.progress(step + 1, taken.loss, expert_shares=taken.shares))
+                on_progress(
+                    clock.progress(
+                        step + 1,
+                        taken.loss,
+                        expert_shares=taken.shares,
+                        domain_loss_q=recipe.domain_loss_q,
+                    )
+                )
             if (step + 1) % checkpoint_steps == 0:
                 checkpoints.save(step + 1)
                 guard.saved_step = step + 1

@@ -81,7 +81,7 @@ class Finetune(Training):
         le=1,
         description="The q of that loss, generalised cross-entropy: 1 counts the share of routing"
         " that goes past the document's own expert, 0 is cross-entropy. If not told, 1 where three"
-        " quarters of the tokens already go to it, else 0.",
+        " quarters of the tokens already go to it, else 0; the metrics of each step say which.",
     )
     new_share: float = Field(
         default=0.5,

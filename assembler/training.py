@@ -24,7 +24,8 @@ class Progress:
     """How far a training is.
 
     Of the last step are `loss`, in nats per token and auxiliary terms, and `expert_shares`, the
-    shares of tokens that chose each expert first, in the experts' order.
+    shares of tokens that chose each expert first, in the experts' order. `domain_loss_q` is that by
+    which routers are told their domains, whoever decided it; see `Finetune`.
     """
 
     step: int
@@ -34,6 +35,7 @@ class Progress:
     tokens_per_second: float
     eta_seconds: float
     expert_shares: tuple[float, ...] = ()
+    domain_loss_q: float | None = None
 
 
 OnProgress = Callable[[Progress], None]
@@ -76,7 +78,12 @@ class Clock:
         self._started = time.monotonic()
 
     def progress(
-        self, step: int, loss: float, *, expert_shares: tuple[float, ...] = ()
+        self,
+        step: int,
+        loss: float,
+        *,
+        expert_shares: tuple[float, ...] = (),
+        domain_loss_q: float | None = None,
     ) -> Progress:
         """After `step` steps in all."""
         seconds_per_step = (time.monotonic() - self._started) / (step - self._first_step)
@@ -89,4 +96,5 @@ class Clock:
             tokens_per_second=step_tokens / seconds_per_step,
             eta_seconds=(self._recipe.num_steps - step) * seconds_per_step,
             expert_shares=expert_shares,
+            domain_loss_q=domain_loss_q,
         )

@@ -10,6 +10,7 @@ from assembler.finetune import batches_of
 from assembler.network import Network
 from assembler.recipe import Finetune
 from assembler.sharding import World
+from assembler.training import Progress
 from registry.blobs import LocalBlobs
 from registry.manifests import Manifest
 from tests.assembler import mixes
@@ -48,7 +49,11 @@ def test_a_recipe_that_says_how_or_tells_nothing_stays(
 def test_a_finetune_goes_by_what_was_settled(blobs: LocalBlobs, tmp_path: Path) -> None:
     mix = mixes.store_mix(blobs)
     told = RECIPE.model_copy(update={"domain_loss_q": 0.0})
-    by_itself = mixes.finetuned(mix, blobs, tmp_path / "by-itself", recipe=RECIPE)
+    steps = list[Progress]()
+    by_itself = mixes.finetuned(
+        mix, blobs, tmp_path / "by-itself", recipe=RECIPE, on_progress=steps.append
+    )
+    assert {step.domain_loss_q for step in steps} == {0.0}
     assert by_itself == mixes.finetuned(mix, blobs, tmp_path / "told", recipe=told)
     other = RECIPE.model_copy(update={"domain_loss_q": 1.0})
     assert by_itself != mixes.finetuned(mix, blobs, tmp_path / "other", recipe=other)
