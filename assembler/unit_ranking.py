@@ -4,7 +4,8 @@ By FDT: a text that a candidate has not read yet can at best stay whole, so what
 its FDT from above. Those who lead by their bounds read on, and once the leaders have read
 everything nobody can pass them any more: they are those that reading everything would give, in the
 same order (best-first search, as A* of Hart, Nilsson and Raphael 1968). First come the texts that
-diverge early, which tell most.
+diverge early, which tell most. Only of equals are perplexities asked, for which every word of the
+vocabulary is multiplied; see `contenders`.
 
 Perplexities have no such bound, as they may fall again. There candidates race by successive halving
 (Jamieson and Talwalkar, arXiv 1502.07943): all read a few texts, the worse half is dropped, the

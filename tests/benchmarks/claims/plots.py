@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from tests.benchmarks.claims import tables
 from tests.benchmarks.claims.tables import LARGE, smalls
 
 # The same bytes for the same figures.
@@ -36,27 +37,42 @@ def write(families: Figures, folder: Path) -> None:
 
 
 def _budgets(families: Figures) -> Figure | None:
-    """Share of the gain against tokens, by method, on the small Llamas."""
-    found = smalls(families, "upcycling")
+    """Share of the gain against tokens, by method; dashed what differs from a solid line of its
+    colour in the loss that routers are told by."""
+    found = tables.upcycled(families)
     if not found:
         return None
-    plot = Figure(figsize=(7, 4))
-    axes = plot.subplots()
-    for method in (name for name, own in found[0].items() if "share_of_gain" not in own):
-        of_seeds = [own[method] for own in found if own.get(method)]
-        budgets = [b for b in found[0][method] if all(b in own for own in of_seeds)]
-        shares = [
-            100 * np.mean([own[budget]["share_of_gain"][0] for own in of_seeds])
-            for budget in budgets
-        ]
-        axes.plot([max(1000, int(b)) for b in budgets], shares, marker="o", label=method)
-    axes.set_xscale("log")
-    axes.set_xticks([1000, 10_000, 100_000], ["none", "10,000", "100,000"])
-    axes.set_xlabel("tokens of the finetune")
-    axes.set_ylabel("% of the right experts' gain")
-    axes.axhline(100, color="grey", linewidth=0.8)
-    axes.legend(fontsize=8)
+    plot = Figure(figsize=(5.5 * len(found), 4.5))
+    colours: dict[str, str] = {}
+    for axes, (family, of_seeds) in zip(plot.subplots(1, len(found)), found.items(), strict=True):
+        for method in (name for name, own in of_seeds[0].items() if "share_of_gain" not in own):
+            shares = _shares(method, of_seeds)
+            if len(shares) > 1:
+                base, _, loss = method.partition(", ")
+                colour = colours.setdefault(base, f"C{len(colours)}")
+                style = "--" if loss else "-"
+                axes.plot(*zip(*shares, strict=True), style, marker=".", color=colour, label=method)
+        axes.set_xscale("symlog", linthresh=5_000)
+        ticks = {b for own in of_seeds[0].values() if "share_of_gain" not in own for b in own}
+        axes.set_xticks(sorted(map(int, ticks)), [f"{b:,}" for b in sorted(map(int, ticks))])
+        axes.minorticks_off()
+        axes.set_title(family, fontsize=10)
+        axes.set_xlabel("tokens of the finetune")
+        axes.axhline(100, color="grey", linewidth=0.8)
+        axes.legend(fontsize=7)
+    plot.axes[0].set_ylabel("% of the right experts' gain")
+    plot.tight_layout()
     return plot
+
+
+def _shares(method: str, of_seeds: Sequence[Figures]) -> list[tuple[int, float]]:
+    """Of every budget that all training seeds have, the mean over them, in percent."""
+    of_method = [own.get(method, {}) for own in of_seeds]
+    budgets = [b for b in of_method[0] if all(b in own for own in of_method)]
+    return [
+        (int(b), 100 * float(np.mean([own[b]["share_of_gain"][0] for own in of_method])))
+        for b in budgets
+    ]
 
 
 def _routing(families: Figures) -> Figure | None:

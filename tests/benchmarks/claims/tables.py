@@ -46,8 +46,15 @@ def smalls(families: Figures, part: str, suffix: str = "") -> list[Figures]:
     ]
 
 
+def upcycled(families: Figures) -> dict[str, list[Figures]]:
+    """What was found of upcycling, by the names of families, of every training seed."""
+    large = families.get(LARGE, {}).get("upcycling")
+    found = {LARGE: [large] if large else [], "small": smalls(families, "upcycling")}
+    return {name: of_seeds for name, of_seeds in found.items() if of_seeds}
+
+
 def _upcycling(families: Figures) -> str | None:
-    measured = _upcycled(families)
+    measured = upcycled(families)
     if not measured:
         return None
     budgets = {name: _budgets(of_seeds[0]) for name, of_seeds in measured.items()}
@@ -75,13 +82,6 @@ def _upcycling(families: Figures) -> str | None:
             rows.append([method, *cells])
     head = [f"{name}, {_tokens(b)}" for name, own in budgets.items() for b in own]
     return markdown.table(["share of the right experts' gain, %", *head], rows)
-
-
-def _upcycled(families: Figures) -> dict[str, list[Figures]]:
-    """What was found of upcycling, by the names of families, of every training seed."""
-    large = families.get(LARGE, {}).get("upcycling")
-    found = {LARGE: [large] if large else [], "small": smalls(families, "upcycling")}
-    return {name: of_seeds for name, of_seeds in found.items() if of_seeds}
 
 
 def _budgets(figures: Figures) -> list[str]:
@@ -127,7 +127,7 @@ def _of_extension(families: Figures, field: str, *, percent: bool) -> str | None
 def _continuations(families: Figures) -> str | None:
     """Of whatever was asked."""
     answered = {
-        name: [_answered(own) for own in of_seeds] for name, of_seeds in _upcycled(families).items()
+        name: [_answered(own) for own in of_seeds] for name, of_seeds in upcycled(families).items()
     }
     asked = [key for of_seeds in answered.values() for own in of_seeds for key in own]
     if not asked:
