@@ -27,7 +27,8 @@ Logits = Callable[[Tensor], Tensor]
 
 class Contenders:
     """Of `rows` of the inputs [B, S, D] of a float32 head `first_divergences` tells how many of the
-    tokens [B, S] are the argmax before the first that is not."""
+    tokens [B, S] are the argmax before the first that is not; of the first S of them, if fewer are
+    given."""
 
     def __init__(
         self,
@@ -60,7 +61,7 @@ class Contenders:
         return cls(logits, weight_VD, next_BS, inputs_BSD, torch.stack(kept), others)
 
     def first_divergences(self, inputs_BSD: Tensor, rows: Sequence[int]) -> list[int]:
-        next_BS = self._next_BS[rows]
+        next_BS = self._next_BS[rows, : inputs_BSD.shape[1]]
         own_BS, differs_BS = self._among_kept(inputs_BSD, rows)
         agrees_BS = own_BS > self._most_of_others(inputs_BSD, rows) + SLACK
         # Behind the first that differs nothing counts.
@@ -71,7 +72,8 @@ class Contenders:
 
     def _among_kept(self, inputs_BSD: Tensor, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """The logits [B, S] of the tokens, and whether a word that is kept comes before them."""
-        next_BS1, kept_BSK = self._next_BS[rows][..., None], self._kept_BSK[rows]
+        own = (rows, slice(inputs_BSD.shape[1]))
+        next_BS1, kept_BSK = self._next_BS[own][..., None], self._kept_BSK[own]
         words_BSK = torch.cat((next_BS1, kept_BSK), -1)
         logits_BSK = (self._weight_VD[words_BSK] @ inputs_BSD[..., None])[..., 0]
         own_BS1, kept_logits_BSK = logits_BSK[..., :1], logits_BSK[..., 1:]
@@ -81,10 +83,11 @@ class Contenders:
     def _most_of_others(self, inputs_BSD: Tensor, rows: Sequence[int]) -> Tensor:
         """Which no other word exceeds [B, S]: the most that one may reach is convex in how far
         inputs have moved, hence below the line between its ends."""
-        inputs_here_BSD = self._inputs_BSD[rows]
+        own = (rows, slice(inputs_BSD.shape[1]))
+        inputs_here_BSD = self._inputs_BSD[own]
         moved_BS1 = (inputs_BSD - inputs_here_BSD).norm(dim=-1, keepdim=True)
         share_BS = (moved_BS1 / _radius(inputs_here_BSD))[..., 0]
-        most_BS = torch.lerp(self._here_BS[rows], self._there_BS[rows], share_BS)
+        most_BS = torch.lerp(self._here_BS[own], self._there_BS[own], share_BS)
         return torch.where(share_BS <= 1, most_BS, torch.inf)
 
 

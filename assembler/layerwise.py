@@ -4,6 +4,7 @@ Letters at the end of a tensor's name: B sequences, T tokens, D hidden, S tokens
 vocabulary.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -18,6 +19,10 @@ from assembler.network import Network
 from assembler.quantisation import Int8Linear
 from engine.divergence.metrics import Continuation, Reading
 from engine.divergence.torch_runner import BATCH_TOKENS
+
+# Texts are cut to whole 16s of tokens: at other lengths torch's attention on CPUs ends the same
+# sums on other last digits, which int8 may round to other whole numbers.
+LENGTH_STEP = 16
 
 # What enters every layer, and behind them the norm: L + 1 of [B, T, D].
 States = Sequence[Tensor]
@@ -98,17 +103,51 @@ class LayerwiseReader:
 
     @torch.inference_mode()
     def first_divergences(
-        self, states: States, changes: Sequence[Change], *, contenders: Contenders | None
+        self,
+        states: States,
+        changes: Sequence[Change],
+        *,
+        contenders: Contenders | None,
+        expected: Sequence[int],
     ) -> list[list[int]]:
         """The FDT of what `read_changes` would say, in tokens; with the contenders of the same
-        states for little more than the work of the layers."""
+        states for little more than the work of the layers. A text is read to where it is `expected`
+        to diverge, and again, further, where it does not."""
         tell = contenders.first_divergences if contenders else self._first_divergences
-        return self._told(states, changes, tell, of_head=self._first_divergences)
+        lengths, whole = [self._length(fdt) for fdt in expected], self._next_BS.shape[1]
+        found: list[dict[int, int]] = [{} for _ in changes]
+        for length in sorted({*lengths, whole}):
+            parts = [
+                replace(c, rows=[r for r in c.rows if r not in own and lengths[r] <= length])
+                for c, own in zip(changes, found, strict=True)
+            ]
+            told = self._told(states, parts, tell, of_head=self._first_divergences, length=length)
+            for part, own, fdts in zip(parts, found, told, strict=True):
+                read = zip(part.rows, fdts, strict=True)
+                own.update((row, fdt) for row, fdt in read if fdt < length or length == whole)
+        return [[own[row] for row in c.rows] for c, own in zip(changes, found, strict=True)]
+
+    def _length(self, fdt: int) -> int:
+        """How many tokens of a text are to be said, so that one which diverges there does."""
+        num_said = self._next_BS.shape[1]
+        unsaid = self._tokens_BT.shape[1] - num_said
+        read = math.ceil((unsaid + fdt + 1) / LENGTH_STEP) * LENGTH_STEP
+        return min(read - unsaid, num_said)
 
     def _told(
-        self, states: States, changes: Sequence[Change], tell: Tell[R], *, of_head: Tell[R]
+        self,
+        states: States,
+        changes: Sequence[Change],
+        tell: Tell[R],
+        *,
+        of_head: Tell[R],
+        length: int | None = None,
     ) -> list[list[R]]:
-        """What is told of each change; `of_head` where that changes the head."""
+        """What is told of each change and so many tokens of a text, of all if it is not said how
+        many; `of_head` where that changes the head."""
+        num_said = self._next_BS.shape[1]
+        num_read = self._tokens_BT.shape[1] - num_said + (length or num_said)
+        states = [x_BTD[:, :num_read] for x_BTD in states]
         told: list[list[R]] = [[] for _ in changes]
         for batch in self._batches(changes):
             own = iter(self._together(states, [part for _, part in batch], tell, of_head))
@@ -151,12 +190,15 @@ class LayerwiseReader:
         return told
 
     def _through(self, block: torch.nn.Module, x_BTD: Tensor) -> Tensor:
-        out_BTD: Tensor = block(x_BTD, self._rotation, cache=None, domain_embeddings=None)[0]
+        cosines_TC, sines_TC = (own_TC[: x_BTD.shape[1]] for own_TC in self._rotation)
+        rotation = cosines_TC, sines_TC
+        out_BTD: Tensor = block(x_BTD, rotation, cache=None, domain_embeddings=None)[0]
         return out_BTD
 
     def _head_inputs(self, x_BTD: Tensor) -> Tensor:
-        """[B, S, D]"""
-        x_BSD: Tensor = self._network.model.norm(x_BTD[:, -self._next_BS.shape[1] :])
+        """[B, S, D], of texts that may end early."""
+        num_unsaid = self._tokens_BT.shape[1] - self._next_BS.shape[1]
+        x_BSD: Tensor = self._network.model.norm(x_BTD[:, num_unsaid:])
         return x_BSD
 
     def _readings(self, inputs_BSD: Tensor, rows: Sequence[int]) -> list[Reading]:
@@ -168,5 +210,6 @@ class LayerwiseReader:
         return [Reading(tuple(p), tuple(q)) for p, q in zip(predicted, logprobs, strict=True)]
 
     def _first_divergences(self, inputs_BSD: Tensor, rows: Sequence[int]) -> list[int]:
-        agrees_BS = self._network.logits(inputs_BSD).argmax(-1) == self._next_BS[rows]
+        next_BS = self._next_BS[rows, : inputs_BSD.shape[1]]
+        agrees_BS = self._network.logits(inputs_BSD).argmax(-1) == next_BS
         return agrees_BS.cumprod(-1).sum(-1).tolist()

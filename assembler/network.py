@@ -59,7 +59,7 @@ class Network(nn.Module):
         """
         network = cls.of_config(manifest.config)
         state = {
-            name: tensor if name.endswith(SCALE) else tensor.to(dtype)
+            name: tensor if tensor.dtype == torch.int8 or name.endswith(SCALE) else tensor.to(dtype)
             for name, tensor in tensors.load(blobs, manifest)
         }
         network.load_state_dict(state, assign=True)

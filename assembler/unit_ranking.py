@@ -89,7 +89,7 @@ class UnitRanker:
     ) -> list[Unit]:
         read: dict[Unit, Fdts] = {unit: {} for unit in candidates}
         bounds = {unit: self._bound(parent, unit, {}) for unit in candidates}
-        parent_fdts = dict(enumerate(_fdts(self._texts, parent.readings)))
+        parent_fdts = _fdts(self._texts, parent.readings)
         contenders = self._reader.contenders(parent.states)
         while True:
             ranking = sorted(bounds, key=bounds.__getitem__)
@@ -105,10 +105,14 @@ class UnitRanker:
                 f" {len({*leaders} - {*unread, *tied})} are certain"
             )
             if unread:
-                order = self._earliest_first([parent_fdts, *read.values()])
+                order = self._earliest_first([dict(enumerate(parent_fdts)), *read.values()])
                 rows = {unit: _missing(order, read[unit])[: self._stride] for unit in unread}
                 told = self._reader.first_divergences(
-                    parent.states, self._changes(rows), contenders=contenders
+                    parent.states,
+                    self._changes(rows),
+                    contenders=contenders,
+                    # Few get further than what they grow from.
+                    expected=parent_fdts,
                 )
                 _keep(told, rows, read)
                 bounds |= {unit: self._bound(parent, unit, read[unit]) for unit in unread}

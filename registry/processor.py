@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -29,16 +30,29 @@ def multiplies_bfloat16() -> bool:
     return not MULTIPLYING_BFLOAT16.isdisjoint(vector_instructions())
 
 
+def multiplies_int8() -> bool:
+    """Whether it adds int8 products in 32 bits, on x86."""
+    return not VNNI.isdisjoint(_flags())
+
+
 def saturates_int8() -> bool:
     """Whether sums of int8 products are cut off, which no kernel tells: on x86 without VNNI."""
-    flags = _listed().get("flags", "").split()
-    return "avx2" in flags and VNNI.isdisjoint(flags)
+    return "avx2" in _flags() and not multiplies_int8()
+
+
+def _flags() -> list[str]:
+    return _listed().get("flags", "").split()
 
 
 def _listed() -> Mapping[str, str]:
     """What Linux says of the first core; nothing on other systems."""
-    if not CPUINFO.exists():
+    return _read(CPUINFO)
+
+
+@cache
+def _read(cpuinfo: Path) -> Mapping[str, str]:
+    if not cpuinfo.exists():
         return {}
-    core = CPUINFO.read_text().partition("\n\n")[0]
+    core = cpuinfo.read_text().partition("\n\n")[0]
     pairs = (line.partition(":") for line in core.splitlines())
     return {key.strip(): value.strip() for key, _, value in pairs}

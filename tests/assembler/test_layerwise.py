@@ -74,10 +74,11 @@ def test_changes_are_read_together_as_each_alone(
 
 @pytest.mark.parametrize("name", ["dense", "untied", "convex"])
 @pytest.mark.parametrize("parent", ["nothing in int8", "the last unit in int8"])
+@pytest.mark.parametrize("expected", [0, 9, 40])
 def test_the_first_divergence_is_that_of_what_is_said(
-    name: str, parent: str, blobs: LocalBlobs
+    name: str, parent: str, expected: int, blobs: LocalBlobs
 ) -> None:
-    """Of `untied` the last unit is the head."""
+    """Wherever it is expected. Of `untied` the last unit is the head."""
     manifest = networks.store(blobs, ARCHITECTURES[name])
     network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
     read_texts = texts(network, num_tokens=40)
@@ -87,7 +88,12 @@ def test_the_first_divergence_is_that_of_what_is_said(
     left = units if chosen else [*units, last]
     with as_int8(network, compression.modules(chosen), target="gpu"):
         states, changes = reader.states(), changes_of(network, left)
-        told = reader.first_divergences(states, changes, contenders=reader.contenders(states))
+        told = reader.first_divergences(
+            states,
+            changes,
+            contenders=reader.contenders(states),
+            expected=[expected] * len(read_texts),
+        )
         said = reader.read_changes(states, changes)
     for change, own, readings in zip(changes, told, said, strict=True):
         tokens = [read_texts[row].tokens for row in change.rows]

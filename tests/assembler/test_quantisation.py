@@ -1,8 +1,10 @@
 """int8 in the reference network: whole numbers, and what layers compute with them."""
 
+import pytest
 import torch
 
 from assembler.quantisation import Int8Linear, quantise
+from registry import processor
 
 
 def test_rows_are_whole_numbers_of_their_own_scale() -> None:
@@ -12,9 +14,17 @@ def test_rows_are_whole_numbers_of_their_own_scale() -> None:
     assert (integers * scales - rows).abs().le(scales / 2 + 1e-12).all()
 
 
-def test_a_layer_computes_what_integers_would() -> None:
+@pytest.mark.parametrize("multiplies_int8", [True, False])
+@pytest.mark.parametrize("shape", [(7, 96), (2, 3, 96), (0, 96)])
+def test_a_layer_computes_what_integers_would(
+    shape: tuple[int, ...], multiplies_int8: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on a processor without VNNI, which adds them up in float32."""
+    if multiplies_int8 and not processor.multiplies_int8():
+        pytest.skip("this processor has no VNNI")
+    monkeypatch.setattr(processor, "multiplies_int8", lambda: multiplies_int8)
     generator = torch.Generator().manual_seed(0)
-    weight, x = torch.randn(48, 96, generator=generator), torch.randn(7, 96, generator=generator)
+    weight, x = torch.randn(48, 96, generator=generator), torch.randn(shape, generator=generator)
     linear = Int8Linear.of(weight, largest_weight=127)
     integers, scales = quantise(x)
     sums = integers.to(torch.int32) @ linear.weight.to(torch.int32).mT

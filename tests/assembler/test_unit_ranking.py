@@ -29,10 +29,15 @@ class CountingReader(LayerwiseReader):
     num_read = 0
 
     def first_divergences(
-        self, states: States, changes: Sequence[Change], *, contenders: Contenders | None
+        self,
+        states: States,
+        changes: Sequence[Change],
+        *,
+        contenders: Contenders | None,
+        expected: Sequence[int],
     ) -> list[list[int]]:
         self.num_read += sum(len(change.rows) for change in changes)
-        return super().first_divergences(states, changes, contenders=contenders)
+        return super().first_divergences(states, changes, contenders=contenders, expected=expected)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from tests.benchmarks.subjects import Subject
 NAME = "compression"
 PACKAGES = ("nexusmix", "torch")
 # Raise it when what is kept of an earlier run no longer holds.
-VERSION = 6
+VERSION = 7
 TARGETS: tuple[Target, ...] = get_args(Target)
 SCORES: tuple[By, ...] = ("fdt", "dppl", "perplexity")
 WIDTHS = (1, 10)

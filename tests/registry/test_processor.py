@@ -42,6 +42,7 @@ def test_instructions_are_those_of_the_first_core(
     assert processor.vector_instructions() == instructions
     assert processor.multiplies_bfloat16() == multiplies
     assert processor.saturates_int8() == saturates
+    assert processor.multiplies_int8() == (cpuinfo in (XEON, NEWER_LAPTOP))
 
 
 def test_a_system_that_lists_nothing_is_known_by_its_kind(
