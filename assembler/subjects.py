@@ -273,7 +273,10 @@ def network_of(folder: Path) -> Network:
     network = Network.of_config(json.loads((folder / CONFIG).read_text()))
     state: dict[str, Tensor] = {}
     for path in sorted(folder.glob("*.safetensors")):
-        state |= {name: tensor.float() for name, tensor in load_file(path).items()}
+        state |= {
+            name: tensor if tensor.dtype == torch.int8 else tensor.float()
+            for name, tensor in load_file(path).items()
+        }
     try:
         network.load_state_dict(state, assign=True)
     except RuntimeError as error:
