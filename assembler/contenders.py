@@ -46,7 +46,7 @@ class Contenders:
 
     @classmethod
     def of(cls, logits: Logits, weight_VD: Tensor, next_BS: Tensor, inputs_BSD: Tensor) -> Self:
-        """Around these inputs: 0.5 kB for each word kept, and one pass through the head."""
+        """Around these inputs: 0.5 kB for each position, and one pass through the head."""
         lengths_V = weight_VD.norm(dim=-1)
         num_kept = min(NUM_KEPT, len(weight_VD) - 1)
         kept, here, there = [], [], []

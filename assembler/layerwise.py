@@ -26,8 +26,8 @@ LENGTH_STEP = 16
 
 # What enters every layer, and behind them the norm: L + 1 of [B, T, D].
 States = Sequence[Tensor]
-# From inputs of the head [B, S, D] of texts with these numbers to something of each text.
 R = TypeVar("R")
+# From inputs of the head [B, S, D] of texts with these numbers to something of each text.
 Tell = Callable[[Tensor, Sequence[int]], list[R]]
 
 

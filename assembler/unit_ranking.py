@@ -106,7 +106,8 @@ class UnitRanker:
             )
             if unread:
                 order = self._earliest_first([dict(enumerate(parent_fdts)), *read.values()])
-                rows = {unit: _missing(order, read[unit])[: self._stride] for unit in unread}
+                missing = {unit: [row for row in order if row not in read[unit]] for unit in unread}
+                rows = {unit: own[: self._stride] for unit, own in missing.items()}
                 told = self._reader.first_divergences(
                     parent.states,
                     self._changes(rows),
@@ -203,10 +204,6 @@ def _tied(units: Sequence[Unit], bounds: Mapping[Unit, Losses]) -> list[Unit]:
     """Those that only a perplexity which is not known yet tells from another."""
     counts = Counter(bound[:-1] for bound in bounds.values())
     return [u for u in units if bounds[u][-1] == -math.inf and counts[bounds[u][:-1]] > 1]
-
-
-def _missing(rows: Sequence[int], read: Fdts) -> list[int]:
-    return [row for row in rows if row not in read]
 
 
 def _keep(
