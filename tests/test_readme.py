@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import typer
+
 from registry.settings import Settings
-from service.cli import app
+from service.cli.app import app
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -15,8 +17,8 @@ def test_every_setting_is_listed() -> None:
 
 
 def test_every_command_is_listed() -> None:
-    functions = [command.callback for command in app.registered_commands]
-    commands = [function.__name__.replace("_", "-") for function in functions if function]
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
     table = README.partition("| command |")[2].partition("\n\n")[0]
 
-    assert [name for name in commands if name not in table] == []
+    assert [name for name in group.commands if name not in table] == []

@@ -19,7 +19,7 @@ from service import compressing, home
 from tests import tiny
 from tests.assembler import rows
 from tests.assembler.published import publish
-from tests.service.test_cli import run
+from tests.service.command_line import run
 
 FIELDS = {"min_fdt_75": 0.0, "rounds": 2, "prompts": 4}
 

@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import psutil
@@ -14,6 +13,7 @@ from registry.settings import settings
 from service import background, demo, demo_family
 from service import home as homes
 from service.supervisor import answers
+from tests.service.command_line import COMMAND
 from tests.service.services import wait_for
 
 STOP_SECONDS = 60
@@ -37,9 +37,7 @@ def test_interrupted_demo_leaves_no_process_and_a_usable_folder(
 ) -> None:
     monkeypatch.setenv("NEXUSMIX_PORT", "0")
     settings.cache_clear()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service.cli", "demo"], stderr=subprocess.PIPE
-    )
+    process = subprocess.Popen([*COMMAND, "demo"], stderr=subprocess.PIPE)
     try:
         wait_for(serves, "a service that answers")
         started = psutil.Process(process.pid).children(recursive=True)

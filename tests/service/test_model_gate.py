@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,13 @@ from service import home, model_gate
 from tests import tiny
 from tests.assembler import rows
 from tests.assembler.published import publish
+from tests.service.command_line import run
 
 SHORT = ["--prompts", "3", "--prefix-tokens", "12", "--completion-tokens", "8"]
 
 
 def gate(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "service.cli", "gate", *arguments, *SHORT]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run("gate", *arguments, *SHORT)
 
 
 @pytest.fixture

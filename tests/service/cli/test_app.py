@@ -1,4 +1,4 @@
-"""The command line as people start it."""
+"""What all commands have in common, and those that ask the running service."""
 
 import subprocess
 import sys
@@ -15,17 +15,12 @@ from service import home
 from tests import factories
 from tests.assembler import rows
 from tests.assembler.published import publish
-
-CLI = [sys.executable, "-m", "service.cli"]
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*CLI, *arguments], capture_output=True, text=True, check=False)
+from tests.service.command_line import run
 
 
 def test_help_imports_nothing_that_takes_time() -> None:
     code = (
-        "import sys, service.cli\n"
+        "import sys, service.cli.app\n"
         "slow = {'torch', 'vllm', 'sqlalchemy', 'fastapi', 'httpx'} & set(sys.modules)\n"
         "assert not slow, slow"
     )

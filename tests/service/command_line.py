@@ -1,0 +1,10 @@
+"""The command line as people start it, as a process of its own."""
+
+import subprocess
+import sys
+
+COMMAND = (sys.executable, "-m", "service.cli")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)
