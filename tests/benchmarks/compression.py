@@ -2,17 +2,17 @@
 
 Units are chosen on prefixes of every other held-out document and judged on the rest. `curves`: at
 about equal sizes, how far the checkpoint strays when FDT, DPPL or perplexity chose, or nothing,
-which is the order of the network. `ends`: with nothing in int8, and with everything, also without
-smoothing. `cost` is that of whole searches by FDT, as the product does them and by reading every
-candidate whole, and how far the latter chooses alike in other batches: of the seed, and of a small
-Llama unit by unit. A mix on a CPU keeps its routed
-experts as they are; for a GPU they may be int8 too, which is computed here as that would compute
-it. `beams`: unit by unit on a small Llama, with as many configurations kept as the paper keeps, and
-with one.
+which is the order of the network; `fdt_ahead_of`: by how much later texts diverge where FDT chose,
+prefix by prefix. `ends`: with nothing in int8, and with everything, also without smoothing. `cost`
+is that of whole searches by FDT, as the product does them and by reading every candidate whole, and
+how far the latter chooses alike in other batches: of the seed, and of a small Llama unit by unit. A
+mix on a CPU keeps its routed experts as they are; for a GPU they may be int8 too, which is computed
+here as that would compute it. `beams`: unit by unit on a small Llama, with as many configurations
+kept as the paper keeps, and with one.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, get_args
 
@@ -20,6 +20,7 @@ import torch
 
 from engine.compression import Target
 from engine.compression_curve import By
+from engine.divergence.aggregates import spread
 from service.bars import Bar
 from tests.benchmarks import demo_mix, reports, subjects
 from tests.benchmarks.claims import small_llama
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--targets", nargs="+", choices=TARGETS, default=TARGETS, help="what is to serve"
     )
-    subjects.add_options(parser, prompts=16, completion_tokens=32)
+    subjects.add_options(parser, prompts=16, completion_tokens=32, judging_prompts=128)
     chosen = parser.parse_args(argv)
     if chosen.quick:
         chosen.rounds, chosen.prompts, chosen.judging_prompts = 2, 4, 4
@@ -101,21 +102,57 @@ def _few_units(demo: DemoMix, *, is_quick: bool) -> Subject:
 
 def _measure(trial: Trial, num_rounds: int) -> dict[str, Any]:
     """All figures of one checkpoint; those of a run before are found."""
-    key = [VERSION, *trial.key]
+    ends, curves = _ends(trial), {by: _curve(trial, by, num_rounds) for by in get_args(By)}
+    ahead = {by: list(map(_ahead, curves["fdt"], own)) for by, own in curves.items() if by != "fdt"}
     return {
         "domains": list(trial.subject.documents),
         "num_units": len(trial.units),
         "num_parameters": trial.subject.manifest.architecture.num_parameters,
-        "ends": once(NAME, key, trial.ends),
-        "curves": {
-            by: once(NAME, [*key, num_rounds, by], partial(trial.curve, by, num_rounds=num_rounds))
-            for by in get_args(By)
-        },
+        "ends": {name: _told(own) for name, own in ends.items()},
+        "curves": {by: list(map(_told, own)) for by, own in curves.items()},
+        "fdt_ahead_of": ahead,
     }
 
 
+def _ends(trial: Trial) -> dict[str, dict[str, Any]]:
+    names = [unit.name for unit in trial.units]
+    return {
+        "none": _judged(trial, []),
+        "all": _judged(trial, names),
+        "all, not smoothed": _judged(trial, names, smoothed=False),
+    }
+
+
+def _curve(trial: Trial, by: By, num_rounds: int, *, beam_width: int = 1) -> list[dict[str, Any]]:
+    """What was chosen, and what others make of it."""
+    choices: list[dict[str, Any]] = once(
+        NAME,
+        [VERSION, *trial.choosing_key, num_rounds, by, beam_width],
+        partial(trial.choices, by, num_rounds=num_rounds, beam_width=beam_width),
+    )
+    return [choice | _judged(trial, choice["units"]) for choice in choices]
+
+
+def _judged(trial: Trial, names: Collection[str], *, smoothed: bool = True) -> dict[str, Any]:
+    key = [VERSION, *trial.judging_key, sorted(names), smoothed]
+    judged: dict[str, Any] = once(NAME, key, partial(trial.judge, names, smoothed=smoothed))
+    return judged
+
+
+def _ahead(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """By how many tokens texts stay whole for longer, prefix by prefix."""
+    found = spread([a - b for a, b in zip(own["fdts"], other["fdts"], strict=True)])
+    interval = found.interval and [round(end, 2) for end in found.interval]
+    return {"tokens": round(found.mean, 2), "interval": interval}
+
+
+def _told(judged: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the figures of single prefixes."""
+    return {name: own for name, own in judged.items() if name != "fdts"}
+
+
 def _cost(trial: Trial, num_rounds: int) -> dict[str, Any]:
-    key = [VERSION, *trial.key, num_rounds]
+    key = [VERSION, *trial.choosing_key, num_rounds]
     found = once(NAME, [*key, "cost"], partial(trial.cost, num_rounds=num_rounds))
     in_other_batches = once(
         NAME, [*key, "batches"], partial(trial.chosen_in_other_batches, num_rounds=num_rounds)
@@ -130,19 +167,15 @@ def _cost(trial: Trial, num_rounds: int) -> dict[str, Any]:
 
 def _beams(trial: Trial) -> dict[str, Any]:
     """As the paper searches: unit by unit, ten configurations kept; and one, which is greedy."""
-    key, num_rounds = [VERSION, *trial.key], len(trial.units)
+    num_rounds = len(trial.units)
     return {
         "model": trial.subject.name,
         "num_units": num_rounds,
-        "ends": once(NAME, key, trial.ends),
+        "ends": {name: _told(own) for name, own in _ends(trial).items()},
         "cost": _cost(trial, num_rounds),
         "widths": {
             str(width): {
-                by: once(
-                    NAME,
-                    [*key, num_rounds, by, width],
-                    partial(trial.curve, by, num_rounds=num_rounds, beam_width=width),
-                )
+                by: list(map(_told, _curve(trial, by, num_rounds, beam_width=width)))
                 for by in SCORES
             }
             for width in WIDTHS

@@ -1,7 +1,7 @@
 """One checkpoint on trial: units become int8 in some order, and other texts judge."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from itertools import cycle, islice, pairwise
 from typing import Any
@@ -19,7 +19,7 @@ from engine import compression
 from engine.compression import Target, Unit
 from engine.compression_curve import By
 from engine.divergence.aggregates import summarise
-from engine.divergence.metrics import Continuation
+from engine.divergence.metrics import Continuation, compare
 from engine.measures import Texts
 from registry.blobs import BlobStore
 from registry.documents import Document
@@ -45,10 +45,14 @@ class Trial:
         self.units = compression.units(subject.manifest, target)
 
     @property
-    def key(self) -> list[Any]:
-        """Names what any figure depends on."""
-        texts = [own.model_dump() for own in (self._choosing, self._judging)]
-        return [self._manifest.digest, self._target, *texts]
+    def choosing_key(self) -> list[Any]:
+        """Names what any choice depends on."""
+        return [self._manifest.digest, self._target, self._choosing.model_dump()]
+
+    @property
+    def judging_key(self) -> list[Any]:
+        """Names what any judgement depends on, but for the units."""
+        return [*self.choosing_key, self._judging.model_dump()]
 
     @cached_property
     def _chooser(self) -> Yardstick:
@@ -76,6 +80,10 @@ class Trial:
         )
         return network
 
+    @cached_property
+    def _plain(self) -> Network:
+        return Network.from_manifest(self._manifest, self._blobs, dtype=torch.float32)
+
     @property
     def _corpus(self) -> list[Continuation]:
         """About as many tokens as the other texts have."""
@@ -83,40 +91,36 @@ class Trial:
         num_tokens = len(texts) * len(texts[0].prefix + texts[0].tokens)
         return corpus[: max(MIN_WINDOWS, num_tokens // len(corpus[0].prefix + corpus[0].tokens))]
 
-    def ends(self) -> dict[str, Any]:
-        plain = Network.from_manifest(self._manifest, self._blobs, dtype=torch.float32)
-        return {
-            "none": self.judge(()),
-            "all": self.judge(self.units),
-            "all, not smoothed": self.judge(self.units, network=plain),
-        }
-
-    def curve(self, by: By, *, num_rounds: int, beam_width: int = 1) -> list[dict[str, Any]]:
-        """What was chosen by `by`, but for the end, where everything is int8."""
+    def choices(self, by: By, *, num_rounds: int, beam_width: int) -> list[dict[str, Any]]:
+        """The units chosen by `by` at the end of each round but the last, after which everything is
+        int8, and the CPU seconds of the round."""
         rounds = self._search(by).rounds(number=num_rounds, beam_width=beam_width)
-        points = []
+        choices = []
         started = time.process_time()
         for found in islice(rounds, num_rounds - 1):
-            seconds = time.process_time() - started
-            point = self.judge(found.units) | {"cpu_seconds": round(seconds, 1)}
-            reports.say(f"{by}: {point}")
-            points.append(point | {"units": _names(found.units)})
+            seconds = round(time.process_time() - started, 1)
+            reports.say(f"{by}: {len(found.units)} units in {seconds} CPU seconds")
+            choices.append({"units": _names(found.units), "cpu_seconds": seconds})
             started = time.process_time()
-        return points
+        return choices
 
-    def judge(self, units: Sequence[Unit], *, network: Network | None = None) -> dict[str, Any]:
-        """On the texts of the judge, with an interval of the mean over prefixes; of the smoothed
-        network if no other is given."""
-        network = network or self._network
+    def judge(self, names: Collection[str], *, smoothed: bool = True) -> dict[str, Any]:
+        """These units in int8, on the texts of the judge: the FDT of each prefix, with an interval
+        of its mean over prefixes."""
+        units = [unit for unit in self.units if unit.name in names]
+        network = self._network if smoothed else self._plain
         modules = compression.modules(units)
         texts, corpus = self._judge.texts, self._judge.corpus
         runner = evaluate.runner(network)
         with as_int8(network, modules, target=self._target):
-            own, told = (summarise(t, runner.read(t)) for t in (texts, corpus))
+            readings, told = runner.read(texts), summarise(corpus, runner.read(corpus))
+        own = summarise(texts, readings)
         num_int8 = sum(self._manifest.tensors[name + WEIGHT].num_numbers for name in modules)
+        reports.say(f"{len(units)} units: mean FDT {own.fdt.mean:.2f}")
         return {
             "num_bytes": compression.num_bytes(self._manifest, units),
             "int8_share": round(num_int8 / self._manifest.architecture.num_parameters, 4),
+            "fdts": [compare(t, r).fdt for t, r in zip(texts, readings, strict=True)],
             "fdt_75": own.fdt.p75,
             "fdt_mean": round(own.fdt.mean, 3),
             "fdt_mean_interval": own.fdt.interval and [round(x, 2) for x in own.fdt.interval],

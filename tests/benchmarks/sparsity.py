@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--totals", type=float, nargs="+", default=[0.2, 0.35, 0.5, 0.75])
     parser.add_argument("--retrain-tokens", type=int, default=8192, help="behind each round")
     parser.add_argument("--turns", type=int, default=7, help="of each timing")
-    subjects.add_options(parser, prompts=8, completion_tokens=24)
+    subjects.add_options(parser, prompts=8, completion_tokens=24, judging_prompts=32)
     chosen = parser.parse_args(argv)
     if chosen.quick:
         chosen.totals, chosen.prompts, chosen.judging_prompts = [0.2, 0.5], 4, 4

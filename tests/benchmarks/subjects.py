@@ -63,14 +63,20 @@ def of(demo: DemoMix, kinds: Sequence[Kind] = KINDS) -> Iterator[Subject]:
     return (known[kind] for kind in kinds)
 
 
-def add_options(parser: argparse.ArgumentParser, *, prompts: int, completion_tokens: int) -> None:
+def add_options(
+    parser: argparse.ArgumentParser,
+    *,
+    prompts: int,
+    completion_tokens: int,
+    judging_prompts: int,
+) -> None:
     """Which subjects, and how much text is chosen on and judged."""
     parser.add_argument(
         "--subjects", nargs="+", choices=KINDS, default=KINDS, help="the result keeps the others"
     )
     parser.add_argument("--prompts", type=int, default=prompts, help="that is chosen on")
     parser.add_argument("--completion-tokens", type=int, default=completion_tokens)
-    parser.add_argument("--judging-prompts", type=int, default=32)
+    parser.add_argument("--judging-prompts", type=int, default=judging_prompts)
     parser.add_argument("--judging-tokens", type=int, default=64, help="of each continuation")
 
 

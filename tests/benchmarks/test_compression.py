@@ -23,6 +23,7 @@ def test_a_quick_run_has_every_subject_and_curve(tmp_path: Path) -> None:
     for own in found.values():
         assert list(own["curves"]) == ["fdt", "dppl", "perplexity", "order"]
         none, everything = own["ends"]["none"], own["ends"]["all"]
+        assert list(own["fdt_ahead_of"]) == ["dppl", "perplexity", "order"]
         for [point] in own["curves"].values():
             assert everything["num_bytes"] < point["num_bytes"] < none["num_bytes"]
     on_cpu, on_gpu = (found[f"mix of 3 experts, {target}"] for target in ("cpu", "gpu"))

@@ -37,6 +37,7 @@ def of(results: Figures) -> dict[str, str]:
         "gate": ("gate", _gate),
         "perturbation": ("perturbation", _perturbation),
         "int8": ("compression", lambda found: _int8(found, _fdt)),
+        "int8-ahead": ("compression", _ahead),
         "int8-perplexity": ("compression", lambda found: _int8(found, _perplexity)),
         "int8-smoothing": ("compression", _smoothing),
         "int8-cost": ("compression", _int8_cost),
@@ -131,6 +132,21 @@ def _int8(found: Figures, cell: Callable[[Figures], str]) -> str:
         rows += [["", *_size(same), *map(cell, same)] for same in points]
         rows.append(["", *_size([everything]), cell(everything), *empty])
     return markdown.table(["model, for", "int8, %", "MB", *WAYS.values()], rows)
+
+
+def _ahead(found: Figures) -> str:
+    """By how many tokens FDT's choice stays whole for longer than another, prefix by prefix."""
+    others = [way for way in WAYS if way != "fdt"]
+    rows = []
+    for name, own in found["subjects"].items():
+        model = name
+        for number, point in enumerate(own["curves"]["fdt"]):
+            ahead = [own["fdt_ahead_of"][way][number] for way in others]
+            cells = [f"{one['tokens']:+.1f}{_interval(one['interval'])}" for one in ahead]
+            rows.append([model, f"{100 * point['int8_share']:.0f}", *cells])
+            model = ""
+    heads = [f"later than {WAYS[way]}" for way in others]
+    return markdown.table(["model, for", "int8, %", *heads], rows)
 
 
 def _size(points: Sequence[Figures]) -> list[str]:
