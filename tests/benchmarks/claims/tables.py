@@ -303,10 +303,11 @@ def _seeds(estimates: Sequence[Sequence[float] | None], *, percent: bool = True)
 
 def _interval(value: float, low: float, high: float, *, percent: bool) -> str:
     factor, digits = (100, 0) if percent else (1, 3)
-    told = f"{factor * value:.{digits}f}"
+    # z: what rounds to zero has no sign.
+    told = f"{factor * value:z.{digits}f}"
     if low != low:  # not a number: there is no interval of one
         return told
-    return f"{told} [{factor * low:.{digits}f}, {factor * high:.{digits}f}]"
+    return f"{told} [{factor * low:z.{digits}f}, {factor * high:z.{digits}f}]"
 
 
 def _mean(values: Sequence[float], *, digits: int = 3) -> str:
