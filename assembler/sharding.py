@@ -73,6 +73,10 @@ def joined() -> Iterator[World]:
     )
     try:
         yield World(rank=rank, size=size, device=device)
+        # Gloo's threads let go of what they have sent once they hold the GIL, which they get while
+        # this one waits. FSDP keeps the groups, so that nothing ends these threads, and one that
+        # asks for the GIL of an interpreter that ends aborts it (pytorch/pytorch issue 190489).
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 
