@@ -80,10 +80,6 @@ class Trial:
         )
         return network
 
-    @cached_property
-    def _plain(self) -> Network:
-        return Network.from_manifest(self._manifest, self._blobs, dtype=torch.float32)
-
     @property
     def _corpus(self) -> list[Continuation]:
         """About as many tokens as the other texts have."""
@@ -108,7 +104,11 @@ class Trial:
         """These units in int8, on the texts of the judge: the FDT of each prefix, with an interval
         of its mean over prefixes."""
         units = [unit for unit in self.units if unit.name in names]
-        network = self._network if smoothed else self._plain
+        network = (
+            self._network
+            if smoothed
+            else Network.from_manifest(self._manifest, self._blobs, dtype=torch.float32)
+        )
         modules = compression.modules(units)
         texts, corpus = self._judge.texts, self._judge.corpus
         runner = evaluate.runner(network)

@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from tests.benchmarks.divergence_page.tables import WAYS
+from tests.benchmarks.divergence_page.int8_tables import WAYS
 
 # The same bytes for the same figures.
 matplotlib.rcParams["svg.hashsalt"] = "nexusmix"

@@ -1,9 +1,11 @@
 """Results of the benchmarks of gates and compression as tables in Markdown."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tests.benchmarks import markdown
+from tests.benchmarks.divergence_page import int8_tables
+from tests.benchmarks.divergence_page.cells import fdt, perplexity
 
 Figures = Mapping[str, Any]
 
@@ -12,12 +14,6 @@ METRICS = {
     "sdt": "SDT",
     "dppl": "DPPL",
     "perplexity": "perplexity of held-out text",
-}
-WAYS = {
-    "fdt": "chosen by FDT",
-    "dppl": "by DPPL",
-    "perplexity": "by perplexity",
-    "order": "in the order of the network",
 }
 LIMITS = {
     "equal_share": "equal share",
@@ -36,12 +32,12 @@ def of(results: Figures) -> dict[str, str]:
         "cost": ("divergence", _cost),
         "gate": ("gate", _gate),
         "perturbation": ("perturbation", _perturbation),
-        "int8": ("compression", lambda found: _int8(found, _fdt)),
-        "int8-ahead": ("compression", _ahead),
-        "int8-perplexity": ("compression", lambda found: _int8(found, _perplexity)),
-        "int8-smoothing": ("compression", _smoothing),
-        "int8-cost": ("compression", _int8_cost),
-        "beams": ("compression", _beams),
+        "int8": ("compression", lambda found: int8_tables.curves(found, fdt)),
+        "int8-ahead": ("compression", int8_tables.ahead),
+        "int8-perplexity": ("compression", lambda found: int8_tables.curves(found, perplexity)),
+        "int8-smoothing": ("compression", int8_tables.smoothing),
+        "int8-cost": ("compression", int8_tables.cost),
+        "beams": ("compression", int8_tables.beams),
         "sparsity": ("sparsity", _sparsity),
         "removal": ("sparsity", _removal),
         "serving": ("serving", _serving),
@@ -122,140 +118,12 @@ def _perturbation(found: Figures) -> str:
     return markdown.table(head, rows)
 
 
-def _int8(found: Figures, cell: Callable[[Figures], str]) -> str:
-    rows = []
-    for name, own in found["subjects"].items():
-        nothing, everything = own["ends"]["none"], own["ends"]["all"]
-        points = zip(*(own["curves"][way] for way in WAYS), strict=True)
-        empty = [""] * (len(WAYS) - 1)
-        rows.append([name, *_size([nothing]), cell(nothing), *empty])
-        rows += [["", *_size(same), *map(cell, same)] for same in points]
-        rows.append(["", *_size([everything]), cell(everything), *empty])
-    return markdown.table(["model, for", "int8, %", "MB", *WAYS.values()], rows)
-
-
-def _ahead(found: Figures) -> str:
-    """By how many tokens FDT's choice stays whole for longer than another, prefix by prefix."""
-    others = [way for way in WAYS if way != "fdt"]
-    rows = []
-    for name, own in found["subjects"].items():
-        model = name
-        for number, point in enumerate(own["curves"]["fdt"]):
-            ahead = [own["fdt_ahead_of"][way][number] for way in others]
-            cells = [f"{one['tokens']:+.1f}{_interval(one['interval'])}" for one in ahead]
-            rows.append([model, f"{100 * point['int8_share']:.0f}", *cells])
-            model = ""
-    heads = [f"later than {WAYS[way]}" for way in others]
-    return markdown.table(["model, for", "int8, %", *heads], rows)
-
-
-def _size(points: Sequence[Figures]) -> list[str]:
-    """Shares and megabytes of points that are about equally large."""
-    shares = [round(100 * own["int8_share"]) for own in points]
-    sizes = [round(own["num_bytes"] / 1e6) for own in points]
-    return [_range(shares), _range(sizes)]
-
-
-def _range(values: Sequence[int]) -> str:
-    low, high = min(values), max(values)
-    return f"{low}" if low == high else f"{low} to {high}"
-
-
-def _fdt(point: Figures) -> str:
-    return f"{point['fdt_mean']:.1f}{_interval(point['fdt_mean_interval'])}"
-
-
-def _perplexity(point: Figures) -> str:
-    return f"{point['perplexity']:.2f}"
-
-
-def _interval(interval: Sequence[float] | None) -> str:
-    return "" if interval is None else f" [{interval[0]:.1f}, {interval[1]:.1f}]"
-
-
-def _smoothing(found: Figures) -> str:
-    """Everything in int8, without and with smoothing."""
-    rows = []
-    for name, own in found["subjects"].items():
-        none, *both = (own["ends"][end] for end in ("none", "all, not smoothed", "all"))
-        told = [
-            [f"{one['fdt_75']:.1f}", _fdt(one), f"{100 * one['equal_share']:.1f}", _perplexity(one)]
-            for one in both
-        ]
-        pairs = [f"{plain}, {smoothed}" for plain, smoothed in zip(*told, strict=True)]
-        rows.append([name, *_size(both[:1]), *pairs, _perplexity(none)])
-    return markdown.table(
-        [
-            "model, for",
-            "int8, %",
-            "MB",
-            "FDT 75",
-            "mean FDT",
-            "equal tokens, %",
-            "perplexity",
-            "with nothing in int8",
-        ],
-        rows,
-    )
-
-
-def _int8_cost(found: Figures) -> str:
-    rows = []
-    for name, own in (found["subjects"] | {"beams": found["beams"]}).items():
-        if cost := own.get("cost"):
-            rows.append(
-                [
-                    own.get("model", name),
-                    str(own["num_units"]),
-                    str(cost["num_rounds"]),
-                    f"{cost['cpu_seconds']:.0f}",
-                    f"{cost['cpu_seconds_reading_whole']:.0f}",
-                    f"{cost['ratio']:.2f}",
-                    _percents(cost["shares_chosen_by_both"]),
-                    _percents(cost["shares_chosen_in_other_batches"]),
-                ]
-            )
-    return markdown.table(
-        [
-            "model",
-            "units",
-            "rounds",
-            "CPU seconds",
-            "reading whole",
-            "ratio",
-            "bytes chosen by both after each round, %",
-            "by reading whole in other batches, %",
-        ],
-        rows,
-    )
-
-
-def _percents(shares: Sequence[float]) -> str:
-    """Of many the first and the last, and the least."""
-    if len(shares) > 4:
-        return f"{100 * shares[0]:.0f} to {100 * shares[-1]:.0f}, at least {100 * min(shares):.0f}"
-    return ", ".join(f"{100 * share:.0f}" for share in shares)
-
-
-def _beams(found: Figures) -> str:
-    """At the numbers of units that are nearest to thirds of all."""
-    own = found["beams"]
-    rows = []
-    for number in (own["num_units"] // 3, 2 * own["num_units"] // 3):
-        for width, curves in own["widths"].items():
-            points = [curves[by][number - 1] for by in ("fdt", "dppl", "perplexity")]
-            share = f"{number} of {own['num_units']}"
-            rows.append([share, *_size(points), width, *map(_fdt, points)])
-    head = ["units", "int8, %", "MB", "configurations kept", *list(WAYS.values())[:3]]
-    return markdown.table(head, rows)
-
-
 def _sparsity(found: Figures) -> str:
     rows = []
     for name, own in found["subjects"].items():
         none = own["none"]
         megabytes = f"{none['num_bytes'] / 1e6:.0f}"
-        rows.append([name, "0", megabytes, _fdt(none), "", _perplexity(none), "", ""])
+        rows.append([name, "0", megabytes, fdt(none), "", perplexity(none), "", ""])
         for suffix in ("", ", retrained"):
             if f"fdt{suffix}" in own["curves"]:
                 rows += _zeros(own, suffix)
@@ -282,8 +150,8 @@ def _zeros(own: Figures, suffix: str) -> Iterator[list[str]]:
             suffix.removeprefix(", "),
             f"{100 * chosen['share']:.0f}",
             f"{chosen['num_bytes'] / 1e6:.0f}",
-            _fdt(equal),
-            _fdt(chosen),
+            fdt(equal),
+            fdt(chosen),
             f"{equal['perplexity']:,.2f}",
             f"{chosen['perplexity']:,.2f}",
             f"{chosen['attention_from_90_percent']}, {chosen['attention_vanished']}"

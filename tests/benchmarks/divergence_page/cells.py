@@ -1,0 +1,16 @@
+"""Figures of one point as they stand in a cell."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def fdt(point: Mapping[str, Any]) -> str:
+    return f"{point['fdt_mean']:.1f}{interval(point['fdt_mean_interval'])}"
+
+
+def perplexity(point: Mapping[str, Any]) -> str:
+    return f"{point['perplexity']:.2f}"
+
+
+def interval(ends: Sequence[float] | None) -> str:
+    return "" if ends is None else f" [{ends[0]:.1f}, {ends[1]:.1f}]"

@@ -1,0 +1,132 @@
+"""Tables of `bench compression`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tests.benchmarks import markdown
+from tests.benchmarks.divergence_page.cells import fdt, interval, perplexity
+
+Figures = Mapping[str, Any]
+
+WAYS = {
+    "fdt": "chosen by FDT",
+    "dppl": "by DPPL",
+    "perplexity": "by perplexity",
+    "order": "in the order of the network",
+}
+
+
+def curves(found: Figures, cell: Callable[[Figures], str]) -> str:
+    rows = []
+    for name, own in found["subjects"].items():
+        nothing, everything = own["ends"]["none"], own["ends"]["all"]
+        points = zip(*(own["curves"][way] for way in WAYS), strict=True)
+        empty = [""] * (len(WAYS) - 1)
+        rows.append([name, *_size([nothing]), cell(nothing), *empty])
+        rows += [["", *_size(same), *map(cell, same)] for same in points]
+        rows.append(["", *_size([everything]), cell(everything), *empty])
+    return markdown.table(["model, for", "int8, %", "MB", *WAYS.values()], rows)
+
+
+def ahead(found: Figures) -> str:
+    """By how many tokens FDT's choice stays whole for longer than another, prefix by prefix."""
+    others = [way for way in WAYS if way != "fdt"]
+    rows = []
+    for name, own in found["subjects"].items():
+        model = name
+        for number, point in enumerate(own["curves"]["fdt"]):
+            told = [own["fdt_ahead_of"][way][number] for way in others]
+            cells = [f"{one['tokens']:+.1f}{interval(one['interval'])}" for one in told]
+            rows.append([model, f"{100 * point['int8_share']:.0f}", *cells])
+            model = ""
+    heads = [f"later than {WAYS[way]}" for way in others]
+    return markdown.table(["model, for", "int8, %", *heads], rows)
+
+
+def smoothing(found: Figures) -> str:
+    """Everything in int8, without and with smoothing."""
+    rows = []
+    for name, own in found["subjects"].items():
+        none, *both = (own["ends"][end] for end in ("none", "all, not smoothed", "all"))
+        told = [
+            [f"{one['fdt_75']:.1f}", fdt(one), f"{100 * one['equal_share']:.1f}", perplexity(one)]
+            for one in both
+        ]
+        pairs = [f"{plain}, {smoothed}" for plain, smoothed in zip(*told, strict=True)]
+        rows.append([name, *_size(both[:1]), *pairs, perplexity(none)])
+    return markdown.table(
+        [
+            "model, for",
+            "int8, %",
+            "MB",
+            "FDT 75",
+            "mean FDT",
+            "equal tokens, %",
+            "perplexity",
+            "with nothing in int8",
+        ],
+        rows,
+    )
+
+
+def cost(found: Figures) -> str:
+    rows = []
+    for name, own in (found["subjects"] | {"beams": found["beams"]}).items():
+        if told := own.get("cost"):
+            rows.append(
+                [
+                    own.get("model", name),
+                    str(own["num_units"]),
+                    str(told["num_rounds"]),
+                    f"{told['cpu_seconds']:.0f}",
+                    f"{told['cpu_seconds_reading_whole']:.0f}",
+                    f"{told['ratio']:.2f}",
+                    _percents(told["shares_chosen_by_both"]),
+                    _percents(told["shares_chosen_in_other_batches"]),
+                ]
+            )
+    return markdown.table(
+        [
+            "model",
+            "units",
+            "rounds",
+            "CPU seconds",
+            "reading whole",
+            "ratio",
+            "bytes chosen by both after each round, %",
+            "by reading whole in other batches, %",
+        ],
+        rows,
+    )
+
+
+def beams(found: Figures) -> str:
+    """At the numbers of units that are nearest to thirds of all."""
+    own = found["beams"]
+    rows = []
+    for number in (own["num_units"] // 3, 2 * own["num_units"] // 3):
+        for width, scores in own["widths"].items():
+            points = [scores[by][number - 1] for by in ("fdt", "dppl", "perplexity")]
+            share = f"{number} of {own['num_units']}"
+            rows.append([share, *_size(points), width, *map(fdt, points)])
+    head = ["units", "int8, %", "MB", "configurations kept", *list(WAYS.values())[:3]]
+    return markdown.table(head, rows)
+
+
+def _size(points: Sequence[Figures]) -> list[str]:
+    """Shares and megabytes of points that are about equally large."""
+    shares = [round(100 * own["int8_share"]) for own in points]
+    sizes = [round(own["num_bytes"] / 1e6) for own in points]
+    return [_range(shares), _range(sizes)]
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _percents(shares: Sequence[float]) -> str:
+    """Of many the first and the last, and the least."""
+    if len(shares) > 4:
+        return f"{100 * shares[0]:.0f} to {100 * shares[-1]:.0f}, at least {100 * min(shares):.0f}"
+    return ", ".join(f"{100 * share:.0f}" for share in shares)
