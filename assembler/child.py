@@ -18,6 +18,7 @@ from assembler import jobs
 from assembler.lock import num_threads
 from engine import launcher as launchers
 from engine.launcher import Process, Resources
+from engine.threads import spinning
 from registry.errors import StepFailed, Unavailable
 from registry.settings import settings
 
@@ -31,7 +32,7 @@ MAX_TAIL_BYTES = 4096
 # How often a thread of libgomp looks whether there is work before it sleeps. By default 300,000
 # times, in which two steps side by side, of two threads on two cores, take each other's time: 35 to
 # 70 s each for what takes 26 so (SmolLM2-135M reading 6,144 tokens). A training alone is as fast.
-SPIN_COUNT = "10000"
+SPIN_COUNT = 10_000
 # What is freed stays with the process. Else glibc gives large tensors back and gets cleared pages
 # for the next: with them a finetune that trains everything took 1.5 s a step instead of 1.1, one
 # that trains routers 0.58 instead of 0.52, and torch's huge pages 7 GB instead of 4
@@ -111,9 +112,7 @@ def _watch(process: Process, cancelled: Callable[[], bool]) -> int:
 def environment(num_processes: int = 1) -> dict[str, str]:
     """What a process that computes is started in: its threads, how they wait, what they free."""
     ours = {"OMP_NUM_THREADS": str(num_threads(num_processes))}
-    # libgomp would take the count before a policy that somebody has chosen.
-    waits = {} if "OMP_WAIT_POLICY" in os.environ else {"GOMP_SPINCOUNT": SPIN_COUNT}
-    return ALLOCATOR | waits | os.environ | ours
+    return ALLOCATOR | spinning(SPIN_COUNT, os.environ) | os.environ | ours
 
 
 def _reason(status: int, log_path: Path) -> str:

@@ -169,3 +169,11 @@ def test_what_the_environment_says_wins(monkeypatch: pytest.MonkeyPatch) -> None
     environment = server.environment({"OMP_NUM_THREADS": "7"})
     assert environment["OMP_NUM_THREADS"] == "7"
     assert environment["VLLM_NO_USAGE_STATS"] == "1"
+
+
+def test_threads_do_not_wait_as_those_of_the_step_that_starts_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "is_cpu_build", lambda: True)
+    environment = server.environment({"GOMP_SPINCOUNT": "10000"})
+    assert environment["GOMP_SPINCOUNT"] == str(server.SPIN_COUNT)

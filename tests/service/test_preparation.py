@@ -27,4 +27,4 @@ def test_its_threads_wait_as_those_of_a_step(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(preparation, "LocalLauncher", Full)
     with pytest.raises(Unavailable, match="no room"):
         preparation.run("seed", on_progress=lambda text: None)
-    assert Full.env["GOMP_SPINCOUNT"] == child.SPIN_COUNT
+    assert Full.env["GOMP_SPINCOUNT"] == str(child.SPIN_COUNT)

@@ -1,0 +1,14 @@
+"""How threads wait: as often as they are told to look, or as somebody has chosen."""
+
+import pytest
+
+from engine.threads import spinning
+
+
+@pytest.mark.parametrize(
+    ("base", "expected"), [({}, {"GOMP_SPINCOUNT": "7"}), ({"OMP_WAIT_POLICY": "PASSIVE"}, {})]
+)
+def test_threads_spin_unless_a_policy_was_chosen(
+    base: dict[str, str], expected: dict[str, str]
+) -> None:
+    assert spinning(7, base) == expected
