@@ -1,5 +1,6 @@
 """What compression costs, as plots: small SVG files."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from tests.benchmarks.divergence_page.int8_tables import WAYS
 # The same bytes for the same figures.
 matplotlib.rcParams["svg.hashsalt"] = "nexusmix"
 matplotlib.rcParams["svg.fonttype"] = "none"
+
+MAX_COLUMNS = 3
 
 Figures = Mapping[str, Any]
 
@@ -30,8 +33,11 @@ def write(results: Figures, folder: Path) -> None:
 def _int8(found: Figures) -> Figure:
     """Mean FDT against size, by what chose."""
     subjects = found["subjects"]
-    plot = Figure(figsize=(4 * len(subjects), 3.5))
-    for axes, (name, own) in zip(plot.subplots(1, len(subjects)), subjects.items(), strict=True):
+    columns = min(len(subjects), MAX_COLUMNS)
+    rows = math.ceil(len(subjects) / columns)
+    plot = Figure(figsize=(4 * columns, 3.5 * rows))
+    for position, (name, own) in enumerate(subjects.items(), start=1):
+        axes = plot.add_subplot(rows, columns, position)
         for way, title in WAYS.items():
             points = [own["ends"]["none"], *own["curves"][way], own["ends"]["all"]]
             axes.plot(
