@@ -37,10 +37,17 @@ def test_a_cancelled_step_is_stopped() -> None:
         child.run("assemble", 1, job_id="job", cancelled=lambda: True)
 
 
-def test_threads_of_a_step_look_for_work_before_they_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("policy", "count"), [(None, str(child.SPIN_COUNT)), ("PASSIVE", None)])
+def test_threads_of_a_step_wait_as_somebody_has_chosen(
+    monkeypatch: pytest.MonkeyPatch, policy: str | None, count: str | None
+) -> None:
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    assert environment(monkeypatch)["GOMP_SPINCOUNT"] == str(child.SPIN_COUNT)
+    if policy is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    env = environment(monkeypatch)
+    assert env.get("GOMP_SPINCOUNT") == count
+    assert env.get("OMP_WAIT_POLICY") == policy
 
 
 @pytest.mark.parametrize(

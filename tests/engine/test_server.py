@@ -177,3 +177,10 @@ def test_threads_do_not_wait_as_those_of_the_step_that_starts_it(
     monkeypatch.setattr(server, "is_cpu_build", lambda: True)
     environment = server.environment({"GOMP_SPINCOUNT": "10000"})
     assert environment["GOMP_SPINCOUNT"] == str(server.SPIN_COUNT)
+
+
+def test_threads_of_a_server_wait_as_somebody_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "is_cpu_build", lambda: True)
+    environment = server.environment({"OMP_WAIT_POLICY": "PASSIVE"})
+    assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert "GOMP_SPINCOUNT" not in environment

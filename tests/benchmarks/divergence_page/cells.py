@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+Figures = Mapping[str, Any]
 
-def fdt(point: Mapping[str, Any]) -> str:
+
+def fdt(point: Figures) -> str:
     return f"{point['fdt_mean']:.1f}{interval(point['fdt_mean_interval'])}"
 
 
-def perplexity(point: Mapping[str, Any]) -> str:
+def perplexity(point: Figures) -> str:
     return f"{point['perplexity']:.2f}"
 
 

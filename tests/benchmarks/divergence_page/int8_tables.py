@@ -1,12 +1,9 @@
 """Tables of `bench compression`."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from tests.benchmarks import markdown
-from tests.benchmarks.divergence_page.cells import fdt, interval, perplexity
-
-Figures = Mapping[str, Any]
+from tests.benchmarks.divergence_page.cells import Figures, fdt, interval, perplexity
 
 WAYS = {
     "fdt": "chosen by FDT",

@@ -1,13 +1,12 @@
 """What compression costs, as plots: small SVG files."""
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
+from tests.benchmarks.divergence_page.cells import Figures
 from tests.benchmarks.divergence_page.int8_tables import WAYS
 
 # The same bytes for the same figures.
@@ -15,8 +14,6 @@ matplotlib.rcParams["svg.hashsalt"] = "nexusmix"
 matplotlib.rcParams["svg.fonttype"] = "none"
 
 MAX_COLUMNS = 3
-
-Figures = Mapping[str, Any]
 
 
 def write(results: Figures, folder: Path) -> None:

@@ -1,13 +1,10 @@
 """Results of the benchmarks of gates and compression as tables in Markdown."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from tests.benchmarks import markdown
 from tests.benchmarks.divergence_page import int8_tables
-from tests.benchmarks.divergence_page.cells import fdt, perplexity
-
-Figures = Mapping[str, Any]
+from tests.benchmarks.divergence_page.cells import Figures, fdt, perplexity
 
 METRICS = {
     "fdt": "FDT",
