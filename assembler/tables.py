@@ -56,18 +56,18 @@ class MixVersion(Base):
     assembled_digest: Mapped[str | None]
     finetuned_digest: Mapped[str | None]
     compressed_digest: Mapped[str | None]
-    # Size against divergence, as the compression found it, see `engine.compression_curve`.
+    # Size against divergence, as the compression found it, see `engine.compression.int8_curve`.
     curve_digest: Mapped[str | None]
-    # On what it was assembled, finetuned and compressed, see `assembler.lock`.
+    # On what it was assembled, finetuned and compressed, see `assembler.assembly.provenance`.
     environment: Mapped[dict[str, Any] | None]
     gate_report_digest: Mapped[str | None]
-    # Of who published it against its gate, and why, see `assembler.overrides`.
+    # Of who published it against its gate, and why, see `assembler.mixes.overrides`.
     override_digest: Mapped[str | None]
     artifact_id: Mapped[int | None] = mapped_column(ForeignKey("artifacts.id"))
     error: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
-    # Of what its gate has refused, see `assembler.candidates`.
+    # Of what its gate has refused, see `assembler.mixes.retention`.
     kept_until: Mapped[datetime | None]
 
     mix: Mapped[Mix] = relationship(lazy="raise")

@@ -1,6 +1,7 @@
 """The shape of a network, free of torch: dimensions, experts, routing and tensor names.
 
-One description, two implementations: `assembler.network` (readable) and `engine.vllm_model` (fast)
+One description, two implementations: `assembler.network.model` (readable) and
+`engine.vllm_plugin.model` (fast)
 both read it, and the checkpoint checks of the registry are made from it.
 """
 

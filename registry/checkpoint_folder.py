@@ -10,8 +10,8 @@ from typing import Any
 from registry.blobs import CHUNK_BYTES, BlobStore
 from registry.checkpoints import COMPUTED_FILES, FILE_SUFFIXES, LEGAL_FILES, Shard, announce
 from registry.errors import InvalidInput
-from registry.headers import parse_header, read_raw_header
 from registry.manifests import Manifest
+from registry.safetensors_header import parse_header, read_raw_header
 
 DOCUMENTS = "documents.jsonl"
 

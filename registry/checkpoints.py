@@ -18,9 +18,9 @@ from registry import attestations
 from registry.architecture import Architecture
 from registry.blobs import BlobStore, get_bytes
 from registry.errors import Conflict, Incompatible, InvalidCheckpoint, Problem, pointer
-from registry.headers import parse_header
 from registry.manifests import DTYPE_BYTES, Manifest, TensorEntry
 from registry.names import is_digest
+from registry.safetensors_header import parse_header
 
 TOKENIZER = "tokenizer.json"
 FLOAT_DTYPES = ("BF16", "F16", "F32")

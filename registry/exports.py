@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
-from registry import attestations, bitmaps, direct
+from registry import attestations, direct_io, sparse_tensors
 from registry.blobs import BlobStore, refusing_full_disk, sync_folder
-from registry.direct import Part
+from registry.direct_io import Part
 from registry.errors import Conflict, OutOfSpace
 from registry.manifests import Manifest
-from registry.views import SafetensorsView
+from registry.safetensors_view import SafetensorsView
 
 CONFIG = "config.json"
 TENSORS = "model.safetensors"
@@ -45,9 +45,9 @@ def export(
         for name, digest in small_files(manifest, attestation_digest).items():
             shutil.copyfile(blobs.local_path(digest), incoming / name)
             on_bytes((incoming / name).stat().st_size)
-        opener = bitmaps.Opener(blobs)
+        opener = sparse_tensors.Opener(blobs)
         parts = [Part(e.num_bytes, partial(opener.open, e)) for e in view.entries]
-        direct.write(incoming / TENSORS, view.header, parts, on_bytes=on_bytes)
+        direct_io.write(incoming / TENSORS, view.header, parts, on_bytes=on_bytes)
 
 
 def small_files(manifest: Manifest, attestation_digest: str | None) -> dict[str, str]:

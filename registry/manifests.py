@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from registry import quantisation
+from registry import int8_config
 from registry.architecture import Architecture, Shape
 from registry.blobs import BlobStore, get_bytes, put_bytes
 from registry.errors import InvalidCheckpoint
@@ -36,7 +36,7 @@ class TensorEntry:
     """One tensor: safetensors dtype name, shape, and the SHA-256 of its blob.
 
     The blob holds the raw little-endian bytes of all numbers, or where `num_nonzero` says how many
-    are not zero, a bitmap and these, as in `registry.bitmaps`.
+    are not zero, a bitmap and these, as in `registry.sparse_tensors`.
     """
 
     dtype: Dtype
@@ -92,7 +92,7 @@ class Manifest:
 
         Raises InvalidCheckpoint for a config that is not supported.
         """
-        return quantisation.with_scales(self.architecture.tensor_shapes(), self.config)
+        return int8_config.with_scales(self.architecture.tensor_shapes(), self.config)
 
     @property
     def num_bytes(self) -> int:

@@ -9,7 +9,7 @@ from fastapi.staticfiles import StaticFiles
 
 from registry import logs
 from registry.settings import settings
-from service import auth, errors, gateway
+from service import errors, gateway
 from service.api import (
     blobs,
     deployments,
@@ -21,9 +21,10 @@ from service.api import (
     schemas,
     signing_key,
 )
-from service.middleware import KnownHosts, LimitBody, Observe
 from service.ui import pages
 from service.ui.rendering import STATIC
+from service.web import auth
+from service.web.middleware import KnownHosts, LimitBody, Observe
 
 API = (
     families.router,

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, Never
 
-from engine.policies import STAGES
+from engine.gates.policy import STAGES
 from registry.errors import InvalidInput, Problem, pointer
 
 # Parts of a recipe whose fields are written `PART.FIELD`.

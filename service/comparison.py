@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.gates import DomainReport, GateReport, Perplexities
+from engine.gates.mix_gate import DomainReport, GateReport, Perplexities
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
-from engine.gates import GateReport
-from engine.model_gate import DivergenceReport
-from engine.policies import Policy
+from engine.gates.comparison_gate import DivergenceReport
+from engine.gates.mix_gate import GateReport
+from engine.gates.policy import Policy
 
 SCHEMAS: Mapping[str, type[BaseModel]] = {
     "policy": Policy,

@@ -17,13 +17,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from engine import deployments
-from engine.tables import Deployment
+from engine.serving import deployments
+from engine.serving.tables import Deployment
 from registry import db
 from registry.errors import InvalidInput, Problem, Unavailable
 from service import errors
-from service.auth import Writer
-from service.deps import Session
+from service.web.auth import Writer
+from service.web.deps import Session
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 log = structlog.stdlib.get_logger(__name__)

@@ -5,13 +5,13 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from assembler import presets
-from assembler.overrides import Waiver
-from assembler.plan import Plan
-from assembler.recipe import Preset, ProjectionTraining, Recipe
+from assembler.mixes.overrides import Waiver
+from assembler.planning.plan import Plan
+from assembler.recipes import presets
+from assembler.recipes.recipe import Preset, ProjectionTraining, Recipe
 from assembler.tables import FamilyPolicy, JobEvent, MixState, MixVersion
-from engine.policies import Policy
-from engine.tables import Deployment, DeploymentState
+from engine.gates.policy import Policy
+from engine.serving.tables import Deployment, DeploymentState
 from registry import experts
 from registry.tables import (
     Expert,

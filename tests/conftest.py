@@ -107,7 +107,7 @@ def ray_cluster() -> Iterator[None]:
     """A Ray cluster that the tests of a module are connected to, and their settings ask for."""
     import ray
 
-    from engine.ray_launcher import connect
+    from engine.launch.ray_launcher import connect
     from tests import ray_cluster
 
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:

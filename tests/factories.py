@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy.orm import Session
 
-from assembler.embedder import states_embedder_digest
+from assembler.routing.embedder import states_embedder_digest
 from registry import documents, embeddings, manifests
 from registry.blobs import BlobStore, put_bytes
 from registry.embeddings import Embedders

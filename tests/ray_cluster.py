@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.launcher import LocalLauncher, LocalProcess
+from engine.launch.launcher import LocalLauncher, LocalProcess
 
 PORT = 6380
 ADDRESS = f"127.0.0.1:{PORT}"

@@ -13,7 +13,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from engine.launcher import LocalLauncher
+from engine.launch.launcher import LocalLauncher
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -14,17 +14,17 @@ HEAVY = ("torch", "vllm", "transformers", "ray")
 LIGHT = (
     "registry",
     "service",
-    "engine.agent",
-    "engine.plugin",
-    "engine.deployments",
-    "engine.launcher",
-    "assembler.worker",
-    "assembler.mixes",
-    "assembler.recipe",
+    "engine.serving.agent",
+    "engine.vllm_plugin.plugin",
+    "engine.serving.deployments",
+    "engine.launch.launcher",
+    "assembler.jobs.worker",
+    "assembler.mixes.mixes",
+    "assembler.recipes.recipe",
     # An assembly, which should take seconds.
-    "assembler.steps",
-    "assembler.making",
-    "assembler.workflows",
+    "assembler.jobs.step_main",
+    "assembler.jobs.pipeline",
+    "assembler.jobs.workflows",
 )
 
 

@@ -4,10 +4,10 @@ from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
-from assembler.parallelism import Parallelism
-from assembler.precision import ComputingDtype
-from assembler.rank_memory import rank_memory
-from assembler.recipe import Finetune, Trained
+from assembler.compute_dtype import ComputingDtype
+from assembler.planning.rank_memory import rank_memory
+from assembler.recipes.recipe import Finetune, Trained
+from assembler.training.parallelism import Parallelism
 from registry.architecture import Architecture
 
 SCALING = (Path(__file__).parents[1] / "SCALING.md").read_text()

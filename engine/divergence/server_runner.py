@@ -11,7 +11,7 @@ from typing import Any, Self
 import httpx
 
 from engine.divergence.metrics import Continuation, Reading, Tokens
-from engine.server import Server
+from engine.serving.vllm_process import Server
 from registry.errors import Incompatible, InvalidInput, Unavailable
 
 REQUEST_SECONDS = 600.0

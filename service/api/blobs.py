@@ -10,8 +10,8 @@ from registry.blobs import BlobStore
 from registry.errors import InvalidInput, NotFound, OutOfSpace, Problem, TooLarge
 from registry.names import is_digest
 from registry.settings import settings
-from service.auth import Reader, Writer
-from service.deps import Blobs
+from service.web.auth import Reader, Writer
+from service.web.deps import Blobs
 
 router = APIRouter(prefix="/blobs", tags=["blobs"])
 

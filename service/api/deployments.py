@@ -6,14 +6,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import orm
 
-from engine import deployments
+from engine.serving import deployments
 from registry import artifacts
 from registry.errors import InvalidInput, NotFound, Problem
 from registry.names import check_name
-from service.auth import Reader, Writer
-from service.deps import Limit, Session
-from service.idempotency import OncePerKey
 from service.schemas import DeploymentBody, DeploymentRequest, Page
+from service.web.auth import Reader, Writer
+from service.web.deps import Limit, Session
+from service.web.idempotency import OncePerKey
 
 router = APIRouter(prefix="/deployments", tags=["deployments"])
 

@@ -5,14 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from sqlalchemy import orm
 
-from assembler import jobs, suggestions
-from assembler.embedder import embedders
+from assembler.mixes import job_events
+from assembler.routing import nearest_experts
+from assembler.routing.embedder import embedders
 from registry import embeddings, experts, uploads
 from registry.errors import NotFound
 from registry.tables import ExpertVersion
 from service.api.announcements import missing_blobs, shards_of
-from service.auth import Reader, Writer
-from service.deps import After, Blobs, Limit, Session
 from service.schemas import (
     ExpertBody,
     ExpertWithVersions,
@@ -23,6 +22,8 @@ from service.schemas import (
     VersionRequest,
     VersionUploadBody,
 )
+from service.web.auth import Reader, Writer
+from service.web.deps import After, Blobs, Limit, Session
 
 router = APIRouter(prefix="/experts", tags=["experts"])
 
@@ -56,7 +57,7 @@ def begin(
 def complete(name: str, number: int, session: Session, blobs: Blobs, _: Writer) -> VersionBody:
     """Check all bytes and make the version ready; its domain is embedded soon after."""
     version = uploads.complete_expert_version(session, blobs, expert=name, number=number)
-    jobs.wake(session)
+    job_events.wake(session)
     return _body(session, version)
 
 
@@ -92,7 +93,7 @@ suggest_router = APIRouter(tags=["experts"])
 @suggest_router.post("/experts:suggest")
 def suggest(body: SuggestRequest, session: Session, _: Reader) -> Page[Suggestion]:
     """The experts of a family whose domains are nearest to a text, nearest first."""
-    neighbours = suggestions.nearest(session, body.text, family=body.family, limit=body.limit)
+    neighbours = nearest_experts.nearest(session, body.text, family=body.family, limit=body.limit)
     data = [
         Suggestion(
             expert=near.version.expert.name,

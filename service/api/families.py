@@ -2,14 +2,13 @@
 
 from fastapi import APIRouter, Request, Response
 
-from assembler import family_policies, jobs, projection_documents
-from assembler.embedder import states_embedder_digest
-from engine.policies import Policy
+from assembler.mixes import job_events
+from assembler.recipes import family_policies
+from assembler.routing import projection_corpus
+from assembler.routing.embedder import states_embedder_digest
+from engine.gates.policy import Policy
 from registry import families, projections, uploads
 from service.api.announcements import missing_blobs, shards_of
-from service.auth import Reader, Writer
-from service.changes import PolicyChanges
-from service.deps import Blobs, Session
 from service.schemas import (
     FamilyBody,
     FamilyRequest,
@@ -19,6 +18,9 @@ from service.schemas import (
     ProjectionBody,
     ProjectionRequest,
 )
+from service.web.auth import Reader, Writer
+from service.web.changes import PolicyChanges
+from service.web.deps import Blobs, Session
 
 router = APIRouter(prefix="/families", tags=["families"])
 
@@ -73,13 +75,13 @@ def request_projection(
     projection = projections.request(
         session,
         family=name,
-        documents_digest=projection_documents.joined(
+        documents_digest=projection_corpus.joined(
             session, blobs, family=name, documents_digest=body.documents, refs=body.experts
         ),
         embedder_digest=states_embedder_digest(family.seed_digest),
         training=body.training.model_dump(),
     )
-    jobs.wake(session)
+    job_events.wake(session)
     response.headers["Location"] = f"{request.url.path}/{projection.number}"
     return ProjectionBody.of(projection)
 

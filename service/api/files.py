@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
-from assembler import candidates, mixes
+from assembler.mixes import mixes, retention
 from registry import artifacts, experts, manifests
 from registry.blobs import BlobStore
 from registry.errors import Conflict, NotFound
 from registry.exports import CONFIG, TENSORS, config_json, file_sizes, small_files
 from registry.manifests import Manifest
+from registry.safetensors_view import SafetensorsView
 from registry.tables import VersionState
-from registry.views import SafetensorsView
-from service.auth import Reader
-from service.deps import Blobs, Session
 from service.schemas import FileBody, FilesBody
+from service.web.auth import Reader
+from service.web.deps import Blobs, Session
 
 router = APIRouter(tags=["files"])
 
@@ -68,7 +68,7 @@ def _of_mix(
     """With the digest of its attestation, which what its gate has refused does not have."""
     version = mixes.get(session, f"{name}@{number}")
     digest = version.candidate_digest
-    if digest is not None and candidates.is_kept(version):
+    if digest is not None and retention.is_kept(version):
         return manifests.load(blobs, digest), None
     if digest is None or version.artifact_id is None:
         raise Conflict(

@@ -4,8 +4,8 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 
-from service.auth import Reader
-from service.deps import Session
+from service.web.auth import Reader
+from service.web.deps import Session
 
 router = APIRouter(tags=["operation"])
 

@@ -7,7 +7,7 @@ from fastapi import Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from assembler import jobs, progress
+from assembler.mixes import job_events, mix_state
 from registry import db
 from service.schemas import EventBody
 
@@ -38,6 +38,6 @@ async def _story(version_id: int, job_id: str, last_id: int) -> AsyncIterator[Se
 def _read(version_id: int, job_id: str, last_id: int) -> tuple[Sequence[EventBody], bool]:
     """What came after `last_id`, and whether the mix was over before that was read."""
     with db.transaction() as session:
-        over = progress.is_over(session, version_id)
-        rows = jobs.events_after(session, job_id, last_id=last_id)
+        over = mix_state.is_over(session, version_id)
+        rows = job_events.events_after(session, job_id, last_id=last_id)
         return [EventBody.of(row) for row in rows], over

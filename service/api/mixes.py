@@ -8,22 +8,29 @@ from pydantic import BaseModel
 from sqlalchemy import orm
 from sse_starlette import EventSourceResponse
 
-from assembler import mixes, overrides, plan, presets
-from assembler.overrides import Override
-from assembler.requests import Wish
+from assembler.mixes import mixes, overrides
+from assembler.mixes.new_mix import Wish
+from assembler.mixes.overrides import Override
+from assembler.planning import plan
+from assembler.recipes import presets
 from assembler.tables import MixVersion
-from engine.compression_curve import Curve
-from engine.gates import GateReport
+from engine.compression.int8_curve import Curve
+from engine.gates.mix_gate import GateReport
 from registry import artifacts
 from registry.blobs import BlobStore, get_bytes
 from registry.errors import NotFound
-from service import gate_page
 from service.api import mix_events
-from service.auth import Reader, Writer
-from service.deps import Blobs, Limit, Session
-from service.idempotency import OncePerKey, Repeatable
-from service.mix_requests import ExtensionRequest, MixRequest, RemovalRequest, ReplacementRequest
+from service.reports import gate_page
 from service.schemas import MixBody, OverrideRequest, Page, PlanBody, PresetBody
+from service.web.auth import Reader, Writer
+from service.web.deps import Blobs, Limit, Session
+from service.web.idempotency import OncePerKey, Repeatable
+from service.web.mix_requests import (
+    ExtensionRequest,
+    MixRequest,
+    RemovalRequest,
+    ReplacementRequest,
+)
 
 router = APIRouter(prefix="/mixes", tags=["mixes"])
 plan_router = APIRouter(tags=["mixes"])

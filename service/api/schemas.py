@@ -5,8 +5,8 @@ from typing import Any
 from fastapi import APIRouter
 
 from registry.errors import NotFound
-from service.auth import Reader
 from service.documents import SCHEMAS
+from service.web.auth import Reader
 
 router = APIRouter(prefix="/schemas", tags=["schemas"])
 

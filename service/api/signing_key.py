@@ -4,8 +4,8 @@ from fastapi import APIRouter
 
 from registry import attestations
 from registry.settings import settings
-from service.auth import Reader
 from service.schemas import SigningKeyBody
+from service.web.auth import Reader
 
 router = APIRouter(prefix="/signing-key", tags=["operation"])
 

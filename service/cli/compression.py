@@ -85,7 +85,7 @@ def compress(
 
     Prints the curve that the search came along; * marks the point that was written.
     """
-    from service import compressing
+    from service.cli import compressing
 
     fields = {
         "min_fdt_75": min_fdt_75,

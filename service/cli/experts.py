@@ -20,7 +20,7 @@ def train_expert(
     tokens: Annotated[int | None, typer.Option(min=1, help="Tokens to train on.")] = None,
 ) -> None:
     """Train a dense expert of one domain from its family's seed."""
-    from service import commands
+    from service.cli import commands
 
     commands.train_expert(documents, target, seed=seed, tokens=tokens)
 
@@ -34,7 +34,7 @@ def register(
     description: Annotated[str, typer.Option(help="What it is expert in.")] = "",
 ) -> None:
     """Register an expert, or a new version of one, with the running service."""
-    from service import commands
+    from service.cli import commands
 
     commands.register(folder, name=name, family=family, licence=licence, description=description)
 
@@ -42,7 +42,7 @@ def register(
 @command()
 def experts() -> None:
     """List the registered experts."""
-    from service import commands
+    from service.cli import commands
 
     commands.list_experts()
 
@@ -59,6 +59,6 @@ def learn(
     ] = None,
 ) -> None:
     """Have a family's projection learned anew; mixes that exist keep theirs."""
-    from service import commands
+    from service.cli import commands
 
     commands.learn(family, experts or [], documents=documents)

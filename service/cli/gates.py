@@ -66,7 +66,7 @@ def gate(
     html: Page = None,
 ) -> None:
     """Compare two models token by token; ends with 0 only if all that is asked is kept."""
-    from service import model_gate
+    from service.cli import model_gate
 
     policy = {
         "prompts_per_domain": prompts,
@@ -103,7 +103,7 @@ def report(
     html: Page = None,
 ) -> None:
     """Show what a mix's gate has measured, stage by stage; ends with 0 only if it passed."""
-    from service import commands
+    from service.cli import commands
 
     if not commands.report(mix, json_path=json, html_path=html):
         sys.exit(1)
@@ -124,7 +124,7 @@ def override(
     reason: Annotated[str, typer.Option(help="Why it may be used all the same.")],
 ) -> None:
     """Publish a mix that its gate has refused; who did it, for what and why is signed with it."""
-    from service import commands
+    from service.cli import commands
 
     commands.override(mix, waived=waive, reason=reason)
 
@@ -149,7 +149,7 @@ def verify(
 
     Signature, tensors and files, the report of its gate, recipe and lock: each is hashed anew.
     """
-    from service import commands
+    from service.cli import commands
 
     if not commands.verify(version, key=key):
         sys.exit(1)
@@ -160,7 +160,7 @@ def show_policy(
     family: Annotated[str, typer.Argument(help="The family whose new mixes it holds for.")],
 ) -> None:
     """Print the newest version, or the default where there is none, as a file for `set`."""
-    from service import commands
+    from service.cli import commands
 
     commands.show_policy(family)
 
@@ -173,7 +173,7 @@ def set_policy(
     ],
 ) -> None:
     """Give a family a new version of its policy; mixes that exist keep theirs."""
-    from service import commands
+    from service.cli import commands
 
     commands.set_policy(family, file)
 
@@ -183,6 +183,6 @@ def schema(
     name: Annotated[str, typer.Argument(help="policy, gate-report or divergence-report.")],
 ) -> None:
     """Print the JSON Schema of a document that is written or read here."""
-    from service import commands
+    from service.cli import commands
 
     commands.print_schema(name)

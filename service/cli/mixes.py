@@ -79,7 +79,7 @@ def mix(
     deploy: Deploy = True,
 ) -> None:
     """Request a mix and watch it being made; Ctrl-C ends the watching only."""
-    from service import commands
+    from service.cli import commands
 
     commands.mix(
         name,
@@ -107,7 +107,7 @@ def extend(
     deploy: Deploy = True,
 ) -> None:
     """Append one more expert to a finished mix."""
-    from service import commands
+    from service.cli import commands
 
     commands.revise(
         ref,
@@ -133,7 +133,7 @@ def remove(
     deploy: Deploy = True,
 ) -> None:
     """Take one expert out of a finished mix."""
-    from service import commands
+    from service.cli import commands
 
     commands.revise(
         ref,
@@ -160,7 +160,7 @@ def replace(
     deploy: Deploy = True,
 ) -> None:
     """Put an expert, or another version of it, in the place of one of a finished mix."""
-    from service import commands
+    from service.cli import commands
 
     commands.revise(
         ref,
@@ -181,7 +181,7 @@ def _only_plan(context: typer.Context) -> bool:
 @command()
 def presets() -> None:
     """List the recipes that have a name: what each is for, and where it is not `nexus`."""
-    from service import commands
+    from service.cli import commands
 
     commands.list_presets()
 
@@ -189,7 +189,7 @@ def presets() -> None:
 @command()
 def mixes() -> None:
     """List the versions of all mixes, and what each was made from."""
-    from service import commands
+    from service.cli import commands
 
     commands.list_mixes()
 
@@ -203,7 +203,7 @@ def export(
     ] = False,
 ) -> None:
     """Write a mix, or an expert, as a folder of Hugging Face files."""
-    from service import commands
+    from service.cli import commands
 
     commands.export(version, folder, of="experts" if expert else "mixes")
 
@@ -216,7 +216,7 @@ def reproduce(
     ] = False,
 ) -> None:
     """Make a mix again from its lock; ends with 0 only if every byte is the same."""
-    from service import commands
+    from service.cli import commands
 
     if not commands.reproduce(lock, assembly_only=assembly_only):
         sys.exit(1)

@@ -17,7 +17,8 @@ def up() -> None:
     """Serve until Ctrl-C: database, web pages and API, jobs, engines."""
     from registry import logs
     from registry.settings import settings
-    from service import console, supervisor
+    from service.runtime import supervisor
+    from service.terminal import console
 
     logs.configure("supervisor", level=settings().log_level)
     supervisor.up(on_ready=console.greet)
@@ -31,7 +32,7 @@ def demo(
     report: Report = None,
 ) -> None:
     """Run the main job on real input: three experts, one mix, gated, served, compared."""
-    from service import demo
+    from service.demo import demo
 
     sys.exit(demo.main(stay=not exit, report_path=report))
 
@@ -51,7 +52,7 @@ def deploy(
 
     An earlier NAME@NUMBER brings that version back.
     """
-    from service import commands
+    from service.cli import commands
 
     commands.deploy(mix, model=model)
 
@@ -61,7 +62,7 @@ def undeploy(
     model: Annotated[str, typer.Argument(help="The name that applications ask for.")],
 ) -> None:
     """End the serving of a model name, once what it has begun to answer is answered."""
-    from service import commands
+    from service.cli import commands
 
     commands.undeploy(model)
 
@@ -69,7 +70,7 @@ def undeploy(
 @command()
 def status() -> None:
     """Say where the service runs and what it serves."""
-    from service import commands
+    from service.cli import commands
 
     commands.show_status()
 
@@ -77,7 +78,7 @@ def status() -> None:
 @command()
 def key() -> None:
     """Print this installation's API key."""
-    from service import background
+    from service.runtime import background
 
     typer.echo(background.key())
 

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from assembler.embedder import embedders
+from assembler.routing.embedder import embedders
 from registry import embeddings, experts, manifests
 from registry.blobs import BlobStore
 from registry.errors import NotFound

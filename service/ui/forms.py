@@ -4,10 +4,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from assembler import presets
-from assembler.overrides import Waiver
-from assembler.requests import Request
-from assembler.revisions import Revision
+from assembler.mixes.mix_change import Revision
+from assembler.mixes.new_mix import Request
+from assembler.mixes.overrides import Waiver
+from assembler.recipes import presets
 from registry.errors import InvalidInput, Problem
 from service import assignments
 

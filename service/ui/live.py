@@ -6,7 +6,7 @@ import anyio
 from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from assembler import mixes
+from assembler.mixes import mixes
 from registry import blobs as blob_stores
 from registry import db
 from service.ui import mix_views

@@ -8,15 +8,17 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy import orm
 from sse_starlette import EventSourceResponse
 
-from assembler import mixes, overrides, presets, suggestions
-from assembler.requests import MIN_EXPERTS
+from assembler.mixes import mixes, overrides
+from assembler.mixes.new_mix import MIN_EXPERTS
+from assembler.recipes import presets
+from assembler.routing import nearest_experts
 from registry import experts, families
 from registry.errors import InvalidInput, NexusmixError
 from registry.tables import VersionState
-from service.deps import Blobs, Session
 from service.ui import live, mix_views, preset_views
 from service.ui.forms import OverrideForm, RequestForm, RevisionForm
 from service.ui.rendering import PageRoute, Visitor, page, render
+from service.web.deps import Blobs, Session
 
 router = APIRouter(prefix="/mixes", route_class=PageRoute, include_in_schema=False)
 
@@ -69,7 +71,9 @@ def suggest(
     """The choices once more, nearest to the text first, and the nearest ones chosen."""
     if not text.strip():
         raise InvalidInput("paste some text first")
-    near = suggestions.nearest(session, text[:MAX_TEXT_CHARACTERS], family=family, limit=MAX_ROWS)
+    near = nearest_experts.nearest(
+        session, text[:MAX_TEXT_CHARACTERS], family=family, limit=MAX_ROWS
+    )
     names = [neighbour.version.expert.name for neighbour in near]
     nearness = {name: n.similarity for name, n in zip(names, near, strict=True)}
     choices = _choices(session, family, chosen=names[:MIN_EXPERTS], nearness=nearness)

@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
-from assembler import candidates, jobs, overrides
-from assembler.overrides import Override
-from assembler.recipe import Recipe
+from assembler.mixes import job_events, overrides, retention
+from assembler.mixes.overrides import Override
+from assembler.recipes.recipe import Recipe
 from assembler.tables import FINAL_STATES, JobEvent, MixState, MixVersion
-from engine import deployments
-from engine.compression_curve import Curve
-from engine.gates import GateReport
-from engine.tables import DeploymentState
+from engine.compression.int8_curve import Curve
+from engine.gates.mix_gate import GateReport
+from engine.serving import deployments
+from engine.serving.tables import DeploymentState
 from registry import artifacts
 from registry.blobs import BlobStore, get_bytes
 from registry.errors import NotFound
@@ -89,7 +89,7 @@ class MixView:
 
 
 def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
-    events = jobs.events_after(session, version.job_id)
+    events = job_events.events_after(session, version.job_id)
     report = _report(blobs, version)
     serving = _serving(session, version)
     over = version.state in FINAL_STATES
@@ -106,7 +106,7 @@ def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
         settled=settled,
         error=version.error,
         kept_until=version.kept_until,
-        is_kept=candidates.is_kept(version),
+        is_kept=retention.is_kept(version),
         created_at=version.created_at,
         recipe=recipe,
         preset=preset_views.view(recipe.preset),

@@ -6,11 +6,11 @@ They call the same domain functions as the API; nothing can be done here that it
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
-from engine import deployments
+from engine.serving import deployments
 from registry import experts
-from service.deps import Blobs, Session
 from service.ui import expert_views, mix_pages, plan_pages, sign_in
 from service.ui.rendering import PageRoute, Visitor, page
+from service.web.deps import Blobs, Session
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 router.include_router(sign_in.router)

@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Response
 from fastapi.responses import HTMLResponse
 
-from assembler import plan
-from service.deps import Blobs, Session
+from assembler.planning import plan
 from service.ui.forms import RequestForm, RevisionForm
 from service.ui.rendering import PageRoute, Visitor, render
+from service.web.deps import Blobs, Session
 
 router = APIRouter(prefix="/mixes", route_class=PageRoute, include_in_schema=False)
 

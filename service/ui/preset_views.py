@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from assembler import presets
-from assembler.recipe import Preset, Recipe, Trained
-from engine.policies import Policy
+from assembler.recipes import presets
+from assembler.recipes.recipe import Preset, Recipe, Trained
+from engine.gates.policy import Policy
 from service.assignments import as_text
 
 

@@ -14,9 +14,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
 
 from registry.errors import NexusmixError, Unauthenticated
-from service.auth import Caller, authenticate
 from service.errors import status_of
 from service.quantities import between, count, duration, size
+from service.web.auth import Caller, authenticate
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"

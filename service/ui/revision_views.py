@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from assembler import mixes
-from assembler.recipe import Recipe
-from assembler.requests import MIN_EXPERTS
-from assembler.revisions import base_of
+from assembler.mixes import mixes
+from assembler.mixes.mix_change import base_of
+from assembler.mixes.new_mix import MIN_EXPERTS
+from assembler.recipes.recipe import Recipe
 from assembler.tables import MixVersion
 from registry import experts
 from registry.errors import Conflict

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import RedirectResponse
 
 from registry.errors import Unauthenticated
-from service.auth import COOKIE, caller_of
-from service.deps import Session
 from service.ui.rendering import PageRoute, page
+from service.web.auth import COOKIE, caller_of
+from service.web.deps import Session
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypedDict
 
-from assembler.finetune import finetune
-from assembler.recipe import Finetune
-from assembler.sharding import is_first_process, joined
-from assembler.training import Progress
+from assembler.recipes.recipe import Finetune
+from assembler.training.distributed import is_first_process, joined
+from assembler.training.finetune import finetune
+from assembler.training.optimizer import Progress
 from registry import manifests
 from registry.blobs import LocalBlobs
-from tests.assembler import mixes
+from tests.assembler import tiny_mixes
 
 EXPERTS = (1, 2, 3, 4)
 CHECKPOINT_STEPS = 4
@@ -56,7 +56,7 @@ def run(options: Options, *, die: Callable[[], object]) -> dict[str, Any]:
     tuned = finetune(
         manifests.load(blobs, options["mix"]),
         recipe=Finetune.model_validate(options["recipe"]),
-        documents=mixes.expert_documents(EXPERTS),
+        documents=tiny_mixes.expert_documents(EXPERTS),
         blobs=blobs,
         checkpoint_path=Path(options["checkpoints"]),
         on_progress=note,

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dbos import DBOS, DBOSClient
 from sqlalchemy import text
 
-from assembler import queues
+from assembler.jobs import queues
 from registry import db
 from tests.assembler.workers import forget_jobs
 

@@ -1,6 +1,7 @@
 """What each kind of network computes, as loops over tokens, heads and experts: slow and plain.
 
-It shares no code with `assembler.network`; checkpoints come as a dictionary of float32 tensors.
+It shares no code with `assembler.network.model`; checkpoints come as a dictionary of float32
+tensors.
 Letters at the end of a tensor's name: T tokens, D hidden, C head width, N experts.
 """
 

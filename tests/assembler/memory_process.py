@@ -13,13 +13,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from assembler.data import Batch
-from assembler.descent import descend
-from assembler.network import Network
-from assembler.parts import trains
-from assembler.recipe import Finetune
-from assembler.sharding import World, is_first_process, joined, local, spread
-from assembler.training import DTYPES
+from assembler.network.model import Network
+from assembler.recipes.recipe import Finetune
+from assembler.training.batches import Batch
+from assembler.training.distributed import World, is_first_process, joined, local, spread
+from assembler.training.optimizer import DTYPES
+from assembler.training.train_step import descend
+from assembler.training.trainable import trains
 from tests.assembler.networks import NEXUS
 
 # No two widths alike, and a head that weighs little; an odd number of rows is cut unevenly.

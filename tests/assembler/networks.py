@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import torch
 
-from engine import compression, tensors
-from engine.compression import Target
+from engine.compression import int8_units
+from engine.compression.int8_units import Target
+from engine.vllm_plugin import tensors
 from registry.architecture import Architecture
 from registry.blobs import BlobStore
 from registry.manifests import Manifest
@@ -87,4 +88,4 @@ def without_expert(mix: Manifest, number: int, blobs: BlobStore) -> Manifest:
 
 def int8_modules(manifest: Manifest, target: Target) -> list[str]:
     """All linear layers that may be int8."""
-    return compression.modules(compression.units(manifest, target))
+    return int8_units.modules(int8_units.units(manifest, target))

@@ -4,14 +4,15 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from assembler import making, progress, publishing
-from assembler.lock import Environment
-from assembler.materials import gather
-from assembler.recipe import Recipe
+from assembler.assembly.inputs import gather
+from assembler.assembly.provenance import Environment
+from assembler.jobs import pipeline
+from assembler.mixes import mix_state, publishing
+from assembler.recipes.recipe import Recipe
 from assembler.tables import MixState, MixVersion
-from engine.gates import GateReport
-from engine.policies import Policy
-from engine.reporting import Failure, provenance
+from engine.gates.mix_gate import GateReport
+from engine.gates.policy import Policy
+from engine.gates.report import Failure, provenance
 from registry import manifests
 from registry.blobs import BlobStore, put_bytes
 from registry.manifests import canonical_json
@@ -22,12 +23,12 @@ def publish(session: Session, blobs: BlobStore, version: MixVersion) -> MixVersi
     assemble(session, blobs, version)
     keep_report(blobs, version, failures=())
     version.artifact_id = publishing.publish(session, version, blobs=blobs).id
-    progress.finish(session, version.id, state=MixState.SUCCEEDED)
+    mix_state.finish(session, version.id, state=MixState.SUCCEEDED)
     return version
 
 
 def assemble(session: Session, blobs: BlobStore, version: MixVersion) -> None:
-    mix = making.assemble(gather(session, Recipe.model_validate(version.recipe)), blobs)
+    mix = pipeline.assemble(gather(session, Recipe.model_validate(version.recipe)), blobs)
     version.assembled_digest = manifests.store(blobs, mix)
     version.environment = Environment.here().model_dump()
 

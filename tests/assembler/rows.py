@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from sqlalchemy.orm import Session
 
-from assembler.embedder import EMBEDDER, states_embedder_digest, states_shape
-from assembler.embedder import embedders as embedders_of
-from assembler.folding import STATES_CENTER, VECTORS_CENTER
-from registry import arrays, embeddings, manifests, projections
+from assembler.routing.embedder import EMBEDDER, states_embedder_digest, states_shape
+from assembler.routing.embedder import embedders as embedders_of
+from assembler.routing.router_rows import STATES_CENTER, VECTORS_CENTER
+from registry import embeddings, manifests, numpy_tensors, projections
 from registry.architecture import Shape, projection_shapes
 from registry.blobs import BlobStore, put_bytes
 from registry.embeddings import Embedders
@@ -70,7 +70,7 @@ def embed(
         vector=vector,
         embedder=embedder,
         num_documents=num_documents,
-        states_digest=arrays.write(blobs, states, dtype="F32").digest,
+        states_digest=numpy_tensors.write(blobs, states, dtype="F32").digest,
         num_tokens=100,
         embedders=embedders or embedders_of(version.expert.family.seed_digest),
     )

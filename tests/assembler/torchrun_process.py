@@ -12,8 +12,8 @@ import sys
 import psutil
 import torch
 
-from assembler import steps
-from assembler.sharding import joined
+from assembler.jobs import step_main
+from assembler.training.distributed import joined
 from registry.errors import StepFailed
 
 
@@ -41,5 +41,5 @@ def _listening() -> list[str]:
 
 
 if __name__ == "__main__":
-    steps.STEPS["act"] = act
-    sys.exit(steps.main("act", int(sys.argv[1])))
+    step_main.STEPS["act"] = act
+    sys.exit(step_main.main("act", int(sys.argv[1])))

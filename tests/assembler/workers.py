@@ -11,13 +11,13 @@ from contextlib import contextmanager
 import psutil
 from sqlalchemy import text
 
-from assembler import jobs, mixes
-from assembler.progress import STATES
-from assembler.recipe import Finetune
-from assembler.requests import Request
+from assembler.mixes import job_events, mixes
+from assembler.mixes.mix_state import STATES
+from assembler.mixes.new_mix import Request
+from assembler.recipes.recipe import Finetune
 from assembler.tables import MixState, MixVersion
-from engine.compression_curve import Compression
-from engine.policies import BaseLimits, CandidateLimits, Policy, ServedLimits
+from engine.compression.int8_curve import Compression
+from engine.gates.policy import BaseLimits, CandidateLimits, Policy, ServedLimits
 from registry import blobs as blob_stores
 from registry import db
 from registry.settings import settings
@@ -59,7 +59,7 @@ def worker(*, executor_id: str = "worker-1") -> Iterator[subprocess.Popen[bytes]
     }
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "assembler.worker"],
+            [sys.executable, "-m", "assembler.jobs.worker"],
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -92,7 +92,7 @@ def request_mix(
 
 
 def version_of(version_id: int) -> MixVersion:
-    return jobs.durably(lambda session: session.get_one(MixVersion, version_id))
+    return job_events.durably(lambda session: session.get_one(MixVersion, version_id))
 
 
 def num_tokens_of(version: MixVersion) -> int:
@@ -119,7 +119,7 @@ def wait_until_over(version_id: int) -> MixVersion:
 
 def phases(job_id: str) -> Counter[tuple[str | None, str]]:
     """How often each step of a job began and ended, and, without a step, what befell the job."""
-    events = jobs.durably(lambda session: jobs.events_after(session, job_id))
+    events = job_events.durably(lambda session: job_events.events_after(session, job_id))
     return Counter(
         (event.data.get("step"), event.data["phase"]) for event in events if event.type == "state"
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from assembler.recipe import Trained
+from assembler.recipes.recipe import Trained
 from registry.architecture import Architecture
 
 

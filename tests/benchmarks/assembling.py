@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from assembler import making
+from assembler.jobs import pipeline
 from registry import manifests
 from registry.blobs import LocalBlobs
 from tests.benchmarks import llamas
@@ -15,10 +15,10 @@ from tests.benchmarks import llamas
 
 def main(store: Path, materials: Path) -> int:
     # Its imports are part of what a step costs.
-    import_module("assembler.steps")
+    import_module("assembler.jobs.step_main")
     blobs = LocalBlobs(store)
-    mix = making.assemble(llamas.load(materials), blobs)
-    making.worst_condition(mix, blobs)
+    mix = pipeline.assemble(llamas.load(materials), blobs)
+    pipeline.worst_condition(mix, blobs)
     sys.stdout.write(manifests.store(blobs, mix) + "\n")
     return 0
 

@@ -20,13 +20,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from assembler import making
-from assembler.child import ALLOCATOR
-from assembler.materials import Materials
+from assembler.assembly.inputs import Materials
+from assembler.jobs import pipeline
+from assembler.jobs.step_process import ALLOCATOR
 from registry import exports
 from registry.errors import OutOfSpace
 from registry.settings import settings
-from service.bars import Bar
+from service.demo.bars import Bar
 from tests.benchmarks import llamas, mergekit, processes, reports
 from tests.benchmarks.llamas import Llamas
 from tests.benchmarks.processes import Usage
@@ -136,7 +136,7 @@ def _our_run(models: Llamas, materials: Materials, *, work: Path) -> Usage:
 def _export(models: Llamas, *, work: Path, rounds: int) -> dict[str, Any]:
     """MB/s of the mix as files and of zeros as one file of that size; both are on the disk at the
     end."""
-    mix = making.assemble(models.materials(models.experts), models.blobs)
+    mix = pipeline.assemble(models.materials(models.experts), models.blobs)
     num_bytes = sum(exports.file_sizes(mix, models.blobs).values())
     inputs = [models.blobs.local_path(digest) for digest in mix.digests()]
 

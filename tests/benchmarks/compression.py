@@ -18,10 +18,10 @@ from typing import Any, get_args
 
 import torch
 
-from engine.compression import Target
-from engine.compression_curve import By
+from engine.compression.int8_curve import By
+from engine.compression.int8_units import Target
 from engine.divergence.aggregates import spread
-from service.bars import Bar
+from service.demo.bars import Bar
 from tests.benchmarks import demo_mix, reports, subjects
 from tests.benchmarks.claims import small_llama
 from tests.benchmarks.demo_mix import GENERAL, DemoMix

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2MoeConfig, Qwen2MoeForCausalLM
 
-from assembler.data import Batch
-from assembler.descent import MAX_GRADIENT_NORM, descend
-from assembler.network import Network
-from assembler.parts import trains
-from assembler.precision import ComputingDtype
-from assembler.recipe import Finetune, Trained
-from assembler.sharding import World
-from assembler.training import DTYPES
+from assembler.compute_dtype import ComputingDtype
+from assembler.network.model import Network
+from assembler.recipes.recipe import Finetune, Trained
+from assembler.training.batches import Batch
+from assembler.training.distributed import World
+from assembler.training.optimizer import DTYPES
+from assembler.training.train_step import MAX_GRADIENT_NORM, descend
+from assembler.training.trainable import trains
 from registry.architecture import Architecture
 
 LOAD_BALANCE_WEIGHT = 0.01

@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from assembler import making
-from assembler.corpora.domains import EXPERT_DOMAINS
+from assembler.demo.corpora.domains import EXPERT_DOMAINS
+from assembler.jobs import pipeline
 from registry.blobs import BlobStore, LocalBlobs
 from registry.documents import Document
 from registry.manifests import Manifest
 from registry.settings import settings
 from tests import tiny
-from tests.assembler import mixes as tiny_mixes
+from tests.assembler import tiny_mixes as tiny_mixes
 from tests.benchmarks.claims import smollm2
 from tests.benchmarks.claims.mixes import Mix, Mixes
 
@@ -53,7 +53,7 @@ def smollm2_135m() -> DemoMix:
         seed=family.seed,
         experts=family.experts,
         mix=mixes.manifest(mix),
-        assemble=partial(making.assemble, mixes.materials(mix)),
+        assemble=partial(pipeline.assemble, mixes.materials(mix)),
         documents=family.documents,
         public=family.public,
         blobs=blobs,

@@ -20,16 +20,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from assembler import continuations, evaluate, seed
-from assembler.corpora import domains
-from assembler.model_gate_request import Folder
-from assembler.subjects import network_of, open_subject
+from assembler.demo import smollm2
+from assembler.demo.corpora import domains
+from assembler.evaluation import reference_cache
+from assembler.evaluation.comparison_request import Folder
+from assembler.evaluation.comparison_sides import network_of, open_subject
+from assembler.network import network_runner
 from engine.divergence.aggregates import summarise
 from engine.divergence.metrics import Continuation, Reading, Tokens
 from engine.divergence.runners import Runner
 from registry import blobs, documents
-from service import demo_family
-from service.bars import Bar
+from service.demo import demo_family
+from service.demo.bars import Bar
 from tests.benchmarks import reports
 from tests.benchmarks.rounding import round_matrices
 
@@ -86,7 +88,7 @@ class _Contest:
 
     def __init__(self, shapes: Mapping[int, int], *, num_tokens: int) -> None:
         self._shapes, self.num_tokens = shapes, num_tokens
-        self._folder = seed.seed_folder()
+        self._folder = smollm2.seed_folder()
         opened = open_subject(Folder(path=self._folder), blobs.store())
         count = sum(size * number for size, number in shapes.items())
         limit = demo_family.DOCUMENTS_PER_DOMAIN
@@ -169,9 +171,9 @@ class _Contest:
     @torch.inference_mode()
     def stored(self) -> dict[str, float]:
         """Of all texts as the cache keeps them; by KL divergence the same of one text."""
-        key = continuations.key_of(self._key, self._prefixes, num_tokens=self.num_tokens)
+        key = reference_cache.key_of(self._key, self._prefixes, num_tokens=self.num_tokens)
         texts = [text for text, _ in self._compared]
-        kept = continuations.num_bytes(key) / sum(len(text.tokens) for text in texts)
+        kept = reference_cache.num_bytes(key) / sum(len(text.tokens) for text in texts)
         tokens = torch.tensor([texts[0].prefix + texts[0].tokens])
         logits_TV = self._reference(tokens)[0, PREFIX_TOKENS - 1 : -1]
         values, ids = logits_TV.topk(TOP)
@@ -184,14 +186,14 @@ class _Contest:
         }
 
     def _known(self, reference: Runner) -> list[Continuation]:
-        return continuations.written(
+        return reference_cache.written(
             self._key, self._prefixes, num_tokens=self.num_tokens, load=lambda: reference
         )
 
     def _runners(self, size: int) -> list[Runner]:
         tokens = size * (PREFIX_TOKENS + self.num_tokens)
         return [
-            evaluate.runner(network, batch_tokens=tokens)
+            network_runner.runner(network, batch_tokens=tokens)
             for network in (self._reference, self._candidate)
         ]
 

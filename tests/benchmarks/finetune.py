@@ -17,13 +17,13 @@ from typing import Any, get_args
 
 import torch
 
-from assembler.child import ALLOCATOR
-from assembler.data import Batch
-from assembler.precision import ComputingDtype, fastest
-from assembler.recipe import Trained
-from assembler.training import DTYPES
+from assembler.compute_dtype import ComputingDtype, fastest
+from assembler.jobs.step_process import ALLOCATOR
+from assembler.recipes.recipe import Trained
+from assembler.training.batches import Batch
+from assembler.training.optimizer import DTYPES
 from registry.architecture import Architecture
-from service.bars import Bar
+from service.demo.bars import Bar
 from tests.benchmarks import arithmetic, reports
 from tests.benchmarks.arithmetic import Product
 from tests.benchmarks.contenders import Case, Contender, Ours, Theirs

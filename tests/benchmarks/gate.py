@@ -17,14 +17,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from assembler import int8_checkpoint
-from engine import compression, server
-from engine.compression import Unit
-from engine.precision import vllm_package
+from assembler.compression import int8_checkpoint
+from engine.compression import int8_units
+from engine.compression.int8_units import Unit
+from engine.serving import vllm_process
+from engine.vllm_build import vllm_package
 from registry import documents, exports
 from registry.blobs import LocalBlobs
 from registry.manifests import Manifest
-from service.bars import Bar
+from service.demo.bars import Bar
 from tests.benchmarks import demo_mix, processes, reports
 from tests.benchmarks.demo_mix import DemoMix
 
@@ -85,7 +86,7 @@ class _Bench:
             f"--prefix-tokens={tokens}",
             f"--completion-tokens={tokens}",
         )
-        units = compression.units(demo.mix, "cpu")
+        units = int8_units.units(demo.mix, "cpu")
         self._reference = _export(demo.mix, demo.blobs, folder / "mix")
         self.halved, self.smallest = (
             _export(_in_int8(demo, own), demo.blobs, folder / name)
@@ -124,13 +125,13 @@ class _Bench:
     @contextmanager
     def serving(self, folder: Path) -> Iterator[str]:
         """A server for a folder; yields how the command names it."""
-        with server.serving_folder(folder, log_path=self._folder / "server.log") as running:
+        with vllm_process.serving_folder(folder, log_path=self._folder / "server.log") as running:
             running.wait_ready()
             yield f"{running.address}/v1#{running.model}"
 
 
 def _in_int8(demo: DemoMix, units: Sequence[Unit]) -> Manifest:
-    modules = compression.modules(units)
+    modules = int8_units.modules(units)
     return int8_checkpoint.write(demo.mix, modules, target="cpu", blobs=demo.blobs)
 
 

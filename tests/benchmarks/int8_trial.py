@@ -8,22 +8,22 @@ from typing import Any
 
 import torch
 
-from assembler import evaluate
-from assembler.network import Network
-from assembler.quantisation import as_int8
-from assembler.smoothing import smooth
-from assembler.unit_ranking import losses, saved
-from assembler.unit_search import UnitSearch
-from assembler.yardstick import MIN_WINDOWS, Yardstick
-from engine import compression
-from engine.compression import Target, Unit
-from engine.compression_curve import By
+from assembler.compression.probe import MIN_WINDOWS, Yardstick
+from assembler.compression.smoothquant import smooth
+from assembler.compression.unit_ranking import losses, saved
+from assembler.compression.unit_search import UnitSearch
+from assembler.network import network_runner
+from assembler.network.int8_linear import as_int8
+from assembler.network.model import Network
+from engine.compression import int8_units
+from engine.compression.int8_curve import By
+from engine.compression.int8_units import Target, Unit
+from engine.compression.measures import Texts
 from engine.divergence.aggregates import summarise
 from engine.divergence.metrics import Continuation, compare
-from engine.measures import Texts
 from registry.blobs import BlobStore
 from registry.documents import Document
-from registry.quantisation import WEIGHT
+from registry.int8_config import WEIGHT
 from tests.benchmarks import reports
 from tests.benchmarks.subjects import Subject
 
@@ -42,7 +42,7 @@ class Trial:
         self.subject, self._target, self._blobs = subject, target, blobs
         self._choosing, self._judging = choosing, judging
         self._manifest = subject.manifest
-        self.units = compression.units(subject.manifest, target)
+        self.units = int8_units.units(subject.manifest, target)
 
     @property
     def choosing_key(self) -> list[Any]:
@@ -71,7 +71,7 @@ class Trial:
     def _network(self) -> Network:
         """Smoothed on the texts that are chosen on."""
         network, chooser = self._judge.network, self._chooser
-        runner = evaluate.runner(network)
+        runner = network_runner.runner(network)
         smooth(
             network,
             self.units,
@@ -109,16 +109,16 @@ class Trial:
             if smoothed
             else Network.from_manifest(self._manifest, self._blobs, dtype=torch.float32)
         )
-        modules = compression.modules(units)
+        modules = int8_units.modules(units)
         texts, corpus = self._judge.texts, self._judge.corpus
-        runner = evaluate.runner(network)
+        runner = network_runner.runner(network)
         with as_int8(network, modules, target=self._target):
             readings, told = runner.read(texts), summarise(corpus, runner.read(corpus))
         own = summarise(texts, readings)
         num_int8 = sum(self._manifest.tensors[name + WEIGHT].num_numbers for name in modules)
         reports.say(f"{len(units)} units: mean FDT {own.fdt.mean:.2f}")
         return {
-            "num_bytes": compression.num_bytes(self._manifest, units),
+            "num_bytes": int8_units.num_bytes(self._manifest, units),
             "int8_share": round(num_int8 / self._manifest.architecture.num_parameters, 4),
             "fdts": [compare(t, r).fdt for t, r in zip(texts, readings, strict=True)],
             "fdt_75": own.fdt.p75,
@@ -169,12 +169,12 @@ class Trial:
     ) -> Iterator[tuple[Unit, ...]]:
         """What the rounds of a greedy search choose that knows no bounds and keeps no states."""
         texts = self._chooser.texts
-        runner = evaluate.runner(self._network, batch_tokens=batch_tokens)
+        runner = network_runner.runner(self._network, batch_tokens=batch_tokens)
         floor = runner.read(texts)
         chosen: list[Unit] = []
         for step in range(1, num_rounds):
             worse = {}
-            with as_int8(self._network, compression.modules(chosen), target=self._target):
+            with as_int8(self._network, int8_units.modules(chosen), target=self._target):
                 for unit in self.units:
                     if unit not in chosen:
                         with as_int8(self._network, unit.modules, target=self._target):

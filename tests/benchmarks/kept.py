@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from assembler.cache import made_once
+from assembler.content_cache import made_once
 from registry.manifests import json_digest
 from registry.settings import settings
 

@@ -16,16 +16,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from assembler.corpora import domains
-from assembler.plan import Plan
-from engine.gates import DomainReport
-from engine.precision import vllm_package
-from service import background, console, demo, demo_family, following, preparation, sampling
-from service.bars import Bar
-from service.client import Change, Client
-from service.demo_family import DemoFamily
+from assembler.demo.corpora import domains
+from assembler.planning.plan import Plan
+from engine.gates.mix_gate import DomainReport
+from engine.vllm_build import vllm_package
+from service.client.client import Change, Client
+from service.demo import demo, demo_family, following, sampling
+from service.demo.bars import Bar
+from service.demo.demo_family import DemoFamily
+from service.runtime import background, preparation
 from service.schemas import MixBody
-from service.stages import Stages
+from service.terminal import console
+from service.terminal.stages import Stages
 from tests.benchmarks import reports
 
 NAME = "lifecycle"

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from assembler import presets
-from assembler.embedder import states_shape
-from assembler.folding import STATES_CENTER, VECTORS_CENTER
-from assembler.materials import Materials
-from assembler.recipe import Recipe
-from registry import arrays, exports, manifests
+from assembler.assembly.inputs import Materials
+from assembler.recipes import presets
+from assembler.recipes.recipe import Recipe
+from assembler.routing.embedder import states_shape
+from assembler.routing.router_rows import STATES_CENTER, VECTORS_CENTER
+from registry import exports, manifests, numpy_tensors
 from registry.architecture import Architecture, Shape, is_ffn, projection_shapes
-from registry.arrays import Raw
 from registry.blobs import CHUNK_BYTES, LocalBlobs, put_bytes
 from registry.manifests import Manifest, TensorEntry
+from registry.numpy_tensors import Raw
 from tests import tiny
 
 NUM_EXPERTS = 4
@@ -114,7 +114,9 @@ class Llamas:
             STATES_CENTER: (num_layers, hidden),
             VECTORS_CENTER: (VECTOR_SIZE,),
         }.items():
-            tensors[name] = arrays.write(self.blobs, np.zeros(shape, np.float32), dtype="F32")
+            tensors[name] = numpy_tensors.write(
+                self.blobs, np.zeros(shape, np.float32), dtype="F32"
+            )
         config = {"num_hidden_layers": num_layers, "training": {"own_weight": 0.05}}
         return Manifest(config=config, tensors=tensors)
 
@@ -122,7 +124,7 @@ class Llamas:
         random = np.random.default_rng(number)
         shape = states_shape(self.architecture.num_hidden_layers, self.architecture.hidden_size)
         values = random.standard_normal(shape, np.float32)
-        return arrays.write(self.blobs, values, dtype="F32").digest
+        return numpy_tensors.write(self.blobs, values, dtype="F32").digest
 
     def _put(self, bits: Raw, shape: Shape) -> TensorEntry:
         data = memoryview(bits.tobytes())

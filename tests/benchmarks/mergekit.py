@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from assembler.cache import made_once
+from assembler.content_cache import made_once
 from registry.errors import Unavailable
 from registry.settings import settings
 

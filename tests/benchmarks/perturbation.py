@@ -24,14 +24,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assembler import continuations, evaluate
-from assembler.data import Reader, evenly
-from assembler.layerwise import LayerwiseReader, States
-from assembler.network import Network
+from assembler.compression.layerwise import LayerwiseReader, States
+from assembler.evaluation import reference_cache
+from assembler.network import network_runner
+from assembler.network.model import Network
+from assembler.training.batches import Reader, evenly
 from engine.divergence.aggregates import INTERVAL_PERCENTILES, RESAMPLES, SEED, summarise
 from engine.divergence.metrics import Continuation, Reading, Tokens, compare, perplexity
 from registry.manifests import Manifest, json_digest
-from service.bars import Bar
+from service.demo.bars import Bar
 from tests.benchmarks import demo_mix, reports
 from tests.benchmarks.demo_mix import DemoMix
 from tests.benchmarks.kept import once
@@ -151,11 +152,11 @@ class _Subject:
 
     @cached_property
     def texts(self) -> list[Continuation]:
-        return continuations.written(
+        return reference_cache.written(
             json_digest([self._manifest.digest, []]),
             self._prefixes,
             num_tokens=self._size.completion_tokens,
-            load=lambda: evaluate.runner(self.network),
+            load=lambda: network_runner.runner(self.network),
         )
 
     @cached_property

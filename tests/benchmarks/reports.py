@@ -17,8 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from registry import processor
-from service.bars import Bar
+from registry import cpu_features
+from service.demo.bars import Bar
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -55,8 +55,8 @@ def write(
 def machine() -> dict[str, Any]:
     """What a figure depends on: processor, cores, memory, kernel and cards."""
     return {
-        "processor": processor.name(),
-        "vector_instructions": list(processor.vector_instructions()),
+        "processor": cpu_features.name(),
+        "vector_instructions": list(cpu_features.vector_instructions()),
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "kernel": platform.release(),

@@ -19,18 +19,20 @@ from typing import Any
 import psutil
 import torch
 
-from assembler import int8_checkpoint, pruning, removal
-from engine import compression, server, tensors
+from assembler.compression import int8_checkpoint, pruning, structural_pruning
+from engine.compression import int8_units
+from engine.compression.sparsity_components import components
 from engine.divergence.metrics import Tokens
 from engine.divergence.server_runner import ServerRunner
-from engine.launcher import LocalProcess
-from engine.precision import serving_dtype, vllm_package
-from engine.server import Server
-from engine.sparsity import components
+from engine.launch.launcher import LocalProcess
+from engine.serving import vllm_process
+from engine.serving.vllm_process import Server
+from engine.vllm_build import serving_dtype, vllm_package
+from engine.vllm_plugin import tensors
 from registry.blobs import BlobStore
+from registry.int8_config import WEIGHT
 from registry.manifests import Manifest
-from registry.quantisation import WEIGHT
-from service.bars import Bar
+from service.demo.bars import Bar
 from tests.benchmarks import demo_mix, reports
 from tests.benchmarks.faults.staging import own_home
 
@@ -143,13 +145,13 @@ def _cpu_seconds(running: Server) -> float:
 @contextmanager
 def _serving(manifest: Manifest, blobs: BlobStore, folder: Path) -> Iterator[Server]:
     log_path = folder / f"{manifest.digest}.log"
-    with server.serving(manifest, blobs=blobs, log_path=log_path) as running:
+    with vllm_process.serving(manifest, blobs=blobs, log_path=log_path) as running:
         running.wait_ready()
         yield running
 
 
 def _in_int8(manifest: Manifest, blobs: BlobStore) -> Manifest:
-    modules = compression.modules(compression.units(manifest, "cpu"))
+    modules = int8_units.modules(int8_units.units(manifest, "cpu"))
     return int8_checkpoint.write(manifest, modules, target="cpu", blobs=blobs)
 
 
@@ -159,7 +161,7 @@ def _without_every_fourth(manifest: Manifest, blobs: BlobStore) -> Manifest:
         if component.layer % 4 == 1:
             name = component.name + WEIGHT
             made[name] = pruning.store(blobs, tensors.read(blobs, made[name]), 1.0)
-    return removal.without_zeros(replace(manifest, tensors=made), blobs)
+    return structural_pruning.without_zeros(replace(manifest, tensors=made), blobs)
 
 
 if __name__ == "__main__":

@@ -20,18 +20,18 @@ from typing import Any
 
 import torch
 
-from assembler.network import Network
-from assembler.retraining import Retraining
-from assembler.share_search import ShareSearch
-from assembler.sparsification import Sparsifier
-from assembler.yardstick import Yardstick
-from engine import sparsity
-from engine.measures import Texts
-from engine.sparsity import Kind, Shares
-from engine.sparsity_curve import By, Sparsification
+from assembler.compression.probe import Yardstick
+from assembler.compression.retraining import Retraining
+from assembler.compression.share_search import ShareSearch
+from assembler.compression.sparsify import Sparsifier
+from assembler.network.model import Network
+from engine.compression import sparsity_components
+from engine.compression.measures import Texts
+from engine.compression.sparsity_components import Kind, Shares
+from engine.compression.sparsity_curve import By, Sparsification
 from registry.blobs import BlobStore
-from registry.quantisation import WEIGHT
-from service.bars import Bar
+from registry.int8_config import WEIGHT
+from service.demo.bars import Bar
 from tests.benchmarks import demo_mix, reports, subjects
 from tests.benchmarks.kept import once
 from tests.benchmarks.subjects import Subject
@@ -113,7 +113,7 @@ class _Bench:
         self._subject, self._choosing, self._judging = subject, choosing, judging
         self._totals, self._retrain_tokens, self._blobs = totals, retrain_tokens, blobs
         self._manifest = subject.manifest
-        self.components = sparsity.components(subject.manifest)
+        self.components = sparsity_components.components(subject.manifest)
 
     def measure(self) -> dict[str, Any]:
         """All curves; those of a run before are found."""

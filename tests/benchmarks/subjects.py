@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from engine.measures import Texts
+from engine.compression.measures import Texts
 from registry.documents import Document
 from registry.manifests import Manifest
 from tests.benchmarks.demo_mix import GENERAL, DemoMix

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.bars import Bar
+from service.demo.bars import Bar
 from tests.benchmarks import reports
 
 

@@ -16,8 +16,8 @@ from vllm import LLM, SamplingParams
 from vllm.distributed import cleanup_dist_env_and_memory
 from vllm.inputs import TokensPrompt
 
-from engine.model_folder import MANIFEST_FILE
-from engine.plugin import LOAD_FORMAT
+from engine.vllm_plugin.model_folder import MANIFEST_FILE
+from engine.vllm_plugin.plugin import LOAD_FORMAT
 
 Prompts = list[list[int]]
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy.orm import Session
 
-from assembler.embedder import states_embedder_digest
+from assembler.routing.embedder import states_embedder_digest
 from registry import embeddings
 from registry.blobs import LocalBlobs
 from registry.embeddings import Embedders

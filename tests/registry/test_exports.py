@@ -10,7 +10,7 @@ import pytest
 from registry import exports
 from registry.blobs import LocalBlobs
 from registry.errors import Conflict, NotFound, OutOfSpace
-from registry.headers import read_header
+from registry.safetensors_header import read_header
 from tests import small_disk, tiny
 
 

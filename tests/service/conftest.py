@@ -12,8 +12,8 @@ from starlette.testclient import TestClient
 from registry import blobs as blob_stores
 from registry import db
 from registry.blobs import BlobStore
-from service import auth
 from service.app import create_app
+from service.web import auth
 
 ADDRESS = "http://127.0.0.1"
 

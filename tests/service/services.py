@@ -11,18 +11,18 @@ from pathlib import Path
 
 import psutil
 
-from service import home as homes
-from service.supervisor import answers
+from service.runtime import home as homes
+from service.runtime.supervisor import answers
 
 PATIENCE_SECONDS = 240.0
-COMMAND = [sys.executable, "-m", "service.supervisor"]
+COMMAND = [sys.executable, "-m", "service.runtime.supervisor"]
 
 # What tells the process apart from its keeper, whose command line holds the same words.
 PARTS = {
     "web": ["-m", "uvicorn"],
-    "worker": ["-m", "assembler.worker"],
-    "agent": ["-m", "engine.agent"],
-    "server": ["-m", "engine.vllm_server"],
+    "worker": ["-m", "assembler.jobs.worker"],
+    "agent": ["-m", "engine.serving.agent"],
+    "server": ["-m", "engine.vllm_plugin.api_server"],
 }
 
 

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from service.comparison import Comparison
-from tests.service.reports import make_report
+from tests.service.gate_reports import make_report
 
 
 def test_share_of_gain_is_measured_in_mean_log_perplexity() -> None:

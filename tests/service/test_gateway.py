@@ -12,7 +12,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionUserMessageParam
 
-from engine.tables import Deployment, DeploymentState
+from engine.serving.tables import Deployment, DeploymentState
 from registry import artifacts, db
 from tests.service.conftest import serving
 from tests.service.cutting import cutting

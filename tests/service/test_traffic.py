@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from assembler import mixes
-from assembler.recipe import Finetune
-from assembler.requests import Request
+from assembler.mixes import mixes
+from assembler.mixes.new_mix import Request
+from assembler.recipes.recipe import Finetune
 from assembler.tables import MixState
-from engine import agent, server
-from engine.tables import DeploymentState
+from engine.serving import agent, vllm_process
+from engine.serving.tables import DeploymentState
 from registry import blobs as blob_stores
 from registry import db
 from registry.settings import settings
-from service.client import Change, Client
+from service.client.client import Change, Client
 from service.schemas import MixBody
 from tests.assembler import rows
 from tests.assembler.published import publish
@@ -25,7 +25,7 @@ from tests.service.traffic import Traffic
 BRIEF = Finetune(tokens=2 * 4 * 32, batch_size=4, sequence_length=32).model_dump()
 NONE = {"tokens": 0}
 # As long as the product itself gives one server to start, and then another to end.
-PATIENCE_SECONDS = server.START_SECONDS + agent.DRAIN_SECONDS_MAX
+PATIENCE_SECONDS = vllm_process.START_SECONDS + agent.DRAIN_SECONDS_MAX
 
 
 @pytest.fixture

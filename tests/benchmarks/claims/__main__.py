@@ -7,7 +7,7 @@ from typing import Any
 
 from registry.blobs import LocalBlobs
 from registry.settings import settings
-from service.bars import Bar
+from service.demo.bars import Bar
 from tests.benchmarks import reports
 from tests.benchmarks.claims import ablations, experiments, page, plots, tables
 from tests.benchmarks.claims.known import Known

@@ -5,8 +5,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from assembler import presets
-from assembler.recipe import ProjectionTraining
+from assembler.recipes import presets
+from assembler.recipes.recipe import ProjectionTraining
 from tests.benchmarks.claims import encoder_ridge, figures
 from tests.benchmarks.claims.mixes import Mix, Mixes, NotMeasured
 

@@ -9,9 +9,9 @@ import gzip
 import re
 from pathlib import Path
 
-from assembler.corpora import readers
-from assembler.corpora.domains import EXPERT_DOMAINS, FURTHER_DOMAINS, Domain
-from assembler.corpora.readers import Texts
+from assembler.demo.corpora import readers
+from assembler.demo.corpora.domains import EXPERT_DOMAINS, FURTHER_DOMAINS, Domain
+from assembler.demo.corpora.readers import Texts
 
 # Polish, Italian and Dutch: from here on a page says what every page says.
 _CLOSING = re.compile(

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from assembler.cache import made_once
-from assembler.data import Reader
-from assembler.network import Network
+from assembler.content_cache import made_once
+from assembler.network.model import Network
+from assembler.training.batches import Reader
 from registry.documents import Document
 from registry.errors import Unavailable
 from registry.manifests import Manifest

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from assembler.encoder import Encoder
-from assembler.hidden_states import RouterInputs
-from assembler.recipe import ProjectionTraining
-from engine import tensors
-from engine.gates import WINDOW_TOKENS
+from assembler.recipes.recipe import ProjectionTraining
+from assembler.routing.router_inputs import RouterInputs
+from assembler.routing.text_encoder import Encoder
+from engine.gates.mix_gate import WINDOW_TOKENS
+from engine.vllm_plugin import tensors
 from registry import manifests
 from registry.blobs import LocalBlobs
 from registry.documents import Document

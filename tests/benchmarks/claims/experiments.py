@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from assembler import presets
+from assembler.recipes import presets
 from registry.blobs import LocalBlobs
 from tests.benchmarks.claims import (
     ablations,

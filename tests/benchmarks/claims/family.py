@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from engine import tensors
+from engine.vllm_plugin import tensors
 from registry.blobs import LocalBlobs, put_bytes
 from registry.documents import Document
 from registry.manifests import Manifest

@@ -18,21 +18,23 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from assembler import making, presets, projection
-from assembler.cache import made_once
-from assembler.data import Reader, evenly
-from assembler.domain_labels import settle
-from assembler.embedder import DOMAIN_TOKENS
-from assembler.encoder import Encoder
-from assembler.finetune import batches_of
-from assembler.hidden_states import RouterInputs
-from assembler.materials import Materials
-from assembler.network import Network
-from assembler.recipe import Preset, ProjectionTraining, Recipe
-from assembler.sharding import World
-from assembler.training import DTYPES
-from engine import tensors
-from engine.gates import WINDOW_TOKENS
+from assembler.assembly.inputs import Materials
+from assembler.content_cache import made_once
+from assembler.jobs import pipeline
+from assembler.network.model import Network
+from assembler.recipes import presets
+from assembler.recipes.recipe import Preset, ProjectionTraining, Recipe
+from assembler.routing import projection
+from assembler.routing.embedder import DOMAIN_TOKENS
+from assembler.routing.router_inputs import RouterInputs
+from assembler.routing.text_encoder import Encoder
+from assembler.training.batches import Reader, evenly
+from assembler.training.distributed import World
+from assembler.training.domain_loss_choice import settle
+from assembler.training.finetune import batches_of
+from assembler.training.optimizer import DTYPES
+from engine.gates.mix_gate import WINDOW_TOKENS
+from engine.vllm_plugin import tensors
 from registry import documents, manifests
 from registry.blobs import LocalBlobs, put_bytes
 from registry.documents import Document
@@ -205,8 +207,8 @@ class Mixes:
         )
         checkpoint_path = self._folder("checkpoints", name)
         started = time.process_time()
-        mix = making.finetune(
-            making.assemble(materials, self.blobs),
+        mix = pipeline.finetune(
+            pipeline.assemble(materials, self.blobs),
             materials,
             blobs=self.blobs,
             checkpoint_path=checkpoint_path,

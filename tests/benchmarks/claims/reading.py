@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from assembler.attention import Cache
-from assembler.network import Network
+from assembler.network.attention import Cache
+from assembler.network.model import Network
 
 BATCH_TOKENS = 1024
 CHOICES = 4

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine import tensors
+from engine.vllm_plugin import tensors
 from registry.manifests import Manifest
 from tests.benchmarks.claims.mixes import Mix, Mixes
 

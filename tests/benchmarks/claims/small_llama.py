@@ -21,26 +21,26 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 
-from assembler.cache import made_once
-from assembler.corpora.domains import (
+from assembler.compute_dtype import fastest
+from assembler.content_cache import made_once
+from assembler.demo.corpora.domains import (
     EXPERT_DOMAINS,
     FURTHER_DOMAINS,
     PROJECTION_DOMAINS,
     Domain,
     fetch,
 )
-from assembler.data import Mixture, Reader
-from assembler.network import Network
-from assembler.precision import fastest
-from assembler.recipe import Training
-from assembler.training import Clock, schedule, set_rates
+from assembler.network.model import Network
+from assembler.recipes.recipe import Training
+from assembler.training.batches import Mixture, Reader
+from assembler.training.optimizer import Clock, schedule, set_rates
 from registry.architecture import Architecture, is_ffn
 from registry.blobs import LocalBlobs
 from registry.documents import Document, parse, serialise
 from registry.errors import StepFailed
 from registry.manifests import json_digest
 from registry.settings import settings
-from service.demo_family import DOCUMENTS_PER_DOMAIN
+from service.demo.demo_family import DOCUMENTS_PER_DOMAIN
 from tests import tiny
 from tests.benchmarks import reports
 from tests.benchmarks.claims.family import WEIGHTS, Family, stored

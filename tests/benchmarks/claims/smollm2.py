@@ -2,19 +2,19 @@
 
 from collections.abc import Sequence
 
-from assembler import dense
-from assembler import seed as seeds
-from assembler.corpora.domains import (
+from assembler.demo import smollm2 as seeds
+from assembler.demo.corpora.domains import (
     EXPERT_DOMAINS,
     FURTHER_DOMAINS,
     PROJECTION_DOMAINS,
     Domain,
     fetch,
 )
-from assembler.dense import ExpertTraining
+from assembler.training import expert_training
+from assembler.training.expert_training import ExpertTraining
 from registry.blobs import LocalBlobs
 from registry.documents import parse
-from service.demo_family import DOCUMENTS_PER_DOMAIN, EXPERT_TRAINING
+from service.demo.demo_family import DOCUMENTS_PER_DOMAIN, EXPERT_TRAINING
 from tests.benchmarks import reports
 from tests.benchmarks.claims.family import Family, stored
 
@@ -31,7 +31,7 @@ def family(blobs: LocalBlobs, *, domains: Sequence[Domain] = OWNED) -> Family:
     )
     seed = seeds.seed_folder()
     folders = {
-        domain.name: dense.train_expert(
+        domain.name: expert_training.train_expert(
             seed,
             texts[domain.name],
             training=ExpertTraining.model_validate(EXPERT_TRAINING),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.assembler.corpora.test_readers import write
+from tests.assembler.demo.corpora.test_readers import write
 from tests.benchmarks.claims import domains
 from tests.benchmarks.claims.domains import ALL_DOMAINS
 

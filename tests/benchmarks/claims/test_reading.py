@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from assembler.network import Network
+from assembler.network.model import Network
 from registry.blobs import LocalBlobs
 from tests.assembler import networks
 from tests.assembler.networks import ARCHITECTURES

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from assembler.data import Reader
-from assembler.evaluate import log_perplexity
-from assembler.network import Network
-from engine.gates import WINDOW_TOKENS
+from assembler.network.model import Network
+from assembler.network.network_runner import log_perplexity
+from assembler.training.batches import Reader
+from engine.gates.mix_gate import WINDOW_TOKENS
 from registry.architecture import is_ffn
 from registry.blobs import LocalBlobs
 from registry.manifests import Manifest

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from assembler.recipe import Preset
+from assembler.recipes.recipe import Preset
 from registry.manifests import Manifest
 from tests.benchmarks.claims import figures
 from tests.benchmarks.claims.mixes import Mix, Mixes, NotMeasured

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from threadpoolctl import threadpool_limits
 
-from assembler import evaluate
-from assembler.network import Network
+from assembler.network import network_runner
+from assembler.network.model import Network
 from engine.divergence.server_runner import ServerRunner
-from engine.model_folder import materialise
-from engine.precision import vllm_package
+from engine.vllm_build import vllm_package
+from engine.vllm_plugin.model_folder import materialise
 from registry.blobs import LocalBlobs
 from registry.errors import Unavailable
 from registry.settings import settings
-from service.bars import Bar
+from service.demo.bars import Bar
 from tests.benchmarks import demo_mix, reports
 from tests.benchmarks.faults import planted
 from tests.benchmarks.faults.judging import (
@@ -162,7 +162,7 @@ def _rebuilt(gate: Gate, number: int, num_read: int) -> dict[str, Any]:
         with own_home(gate.demo) as store, threadpool_limits(threads):
             if not is_served:
                 network = Network.from_manifest(mix, store, dtype=torch.float32)
-                runner = Batched(evaluate.runner(network), size, backwards)
+                runner = Batched(network_runner.runner(network), size, backwards)
                 return gate.judge(runner, gate.stored_refusals(mix, store), is_served=False)
             with serving(mix, store, threads=threads) as running:
                 runner = Batched(ServerRunner.of(running), size, backwards)

@@ -10,19 +10,21 @@ from typing import Any
 
 import torch
 
-from assembler import continuations, evaluate, gating, model_gating
-from assembler.model_gate_request import Served, Stored
-from assembler.network import Network
-from assembler.subjects import Opened, open_subject
-from engine import model_folder, model_gate
+from assembler.evaluation import comparison, mix_gate, reference_cache
+from assembler.evaluation.comparison_request import Served, Stored
+from assembler.evaluation.comparison_sides import Opened, open_subject
+from assembler.network import network_runner
+from assembler.network.model import Network
 from engine.divergence import noise
 from engine.divergence.aggregates import Summary
 from engine.divergence.metrics import Continuation, Reading, Tokens, perplexity
 from engine.divergence.runners import Runner
 from engine.divergence.server_runner import ServerRunner
-from engine.likeness import DIFFERENCE_SLACK
-from engine.model_gate import Compared, DivergenceReport, ModelPolicy, Side
-from engine.policies import MAX_FLOAT32_DIFFERENCE
+from engine.gates import comparison_gate
+from engine.gates.comparison_gate import Compared, DivergenceReport, ModelPolicy, Side
+from engine.gates.gate_limits import DIFFERENCE_SLACK
+from engine.gates.policy import MAX_FLOAT32_DIFFERENCE
+from engine.vllm_plugin import model_folder
 from registry import checkpoints, manifests
 from registry.blobs import BlobStore, LocalBlobs
 from registry.errors import NexusmixError
@@ -88,7 +90,7 @@ class Gate:
         self.key = [VERSION, demo.mix.digest, self.policy.model_dump(mode="json"), windows]
         load = cache(self.reference.load)
         self.texts = {
-            domain: continuations.written(
+            domain: reference_cache.written(
                 self.reference.key, prefixes, num_tokens=tokens, load=load
             )
             for domain, prefixes in self.prompts.items()
@@ -149,8 +151,8 @@ class Gate:
             {
                 "config": lambda: manifest.architecture,
                 "digests": lambda: checkpoints.verify(store, manifest, known=known),
-                "routers": lambda: gating.check_routers(manifest, store),
-                "files": lambda: gating.check_files(manifest, self.demo.seed),
+                "routers": lambda: mix_gate.check_routers(manifest, store),
+                "files": lambda: mix_gate.check_files(manifest, self.demo.seed),
                 "comparison": lambda: self._compare_words(open_subject(subject, store)),
             }
         )
@@ -167,7 +169,7 @@ class Gate:
         )
 
     def judge(self, runner: Runner, refusals: Mapping[str, str], *, is_served: bool) -> Verdict:
-        report = model_gate.judge(
+        report = comparison_gate.judge(
             self.policy,
             reference=Side(name=REFERENCE, digest=json_digest(self.key)),
             # Whatever a fault has made, verdicts tell it by the fault's name.
@@ -208,7 +210,7 @@ class Gate:
         }
 
     def _compare_words(self, candidate: Opened) -> None:
-        model_gating.check_comparable(self.reference, candidate, self.prompts, self.policy)
+        comparison.check_comparable(self.reference, candidate, self.prompts, self.policy)
 
     def _prefixes(self, *, length: int, count: int) -> dict[str, list[Tokens]]:
         return {
@@ -221,7 +223,7 @@ class Gate:
     ) -> dict[str, dict[str, list[Reading]]]:
         """By domain, found where it was read before."""
         texts = list(chain.from_iterable(self.texts.values()))
-        found = continuations.varied(json_digest([NAME, source, self.key]), texts, make)
+        found = reference_cache.varied(json_digest([NAME, source, self.key]), texts, make)
         readings = {name: iter(own) for name, own in found.items()}
         return {
             domain: {name: list(islice(rest, len(own))) for name, rest in readings.items()}
@@ -266,7 +268,7 @@ class Batched:
 
 
 def _network(manifest: Manifest, store: BlobStore) -> Runner:
-    return evaluate.runner(Network.from_manifest(manifest, store, dtype=torch.float32))
+    return network_runner.runner(Network.from_manifest(manifest, store, dtype=torch.float32))
 
 
 def _refusals(checks: Mapping[str, Check]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine import tensors
+from engine.vllm_plugin import tensors
 from registry.blobs import LocalBlobs, get_bytes, put_bytes
 from registry.manifests import Manifest
 from tests.benchmarks.demo_mix import DemoMix

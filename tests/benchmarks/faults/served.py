@@ -1,4 +1,5 @@
-"""`engine.vllm_server` with a fault in its code: `python -m tests.benchmarks.faults.served FAULT
+"""`engine.vllm_plugin.api_server` with a fault in its code: `python -m
+tests.benchmarks.faults.served FAULT
 ARGUMENTS`. The server is forked from the process that is changed here, so the fault comes along."""
 
 import sys
@@ -10,34 +11,34 @@ import torch
 from torch import Tensor
 from vllm.model_executor.layers.fused_moe import FusedMoEFactory
 
-from engine import tensors, vllm_gate, vllm_mixture, vllm_server
+from engine.vllm_plugin import api_server, moe, router, tensors
 
 SWAPPED = {0: 1, 1: 0}
 
 
 def bfloat16_router() -> None:
     """As a product in bfloat16 that adds up in float32: the rows are stored in bfloat16 anyway."""
-    original = vllm_gate.Gate.logits
+    original = router.Gate.logits
 
-    def logits(self: vllm_gate.Gate, x_TD: Tensor) -> Tensor:
+    def logits(self: router.Gate, x_TD: Tensor) -> Tensor:
         return original(self, x_TD.bfloat16().to(x_TD.dtype)).bfloat16().to(x_TD.dtype)
 
-    _put(vllm_gate.Gate, "logits", logits)
+    _put(router.Gate, "logits", logits)
 
 
 def renormalised() -> None:
     def renormalising(**fields: Any) -> Any:
         return FusedMoEFactory(**(fields | {"renormalize": True}))
 
-    _put(vllm_mixture, "FusedMoEFactory", renormalising)
+    _put(moe, "FusedMoEFactory", renormalising)
 
 
 def dropped_shared_expert() -> None:
-    def forward(self: vllm_mixture.Mixture, x_TD: Tensor) -> Tensor:
+    def forward(self: moe.Mixture, x_TD: Tensor) -> Tensor:
         y_TD: Tensor = self.experts(hidden_states=x_TD, router_logits=self.gate.logits(x_TD))
         return y_TD
 
-    _put(vllm_mixture.Mixture, "forward", forward)
+    _put(moe.Mixture, "forward", forward)
 
 
 def swapped_experts() -> None:
@@ -104,4 +105,4 @@ def _put(owner: object, name: str, value: object) -> None:
 
 if __name__ == "__main__":
     FAULTS[sys.argv.pop(1)]()
-    vllm_server.main()
+    api_server.main()

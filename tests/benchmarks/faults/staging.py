@@ -8,7 +8,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
-from engine import model_folder, server
+from engine.serving import vllm_process
+from engine.vllm_plugin import model_folder
 from registry import blobs as blob_stores
 from registry.blobs import BlobStore, LocalBlobs
 from registry.manifests import Manifest
@@ -46,15 +47,15 @@ def serving(
     fault: str | None = None,
     folder: Path | None = None,
     threads: int = 1,
-) -> Iterator[server.Server]:
+) -> Iterator[vllm_process.Server]:
     """A ready server, with a fault in its code or started from a folder that nobody checks."""
-    command = server.command
+    command = vllm_process.command
 
     def damaged(*arguments: Any, **fields: Any) -> list[str]:
         words = command(*arguments, **fields)
         if fault is None:
             return words
-        at = words.index("engine.vllm_server")
+        at = words.index("engine.vllm_plugin.api_server")
         return [*words[:at], DAMAGED_SERVER, fault, *words[at + 1 :]]
 
     def found(*arguments: Any, **fields: Any) -> Path:
@@ -62,10 +63,10 @@ def serving(
 
     log_path = settings().home / "server.log"
     with (
-        mock.patch.object(server, "command", damaged),
-        mock.patch.object(server, "materialise", found),
+        mock.patch.object(vllm_process, "command", damaged),
+        mock.patch.object(vllm_process, "materialise", found),
         mock.patch.dict(os.environ, {"OMP_NUM_THREADS": str(threads)}),
-        server.serving(manifest, blobs=store, log_path=log_path) as running,
+        vllm_process.serving(manifest, blobs=store, log_path=log_path) as running,
     ):
         running.wait_ready()
         yield running

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from assembler import evaluate
-from assembler.network import Network
-from assembler.subjects import of_transformers
+from assembler.evaluation.comparison_sides import of_transformers
+from assembler.network import network_runner
+from assembler.network.model import Network
 from engine.divergence.metrics import Continuation, Reading, Tokens, compare
 from engine.divergence.torch_runner import TorchRunner
 from registry.blobs import LocalBlobs
@@ -79,7 +79,7 @@ def test_an_empty_prefix_is_refused_by_its_place() -> None:
 def test_our_network_with_its_cache_writes_what_it_writes_without(blobs: LocalBlobs) -> None:
     manifest = tiny.store_manifest(blobs)
     network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
-    with_cache = evaluate.runner(network).write(PREFIXES, num_tokens=6)
+    with_cache = network_runner.runner(network).write(PREFIXES, num_tokens=6)
     without = TorchRunner(network).write(PREFIXES, num_tokens=6)
     assert [c.tokens for c in with_cache] == [c.tokens for c in without]
     for one, other in zip(with_cache, without, strict=True):
@@ -88,7 +88,7 @@ def test_our_network_with_its_cache_writes_what_it_writes_without(blobs: LocalBl
 
 def test_our_network_and_transformers_do_not_diverge(blobs: LocalBlobs, tmp_path: Path) -> None:
     manifest = tiny.store_manifest(blobs)
-    ours = evaluate.runner(Network.from_manifest(manifest, blobs, dtype=torch.float32))
+    ours = network_runner.runner(Network.from_manifest(manifest, blobs, dtype=torch.float32))
     model = LlamaForCausalLM.from_pretrained(
         tiny.write_checkpoint(tmp_path / "seed"), dtype=torch.float32
     )

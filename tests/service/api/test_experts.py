@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from assembler.embedder import embedder_digest
-from assembler.query_encoder import query_encoder
+from assembler.routing.embedder import embedder_digest
+from assembler.routing.numpy_encoder import query_encoder
 from registry import db, experts, families
 from registry.blobs import BlobStore, put_bytes
 from registry.checkpoint_folder import CheckpointFolder

@@ -5,7 +5,7 @@ from starlette.testclient import TestClient
 
 from registry import db, experts
 from registry.blobs import BlobStore
-from registry.headers import parse_header
+from registry.safetensors_header import parse_header
 from registry.tables import VersionState
 from tests import tiny
 from tests.assembler import rows

@@ -11,17 +11,17 @@ import pytest
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from assembler import jobs, mixes, progress
+from assembler.mixes import job_events, mix_state, mixes
 from assembler.tables import MixState
-from engine.compression_curve import Curve
-from engine.reporting import Failure
+from engine.compression.int8_curve import Curve
+from engine.gates.report import Failure
 from registry import db
 from registry.attestations import FILE, Attestation
 from registry.blobs import BlobStore, put_bytes
 from registry.manifests import canonical_json
 from tests.assembler import rows
 from tests.assembler.published import assemble, keep_report, publish
-from tests.service.reports import make_curve, make_report
+from tests.service.gate_reports import make_curve, make_report
 
 MIXES = "/api/v1/mixes"
 BODY: dict[str, Any] = {
@@ -44,7 +44,7 @@ def on_mix(work: Callable[[Session, int], None]) -> None:
 
 
 def finish(session: Session, version_id: int) -> None:
-    progress.finish(session, version_id, state=MixState.SUCCEEDED)
+    mix_state.finish(session, version_id, state=MixState.SUCCEEDED)
 
 
 @pytest.mark.usefixtures("experts")
@@ -138,8 +138,8 @@ def test_events_are_told_from_where_they_were_left(client: TestClient) -> None:
     client.post(MIXES, json=BODY)
 
     def tell(session: Session, version_id: int) -> None:
-        progress.begin(session, version_id, step="assemble")
-        progress.complete(session, version_id, step="assemble")
+        mix_state.begin(session, version_id, step="assemble")
+        mix_state.complete(session, version_id, step="assemble")
 
     on_mix(tell)
     on_mix(finish)
@@ -208,7 +208,7 @@ def test_override(client: TestClient, store: BlobStore) -> None:
         row = mixes.get(session, "both@1")
         assemble(session, store, row)
         keep_report(store, row, failures=[failure])
-        progress.finish(session, row.id, state=MixState.FAILED, error=str(failure))
+        mix_state.finish(session, row.id, state=MixState.FAILED, error=str(failure))
     waived = {"domain": failure.domain, "metric": failure.metric}
     body = {"scope": [waived], "reason": "a trial"}
     refused = client.post(f"{version}/override", json=body | {"scope": [waived | {"domain": "x"}]})
@@ -232,8 +232,8 @@ def test_what_a_gate_has_refused_is_had_for_a_while(client: TestClient, store: B
         assemble(session, store, row)
         keep_report(store, row, failures=[failure])
         assert row.gate_report_digest is not None
-        progress.keep_report(session, row.id, digest=row.gate_report_digest)
-        progress.finish(session, row.id, state=MixState.FAILED, error=str(failure))
+        mix_state.keep_report(session, row.id, digest=row.gate_report_digest)
+        mix_state.finish(session, row.id, state=MixState.FAILED, error=str(failure))
         digest = row.assembled_digest
     kept = client.get(version).json()["kept_until"]
     assert datetime.fromisoformat(kept) > datetime.now(UTC)
@@ -273,6 +273,6 @@ def test_the_worker_is_woken(client: TestClient, database: str) -> None:
     from psycopg import connect
 
     with connect(database.replace("+psycopg", ""), autocommit=True) as listener:
-        listener.execute(f"LISTEN {jobs.WAKE_CHANNEL}")
+        listener.execute(f"LISTEN {job_events.WAKE_CHANNEL}")
         client.post(MIXES, json=BODY)
         assert [n.channel for n in listener.notifies(timeout=10, stop_after=1)]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from assembler import mixes
+from assembler.mixes import mixes
 from registry import db
 from registry.blobs import BlobStore
 from tests.assembler import rows

@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from assembler import mixes
-from assembler.requests import Request
-from engine import deployments
+from assembler.mixes import mixes
+from assembler.mixes.new_mix import Request
+from engine.serving import deployments
 from registry import artifacts, db
 from registry.blobs import BlobStore
 from registry.settings import settings
-from service import home
+from service.runtime import home
 from tests import factories
 from tests.assembler import rows
 from tests.assembler.published import publish

@@ -2,12 +2,12 @@
 
 from playwright.sync_api import Page, expect
 
-from assembler import mixes
-from assembler.requests import Request
+from assembler.mixes import mixes
+from assembler.mixes.new_mix import Request
 from registry import db
 from registry.blobs import BlobStore, put_bytes
 from tests.assembler import rows
-from tests.service.reports import make_curve
+from tests.service.gate_reports import make_curve
 
 
 def test_sizes_and_what_was_taken(page: Page, store: BlobStore) -> None:

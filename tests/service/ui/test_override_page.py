@@ -3,15 +3,15 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from assembler import mixes, progress
-from assembler.requests import Request
+from assembler.mixes import mix_state, mixes
+from assembler.mixes.new_mix import Request
 from assembler.tables import MixState
-from engine.reporting import Failure
+from engine.gates.report import Failure
 from registry import db
 from registry.blobs import BlobStore, put_bytes
 from tests.assembler import rows
 from tests.assembler.published import assemble
-from tests.service.reports import make_report
+from tests.service.gate_reports import make_report
 
 FAILURES = (
     Failure(domain="expert-1", metric="served.fdt_75", value=3, limit="at least", threshold=24),
@@ -32,7 +32,7 @@ def refused(store: BlobStore) -> None:
         failed = report.model_copy(update={"passed": False, "failures": FAILURES})
         version.gate_report_digest = put_bytes(store, failed.model_dump_json().encode())
         error = "; ".join(map(str, FAILURES))
-        progress.finish(session, version.id, state=MixState.FAILED, error=error)
+        mix_state.finish(session, version.id, state=MixState.FAILED, error=error)
 
 
 def test_every_limit_is_named_before_it_is_published(page: Page, complaints: list[str]) -> None:

@@ -9,12 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from playwright.sync_api import Page, expect
 
-from assembler import jobs, mixes, progress
-from assembler.embedder import embedder_digest
-from assembler.query_encoder import query_encoder
-from assembler.requests import Request
+from assembler.mixes import job_events, mix_state, mixes
+from assembler.mixes.new_mix import Request
+from assembler.routing.embedder import embedder_digest
+from assembler.routing.numpy_encoder import query_encoder
 from assembler.tables import MixState, MixVersion
-from engine.tables import Deployment, DeploymentState
+from engine.serving.tables import Deployment, DeploymentState
 from registry import artifacts, db
 from registry import blobs as blob_stores
 from registry.blobs import BlobStore
@@ -127,19 +127,21 @@ def test_mix_is_followed_live(page: Page, experts: list[str]) -> None:
     page.evaluate("window.notReloaded = true")
 
     with db.transaction() as session:
-        progress.begin(session, version.id, step="assemble")
-        progress.complete(session, version.id, step="assemble")
-        progress.begin(session, version.id, step="finetune")
+        mix_state.begin(session, version.id, step="assemble")
+        mix_state.complete(session, version.id, step="assemble")
+        mix_state.begin(session, version.id, step="finetune")
     for step in (1, 2):
         point = {"step": step, "num_steps": 2, "num_tokens": 512 * step, "loss": 3.0 / step}
         with db.transaction() as session:
-            progress.report(session, version.id, progress=point)
-            jobs.record(session, version.job_id, type="metrics", message="progress", data=point)
+            mix_state.report(session, version.id, progress=point)
+            job_events.record(
+                session, version.job_id, type="metrics", message="progress", data=point
+            )
 
     expect(page.get_by_text("step: 2 of 2")).to_be_visible()
     expect(page.locator("#chart canvas")).to_be_visible()
     with db.transaction() as session:
-        progress.finish(session, version.id, state=MixState.FAILED, error="the disk is full")
+        mix_state.finish(session, version.id, state=MixState.FAILED, error="the disk is full")
     expect(page.get_by_role("alert")).to_contain_text("the disk is full")
     expect(page.locator("#chart canvas")).to_have_count(1)
     assert page.evaluate("window.notReloaded")

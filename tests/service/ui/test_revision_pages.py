@@ -6,14 +6,14 @@ from collections.abc import Sequence
 import pytest
 from playwright.sync_api import Page, expect
 
-from assembler import mixes
-from assembler.requests import Request, Wish
-from assembler.revisions import Revision
+from assembler.mixes import mixes
+from assembler.mixes.mix_change import Revision
+from assembler.mixes.new_mix import Request, Wish
 from registry import artifacts, db
 from registry.blobs import BlobStore, put_bytes
 from tests.assembler import rows
 from tests.assembler.published import publish
-from tests.service.reports import make_report
+from tests.service.gate_reports import make_report
 
 
 @pytest.fixture(autouse=True)

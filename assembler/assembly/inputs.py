@@ -1,0 +1,137 @@
+"""What a pinned recipe stands for: the checkpoints, documents, vectors and projection it names.
+
+Digests say all of it, so that the same materials make the same mix wherever their blobs are.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from assembler.assembly.extend import Base
+from assembler.mixes.selection import outdated
+from assembler.recipes.recipe import Recipe
+from assembler.routing.embedder import embedders, states_shape
+from assembler.tables import Mix, MixVersion
+from registry import documents, embeddings, experts, families, manifests, numpy_tensors, projections
+from registry.blobs import BlobStore
+from registry.documents import Document
+from registry.errors import Incompatible
+from registry.manifests import Dtype, Manifest, TensorEntry
+from registry.names import parse_ref
+from registry.numpy_tensors import Floats
+from registry.tables import DomainEmbedding, ExpertVersion
+
+STATES_DTYPE: Dtype = "F32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Materials:
+    """Digests and vectors, read in one short transaction; lists are in the recipe's order.
+
+    `vectors` are the encoder's, `states_digests` name router inputs. `base_experts` are
+    the base's own, pinned, with the digests of their dense checkpoints.
+    """
+
+    recipe: Recipe
+    seed_digest: str
+    expert_digests: tuple[str, ...]
+    documents_digests: tuple[str, ...]
+    vectors: tuple[list[float], ...]
+    states_digests: tuple[str, ...]
+    projection_digest: str | None
+    base_digest: str | None = None
+    base_experts: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def new_experts(self) -> frozenset[int]:
+        """Positions of the experts that the base does not have; none without a base."""
+        if self.base_digest is None:
+            return frozenset()
+        known = dict(self.base_experts)
+        return frozenset(i for i, ref in enumerate(self.recipe.experts) if ref not in known)
+
+    def seed(self, blobs: BlobStore) -> Manifest:
+        return manifests.load(blobs, self.seed_digest)
+
+    def experts(self, blobs: BlobStore) -> list[Manifest]:
+        return [manifests.load(blobs, digest) for digest in self.expert_digests]
+
+    def projection(self, blobs: BlobStore) -> Manifest | None:
+        digest = self.projection_digest
+        return None if digest is None else manifests.load(blobs, digest)
+
+    def base(self, blobs: BlobStore) -> Base | None:
+        if self.base_digest is None:
+            return None
+        return Base(
+            mix=manifests.load(blobs, self.base_digest),
+            experts={ref: manifests.load(blobs, digest) for ref, digest in self.base_experts},
+        )
+
+    def states(self, blobs: BlobStore) -> Floats:
+        """Router inputs of each expert [n, L, R, D]: their mean, and their principal directions."""
+        dense = self.seed(blobs).architecture
+        shape = states_shape(dense.num_hidden_layers, dense.hidden_size)
+        entries = [TensorEntry(STATES_DTYPE, shape, digest) for digest in self.states_digests]
+        return np.stack([numpy_tensors.read(blobs, entry) for entry in entries])
+
+    def documents(self, blobs: BlobStore) -> list[list[Document]]:
+        return [documents.parse(blobs.read(digest)) for digest in self.documents_digests]
+
+
+def gather(session: Session, recipe: Recipe) -> Materials:
+    """Look up everything that the recipe pins.
+
+    Raises NotFound and Conflict, and Incompatible for a projection of other domain embeddings.
+    """
+    versions = [_version(session, ref) for ref in recipe.experts]
+    seed_digest = families.find(session, recipe.family).seed_digest
+    embedded = [
+        embeddings.find(session, version, embedders=embedders(seed_digest)) for version in versions
+    ]
+    base = None if recipe.base is None else _base(session, recipe.base)
+    return Materials(
+        recipe=recipe,
+        seed_digest=seed_digest,
+        expert_digests=tuple(version.manifest_digest for version in versions),
+        documents_digests=tuple(version.documents_digest for version in versions),
+        vectors=tuple(own.vector for own in embedded),
+        states_digests=tuple(_states_digest(own) for own in embedded),
+        projection_digest=_projection_digest(session, recipe),
+        base_digest=None if base is None else base.trained_digest,
+        base_experts=() if base is None else _experts_of(session, base),
+    )
+
+
+def _states_digest(embedded: DomainEmbedding) -> str:
+    assert embedded.states_digest is not None, "it was found by them"
+    return embedded.states_digest
+
+
+def _projection_digest(session: Session, recipe: Recipe) -> str | None:
+    if recipe.projection is None:
+        return None
+    projection = projections.pin(session, recipe.projection)
+    if detail := outdated(projection):
+        raise Incompatible(detail)
+    return projection.manifest_digest
+
+
+def _base(session: Session, ref: str) -> MixVersion:
+    name, number = parse_ref(ref)
+    query = select(MixVersion).join(MixVersion.mix)
+    return session.scalars(query.where(Mix.name == name, MixVersion.number == number)).one()
+
+
+def _experts_of(session: Session, base: MixVersion) -> tuple[tuple[str, str], ...]:
+    refs = Recipe.model_validate(base.recipe).experts
+    return tuple((ref, _version(session, ref).manifest_digest) for ref in refs)
+
+
+def _version(session: Session, ref: str) -> ExpertVersion:
+    # Not `pin`: a version that was retired since stays good for mixes that have it already.
+    name, number = parse_ref(ref)
+    assert number is not None, "recipes are pinned"
+    return experts.find_version(session, expert=name, number=number)

@@ -1,0 +1,149 @@
+"""The lock of a mix: by digest all that it was made of, on what, and what came out.
+
+With the blobs that it names, and the same software on the same kind of machine, anyone can make the
+mix again and must get the same bytes; see `assembler.jobs.reproduction`.
+"""
+
+import os
+import platform
+from collections.abc import Mapping
+from typing import Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from assembler.assembly.inputs import Materials
+from assembler.recipes.recipe import Recipe
+from engine.gates.report import software_versions
+from registry import cpu_features, numpy_tensors
+from registry.blobs import BlobStore, put_bytes
+from registry.manifests import Dtype, TensorEntry, canonical_json
+from registry.settings import settings
+
+VECTORS_DTYPE: Dtype = "F32"
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Environment(_Data):
+    """What the numbers of a CPU depend on besides their inputs."""
+
+    software: dict[str, str]
+    machine: str
+    processor: str
+    # Of locks from before it was told, unknown.
+    vector_instructions: tuple[str, ...] = ()
+    num_threads: int
+    # The order of sums depends on them too.
+    training_processes: int = 1
+    expert_parallel_degree: int = 1
+
+    @classmethod
+    def here(cls) -> Self:
+        return cls(
+            software=software_versions(),
+            machine=platform.machine(),
+            processor=cpu_features.name(),
+            vector_instructions=cpu_features.vector_instructions(),
+            num_threads=num_threads(settings().training_processes),
+            training_processes=settings().training_processes,
+            expert_parallel_degree=settings().expert_parallel_degree,
+        )
+
+    def differences(self, other: "Environment") -> list[str]:
+        """Each in words; none when the same digests must come out."""
+        mine, theirs = (_flat(environment) for environment in (self, other))
+        return [
+            f"{name}: {mine.get(name)} there, {theirs.get(name)} here"
+            for name in sorted(mine.keys() | theirs.keys())
+            if mine.get(name) != theirs.get(name)
+        ]
+
+
+class Lock(_Data):
+    """Digests are SHA-256; lists are in the order of `recipe.experts`."""
+
+    # 2: domain embeddings are router inputs, one for each block.
+    schema_version: Literal[2] = 2
+    recipe: Recipe
+    seed: str
+    experts: tuple[str, ...]
+    documents: tuple[str, ...]
+    # The experts' mean document vectors, one float32 tensor [n, M].
+    vectors: str
+    vectors_shape: tuple[int, int]
+    # The experts' router inputs, float32 [L, R, D] each.
+    states: tuple[str, ...]
+    projection: str | None
+    base: str | None
+    base_experts: tuple[tuple[str, str], ...]
+    environment: Environment
+    assembled: str
+    finetuned: str | None
+    compressed: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        materials: Materials,
+        *,
+        environment: Environment,
+        assembled: str,
+        finetuned: str | None,
+        compressed: str | None,
+        blobs: BlobStore,
+    ) -> Self:
+        """Stores what only the database knew. Raises OutOfSpace."""
+        values = np.array(materials.vectors, np.float32)
+        return cls(
+            recipe=materials.recipe,
+            seed=materials.seed_digest,
+            experts=materials.expert_digests,
+            documents=materials.documents_digests,
+            vectors=numpy_tensors.write(blobs, values, dtype=VECTORS_DTYPE).digest,
+            vectors_shape=(values.shape[0], values.shape[1]),
+            states=materials.states_digests,
+            projection=materials.projection_digest,
+            base=materials.base_digest,
+            base_experts=materials.base_experts,
+            environment=environment,
+            assembled=assembled,
+            finetuned=finetuned,
+            compressed=compressed,
+        )
+
+    @property
+    def made(self) -> str:
+        """What came out in the end."""
+        return self.compressed or self.finetuned or self.assembled
+
+    def materials(self, blobs: BlobStore) -> Materials:
+        """Raises NotFound when the vectors are not in the store."""
+        entry = TensorEntry(VECTORS_DTYPE, self.vectors_shape, self.vectors)
+        return Materials(
+            recipe=self.recipe,
+            seed_digest=self.seed,
+            expert_digests=self.experts,
+            documents_digests=self.documents,
+            vectors=tuple(numpy_tensors.read(blobs, entry).tolist()),
+            states_digests=self.states,
+            projection_digest=self.projection,
+            base_digest=self.base,
+            base_experts=self.base_experts,
+        )
+
+    def store(self, blobs: BlobStore) -> str:
+        """Its digest. Raises OutOfSpace."""
+        return put_bytes(blobs, canonical_json(self.model_dump(mode="json")))
+
+
+def num_threads(num_processes: int = 1) -> int:
+    """CPU threads of each process of a step: fixed, because the order of a sum depends on them."""
+    return settings().reserved_cpus or max(1, (os.cpu_count() or 1) // num_processes)
+
+
+def _flat(environment: Environment) -> Mapping[str, str]:
+    own = environment.model_dump(exclude={"software"})
+    return {name: str(value) for name, value in (own | environment.software).items()}

@@ -1,0 +1,92 @@
+"""A pruned network learns again, on training documents, with the weights that are left to it.
+
+Source: Divergent Token Metrics (arXiv 2311.01544, on sparsification), which retrains behind each
+round of pruning. What it leaves open is decided here: what is zero stays zero throughout (there the
+last tenth of the steps of a round may move it), only pruned matrices learn, and only the next
+token, as in any finetune here.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from torch import nn
+
+from assembler.compression.pruning import pruned
+from assembler.network.model import Network
+from assembler.recipes.recipe import Finetune
+from assembler.training.batches import Mixture, Reader
+from assembler.training.distributed import joined
+from assembler.training.optimizer import optimizer_of, schedule, set_rates
+from assembler.training.train_step import descend
+from engine.compression.sparsity_components import Shares
+from engine.vllm_plugin import tensors
+from registry.blobs import BlobStore
+from registry.documents import Document
+from registry.errors import StepFailed
+from registry.int8_config import WEIGHT
+from registry.manifests import Manifest
+
+# Documents are drawn in another order than other trainings draw their own.
+ORDER = int.from_bytes(b"retrain")
+
+
+class Retraining:
+    """Rounds of `tokens` on the training documents of each domain, the domains taking turns.
+
+    Raises InvalidInput when a domain does not fill one sequence.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        documents: Sequence[Sequence[Document]],
+        *,
+        tokens: int,
+        blobs: BlobStore,
+        on_progress: Callable[[str], None],
+    ) -> None:
+        self._recipe = Finetune(tokens=tokens, train="all", domain_weight=0.0)
+        reader, length = Reader.of(manifest, blobs), self._recipe.sequence_length
+        self._batches = Mixture(
+            [reader.windows(own, split="train", length=length) for own in documents],
+            batch_size=self._recipe.batch_size,
+            entropy=(ORDER, self._recipe.seed),
+        )
+        self._manifest, self._on_progress = manifest, on_progress
+        self._num_steps = 0
+
+    def run(self, network: Network, shares: Shares) -> None:
+        """Prune these linear layers of a float32 network for good, and train what is left of them.
+
+        They end as they can be stored: rounded to the dtypes of the checkpoint. No two rounds read
+        the same batches. Raises StepFailed when the loss is not finite.
+        """
+        linears = {name: cast(nn.Linear, network.get_submodule(name)) for name in shares}
+        for name, linear in linears.items():
+            linear.weight = nn.Parameter(pruned(linear.weight, shares[name]))
+        self._train(network, [network.get_parameter(name + WEIGHT) for name in shares])
+        for name, linear in linears.items():
+            dtype = tensors.TORCH_DTYPES[self._manifest.tensors[name + WEIGHT].dtype]
+            stored = linear.weight.detach().to(dtype).float()
+            linear.weight = nn.Parameter(stored, requires_grad=False)
+
+    def _train(self, network: Network, weights: Sequence[nn.Parameter]) -> None:
+        recipe = self._recipe
+        zeros = [weight == 0 for weight in weights]
+        optimizer = optimizer_of((weight, recipe.learning_rate) for weight in weights)
+        with joined() as world:
+            for step in range(recipe.num_steps):
+                set_rates(optimizer, schedule(recipe, step))
+                batch = self._batches.batch(self._num_steps + step)
+                taken = descend(
+                    batch, network=network, optimizer=optimizer, recipe=recipe, world=world
+                )
+                if not math.isfinite(taken.loss + taken.gradient_norm):
+                    raise StepFailed(f"the loss is {taken.loss} in step {step + 1} of retraining")
+                with torch.no_grad():
+                    for weight, zero in zip(weights, zeros, strict=True):
+                        weight.masked_fill_(zero, 0)
+                self._on_progress(f"retraining: step {step + 1} of {recipe.num_steps}")
+        self._num_steps += recipe.num_steps

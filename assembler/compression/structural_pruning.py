@@ -1,0 +1,105 @@
+"""What a dense network computes as zeros whatever comes in, taken out of it.
+
+Of an FFN the inner columns whose gate, whose input or whose output is all zeros: `silu(0)` is 0, so
+that any of the three suffices. Of attention, all of a layer: where for each group of heads the
+values or the outputs are zeros. Single groups stay, because layers of different numbers of heads
+would need caches of different widths. Norms go with what stood behind them.
+
+What is left computes the same sums of fewer zeros. Mixtures are left as they are: one kernel
+computes all routed experts, which must be equally wide.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from engine.vllm_plugin import tensors
+from registry import manifests
+from registry.architecture import Architecture
+from registry.blobs import BlobStore
+from registry.int8_config import int8_modules
+from registry.manifests import Manifest, TensorEntry
+
+# Kernels work on so many columns at a time; what is missing to a multiple is filled with zeros.
+COLUMNS = 32
+
+
+def without_zeros(manifest: Manifest, blobs: BlobStore) -> Manifest:
+    """The checkpoint without what vanished, stored; the same one where nothing did, or it is a
+    mixture, has parallel blocks or int8 layers.
+
+    Raises NotFound for a lost blob, InvalidCheckpoint for a corrupt one, OutOfSpace.
+    """
+    before = manifest.architecture
+    if before.num_experts or before.parallel_block or int8_modules(manifest.config):
+        return manifest
+    layers = range(before.num_hidden_layers)
+    without_attention = tuple(
+        n for n in layers if not before.has_attention(n) or _attends_to_nothing(manifest, n, blobs)
+    )
+    if len(without_attention) == len(layers):
+        # A network without any attention is none that can be served; the first stays, as zeros.
+        without_attention = without_attention[1:]
+    columns = [_columns(manifest, n, blobs) for n in layers]
+    sizes = tuple(len(kept) for kept in columns)
+    after = replace(
+        before,
+        layers_without_attention=without_attention,
+        ffn_sizes=() if set(sizes) == {before.intermediate_size} else sizes,
+    )
+    if after == before:
+        return manifest
+    made = replace(
+        manifest,
+        config=manifest.config | after.to_config(),
+        tensors={
+            name: _narrowed(manifest.tensors[name], name, columns, shape, blobs)
+            for name, shape in after.tensor_shapes().items()
+        },
+    )
+    manifests.store(blobs, made)
+    return made
+
+
+def _attends_to_nothing(manifest: Manifest, layer: int, blobs: BlobStore) -> bool:
+    groups = manifest.architecture.num_key_value_heads
+    prefix = f"model.layers.{layer}.self_attn."
+    values = tensors.read(blobs, manifest.tensors[f"{prefix}v_proj.weight"])
+    outputs = tensors.read(blobs, manifest.tensors[f"{prefix}o_proj.weight"])
+    # Heads of one group follow one another.
+    has_values = values.view(groups, -1).any(1)
+    has_outputs = outputs.mT.reshape(groups, -1).any(1)
+    return not bool((has_values & has_outputs).any())
+
+
+def _columns(manifest: Manifest, layer: int, blobs: BlobStore) -> list[int]:
+    """Inner columns of a layer's FFN that are to stay, in order."""
+    a: Architecture = manifest.architecture
+    if a.ffn_size(layer) == 0:
+        return []
+    gate_FD, up_FD, down_DF = (
+        tensors.read(blobs, manifest.tensors[f"model.layers.{layer}.mlp.{part}_proj.weight"])
+        for part in ("gate", "up", "down")
+    )
+    counts_F = gate_FD.any(1) & up_FD.any(1) & down_DF.any(0)
+    num_kept = -(-int(counts_F.sum()) // COLUMNS) * COLUMNS
+    # Those that count first, then as many others as are missing.
+    order = torch.argsort(counts_F.logical_not().int(), stable=True)
+    kept: list[int] = order[:num_kept].sort().values.tolist()
+    return kept
+
+
+def _narrowed(
+    entry: TensorEntry,
+    name: str,
+    columns: list[list[int]],
+    shape: tuple[int, ...],
+    blobs: BlobStore,
+) -> TensorEntry:
+    if entry.shape == shape:
+        return entry
+    kept = torch.tensor(columns[int(name.split(".")[2])])
+    whole: Tensor = tensors.read(blobs, entry)
+    axis = 1 if ".down_proj." in name else 0
+    return tensors.write(blobs, whole.index_select(axis, kept), sparse=True)

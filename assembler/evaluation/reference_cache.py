@@ -1,0 +1,125 @@
+"""Continuations of a reference, and its noise: made once, shared by every later comparison.
+
+Of a compared token the cache keeps its id and its margin: four bytes where the vocabulary has up to
+65,536 tokens. A candidate then costs one forward pass, and the reference nothing.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from assembler.content_cache import made_once
+from engine.divergence.metrics import Continuation, Reading, Tokens
+from engine.divergence.runners import Runner
+from engine.gates.report import software_versions
+from registry import cpu_features
+from registry.manifests import json_digest
+from registry.settings import settings
+
+CONTINUATIONS_FILE = "continuations.safetensors"
+READINGS_FILE = "readings.safetensors"
+# Goes into the cache key: raise it when the same inputs would give other texts.
+VERSION = 2
+
+Varied = Mapping[str, Sequence[Reading]]
+# Who reads: our network, or the engine that serves.
+Source = Literal["network", "engine"]
+
+
+def key_of(reference: str, prefixes: Sequence[Tokens], *, num_tokens: int) -> str:
+    """What the continuations depend on; `reference` names the model and where its texts end."""
+    return json_digest([VERSION, reference, [list(prefix) for prefix in prefixes], num_tokens])
+
+
+def written(
+    reference: str,
+    prefixes: Sequence[Tokens],
+    *,
+    num_tokens: int,
+    load: Callable[[], Runner],
+) -> list[Continuation]:
+    """The reference's continuation of each prefix; it is loaded only where they are not known."""
+
+    def make(folder: Path) -> None:
+        texts = load().write(prefixes, num_tokens=num_tokens)
+        save_file(_arrays_of(texts), folder / CONTINUATIONS_FILE)
+
+    key = key_of(reference, prefixes, num_tokens=num_tokens)
+    arrays = load_file(made_once(_folder("continuations", key), make) / CONTINUATIONS_FILE)
+    tokens = _cut(arrays["tokens"], arrays["lengths"])
+    margins = _cut(arrays["margins"], arrays["lengths"])
+    return [
+        Continuation(tuple(prefix), tuple(own.tolist()), tuple(leads.tolist()))
+        for prefix, own, leads in zip(prefixes, tokens, margins, strict=True)
+    ]
+
+
+def noise_key(source: Source, reference: str, texts: Sequence[Continuation]) -> str:
+    """What readings of a reference's own texts depend on: they are noise, so also on what computes
+    them, the software and this processor."""
+    tokens = [[text.prefix, text.tokens] for text in texts]
+    instructions = cpu_features.vector_instructions()
+    computed_by = [software_versions(), cpu_features.name(), instructions]
+    return json_digest([source, reference, *computed_by, tokens])
+
+
+def varied(
+    key: str,
+    continuations: Sequence[Continuation],
+    make: Callable[[Sequence[Continuation]], Varied],
+) -> dict[str, list[Reading]]:
+    """The reference's own readings of them, by what was varied; `key` says all they depend on
+    (`noise_key`)."""
+
+    def save(folder: Path) -> None:
+        arrays = {}
+        for name, readings in make(continuations).items():
+            arrays[f"{name}.predicted"] = _joined([r.predicted for r in readings])
+            logprobs = [logprob for r in readings for logprob in r.logprobs]
+            arrays[f"{name}.logprobs"] = np.array(logprobs, np.float32)
+        save_file(arrays, folder / READINGS_FILE)
+
+    arrays = load_file(made_once(_folder("noise", key), save) / READINGS_FILE)
+    lengths = np.array([len(c.tokens) for c in continuations])
+    found = {}
+    for name in dict.fromkeys(name.rpartition(".")[0] for name in arrays):
+        predicted = _cut(arrays[f"{name}.predicted"], lengths)
+        logprobs = _cut(arrays[f"{name}.logprobs"], lengths)
+        found[name] = [
+            Reading(tuple(p.tolist()), tuple(q.tolist()))
+            for p, q in zip(predicted, logprobs, strict=True)
+        ]
+    return found
+
+
+def num_bytes(key: str) -> int:
+    """Of the stored continuations."""
+    return (_folder("continuations", key) / CONTINUATIONS_FILE).stat().st_size
+
+
+def _arrays_of(texts: Sequence[Continuation]) -> dict[str, NDArray[np.generic]]:
+    margins = [lead for text in texts for lead in text.margins]
+    return {
+        "tokens": _joined([text.tokens for text in texts]),
+        "margins": np.array(margins, np.float16),
+        "lengths": np.array([len(text.tokens) for text in texts], np.uint32),
+    }
+
+
+def _joined(texts: Sequence[Tokens]) -> NDArray[np.generic]:
+    """End to end, in the smallest type that holds every id."""
+    tokens = list(itertools.chain.from_iterable(texts))
+    return np.array(tokens, np.min_scalar_type(max(tokens)))
+
+
+def _cut(values: NDArray[np.generic], lengths: NDArray[np.generic]) -> list[NDArray[np.generic]]:
+    return np.split(values, np.cumsum(lengths)[:-1])
+
+
+def _folder(kind: str, key: str) -> Path:
+    return settings().cache_path / kind / key[:2] / key[2:]

@@ -1,0 +1,138 @@
+"""From rows that want a job to jobs, and from jobs that ended badly back to their rows.
+
+Whoever writes a row is done with it; every worker turns such rows into workflows, under an id
+that depends on the row alone, so that two workers, or the same one again, make one job of it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from assembler.jobs import queues
+from assembler.mixes import mix_state
+from assembler.routing.embedder import CAPTURE, embedder_digest, embedders
+from assembler.tables import FINAL_STATES, MixState, MixVersion
+from registry import db, projections
+from registry.tables import (
+    DomainEmbedding,
+    Expert,
+    ExpertVersion,
+    Family,
+    Projection,
+    ProjectionState,
+    VersionState,
+)
+
+if TYPE_CHECKING:
+    # Half a second, which every step would wait for.
+    from dbos import DBOSClient
+
+log = structlog.get_logger(__name__)
+
+ENDED = {"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
+LOST = "the job ended without a result; the worker's log says why"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A job that some row waits for."""
+
+    workflow: str
+    queue: str
+    job_id: str
+    target_id: int
+
+
+def enqueue(client: "DBOSClient") -> None:
+    """Make a workflow for every row that waits for one, and end rows whose workflow is over."""
+    with db.transaction() as session:
+        wanted = list(_wanted(session))
+    if not wanted:
+        return
+    found = client.list_workflows(
+        workflow_ids=[job.job_id for job in wanted], load_input=False, load_output=False
+    )
+    statuses = {workflow.workflow_id: workflow.status for workflow in found}
+    for job in wanted:
+        status = statuses.get(job.job_id)
+        if status in ENDED and _settle(job, status):
+            client.delete_workflow(job.job_id)
+            status = None
+        if status is None:
+            _enqueue(client, job)
+
+
+def embedding_job_id(version_id: int) -> str:
+    return f"embed-{version_id}-{embedder_digest()[:12]}-{CAPTURE}"
+
+
+def projection_job_id(projection_id: int) -> str:
+    return f"projection-{projection_id}"
+
+
+def _wanted(session: Session) -> Iterator[Wanted]:
+    mixes = select(MixVersion.id, MixVersion.job_id).where(MixVersion.state.not_in(FINAL_STATES))
+    for version_id, job_id in session.execute(mixes.order_by(MixVersion.id)):
+        yield Wanted(queues.MAKE_MIX, queues.HEAVY, job_id, version_id)
+    untrained = (ProjectionState.QUEUED, ProjectionState.TRAINING)
+    for row_id in session.scalars(select(Projection.id).where(Projection.state.in_(untrained))):
+        yield Wanted(queues.TRAIN_PROJECTION, queues.HEAVY, projection_job_id(row_id), row_id)
+    for row_id in _unembedded(session):
+        yield Wanted(queues.EMBED_DOMAIN, queues.SHORT, embedding_job_id(row_id), row_id)
+
+
+def _unembedded(session: Session) -> Iterator[int]:
+    """Versions without the domain embedding that is taken today."""
+    for family in session.scalars(select(Family).where(Family.state == VersionState.READY)):
+        current = embedders(family.seed_digest)
+        embedding = select(DomainEmbedding.id).where(
+            DomainEmbedding.expert_version_id == ExpertVersion.id,
+            DomainEmbedding.embedder_digest == current.encoder,
+            DomainEmbedding.states_embedder_digest == current.states,
+        )
+        yield from session.scalars(
+            select(ExpertVersion.id)
+            .join(ExpertVersion.expert)
+            .where(
+                Expert.family_id == family.id,
+                # One that was retired since stays in the mixes that have it.
+                ExpertVersion.state != VersionState.UPLOADING,
+                ~embedding.exists(),
+            )
+        )
+
+
+def _enqueue(client: "DBOSClient", job: Wanted) -> None:
+    client.enqueue(
+        {
+            "workflow_name": job.workflow,
+            "queue_name": job.queue,
+            "workflow_id": job.job_id,
+            "app_version": queues.APPLICATION_VERSION,
+        },
+        job.target_id,
+    )
+    log.info("job enqueued", job_id=job.job_id, workflow=job.workflow)
+
+
+def _settle(job: Wanted, status: str) -> bool:
+    """Bring a row to its end when its workflow is over; True when it wants a new workflow instead.
+
+    The row is read again under a lock: it may have reached its end by itself since.
+    """
+    with db.transaction() as session:
+        if job.workflow == queues.MAKE_MIX:
+            state = MixState.CANCELLED if status == "CANCELLED" else MixState.FAILED
+            error = LOST if state is MixState.FAILED else None
+            mix_state.finish(session, job.target_id, state=state, error=error)
+        if job.workflow == queues.TRAIN_PROJECTION:
+            row = session.get_one(Projection, job.target_id, with_for_update=True)
+            if row.state is ProjectionState.QUEUED:
+                return True  # it failed once and was asked for again
+            if row.state is ProjectionState.TRAINING:
+                projections.mark_failed(session, row, error=LOST)
+    return False

@@ -1,0 +1,207 @@
+"""`python -m assembler.jobs.offline_tasks`: what needs torch, and no job.
+
+    seed                                          unpack the demo family's seed
+    expert SEED DOCUMENTS [ExpertTraining JSON]   train an expert from it, or find it in the cache
+    gate REQUEST                                  compare two models, a `ModelGateRequest` as JSON
+    reproduce LOCK [assembly]                     make a mix again, or only assemble it, and compare
+    compress MANIFEST DOCUMENTS REQUEST           make a checkpoint of the store smaller: digests,
+                                                  of documents as a JSON list; Compression JSON
+    compress-folder FOLDER DOCUMENTS OUTPUT REQUEST     the same with paths, from folder to folder
+    sparsify, sparsify-folder                     both with a Sparsification
+
+Writes one JSON object a line to stdout: `{"progress": ...}` as it goes on, `{"result": ...}` at the
+end. Ends with 0, or with 1 and a last line `{"error": "..."}`.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pydantic import BaseModel
+
+from assembler.demo import smollm2
+from assembler.training import expert_training
+from assembler.training.expert_training import ExpertTraining
+from assembler.training.optimizer import Progress
+from registry.blobs import BlobStore
+from registry.documents import Document
+from registry.errors import NexusmixError
+from registry.manifests import Manifest
+
+# What was written, the curve that a search came along, and the point of it that was chosen.
+Made = tuple[Manifest, BaseModel, BaseModel]
+# Of a checkpoint with the documents of each domain, as a request in JSON asks.
+Make = Callable[[Manifest, Sequence[Sequence[Document]], str, BlobStore], Made]
+
+
+def prepare_seed() -> dict[str, Any]:
+    return {
+        "folder": str(smollm2.seed_folder()),
+        "name": smollm2.NAME,
+        "licence": smollm2.LICENCE,
+        "description": smollm2.PROVENANCE,
+    }
+
+
+def train_expert(seed: str, documents: str, training: str = "{}") -> dict[str, Any]:
+    folder = expert_training.train_expert(
+        Path(seed),
+        Path(documents),
+        training=ExpertTraining.model_validate_json(training),
+        on_progress=_tell_progress,
+    )
+    metrics = json.loads((folder / "metrics.json").read_text())
+    return {"folder": str(folder), "metrics": metrics}
+
+
+def reproduce(lock: str, stages: str = "all") -> dict[str, Any]:
+    # Only here: the others need nothing of what makes mixes.
+    from assembler.jobs import reproduction
+    from registry import blobs
+
+    read = reproduction.read(Path(lock).read_bytes())
+    made = reproduction.reproduce(
+        read,
+        blobs=blobs.store(),
+        assembly_only=stages == "assembly",
+        on_progress=_tell_text,
+    )
+    return reproduction.report(read, made)
+
+
+def compress(manifest_digest: str, documents_digests: str, request: str) -> dict[str, Any]:
+    return _made_smaller(_compressor, manifest_digest, documents_digests, request)
+
+
+def compress_folder(folder: str, documents_path: str, output: str, request: str) -> dict[str, Any]:
+    return _folder_made_smaller(_compressor, folder, documents_path, output, request)
+
+
+def sparsify(manifest_digest: str, documents_digests: str, request: str) -> dict[str, Any]:
+    return _made_smaller(_sparsifier, manifest_digest, documents_digests, request)
+
+
+def sparsify_folder(folder: str, documents_path: str, output: str, request: str) -> dict[str, Any]:
+    return _folder_made_smaller(_sparsifier, folder, documents_path, output, request)
+
+
+def _compressor(
+    manifest: Manifest, documents: Sequence[Sequence[Document]], request: str, blobs: BlobStore
+) -> Made:
+    from assembler.compression.quantize import Compressor
+    from engine.compression.int8_curve import Compression
+
+    asked = Compression.model_validate_json(request)
+    compressor = Compressor(manifest, documents, asked, blobs=blobs, on_progress=_tell_text)
+    curve = compressor.curve()
+    return compressor.write(curve.chosen), curve, curve.chosen
+
+
+def _sparsifier(
+    manifest: Manifest, documents: Sequence[Sequence[Document]], request: str, blobs: BlobStore
+) -> Made:
+    from assembler.compression.sparsify import Sparsifier
+    from engine.compression.sparsity_curve import Sparsification
+
+    asked = Sparsification.model_validate_json(request)
+    sparsifier = Sparsifier(manifest, documents, asked, blobs=blobs, on_progress=_tell_text)
+    curve = sparsifier.curve()
+    return sparsifier.write(curve.chosen), curve, curve.chosen
+
+
+def _made_smaller(
+    make: Make, manifest_digest: str, documents_digests: str, request: str
+) -> dict[str, Any]:
+    from registry import blobs, documents, manifests
+
+    store = blobs.store()
+    made, curve, chosen = make(
+        manifests.load(store, manifest_digest),
+        [documents.parse(store.read(digest)) for digest in json.loads(documents_digests)],
+        request,
+        store,
+    )
+    return _told(curve, chosen) | {"manifest_digest": made.digest}
+
+
+def _folder_made_smaller(
+    make: Make, folder: str, documents_path: str, output: str, request: str
+) -> dict[str, Any]:
+    from registry import documents, exports
+    from registry.blobs import LocalBlobs
+    from registry.checkpoint_folder import CheckpointFolder
+
+    # Beside the result: what has room for that has room for a copy too, the disk of /tmp may not.
+    with TemporaryDirectory(dir=Path(output).parent, prefix=".compress-") as scratch:
+        store = LocalBlobs(Path(scratch))
+        made, curve, chosen = make(
+            CheckpointFolder.read(Path(folder)).keep(store),
+            [documents.parse([Path(documents_path).read_bytes()])],
+            request,
+            store,
+        )
+        exports.export(made, store, Path(output), on_bytes=lambda num_bytes: None)
+    return _told(curve, chosen)
+
+
+def _told(curve: BaseModel, chosen: BaseModel) -> dict[str, Any]:
+    return {"curve": curve.model_dump(mode="json"), "chosen": chosen.model_dump(mode="json")}
+
+
+def gate(request: str) -> dict[str, Any]:
+    from assembler.evaluation import comparison
+    from assembler.evaluation.comparison_request import ModelGateRequest
+    from registry import blobs
+
+    report = comparison.gate(
+        ModelGateRequest.model_validate_json(request),
+        blobs=blobs.store(),
+        on_progress=_tell_text,
+    )
+    return report.model_dump(mode="json")
+
+
+COMMANDS: dict[str, Callable[..., dict[str, Any]]] = {
+    "seed": prepare_seed,
+    "expert": train_expert,
+    "gate": gate,
+    "reproduce": reproduce,
+    "compress": compress,
+    "compress-folder": compress_folder,
+    "sparsify": sparsify,
+    "sparsify-folder": sparsify_folder,
+}
+
+
+def main(command: str, *arguments: str) -> int:
+    try:
+        _tell({"result": COMMANDS[command](*arguments)})
+    except NexusmixError as error:
+        details = [error.detail, *(f"{p.pointer} {p.detail}" for p in error.problems)]
+        _tell({"error": "; ".join(details)})
+        return 1
+    return 0
+
+
+def _tell_text(text: str) -> None:
+    _tell({"progress": text})
+
+
+def _tell_progress(progress: Progress) -> None:
+    text = (
+        f"step {progress.step} of {progress.num_steps}, loss {progress.loss:.2f}, "
+        f"{progress.eta_seconds:.0f} s left"
+    )
+    _tell_text(text)
+
+
+def _tell(line: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

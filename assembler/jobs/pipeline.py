@@ -1,0 +1,134 @@
+"""Mixes from their materials: digests in, a manifest out, whoever asks and wherever it runs."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from assembler.assembly import extend, upcycle
+from assembler.assembly.extend import Base
+from assembler.assembly.inputs import Materials
+from assembler.recipes.mix_architecture import mixture_of
+from assembler.routing import router_init
+from assembler.routing.router_init import Domains, Routers
+from registry import numpy_tensors
+from registry.architecture import Architecture
+from registry.blobs import BlobStore
+from registry.manifests import Manifest
+from registry.settings import settings
+
+if TYPE_CHECKING:
+    from assembler.training.optimizer import Progress
+    from engine.compression.int8_curve import Curve
+
+# Above it, rows are too alike to tell tokens apart; mergekit warns from the same number on.
+MAX_CONDITION = 5.0
+NOTHING = np.empty(0, np.float32)
+
+
+def assemble(materials: Materials, blobs: BlobStore) -> Manifest:
+    """The mix before any finetune. Raises Incompatible when its parts do not fit together."""
+    recipe, seed = materials.recipe, materials.seed(blobs)
+    experts = materials.experts(blobs)
+    if recipe.preset == "merge":
+        return upcycle.merge([seed, *experts], blobs)
+    base = materials.base(blobs)
+    mix = mixture_of(recipe, seed.architecture, vector_size=len(materials.vectors[0]))
+    rows = _routers(materials, mix, seed=seed, base=base, blobs=blobs)
+    if base is None:
+        return upcycle.upcycle(recipe, mix, seed=seed, experts=experts, routers=rows, blobs=blobs)
+    return extend.extend(
+        recipe, mix, base=base, seed=seed, experts=experts, routers=rows, blobs=blobs
+    )
+
+
+def finetune(
+    mix: Manifest,
+    materials: Materials,
+    *,
+    blobs: BlobStore,
+    checkpoint_path: Path,
+    on_progress: Callable[["Progress"], None],
+    expert_parallel_degree: int = 1,
+) -> Manifest:
+    """The mix after its finetune, see `assembler.training.finetune`, by whatever the settings
+    launch."""
+    # An assembly, which should take seconds, does not load what only training needs.
+    from assembler.training import finetune
+
+    train = partial(
+        finetune.finetune,
+        mix,
+        recipe=materials.recipe.finetune,
+        documents=materials.documents(blobs),
+        new_experts=materials.new_experts,
+        checkpoint_path=checkpoint_path,
+        on_progress=on_progress,
+        expert_parallel_degree=expert_parallel_degree,
+    )
+    if settings().launcher == "ray":
+        from assembler.training import ray_train
+
+        return ray_train.run(train, checkpoint_path=checkpoint_path)
+    return train(blobs=blobs)
+
+
+def compress(
+    mix: Manifest,
+    materials: Materials,
+    *,
+    blobs: BlobStore,
+    on_progress: Callable[[str], None],
+) -> tuple[Manifest, "Curve"]:
+    """The mix as small as its recipe asks, and the curve of the search; see
+    `assembler.compression.quantize`, also for what is raised."""
+    from assembler.compression.quantize import Compressor
+
+    assert materials.recipe.compress is not None
+    compressor = Compressor(
+        mix,
+        materials.documents(blobs),
+        materials.recipe.compress,
+        blobs=blobs,
+        on_progress=on_progress,
+    )
+    curve = compressor.curve()
+    return compressor.write(curve.chosen), curve
+
+
+def worst_condition(mix: Manifest, blobs: BlobStore) -> tuple[str, float]:
+    """The router whose rows are most alike, and their condition number; of a mixture."""
+    conditions = {
+        name: router_init.condition(numpy_tensors.read(blobs, entry))
+        for name, entry in mix.tensors.items()
+        if name.endswith(".mlp.gate.weight")
+    }
+    name = max(conditions, key=conditions.__getitem__)
+    return name, conditions[name]
+
+
+def _routers(
+    materials: Materials,
+    mix: Architecture,
+    *,
+    seed: Manifest,
+    base: Base | None,
+    blobs: BlobStore,
+) -> Routers:
+    recipe = materials.recipe
+    reads_documents = recipe.router_init == "documents"
+    return router_init.initial(
+        recipe,
+        mix,
+        seed=seed,
+        domains=Domains(
+            states=materials.states(blobs) if recipe.embeds_with_states else NOTHING,
+            vectors=np.array(materials.vectors, np.float32),
+            documents=materials.documents(blobs) if reads_documents else (),
+        ),
+        family=materials.projection(blobs),
+        learned=None if base is None else extend.projection_of(base.mix),
+        blobs=blobs,
+    )

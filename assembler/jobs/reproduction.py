@@ -1,0 +1,129 @@
+"""Makes a mix again from its lock, beside the store, and says whether the same came out."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from assembler.assembly.provenance import Environment, Lock
+from assembler.jobs import pipeline
+from assembler.training.optimizer import Progress
+from registry import manifests, overlay_blobs
+from registry.blobs import BlobStore
+from registry.errors import InvalidInput, NotFound, Problem, pointer
+from registry.manifests import Manifest
+
+MAX_NAMES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """`differing` are tensors, or other parts, that are not as they were; at most MAX_NAMES."""
+
+    name: str
+    expected: str
+    made: str
+    differing: tuple[str, ...]
+
+    @property
+    def is_same(self) -> bool:
+        return self.expected == self.made
+
+
+def read(data: bytes) -> Lock:
+    """Raises InvalidInput."""
+    try:
+        return Lock.model_validate_json(data)
+    except ValidationError as error:
+        problems = tuple(Problem(pointer(*e["loc"]), e["msg"]) for e in error.errors())
+        raise InvalidInput("this is not a lock of a mix", problems=problems) from error
+
+
+def reproduce(
+    lock: Lock,
+    *,
+    blobs: BlobStore,
+    assembly_only: bool,
+    on_progress: Callable[[str], None],
+) -> list[Stage]:
+    """Assemble, finetune and compress what the lock names; nothing of it is kept.
+
+    Raises NotFound naming every blob that is needed and not there.
+    """
+    _check_there(lock, blobs)
+    torch.set_num_threads(lock.environment.num_threads)
+    materials = lock.materials(blobs)
+    with overlay_blobs.beside(blobs) as aside, TemporaryDirectory(prefix="nexusmix-") as folder:
+        on_progress("assembling")
+        assembled = pipeline.assemble(materials, aside)
+        stages = [_stage("assemble", lock.assembled, assembled, blobs)]
+        if assembly_only:
+            return stages
+        made = assembled
+        if lock.finetuned is not None:
+            made = pipeline.finetune(
+                assembled,
+                materials,
+                blobs=aside,
+                checkpoint_path=Path(folder),
+                on_progress=lambda progress: on_progress(_told(progress)),
+            )
+            stages.append(_stage("finetune", lock.finetuned, made, blobs))
+        if lock.compressed is not None:
+            made, _ = pipeline.compress(made, materials, blobs=aside, on_progress=on_progress)
+            stages.append(_stage("compress", lock.compressed, made, blobs))
+    return stages
+
+
+def report(lock: Lock, stages: list[Stage]) -> dict[str, Any]:
+    """As JSON, with what is different here from where the mix was made."""
+    return {
+        "same": all(stage.is_same for stage in stages),
+        "stages": [asdict(stage) | {"same": stage.is_same} for stage in stages],
+        "differences": lock.environment.differences(Environment.here()),
+    }
+
+
+def _stage(name: str, expected: str, made: Manifest, blobs: BlobStore) -> Stage:
+    differing: tuple[str, ...] = ()
+    if made.digest != expected:
+        differing = tuple(_differing(manifests.load(blobs, expected), made))[:MAX_NAMES]
+    return Stage(name=name, expected=expected, made=made.digest, differing=differing)
+
+
+def _differing(one: Manifest, other: Manifest) -> list[str]:
+    names = [
+        name
+        for name in [*one.tensors, *(other.tensors.keys() - one.tensors.keys())]
+        if one.tensors.get(name) != other.tensors.get(name)
+    ]
+    parts = {"config": (one.config, other.config), "files": (one.files, other.files)}
+    return [*(part for part, (a, b) in parts.items() if a != b), *names]
+
+
+def _check_there(lock: Lock, blobs: BlobStore) -> None:
+    roots = [lock.seed, *lock.experts, *(d for _, d in lock.base_experts)]
+    roots += [digest for digest in (lock.projection, lock.base) if digest]
+    made = {digest for digest in (lock.assembled, lock.finetuned, lock.compressed) if digest}
+    absent = {
+        d
+        # What was expected is only compared with: of it, the manifests do.
+        for d in (*roots, *made, *lock.documents, *lock.states, lock.vectors)
+        if blobs.size(d) is None
+    }
+    for root in set(roots) - absent:
+        needed = manifests.load(blobs, root).digests()
+        absent |= {digest for digest in needed if blobs.size(digest) is None}
+    if absent:
+        raise NotFound(
+            f"{len(absent)} blobs that the lock needs are not in this store",
+            problems=tuple(Problem("/blobs", digest) for digest in sorted(absent)),
+        )
+
+
+def _told(progress: Progress) -> str:
+    return f"finetuning, step {progress.step} of {progress.num_steps}, loss {progress.loss:.3f}"

@@ -1,0 +1,311 @@
+"""`python -m assembler.jobs.step_main STEP ID`: one step of a job, in a process of its own, with
+torch.
+
+Reads its inputs from rows and blobs, writes blobs first, then its result and its end in one short
+transaction: a step that died is simply run again. Ends with 0, or with 1 and a last line
+`{"error": "..."}` on stderr.
+
+What a step needs is imported by the step: all of it together takes four times as long to load as
+what an assembly needs, and a mix should be usable in seconds.
+"""
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from sqlalchemy.orm import Session
+
+from assembler.assembly.inputs import Materials, gather
+from assembler.assembly.provenance import Environment
+from assembler.jobs import dispatcher
+from assembler.mixes import job_events, leakage, mix_state
+from assembler.recipes.recipe import ProjectionTraining, Recipe
+from assembler.routing.embedder import DOMAIN_TOKENS, EMBEDDER, embedders
+from assembler.tables import MixVersion
+from registry import blobs as blob_stores
+from registry import db, documents, embeddings, experts, logs, manifests, projections
+from registry.blobs import BlobStore, put_bytes
+from registry.errors import GateFailed, NexusmixError
+from registry.manifests import canonical_json
+from registry.names import parse_ref
+from registry.settings import settings
+
+if TYPE_CHECKING:
+    from assembler.evaluation.perplexities import Contenders
+    from assembler.training.optimizer import Progress
+
+log = structlog.get_logger(__name__)
+
+# Where torchrun reads what ended a process of many.
+ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
+# More often is only noise: rows that nobody has time to look at.
+REPORT_SECONDS = 0.5
+
+
+def assemble(version_id: int) -> None:
+    from assembler.jobs import pipeline
+
+    blobs = blob_stores.store()
+    version, materials = _read(version_id)
+    with db.transaction() as session:
+        known = leakage.finetuned_on(session, materials.recipe)
+    leakage.check(materials.recipe, known, blobs)
+    mix = pipeline.assemble(materials, blobs)
+    if mix.architecture.num_experts:
+        _warn_of_condition(version.job_id, *pipeline.worst_condition(mix, blobs))
+    _complete(
+        version_id,
+        step="assemble",
+        assembled_digest=manifests.store(blobs, mix),
+        environment=Environment.here().model_dump(),
+    )
+
+
+def finetune(version_id: int) -> None:
+    from assembler.jobs import pipeline
+    from assembler.training.distributed import is_first_process
+
+    blobs = blob_stores.store()
+    version, materials = _read(version_id)
+    assert version.assembled_digest is not None
+    checkpoint_path = settings().cache_path / "jobs" / version.job_id
+    mix = pipeline.finetune(
+        manifests.load(blobs, version.assembled_digest),
+        materials,
+        blobs=blobs,
+        checkpoint_path=checkpoint_path,
+        on_progress=_Reporter(version.job_id, version_id=version_id).trained,
+        expert_parallel_degree=settings().expert_parallel_degree,
+    )
+    if not is_first_process():
+        return
+    _complete(
+        version_id,
+        step="finetune",
+        finetuned_digest=manifests.store(blobs, mix),
+        environment=Environment.here().model_dump(),
+    )
+    shutil.rmtree(checkpoint_path, ignore_errors=True)
+
+
+def compress(version_id: int) -> None:
+    from assembler.jobs import pipeline
+
+    blobs = blob_stores.store()
+    version, materials = _read(version_id)
+    assert version.trained_digest is not None
+    mix, curve = pipeline.compress(
+        manifests.load(blobs, version.trained_digest),
+        materials,
+        blobs=blobs,
+        on_progress=_Reporter(version.job_id, version_id=version_id).said,
+    )
+    _complete(
+        version_id,
+        step="compress",
+        compressed_digest=manifests.store(blobs, mix),
+        curve_digest=put_bytes(blobs, canonical_json(curve.model_dump(mode="json"))),
+        environment=Environment.here().model_dump(),
+    )
+
+
+def gate(version_id: int) -> None:
+    """Raises GateFailed, after its report is on record, when the candidate must not pass."""
+    from assembler.evaluation import mix_gate
+
+    blobs = blob_stores.store()
+    version, materials = _read(version_id)
+    report = mix_gate.gate(
+        _contenders(version, materials, blobs),
+        materials.documents(blobs),
+        documents_digests=materials.documents_digests,
+        policy=materials.recipe.gates,
+        blobs=blobs,
+        log_path=job_events.log_path(version.job_id, "server"),
+        on_progress=_Reporter(version.job_id, version_id=version_id).counted,
+    )
+    digest = put_bytes(blobs, canonical_json(report.model_dump(mode="json")))
+    if report.passed:
+        _complete(version_id, step="gate", gate_report_digest=digest)
+        return
+    job_events.durably(lambda session: mix_state.keep_report(session, version_id, digest=digest))
+    raise GateFailed("; ".join(map(str, report.failures)))
+
+
+def embed(version_id: int) -> None:
+    from assembler.routing.router_inputs import RouterInputs
+    from assembler.routing.text_encoder import Encoder
+    from engine.vllm_plugin import tensors
+
+    blobs = blob_stores.store()
+    with db.transaction() as session:
+        version = experts.get_version(session, version_id)
+    own = documents.parse(blobs.read(version.documents_digest))
+    texts = documents.spread(own)
+    vector = Encoder().embed(texts).mean(0).tolist()
+    inputs = RouterInputs(manifests.load(blobs, version.manifest_digest), blobs)
+    moments = inputs.moments(own, num_tokens=DOMAIN_TOKENS)
+    states_digest = tensors.write(blobs, moments.embedding()).digest
+
+    def store(session: Session) -> None:
+        embeddings.store(
+            session,
+            version,
+            vector=vector,
+            embedder=EMBEDDER,
+            num_documents=len(texts),
+            states_digest=states_digest,
+            num_tokens=moments.num_tokens,
+            embedders=embedders(version.expert.family.seed_digest),
+        )
+        job_events.end_step(session, dispatcher.embedding_job_id(version_id), step="embed")
+
+    job_events.durably(store)
+
+
+def train_projection(projection_id: int) -> None:
+    from assembler.routing import projection
+
+    blobs = blob_stores.store()
+    with db.transaction() as session:
+        row = projections.get(session, projection_id)
+    trained = projection.train(
+        manifests.load(blobs, row.family.seed_digest),
+        documents.parse(blobs.read(row.documents_digest)),
+        training=ProjectionTraining.model_validate(row.training),
+        blobs=blobs,
+        on_progress=_Reporter(dispatcher.projection_job_id(projection_id)).counted,
+    )
+    digest = manifests.store(blobs, trained)
+
+    def store(session: Session) -> None:
+        projections.mark_ready(
+            session,
+            projections.get(session, projection_id),
+            manifest_digest=digest,
+            metrics=trained.config["metrics"],
+        )
+        job_id = dispatcher.projection_job_id(projection_id)
+        job_events.end_step(session, job_id, step="train-projection")
+
+    job_events.durably(store)
+
+
+STEPS: dict[str, Callable[[int], None]] = {
+    "assemble": assemble,
+    "finetune": finetune,
+    "compress": compress,
+    "gate": gate,
+    "embed": embed,
+    "train-projection": train_projection,
+}
+
+
+def main(step: str, target_id: int) -> int:
+    logs.configure(step, level=settings().log_level)
+    try:
+        STEPS[step](target_id)
+    except NexusmixError as error:
+        return _failed(
+            "; ".join([error.detail, *(f"{p.pointer} {p.detail}" for p in error.problems)])
+        )
+    except Exception as error:
+        log.exception("step failed")
+        return _failed(f"{type(error).__name__}: {error}", expected=False)
+    return 0
+
+
+class _Reporter:
+    """Tells how far a step is, not more often than anybody looks."""
+
+    def __init__(self, job_id: str, *, version_id: int | None = None) -> None:
+        self._job_id, self._version_id = job_id, version_id
+        self._told_at = float("-inf")
+
+    def trained(self, state: "Progress") -> None:
+        self._tell(asdict(state), is_last=state.step == state.num_steps)
+
+    def counted(self, what: str, step: int, num_steps: int) -> None:
+        values = {"what": what, "step": step, "num_steps": num_steps}
+        self._tell(values, is_last=step == num_steps)
+
+    def said(self, what: str) -> None:
+        self._tell({"what": what}, is_last=False)
+
+    def _tell(self, values: dict[str, Any], *, is_last: bool) -> None:
+        now = time.monotonic()
+        if is_last or now - self._told_at >= REPORT_SECONDS:
+            self._told_at = now
+            job_events.durably(lambda session: self._write(session, values))
+
+    def _write(self, session: Session, values: dict[str, Any]) -> None:
+        if self._version_id is not None:
+            mix_state.report(session, self._version_id, progress=values)
+        if self._version_id is None or "loss" in values:
+            job_events.record(
+                session, self._job_id, type="metrics", message="progress", data=values
+            )
+
+
+def _warn_of_condition(job_id: str, router: str, condition: float) -> None:
+    """Say in the job's story when a router can hardly tell its experts apart."""
+    from assembler.jobs.pipeline import MAX_CONDITION
+
+    if condition > MAX_CONDITION:
+        message = (
+            f"the rows of {router} are much alike, their condition number is {condition:.1f}"
+            f" (above {MAX_CONDITION:g}): tokens may be sent to the wrong experts"
+        )
+        data = {"router": router, "condition": condition}
+        job_events.durably(
+            lambda session: job_events.record(
+                session, job_id, type="message", message=message, data=data
+            )
+        )
+
+
+def _read(version_id: int) -> tuple[MixVersion, Materials]:
+    with db.transaction() as session:
+        version = session.get_one(MixVersion, version_id)
+        return version, gather(session, Recipe.model_validate(version.recipe))
+
+
+def _complete(version_id: int, *, step: str, **values: Any) -> None:
+    job_events.durably(lambda session: mix_state.complete(session, version_id, step=step, **values))
+
+
+def _contenders(version: MixVersion, materials: Materials, blobs: BlobStore) -> "Contenders":
+    from assembler.evaluation.perplexities import Contenders
+
+    assert version.assembled_digest is not None
+    finetuned, compressed = version.finetuned_digest, version.compressed_digest
+    return Contenders(
+        seed=materials.seed(blobs),
+        experts=dict(zip(materials.recipe.domains, materials.experts(blobs), strict=True)),
+        assembled=manifests.load(blobs, version.assembled_digest),
+        finetuned=None if finetuned is None else manifests.load(blobs, finetuned),
+        compressed=None if compressed is None else manifests.load(blobs, compressed),
+        base=None
+        if materials.base_digest is None
+        else manifests.load(blobs, materials.base_digest),
+        base_domains=frozenset(parse_ref(ref)[0] for ref, _ in materials.base_experts),
+    )
+
+
+def _failed(message: str, *, expected: bool = True) -> int:
+    if path := os.environ.get(ERROR_FILE):
+        told = {"message": message, "timestamp": int(time.time()), "expected": expected}
+        Path(path).write_text(json.dumps(told))
+    sys.stderr.write(json.dumps({"error": message}) + "\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))

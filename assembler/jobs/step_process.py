@@ -1,0 +1,134 @@
+"""One step of a job as a process of its own: watched, stopped when its job is, its errors read.
+
+The worker stays small and alive whatever torch does. The child and all it starts die with the
+worker, so that a step never runs twice at the same time.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from assembler.assembly.provenance import num_threads
+from assembler.mixes import job_events
+from engine.launch import launcher as launchers
+from engine.launch.launcher import Process, Resources
+from engine.threads import spinning
+from registry.errors import StepFailed, Unavailable
+from registry.settings import settings
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 0.2
+GRACE_SECONDS = 5.0
+# A child that was killed from outside (out of memory, most often) gets other chances.
+MAX_ATTEMPTS = 3
+MAX_TAIL_BYTES = 4096
+# How often a thread of libgomp looks whether there is work before it sleeps. By default 300,000
+# times, in which two steps side by side, of two threads on two cores, take each other's time: 35 to
+# 70 s each for what takes 26 so (SmolLM2-135M reading 6,144 tokens). A training alone is as fast.
+SPIN_COUNT = 10_000
+# What is freed stays with the process. Else glibc gives large tensors back and gets cleared pages
+# for the next: with them a finetune that trains everything took 1.5 s a step instead of 1.1, one
+# that trains routers 0.58 instead of 0.52, and torch's huge pages 7 GB instead of 4
+# (`bench finetune`'s shape, bfloat16, two cores). In huge pages, where the kernel has them, routers
+# take 5 % less again; the first step of everything then takes 3 s more, to clear 4 GB of them.
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**40),
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+
+# Set when the worker is asked to stop; running steps end without an outcome and go on later.
+STOPPING = threading.Event()
+
+
+class WorkerStopping(BaseException):
+    """Ends a step without an outcome; not an Exception, which would be recorded as its outcome."""
+
+
+class Cancelled(Exception):
+    """The job ended while its step was running."""
+
+
+def run(
+    step: str,
+    target_id: int,
+    *,
+    job_id: str,
+    cancelled: Callable[[], bool],
+    num_processes: int = 1,
+) -> None:
+    """Run `python -m assembler.jobs.step_main STEP TARGET_ID` to its end, as one process or as
+    many.
+
+    Raises Cancelled soon after `cancelled()` turns true, StepFailed with the child's own message,
+    and WorkerStopping.
+    """
+    log_path = job_events.log_path(job_id, step)
+    if settings().launcher == "ray":
+        num_processes = (
+            1  # a step that needs more asks the cluster, see `assembler.training.ray_train`
+        )
+    torchrun = ["assembler.training.torchrun", str(num_processes)] if num_processes > 1 else []
+    command = [sys.executable, "-m", *torchrun, "assembler.jobs.step_main", step, str(target_id)]
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        process = _start(command, log_path, step=step, num_processes=num_processes)
+        log.info("step started", step=step, job_id=job_id, process=process.name, attempt=attempt)
+        status = _watch(process, cancelled)
+        log.info("step ended", step=step, job_id=job_id, status=status)
+        if status == 0:
+            return
+        if status > 0:
+            break
+    raise StepFailed(f"{step}: {_reason(status, log_path)}")
+
+
+def _start(command: list[str], log_path: Path, *, step: str, num_processes: int) -> Process:
+    # A finetune on a cluster only waits for its training processes, which reserve their own.
+    resources = Resources(num_cpus=0 if step == "finetune" else num_threads())
+    try:
+        return launchers.configured().run(
+            command, env=environment(num_processes), log_path=log_path, resources=resources
+        )
+    except Unavailable as error:
+        raise StepFailed(f"{step}: {error.detail}") from error
+
+
+def _watch(process: Process, cancelled: Callable[[], bool]) -> int:
+    while (status := process.poll()) is None:
+        if STOPPING.is_set():
+            process.terminate(GRACE_SECONDS)
+            raise WorkerStopping
+        if cancelled():
+            process.terminate(GRACE_SECONDS)
+            raise Cancelled
+        time.sleep(POLL_SECONDS)
+    return status
+
+
+def environment(num_processes: int = 1) -> dict[str, str]:
+    """What a process that computes is started in: its threads, how they wait, what they free."""
+    ours = {"OMP_NUM_THREADS": str(num_threads(num_processes))}
+    return ALLOCATOR | spinning(SPIN_COUNT, os.environ) | os.environ | ours
+
+
+def _reason(status: int, log_path: Path) -> str:
+    if status < 0:
+        return (
+            f"its process was killed {MAX_ATTEMPTS} times, last by signal {-status}; "
+            "the machine may be short of memory"
+        )
+    with log_path.open("rb") as file:
+        file.seek(max(0, log_path.stat().st_size - MAX_TAIL_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    last = lines[-1] if lines else ""
+    try:
+        return str(json.loads(last)["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"its process ended with status {status}: {last} (all of it: {log_path})"

@@ -1,0 +1,118 @@
+"""The worker process, `python -m assembler.jobs.worker`: runs the jobs, one heavy one at a time.
+
+Torch never comes in here: each step of a job is a child process (`assembler.jobs.step_main`).
+"""
+
+import logging
+import signal
+import sys
+import time
+
+import psycopg
+import structlog
+from dbos import DBOS, DBOSClient, DBOSConfig
+from sqlalchemy.exc import DBAPIError
+
+# The import registers the workflows.
+from assembler.jobs import dispatcher, queues, step_process, workflows
+from assembler.jobs.worker_lease import Presence, Reaper, recover, release
+from assembler.mixes import retention
+from registry import db, logs
+from registry.errors import NexusmixError, Unavailable
+from registry.settings import settings
+
+log = structlog.get_logger(__name__)
+
+ROUND_SECONDS = 1.0
+REAP_SECONDS = 5.0
+QUEUE_POLL_SECONDS = 0.2
+STOP_SECONDS = 15
+
+__all__ = ["main", "workflows"]
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT; 0 then, 1 when the worker cannot go on and wants a restart."""
+    logs.configure("worker", level=settings().log_level)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: step_process.STOPPING.set())
+    url = settings().database_url
+    if url is None:
+        raise Unavailable("no database: NEXUSMIX_DATABASE_URL is not set")
+    presence = Presence(settings().executor_id, url=url)
+    try:
+        if presence.claim(give_up=step_process.STOPPING.is_set):
+            _work(presence, url)
+        return 0
+    except NexusmixError as error:
+        log.error("the worker gives up", error=error.detail)
+        return 1
+    finally:
+        presence.close()
+
+
+def _work(presence: Presence, url: str) -> None:
+    client = _launch(presence.executor_id, url)
+    try:
+        _rounds(presence, client, url)
+    finally:
+        # Running steps see this too, stop their processes and end without an outcome.
+        step_process.STOPPING.set()
+        DBOS.destroy(workflow_completion_timeout_sec=STOP_SECONDS)
+    release(client, executor_id=presence.executor_id)
+    client.destroy()
+
+
+def _rounds(presence: Presence, client: DBOSClient, url: str) -> None:
+    reaper = Reaper(client, executor_id=presence.executor_id, url=url)
+    next_reaping = time.monotonic()
+    while not step_process.STOPPING.is_set():
+        try:
+            dispatcher.enqueue(client)
+            if time.monotonic() >= next_reaping:
+                reaper.look()
+                with db.transaction() as session:
+                    retention.remove_expired(session)
+                next_reaping = time.monotonic() + REAP_SECONDS
+            presence.listen(ROUND_SECONDS)
+        except (psycopg.OperationalError, DBAPIError) as error:
+            log.warning("the database went away", error=str(error).strip())
+            presence.reclaim()
+
+
+def _launch(executor_id: str, url: str) -> DBOSClient:
+    """Start DBOS, after our own unfinished jobs went back to their queues.
+
+    DBOS would recover them by itself, but uncounted.
+    """
+    # A logger that has a handler is left alone by DBOS, so its lines take our format.
+    dbos_log = logging.getLogger("dbos")
+    dbos_log.addHandler(logging.NullHandler())
+    dbos_log.setLevel(logging.WARNING)
+    DBOS.migrate(url)
+    client = DBOSClient(
+        system_database_url=url,
+        application_name=queues.APPLICATION,
+        # Waiting for the database inside a call would leave our lock unattended meanwhile.
+        retry_connection_errors=False,
+    )
+    recover(client, executor_id=executor_id)
+    config: DBOSConfig = {
+        "name": queues.APPLICATION,
+        "system_database_url": url,
+        "executor_id": executor_id,
+        "application_version": queues.APPLICATION_VERSION,
+        "use_listen_notify": True,
+        "log_level": "WARNING",
+    }
+    DBOS(config=config)
+    DBOS.listen_queues([queues.HEAVY, queues.SHORT])
+    DBOS.launch()
+    for queue in (queues.HEAVY, queues.SHORT):
+        DBOS.register_queue(queue, worker_concurrency=1, polling_interval_sec=QUEUE_POLL_SECONDS)
+    log.info("worker ready", executor_id=executor_id)
+    return client
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""How a mix version moves through its states; every change locks the row and leaves an event.
+
+A version that is over (succeeded, failed, cancelled) stays so, unless its gate is overruled: a step
+that comes too late with its result, because it was cancelled meanwhile, is refused.
+"""
+
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from assembler.mixes import job_events, retention
+from assembler.tables import FINAL_STATES, MixState, MixVersion
+from registry.errors import Conflict, NotFound
+
+STATES = {
+    "assemble": MixState.ASSEMBLING,
+    "finetune": MixState.FINETUNING,
+    "compress": MixState.COMPRESSING,
+    "gate": MixState.GATING,
+    "publish": MixState.PUBLISHING,
+    "deploy": MixState.PUBLISHING,
+}
+
+
+def begin(session: Session, version_id: int, *, step: str) -> bool:
+    """Enter a step; False when there is nothing to do: it ended before, or the version is over."""
+    version = locked(session, version_id)
+    if version.state in FINAL_STATES or not job_events.begin_step(
+        session, version.job_id, step=step
+    ):
+        return False
+    version.state = STATES[step]
+    return True
+
+
+def complete(session: Session, version_id: int, *, step: str, **values: Any) -> MixVersion:
+    """Store what a step leaves (columns of the row) and end it. Raises Conflict when over."""
+    version = locked(session, version_id)
+    if version.state in FINAL_STATES:
+        raise Conflict(f"{version.job_id} is {version.state}; {step} came too late")
+    for column, value in values.items():
+        setattr(version, column, value)
+    version.progress = None
+    job_events.end_step(session, version.job_id, step=step)
+    return version
+
+
+def report(session: Session, version_id: int, *, progress: dict[str, Any]) -> None:
+    """Say how far the running step is."""
+    version = locked(session, version_id)
+    if version.state not in FINAL_STATES:
+        version.progress = progress
+
+
+def keep_report(session: Session, version_id: int, *, digest: str) -> None:
+    """A failed gate keeps its report, and for a while its candidate; the step does not end."""
+    version = locked(session, version_id)
+    version.gate_report_digest = digest
+    version.kept_until = retention.until()
+
+
+def finish(session: Session, version_id: int, *, state: MixState, error: str | None = None) -> None:
+    """Enter a final state, once."""
+    version = locked(session, version_id)
+    if version.state in FINAL_STATES:
+        return
+    version.state, version.error, version.progress = state, error, None
+    version.finished_at = func.now()
+    data = {"state": state, "phase": "finished", **({"error": error} if error else {})}
+    job_events.record(session, version.job_id, type="state", message=error or state, data=data)
+    session.flush()
+
+
+def overrule(
+    session: Session, version_id: int, *, override_digest: str, message: str
+) -> MixVersion:
+    """Let what its gate has refused succeed, the one way out of a final state."""
+    version = locked(session, version_id)
+    if version.state is not MixState.FAILED:
+        raise Conflict(f"{version.job_id} is {version.state} by now")
+    version.state, version.error = MixState.SUCCEEDED, None
+    version.override_digest, version.kept_until = override_digest, None
+    data = {"state": version.state, "phase": "overridden"}
+    job_events.record(session, version.job_id, type="state", message=message, data=data)
+    return version
+
+
+def is_over(session: Session, version_id: int) -> bool:
+    query = select(MixVersion.state).where(MixVersion.id == version_id)
+    return session.scalar(query) in FINAL_STATES
+
+
+def locked(session: Session, version_id: int) -> MixVersion:
+    """The row, held until the transaction ends. Raises NotFound."""
+    version = session.get(MixVersion, version_id, with_for_update=True, populate_existing=True)
+    if version is None:
+        raise NotFound(f"no mix version {version_id}")
+    return version

@@ -1,0 +1,171 @@
+"""What is asked for, read once: everything it names looked up and pinned, and all that is wrong.
+
+A mix is made from a reading without problems, and a plan shows a reading, so both tell of the same.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sqlalchemy.orm import Session
+
+from assembler.assembly.inputs import gather
+from assembler.mixes import selection, text_budget
+from assembler.mixes.selection import Member, Selection
+from assembler.planning.resource_estimates import Blueprint
+from assembler.recipes import family_policies, presets
+from assembler.recipes.recipe import Recipe
+from assembler.training.parallelism import Parallelism
+from assembler.training.trainable import has_part
+from engine.compression import int8_units
+from engine.gates.policy import Policy
+from registry import experts, projections
+from registry.blobs import BlobStore
+from registry.errors import InvalidInput, NexusmixError, Problem, pointer
+from registry.tables import Family
+
+MIN_EXPERTS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What a wish means, as far as it was understood; without problems there is a blueprint.
+
+    `error` is why there is nothing to change: that the base of a revision is unknown or unfinished.
+    """
+
+    name: str
+    family: Family | None
+    members: tuple[Member, ...]
+    problems: tuple[Problem, ...]
+    blueprint: Blueprint | None
+    error: NexusmixError | None = None
+
+    @property
+    def experts(self) -> tuple[str, ...]:
+        """Those that were found, pinned."""
+        return tuple(experts.ref_of(member.version) for member in self.members)
+
+    def checked(self) -> Blueprint:
+        """Raises InvalidInput with all problems, or what `error` is with the same."""
+        if self.blueprint is not None:
+            return self.blueprint
+        if self.error is not None:
+            raise type(self.error)(self.error.detail, problems=self.problems)
+        raise InvalidInput("this mix cannot be made", problems=self.problems)
+
+
+class Wish(Protocol):
+    """A request for a new mix, or for a change of one."""
+
+    def read(self, session: Session, blobs: BlobStore) -> Reading:
+        """Never raises for what is wrong with it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A new mix, as somebody asked for it: nothing of this has been checked.
+
+    `experts` are `name`, its newest version, or `name@number`; the family's newest projection is
+    taken; `assembly` and `finetune` change fields of the preset, `gates` those of the family's
+    newest policy; `compress` is empty where the mix is not to be compressed.
+    """
+
+    name: str
+    family: str
+    experts: Sequence[str]
+    preset: str = "nexus"
+    assembly: Mapping[str, Any] = field(default_factory=dict)
+    finetune: Mapping[str, Any] = field(default_factory=dict)
+    compress: Mapping[str, Any] = field(default_factory=dict)
+    gates: Mapping[str, Any] = field(default_factory=dict)
+
+    def read(self, session: Session, blobs: BlobStore) -> Reading:
+        preset, problems = presets.named(self.preset)
+        assembly, wrong_assembly = presets.read_assembly(preset, self.assembly)
+        finetune, wrong_finetune = presets.read_finetune(
+            preset, self.finetune, num_experts=len(self.experts)
+        )
+        wanted, wrong_compression = presets.read_compression(self.compress)
+        gates, wrong_gates = presets.read(
+            Policy, family_policies.content(session, self.family), self.gates, at="gates"
+        )
+        problems += [*wrong_assembly, *wrong_finetune, *wrong_compression, *wrong_gates]
+        if len(self.experts) < MIN_EXPERTS:
+            detail = f"needs at least {MIN_EXPERTS} experts, got {len(self.experts)}"
+            problems.append(Problem("/experts", detail))
+        found = selection.select(
+            session,
+            blobs,
+            name=self.name,
+            family=self.family,
+            experts=self.experts,
+            pointers=[pointer("experts", number) for number in range(len(self.experts))],
+            needs_projection=assembly.needs_projection,
+        )
+        problems += found.problems
+        recipe = None
+        if len(self.experts) >= MIN_EXPERTS:
+            recipe = Recipe(
+                **assembly.model_dump(),
+                family=self.family,
+                # Where some were not found, what was asked for still tells how many there are.
+                experts=tuple(self.experts) if problems else found.experts,
+                projection=projections.ref_of(found.projection) if found.projection else None,
+                finetune=finetune,
+                compress=wanted,
+                gates=gates,
+            )
+            # A field that is wrong by itself was left out, and would only seem to contradict.
+            wrong = {problem.pointer for problem in problems}
+            problems += [p for p in recipe.contradictions() if p.pointer not in wrong]
+        return conclude(session, blobs, self.name, found, recipe=recipe, problems=problems)
+
+
+def conclude(
+    session: Session,
+    blobs: BlobStore,
+    name: str,
+    found: Selection,
+    *,
+    recipe: Recipe | None,
+    problems: Iterable[Problem],
+) -> Reading:
+    """The reading of what was found; what only the whole mix can tell is looked at last."""
+    problems = tuple(problems)
+    blueprint = None
+    if recipe is not None and not problems:
+        whole = Blueprint.of(gather(session, recipe), blobs)
+        problems = (*_untrainable(whole), *_incompressible(whole))
+        problems += tuple(text_budget.problems(found.members, recipe, whole.seed, blobs))
+        blueprint = None if problems else whole
+    return Reading(
+        name=name,
+        family=found.family,
+        members=found.members,
+        problems=problems,
+        blueprint=blueprint,
+    )
+
+
+def _untrainable(blueprint: Blueprint) -> Iterable[Problem]:
+    training = blueprint.recipe.finetune
+    if not training.num_steps:
+        return
+    if not has_part(blueprint.mix, training.train):
+        yield Problem("/finetune/train", f"this mix has no part {training.train!r}")
+    yield from Parallelism.of_settings().misfits(
+        num_experts=blueprint.mix.num_experts, batch_size=training.batch_size
+    )
+
+
+def _incompressible(blueprint: Blueprint) -> Iterable[Problem]:
+    wanted = blueprint.recipe.compress
+    if wanted is None:
+        return
+    units = int8_units.units_of(blueprint.mix, blueprint.tensor_bytes, wanted.target)
+    try:
+        wanted.check(units, num_bytes=blueprint.num_bytes)
+    except InvalidInput as error:
+        for problem in error.problems or (Problem("", error.detail),):
+            yield Problem(f"/compress{problem.pointer}", problem.detail)

@@ -1,0 +1,125 @@
+"""A mix whose gate failed, published all the same: on record who did it, for what, and why."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+
+from assembler.mixes import mix_state, mixes, publishing, retention
+from assembler.tables import MixState, MixVersion
+from engine.gates.mix_gate import GateReport
+from engine.gates.report import Failure
+from engine.serving import deployments
+from registry.blobs import BlobStore, get_bytes, put_bytes
+from registry.errors import Conflict, InvalidInput, Problem, pointer
+from registry.manifests import canonical_json
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Waiver(_Data):
+    """One limit of the gate that need not be kept."""
+
+    domain: str
+    metric: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Of `DOMAIN:METRIC`. Raises InvalidInput."""
+        domain, separator, metric = text.partition(":")
+        if not separator:
+            raise InvalidInput(f"{text!r} is not DOMAIN:METRIC, as in go:served.fdt_75")
+        return cls(domain=domain, metric=metric)
+
+    def __str__(self) -> str:
+        return f"{self.domain}:{self.metric}"
+
+
+class Override(_Data):
+    """What stands in the artifact for good, under the signature of the service."""
+
+    schema_version: Literal[1] = 1
+    gate_report: str = Field(description="Digest of the report whose failures are waived.")
+    scope: tuple[Waiver, ...]
+    reason: str
+    by: str
+    at: datetime
+
+    def covers(self, failures: Iterable[Failure]) -> bool:
+        return {_waiver(failure) for failure in failures} <= set(self.scope)
+
+
+def override(
+    session: Session, blobs: BlobStore, ref: str, *, scope: Sequence[Waiver], reason: str, by: str
+) -> MixVersion:
+    """Publish a version whose gate failed, and have it served if it was to be.
+
+    `scope` names just the limits that were not kept, all of them: nobody waives what they have not
+    read. Asking the same again changes nothing. Raises NotFound, Conflict when its gate has not
+    failed or its candidate is gone, InvalidInput for another scope or without a reason.
+    """
+    version = mixes.get(session, ref)
+    known = read(version, blobs)
+    if known is not None and (set(known.scope), known.reason) == (set(scope), reason.strip()):
+        return version
+    report_digest = version.gate_report_digest
+    if version.state is not MixState.FAILED or report_digest is None:
+        raise Conflict(f"{ref} is {version.state}; only what its gate has refused is overridden")
+    report = GateReport.model_validate_json(get_bytes(blobs, report_digest))
+    if report.passed:
+        raise Conflict(f"{ref} has passed its gate, and failed later: {version.error}")
+    retention.check_kept(version)
+    _check(report, scope, reason)
+    record = Override(
+        gate_report=report_digest, scope=tuple(scope), reason=reason.strip(), by=by, at=_now()
+    )
+    digest = put_bytes(blobs, canonical_json(record.model_dump(mode="json")))
+    version = mix_state.overrule(session, version.id, override_digest=digest, message=_told(record))
+    artifact = publishing.publish(session, version, blobs=blobs)
+    version.artifact_id = artifact.id
+    session.flush()
+    version = mixes.get(session, ref)
+    if version.deploy:
+        deployments.request(session, artifact, model=version.mix.name)
+    return version
+
+
+def read(version: MixVersion, blobs: BlobStore) -> Override | None:
+    """What was overridden of a version, if anything was."""
+    if version.override_digest is None:
+        return None
+    return Override.model_validate_json(get_bytes(blobs, version.override_digest))
+
+
+def _check(report: GateReport, scope: Sequence[Waiver], reason: str) -> None:
+    failed = {_waiver(failure): str(failure) for failure in report.failures}
+    problems = [
+        Problem(pointer("scope"), f"leaves out {waiver}: {detail}")
+        for waiver, detail in failed.items()
+        if waiver not in scope
+    ]
+    problems += [
+        Problem(pointer("scope", number), f"{waiver} was kept, there is nothing to waive")
+        for number, waiver in enumerate(scope)
+        if waiver not in failed
+    ]
+    if not reason.strip():
+        problems.append(Problem("/reason", "say why it may be used all the same"))
+    if problems:
+        raise InvalidInput("the gate is not overridden", problems=tuple(problems))
+
+
+def _waiver(failure: Failure) -> Waiver:
+    return Waiver(domain=failure.domain, metric=failure.metric)
+
+
+def _told(record: Override) -> str:
+    return f"gate overridden by {record.by}: {record.reason}"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)

@@ -1,0 +1,55 @@
+"""The last step of a mix: an artifact of what passed its gate, with its lock, signed."""
+
+from sqlalchemy.orm import Session
+
+from assembler.assembly.inputs import gather
+from assembler.assembly.provenance import Environment, Lock
+from assembler.recipes.recipe import Recipe
+from assembler.tables import MixVersion
+from registry import artifacts
+from registry.attestations import Attestation, Statement, signing_key
+from registry.blobs import BlobStore, put_bytes
+from registry.settings import settings
+from registry.tables import Artifact
+
+
+def publish(session: Session, version: MixVersion, *, blobs: BlobStore) -> Artifact:
+    """Of a version that is assembled, finetuned and compressed if it was to be, and has passed its
+    gate, or is published against it.
+
+    Blobs before the row that names them; publishing again returns the first row. Raises OutOfSpace.
+    """
+    manifest_digest = version.candidate_digest
+    assert manifest_digest is not None
+    assert version.gate_report_digest is not None
+    lock_digest = _lock(session, version, blobs)
+    statement = Statement(
+        manifest=manifest_digest,
+        recipe=version.recipe_digest,
+        gate_report=version.gate_report_digest,
+        lock=lock_digest,
+        override=version.override_digest,
+    )
+    attestation = Attestation.of(statement, signing_key(settings().signing_key_path))
+    return artifacts.register(
+        session,
+        manifest_digest=manifest_digest,
+        recipe=version.recipe,
+        recipe_digest=version.recipe_digest,
+        gate_report_digest=version.gate_report_digest,
+        lock_digest=lock_digest,
+        attestation_digest=put_bytes(blobs, attestation.to_json()),
+    )
+
+
+def _lock(session: Session, version: MixVersion, blobs: BlobStore) -> str:
+    assert version.assembled_digest is not None
+    lock = Lock.of(
+        gather(session, Recipe.model_validate(version.recipe)),
+        environment=Environment.model_validate(version.environment),
+        assembled=version.assembled_digest,
+        finetuned=version.finetuned_digest,
+        compressed=version.compressed_digest,
+        blobs=blobs,
+    )
+    return lock.store(blobs)

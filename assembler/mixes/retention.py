@@ -1,0 +1,57 @@
+"""What a gate has refused is kept for a while, to be looked at, compared, exported or overruled.
+
+Then its version forgets which checkpoint it was. Tensors stay in the store, which removes nothing
+that it was ever given.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from assembler.mixes import job_events
+from assembler.tables import MixState, MixVersion
+from registry.errors import Conflict
+from registry.settings import settings
+
+
+def until() -> datetime:
+    """How long a candidate is kept that is refused now."""
+    return datetime.now(UTC) + timedelta(days=settings().candidate_days)
+
+
+def is_kept(version: MixVersion) -> bool:
+    """Whether the checkpoint of a version that its gate has refused can still be had."""
+    if version.state is not MixState.FAILED or version.gate_report_digest is None:
+        return False
+    # Of those that were refused before there was a limit, none is known.
+    return version.kept_until is None or version.kept_until > datetime.now(UTC)
+
+
+def check_kept(version: MixVersion) -> None:
+    """Raises Conflict for a refused version whose candidate is gone."""
+    if not is_kept(version):
+        assert version.kept_until is not None
+        raise Conflict(
+            f"its candidate was kept until {version.kept_until:%Y-%m-%d %H:%M} UTC; ask for the mix"
+            " again, with gates that it keeps"
+        )
+
+
+def remove_expired(session: Session) -> int:
+    """Forget candidates whose time is over, and say how many those are. Their reports stay."""
+    expired = session.scalars(
+        select(MixVersion)
+        .where(
+            MixVersion.state == MixState.FAILED,
+            MixVersion.kept_until < func.now(),
+            MixVersion.assembled_digest.is_not(None),
+        )
+        .with_for_update(skip_locked=True)
+    ).all()
+    for version in expired:
+        version.assembled_digest = version.finetuned_digest = version.compressed_digest = None
+        message = f"the refused candidate was kept until {version.kept_until:%Y-%m-%d %H:%M} UTC"
+        job_events.record(session, version.job_id, type="message", message=message, data={})
+    session.flush()
+    return len(expired)

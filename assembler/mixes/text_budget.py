@@ -1,0 +1,61 @@
+"""Whether the experts' documents suffice for the finetune and the gate, told before either begins.
+
+Documents are read, and tokenised, only until they suffice.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from tokenizers import Tokenizer
+
+from assembler.mixes.selection import Member
+from assembler.recipes.recipe import Recipe
+from engine.gates.mix_gate import WINDOW_TOKENS
+from registry import documents
+from registry.blobs import BlobStore, get_bytes
+from registry.checkpoints import TOKENIZER
+from registry.documents import Document, Split
+from registry.errors import Problem
+from registry.manifests import Manifest
+
+# No text is made of longer tokens throughout: more of it need not be tokenised.
+CHARACTERS_PER_TOKEN = 64
+
+
+def problems(
+    members: Sequence[Member], recipe: Recipe, seed: Manifest, blobs: BlobStore
+) -> Iterator[Problem]:
+    """Experts whose documents do not fill one sequence of the finetune, or one of the gate."""
+    needed: dict[Split, int] = {"held-out": max(WINDOW_TOKENS, recipe.gates.prefix_tokens)}
+    if recipe.finetune.num_steps:
+        needed["train"] = recipe.finetune.sequence_length
+    tokenizer = Tokenizer.from_str(get_bytes(blobs, seed.files[TOKENIZER]).decode())
+    num_ends = int(seed.config.get("eos_token_id") is not None)
+    for member in members:
+        own = documents.stream(blobs.read(member.version.documents_digest))
+        for split, (found, wanted) in _missing(own, needed, tokenizer, num_ends).items():
+            detail = (
+                f"the {split} documents of {member.name!r} have {found} tokens, {wanted} are needed"
+                f" for one sequence of the {'gate' if split == 'held-out' else 'finetune'}"
+            )
+            yield Problem(member.pointer, detail)
+
+
+def _missing(
+    own: Iterator[Document], needed: Mapping[Split, int], tokenizer: Tokenizer, num_ends: int
+) -> dict[Split, tuple[int, int]]:
+    """Of splits with less than is needed: the tokens that there are, and those needed.
+
+    `num_ends` tokens are put behind each document.
+    """
+    found = dict.fromkeys(needed, 0)
+    missing = set(needed)
+    for document in own:
+        split = document.split
+        if split in missing:
+            text = document.text[: CHARACTERS_PER_TOKEN * needed[split]]
+            found[split] += len(tokenizer.encode(text, add_special_tokens=False)) + num_ends
+            if found[split] >= needed[split]:
+                missing.remove(split)
+        if not missing:
+            break
+    return {split: (found[split], needed[split]) for split in sorted(missing)}

@@ -1,0 +1,190 @@
+"""The reference network, readable in one sitting: Llama, dense or as a mixture of experts.
+
+It defines what `engine.vllm_plugin.model` must reproduce, and it is what training runs. Parameter
+names
+are the checkpoint's (`Architecture.tensor_shapes`), so a state dict needs no translation.
+
+Letters at the end of a tensor's name are its axes: B batch, T tokens, D hidden, N routed experts,
+M domain-embedding width, V vocabulary.
+"""
+
+from collections.abc import Callable
+from typing import Any, Self, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from assembler.network.attention import Attention, AttentionMixture, Cache, Rotation, rope
+from assembler.network.int8_linear import Int8Linear
+from assembler.network.moe import FeedForward, Mixture
+from assembler.network.rms_norm import RMSNorm
+from engine.vllm_plugin import tensors
+from registry.architecture import Architecture
+from registry.blobs import BlobStore
+from registry.int8_config import SCALE, int8_modules
+from registry.manifests import Manifest
+
+
+class Network(nn.Module):
+    """Tokens in, next-token logits out."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        a = self.architecture = architecture
+        self.model = Decoder(a)
+        # Without the attribute the state dict has no `lm_head.weight`, as a tied checkpoint.
+        if not a.tie_word_embeddings:
+            self.lm_head = nn.Linear(a.hidden_size, a.vocab_size, bias=False)
+
+    @classmethod
+    def of_config(cls, config: dict[str, Any]) -> Self:
+        """Without weights, on the meta device; layers that are int8 compute as such.
+
+        Raises InvalidCheckpoint for what is not supported.
+        """
+        with torch.device("meta"):
+            network = cls(Architecture.from_config(config))
+            for name in int8_modules(config):
+                linear = cast(nn.Linear, network.get_submodule(name))
+                network.set_submodule(name, Int8Linear(linear.in_features, linear.out_features))
+        return network
+
+    @classmethod
+    def from_manifest(cls, manifest: Manifest, blobs: BlobStore, *, dtype: torch.dtype) -> Self:
+        """The network of a checkpoint, on the CPU, frozen and in evaluation mode.
+
+        Tensors that are stored in `dtype` are mapped, not copied. Layers that are int8 compute as
+        such, whatever `dtype`, and answer in it. Raises InvalidCheckpoint for what is not
+        supported, in the config.
+        """
+        network = cls.of_config(manifest.config)
+        state = {
+            name: tensor if tensor.dtype == torch.int8 or name.endswith(SCALE) else tensor.to(dtype)
+            for name, tensor in tensors.load(blobs, manifest)
+        }
+        network.load_state_dict(state, assign=True)
+        return network.requires_grad_(False).eval()
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.norm.weight.device
+
+    @property
+    def head_weight_VD(self) -> Tensor:
+        tied = self.architecture.tie_word_embeddings
+        return self.model.embed_tokens.weight if tied else self.lm_head.weight
+
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        *,
+        cache: Cache | None = None,
+        router_logits: list[Tensor] | None = None,
+        project_rows: bool = False,
+        head: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """Logits [B, T, V].
+
+        `cache` holds the keys and values of the tokens before these and is extended by these.
+        `router_logits` is given one [B * T, N] tensor per block. `project_rows` computes the router
+        rows from the domain embeddings through the projection, so that gradients reach it; without,
+        the folded rows are used. `head` makes of the last states [B, T, D] and the head's weight
+        [V, D] what is returned in place of logits: a loss that never holds all of them, for one.
+        """
+        x_BTD = self.model(
+            tokens_BT, cache=cache, router_logits=router_logits, project_rows=project_rows
+        )
+        return self.logits(x_BTD) if head is None else head(x_BTD, self.head_weight_VD)
+
+    def logits(self, x_BTD: Tensor) -> Tensor:
+        """Of normed states."""
+        # Of a slice torch would multiply sequence by sequence, at two thirds of the speed.
+        x_BTD = x_BTD.contiguous()
+        if self.architecture.tie_word_embeddings:
+            return F.linear(x_BTD, self.head_weight_VD)
+        return cast(Tensor, self.lm_head(x_BTD))
+
+
+class Decoder(nn.Module):
+    domain_embeddings: Tensor
+
+    def __init__(self, a: Architecture) -> None:
+        super().__init__()
+        self.rope_theta, self.head_dim = a.rope_theta, a.head_dim
+        # Without torch's own first weights: to draw them on the meta device, it would import SymPy
+        # and much more, for three seconds of every process.
+        embeddings = torch.zeros(a.vocab_size, a.hidden_size)
+        self.embed_tokens = nn.Embedding(a.vocab_size, a.hidden_size, _weight=embeddings)
+        self.layers = nn.ModuleList(Block(a, layer) for layer in range(a.num_hidden_layers))
+        self.norm = RMSNorm(a.hidden_size, a.rms_norm_eps)
+        if a.has_projection:
+            shape = (a.num_hidden_layers, a.num_experts, a.domain_embedding_size)
+            self.register_buffer("domain_embeddings", torch.zeros(shape))
+
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        *,
+        cache: Cache | None,
+        router_logits: list[Tensor] | None,
+        project_rows: bool,
+    ) -> Tensor:
+        x_BTD = self.embed_tokens(tokens_BT)
+        start = cache.num_tokens if cache else 0
+        positions_T = torch.arange(start, start + tokens_BT.shape[1], device=tokens_BT.device)
+        rotation = rope(positions_T, head_dim=self.head_dim, theta=self.rope_theta)
+        for layer, block in enumerate(self.layers):
+            embeddings_NM = self.domain_embeddings[layer] if project_rows else None
+            x_BTD, logits_TN = block(x_BTD, rotation, cache=cache, domain_embeddings=embeddings_NM)
+            if router_logits is not None:
+                router_logits.append(logits_TN)
+        return cast(Tensor, self.norm(x_BTD))
+
+
+class Block(nn.Module):
+    """Attention and FFN, each behind a norm of its own; either may have been removed, and its norm
+    with it."""
+
+    def __init__(self, a: Architecture, layer: int) -> None:
+        super().__init__()
+        has_attention, ffn_size = a.has_attention(layer), a.ffn_size(layer)
+        self.input_layernorm = _norm(a) if has_attention else None
+        self.self_attn = _attention(a, layer) if has_attention else None
+        # A parallel block feeds both branches from one norm.
+        has_norm = ffn_size and not a.parallel_block
+        self.post_attention_layernorm = _norm(a) if has_norm else None
+        self.mlp: Mixture | FeedForward | None = None
+        if ffn_size:
+            self.mlp = Mixture(a) if a.num_experts else FeedForward(a, size=ffn_size)
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        rotation: Rotation,
+        *,
+        cache: Cache | None,
+        domain_embeddings: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The block's output and, of a mixture, its router logits [B * T, N]."""
+        normed_BTD = x_BTD
+        if self.input_layernorm is not None and self.self_attn is not None:
+            normed_BTD = self.input_layernorm(x_BTD)
+            x_BTD = x_BTD + self.self_attn(normed_BTD, rotation, cache=cache)
+        if self.mlp is None:
+            return x_BTD, None
+        if self.post_attention_layernorm is not None:
+            normed_BTD = self.post_attention_layernorm(x_BTD)
+        if isinstance(self.mlp, FeedForward):
+            return x_BTD + self.mlp(normed_BTD), None
+        y_TD, logits_TN = self.mlp(normed_BTD.flatten(0, 1), domain_embeddings)
+        return x_BTD + y_TD.view_as(x_BTD), logits_TN
+
+
+def _norm(a: Architecture) -> RMSNorm:
+    return RMSNorm(a.hidden_size, a.rms_norm_eps)
+
+
+def _attention(a: Architecture, layer: int) -> Attention | AttentionMixture:
+    has_experts = a.num_experts > 0 and a.attention != "average"
+    return AttentionMixture(a, layer) if has_experts else Attention(a, layer)

@@ -1,0 +1,173 @@
+"""What a request for a mix would mean, told before anything is done.
+
+Only rows, manifests and the beginning of documents are read, and of all tensors just domain
+embeddings and their centre.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import Self
+
+import numpy as np
+import psutil
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+
+from assembler.assembly.inputs import Materials
+from assembler.mixes import mixes
+from assembler.mixes.new_mix import Reading, Wish
+from assembler.mixes.selection import Member
+from assembler.planning import plan_warnings, time_estimates
+from assembler.planning.plan_warnings import Caution
+from assembler.planning.resource_estimates import Blueprint, Footprint
+from assembler.planning.time_estimates import FOOTPRINTS, Estimate, Observations
+from assembler.routing.router_rows import STATES_CENTER, VECTORS_CENTER
+from registry import licenses, numpy_tensors
+from registry.blobs import BlobStore
+from registry.errors import Problem
+from registry.manifests import Manifest
+from registry.numpy_tensors import Floats
+from registry.settings import settings
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class StepPlan(_Data):
+    """What one step needs. Bytes of tensors; memory and time are estimates."""
+
+    step: str
+    bytes_read: int
+    bytes_kept: int = Field(description="Written and kept: what is new.")
+    bytes_scratch: int = Field(description="Written, and gone when the step ends.")
+    memory: int = Field(description="Bytes that are this step's own, about, on all its processes.")
+    memory_per_process: int | None = Field(
+        default=None, description="Of a step on many processes, of the one that holds most."
+    )
+    seconds: Estimate
+
+    @classmethod
+    def of(cls, step: str, footprint: Footprint, seconds: Estimate) -> Self:
+        return cls(
+            step=step,
+            bytes_read=footprint.read,
+            bytes_kept=footprint.kept,
+            bytes_scratch=footprint.scratch,
+            memory=footprint.memory,
+            memory_per_process=footprint.memory_per_process,
+            seconds=seconds,
+        )
+
+
+class Size(_Data):
+    """The mix, and what making and serving it takes."""
+
+    num_parameters: int
+    num_active_parameters: int = Field(description="Those that one token meets.")
+    num_bytes: int = Field(description="Of all its tensors, most of which others have too.")
+    finetune_tokens: int
+    disk_needed: int = Field(description="All that is kept, and the largest scratch.")
+    disk_free: int
+    steps: tuple[StepPlan, ...]
+
+
+class Plan(_Data):
+    """A request as it would be carried out; with problems it would be refused."""
+
+    name: str
+    family: str | None = Field(description="None when it was not found.")
+    experts: tuple[str, ...] = Field(description="Those that were found, pinned.")
+    problems: tuple[Problem, ...] = Field(description="All of them, pointing into the request.")
+    warnings: tuple[Caution, ...] = ()
+    licence: str | None = Field(
+        default=None, description="Of the result, as SPDX has it; None when there are problems."
+    )
+    existing: str | None = Field(
+        default=None, description="The version that was made from just this recipe already."
+    )
+    size: Size | None = Field(default=None, description="None when there are problems.")
+
+
+def plan(session: Session, blobs: BlobStore, wish: Wish) -> Plan:
+    """What `mixes.request` would do with the same wish. Changes nothing, and never raises for what
+    is wrong with it."""
+    reading = wish.read(session, blobs)
+    owners = _licences(reading)
+    about = Plan(
+        name=reading.name,
+        family=None if reading.family is None else reading.family.name,
+        experts=reading.experts,
+        problems=reading.problems,
+        warnings=tuple(
+            Caution(kind="licence", detail=detail) for detail in licenses.concerns(owners)
+        ),
+    )
+    blueprint = reading.blueprint
+    if blueprint is None:
+        return about
+    size = _size(blueprint, time_estimates.observe(session, blobs))
+    warnings = (*_cautions(reading.members, blueprint, size, blobs), *about.warnings)
+    same = mixes.find_same(session, reading.name, blueprint.recipe)
+    existing = None if same is None else mixes.ref_of(same)
+    licence = licenses.combined(owners.values())
+    changes = {"size": size, "warnings": warnings, "existing": existing, "licence": licence}
+    return about.model_copy(update=changes)
+
+
+def _licences(reading: Reading) -> dict[str, str]:
+    """By who brings them."""
+    owners = {member.name: member.version.expert.licence for member in reading.members}
+    return owners if reading.family is None else {"the seed": reading.family.licence} | owners
+
+
+def _size(blueprint: Blueprint, observations: Observations) -> Size:
+    recipe, mix = blueprint.recipe, blueprint.mix
+    footprints = {step: FOOTPRINTS[step](blueprint) for step in time_estimates.steps_of(recipe)}
+    steps = tuple(
+        StepPlan.of(step, own, time_estimates.estimate(step, own.work, observations[step]))
+        for step, own in footprints.items()
+    )
+    return Size(
+        num_parameters=mix.num_parameters,
+        num_active_parameters=mix.num_active_parameters,
+        num_bytes=blueprint.num_bytes,
+        finetune_tokens=recipe.finetune.tokens,
+        disk_needed=sum(step.bytes_kept for step in steps) + max(s.bytes_scratch for s in steps),
+        disk_free=_disk_free(),
+        steps=steps,
+    )
+
+
+def _cautions(
+    members: Sequence[Member], blueprint: Blueprint, size: Size, blobs: BlobStore
+) -> Iterator[Caution]:
+    if blueprint.projection is not None:
+        materials = blueprint.materials
+        centred_LNM = _centred_domains(materials, blueprint.projection, blobs)
+        yield from plan_warnings.of_domains(materials.recipe.domains, centred_LNM)
+    yield from plan_warnings.of_experts(members, blueprint.seed, blueprint.recipe)
+    yield from plan_warnings.of_documents(members, blueprint.recipe, blobs)
+    yield from plan_warnings.of_machine(
+        memory={step.step: step.memory for step in size.steps},
+        total_memory=psutil.virtual_memory().total,
+        disk_needed=size.disk_needed,
+        disk_free=size.disk_free,
+    )
+
+
+def _centred_domains(materials: Materials, projection: Manifest, blobs: BlobStore) -> Floats:
+    """What the routers tell domains apart by [L, N, M]."""
+    if materials.recipe.embeds_with_encoder:
+        center_E = numpy_tensors.read(blobs, projection.tensors[VECTORS_CENTER])
+        return np.array(materials.vectors, np.float32)[None] - center_E
+    center_LD = numpy_tensors.read(blobs, projection.tensors[STATES_CENTER])
+    centred_NLD: Floats = materials.states(blobs)[:, :, 0] - center_LD
+    return centred_NLD.swapaxes(0, 1)
+
+
+def _disk_free() -> int:
+    folder = settings().home
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

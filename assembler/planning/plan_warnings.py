@@ -1,0 +1,128 @@
+"""What may go wrong with a mix that can be made, each with its number."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from assembler.jobs.pipeline import MAX_CONDITION
+from assembler.mixes.selection import Member
+from assembler.recipes.recipe import Recipe
+from assembler.routing.router_init import condition
+from registry.architecture import is_attention, is_ffn
+from registry.blobs import BlobStore
+from registry.manifests import Manifest
+from registry.numpy_tensors import Floats
+
+# Two unit vectors of this cosine alone have MAX_CONDITION for their condition number.
+MAX_COSINE = (MAX_CONDITION**2 - 1) / (MAX_CONDITION**2 + 1)
+MIN_DOCUMENTS = 8
+# A finetune that reads the same text more often than so learns it by heart.
+MAX_PASSES = 4.0
+# Of text in languages that tokenizers know.
+BYTES_PER_TOKEN = 4
+
+Kind = Literal[
+    "collinear-domains",
+    "condition",
+    "nothing-to-mix",
+    "attention-moved",
+    "few-documents",
+    "little-text",
+    "memory",
+    "disk",
+    "licence",
+]
+
+
+class Caution(BaseModel):
+    """Something to know before; `value` is the number that it rests on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Kind
+    detail: str
+    value: float | None = Field(default=None)
+
+
+def of_domains(names: Sequence[str], centred_LNM: Floats) -> Iterator[Caution]:
+    """Domains that routers can hardly tell apart, by their centred embeddings in each block."""
+    lengths_LN1 = np.linalg.norm(centred_LNM, axis=-1, keepdims=True)
+    unit_LNM = centred_LNM / np.maximum(lengths_LN1, 1e-12)
+    cosines_NN = (unit_LNM @ unit_LNM.swapaxes(-1, -2)).mean(0)
+    for (i, one), (j, other) in combinations(enumerate(names), 2):
+        cosine = float(cosines_NN[i, j])
+        if cosine > MAX_COSINE:
+            detail = (
+                f"the domains of {one!r} and {other!r} point the same way: their cosine"
+                f" is {cosine:.3f} (above {MAX_COSINE:.2f})"
+            )
+            yield Caution(kind="collinear-domains", detail=detail, value=cosine)
+    number = float(np.median([condition(unit_NM) for unit_NM in unit_LNM]))
+    if number > MAX_CONDITION:
+        detail = (
+            f"the condition number of the domain embeddings is {number:.1f} (above"
+            f" {MAX_CONDITION:g}): tokens may be sent to the wrong experts"
+        )
+        yield Caution(kind="condition", detail=detail, value=number)
+
+
+def of_experts(members: Sequence[Member], seed: Manifest, recipe: Recipe) -> Iterator[Caution]:
+    """Experts that bring nothing, or what a mean of attention loses; by digests alone."""
+    for member in members:
+        ffn = [name for name in seed.tensors if is_ffn(name)]
+        moved = _changed(member.manifest, seed, ffn)
+        if not moved:
+            detail = f"{member.name!r} has the FFNs of the seed: there is nothing to mix"
+            yield Caution(kind="nothing-to-mix", detail=detail, value=0.0)
+        attention = [name for name in seed.tensors if is_attention(name)]
+        moved = _changed(member.manifest, seed, attention)
+        if moved and recipe.preset != "merge" and recipe.attention == "average":
+            detail = (
+                f"{member.name!r} changed {moved} of {len(attention)} attention tensors of the"
+                " seed: their mean loses part of what it learned"
+            )
+            yield Caution(kind="attention-moved", detail=detail, value=moved / len(attention))
+
+
+def of_documents(members: Sequence[Member], recipe: Recipe, blobs: BlobStore) -> Iterator[Caution]:
+    """Too little text to know a domain by, or to train on; told from its size."""
+    share = recipe.finetune.tokens / len(members)
+    for member in members:
+        num_documents = member.embedding.num_documents if member.embedding else 0
+        if num_documents < MIN_DOCUMENTS:
+            detail = (
+                f"the domain of {member.name!r} is known from {num_documents} documents"
+                f" (below {MIN_DOCUMENTS})"
+            )
+            yield Caution(kind="few-documents", detail=detail, value=num_documents)
+        size = blobs.size(member.version.documents_digest) or 0
+        passes = share * BYTES_PER_TOKEN / max(size, 1)
+        if passes > MAX_PASSES:
+            detail = (
+                f"the finetune reads the {size:,} bytes of text of {member.name!r} about"
+                f" {passes:.0f} times"
+            )
+            yield Caution(kind="little-text", detail=detail, value=passes)
+
+
+def of_machine(
+    *, memory: Mapping[str, int], total_memory: int, disk_needed: int, disk_free: int
+) -> Iterator[Caution]:
+    """Steps that this machine may have no room for."""
+    for step, needed in memory.items():
+        if needed > total_memory:
+            detail = (
+                f"{step} needs about {needed / 1e9:.1f} GB of memory, this machine has"
+                f" {total_memory / 1e9:.1f} GB"
+            )
+            yield Caution(kind="memory", detail=detail, value=needed)
+    if disk_needed > disk_free:
+        detail = f"{disk_needed / 1e9:.1f} GB of disk are needed, {disk_free / 1e9:.1f} GB are free"
+        yield Caution(kind="disk", detail=detail, value=disk_needed)
+
+
+def _changed(manifest: Manifest, seed: Manifest, names: Sequence[str]) -> int:
+    return sum(manifest.tensors[name].digest != seed.tensors[name].digest for name in names)

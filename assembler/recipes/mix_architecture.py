@@ -1,0 +1,46 @@
+"""The network that a recipe makes of its experts, known before anything is read but headers."""
+
+from dataclasses import replace
+
+from assembler.recipes.recipe import Recipe
+from registry.architecture import Architecture, projection_shapes
+from registry.errors import Incompatible
+
+# The name of the seed where it is a routed expert, always the last.
+SEED = "seed"
+
+
+def mixture_of(recipe: Recipe, dense: Architecture, *, vector_size: int) -> Architecture:
+    """The mixture of experts of the architecture `dense`.
+
+    `vector_size` is the width of an encoder's vectors, for routers that see those. Raises
+    Incompatible when the recipe contradicts itself.
+    """
+    # Domain embeddings as routers see them have a constant coordinate.
+    embedding_size = (vector_size if recipe.embeds_with_encoder else dense.hidden_size) + 1
+    names = recipe.domains if recipe.shared_expert else (*recipe.domains, SEED)
+    mix = replace(
+        dense,
+        num_experts=len(names),
+        num_experts_per_tok=recipe.experts_per_token,
+        expert_names=names,
+        shared_expert=recipe.shared_expert,
+        combine=recipe.combine,
+        router=recipe.router,
+        attention=recipe.attention,
+        domain_embedding_size=embedding_size if recipe.router == "nexus" else 0,
+        norm_topk_prob=recipe.norm_topk_prob,
+        num_attention_experts_per_tok=recipe.attention_experts_per_token,
+        router_hidden_size=_hidden_size(recipe, dense, len(names), embedding_size),
+    )
+    if problems := tuple(mix.contradictions()):
+        raise Incompatible("this recipe contradicts itself", problems=problems)
+    return mix
+
+
+def _hidden_size(recipe: Recipe, dense: Architecture, num_experts: int, embedding_size: int) -> int:
+    """R of a router `mlp` that has as many parameters as a projection: 2DM + D²."""
+    if recipe.router != "mlp":
+        return 0
+    shapes = projection_shapes(dense.hidden_size, embedding_size).values()
+    return sum(rows * columns for rows, columns in shapes) // (dense.hidden_size + num_experts)

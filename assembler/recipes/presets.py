@@ -1,0 +1,220 @@
+"""Recipes that have a name: ours, the papers', and the baselines that both are held against.
+
+Values that a paper does not state are ours; the comments say which.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from assembler.recipes.recipe import Assembly, Finetune, Preset
+from engine.compression.int8_curve import Compression
+from registry.errors import Problem, pointer
+
+Model = TypeVar("Model", bound=BaseModel)
+
+# What each is for, in a line.
+DESCRIPTIONS: Mapping[Preset, str] = {
+    "nexus": "The seed for every token, and one expert, chosen by the family projection.",
+    "nexus-paper": "Nexus as published: the expert is added, the projection learned from the mix.",
+    "linear": "As nexus, with a plain router that starts at random.",
+    "mlp": "As nexus, with a router of one hidden layer and as many parameters.",
+    "flexolmo": "As nexus, with router rows that are mean document vectors of the seed.",
+    "btx": "Branch-Train-MiX: the seed is routed too, two experts for each token.",
+    "bam": "Branch-Attend-Mix: attention of the experts too, each with its own keys and values.",
+    "bam-shared-kv": "Branch-Attend-Mix with the keys and values of all experts averaged.",
+    "merge": "No mixture: the mean of the seed and the experts, as small as one of them.",
+}
+
+# Nexus' own baseline (arXiv 2408.15901, section 4.3): only the router differs from `nexus`.
+_LINEAR: dict[str, Any] = {"router": "linear", "router_init": "random"}
+# Branch-Train-MiX (arXiv 2403.07816, section 3.2): the seed is routed, softmax after the top 2.
+_BTX: dict[str, Any] = _LINEAR | {
+    "combine": "sum",
+    "shared_expert": False,
+    "experts_per_token": 2,
+    "norm_topk_prob": True,
+}
+# Branch-Attend-Mix (arXiv 2408.08274, section 3): the seed is routed, softmax before the top 1.
+_BAM: dict[str, Any] = _LINEAR | {"combine": "sum", "shared_expert": False, "attention": "experts"}
+
+_ASSEMBLY: Mapping[Preset, Mapping[str, Any]] = {
+    "nexus": {},
+    "nexus-paper": {"combine": "sum", "router_init": "random"},
+    "linear": _LINEAR,
+    "mlp": {"router": "mlp", "router_init": "random"},
+    # FlexOlmo (arXiv 2507.07024, section 3.3): rows are mean document vectors as wide as the
+    # network, with nothing learned in between.
+    "flexolmo": {"router": "linear", "router_init": "documents"},
+    "btx": _BTX,
+    "bam": _BAM,
+    "bam-shared-kv": _BAM | {"attention": "experts-shared-kv"},
+    "merge": {},
+}
+
+
+def _at_rate(rate: float) -> dict[str, float]:
+    return {"learning_rate": rate, "router_learning_rate": rate}
+
+
+# Papers know no label of a sequence's domain, and train everything for billions of tokens. The
+# learning rate is Nexus' final one, since its peak is for those.
+_PAPER: dict[str, Any] = {"train": "all", "domain_weight": 0.0} | _at_rate(3e-4)
+_FINETUNE: Mapping[Preset, Mapping[str, Any]] = {
+    # Nexus, section 5.4.
+    "nexus-paper": _PAPER | {"load_balance_weight": 0.05},
+    # BTX, section 4.2.
+    "btx": _PAPER | {"load_balance_weight": 0.01} | _at_rate(1e-4),
+    # BAM prints no weights: those of BTX and of ST-MoE (arXiv 2202.08906).
+    "bam": _PAPER | {"load_balance_weight": 0.01, "z_loss_weight": 0.001},
+    "bam-shared-kv": _PAPER | {"load_balance_weight": 0.01, "z_loss_weight": 0.001},
+    "merge": _PAPER,
+}
+# Of the default finetune, which with fewer does not quite reach the right experts; CLAIMS.md.
+TOKENS_PER_EXPERT = 8_192
+
+PRESETS: tuple[Preset, ...] = get_args(Preset)
+
+
+# What a request that names none means.
+DEFAULT: Preset = "nexus"
+
+
+def assembly(preset: Preset) -> Assembly:
+    return Assembly.model_validate({"preset": preset, **_ASSEMBLY.get(preset, {})})
+
+
+def tokens_per_expert(preset: Preset) -> int:
+    """How many tokens a finetune has for each expert of a mix, if nobody says how many it has."""
+    # A mean of networks has no router that could be trained alone.
+    return 0 if preset == "merge" else TOKENS_PER_EXPERT
+
+
+def finetune(preset: Preset, *, num_experts: int) -> Finetune:
+    """The preset's, of a mix of so many experts."""
+    tokens = num_experts * tokens_per_expert(preset)
+    return Finetune.model_validate({"tokens": tokens, **_FINETUNE.get(preset, {})})
+
+
+def changed(preset: Preset) -> dict[str, Any]:
+    """The fields in which a preset is not the default one; see `differing`."""
+    own = differing(assembly(preset), assembly(DEFAULT))
+    own.pop("preset", None)
+    # Of as many experts, so that tokens differ only where a preset has none.
+    mine, known = (finetune(each, num_experts=1) for each in (preset, DEFAULT))
+    return own | differing(mine, known, prefix="finetune.")
+
+
+def differing(own: BaseModel, known: BaseModel, *, prefix: str = "") -> dict[str, Any]:
+    """The fields of `known` in which `own` has another value, and that value; of a field that has
+    fields itself these, as `field.field`."""
+    changed: dict[str, Any] = {}
+    for field, value in known:
+        mine = getattr(own, field)
+        if mine == value:
+            continue
+        if isinstance(mine, BaseModel) and isinstance(value, BaseModel):
+            changed |= differing(mine, value, prefix=f"{prefix}{field}.")
+        else:
+            changed[f"{prefix}{field}"] = mine
+    return changed
+
+
+def named(preset: str) -> tuple[Preset, list[Problem]]:
+    """The preset of that name, else the default one and what is wrong."""
+    known = next((own for own in PRESETS if own == preset), None)
+    if known is not None:
+        return known, []
+    detail = f"{preset!r} is no preset; there are {', '.join(PRESETS)}"
+    return DEFAULT, [Problem("/preset", detail)]
+
+
+def read_assembly(preset: Preset, changes: Mapping[str, Any]) -> tuple[Assembly, list[Problem]]:
+    """The preset with `changes` to its fields, see `read`."""
+    return read(Assembly, assembly(preset).model_dump(), changes)
+
+
+def read_finetune(
+    preset: Preset, changes: Mapping[str, Any], *, num_experts: int
+) -> tuple[Finetune, list[Problem]]:
+    """The preset's finetune of so many experts with `changes` to its fields, see `read`."""
+    known = finetune(preset, num_experts=num_experts).model_dump()
+    return read(Finetune, known, changes, at="finetune")
+
+
+def read_compression(
+    wanted: Mapping[str, Any] | None,
+) -> tuple[Compression | None, list[Problem]]:
+    """What is wanted of a compression, if anything is, or what is wrong with it. It has no preset:
+    there is nothing to compress to but what is asked for."""
+    if not wanted:
+        return None, []
+    try:
+        return Compression.model_validate(wanted), []
+    except ValidationError as error:
+        problems = [
+            Problem(pointer("compress", *e["loc"]), _words(Compression, e)) for e in error.errors()
+        ]
+    return None, problems
+
+
+def read(
+    model: type[Model],
+    known: Mapping[str, Any],
+    changes: Mapping[str, Any],
+    *,
+    at: str | None = None,
+) -> tuple[Model, list[Problem]]:
+    """A part of a recipe, `known` with those `changes` that are right, and what is wrong with the
+    others; the part stands in the field `at` of a request.
+
+    Of a field that has fields itself only those change that are named.
+    """
+    try:
+        return model.model_validate(merged(known, changes)), []
+    except ValidationError as error:
+        mistakes = error.errors()
+    where = () if at is None else (at,)
+    problems = [Problem(pointer(*where, *e["loc"]), _words(model, e)) for e in mistakes]
+    places = [e["loc"] for e in mistakes if e["loc"]]
+    # Where fields contradict each other none can be blamed alone.
+    right = dict(changes) if places else {}
+    for place in places:
+        right = _without(right, place)
+    made, more = read(model, known, right)
+    return made, problems + more
+
+
+def merged(known: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`known` with what `changes` names; of a field that has fields itself only those."""
+    made = dict(known)
+    for field, value in changes.items():
+        own = made.get(field)
+        if isinstance(own, Mapping) and isinstance(value, Mapping):
+            value = merged(own, value)
+        made[field] = value
+    return made
+
+
+def _without(changes: Mapping[str, Any], place: Sequence[str | int]) -> dict[str, Any]:
+    """All but the change at `place`, or the nearest above it that can be left out."""
+    field, *rest = place
+    inner = changes.get(str(field))
+    kept = {own: value for own, value in changes.items() if own != field}
+    if rest and isinstance(inner, Mapping) and rest[0] in inner:
+        kept[str(field)] = _without(inner, rest)
+    return kept
+
+
+def _words(model: type[BaseModel], mistake: ErrorDetails) -> str:
+    if mistake["type"] != "extra_forbidden":
+        return mistake["msg"]
+    for step in mistake["loc"][:-1]:
+        inner = model.model_fields[str(step)].annotation
+        assert isinstance(inner, type)
+        assert issubclass(inner, BaseModel)
+        model = inner
+    fields = (field for field in model.model_fields if field != "preset")
+    return f"is no field; there are {', '.join(fields)}"

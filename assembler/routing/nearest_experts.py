@@ -1,0 +1,23 @@
+"""Which experts know what a text is about."""
+
+from sqlalchemy.orm import Session
+
+from assembler.routing.embedder import embedder_digest
+from assembler.routing.numpy_encoder import query_encoder
+from registry import embeddings, families
+from registry.embeddings import Neighbour
+
+
+def nearest(session: Session, text: str, *, family: str, limit: int) -> list[Neighbour]:
+    """The experts of a family by the nearness of their domains to `text`, nearest first.
+
+    Only the beginning of a long text counts. Raises NotFound and Conflict for the family.
+    """
+    families.find_ready(session, family)
+    return embeddings.nearest(
+        session,
+        query_encoder().embed(text),
+        embedder_digest=embedder_digest(),
+        family=family,
+        limit=limit,
+    )

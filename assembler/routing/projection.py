@@ -1,0 +1,150 @@
+"""The family projection: from a domain embedding to router rows, learned once per family.
+
+Nexus (arXiv 2408.15901, section 3) learns `e_i = P(d_i)` by gradient from the few domains of one
+mixture, so nothing makes P right anywhere else. Here d_i is, block by block, the mean router input
+of the expert on its own documents, and P is Fisher's linear discriminant: `S^-1 (d_i - c)`, where S
+is the covariance of router inputs within a domain and c their centre, both of public text as the
+seed reads it. The discriminant weighs every direction by how little it varies within a domain,
+which text of any domains tells, so it holds for domains that were never seen.
+
+The solution is linear, and is written exactly as the network's `W2 (swish(a) * b)`: domain
+embeddings get a constant coordinate, which alone feeds `a`. Finetuning goes on from there.
+
+Letters: L blocks, D hidden, N domains, T tokens of a batch, E width of an encoder's vector.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from assembler.recipes.recipe import ProjectionTraining
+from assembler.routing.embedder import EMBEDDER, embedder_digest, states_embedder_digest
+from assembler.routing.router_inputs import RouterInputs
+from assembler.routing.router_rows import STATES_CENTER, SWISH_IS_ONE, VECTORS_CENTER, prefix
+from assembler.routing.text_encoder import Encoder
+from engine.vllm_plugin import tensors
+from registry.blobs import BlobStore
+from registry.documents import Document, group_by_domain, spread
+from registry.manifests import Manifest
+
+# (what is being done, how much of it is done, of how much)
+OnProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublicText:
+    """What is read of public text: of the seed's router inputs the centre [L, D], where every
+    domain weighs the same whatever the amount of its text, and the covariance within a domain
+    [L, D, D]; and the centre [E] of an encoder's vectors."""
+
+    seed: Manifest
+    states_center: Tensor
+    within: Tensor
+    vectors_center: Tensor
+
+
+def train(
+    seed: Manifest,
+    documents: Sequence[Document],
+    *,
+    training: ProjectionTraining,
+    blobs: BlobStore,
+    on_progress: OnProgress,
+) -> Manifest:
+    """W1 and W2 of every block from public documents, each of which names its domain.
+
+    Raises InvalidInput with fewer than two domains, or without documents to train on.
+    """
+    domains = list(group_by_domain(documents).values())
+    public = read(seed, domains, training=training, blobs=blobs, on_progress=on_progress)
+    return solve(public, training=training, blobs=blobs)
+
+
+def read(
+    seed: Manifest,
+    domains: Sequence[Sequence[Document]],
+    *,
+    training: ProjectionTraining,
+    blobs: BlobStore,
+    on_progress: OnProgress,
+) -> PublicText:
+    """One domain after the other, of which only sums are held."""
+    inputs = RouterInputs(seed, blobs)
+    means: list[Tensor] = []
+    within_LDD = torch.zeros(())
+    for number, own in enumerate(domains):
+        on_progress("reading documents", number, len(domains))
+        moments = inputs.moments(own, num_tokens=training.tokens_per_domain)
+        means.append(moments.mean)
+        within_LDD = within_LDD + moments.covariance / len(domains)
+    on_progress("reading documents", len(domains), len(domains))
+    return PublicText(
+        seed=seed,
+        states_center=torch.stack(means).mean(0),
+        within=within_LDD,
+        vectors_center=_vectors_center(domains),
+    )
+
+
+def solve(public: PublicText, *, training: ProjectionTraining, blobs: BlobStore) -> Manifest:
+    """The projection in closed form. Raises OutOfSpace."""
+    entries = {
+        STATES_CENTER: tensors.write(blobs, public.states_center),
+        VECTORS_CENTER: tensors.write(blobs, public.vectors_center),
+    }
+    dtype = tensors.TORCH_DTYPES[public.seed.tensors["model.norm.weight"].dtype]
+    for layer, within_DD in enumerate(public.within):
+        center_D = public.states_center[layer]
+        whitening_DD = _whitening(within_DD, center_D, shrinkage=training.shrinkage)
+        w1, w2 = _as_projection(whitening_DD, logit_spread=training.logit_spread)
+        entries[f"{prefix(layer)}0.weight"] = tensors.write(blobs, w1.to(dtype))
+        entries[f"{prefix(layer)}1.weight"] = tensors.write(blobs, w2.to(dtype))
+    config = {
+        "embedder": EMBEDDER,
+        "embedder_digest": embedder_digest(),
+        "states_embedder_digest": states_embedder_digest(public.seed.digest),
+        "seed_digest": public.seed.digest,
+        "num_hidden_layers": len(public.within),
+        "training": training.model_dump(mode="json"),
+        "metrics": {},
+    }
+    return Manifest(config=config, tensors=entries)
+
+
+def _vectors_center(domains: Sequence[Sequence[Document]]) -> Tensor:
+    """The mean [E] of the domains' mean vectors, for routers that see an encoder's."""
+    encoder = Encoder()
+    return torch.stack([encoder.embed(spread(own)).mean(0) for own in domains]).mean(0)
+
+
+def _whitening(within_DD: Tensor, center_D: Tensor, *, shrinkage: float) -> Tensor:
+    """B [D, D] with `B' B = S^-1` on all that is orthogonal to the centre, and `B c = 0`.
+
+    Rows must not meet the mean router input: it is in every token, and its product with the row of
+    an unseen domain would be an arbitrary bias. `shrinkage` is the share of an even covariance of
+    the same size.
+    """
+    within_DD, center_D = within_DD.double(), F.normalize(center_D.double(), dim=0)
+    identity_DD = torch.eye(len(center_D), dtype=torch.float64)
+    along_DD = center_D[:, None] * center_D
+    across_DD = identity_DD - along_DD
+    within_DD = across_DD @ within_DD @ across_DD
+    even = within_DD.trace() / (len(center_D) - 1)
+    # What stands along the centre only makes the matrix one that has an inverse.
+    within_DD = (1 - shrinkage) * within_DD + even * (shrinkage * across_DD + along_DD)
+    lower_DD = torch.linalg.cholesky(within_DD)
+    whitening_DD: Tensor = torch.linalg.solve_triangular(lower_DD, across_DD, upper=False)
+    return whitening_DD.float()
+
+
+def _as_projection(whitening_DD: Tensor, *, logit_spread: float) -> tuple[Tensor, Tensor]:
+    """W1 [2D, D + 1] and W2 [D, D] with `W2 (swish(a) * b) = logit_spread B' B d` for a constant
+    coordinate 1, `b` being `B d`."""
+    hidden = len(whitening_DD)
+    w1 = torch.zeros(2 * hidden, hidden + 1)
+    w1[:hidden, -1] = SWISH_IS_ONE
+    w1[hidden:, :-1] = whitening_DD
+    return w1, logit_spread * whitening_DD.T

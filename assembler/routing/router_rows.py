@@ -1,0 +1,132 @@
+"""Router rows from domain embeddings, by a projection that is there already.
+
+Free of torch: an assembly needs no more than this, and should not wait for more.
+
+Letters: L blocks, N experts, K principal directions of an expert's domain, R one more than K, D
+hidden, E width of an encoder's vector. Routers see one number more than D or E, a constant.
+"""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from registry import numpy_tensors
+from registry.blobs import BlobStore
+from registry.manifests import Manifest, TensorEntry
+from registry.numpy_tensors import Floats
+
+# Blocks whose rows are folded at a time: each needs a core, and a few MB.
+BLOCKS_AT_A_TIME = 2
+# Where swish is 1: what the constant coordinate of a linear projection puts into `a`.
+SWISH_IS_ONE = 1.2784645427610738
+# Of a family projection: the mean router inputs [L, D] and the mean vector [E] of its domains.
+STATES_CENTER = "states_center"
+VECTORS_CENTER = "vectors_center"
+
+
+@dataclass(frozen=True)
+class Routing:
+    """What a mix takes from a projection: one [N, D] of rows per block, and the domain embeddings
+    [L, N, D + 1] they are made from, as the router sees them."""
+
+    rows: list[Floats]
+    domain_embeddings: Floats
+
+
+def fold(
+    projection: Manifest,
+    states_NLRD: Floats,
+    *,
+    blobs: BlobStore,
+    center: bool = True,
+    learned: Mapping[str, TensorEntry] | None = None,
+) -> Routing:
+    """Router rows of experts, in their order, whose documents have these router inputs: their mean,
+    and behind it the principal directions.
+
+    `learned` are weights by which rows are made instead of the projection's own.
+    """
+    own_weight = projection.config["training"]["own_weight"]
+    center_LD = numpy_tensors.read(blobs, projection.tensors[STATES_CENTER])
+
+    def of_block(layer: int) -> tuple[Floats, Floats]:
+        w1 = projection.tensors[f"{prefix(layer)}0.weight"]
+        means_ND, directions_NKD = states_NLRD[:, layer, 0], states_NLRD[:, layer, 1:]
+        embeddings = as_routed(
+            means_ND - (center_LD[layer] if center else 0),
+            directions_NKD,
+            whiten=partial(_whitened, w1=w1, blobs=blobs),
+            own_weight=own_weight,
+        )
+        weights = [
+            (learned or projection.tensors)[f"{prefix(layer)}{number}.weight"] for number in (0, 1)
+        ]
+        return project(embeddings, *weights, blobs=blobs), embeddings
+
+    # A product of so few rows is as long as the reading of its weights. Threads that share it out
+    # wait for each other, on a busy machine for seconds; blocks wait for nobody.
+    with (
+        threadpool_limits(1, user_api="blas"),
+        ThreadPoolExecutor(BLOCKS_AT_A_TIME) as pool,
+    ):
+        rows, embeddings = zip(
+            *pool.map(of_block, range(projection.config["num_hidden_layers"])), strict=True
+        )
+    return Routing(list(rows), np.stack(embeddings))
+
+
+def project(embeddings: Floats, w1: TensorEntry, w2: TensorEntry, *, blobs: BlobStore) -> Floats:
+    """Rows [N, D] of domain embeddings: `W2 (swish(a) * b)`, `[a, b] = W1 d` (Nexus, section 3)."""
+    a_ND, b_ND = np.split(numpy_tensors.product(embeddings, blobs, w1), 2, axis=-1)
+    return numpy_tensors.product(a_ND / (1 + np.exp(-a_ND)) * b_ND, blobs, w2)
+
+
+def as_routed(
+    centred_ND: Floats,
+    directions_NKD: Floats,
+    *,
+    whiten: Callable[[Floats], Floats],
+    own_weight: float,
+) -> Floats:
+    """What makes the rows that tell an expert's tokens, with the constant coordinate [N, D + 1].
+
+    A row should not depend on what varies within the expert's own domain either. Were S, whose
+    inverse the projection is, joined by the expert's own covariance U'U, the row would be
+    `(S + w U'U)^-1 d`; the same row comes of the projection as it is with
+    `d - w U' (I + w G G')^-1 G b`, where b and G are what W1 makes of d and U (Woodbury), which
+    `whiten` does. The length is that which makes b of length 1: how far a domain lies from the
+    centre says nothing of how sure its router should be.
+    """
+    whitened = whiten(np.concatenate([centred_ND[:, None], directions_NKD], 1))
+    b_ND, own_NKD = whitened[:, 0], whitened[:, 1:]
+    inner_NKK = np.eye(own_NKD.shape[1]) + own_weight * own_NKD @ own_NKD.swapaxes(1, 2)
+    shares_NK1 = np.linalg.solve(inner_NKK, own_weight * own_NKD @ b_ND[..., None])
+    embeddings_ND = centred_ND - (shares_NK1 * directions_NKD).sum(1)
+    b_ND = b_ND - (shares_NK1 * own_NKD).sum(1)
+    lengths_N1 = np.linalg.norm(b_ND, axis=-1, keepdims=True)
+    return _with_constant(embeddings_ND / np.maximum(lengths_N1, 1e-12))
+
+
+def _whitened(x: Floats, *, w1: TensorEntry, blobs: BlobStore) -> Floats:
+    """b of `[a, b] = W1 x`, of `x` [..., D] without the constant coordinate."""
+    constant = [(0, 0)] * (x.ndim - 1) + [(0, 1)]
+    return numpy_tensors.product(np.pad(x, constant), blobs, w1, first_row=w1.shape[0] // 2)
+
+
+def vectors_as_routed(centred_NE: Floats) -> Floats:
+    """Vectors of an encoder at length 1, with the constant coordinate [N, E + 1]."""
+    lengths_N1 = np.linalg.norm(centred_NE, axis=-1, keepdims=True)
+    return _with_constant(centred_NE / np.maximum(lengths_N1, 1e-12))
+
+
+def prefix(layer: int) -> str:
+    """What the names of a block's two weights begin with."""
+    return f"model.layers.{layer}.mlp.gate.projection."
+
+
+def _with_constant(values: Floats) -> Floats:
+    return np.pad(values, ((0, 0), (0, 1)), constant_values=1.0).astype(np.float32)

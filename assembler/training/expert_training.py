@@ -1,0 +1,195 @@
+"""The dense trainer: a seed and one domain's documents in, an expert's checkpoint folder out.
+
+Only the FFNs train, the part that becomes a routed expert; so experts share every other tensor with
+their seed, and averaging them in a mix changes nothing.
+"""
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from assembler.compute_dtype import fastest
+from assembler.content_cache import made_once
+from assembler.network.model import Network
+from assembler.network.network_runner import log_perplexity
+from assembler.recipes.recipe import Training
+from assembler.training.batches import Mixture, Reader, evenly
+from assembler.training.checkpoints import Checkpoints
+from assembler.training.distributed import joined, spread
+from assembler.training.optimizer import (
+    DTYPES,
+    Clock,
+    OnProgress,
+    optimizer_of,
+    schedule,
+    set_rates,
+)
+from registry.architecture import Architecture, is_ffn
+from registry.documents import check_expert_documents, parse
+from registry.errors import InvalidInput, StepFailed
+from registry.manifests import json_digest
+from registry.settings import settings
+
+CHECKPOINT_STEPS = 10
+MAX_GRADIENT_NORM = 1.0
+EVALUATED_TOKENS = 2048
+# Goes into the cache key: raise it when the same inputs would give another expert.
+VERSION = 1
+
+
+class ExpertTraining(Training):
+    """How an expert is trained from its seed."""
+
+    tokens: int = Field(default=16_384, ge=1, le=10**12)
+    learning_rate: float = Field(default=5e-4, gt=0, le=1)
+
+
+def expert_folder(seed: Path, documents: Path, *, training: ExpertTraining) -> Path:
+    """Where the cache keeps the expert of just these inputs, made or not."""
+    digests = [_digest(file) for file in (*sorted(seed.glob("*.safetensors")), documents)]
+    key = json_digest([VERSION, digests, training.model_dump(mode="json")])
+    return settings().cache_path / "experts" / key[:32]
+
+
+def train_expert(
+    seed: Path, documents: Path, *, training: ExpertTraining, on_progress: OnProgress
+) -> Path:
+    """Train an expert, or find it in the cache; returns its Hugging Face folder.
+
+    `seed` is a Hugging Face folder with one model.safetensors, `documents` JSON Lines with their
+    splits. The folder holds what the seed's held, the documents, and `metrics.json` with held-out
+    perplexities before and after. A run that died goes on from its last checkpoint. Raises
+    InvalidInput for documents that do not train an expert, StepFailed when the loss is not finite.
+    """
+    folder = expert_folder(seed, documents, training=training)
+    checkpoint_path = folder.with_name(f"{folder.name}.checkpoints")
+
+    def make(target: Path) -> None:
+        run = _Run(seed, documents, training)
+        metrics = run.train(checkpoint_path, on_progress)
+        for file in seed.iterdir():
+            if file.suffix != ".safetensors":
+                shutil.copy(file, target)
+        shutil.copy(documents, target / "documents.jsonl")
+        save_file(run.weights(), target / "model.safetensors", metadata={"format": "pt"})
+        (target / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+
+    made_once(folder, make)
+    shutil.rmtree(checkpoint_path, ignore_errors=True)
+    return folder
+
+
+class _Run:
+    """The network in training: FFNs in float32, all else frozen in what products are fast in."""
+
+    def __init__(self, seed: Path, documents: Path, training: ExpertTraining) -> None:
+        config = json.loads((seed / "config.json").read_text())
+        own = parse([documents.read_bytes()])
+        check_expert_documents(own)
+        reader = Reader(Tokenizer.from_file(str(seed / "tokenizer.json")), config=config)
+        length = training.sequence_length
+        self._training = training
+        self._windows = reader.windows(own, split="train", length=length)
+        held_out = reader.windows(own, split="held-out", length=length)
+        if len(held_out) == 0:
+            raise InvalidInput(f"the held-out documents do not fill one sequence of {length}")
+        self._held_out = evenly(held_out, count=max(1, EVALUATED_TOKENS // length))
+        self._batches = Mixture(
+            [self._windows], batch_size=training.batch_size, entropy=[training.seed]
+        )
+        self._stored = load_file(seed / "model.safetensors")
+        self._network = _network(config, self._stored)
+
+    def train(self, checkpoint_path: Path, on_progress: OnProgress) -> dict[str, Any]:
+        training = self._training
+        seed_perplexity = self._perplexity()
+        with joined() as world:
+            network = spread(self._network, world)
+            trained = [p for p in network.parameters() if p.requires_grad]
+            optimizer = optimizer_of((p, training.learning_rate) for p in trained)
+            checkpoints = Checkpoints(
+                checkpoint_path, network=network, optimizer=optimizer, world=world
+            )
+            first_step = checkpoints.resume()
+            clock = Clock(training, first_step)
+            for step in range(first_step, training.num_steps):
+                set_rates(optimizer, schedule(training, step))
+                batch = self._batches.batch(step).part(
+                    world.rank, of=world.size, device=world.device
+                )
+                loss = _step(network, optimizer, trained, batch.tokens)
+                if not math.isfinite(loss):
+                    raise StepFailed(f"the loss is {loss} in step {step + 1}")
+                on_progress(clock.progress(step + 1, loss))
+                # The last step needs none: the expert itself is written next.
+                if (step + 1) % CHECKPOINT_STEPS == 0 and step + 1 < training.num_steps:
+                    checkpoints.save(step + 1)
+        return {
+            "training": training.model_dump(mode="json"),
+            "training_tokens_available": self._windows.numel(),
+            "held_out_tokens": self._held_out.numel(),
+            "seed_perplexity": seed_perplexity,
+            "expert_perplexity": self._perplexity(),
+        }
+
+    def weights(self) -> dict[str, Tensor]:
+        """What was trained in the dtype it is stored in; all else is the seed's, bit for bit."""
+        state = self._network.state_dict()
+        return {
+            name: state[name].to(tensor.dtype).contiguous() if is_ffn(name) else tensor
+            for name, tensor in self._stored.items()
+        }
+
+    def _perplexity(self) -> float:
+        with _autocast(self._network):
+            return math.exp(log_perplexity(self._network, self._held_out))
+
+
+def _network(config: dict[str, Any], stored: dict[str, Tensor]) -> Network:
+    with torch.device("meta"):
+        network = Network(Architecture.from_config(config))
+    frozen = DTYPES[fastest()]
+    dtypes = {name: torch.float32 if is_ffn(name) else frozen for name in stored}
+    network.load_state_dict(
+        {name: tensor.to(dtypes[name], copy=True) for name, tensor in stored.items()}, assign=True
+    )
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(is_ffn(name))
+    return network
+
+
+def _autocast(network: Network) -> torch.autocast:
+    lowers = fastest() == "bfloat16"
+    return torch.autocast(network.device.type, torch.bfloat16, enabled=lowers)
+
+
+def _step(
+    network: Network, optimizer: torch.optim.Optimizer, trained: Sequence[Tensor], tokens_BT: Tensor
+) -> float:
+    """One step on one batch; returns the loss before it. Does nothing when it is not finite."""
+    with _autocast(network):
+        logits_BTV = network(tokens_BT)
+        loss = F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), tokens_BT[:, 1:].flatten())
+    value = loss.item()
+    if math.isfinite(value):
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
+        optimizer.step()
+        optimizer.zero_grad()
+    return value
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,189 @@
+"""The short training of an assembled mix on a mixture of its experts' documents.
+
+The router of Nexus is trained through its projection, from which the rows are folded again at the
+end. One process and a torchrun of many run the same code; many shard the network (FSDP2).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from assembler.network.model import Network
+from assembler.network.moe import project
+from assembler.recipes.recipe import Finetune, Trained
+from assembler.training.batches import Mixture, Reader
+from assembler.training.checkpoints import Checkpoints
+from assembler.training.collapse_guard import Guard
+from assembler.training.distributed import gathered, joined, spread
+from assembler.training.domain_loss_choice import settle
+from assembler.training.optimizer import (
+    DTYPES,
+    Clock,
+    OnProgress,
+    optimizer_of,
+    schedule,
+    set_rates,
+)
+from assembler.training.parallelism import Parallelism
+from assembler.training.train_step import descend
+from assembler.training.trainable import has_part, is_router, trains
+from engine.vllm_plugin import tensors
+from registry.blobs import BlobStore
+from registry.documents import Document
+from registry.errors import InvalidInput, Problem
+from registry.manifests import Manifest, TensorEntry
+
+CHECKPOINT_STEPS = 10
+# Documents are drawn in another order than the training of an expert draws its own by the same
+# seed: else a short finetune meets just what an expert knows by heart.
+ORDER = int.from_bytes(b"finetune")
+
+
+def finetune(
+    mix: Manifest,
+    *,
+    recipe: Finetune,
+    documents: Sequence[Sequence[Document]],
+    blobs: BlobStore,
+    checkpoint_path: Path,
+    on_progress: OnProgress,
+    new_experts: frozenset[int] = frozenset(),
+    checkpoint_steps: int = CHECKPOINT_STEPS,
+    expert_parallel_degree: int = 1,
+) -> Manifest:
+    """Train `recipe.train` of a mix for `recipe.tokens`; returns the manifest of the result.
+
+    `documents` are the experts', in the order of the mix's `expert_names`; those for training are
+    used. Of the experts in `new_experts` come `recipe.new_share` of the sequences. A run that died
+    goes on from `checkpoint_path`, which the caller removes once the result is on record, also with
+    other numbers of processes. Only tensors that changed are written, all by the first process;
+    others return `mix`. Raises InvalidInput when the mix has no such part or an expert too little
+    text, StepFailed when it does not fit the processes (`assembler.training.parallelism`) and when
+    the
+    training leads nowhere (`assembler.training.collapse_guard`).
+    """
+    if recipe.num_steps == 0:
+        return mix
+    _check_has(mix, recipe.train)
+    batches = batches_of(mix, documents, recipe=recipe, new_experts=new_experts, blobs=blobs)
+    with joined() as world:
+        parallelism = Parallelism(
+            num_processes=world.size, expert_parallel_degree=expert_parallel_degree
+        )
+        parallelism.check(num_experts=mix.architecture.num_experts, batch_size=recipe.batch_size)
+        network = spread(
+            _trainable(mix, blobs, recipe),
+            world,
+            prepare=partial(_lift, mix=mix, blobs=blobs),
+            dtype=DTYPES[recipe.dtype],
+            expert_parallel_degree=expert_parallel_degree,
+        )
+        # Before a checkpoint is read, so that a run that goes on comes to the same.
+        recipe = settle(recipe, batches, network=network, world=world)
+        optimizer = optimizer_of(
+            (parameter, recipe.router_learning_rate if is_router(name) else recipe.learning_rate)
+            for name, parameter in network.named_parameters()
+            if parameter.requires_grad
+        )
+        checkpoints = Checkpoints(
+            checkpoint_path, network=network, optimizer=optimizer, world=world
+        )
+        first_step = checkpoints.resume()
+        clock = Clock(recipe, first_step)
+        guard = Guard(mix.architecture.expert_names, saved_step=first_step)
+        for step in range(first_step, recipe.num_steps):
+            batch = batches.batch(step).part(world.rank, of=world.size, device=world.device)
+            set_rates(optimizer, schedule(recipe, step))
+            taken = descend(batch, network=network, optimizer=optimizer, recipe=recipe, world=world)
+            guard.check(step + 1, taken)
+            if world.rank == 0:
+                on_progress(
+                    clock.progress(
+                        step + 1,
+                        taken.loss,
+                        expert_shares=taken.shares,
+                        domain_loss_q=recipe.domain_loss_q,
+                    )
+                )
+            if (step + 1) % checkpoint_steps == 0:
+                checkpoints.save(step + 1)
+                guard.saved_step = step + 1
+        return _rewritten(mix, gathered(network, world), blobs)
+
+
+def _check_has(mix: Manifest, train: Trained) -> None:
+    if not has_part(mix.architecture, train):
+        problem = Problem("/finetune/train", f"this mix has no part {train!r}")
+        raise InvalidInput("there is nothing to finetune", problems=(problem,))
+
+
+def batches_of(
+    mix: Manifest,
+    documents: Sequence[Sequence[Document]],
+    *,
+    recipe: Finetune,
+    new_experts: frozenset[int],
+    blobs: BlobStore,
+) -> Mixture:
+    """What the finetune reads, see `finetune`. Raises InvalidInput."""
+    # Who joins decides on the order too: else an extension would read of the old domains just what
+    # the finetune of its base has read.
+    joining = [mix.architecture.expert_names[number] for number in sorted(new_experts)]
+    reader, length = Reader.of(mix, blobs), recipe.sequence_length
+    return Mixture(
+        [reader.windows(own, split="train", length=length) for own in documents],
+        batch_size=recipe.batch_size,
+        entropy=(ORDER, recipe.seed, *(int.from_bytes(name.encode()) for name in joining)),
+        new=new_experts,
+        new_share=recipe.new_share,
+    )
+
+
+def _trainable(mix: Manifest, blobs: BlobStore, recipe: Finetune) -> Network:
+    """The network as it is stored, in `recipe.dtype`, with what trains marked."""
+    network = Network.from_manifest(mix, blobs, dtype=DTYPES[recipe.dtype])
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(trains(name, mix.architecture, recipe.train))
+    if mix.architecture.has_projection:
+        embeddings = tensors.read(blobs, mix.tensors["model.domain_embeddings"])
+        network.model.domain_embeddings = embeddings.float()
+    return network
+
+
+def _lift(part: nn.Module, prefix: str, *, mix: Manifest, blobs: BlobStore) -> None:
+    """Put what trains of a part into float32."""
+    for name, parameter in part.named_parameters(prefix=prefix):
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            # Read again: rounding to bfloat16 would change what is stored in float32.
+            parameter.data = tensors.read(blobs, mix.tensors[name]).float()
+
+
+def _rewritten(mix: Manifest, trained: Iterable[tuple[str, Tensor]], blobs: BlobStore) -> Manifest:
+    """The mix with what was trained in it, in the dtypes it had, and rows folded from just that."""
+    entries = dict(mix.tensors)
+    for name, tensor in trained:
+        dtype = tensors.TORCH_DTYPES[entries[name].dtype]
+        entries[name] = tensors.write(blobs, tensor.to(dtype))
+    if entries == mix.tensors:
+        return mix  # another process than the first, which is given nothing
+    if mix.architecture.has_projection:
+        entries |= _folded(entries, blobs)
+    return replace(mix, tensors=entries)
+
+
+def _folded(entries: dict[str, TensorEntry], blobs: BlobStore) -> dict[str, TensorEntry]:
+    def read(name: str) -> Tensor:
+        return tensors.read(blobs, entries[name]).float()
+
+    rows: dict[str, TensorEntry] = {}
+    for layer, embeddings_NM in enumerate(read("model.domain_embeddings")):
+        gate = f"model.layers.{layer}.mlp.gate."
+        w1, w2 = (read(f"{gate}projection.{number}.weight") for number in (0, 1))
+        dtype = tensors.TORCH_DTYPES[entries[f"{gate}weight"].dtype]
+        row_ND = project(embeddings_NM, w1, w2)
+        rows[f"{gate}weight"] = tensors.write(blobs, row_ND.to(dtype))
+    return rows

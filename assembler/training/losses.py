@@ -1,0 +1,145 @@
+"""What a finetune minimises: next token, and what is asked of the routers beside it.
+
+Letters at the end of a tensor's name: L blocks, B batch, T tokens, D hidden, N routed experts, V
+vocabulary.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from assembler.network.grouped_mm import computing_dtype
+
+# Tokens whose logits exist at one time, in the dtype of the network: 512 x 49,152 words in bfloat16
+# are 50 MB. Fewer make the products with the head slower.
+BLOCK_TOKENS = 512
+# Of those, tokens that are turned into float32 at one time, so that they stay in a cache.
+CHUNK_TOKENS = 32
+# Words of the vocabulary whose gradients are added up at one time, for the same reason.
+CHUNK_WORDS = 8192
+
+LOG2_E = math.log2(math.e)
+
+
+def next_token_loss(x_BTD: Tensor, head_VD: Tensor, *, tokens_BT: Tensor) -> Tensor:
+    """Cross-entropy of each token given those before it, in nats, mean over all but the firsts.
+
+    `x_BTD` are a network's last states. The gradients are computed with the loss, chunk by chunk,
+    so that the logits of a batch never exist (Liger Kernel, arXiv 2410.10989, section 3.2).
+    """
+    dtype = computing_dtype(x_BTD)
+    states_TD, targets_T = x_BTD[:, :-1].flatten(0, 1), tokens_BT[:, 1:].flatten()
+    loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        states_TD.to(dtype), head_VD, targets_T
+    )
+    return loss
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """`cross_entropy(x @ head.T, targets)` in the dtype of x; the mean over tokens in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, x_TD: Tensor, head_VD: Tensor, targets_T: Tensor) -> Tensor:
+        needs_x, needs_head, _ = ctx.needs_input_grad
+        weight_VD, total = head_VD.to(x_TD.dtype), x_TD.new_zeros((), dtype=torch.float32)
+        grad_x_TD = torch.empty_like(x_TD) if needs_x else None
+        grad_head_VD = torch.zeros_like(head_VD) if needs_head else None
+        buffer_TV = x_TD.new_empty(min(BLOCK_TOKENS, len(x_TD)), len(head_VD))
+        for start in range(0, len(x_TD), BLOCK_TOKENS):
+            block = slice(start, start + BLOCK_TOKENS)
+            x = x_TD[block]
+            logits = torch.mm(x, weight_VD.mT, out=buffer_TV[: len(x)])
+            total += _to_gradients(logits, targets_T[block, None], mean_of=len(x_TD))
+            if grad_x_TD is not None:
+                torch.mm(logits, weight_VD, out=grad_x_TD[block])
+            if grad_head_VD is not None:
+                _add_product(grad_head_VD, logits.mT, x)
+        ctx.save_for_backward(grad_x_TD, grad_head_VD)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        # In place: nobody else has them, and the head's is as large as the head.
+        return *(None if g is None else g.mul_(grad) for g in ctx.saved_tensors), None
+
+
+def _to_gradients(logits_TV: Tensor, targets_T1: Tensor, *, mean_of: int) -> Tensor:
+    """Replace logits by the gradients of their part in a mean over `mean_of`; returns that part."""
+    loss = logits_TV.new_zeros((), dtype=torch.float32)
+    # Fresh memory for every chunk would cost as much as the arithmetic.
+    scratch_TV = torch.empty_like(logits_TV[:CHUNK_TOKENS], dtype=torch.float32)
+    pairs = zip(
+        torch.split(logits_TV, CHUNK_TOKENS), torch.split(targets_T1, CHUNK_TOKENS), strict=True
+    )
+    for logits, targets in pairs:
+        p = scratch_TV[: len(logits)].copy_(logits)
+        target, largest = p.gather(1, targets), p.amax(1, keepdim=True)
+        # Powers of two take a third of the time of those of e. What they are of, in one pass.
+        torch.add(-LOG2_E * largest, p, alpha=LOG2_E, out=p)
+        norm = p.exp2_().sum(1, keepdim=True)
+        loss += (norm.log() + largest - target).sum() / mean_of
+        p.mul_(1 / (mean_of * norm))
+        logits.copy_(p.scatter_add_(1, targets, p.new_full(targets.shape, -1 / mean_of)))
+    return loss
+
+
+def _add_product(sum_VD: Tensor, left_VT: Tensor, right_TD: Tensor) -> None:
+    """`sum += left @ right` for some rows at a time, so that a narrower product stays in cache."""
+    for first in range(0, len(sum_VD), CHUNK_WORDS):
+        rows = slice(first, first + CHUNK_WORDS)
+        sum_VD[rows] += left_VT[rows] @ right_TD
+
+
+def load_balance(
+    p_LTN: Tensor, *, mean: Callable[[Tensor], Tensor] = lambda shares_LN: shares_LN
+) -> Tensor:
+    """`N sum_i f_i P_i` of the probabilities of routers, mean over blocks: 1 when even, N when one
+    expert takes all.
+
+    f_i is the share of tokens that choose expert i first, P_i its mean probability (Switch
+    Transformer, arXiv 2101.03961, section 2.2). Where a batch lies on many processes, `mean` takes
+    f over all of them, so that the mean of their losses is the loss of the whole batch.
+    """
+    num_experts = p_LTN.shape[-1]
+    chosen_LTN = F.one_hot(p_LTN.argmax(-1), num_experts).float()
+    return num_experts * (mean(chosen_LTN.mean(1)) * p_LTN.mean(1)).sum(-1).mean()
+
+
+def z_loss(routing_LTN: Tensor) -> Tensor:
+    """`logsumexp(logits)^2`, mean over tokens and blocks: it keeps the logits of a router small.
+
+    ST-MoE, arXiv 2202.08906, equation 5; BAM (arXiv 2408.08274) takes it over.
+    """
+    return routing_LTN.logsumexp(-1).square().mean()
+
+
+def domain_loss(p_LTN: Tensor, labels_T: Tensor, *, weights_T: Tensor, q: float) -> Tensor:
+    """How far routing, by the probabilities of routers, goes past the expert of each token's text,
+    mean over tokens and blocks: 0 when none does. Each token counts `weights_T` times.
+
+    Of the expert's probability p it is `(1 - p^q) / q`, generalised cross-entropy (arXiv
+    1805.07836, equation 6). At q = 1 this is the share of routing that goes astray: in a convex
+    mixture p is the expert's share of the output, and what is lost of it costs alike wherever it is
+    lost, but from a router that is sure of another expert nothing is learned. At q = 0 it is
+    cross-entropy, which learns most there, and is least where probabilities are calibrated: of
+    single tokens that tell little of their domain it asks that a router be unsure.
+    """
+    own_LTN = F.one_hot(labels_T, p_LTN.shape[-1]).expand_as(p_LTN)
+    # What underflows to zero has no gradient.
+    p_LT = (p_LTN * own_LTN).sum(-1).clamp_min(torch.finfo(p_LTN.dtype).tiny)
+    loss_LT = (1 - p_LT**q) / q if q else -p_LT.log()
+    return (weights_T * loss_LT).mean()
+
+
+def choices(routing_LTN: Tensor, labels_T: Tensor) -> Tensor:
+    """[N, N]: of the tokens in each expert's documents, how many chose each expert first.
+
+    Counted over all blocks.
+    """
+    num_experts = routing_LTN.shape[-1]
+    pairs_LT = labels_T * num_experts + routing_LTN.argmax(-1) if num_experts else labels_T[:0]
+    return pairs_LT.flatten().bincount(minlength=num_experts**2).view(num_experts, num_experts)

@@ -1,0 +1,100 @@
+"""What every training loop here shares: its rate over time, and how it tells how far it is."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from assembler.compute_dtype import ComputingDtype
+from assembler.recipes.recipe import Training
+
+DTYPES: Mapping[ComputingDtype, torch.dtype] = {
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+}
+WARM_UP = 0.1
+FINAL_RATE = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a training is.
+
+    Of the last step are `loss`, in nats per token and auxiliary terms, and `expert_shares`, the
+    shares of tokens that chose each expert first, in the experts' order. `domain_loss_q` is that by
+    which routers are told their domains, whoever decided it; see `Finetune`.
+    """
+
+    step: int
+    num_steps: int
+    num_tokens: int
+    loss: float
+    tokens_per_second: float
+    eta_seconds: float
+    expert_shares: tuple[float, ...] = ()
+    domain_loss_q: float | None = None
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def schedule(recipe: Training, step: int) -> float:
+    """Of the peak learning rate: linear warm-up over the first tenth of the steps, then a cosine to
+    a tenth."""
+    num_warm_up = max(1, round(WARM_UP * recipe.num_steps))
+    if step < num_warm_up:
+        return (step + 1) / num_warm_up
+    done = (step - num_warm_up) / max(1, recipe.num_steps - num_warm_up)
+    cosine = (1 + math.cos(math.pi * done)) / 2
+    return FINAL_RATE + (1 - FINAL_RATE) * cosine
+
+
+def optimizer_of(peaks: Iterable[tuple[nn.Parameter, float]]) -> torch.optim.AdamW:
+    """AdamW without decay over parameters, each with its peak learning rate."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for parameter, peak in peaks:
+        groups.setdefault(peak, []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": own, "lr": peak, "initial_lr": peak} for peak, own in groups.items()],
+        weight_decay=0.0,
+        fused=True,
+    )
+
+
+def set_rates(optimizer: torch.optim.Optimizer, share: float) -> None:
+    """To that share of each group's peak."""
+    for group in optimizer.param_groups:
+        group["lr"] = share * group["initial_lr"]
+
+
+class Clock:
+    """Speed and time left, from this process's own steps."""
+
+    def __init__(self, recipe: Training, first_step: int) -> None:
+        self._recipe, self._first_step = recipe, first_step
+        self._started = time.monotonic()
+
+    def progress(
+        self,
+        step: int,
+        loss: float,
+        *,
+        expert_shares: tuple[float, ...] = (),
+        domain_loss_q: float | None = None,
+    ) -> Progress:
+        """After `step` steps in all."""
+        seconds_per_step = (time.monotonic() - self._started) / (step - self._first_step)
+        step_tokens = self._recipe.batch_size * self._recipe.sequence_length
+        return Progress(
+            step=step,
+            num_steps=self._recipe.num_steps,
+            num_tokens=step * step_tokens,
+            loss=loss,
+            tokens_per_second=step_tokens / seconds_per_step,
+            eta_seconds=(self._recipe.num_steps - step) * seconds_per_step,
+            expert_shares=expert_shares,
+            domain_loss_q=domain_loss_q,
+        )

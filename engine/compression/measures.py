@@ -1,0 +1,39 @@
+"""What any search for a smaller checkpoint compares on, and what it tells of what it found.
+
+Free of torch.
+"""
+
+from pydantic import Field
+
+from engine.gates.report import Data
+
+
+class Texts(Data):
+    """How much held-out text decides."""
+
+    prompts: int = Field(default=16, ge=4, description="Held-out prefixes.")
+    prefix_tokens: int = Field(default=32, ge=1, description="Tokens of each prefix.")
+    completion_tokens: int = Field(
+        default=32, ge=1, description="Tokens the checkpoint itself adds greedily to each prefix."
+    )
+
+    def check_fdt(self, min_fdt_75: float | None) -> None:
+        """Raises ValueError when more tokens are asked to agree than are compared."""
+        if min_fdt_75 is not None and min_fdt_75 > self.completion_tokens:
+            raise ValueError(
+                f"min_fdt_75 is {min_fdt_75}, but only {self.completion_tokens} tokens are"
+                " compared; raise completion_tokens or lower min_fdt_75"
+            )
+
+
+class Measures(Data):
+    """How far a changed checkpoint strays from itself: FDT in tokens, DPPL and the perplexity of
+    held-out text per token."""
+
+    fdt_75: float
+    fdt_mean: float
+    fdt_mean_interval: tuple[float, float] | None = Field(
+        default=None, description="95 %, by resampling prefixes."
+    )
+    dppl: float
+    perplexity: float

@@ -1,0 +1,233 @@
+"""The process that makes running vLLM servers match the rows of `deployments`.
+
+A round looks at every live row and at the server it has, and takes one step towards what the row
+asks for. Rounds repeat, so whatever a crash or a lost database interrupts is simply done later.
+Its servers die with it; the next agent starts them again. Run by `python -m engine.serving.agent`.
+"""
+
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic
+
+import httpx
+import structlog
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from engine.launch import launcher as launchers
+from engine.launch.launcher import Launcher
+from engine.serving import deployments, vllm_process
+from engine.serving.tables import Deployment, DeploymentState
+from engine.serving.vllm_process import Server
+from registry import blobs, db, logs, manifests
+from registry.errors import NexusmixError, Unavailable
+from registry.settings import settings
+
+log = structlog.stdlib.get_logger(__name__)
+
+ROUND_SECONDS = 0.5
+MAX_STARTS = 5
+FIRST_PAUSE_SECONDS = 1.0
+# A server that was ready this long ago was well: its starts are counted anew.
+HEALTHY_SECONDS = 600.0
+# A ready server is asked so often whether it is well, and may be silent for so long: one that
+# starts or computes on a busy machine has to be given time.
+HEALTH_SECONDS = 5.0
+HUNG_SECONDS = 30.0
+# Requests that were routed just before a server began to drain are still on their way.
+DRAIN_SECONDS_MIN = 2.0
+DRAIN_SECONDS_MAX = 120.0
+STOP_SECONDS = 10.0
+
+DATABASE_AWAY = (OperationalError, InterfaceError)
+
+
+@dataclass
+class Running:
+    """A server of this agent, and when (monotonic seconds) its present state began, it was last
+    asked whether it is well, and last said so."""
+
+    server: Server
+    since: float = field(default_factory=monotonic)
+    asked: float = field(default_factory=monotonic)
+    answered: float = field(default_factory=monotonic)
+    draining: bool = False
+
+    def check(self) -> None:
+        """Raises Unavailable when the server has ended, or hangs though it listens still."""
+        now = monotonic()
+        if self.server.process.poll() is None and now < self.asked + HEALTH_SECONDS:
+            return
+        self.asked = now
+        if self.server.is_ready():
+            self.answered = monotonic()
+        elif monotonic() > self.answered + HUNG_SECONDS:
+            raise Unavailable(f"it has not answered for {HUNG_SECONDS:.0f} seconds, and was ended")
+
+
+class Agent:
+    def __init__(self, *, launcher: Launcher | None = None) -> None:
+        self._launcher = launcher or launchers.configured()
+        self._running: dict[int, Running] = {}
+        self._not_before: dict[int, float] = {}
+
+    def run(self, stopping: threading.Event) -> None:
+        """Until `stopping` is set; then its servers are stopped. Outlives a lost database.
+
+        To be called from the main thread: servers die with the thread that starts them.
+        """
+        is_reset = False
+        try:
+            while not stopping.is_set():
+                try:
+                    if not is_reset:
+                        self.reset()
+                        is_reset = True
+                    self.round()
+                except DATABASE_AWAY as error:
+                    log.warning("database does not answer", error=str(error.orig))
+                stopping.wait(ROUND_SECONDS)
+        finally:
+            self.close()
+
+    def reset(self) -> None:
+        """Rows of servers that a former agent took with it ask to be started again."""
+        with db.transaction() as session:
+            deployments.reset(session)
+
+    def round(self) -> None:
+        """One step for each live deployment. Raises OperationalError when the database is away."""
+        with db.transaction() as session:
+            rows = deployments.live(session)
+        steps = {
+            DeploymentState.REQUESTED: self._start,
+            DeploymentState.STARTING: self._await_ready,
+            DeploymentState.READY: self._watch,
+            DeploymentState.DRAINING: self._drain,
+        }
+        for row in rows:
+            steps[row.state](row)
+        for gone in self._running.keys() - {row.id for row in rows}:
+            self._stop(gone)
+
+    def close(self) -> None:
+        """Stop all servers, at the same time, and say so in their rows if the database is there."""
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self._stop, list(self._running)))
+        with suppress(*DATABASE_AWAY):
+            self.reset()
+
+    def _start(self, row: Deployment) -> None:
+        if monotonic() < self._not_before.get(row.id, 0):
+            return
+        row.num_starts += 1
+        # Why it is started once more is told until it is ready.
+        if not self._advance(row, DeploymentState.STARTING, error=row.error):
+            return
+        try:
+            store = blobs.store()
+            started = vllm_process.start(
+                manifests.load(store, row.artifact.manifest_digest),
+                blobs=store,
+                model=row.model,
+                log_path=settings().home / "logs" / "deployments" / f"{row.id}.log",
+                launcher=self._launcher,
+            )
+        except (NexusmixError, OSError) as error:
+            row.state = DeploymentState.STARTING
+            self._died(row, str(error))
+            return
+        self._running[row.id] = Running(started)
+        log.info("server starts", deployment=row.id, model=row.model, process=started.process.name)
+
+    def _await_ready(self, row: Deployment) -> None:
+        running = self._running.get(row.id)
+        if running is None:
+            self._died(row, "its server was lost")
+            return
+        try:
+            if running.server.is_ready():
+                running.server.warm_up()
+                with db.transaction() as session:
+                    deployments.mark_ready(session, row.id, address=running.server.address)
+                log.info(
+                    "server is ready", deployment=row.id, seconds=round(monotonic() - running.since)
+                )
+                running.since = running.asked = running.answered = monotonic()
+            elif monotonic() > running.since + vllm_process.START_SECONDS:
+                raise Unavailable(f"not ready in time:\n{running.server.log_tail()}")
+        except Unavailable as error:
+            self._died(row, error.detail)
+
+    def _watch(self, row: Deployment) -> None:
+        running = self._running.get(row.id)
+        if running is None:
+            self._died(row, "its server was lost")
+            return
+        try:
+            running.check()
+        except Unavailable as error:
+            self._died(row, error.detail)
+
+    def _drain(self, row: Deployment) -> None:
+        running = self._running.get(row.id)
+        if running is not None:
+            if not running.draining:
+                running.draining, running.since = True, monotonic()
+            if not _is_drained(running):
+                return
+            self._stop(row.id)
+        self._advance(row, DeploymentState.STOPPED)
+        log.info("server stopped", deployment=row.id, model=row.model)
+
+    def _died(self, row: Deployment, error: str) -> None:
+        """Start it again after a pause, or give up when that was done often enough."""
+        running = self._running.get(row.id)
+        if row.state is DeploymentState.READY and running is not None:
+            was_well = monotonic() > running.since + HEALTHY_SECONDS
+            row.num_starts = 0 if was_well else row.num_starts
+        self._stop(row.id)
+        gives_up = row.num_starts >= MAX_STARTS
+        pause = FIRST_PAUSE_SECONDS * 2 ** max(0, row.num_starts - 1)
+        self._not_before[row.id] = monotonic() + pause
+        log.warning("server died", deployment=row.id, starts=row.num_starts, gives_up=gives_up)
+        next_state = DeploymentState.FAILED if gives_up else DeploymentState.REQUESTED
+        self._advance(row, next_state, error=error)
+
+    def _advance(
+        self, row: Deployment, state: DeploymentState, *, error: str | None = None
+    ) -> bool:
+        """Move the row on from the state in which this round saw it, if it is still there."""
+        with db.transaction() as session:
+            return deployments.advance(
+                session, row.id, row.state, state, num_starts=row.num_starts, error=error
+            )
+
+    def _stop(self, deployment_id: int) -> None:
+        running = self._running.pop(deployment_id, None)
+        if running is not None:
+            running.server.stop(STOP_SECONDS)
+
+
+def _is_drained(running: Running) -> bool:
+    seconds = monotonic() - running.since
+    if seconds < DRAIN_SECONDS_MIN:
+        return False
+    try:
+        return seconds > DRAIN_SECONDS_MAX or running.server.num_requests() == 0
+    except httpx.TransportError:
+        return running.server.process.poll() is not None
+
+
+def main() -> None:
+    logs.configure("agent", level=settings().log_level)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    Agent().run(stopping)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""One vLLM server for one checkpoint: start it, wait for it, ask about it, stop it."""
+
+import importlib.util
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+
+import httpx
+
+from engine.launch import launcher as launchers
+from engine.launch.launcher import Launcher, Process, Resources
+from engine.threads import spinning
+from engine.vllm_build import is_cpu_build, serving_dtype
+from engine.vllm_plugin.model_folder import CONFIG_FILE, TOKENIZER_FILE, materialise
+from engine.vllm_plugin.plugin import LOAD_FORMAT
+from registry.blobs import BlobStore
+from registry.errors import Unavailable
+from registry.manifests import Manifest
+from registry.settings import settings
+
+MAX_MODEL_LEN = 2048
+START_SECONDS = 300.0
+STOP_SECONDS = 15.0
+POLL_SECONDS = 0.1
+TAIL_BYTES = 4096
+# On a CPU, where vLLM does not take what it finds.
+KV_CACHE_GIB = 1
+# How often a thread of libgomp looks whether there is work before it sleeps; writing a token takes
+# hundreds of waits. Seconds over those of threads that sleep at once, SmolLM2-135M in int8 on two
+# cores, eight requests together and one: 0.61 and 0.56 (float32 0.79 and 0.71, by 10,000). Beside
+# two busy processes 1.5 and 1.2; by 10,000, which are 0.3 ms, it is 8.4 and 2.4 there.
+SPIN_COUNT = 1000
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running, or starting, vLLM process; `model` is the name it answers to."""
+
+    process: Process
+    model: str
+    log_path: Path
+
+    @property
+    def address(self) -> str:
+        return f"http://{self.process.address}"
+
+    def is_ready(self) -> bool:
+        """Whether it answers. Raises Unavailable, with the end of its log, when it has died."""
+        status = self.process.poll()
+        if status is not None:
+            raise Unavailable(f"the vLLM server ended with status {status}:\n{self.log_tail()}")
+        try:
+            return self.get("/health").is_success
+        except httpx.TransportError:
+            return False
+
+    def wait_ready(self, timeout: float = START_SECONDS) -> None:
+        """Return when it answers and is warm. Raises Unavailable when that does not happen."""
+        give_up_at = monotonic() + timeout
+        while not self.is_ready():
+            if monotonic() > give_up_at:
+                message = f"the vLLM server is not ready after {timeout:.0f} s"
+                raise Unavailable(f"{message}:\n{self.log_tail()}")
+            sleep(POLL_SECONDS)
+        self.warm_up()
+
+    def warm_up(self) -> None:
+        """Let it do what the first request would wait for. Raises Unavailable."""
+        body = {"model": self.model, "prompt": [[0, 0]], "max_tokens": 2, "prompt_logprobs": 1}
+        try:
+            httpx.post(
+                f"{self.address}/v1/completions", json=body, timeout=60, trust_env=False
+            ).raise_for_status()
+        except httpx.HTTPError as error:
+            raise Unavailable(f"the vLLM server does not answer: {error}") from error
+
+    def num_requests(self) -> int:
+        """Requests it is answering, or has queued, now. Raises httpx.TransportError."""
+        pattern = r"^vllm:num_requests_(?:running|waiting)\{.*\} ([0-9.e+]+)$"
+        counts = re.findall(pattern, self.get("/metrics").text, re.MULTILINE)
+        return sum(int(float(count)) for count in counts)
+
+    def get(self, path: str) -> httpx.Response:
+        """Raises httpx.TransportError, also as long as no machine has room for it."""
+        if self.process.address is None:
+            raise httpx.ConnectError("the server is not started yet")
+        return httpx.get(self.address + path, timeout=2, trust_env=False)
+
+    def log_tail(self) -> str:
+        with self.log_path.open("rb") as log:
+            log.seek(max(0, self.log_path.stat().st_size - TAIL_BYTES))
+            return log.read().decode(errors="replace")
+
+    def stop(self, grace: float = STOP_SECONDS) -> None:
+        self.process.terminate(grace)
+
+
+def start(
+    manifest: Manifest,
+    *,
+    blobs: BlobStore,
+    model: str,
+    log_path: Path,
+    launcher: Launcher | None = None,
+) -> Server:
+    """Begin to serve a checkpoint, dense or mixed, under the name `model`; returns at once.
+
+    `blobs` must be the store of the settings, which the server opens by itself. Raises NotFound
+    and InvalidCheckpoint, as `materialise`.
+    """
+    folder = materialise(manifest, blobs, root=settings().cache_path / "serving")
+    words = command(folder, model=model, manifest=manifest)
+    return _run(words, model=model, log_path=log_path, launcher=launcher)
+
+
+def _run(
+    words: list[str], *, model: str, log_path: Path, launcher: Launcher | None = None
+) -> Server:
+    process = (launcher or launchers.configured()).run(
+        words,
+        env=environment(os.environ),
+        log_path=log_path,
+        resources=Resources(
+            num_cpus=settings().reserved_cpus or 1, num_gpus=0 if is_cpu_build() else 1
+        ),
+    )
+    return Server(process, model, log_path)
+
+
+@contextmanager
+def serving(
+    manifest: Manifest, *, blobs: BlobStore, log_path: Path, model: str = "candidate"
+) -> Iterator[Server]:
+    """A server for the length of the block. It is still starting: call `wait_ready` before use."""
+    server = start(manifest, blobs=blobs, model=model, log_path=log_path)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def serving_folder(folder: Path, *, log_path: Path, model: str = "reference") -> Iterator[Server]:
+    """As `serving`, for a Hugging Face folder with files of tensors, as vLLM itself reads them."""
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    words = _command(
+        folder,
+        model=model,
+        load_format="auto",
+        max_positions=config.get("max_position_embeddings", MAX_MODEL_LEN),
+        has_tokenizer=(folder / TOKENIZER_FILE).is_file(),
+    )
+    server = _run(words, model=model, log_path=log_path)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def command(folder: Path, *, model: str, manifest: Manifest) -> list[str]:
+    return _command(
+        folder,
+        model=model,
+        load_format=LOAD_FORMAT,
+        max_positions=manifest.architecture.max_position_embeddings,
+        has_tokenizer=TOKENIZER_FILE in manifest.files,
+    )
+
+
+def _command(
+    folder: Path, *, model: str, load_format: str, max_positions: int, has_tokenizer: bool
+) -> list[str]:
+    options = {
+        "model": str(folder),
+        "load-format": load_format,
+        "served-model-name": model,
+        "host": launchers.HOST,
+        "port": launchers.PORT,
+        "dtype": serving_dtype(),
+        "max-model-len": str(min(MAX_MODEL_LEN, max_positions)),
+    }
+    flags = []
+    if is_cpu_build():
+        flags.append("enforce-eager")
+    else:
+        options["gpu-memory-utilization"] = str(settings().server_gpu_memory)
+    if not has_tokenizer:
+        flags.append("skip-tokenizer-init")
+    return [
+        sys.executable,
+        *("-m", "engine.vllm_plugin.api_server"),
+        *(f"--{name}={value}" for name, value in options.items()),
+        *(f"--{flag}" for flag in flags),
+    ]
+
+
+def environment(base: Mapping[str, str]) -> dict[str, str]:
+    """`base` with what vLLM must know, its words and ours; `base` wins where it speaks, but for how
+    often threads look for work: a step that starts a server has that for itself."""
+    ours = {
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        # Plugins of other packages have no business in our servers.
+        "VLLM_PLUGINS": "nexusmix",
+    }
+    if not is_cpu_build():
+        return ours | dict(base)
+    ours |= {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_KVCACHE_SPACE": str(KV_CACHE_GIB),
+        # Without it vLLM takes one thread.
+        "OMP_NUM_THREADS": str(settings().reserved_cpus or len(os.sched_getaffinity(0))),
+        "LD_PRELOAD": str(_torch_folder() / "lib" / "libgomp.so.1"),
+    }
+    return ours | dict(base) | spinning(SPIN_COUNT, base)
+
+
+def _torch_folder() -> Path:
+    spec = importlib.util.find_spec("torch")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent

@@ -1,0 +1,54 @@
+"""The mixture of FFNs in vLLM's layers: `assembler.network.moe`, with a fused kernel for its
+experts.
+
+Letters at the end of a tensor's name: T tokens of the batch, D hidden, N routed experts, K experts
+per token.
+"""
+
+from torch import Tensor, nn
+from vllm.config import VllmConfig
+from vllm.model_executor.layers.fused_moe import FusedMoEFactory
+from vllm.model_executor.models.llama import LlamaMLP
+
+from engine.vllm_plugin.router import Gate
+from registry.architecture import Architecture
+
+
+class Mixture(nn.Module):
+    """Nexus (arXiv 2408.15901, section 3), BTX and BAM; `convex` is this project's variant."""
+
+    def __init__(self, a: Architecture, *, vllm_config: VllmConfig, prefix: str) -> None:
+        super().__init__()
+        self.num_experts_per_tok, self.combine = a.num_experts_per_tok, a.combine
+        self.gate = Gate(a, router_hidden_size=a.router_hidden_size, prefix=f"{prefix}.gate")
+        # Not given to the runner as its shared expert: it has no weight for one that depends on
+        # the token.
+        self.shared_expert = None
+        if a.shared_expert:
+            self.shared_expert = LlamaMLP(
+                hidden_size=a.hidden_size,
+                intermediate_size=a.intermediate_size,
+                hidden_act="silu",
+                quant_config=vllm_config.quant_config,
+                prefix=f"{prefix}.shared_expert",
+            )
+        self.experts = FusedMoEFactory(
+            num_experts=a.num_experts,
+            top_k=a.num_experts_per_tok,
+            hidden_size=a.hidden_size,
+            intermediate_size=a.intermediate_size,
+            renormalize=a.norm_topk_prob,
+            quant_config=vllm_config.quant_config,
+            prefix=f"{prefix}.experts",
+        )
+
+    def forward(self, x_TD: Tensor) -> Tensor:
+        logits_TN = self.gate.logits(x_TD)
+        y_TD: Tensor = self.experts(hidden_states=x_TD, router_logits=logits_TN)
+        if self.shared_expert is not None:
+            shared_TD: Tensor = self.shared_expert(x_TD)
+            if self.combine == "convex":
+                p_TK, _ = logits_TN.float().softmax(-1).topk(self.num_experts_per_tok)
+                shared_TD = (1 - p_TK.to(x_TD.dtype).sum(-1, keepdim=True)) * shared_TD
+            y_TD = shared_TD + y_TD
+        return y_TD

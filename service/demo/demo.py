@@ -1,0 +1,86 @@
+"""`nexusmix demo`: the main job on real input, from public texts to a mix that is served.
+
+Everything goes through the interfaces that users have: the trainer, the client, the gateway. What
+was made once is found again, by content: a second run trains nothing.
+"""
+
+import json
+import signal
+from pathlib import Path
+
+from assembler.demo.corpora import domains
+from registry import documents
+from service.client.client import Client
+from service.comparison import Comparison
+from service.demo import bars, demo_family, following, memory, reports, sampling
+from service.demo.demo_family import DemoFamily
+from service.demo.reports import Report
+from service.demo.sampling import Completion
+from service.runtime import background
+from service.runtime.background import Service
+from service.terminal import console
+from service.terminal.stages import Stages
+
+MIX = "demo"
+PROMPT_WORDS = 40
+
+
+def main(*, stay: bool, report_path: Path | None) -> int:
+    """0 when the mix keeps what is promised of it, 1 when not; serves on afterwards if `stay`."""
+    # An ordinary kill unwinds as Ctrl-C does, so that nothing is left behind. A shell that runs
+    # this in the background has Ctrl-C ignored: then too it must end us when it is sent.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    stages = Stages(console.notes)
+    try:
+        with memory.sampled() as peaks, background.running() as service:
+            report = _run(stages, service)
+            console.print_report(report)
+            if report_path is not None:
+                content = reports.to_json(report, stages=stages, peaks=peaks)
+                report_path.write_text(json.dumps(content, indent=2) + "\n")
+            if stay:
+                console.greet(report.address)
+                signal.pause()
+    except KeyboardInterrupt:
+        console.notes.print("stopped")
+        return 130
+    return 1 if report.broken else 0
+
+
+def _run(stages: Stages, service: Service) -> Report:
+    family = demo_family.prepare(stages, service, own=domains.EXPERT_DOMAINS)
+    with Client(family.address, key=background.key()) as client:
+        with stages.stage("Mix") as stage:
+            experts = [domain.name for domain in domains.EXPERT_DOMAINS]
+            asked = client.request_mix(name=MIX, family=family.name, experts=experts, deploy=True)
+            mix, step_seconds = following.make(stage, client, asked)
+        following.await_deployment(stages, client, MIX)
+        gate = client.gate_report(mix)
+    comparison = Comparison.of(gate)
+    return Report(
+        address=family.address,
+        mix=mix,
+        step_seconds=step_seconds,
+        gate=gate,
+        comparison=comparison,
+        bars=bars.check(comparison),
+        completions=_complete(stages, family),
+    )
+
+
+def _complete(stages: Stages, family: DemoFamily) -> list[Completion]:
+    with stages.stage("Completions") as stage:
+        prompts = {name: prompt(path) for name, path in family.texts.items()}
+        done = sampling.complete(family.address, key=background.key(), model=MIX, prompts=prompts)
+        stage.result = f"{sampling.tokens_per_second(done):.1f} tokens/s, one request at a time"
+    return done
+
+
+def prompt(path: Path) -> str:
+    """The first PROMPT_WORDS words of a held-out document, as they stand."""
+    own = documents.parse([path.read_bytes()])
+    text = next(document.text for document in own if document.split == "held-out")
+    words = text.split(maxsplit=PROMPT_WORDS)
+    rest = words[PROMPT_WORDS] if len(words) > PROMPT_WORDS else ""
+    return text.removesuffix(rest).rstrip()

@@ -1,0 +1,156 @@
+"""The demo's family, ready to be mixed: public texts, a seed, experts trained from it, all of them
+registered.
+
+Everything goes through the interfaces that users have: the trainer and the client. What was made
+once is found again, by content: a second run trains nothing.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from assembler.demo.corpora import domains
+from assembler.demo.corpora.domains import Domain
+from registry.errors import StepFailed
+from registry.settings import settings
+from registry.tables import ProjectionState
+from service.client.client import Client, Transfer
+from service.runtime import background, preparation
+from service.runtime.background import Service
+from service.schemas import ProjectionBody
+from service.terminal import console
+from service.terminal.stages import Stages
+
+# Several times what the trainings read; more would only make the first run longer.
+DOCUMENTS_PER_DOMAIN = 400
+# Enough to know a domain, in about two minutes on two cores.
+EXPERT_TRAINING = {"tokens": 16_384, "batch_size": 4}
+
+# JSON Lines of each domain.
+Texts = Mapping[str, Path]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoFamily:
+    """Where it is registered, its name, and the experts' texts, each by the name of its expert."""
+
+    address: str
+    name: str
+    texts: Texts
+
+
+@dataclass(frozen=True)
+class Seed:
+    folder: Path
+    name: str
+    licence: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Expert:
+    domain: Domain
+    folder: Path
+
+
+def prepare(stages: Stages, service: Service, *, own: Sequence[Domain]) -> DemoFamily:
+    """Experts of the domains `own`, and a projection that learned from none of them.
+
+    Raises Unavailable when texts cannot be had, StepFailed when a training fails.
+    """
+    texts, public = _collect(stages, own)
+    seed = _unpack(stages)
+    experts = [_train(stages, domain, seed, texts) for domain in own]
+    with stages.stage("Service") as stage:
+        address = stage.result = service.wait()
+    with Client(address, key=background.key()) as client:
+        projection = _register_family(stages, client, seed, public)
+        for expert in experts:
+            _register_expert(stages, client, expert, family=seed.name)
+        _await_projection(stages, client, projection)
+    return DemoFamily(address=address, name=seed.name, texts=texts)
+
+
+def _collect(stages: Stages, own: Sequence[Domain]) -> tuple[Texts, Texts]:
+    """Documents of the experts' domains, and of those that the projection learns from."""
+    with stages.stage("Texts") as stage:
+        texts = domains.fetch(
+            [*own, *domains.PROJECTION_DOMAINS],
+            limit=DOCUMENTS_PER_DOMAIN,
+            on_progress=stage.say,
+        )
+        of_experts, public = (
+            {domain.name: texts[domain.name] for domain in group}
+            for group in (own, domains.PROJECTION_DOMAINS)
+        )
+        stage.result = f"{len(of_experts)} domains for experts, {len(public)} for the projection"
+    return of_experts, public
+
+
+def _unpack(stages: Stages) -> Seed:
+    with stages.stage("Seed") as stage:
+        seed = preparation.run("seed", on_progress=stage.say)
+        stage.result = seed["name"]
+    return Seed(Path(seed["folder"]), seed["name"], seed["licence"], seed["description"])
+
+
+def _train(stages: Stages, domain: Domain, seed: Seed, texts: Texts) -> Expert:
+    with stages.stage(f"Expert {domain.name}") as stage:
+        trained = preparation.run(
+            "expert",
+            str(seed.folder),
+            str(texts[domain.name]),
+            json.dumps(EXPERT_TRAINING),
+            on_progress=stage.say,
+        )
+        before, after = (trained["metrics"][f"{who}_perplexity"] for who in ("seed", "expert"))
+        stage.result = f"held-out perplexity {before:.1f} -> {after:.1f}"
+    return Expert(domain, Path(trained["folder"]))
+
+
+def _register_family(stages: Stages, client: Client, seed: Seed, public: Texts) -> ProjectionBody:
+    """The projection is asked for at once: it trains while the experts are registered."""
+    with stages.stage("Family") as stage:
+        client.register_family(
+            seed.folder,
+            name=seed.name,
+            licence=seed.licence,
+            description=seed.description,
+            on_transfer=lambda transfer: stage.say(console.transfer(transfer)),
+        )
+        path = settings().cache_path / "projection.jsonl"
+        path.write_bytes(b"".join(file.read_bytes() for file in public.values()))
+        stage.result = "registered, and its projection asked for"
+        return client.request_projection(seed.name, documents=path)
+
+
+def _register_expert(stages: Stages, client: Client, expert: Expert, *, family: str) -> None:
+    domain = expert.domain
+    num_sent = 0
+
+    def count(transfer: Transfer) -> None:
+        nonlocal num_sent
+        num_sent = transfer.num_sent
+        stage.say(console.transfer(transfer))
+
+    with stages.stage(f"Register {domain.name}") as stage:
+        version = client.register_expert(
+            expert.folder,
+            name=domain.name,
+            family=family,
+            licence=domain.licence,
+            description=domain.title,
+            on_transfer=count,
+        )
+        stage.say("embedding its domain")
+        version = client.wait_for_embedding(version)
+        stage.result = f"{version.ref}, {num_sent / 1e6:.0f} MB sent"
+
+
+def _await_projection(stages: Stages, client: Client, projection: ProjectionBody) -> None:
+    with stages.stage("Projection") as stage:
+        projection = client.wait_for_projection(projection)
+        if projection.state is not ProjectionState.READY:
+            raise StepFailed(f"the projection was not made: {projection.error}")
+        stage.result = f"{projection.family}@{projection.number}"

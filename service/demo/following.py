@@ -1,0 +1,47 @@
+"""A mix as one stage of a long command: followed while it is made, its steps timed."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from assembler.tables import MixState
+from engine.serving.tables import DeploymentState
+from registry.errors import StepFailed
+from service.client.client import Client
+from service.schemas import EventBody, MixBody
+from service.terminal.stages import Stage, Stages
+
+
+def make(stage: Stage, client: Client, mix: MixBody) -> tuple[MixBody, dict[str, float]]:
+    """Wait for a mix that was asked for; with the seconds of each step, which may be of an earlier
+    run. Raises StepFailed when it is not made."""
+    began: dict[str, datetime] = {}
+    seconds: dict[str, float] = {}
+
+    def follow(event: EventBody) -> None:
+        step, phase = event.data.get("step"), event.data.get("phase")
+        if phase == "began":
+            began[str(step)] = event.created_at
+        elif phase == "ended":
+            seconds[str(step)] = (event.created_at - began[str(step)]).total_seconds()
+        stage.say(_told(event.data) if event.type == "metrics" else event.message)
+
+    mix = client.wait_for_mix(mix, on_event=follow)
+    if mix.state is not MixState.SUCCEEDED:
+        raise StepFailed(f"{mix.ref} {mix.state}: {mix.error}")
+    steps = ", ".join(f"{step} {value:.1f} s" for step, value in seconds.items())
+    stage.result = f"{mix.ref} ({steps})"
+    return mix, seconds
+
+
+def await_deployment(stages: Stages, client: Client, model: str) -> None:
+    """Until the model answers. Raises StepFailed when it does not come to that."""
+    with stages.stage("Deployment") as stage:
+        deployment = client.wait_for_deployment(model)
+        if deployment.state is not DeploymentState.READY:
+            raise StepFailed(f"{model} is not served: {deployment.error}")
+        stage.result = f"model {model!r}"
+
+
+def _told(data: Mapping[str, Any]) -> str:
+    return f"step {data['step']} of {data['num_steps']}, loss {data['loss']:.3f}"

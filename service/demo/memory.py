@@ -1,0 +1,90 @@
+"""How much memory each kind of process took at most, sampled while something runs."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import psutil
+
+# Summing up the pages of a large process takes milliseconds of its time and ours.
+SAMPLE_SECONDS = 2.0
+
+# The first word that occurs in a command line tells the kind; a keeper counts with what it keeps.
+KINDS = {
+    "postgres": "database",
+    "service.runtime.supervisor": "supervisor",
+    "uvicorn": "web",
+    "assembler.jobs.worker": "worker",
+    "assembler.jobs.step_main": "step",
+    "assembler.jobs.offline_tasks": "preparation",
+    "engine.serving.agent": "agent",
+    "engine.vllm_plugin.api_server": "engine",
+    # vLLM's core process, by the two names it has in its life.
+    "multiprocessing": "engine",
+    "VLLM": "engine",
+}
+
+
+@dataclass
+class Peak:
+    """Bytes: of all processes of a kind together, and of the largest one.
+
+    PSS shares pages among those who map them, so kinds may be added; RSS counts them for each.
+    """
+
+    pss: int = 0
+    rss: int = 0
+    num_processes: int = 0
+
+
+class Peaks:
+    def __init__(self) -> None:
+        self.by_kind: dict[str, Peak] = {}
+
+    def sample(self) -> None:
+        """Look at this process and all below it."""
+        this = psutil.Process()
+        seen: dict[str, list[tuple[int, int]]] = {"command": [_memory(this)]}
+        for process in this.children(recursive=True):
+            try:
+                seen.setdefault(_kind(process.cmdline()), []).append(_memory(process))
+            except psutil.Error:
+                continue  # it ended meanwhile
+        for kind, sizes in seen.items():
+            peak = self.by_kind.setdefault(kind, Peak())
+            peak.pss = max(peak.pss, sum(pss for pss, _ in sizes))
+            peak.rss = max(peak.rss, *(rss for _, rss in sizes))
+            peak.num_processes = max(peak.num_processes, len(sizes))
+
+    def to_json(self) -> dict[str, dict[str, int]]:
+        return {kind: asdict(peak) for kind, peak in sorted(self.by_kind.items())}
+
+
+@contextmanager
+def sampled() -> Iterator[Peaks]:
+    """Sample until the block ends."""
+    peaks = Peaks()
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(SAMPLE_SECONDS):
+            peaks.sample()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield peaks
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _memory(process: psutil.Process) -> tuple[int, int]:
+    full = process.memory_full_info()
+    return full.pss, full.rss
+
+
+def _kind(command: list[str]) -> str:
+    line = " ".join(command)
+    return next((kind for word, kind in KINDS.items() if word in line), "other")

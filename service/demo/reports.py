@@ -1,0 +1,76 @@
+"""All figures of a demo as one JSON object, for those who compare machines and versions."""
+
+import os
+import platform
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import psutil
+
+from engine.gates.mix_gate import GateReport
+from engine.gates.report import software_versions
+from registry import cpu_features
+from service.comparison import Comparison
+from service.demo.bars import Bar
+from service.demo.memory import Peaks
+from service.demo.sampling import Completion, tokens_per_second
+from service.schemas import MixBody
+from service.terminal.stages import Stages
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    address: str
+    mix: MixBody
+    # Seconds of each step of the mix, measured when it was made, which may be an earlier run.
+    step_seconds: dict[str, float]
+    gate: GateReport
+    comparison: Comparison
+    bars: list[Bar]
+    completions: list[Completion]
+
+    @property
+    def broken(self) -> list[Bar]:
+        """Promises that were not kept."""
+        return [bar for bar in self.bars if not bar.held]
+
+
+def to_json(report: Report, *, stages: Stages, peaks: Peaks) -> dict[str, Any]:
+    """Seconds, perplexities, bytes."""
+    comparison = report.comparison
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(stages.seconds, 2),
+        "stages": [
+            {"stage": s.title, "seconds": round(s.seconds, 2), "result": s.result}
+            for s in stages.done
+        ],
+        "mix": report.mix.model_dump(mode="json"),
+        "mix_step_seconds": report.step_seconds,
+        "perplexity": {
+            column.title: {
+                "domains": dict(zip(comparison.domains, column.values, strict=True)),
+                "mean_log": column.mean_log,
+                "share_of_gain": comparison.share_of_gain(column),
+            }
+            for column in (*comparison.columns, comparison.oracle)
+        },
+        "bars": [asdict(bar) | {"held": bar.held} for bar in report.bars],
+        "gate": report.gate.model_dump(mode="json"),
+        "completions": [asdict(completion) for completion in report.completions],
+        "tokens_per_second": tokens_per_second(report.completions),
+        "peak_memory": peaks.to_json(),
+        "versions": software_versions() | {"python": platform.python_version()},
+        "machine": _machine(),
+    }
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "system": platform.platform(),
+        "processor": cpu_features.name(),
+        "vector_instructions": list(cpu_features.vector_instructions()),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": psutil.virtual_memory().total,
+    }

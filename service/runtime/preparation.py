@@ -1,0 +1,60 @@
+"""Runs `assembler.jobs.offline_tasks`, which needs torch, as a child, and hears what it tells."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from assembler.jobs.step_process import environment
+from engine.launch.launcher import LocalLauncher, Process
+from registry.errors import StepFailed
+from registry.settings import settings
+
+POLL_SECONDS = 0.1
+GRACE_SECONDS = 5.0
+
+
+def run(*arguments: str, on_progress: Callable[[str], None]) -> dict[str, Any]:
+    """The result of `python -m assembler.jobs.offline_tasks ARGUMENTS`.
+
+    Raises StepFailed with the child's own message. The child ends when this is interrupted.
+    """
+    log_path = settings().home / "logs" / "preparation" / f"{time.time_ns()}.log"
+    command = [sys.executable, "-m", "assembler.jobs.offline_tasks", *arguments]
+    process = LocalLauncher().run(command, env=environment(), log_path=log_path)
+    try:
+        last = _follow(process, log_path, on_progress)
+    finally:
+        process.terminate(GRACE_SECONDS)
+    if process.poll() != 0 or "result" not in last:
+        reason = last.get("error", f"ended with status {process.poll()}")
+        raise StepFailed(f"{arguments[0]}: {reason} (all of it: {log_path})")
+    log_path.unlink()
+    result: dict[str, Any] = last["result"]
+    return result
+
+
+def _follow(process: Process, log_path: Path, on_progress: Callable[[str], None]) -> dict[str, Any]:
+    """The last JSON object that the child wrote, once it has ended."""
+    last: dict[str, Any] = {}
+    with log_path.open() as log:
+        running = True
+        while running:
+            # Asked before reading: what it wrote before its end is then never missed.
+            running = process.wait(POLL_SECONDS) is None
+            for line in log.readlines():
+                last = _parsed(line) or last
+                if "progress" in last:
+                    on_progress(last["progress"])
+    return last
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    """None for what is no object of ours: warnings of libraries, half a line."""
+    try:
+        content = json.loads(line)
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None

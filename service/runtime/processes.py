@@ -1,0 +1,71 @@
+"""A process that is to run: started, started again when it dies, with pauses that grow."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import structlog
+
+from engine.launch.launcher import LocalLauncher, LocalProcess
+
+log = structlog.get_logger(__name__)
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 30.0
+# Who lived this long was well: its next pause is short again.
+HEALTHY_SECONDS = 60.0
+STOP_SECONDS = 20.0
+
+
+class Child:
+    """One long-lived process of the service, in a process group of its own, output in a file."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], *, env: Mapping[str, str], log_path: Path
+    ) -> None:
+        self.name = name
+        self.log_path = log_path
+        self._command = list(command)
+        self._env = dict(env)
+        self._process: LocalProcess | None = None
+        self._started_at = 0.0
+        self._not_before = 0.0
+        self._num_deaths = 0
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def keep_running(self) -> None:
+        """Start it when it does not run and its pause is over; to be called again and again."""
+        now = time.monotonic()
+        if self._process is not None:
+            status = self._process.poll()
+            if status is None:
+                return
+            self._note_death(now, status)
+        if now >= self._not_before:
+            self._process = LocalLauncher().run(
+                self._command, env=self._env, log_path=self.log_path
+            )
+            self._started_at = now
+            log.info("process started", name=self.name, pid=self._process.pid)
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL to its group when that takes longer than STOP_SECONDS."""
+        if self._process is not None:
+            self._process.terminate(STOP_SECONDS)
+            self._process = None
+
+    def _note_death(self, now: float, status: int) -> None:
+        self._process = None
+        self._num_deaths = 1 if now - self._started_at > HEALTHY_SECONDS else self._num_deaths + 1
+        pause = min(FIRST_PAUSE_SECONDS * 2 ** (self._num_deaths - 1), LONGEST_PAUSE_SECONDS)
+        self._not_before = now + pause
+        log.warning(
+            "process died, starting it again",
+            name=self.name,
+            status=status,
+            pause_seconds=pause,
+            log=str(self.log_path),
+        )

@@ -1,0 +1,177 @@
+"""`nexusmix up`: the database, then web, worker and agent as processes that are kept running.
+
+Everything it starts dies with it, however it dies; a signal stops all of it in order.
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from http.client import HTTPConnection, HTTPException
+
+import psutil
+import structlog
+
+from registry import logs
+from registry.errors import Conflict, NexusmixError, Unavailable
+from registry.postgres import EmbeddedPostgres
+from registry.settings import settings
+from service.runtime import home
+from service.runtime.processes import Child
+
+log = structlog.get_logger(__name__)
+
+ROUND_SECONDS = 0.2
+WEB_SECONDS = 60.0
+KILL_SECONDS = 5.0
+
+
+def up(*, on_ready: Callable[[str], None] | None = None) -> None:
+    """Serve until SIGINT or SIGTERM; `on_ready` is called with the address when pages answer.
+
+    To be called from the main thread of a process of its own. Raises Conflict when the data folder
+    or the port is taken, OutOfSpace, and Unavailable when a part does not start.
+    """
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    host, port = settings().host, free_port(settings().host, settings().port)
+    address = f"http://{host}:{port}"
+    with ExitStack() as stack:
+        stack.enter_context(home.held(settings().home, address=address))
+        stack.callback(_kill_descendants)
+        postgres = stack.enter_context(_embedded()) if settings().database_url is None else None
+        if postgres is not None:
+            os.environ["NEXUSMIX_DATABASE_URL"] = postgres.url
+            settings.cache_clear()
+        children = _children(host, port)
+        stack.callback(_stop, children)
+        # It takes seconds to load, which is time enough to prepare the database.
+        children[0].keep_running()
+        _prepare_database()
+        _start(children, address, stopping)
+        if on_ready is not None and not stopping.is_set():
+            on_ready(address)
+        while not stopping.wait(ROUND_SECONDS):
+            _keep_running(children, postgres)
+        log.info("stopping")
+
+
+def free_port(host: str, port: int) -> int:
+    """`port` itself, or any free one for 0. Raises Conflict when it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        # As uvicorn will: connections that just ended do not make a port taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise Conflict(
+                f"cannot listen on {host}:{port} ({error.strerror}); "
+                "NEXUSMIX_HOST and NEXUSMIX_PORT name another place"
+            ) from error
+        return int(probe.getsockname()[1])
+
+
+def answers(address: str) -> bool:
+    """Whether a web process serves pages at `address`."""
+    connection = HTTPConnection(address.removeprefix("http://"), timeout=5)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().status < 500
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _embedded() -> EmbeddedPostgres:
+    return EmbeddedPostgres(settings().postgres_path)
+
+
+def _prepare_database() -> None:
+    """Migrate, and make the key of this installation."""
+    # Imported here, because the web process loads meanwhile, on another core.
+    import migrations
+    from registry import db
+    from service.web import auth
+
+    url = settings().database_url
+    assert url is not None
+    migrations.upgrade(url)
+    with db.transaction() as session:
+        auth.installation_key(session, path=settings().key_path)
+    # The children have pools of their own; this process only watches.
+    db.engine().dispose()
+
+
+def _children(host: str, port: int) -> list[Child]:
+    env = dict(os.environ) | {
+        "NEXUSMIX_HOME": str(settings().home.absolute()),
+        "NEXUSMIX_HOST": host,
+        "NEXUSMIX_PORT": str(port),
+    }
+    web = ["uvicorn", "--factory", "service.app:create_app", f"--host={host}", f"--port={port}"]
+    modules = {"web": web, "worker": ["assembler.jobs.worker"], "agent": ["engine.serving.agent"]}
+    folder = settings().home / "logs"
+    folder.mkdir(exist_ok=True)
+    return [
+        Child(name, [sys.executable, "-m", *module], env=env, log_path=folder / f"{name}.log")
+        for name, module in modules.items()
+    ]
+
+
+def _start(children: list[Child], address: str, stopping: threading.Event) -> None:
+    """Wait until the web answers, then start the others. Raises Unavailable."""
+    web, *others = children
+    deadline = time.monotonic() + WEB_SECONDS
+    while not answers(address):
+        if time.monotonic() > deadline:
+            raise Unavailable(f"the web process does not answer; see {web.log_path}")
+        if stopping.wait(ROUND_SECONDS):
+            return
+        web.keep_running()
+    log.info("ready", address=address)
+    for other in others:
+        other.keep_running()
+
+
+def _keep_running(children: list[Child], postgres: EmbeddedPostgres | None) -> None:
+    if postgres is not None and not postgres.is_running():
+        log.warning("the database died, starting it again")
+        postgres.start()
+    for child in children:
+        child.keep_running()
+
+
+def _stop(children: list[Child]) -> None:
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(Child.stop, children))
+
+
+def _kill_descendants() -> None:
+    """Whatever a child left behind: it would hold memory and ports with nobody to end it."""
+    survivors = psutil.Process().children(recursive=True)
+    for survivor in survivors:
+        log.warning("killing what was left behind", pid=survivor.pid)
+        survivor.kill()
+    psutil.wait_procs(survivors, timeout=KILL_SECONDS)
+
+
+def main() -> int:
+    logs.configure("supervisor", level=settings().log_level)
+    try:
+        up()
+    except NexusmixError as error:
+        log.error(error.detail)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

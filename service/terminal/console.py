@@ -1,0 +1,164 @@
+"""What the command line prints: greetings, tables, progress of a mix."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+from engine.gates.mix_gate import GateReport
+from service.client.client import Transfer
+from service.comparison import Comparison
+from service.demo.reports import Report
+from service.demo.sampling import tokens_per_second
+from service.runtime.background import key
+from service.schemas import EventBody
+
+# A file has no width: there the widest table must not be folded.
+FILE_WIDTH = 160
+
+console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
+# Progress and stages are no result: they must not end in a file that a table was redirected to.
+notes = Console(stderr=True, width=None if sys.stderr.isatty() else FILE_WIDTH)
+
+
+def print_report(report: Report) -> None:
+    """What a demo found, and what it promised in vain."""
+    print_comparison(report.comparison)
+    print_gate(report.gate)
+    for completion in report.completions:
+        console.rule(f"[bold]{completion.domain}[/bold]", align="left")
+        console.print(f"[dim]{escape(completion.prompt)}[/dim]{escape(completion.text)}")
+    console.rule()
+    speed = tokens_per_second(report.completions)
+    console.print(f"{speed:.1f} tokens/s through the gateway; pages at {report.address}")
+    for bar in report.broken:
+        console.print(f"[red]not kept[/red]  {bar}", highlight=False)
+
+
+def greet(address: str) -> None:
+    """Where the pages are; the link signs in."""
+    notes.print(f"nexusmix serves at {address}", highlight=False)
+    notes.print(f"sign in with {login_link(address)}", highlight=False, soft_wrap=True)
+    notes.print("Ctrl-C stops it", highlight=False)
+
+
+def login_link(address: str) -> str:
+    return f"{address}/login?key={key()}"
+
+
+def transfer(progress: Transfer) -> str:
+    return f"{progress.num_sent / 1e6:.0f} of {progress.num_bytes / 1e6:.0f} MB sent"
+
+
+def print_rows(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(*titles, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def moment(time: datetime) -> str:
+    return time.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Rows are domains, columns everything that took part; the last two rows sum it up."""
+    table = Table(title="Held-out perplexity", title_justify="left", title_style="bold")
+    table.add_column("domain")
+    for column in comparison.columns:
+        table.add_column(column.title, justify="right")
+    if comparison.base is not None:
+        table.add_column("against the version before", justify="right")
+    for row, domain in enumerate(comparison.domains):
+        best = comparison.best(row)
+        values = [column.values[row] for column in comparison.columns]
+        cells = [_marked(f"{v:.2f}", bold=v == best) for v in values]
+        if comparison.base is not None:
+            change = comparison.change(row)
+            cells.append("new" if change is None else f"{change:+.1%}")
+        table.add_row(domain, *cells)
+    table.add_section()
+    means = (f"{column.mean_log:.3f}" for column in comparison.columns)
+    table.add_row("mean log-perplexity", *means)
+    shares = (f"{comparison.share_of_gain(column):.0%}" for column in comparison.columns)
+    table.add_row("share of the oracle's gain", *shares)
+    console.print(table)
+
+
+def print_gate(report: GateReport) -> None:
+    """One line for each domain; in brackets the noise floor, the reference against itself."""
+    verdict = "[green]passed[/green]" if report.passed else "[red]failed[/red]"
+    table = Table(
+        title=f"Gate: {verdict} (in brackets: the reference against itself)",
+        title_justify="left",
+        title_style="bold",
+    )
+    for title in ("domain", "served = reference", "FDT 75", "SDT", "DPPL"):
+        table.add_column(title, justify="left" if title == "domain" else "right")
+    for domain in report.domains:
+        served, noise = domain.served, domain.noise_floor
+        table.add_row(
+            domain.domain,
+            f"{served.equal_share:.1%} ({noise.equal_share:.1%})",
+            f"{served.fdt.p75:.1f} ({noise.fdt.p75:.1f})",
+            f"{served.sdt.mean:.2f} ({noise.sdt.mean:.2f})",
+            f"{served.perplexity:.3f} ({noise.perplexity:.3f})",
+        )
+    console.print(table)
+    for failure in report.failures:
+        # It quotes what models wrote, which may look like markup.
+        console.print(f"  {escape(str(failure))}", highlight=False)
+
+
+@contextmanager
+def watching(name: str) -> Iterator[Callable[[EventBody], None]]:
+    """A bar that follows the events of a mix."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[detail]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=notes) as progress:
+        task = progress.add_task(f"{name}: queued", total=None, detail="")
+
+        def show(event: EventBody) -> None:
+            if event.type == "metrics":
+                detail = f"loss {event.data['loss']:.3f}"
+                step, num_steps = event.data["step"], event.data["num_steps"]
+                progress.update(task, completed=step, total=num_steps, detail=detail)
+            else:
+                progress.update(task, description=f"{name}: {event.message}", total=None, detail="")
+
+        yield show
+
+
+@contextmanager
+def copying(name: str, *, num_bytes: int) -> Iterator[Callable[[int], None]]:
+    """A bar that is told of bytes as they arrive."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=notes) as progress:
+        task = progress.add_task(name, total=num_bytes)
+        yield lambda num_new: progress.advance(task, num_new)
+
+
+def _marked(text: str, *, bold: bool) -> str:
+    return f"[bold green]{text}[/bold green]" if bold else text

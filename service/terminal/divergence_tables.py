@@ -1,0 +1,67 @@
+"""A comparison of two models as the command line prints it."""
+
+from rich.markup import escape
+from rich.table import Table
+
+from engine.divergence.aggregates import Interval, Summary
+from engine.gates.comparison_gate import DivergenceReport
+from engine.gates.report import Divergent
+from service.terminal.console import console
+
+FLOOR = "noise floor"
+
+
+def print_report(report: DivergenceReport) -> None:
+    """One line for each domain and one for its noise floor, then where the two parted."""
+    verdict = "[green]kept[/green]" if report.passed else "[red]not kept[/red]"
+    table = Table(
+        title=f"{escape(report.candidate.name)} against {escape(report.reference.name)}: {verdict}",
+        title_justify="left",
+        title_style="bold",
+    )
+    table.add_column("domain")
+    for title in ("prefixes", "FDT 25, 50, 75", "FDT mean", "SDT", "DPPL", "equal", "Δ log p"):
+        table.add_column(title, justify="right")
+    for domain in report.domains:
+        table.add_row(escape(domain.domain), *_cells(domain.candidate))
+        table.add_row(f"  {FLOOR}", *_cells(domain.noise_floor), style="dim")
+    console.print(table)
+    console.print(
+        f"FDT of at most {report.policy.completion_tokens} tokens; in brackets 95 % of the mean, by"
+        f" prefix; Δ log p: mean difference of log-probabilities, in nats; {FLOOR}: the reference"
+        " against itself",
+        highlight=False,
+    )
+    for failure in report.failures:
+        console.print(f"[red]not kept[/red]  {escape(str(failure))}", highlight=False)
+    for domain in report.domains:
+        for example in domain.examples:
+            _print_example(domain.domain, example)
+
+
+def _cells(summary: Summary) -> tuple[str, ...]:
+    fdt = summary.fdt
+    return (
+        str(summary.num_prefixes),
+        f"{fdt.p25:.1f}, {fdt.p50:.1f}, {fdt.p75:.1f}",
+        f"{fdt.mean:.1f}{_interval(fdt.interval, '.1f')}",
+        f"{summary.sdt.mean:.2f}",
+        f"{summary.perplexity:.3f}",
+        f"{summary.equal_share:.2%}{_interval(summary.equal_share_interval, '.2%')}",
+        "–" if summary.logprob_difference is None else f"{summary.logprob_difference:.1e}",
+    )
+
+
+def _interval(interval: Interval | None, form: str) -> str:
+    return "" if interval is None else f" ({interval[0]:{form}} to {interval[1]:{form}})"
+
+
+def _print_example(domain: str, example: Divergent) -> None:
+    margin = "" if example.margin is None else f", margin {example.margin:.2f}"
+    console.print(
+        f"[dim]{escape(domain)} {example.prompt}, token {example.position}{margin}:[/dim]"
+        f" {escape(repr(example.context))}"
+        f" [green]{escape(repr(example.text))}[/green]"
+        f" [red]{escape(repr(example.predicted_text))}[/red]",
+        highlight=False,
+    )

@@ -1,0 +1,58 @@
+"""A plan as the command line prints it: what is wrong, or what it needs step by step."""
+
+from rich.markup import escape
+from rich.table import Table
+
+from assembler.planning.plan import Plan, Size, StepPlan
+from service.quantities import between, count, size
+from service.terminal.console import console
+
+
+def print_plan(plan: Plan) -> None:
+    if plan.problems:
+        console.print(f"[red]{escape(plan.name)} cannot be made[/red]")
+        for problem in plan.problems:
+            console.print(f"  {problem.pointer}: {escape(problem.detail)}", highlight=False)
+    if plan.existing is not None:
+        console.print(f"{plan.existing} was made just so already: nothing would be done")
+    if plan.size is not None:
+        _print_size(plan.name, plan.size)
+    if plan.licence is not None:
+        console.print(f"licence: {escape(plan.licence)}", highlight=False)
+    for caution in plan.warnings:
+        console.print(f"[yellow]warning[/yellow]  {escape(caution.detail)}", highlight=False)
+
+
+def _print_size(name: str, planned: Size) -> None:
+    table = Table(
+        title=f"{name}: {count(planned.num_parameters)} parameters,"
+        f" {count(planned.num_active_parameters)} of them for each token",
+        title_justify="left",
+        title_style="bold",
+    )
+    for column in ("step", "reads", "keeps", "scratch", "memory", "time"):
+        table.add_column(column, justify="left" if column == "step" else "right")
+    for step in planned.steps:
+        table.add_row(
+            step.step,
+            size(step.bytes_read),
+            size(step.bytes_kept),
+            size(step.bytes_scratch),
+            _memory(step),
+            between(step.seconds.low, step.seconds.high),
+        )
+    console.print(table)
+    for basis in dict.fromkeys(step.seconds.basis for step in planned.steps):
+        steps = ", ".join(step.step for step in planned.steps if step.seconds.basis == basis)
+        console.print(f"time of {steps}: {escape(basis)}", highlight=False)
+    console.print(
+        f"{planned.finetune_tokens:,} tokens to finetune; {size(planned.disk_needed)} of disk,"
+        f" {size(planned.disk_free)} are free",
+        highlight=False,
+    )
+
+
+def _memory(step: StepPlan) -> str:
+    if step.memory_per_process is None:
+        return size(step.memory)
+    return f"{size(step.memory)}, {size(step.memory_per_process)} a process"

@@ -1,0 +1,126 @@
+"""A finished mix with an expert more, fewer or renewed."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from assembler.assembly.extend import Base
+from assembler.recipes.recipe import Preset
+from engine.vllm_plugin import tensors
+from registry import numpy_tensors
+from registry.blobs import LocalBlobs
+from registry.manifests import Manifest
+from tests import tiny
+from tests.assembler import tiny_mixes
+
+ROWS = "model.layers.1.mlp.gate.weight"
+NORM = "model.layers.1.input_layernorm.weight"
+KEPT_PRESETS: tuple[Preset, ...] = ("nexus", "nexus-paper", "flexolmo", "linear", "btx", "bam")
+
+
+def extended(
+    blobs: LocalBlobs,
+    base: Base,
+    *,
+    experts: Sequence[int],
+    preset: Preset = "nexus",
+    **changes: str,
+) -> Manifest:
+    return tiny_mixes.assemble(
+        tiny_mixes.recipe(preset=preset, experts=experts, **changes), blobs, base=base
+    )
+
+
+@pytest.mark.parametrize("preset", KEPT_PRESETS)
+def test_an_extended_mix_is_the_mix_of_all(blobs: LocalBlobs, preset: Preset) -> None:
+    base = tiny_mixes.as_base(
+        tiny_mixes.store_mix(blobs, preset=preset, experts=(1, 2)), blobs, experts=(1, 2)
+    )
+    at_once = tiny_mixes.store_mix(blobs, preset=preset, experts=(1, 2, 3))
+    assert extended(blobs, base, experts=(1, 2, 3), preset=preset).digest == at_once.digest
+
+
+@pytest.mark.parametrize("preset", KEPT_PRESETS)
+def test_a_reduced_mix_is_the_mix_of_the_rest(blobs: LocalBlobs, preset: Preset) -> None:
+    base = tiny_mixes.as_base(tiny_mixes.store_mix(blobs, preset=preset), blobs)
+    rest = tiny_mixes.store_mix(blobs, preset=preset, experts=(1, 3))
+    assert extended(blobs, base, experts=(1, 3), preset=preset).digest == rest.digest
+
+
+def test_one_expert_in_the_place_of_another(blobs: LocalBlobs) -> None:
+    base = tiny_mixes.as_base(tiny_mixes.store_mix(blobs), blobs)
+    made = extended(blobs, base, experts=(1, 4, 3))
+    assert made.digest == tiny_mixes.store_mix(blobs, experts=(1, 4, 3)).digest
+
+
+def test_what_was_learned_stays(blobs: LocalBlobs) -> None:
+    """Rows, embeddings and FFNs of known experts are the base's, not fresh ones."""
+    mix = tiny_mixes.store_mix(blobs)
+    changed = {
+        name: tensors.write(blobs, tensors.read(blobs, entry) + 1)
+        for name, entry in mix.tensors.items()
+        if name == ROWS or ".experts.2." in name or "shared_expert" in name
+    }
+    base = tiny_mixes.as_base(replace(mix, tensors=mix.tensors | changed), blobs)
+    made = extended(blobs, base, experts=(3, 4))
+    old, new = (numpy_tensors.read(blobs, m.tensors[ROWS]) for m in (base.mix, made))
+    assert np.array_equal(new[0], old[2])
+    for name in changed:
+        moved = name.replace(".experts.2.", ".experts.0.")
+        if name != ROWS:
+            assert made.tensors[moved] == changed[name]
+
+
+def test_a_new_row_comes_from_the_projection_that_the_base_learned(blobs: LocalBlobs) -> None:
+    mix = tiny_mixes.store_mix(blobs)
+    name = "model.layers.1.mlp.gate.projection.1.weight"
+    doubled = tensors.write(blobs, 2 * tensors.read(blobs, mix.tensors[name]))
+    base = tiny_mixes.as_base(replace(mix, tensors=mix.tensors | {name: doubled}), blobs)
+    fresh = numpy_tensors.read(
+        blobs, tiny_mixes.store_mix(blobs, experts=(1, 2, 3, 4)).tensors[ROWS]
+    )
+    made = extended(blobs, base, experts=(1, 2, 3, 4))
+    rows = numpy_tensors.read(blobs, made.tensors[ROWS])
+    assert np.array_equal(rows[3], 2 * fresh[3])
+    assert np.array_equal(rows[:3], fresh[:3])
+    assert made.tensors[name] == doubled
+
+
+@pytest.mark.parametrize(("extension", "stays"), [("append", True), ("reset", False)])
+def test_a_linear_router_is_appended_to_or_reset(
+    blobs: LocalBlobs, extension: str, stays: bool
+) -> None:
+    mix = tiny_mixes.store_mix(blobs, preset="linear")
+    learned = tensors.write(blobs, torch.ones(3, 32, dtype=torch.bfloat16))
+    base = tiny_mixes.as_base(replace(mix, tensors=mix.tensors | {ROWS: learned}), blobs)
+    made = extended(blobs, base, experts=(1, 2, 3, 4), preset="linear", router_extension=extension)
+    rows = numpy_tensors.read(blobs, made.tensors[ROWS])
+    assert bool((rows[:3] == 1).all()) is stays
+    assert not (rows[3] == 1).any()
+
+
+@pytest.mark.parametrize("learned", [0.0, 2.0])
+def test_other_tensors_follow_the_mean_of_the_experts(blobs: LocalBlobs, learned: float) -> None:
+    """And what a finetune has added to it stays whole."""
+
+    def with_norm(checkpoint: Manifest, value: float) -> Manifest:
+        norm = tensors.write(blobs, torch.full((32,), value, dtype=torch.bfloat16))
+        return replace(checkpoint, tensors=checkpoint.tensors | {NORM: norm})
+
+    experts = {
+        f"expert-{number}@1": with_norm(tiny.store_manifest(blobs, expert=number), value)
+        for number, value in {1: 3.0, 2: 5.0, 3: 7.0}.items()
+    }
+    base = Base(mix=with_norm(tiny_mixes.store_mix(blobs), 5.0 + learned), experts=experts)
+    made = extended(blobs, base, experts=(1, 2))
+    assert (numpy_tensors.read(blobs, made.tensors[NORM]) == 4.0 + learned).all()
+
+
+def test_what_no_expert_has_moved_stays_the_one_that_is_there(blobs: LocalBlobs) -> None:
+    mix = tiny_mixes.store_mix(blobs)
+    learned = tensors.write(blobs, torch.full((32,), 3.0, dtype=torch.bfloat16))
+    base = tiny_mixes.as_base(replace(mix, tensors=mix.tensors | {NORM: learned}), blobs)
+    assert extended(blobs, base, experts=(1, 2, 3, 4)).tensors[NORM] == learned

@@ -1,0 +1,66 @@
+"""What a lock holds, and that it is enough."""
+
+from dataclasses import replace
+
+import pytest
+
+from assembler.assembly import provenance as locks
+from assembler.assembly.provenance import Environment, Lock
+from assembler.jobs import pipeline
+from registry.blobs import LocalBlobs, get_bytes
+from tests.assembler.jobs.test_pipeline import extended, materials
+
+
+def store_lock(blobs: LocalBlobs) -> Lock:
+    given = materials(blobs)
+    assembled = pipeline.assemble(given, blobs)
+    return Lock.of(
+        given,
+        environment=Environment.here(),
+        assembled=assembled.digest,
+        finetuned=None,
+        compressed=None,
+        blobs=blobs,
+    )
+
+
+def test_materials_come_back_as_they_were(blobs: LocalBlobs) -> None:
+    given = materials(blobs)
+    more = extended(pipeline.assemble(given, blobs), given, blobs)
+    for own in (given, more):
+        lock = Lock.of(
+            own,
+            environment=Environment.here(),
+            assembled="a",
+            finetuned=None,
+            compressed=None,
+            blobs=blobs,
+        )
+        read = Lock.model_validate_json(get_bytes(blobs, lock.store(blobs)))
+        assert read == lock
+        back = read.materials(blobs)
+        assert back.vectors == tuple(
+            tuple(v) if isinstance(v, tuple) else v for v in _single(own.vectors)
+        )
+        assert replace(back, vectors=()) == replace(own, vectors=())
+
+
+def test_a_lock_that_is_stored_twice_is_one(blobs: LocalBlobs) -> None:
+    assert store_lock(blobs).store(blobs) == store_lock(blobs).store(blobs)
+
+
+def test_environments_are_compared_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Environment.here()
+    assert here.differences(here) == []
+    monkeypatch.setattr(locks, "num_threads", lambda _: here.num_threads + 1)
+    assert here.differences(Environment.here()) == [
+        f"num_threads: {here.num_threads} there, {here.num_threads + 1} here"
+    ]
+
+
+def _single(vectors: tuple[list[float], ...]) -> list[list[float]]:
+    """As float32 numbers, which is what a database keeps of them."""
+    import numpy as np
+
+    rows: list[list[float]] = np.array(vectors, np.float32).tolist()
+    return rows

@@ -1,0 +1,143 @@
+"""Shares whose losses are least, and searches for them on a tiny network."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from assembler.compression.pruning import as_pruned
+from assembler.compression.share_search import ShareSearch, least_losing, limits_of
+from assembler.network import network_runner
+from assembler.network.model import Network
+from engine.compression import sparsity_components
+from engine.compression.sparsity_components import Component, total_share
+from engine.compression.sparsity_curve import By
+from engine.divergence.aggregates import summarise
+from engine.divergence.metrics import Continuation
+from engine.vllm_plugin import tensors
+from registry.blobs import LocalBlobs
+from registry.manifests import Manifest
+from tests import tiny
+from tests.assembler import networks
+
+SMALL, LARGE = Component("small", 0, 100), Component("large", 1, 300)
+COMPONENTS = (SMALL, LARGE)
+FRAGILE = "model.layers.1.mlp.down_proj"
+
+
+NOTHING = {"small": 0.0, "large": 0.0}
+ALL = {"small": 1.0, "large": 1.0}
+
+
+def test_the_next_weight_costs_the_same_everywhere() -> None:
+    """Losses for each weight at a share of one are 3 and 1 and their mean, weighted, 1.5: half and
+    half prices of 2.25 and 1.25, so the large one gets 1.8 times the share."""
+    losses = {"small": 300.0, "large": 300.0}
+    shares = least_losing(COMPONENTS, NOTHING, ALL, losses, total=0.32)
+    assert shares == pytest.approx({"small": 0.2, "large": 0.36})
+
+
+def test_no_component_leaves_its_limits() -> None:
+    shares, limits = {"small": 0.5, "large": 0.1}, {"small": 0.8, "large": 0.4}
+    for losses in ({"small": 9.0, "large": 0.1}, {"small": 0.1, "large": 9.0}):
+        found = least_losing(COMPONENTS, shares, limits, losses, total=0.4)
+        assert total_share(COMPONENTS, found) == pytest.approx(0.4)
+        assert all(shares[name] <= found[name] <= limits[name] for name in found)
+
+
+def test_what_seems_to_cost_nothing_is_not_zero_whole() -> None:
+    shares = least_losing(COMPONENTS, NOTHING, ALL, {"small": -1.0, "large": 1.0}, total=0.3)
+    assert 0.3 < shares["small"] < 1
+
+
+def test_where_nothing_is_told_apart_shares_are_equal() -> None:
+    shares = least_losing(COMPONENTS, NOTHING, ALL, {"small": 0.0, "large": -1.0}, total=0.3)
+    assert shares == pytest.approx({"small": 0.3, "large": 0.3})
+
+
+def test_limits_suffice_where_some_are_zero_whole() -> None:
+    assert limits_of(COMPONENTS, NOTHING, total=0.2) == pytest.approx({"small": 0.3, "large": 0.3})
+    limits = limits_of(COMPONENTS, {"small": 0.1, "large": 1.0}, total=0.95)
+    assert total_share(COMPONENTS, limits) >= 0.95
+
+
+@pytest.fixture
+def manifest(blobs: LocalBlobs) -> Manifest:
+    """Random weights; what `FRAGILE` writes is much louder than all else in the stream."""
+    manifest = networks.store(blobs, tiny.ARCHITECTURE)
+    name = FRAGILE + ".weight"
+    weight = tensors.write(blobs, tensors.read(blobs, manifest.tensors[name]) * 8)
+    return replace(manifest, tensors=manifest.tensors | {name: weight})
+
+
+@pytest.fixture
+def network(manifest: Manifest, blobs: LocalBlobs) -> Network:
+    return Network.from_manifest(manifest, blobs, dtype=torch.float32)
+
+
+@pytest.fixture
+def texts(network: Network) -> list[Continuation]:
+    generator = torch.Generator().manual_seed(2)
+    prompts = torch.randint(64, (32, 6), generator=generator)
+    return network_runner.runner(network).write(list(map(tuple, prompts.tolist())), num_tokens=12)
+
+
+def search(network: Network, manifest: Manifest, texts: list[Continuation], by: By) -> ShareSearch:
+    components = sparsity_components.components(manifest)
+    return ShareSearch(network, components, texts, by=by, on_progress=lambda text: None)
+
+
+@pytest.mark.parametrize("by", ["fdt", "dppl"])
+def test_totals_are_reached_and_zeros_stay(
+    by: By, network: Network, manifest: Manifest, texts: list[Continuation]
+) -> None:
+    components = sparsity_components.components(manifest)
+    before = dict.fromkeys((c.name for c in components), 0.0)
+    for total, shares in zip(
+        (0.2, 0.5, 1.0), search(network, manifest, texts, by).rounds((0.2, 0.5, 1.0)), strict=True
+    ):
+        assert total_share(components, shares) == pytest.approx(total)
+        assert all(before[name] <= shares[name] <= 1 for name in before)
+        before = shares
+
+
+def test_what_is_fragile_keeps_more(
+    network: Network, manifest: Manifest, texts: list[Continuation]
+) -> None:
+    shares = next(search(network, manifest, texts, "fdt").rounds([0.3]))
+    assert shares[FRAGILE] < 0.3
+    assert shares[FRAGILE] <= min(s for n, s in shares.items() if n.endswith("down_proj"))
+
+
+def test_it_strays_later_than_equal_shares(
+    network: Network, manifest: Manifest, texts: list[Continuation]
+) -> None:
+    fdt = {}
+    by: By
+    for by in ("fdt", "uniform"):
+        with as_pruned(network, next(search(network, manifest, texts, by).rounds([0.3]))):
+            fdt[by] = summarise(texts, network_runner.runner(network).read(texts)).fdt.mean
+    assert fdt["fdt"] > fdt["uniform"]
+
+
+def test_equal_shares_are_not_searched(
+    network: Network, manifest: Manifest, texts: list[Continuation]
+) -> None:
+    heard: list[str] = []
+    found = ShareSearch(
+        network,
+        sparsity_components.components(manifest),
+        texts,
+        by="uniform",
+        on_progress=heard.append,
+    ).rounds([0.25, 0.5])
+    assert [set(shares.values()) for shares in found] == [{0.25}, {0.5}]
+    assert heard == []
+
+
+def test_the_network_is_left_as_it_was(
+    network: Network, manifest: Manifest, texts: list[Continuation]
+) -> None:
+    before = network_runner.runner(network).read(texts)
+    list(search(network, manifest, texts, "fdt").rounds([0.4]))
+    assert network_runner.runner(network).read(texts) == before

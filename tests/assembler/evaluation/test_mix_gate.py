@@ -1,0 +1,83 @@
+"""What the gate of a mix asks before it reads anything, and what it holds a served mix to."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from assembler.evaluation import mix_gate
+from assembler.evaluation.mix_gate import check_files, check_routers
+from assembler.evaluation.perplexities import Contenders
+from engine.gates.policy import Policy
+from engine.serving import vllm_process
+from registry import numpy_tensors
+from registry.blobs import LocalBlobs, put_bytes
+from registry.errors import Incompatible, InvalidCheckpoint
+from tests import tiny
+from tests.assembler import tiny_mixes
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "more.json"])
+def test_a_mix_with_other_files_than_its_seed_is_refused(name: str, blobs: LocalBlobs) -> None:
+    seed, mix = tiny.store_manifest(blobs), tiny_mixes.store_mix(blobs)
+    check_files(mix, seed)
+    damaged = replace(mix, files=mix.files | {name: put_bytes(blobs, b"{}")})
+    with pytest.raises(Incompatible, match="other files than its seed") as refused:
+        check_files(damaged, seed)
+    [problem] = refused.value.problems
+    assert problem.pointer == f"/files/{name}"
+
+
+def test_a_router_that_does_not_know_an_expert_is_refused(blobs: LocalBlobs) -> None:
+    mix, name = tiny_mixes.store_mix(blobs), "model.layers.1.mlp.gate.weight"
+    check_routers(mix, blobs)
+    rows_ND = np.array(numpy_tensors.read(blobs, mix.tensors[name]))
+    rows_ND[2] = 0
+    zeroed = numpy_tensors.write(blobs, rows_ND, dtype=mix.tensors[name].dtype)
+    damaged = replace(mix, tensors=mix.tensors | {name: zeroed})
+    with pytest.raises(InvalidCheckpoint, match="does not know an expert") as refused:
+        check_routers(damaged, blobs)
+    [problem] = refused.value.problems
+    assert (problem.pointer, problem.detail) == (f"/tensors/{name}", "row 2 is zero")
+    # Nothing is ever sent to one that is disabled.
+    check_routers(replace(damaged, config=mix.config | {"disabled_experts": [2]}), blobs)
+
+
+def test_rows_that_are_zero_for_a_reason(blobs: LocalBlobs) -> None:
+    """A routed seed stands at the centre of all domains, and gates of attention begin even."""
+    check_routers(tiny_mixes.store_mix(blobs, combine="sum", shared_expert=False), blobs)
+    check_routers(tiny_mixes.store_mix(blobs, attention="experts"), blobs)
+
+
+@pytest.mark.slow
+def test_what_is_served_in_bfloat16_is_held_to_its_own_noise(
+    blobs: LocalBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a card: no engine in bfloat16 comes as near to the reference as one in float32."""
+    for module in (mix_gate, vllm_process):
+        monkeypatch.setattr(module, "serving_dtype", lambda: "bfloat16")
+    monkeypatch.setenv("NEXUSMIX_HOME", str(blobs.root.parent))
+    names = ("expert-1", "expert-2", "expert-3")
+    report = mix_gate.gate(
+        Contenders(
+            seed=tiny.store_manifest(blobs),
+            experts={n: tiny.store_manifest(blobs, expert=i + 1) for i, n in enumerate(names)},
+            assembled=tiny_mixes.store_mix(blobs),
+            finetuned=None,
+            base=None,
+            base_domains=frozenset(),
+        ),
+        tiny_mixes.expert_documents(),
+        documents_digests=["0" * 64] * len(names),
+        policy=Policy.model_validate(
+            {"prefix_tokens": 8, "completion_tokens": 16, "served": {"min_fdt_75": 8}}
+        ),
+        blobs=blobs,
+        log_path=tmp_path / "server.log",
+        on_progress=lambda *_: None,
+    )
+    for own in report.domains:
+        assert own.noise_floor.logprob_difference is not None
+        assert own.noise_floor.logprob_difference > 1e-4
+    assert not [own for own in report.failures if own.metric.startswith("served.")]

@@ -1,0 +1,75 @@
+"""Other versions of a mix read what it writes; a base only in the domains that it has."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from assembler.evaluation import mix_gate_stages
+from assembler.evaluation.perplexities import Contenders
+from assembler.network import network_runner
+from engine.divergence.metrics import Continuation
+from registry.blobs import LocalBlobs
+from tests import tiny
+from tests.assembler import tiny_mixes
+
+NAMES = ("expert-1", "expert-2", "expert-3")
+NUM_TOKENS = 6
+
+
+@pytest.fixture
+def contenders(blobs: LocalBlobs) -> Contenders:
+    """A mix of three experts that was made from one of two."""
+    return Contenders(
+        seed=tiny.store_manifest(blobs),
+        experts={name: tiny.store_manifest(blobs, expert=i + 1) for i, name in enumerate(NAMES)},
+        assembled=tiny_mixes.store_mix(blobs),
+        finetuned=None,
+        base=tiny_mixes.store_mix(blobs, experts=(1, 2)),
+        base_domains=frozenset(NAMES[:2]),
+    )
+
+
+def written(contenders: Contenders, blobs: LocalBlobs) -> dict[str, Sequence[Continuation]]:
+    """By the candidate, in each domain one text."""
+    runner = network_runner.of_manifest(contenders.candidate, blobs)
+    return {
+        name: runner.write([tuple(range(3 + number, 9 + number))], num_tokens=NUM_TOKENS)
+        for number, name in enumerate(contenders.experts)
+    }
+
+
+def test_the_version_before_reads_in_its_own_domains(
+    contenders: Contenders, blobs: LocalBlobs
+) -> None:
+    texts = written(contenders, blobs)
+    readings = mix_gate_stages.read_by_others(contenders, texts, blobs)
+    assert {name: list(own) for name, own in readings.items()} == {
+        "expert-1": ["base"],
+        "expert-2": ["base"],
+        "expert-3": [],
+    }
+    assert contenders.base is not None
+    base = network_runner.of_manifest(contenders.base, blobs)
+    assert readings["expert-1"]["base"] == base.read(texts["expert-1"])
+
+
+def test_a_finetuned_mix_is_read_by_what_it_was(contenders: Contenders, blobs: LocalBlobs) -> None:
+    finetuned = tiny_mixes.store_mix(blobs, combine="sum")
+    tuned = replace(contenders, finetuned=finetuned, base=None)
+    texts = written(tuned, blobs)
+    readings = mix_gate_stages.read_by_others(tuned, texts, blobs)
+    assert all(list(own) == ["finetuned"] for own in readings.values())
+    before = network_runner.of_manifest(contenders.assembled, blobs)
+    assert readings["expert-3"]["finetuned"] == before.read(texts["expert-3"])
+
+
+def test_both_sides_have_digests(contenders: Contenders, blobs: LocalBlobs) -> None:
+    sides = mix_gate_stages.sides(contenders)
+    assert list(sides) == ["assembled", "candidate", "served", "base"]
+    assert sides["candidate"].against == {
+        "seed": contenders.seed.digest,
+        **{f"expert {name}": own.digest for name, own in contenders.experts.items()},
+    }
+    assert contenders.base is not None
+    assert sides["base"].against == {"the version before": contenders.base.digest}

@@ -1,0 +1,79 @@
+"""Measurements are taken once, and leave nothing in the store."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from assembler.evaluation import perplexities
+from assembler.evaluation.perplexities import Contenders
+from assembler.network import network_runner
+from assembler.network.model import Network
+from engine.gates.mix_gate import Perplexities
+from registry.blobs import LocalBlobs
+from tests import tiny
+from tests.assembler import tiny_mixes
+
+WINDOWS = [torch.arange(48).view(3, 16), torch.arange(32).view(2, 16)]
+
+
+@pytest.fixture
+def contenders(blobs: LocalBlobs) -> Contenders:
+    experts = {f"expert-{i}": tiny.store_manifest(blobs, expert=i) for i in (1, 2)}
+    return Contenders(
+        seed=tiny.store_manifest(blobs),
+        experts=experts,
+        assembled=tiny_mixes.store_mix(blobs),
+        finetuned=None,
+    )
+
+
+def measure(
+    contenders: Contenders, blobs: LocalBlobs, windows: Sequence[Tensor] = WINDOWS
+) -> list[Perplexities]:
+    return perplexities.measure(contenders, windows, blobs=blobs, on_progress=lambda *_: None)
+
+
+def test_each_domain_has_its_numbers(contenders: Contenders, blobs: LocalBlobs) -> None:
+    first, second = measure(contenders, blobs)
+    assert first.experts.keys() == contenders.experts.keys()
+    assert first.finetuned is None
+    network = Network.from_manifest(contenders.assembled, blobs, dtype=torch.float32)
+    for found, windows in zip((first, second), WINDOWS, strict=True):
+        assert math.log(found.assembled) == pytest.approx(
+            network_runner.log_perplexity(network, windows)
+        )
+
+
+def test_nothing_is_measured_twice(
+    contenders: Contenders, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = measure(contenders, blobs)
+    monkeypatch.delattr(network_runner, "log_perplexity")
+    assert measure(contenders, blobs) == before
+
+
+def test_of_a_domain_that_joins_only_its_own_text_is_read(
+    contenders: Contenders, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = measure(contenders, blobs, WINDOWS[:1])
+    read: list[Tensor] = []
+
+    def log_perplexity(network: Network, windows: Tensor) -> float:
+        read.append(windows)
+        return 1.0
+
+    monkeypatch.setattr(network_runner, "log_perplexity", log_perplexity)
+    assert measure(contenders, blobs)[:1] == before
+    assert all(windows is WINDOWS[1] for windows in read)
+    # The seed, two experts, their mean, the mix.
+    assert len(read) == 5
+
+
+def test_the_merge_is_not_kept(contenders: Contenders, blobs: LocalBlobs, tmp_path: Path) -> None:
+    before = {path for path in blobs.root.rglob("*") if path.is_file()}
+    measure(contenders, blobs)
+    assert {path for path in blobs.root.rglob("*") if path.is_file()} == before

@@ -1,0 +1,87 @@
+"""What a reference wrote is written once, and stays what it was."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from assembler.evaluation import reference_cache
+from engine.divergence.metrics import Continuation, Reading, Tokens
+from engine.divergence.runners import Runner
+from engine.divergence.torch_runner import TorchRunner
+from registry import cpu_features
+from registry.settings import settings
+from tests.engine.divergence.tables import END, as_network, table
+
+PREFIXES: list[Tokens] = [(1,), (2, 3), (4, 1, 2)]
+
+
+def load() -> Runner:
+    return TorchRunner(as_network(table(6, ties=False)), ends={END})
+
+
+def never() -> Runner:
+    raise AssertionError("the reference was loaded again")
+
+
+def written(reference: str = "r", *, num_tokens: int = 8) -> list[Continuation]:
+    return reference_cache.written(reference, PREFIXES, num_tokens=num_tokens, load=load)
+
+
+def test_a_second_time_the_reference_is_not_loaded() -> None:
+    first = written()
+    assert reference_cache.written("r", PREFIXES, num_tokens=8, load=never) == first
+
+
+def test_texts_are_what_was_written_margins_nearly() -> None:
+    expected = load().write(PREFIXES, num_tokens=8)
+    assert len({len(text.tokens) for text in expected}) > 1, "one should end early"
+    for text, own in zip(written(), expected, strict=True):
+        assert (text.prefix, text.tokens) == (own.prefix, own.tokens)
+        assert text.margins == pytest.approx(own.margins, rel=1e-3)
+
+
+@pytest.mark.parametrize("change", [{"reference": "other"}, {"num_tokens": 7}])
+def test_another_reference_or_length_is_another_text(change: dict[str, str | int]) -> None:
+    written()
+    written(**change)  # type: ignore[arg-type]  # one of two keywords, each with its own type
+    folders = list((settings().cache_path / "continuations").glob("*/*"))
+    assert len(folders) == 2
+
+
+def test_a_token_takes_four_bytes_or_less() -> None:
+    many: list[Tokens] = [(1 + i % 4, 1 + i // 4 % 4, 1 + i // 16) for i in range(64)]
+    network = TorchRunner(as_network(table(6)))
+    texts = reference_cache.written("r", many, num_tokens=20, load=lambda: network)
+    stored = reference_cache.num_bytes(reference_cache.key_of("r", many, num_tokens=20))
+    assert stored / sum(len(text.tokens) for text in texts) < 4
+
+
+def test_noise_is_measured_once() -> None:
+    texts = written()
+
+    def make(own: Sequence[Continuation]) -> dict[str, list[Reading]]:
+        return {"in one pass": load().read(own)}
+
+    def fail(own: Sequence[Continuation]) -> dict[str, list[Reading]]:
+        raise AssertionError("the noise was measured again")
+
+    first = reference_cache.varied("k", texts, make)
+    assert reference_cache.varied("k", texts, fail) == first
+    for reading, expected in zip(first["in one pass"], load().read(texts), strict=True):
+        assert reading.predicted == expected.predicted
+        assert reading.logprobs == pytest.approx(expected.logprobs)
+
+
+def test_noise_is_that_of_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = written()
+    own = reference_cache.noise_key("network", "r", texts)
+    assert reference_cache.noise_key("network", "r", texts) == own
+    assert reference_cache.noise_key("engine", "r", texts) != own
+    monkeypatch.setattr(cpu_features, "vector_instructions", lambda: ("another",))
+    assert reference_cache.noise_key("network", "r", texts) != own
+
+
+def test_a_reference_that_fails_leaves_nothing() -> None:
+    with pytest.raises(AssertionError, match="loaded again"):
+        reference_cache.written("r", PREFIXES, num_tokens=8, load=never)
+    assert list((settings().cache_path / "continuations").glob("*/*")) == []

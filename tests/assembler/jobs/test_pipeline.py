@@ -1,0 +1,89 @@
+"""Mixes from digests alone, with nobody to ask."""
+
+from dataclasses import replace
+
+import pytest
+
+from assembler.assembly.inputs import Materials
+from assembler.jobs import pipeline
+from assembler.recipes import presets
+from assembler.recipes.presets import PRESETS
+from assembler.recipes.recipe import Preset, Recipe
+from registry import manifests, numpy_tensors
+from registry.blobs import LocalBlobs
+from registry.manifests import Manifest
+from tests import tiny
+from tests.assembler import tiny_mixes
+
+NUM_EXPERTS = 2
+
+
+def materials(blobs: LocalBlobs, *, preset: Preset = "nexus") -> Materials:
+    numbers = range(1, NUM_EXPERTS + 1)
+    recipe = Recipe(
+        **presets.assembly(preset).model_dump(),
+        family="tiny",
+        experts=tuple(f"expert-{number}@1" for number in numbers),
+        finetune=presets.finetune(preset, num_experts=0),
+    )
+    return Materials(
+        recipe=recipe,
+        seed_digest=tiny.store_manifest(blobs).digest,
+        expert_digests=tuple(tiny.store_manifest(blobs, expert=n).digest for n in numbers),
+        documents_digests=tuple(tiny.store_documents(blobs, expert=n) for n in numbers),
+        vectors=tuple(tiny_mixes.vector(number).tolist() for number in numbers),
+        states_digests=tuple(store_states(blobs, number) for number in numbers),
+        projection_digest=manifests.store(blobs, tiny_mixes.projection(blobs)),
+    )
+
+
+def store_states(blobs: LocalBlobs, number: int) -> str:
+    return numpy_tensors.write(blobs, tiny_mixes.states(number), dtype="F32").digest
+
+
+def extended(base: Manifest, of: Materials, blobs: LocalBlobs) -> Materials:
+    """The same with expert 3."""
+    return replace(
+        of,
+        recipe=of.recipe.model_copy(
+            update={"experts": (*of.recipe.experts, "expert-3@1"), "base": "mine@1"}
+        ),
+        expert_digests=(*of.expert_digests, tiny.store_manifest(blobs, expert=3).digest),
+        documents_digests=(*of.documents_digests, tiny.store_documents(blobs, expert=3)),
+        vectors=(*of.vectors, tiny_mixes.vector(3).tolist()),
+        states_digests=(*of.states_digests, store_states(blobs, 3)),
+        base_digest=manifests.store(blobs, base),
+        base_experts=tuple(zip(of.recipe.experts, of.expert_digests, strict=True)),
+    )
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_same_materials_make_the_same_mix(blobs: LocalBlobs, preset: Preset) -> None:
+    given = materials(blobs, preset=preset)
+    assert pipeline.assemble(given, blobs).digest == pipeline.assemble(given, blobs).digest
+
+
+def test_a_merge_is_a_dense_network(blobs: LocalBlobs) -> None:
+    merged = pipeline.assemble(materials(blobs, preset="merge"), blobs)
+    assert merged.architecture.num_experts == 0
+    assert merged.architecture == tiny.ARCHITECTURE
+
+
+def test_an_extension_knows_which_experts_are_new(blobs: LocalBlobs) -> None:
+    given = materials(blobs)
+    more = extended(pipeline.assemble(given, blobs), given, blobs)
+    assert given.new_experts == frozenset()
+    assert more.new_experts == {2}
+    made = pipeline.assemble(more, blobs)
+    assert made.architecture.expert_names == ("expert-1", "expert-2", "expert-3")
+
+
+def test_the_router_whose_rows_are_most_alike_is_named(blobs: LocalBlobs) -> None:
+    given = materials(blobs)
+    twins = replace(given, states_digests=(given.states_digests[0],) * 2)
+    name, condition = pipeline.worst_condition(pipeline.assemble(given, blobs), blobs)
+    assert name.endswith(".mlp.gate.weight")
+    assert condition < pipeline.worst_condition(pipeline.assemble(twins, blobs), blobs)[1]
+    assert (
+        pipeline.worst_condition(pipeline.assemble(twins, blobs), blobs)[1] > pipeline.MAX_CONDITION
+    )

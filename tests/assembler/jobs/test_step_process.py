@@ -1,0 +1,65 @@
+"""A step's process: its own words reach whoever started it, and it ends when told to."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from assembler.jobs import step_process
+from engine.launch import launcher
+from registry.errors import StepFailed, Unavailable
+
+
+class Full:
+    """A launcher without room, which keeps what it was asked to start something in."""
+
+    def run(self, command: list[str], *, env: Mapping[str, str], **_: Any) -> None:
+        self.env = env
+        raise Unavailable("no room")
+
+
+def environment(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+    """What a step is started in."""
+    full = Full()
+    monkeypatch.setattr(launcher, "configured", lambda: full)
+    with pytest.raises(StepFailed, match="no room"):
+        step_process.run("assemble", 1, job_id="job", cancelled=lambda: False)
+    return full.env
+
+
+def test_the_last_word_of_a_step_is_its_error() -> None:
+    with pytest.raises(StepFailed, match="no-such-step: KeyError: 'no-such-step'"):
+        step_process.run("no-such-step", 1, job_id="job", cancelled=lambda: False)
+
+
+def test_a_cancelled_step_is_stopped() -> None:
+    with pytest.raises(step_process.Cancelled):
+        step_process.run("assemble", 1, job_id="job", cancelled=lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("policy", "count"), [(None, str(step_process.SPIN_COUNT)), ("PASSIVE", None)]
+)
+def test_threads_of_a_step_wait_as_somebody_has_chosen(
+    monkeypatch: pytest.MonkeyPatch, policy: str | None, count: str | None
+) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if policy is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    env = environment(monkeypatch)
+    assert env.get("GOMP_SPINCOUNT") == count
+    assert env.get("OMP_WAIT_POLICY") == policy
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"), [(None, step_process.ALLOCATOR["MALLOC_TRIM_THRESHOLD_"]), ("1", "1")]
+)
+def test_a_step_keeps_what_it_frees_unless_somebody_has_chosen(
+    monkeypatch: pytest.MonkeyPatch, chosen: str | None, expected: str
+) -> None:
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", chosen)
+    env = environment(monkeypatch)
+    assert env["MALLOC_TRIM_THRESHOLD_"] == expected

@@ -1,0 +1,248 @@
+"""Jobs run to their end whatever dies on the way: real workers, real steps, tiny networks."""
+
+import math
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from assembler.assembly.provenance import Lock
+from assembler.jobs import dispatcher
+from assembler.mixes import job_events, mixes
+from assembler.recipes.recipe import Finetune
+from assembler.routing.embedder import embedders, states_shape
+from assembler.tables import MixState, MixVersion
+from assembler.training.finetune import CHECKPOINT_STEPS
+from engine.compression.int8_curve import Compression, Curve
+from engine.gates.mix_gate import GateReport
+from engine.gates.policy import CandidateLimits
+from registry import artifacts, db, embeddings, experts, manifests
+from registry import blobs as blob_stores
+from registry.blobs import get_bytes
+from registry.errors import NotFound
+from registry.int8_config import int8_modules
+from tests import tiny
+from tests.assembler import rows
+from tests.assembler.workers import (
+    ENDLESS,
+    LENIENT,
+    SHORT,
+    WHOLE,
+    forget_jobs,
+    num_tokens_of,
+    phases,
+    processes_of_home,
+    request_mix,
+    version_of,
+    wait_for,
+    wait_until_over,
+    worker,
+)
+
+pytestmark = pytest.mark.slow
+
+IMPOSSIBLE = LENIENT.model_copy(
+    update={"candidate": CandidateLimits(max_perplexity_ratio_to_seed=1e-6)}
+)
+
+
+@pytest.fixture(autouse=True)
+def clean(database: str) -> Iterator[None]:
+    """No job of an earlier test is remembered, no process of this one is left."""
+    forget_jobs()
+    yield
+    wait_for(lambda: not processes_of_home(), "the end of all processes")
+
+
+def wait_for_step(version: MixVersion, step: str) -> None:
+    wait_for(lambda: phases(version.job_id)[step, "began"] == 1, f"the beginning of {step}")
+
+
+def wait_for_training(version: MixVersion) -> None:
+    wait_for(lambda: num_tokens_of(version) > 0, "training steps")
+
+
+def spread(monkeypatch: pytest.MonkeyPatch, *, num_processes: int = 2, degree: int = 2) -> None:
+    """Have the workers of this test finetune on so many processes."""
+    monkeypatch.setenv("NEXUSMIX_TRAINING_PROCESSES", str(num_processes))
+    monkeypatch.setenv("NEXUSMIX_EXPERT_PARALLEL_DEGREE", str(degree))
+
+
+def steps_told(version: MixVersion) -> list[tuple[int, int]]:
+    """Events that told of the finetune, each with its step."""
+    events = job_events.durably(lambda session: job_events.events_after(session, version.job_id))
+    return [(event.id, event.data["step"]) for event in events if event.type == "metrics"]
+
+
+def process_of_rank(rank: int) -> psutil.Process:
+    """The process itself, not its keeper."""
+    return next(
+        process
+        for process in processes_of_home()
+        if process.environ().get("RANK") == str(rank) and "-I" not in process.cmdline()
+    )
+
+
+def test_a_worker_killed_in_each_step(database: str) -> None:
+    version = request_mix()
+    for step in ("assemble", "finetune", "gate"):
+        with worker() as process:
+            wait_for_step(version, step)
+            if step == "finetune":
+                wait_for_training(version)
+            process.kill()
+    with worker():
+        done = wait_until_over(version.id)
+    assert (done.state, done.error) == (MixState.SUCCEEDED, None)
+    assert done.artifact_id is not None
+    assert phases(version.job_id) == WHOLE | {(None, "recovered"): 3}
+
+
+def test_a_failed_gate_keeps_its_report(database: str) -> None:
+    version = request_mix(finetune=Finetune(tokens=0), gates=IMPOSSIBLE)
+    with worker():
+        done = wait_until_over(version.id)
+    assert done.state is MixState.FAILED
+    assert "perplexity_ratio_to_seed" in (done.error or "")
+    assert done.gate_report_digest is not None
+    assert done.artifact_id is None
+
+
+def test_a_cancelled_finetune_ends_at_once(database: str) -> None:
+    version = request_mix(finetune=ENDLESS)
+    with worker():
+        wait_for_training(version)
+        with db.transaction() as session:
+            mixes.cancel(session, "mine")
+        wait_for(lambda: len(processes_of_home()) == 1, "the end of the step")
+    assert version_of(version.id).state is MixState.CANCELLED
+    assert phases(version.job_id)["finetune", "ended"] == 0
+
+
+def test_a_stopped_worker_leaves_its_job_to_the_next(database: str) -> None:
+    version = request_mix(finetune=ENDLESS)
+    with worker() as process:
+        wait_for_training(version)
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+    num_tokens = num_tokens_of(version)
+    with worker():
+        wait_for(lambda: num_tokens_of(version) > num_tokens, "more training steps")
+    assert phases(version.job_id)[None, "recovered"] == 0
+
+
+def test_another_worker_takes_over_from_a_dead_one(database: str) -> None:
+    version = request_mix(finetune=ENDLESS)
+    with worker(executor_id="first") as process:
+        wait_for_training(version)
+        process.kill()
+    num_tokens = num_tokens_of(version)
+    with worker(executor_id="second"):
+        wait_for(lambda: phases(version.job_id)[None, "recovered"] == 1, "the takeover")
+        wait_for(lambda: num_tokens_of(version) > num_tokens, "more training steps")
+
+
+def test_a_finetune_of_two_processes_survives_one(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spread(monkeypatch)
+    version = request_mix()
+    saved = CHECKPOINT_STEPS * SHORT.batch_size * SHORT.sequence_length
+    with worker():
+        wait_for(lambda: num_tokens_of(version) > saved, "a checkpoint")
+        last_id = steps_told(version)[-1][0]
+        process_of_rank(1).kill()
+        wait_for(lambda: phases(version.job_id)["finetune", "ended"] == 1, "the end of the step")
+    done = version_of(version.id)
+    assert done.finetuned_digest is not None
+    later = [step for event_id, step in steps_told(version) if event_id > last_id]
+    assert min(later) > CHECKPOINT_STEPS
+    assert done.environment is not None
+    assert done.environment["training_processes"] == 2
+
+
+def test_what_stops_many_processes_is_said_as_of_one(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spread(monkeypatch)
+    version = request_mix()
+    # Past the request, which would refuse it: only the training processes notice.
+    with db.transaction() as session:
+        row = session.get_one(MixVersion, version.id)
+        longer = SHORT.model_copy(update={"sequence_length": 100_000}).model_dump(mode="json")
+        row.recipe = row.recipe | {"finetune": longer}
+    with worker():
+        done = wait_until_over(version.id)
+    assert (done.error or "").startswith("finetune: too little text to finetune on; /experts/0")
+
+
+def test_a_cancelled_finetune_of_two_processes_ends_at_once(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spread(monkeypatch)
+    version = request_mix(finetune=ENDLESS)
+    with worker():
+        wait_for_training(version)
+        with db.transaction() as session:
+            mixes.cancel(session, "mine")
+        wait_for(lambda: len(processes_of_home()) == 1, "the end of the step")
+    assert version_of(version.id).state is MixState.CANCELLED
+
+
+def test_a_finetune_that_does_not_fit_is_not_started(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = request_mix()
+    spread(monkeypatch, num_processes=3, degree=3)
+    with worker():
+        done = wait_until_over(version.id)
+    assert done.state is MixState.FAILED
+    for number in ("the mix's 2 experts", "is 4, must be a multiple of the 3 training processes"):
+        assert number in (done.error or "")
+
+
+def test_a_new_version_is_embedded(database: str) -> None:
+    with db.transaction() as session:
+        family = rows.add_family(session, blob_stores.store())
+        rows.add_expert(session, blob_stores.store(), family, number=1, embedded=False)
+
+    def embedded() -> bool:
+        with db.transaction() as session:
+            version = experts.pin(session, "expert-1")
+            try:
+                current = embedders(version.expert.family.seed_digest)
+                found = embeddings.find(session, version, embedders=current)
+            except NotFound:
+                return False
+            assert found.states_digest is not None
+            dense = tiny.ARCHITECTURE
+            size = math.prod(states_shape(dense.num_hidden_layers, dense.hidden_size))
+            return blob_stores.store().size(found.states_digest) == 4 * size
+
+    with worker():
+        wait_for(embedded, "the domain embedding")
+    assert phases(dispatcher.embedding_job_id(1))["embed", "ended"] == 1
+
+
+def test_a_compressed_mix_is_gated_and_published_as_it_will_be_served(database: str) -> None:
+    wanted = Compression(min_fdt_75=0, rounds=2, prompts=4, prefix_tokens=8, completion_tokens=4)
+    version = request_mix(finetune=Finetune(tokens=0), compress=wanted)
+    with worker():
+        done = wait_until_over(version.id)
+    assert done.state is MixState.SUCCEEDED, done.error
+    assert done.curve_digest is not None
+    assert done.artifact_id is not None
+    store = blob_stores.store()
+    curve = Curve.model_validate_json(get_bytes(store, done.curve_digest))
+    report = GateReport.model_validate_json(get_bytes(store, done.gate_report_digest or ""))
+    with db.transaction() as session:
+        artifact = artifacts.get(session, done.artifact_id)
+    published = manifests.load(store, artifact.manifest_digest)
+    assert published.digest == done.compressed_digest == report.manifest_digest
+    assert published.num_bytes == curve.chosen.num_bytes < curve.points[0].num_bytes
+    assert int8_modules(published.config)
+    against = report.stages["compressed"].against
+    assert against == {"the mix before its compression": done.assembled_digest}
+    assert all(own.compressed is not None for own in report.domains)
+    lock = Lock.model_validate_json(get_bytes(store, artifact.lock_digest or ""))
+    assert lock.made == published.digest

@@ -1,0 +1,69 @@
+"""Events in order, steps begun and ended once, and work that outlives a restart of the database."""
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from assembler.mixes import job_events
+from assembler.tables import JobEvent
+from registry import db
+
+
+def test_events_come_in_order_and_after_the_last_one_seen(session: Session) -> None:
+    first, second = (
+        job_events.record(session, "job", type="message", message=word) for word in ("one", "two")
+    )
+    job_events.record(session, "other", type="message", message="three")
+    assert job_events.events_after(session, "job") == [first, second]
+    assert job_events.events_after(session, "job", last_id=first.id) == [second]
+
+
+def test_a_step_begins_and_ends_once(session: Session) -> None:
+    for _ in range(2):
+        assert job_events.begin_step(session, "job", step="gate")
+    for _ in range(2):
+        job_events.end_step(session, "job", step="gate")
+    assert not job_events.begin_step(session, "job", step="gate")
+    phases = [event.data["phase"] for event in job_events.events_after(session, "job")]
+    assert phases == ["began", "ended"]
+
+
+def test_recoveries_are_counted_for_one_step(session: Session) -> None:
+    def recovered() -> None:
+        job_events.record(session, "job", type="state", message="", data={"phase": "recovered"})
+
+    recovered()
+    assert job_events.num_recoveries(session, "job") == 1
+    job_events.end_step(session, "job", step="assemble")
+    assert job_events.num_recoveries(session, "job") == 0
+    recovered()
+    recovered()
+    assert job_events.num_recoveries(session, "job") == 2
+
+
+def test_work_is_done_again_when_the_connection_is_lost(database: str) -> None:
+    attempts = []
+
+    def work(session: Session) -> JobEvent:
+        attempts.append(session)
+        if len(attempts) == 1:
+            session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        return job_events.record(session, "job", type="message", message="done")
+
+    job_events.durably(work)
+    assert len(attempts) == 2
+    with db.transaction() as session:
+        assert [event.message for event in job_events.events_after(session, "job")] == ["done"]
+
+
+def test_wrong_work_is_not_repeated(database: str) -> None:
+    attempts = []
+
+    def work(session: Session) -> None:
+        attempts.append(session)
+        session.execute(text("SELECT * FROM no_such_table"))
+
+    with pytest.raises(DBAPIError):
+        job_events.durably(work)
+    assert len(attempts) == 1

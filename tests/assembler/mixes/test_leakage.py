@@ -1,0 +1,82 @@
+"""Held-out text that some finetune saw is told, with who has it under which id."""
+
+from dataclasses import replace
+
+import pytest
+from sqlalchemy.orm import Session
+
+from assembler.mixes import leakage, mixes
+from assembler.mixes.mix_change import Revision
+from assembler.mixes.new_mix import Request
+from assembler.recipes.recipe import Recipe
+from assembler.tables import MixVersion
+from registry import documents, experts
+from registry.blobs import LocalBlobs, put_bytes
+from registry.documents import Document
+from registry.errors import InvalidInput
+from tests import tiny
+from tests.assembler import rows
+from tests.assembler.published import publish
+
+
+def ask(session: Session, blobs: LocalBlobs) -> MixVersion:
+    request = Request(name="mine", family="tiny", experts=["expert-1", "expert-2"])
+    return mixes.request(session, blobs, request)
+
+
+def check(session: Session, blobs: LocalBlobs, version: MixVersion) -> None:
+    recipe = Recipe.model_validate(version.recipe)
+    leakage.check(recipe, leakage.finetuned_on(session, recipe), blobs)
+
+
+def add(session: Session, blobs: LocalBlobs, expert: str, *more: Document) -> None:
+    """To the documents of an expert, as if it had been registered with them."""
+    version = experts.pin(session, expert)
+    own = documents.parse(blobs.read(version.documents_digest))
+    version.documents_digest = put_bytes(blobs, documents.serialise([*own, *more]))
+    session.flush()
+
+
+def test_experts_of_their_own_texts_are_let_through(session: Session, blobs: LocalBlobs) -> None:
+    rows.add_all(session, blobs)
+    check(session, blobs, ask(session, blobs))
+
+
+def test_the_training_text_of_another_expert_is_told(session: Session, blobs: LocalBlobs) -> None:
+    rows.add_all(session, blobs)
+    version = ask(session, blobs)
+    # Blanks around a text do not make another of it.
+    known = tiny.sample_documents(expert=1)[2]
+    add(session, blobs, "expert-2", Document("mine", f"{known.text}\n", "held-out"))
+    with pytest.raises(InvalidInput) as refused:
+        check(session, blobs, version)
+    (problem,) = refused.value.problems
+    assert problem.pointer == "/experts/1"
+    assert "1 held-out documents of expert-2@1 are training documents of expert-1@1" in (
+        problem.detail
+    )
+    assert "'mine' is '1-2'" in problem.detail
+
+
+def test_short_texts_are_the_same_by_chance(session: Session, blobs: LocalBlobs) -> None:
+    rows.add_all(session, blobs)
+    version = ask(session, blobs)
+    add(session, blobs, "expert-1", Document("one", "See also.", "train"))
+    add(session, blobs, "expert-2", Document("two", "See also.", "held-out"))
+    check(session, blobs, version)
+
+
+def test_what_the_version_before_was_finetuned_on_counts(
+    session: Session, blobs: LocalBlobs
+) -> None:
+    rows.add_all(session, blobs, num_experts=3)
+    publish(session, blobs, ask(session, blobs))
+    revision = Revision(base="mine@1", joining="expert-3", leaving="expert-1")
+    version = mixes.request(session, blobs, revision)
+    check(session, blobs, version)
+    known = tiny.sample_documents(expert=1)[0]
+    add(session, blobs, "expert-3", replace(known, id="moved", split="held-out"))
+    with pytest.raises(InvalidInput) as refused:
+        check(session, blobs, version)
+    (problem,) = refused.value.problems
+    assert "of expert-3@1 are training documents of expert-1@1" in problem.detail

@@ -1,0 +1,81 @@
+"""Versions of mixes: asked for, found again, listed, cancelled."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+
+from assembler.mixes import job_events, mix_state, mixes
+from assembler.mixes.new_mix import Request
+from assembler.tables import MixState, MixVersion
+from registry.blobs import LocalBlobs
+from registry.errors import Conflict, NotFound
+from tests.assembler import rows
+
+EXPERTS = ["expert-1", "expert-2"]
+
+
+def ask(session: Session, blobs: LocalBlobs, **changes: Any) -> MixVersion:
+    request = {"name": "mine", "family": "tiny", "experts": EXPERTS, **changes}
+    return mixes.request(session, blobs, Request(**request))
+
+
+def test_everything_is_pinned(session: Session, blobs: LocalBlobs) -> None:
+    rows.add_all(session, blobs)
+    version = ask(session, blobs)
+    assert version.state is MixState.QUEUED
+    assert version.recipe["experts"] == ["expert-1@1", "expert-2@1"]
+    assert version.recipe["projection"] == "tiny@1"
+
+
+def test_the_same_recipe_is_the_same_version(session: Session, blobs: LocalBlobs) -> None:
+    rows.add_all(session, blobs)
+    assert ask(session, blobs).id == ask(session, blobs, experts=["expert-1@1", "expert-2"]).id
+
+
+def test_another_recipe_is_the_next_version(session: Session, blobs: LocalBlobs) -> None:
+    rows.add_all(session, blobs)
+    ask(session, blobs)
+    assert ask(session, blobs, finetune={"tokens": 0}).number == 2
+
+
+@pytest.mark.parametrize("state", [MixState.FAILED, MixState.CANCELLED])
+def test_what_did_not_end_well_is_made_again(
+    session: Session, blobs: LocalBlobs, state: MixState
+) -> None:
+    rows.add_all(session, blobs)
+    mix_state.finish(session, ask(session, blobs).id, state=state)
+    assert ask(session, blobs).number == 2
+
+
+def test_what_succeeded_is_not_made_again(session: Session, blobs: LocalBlobs) -> None:
+    rows.add_all(session, blobs)
+    mix_state.finish(session, ask(session, blobs).id, state=MixState.SUCCEEDED)
+    assert ask(session, blobs).number == 1
+
+
+def test_cancelling_twice_changes_nothing(session: Session, blobs: LocalBlobs) -> None:
+    rows.add_all(session, blobs)
+    job_id = ask(session, blobs).job_id
+    assert mixes.cancel(session, "mine").state is MixState.CANCELLED
+    mixes.cancel(session, "mine@1")
+    assert len(job_events.events_after(session, job_id)) == 1
+
+
+def test_what_is_over_cannot_be_cancelled(session: Session, blobs: LocalBlobs) -> None:
+    rows.add_all(session, blobs)
+    mix_state.finish(session, ask(session, blobs).id, state=MixState.SUCCEEDED)
+    with pytest.raises(Conflict):
+        mixes.cancel(session, "mine")
+
+
+def test_an_unknown_mix_is_not_found(session: Session) -> None:
+    with pytest.raises(NotFound):
+        mixes.get(session, "none")
+
+
+def test_pages_go_backwards(session: Session, blobs: LocalBlobs) -> None:
+    rows.add_all(session, blobs)
+    first, second = ask(session, blobs), ask(session, blobs, name="another")
+    assert [version.id for version in mixes.find_page(session)] == [second.id, first.id]
+    assert [version.id for version in mixes.find_page(session, before=second.id)] == [first.id]

@@ -1,0 +1,217 @@
+"""What a request is refused with: everything that is wrong, and the same as a plan tells."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+
+from assembler.mixes import mixes
+from assembler.mixes.new_mix import Request
+from assembler.planning import plan
+from registry import documents, experts, projections
+from registry.blobs import LocalBlobs, put_bytes
+from registry.documents import Document
+from registry.embeddings import Embedders
+from registry.errors import InvalidInput, Problem
+from registry.settings import settings
+from tests import tiny
+from tests.assembler import rows
+
+EXPERTS = ["expert-1", "expert-2"]
+
+
+def problems(session: Session, blobs: LocalBlobs, **changes: Any) -> list[Problem]:
+    """Of a plan, which are those that the same request is refused with."""
+    wish = Request(**{"name": "mine", "family": "tiny", "experts": EXPERTS, **changes})
+    planned = plan.plan(session, blobs, wish)
+    with pytest.raises(InvalidInput) as refused:
+        mixes.request(session, blobs, wish)
+    assert refused.value.problems == planned.problems
+    assert planned.size is None
+    return list(planned.problems)
+
+
+def pointers(session: Session, blobs: LocalBlobs, **changes: Any) -> list[str]:
+    return [problem.pointer for problem in problems(session, blobs, **changes)]
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        (["expert-1", "who", "expert-2@7", "../etc"], ["/experts/1", "/experts/2", "/experts/3"]),
+        (["expert-1"], ["/experts"]),
+        ([], ["/experts"]),
+        (["expert-1", "expert-1@1"], ["/experts/1"]),
+    ],
+)
+def test_experts_are_pointed_at(
+    session: Session, blobs: LocalBlobs, named: list[str], expected: list[str]
+) -> None:
+    rows.add_all(session, blobs)
+    assert pointers(session, blobs, experts=named) == expected
+
+
+def test_an_expert_of_another_family_and_why_it_does_not_fit(
+    session: Session, blobs: LocalBlobs
+) -> None:
+    rows.add_all(session, blobs)
+    rows.add_expert(session, blobs, rows.add_family(session, blobs, name="other"), number=3)
+    first, hint = problems(session, blobs, experts=["expert-1", "expert-3"])
+    assert first == Problem("/experts/1", "'expert-3' is of family 'other', not 'tiny'")
+    assert "register it in that family" in hint.detail
+
+
+def test_an_expert_that_is_not_embedded(session: Session, blobs: LocalBlobs) -> None:
+    family = rows.add_all(session, blobs)
+    rows.add_expert(session, blobs, family, number=3, embedded=False)
+    assert pointers(session, blobs, experts=["expert-1", "expert-3"]) == ["/experts/1"]
+
+
+def test_an_expert_of_another_embedder(session: Session, blobs: LocalBlobs) -> None:
+    family = rows.add_all(session, blobs)
+    version = rows.add_expert(session, blobs, family, number=3, embedded=False)
+    bigger = Embedders(encoder="e" * 64, states="f" * 64)
+    rows.embed(session, blobs, version, [1.0] * 8, embedder="bigger", embedders=bigger)
+    (problem,) = problems(session, blobs, experts=["expert-1", "expert-3"])
+    assert problem.pointer == "/experts/1"
+    assert "embedded by 'bigger'" in problem.detail
+
+
+def test_a_projection_of_other_domain_embeddings_is_learned_anew(
+    session: Session, blobs: LocalBlobs
+) -> None:
+    rows.add_all(session, blobs)
+    projections.pin(session, "tiny@1").embedder_digest = "e" * 64
+    (problem,) = problems(session, blobs)
+    assert problem.pointer == "/family"
+    assert "tiny@1 projects other domain embeddings (eeeeeeeeeeee)" in problem.detail
+    assert problem.detail.endswith("ask for a new projection")
+
+
+def test_a_finetune_must_fit_the_processes(
+    session: Session, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEXUSMIX_TRAINING_PROCESSES", "6")
+    monkeypatch.setenv("NEXUSMIX_EXPERT_PARALLEL_DEGREE", "4")
+    settings.cache_clear()
+    rows.add_all(session, blobs)
+    assert problems(session, blobs, finetune={"batch_size": 8}) == [
+        Problem("NEXUSMIX_EXPERT_PARALLEL_DEGREE", "is 4, must divide the 6 training processes"),
+        Problem("NEXUSMIX_EXPERT_PARALLEL_DEGREE", "is 4, must divide the mix's 2 experts"),
+        Problem("/finetune/batch_size", "is 8, must be a multiple of the 6 training processes"),
+    ]
+    untrained = Request(name="mine", family="tiny", experts=EXPERTS, finetune={"tokens": 0})
+    assert plan.plan(session, blobs, untrained).problems == ()
+
+
+def test_a_family_must_be_known(session: Session, blobs: LocalBlobs) -> None:
+    rows.add_all(session, blobs)
+    assert pointers(session, blobs, family="none") == ["/family"]
+
+
+def test_a_family_needs_a_projection(session: Session, blobs: LocalBlobs) -> None:
+    family = rows.add_family(session, blobs)
+    for number in (1, 2):
+        rows.add_expert(session, blobs, family, number=number)
+    assert pointers(session, blobs) == ["/family"]
+    recipe = mixes.request(
+        session,
+        blobs,
+        Request(name="mine", family="tiny", experts=EXPERTS, preset="btx"),
+    ).recipe
+    assert (recipe["projection"], recipe["finetune"]["train"]) == (None, "all")
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer", "words"),
+    [
+        ({"preset": "nexuss"}, "/preset", "'nexuss' is no preset; there are nexus, nexus-paper"),
+        ({"name": "No Name"}, "/name", "beginning with a letter"),
+        ({"assembly": {"combine": "product"}}, "/combine", "'convex' or 'sum'"),
+        ({"assembly": {"colour": "red"}}, "/colour", "there are combine, router,"),
+        ({"assembly": {"experts_per_token": 3}}, "/experts_per_token", "more than the 2 experts"),
+        ({"assembly": {"shared_expert": False}}, "/combine", "take 'sum'"),
+        ({"assembly": {"norm_topk_prob": True}}, "/norm_topk_prob", "leaves nothing"),
+        (
+            {"preset": "bam", "assembly": {"attention_experts_per_token": 4}},
+            "/attention_experts_per_token",
+            "more than the 3 experts",
+        ),
+        ({"finetune": {"tokens": -1}}, "/finetune/tokens", "greater than or equal to 0"),
+        ({"finetune": {"token": 1}}, "/finetune/token", "there are tokens,"),
+        ({"preset": "btx", "finetune": {"train": "shared"}}, "/finetune/train", "no part 'shared'"),
+        ({"gates": {"served": {"min_fdt_75": 99}}}, "/gates", "only 32 tokens are compared"),
+    ],
+)
+def test_fields_are_pointed_at(
+    session: Session, blobs: LocalBlobs, changes: dict[str, Any], pointer: str, words: str
+) -> None:
+    rows.add_all(session, blobs)
+    (problem,) = problems(session, blobs, **changes)
+    assert problem.pointer == pointer
+    assert words in problem.detail
+
+
+def test_right_fields_count_beside_wrong_ones(session: Session, blobs: LocalBlobs) -> None:
+    rows.add_all(session, blobs)
+    assert pointers(
+        session,
+        blobs,
+        name="No Name",
+        experts=["expert-1", "nobody", "expert-1"],
+        preset="nexuss",
+        # What shared_expert would contradict is wrong by itself, and told once.
+        assembly={"experts_per_token": 9, "combine": "product", "shared_expert": False},
+        finetune={"tokens": -1, "learning_rate": 7},
+        gates={"colour": "red", "prompts_per_domain": 0, "base": {"colour": "red"}},
+    ) == [
+        "/preset",
+        "/combine",
+        "/finetune/tokens",
+        "/finetune/learning_rate",
+        "/gates/prompts_per_domain",
+        "/gates/base/colour",
+        "/gates/colour",
+        "/name",
+        "/experts/1",
+        "/experts/2",
+        "/experts_per_token",
+    ]
+
+
+def test_documents_that_fill_no_sequence(session: Session, blobs: LocalBlobs) -> None:
+    rows.add_all(session, blobs)
+    short = [*tiny.sample_documents(expert=1, num_train=0), Document("a", "too little", "train")]
+    version = experts.pin(session, "expert-1")
+    version.documents_digest = put_bytes(blobs, documents.serialise(short))
+    session.flush()
+    (problem,) = problems(session, blobs)
+    assert problem.pointer == "/experts/0"
+    # Ten characters are as many tokens here, and an end of text follows them.
+    assert problem.detail == (
+        "the train documents of 'expert-1' have 11 tokens, 128 are needed for one sequence of the"
+        " finetune"
+    )
+    wish = Request(name="mine", family="tiny", experts=EXPERTS, finetune={"tokens": 0})
+    assert mixes.request(session, blobs, wish).number == 1
+    both = problems(session, blobs, finetune={"tokens": 0}, gates={"prefix_tokens": 5000})
+    assert [problem.pointer for problem in both] == ["/experts/0", "/experts/1"]
+    assert all("held-out documents" in problem.detail for problem in both)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "pointer", "detail"),
+    [
+        ({"target": "cpu"}, "/compress", "one of max_bytes and min_fdt_75 is needed"),
+        ({"min_fdt_75": 99}, "/compress", "only 32 tokens are compared"),
+        ({"max_bytes": 1}, "/compress/max_bytes", "with all units in int8 it has"),
+        ({"max_byte": 1}, "/compress/max_byte", "is no field; there are prompts, prefix_tokens"),
+    ],
+)
+def test_a_compression_that_cannot_be(
+    session: Session, blobs: LocalBlobs, wanted: dict[str, Any], pointer: str, detail: str
+) -> None:
+    rows.add_all(session, blobs)
+    (problem,) = problems(session, blobs, compress=wanted)
+    assert problem.pointer == pointer
+    assert detail in problem.detail

@@ -1,0 +1,72 @@
+"""What a gate has refused is kept for a set time, and then forgotten."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy.orm import Session
+
+from assembler.mixes import job_events, mix_state, mixes, overrides, retention
+from assembler.mixes.new_mix import Request
+from assembler.mixes.overrides import Waiver
+from assembler.tables import MixState, MixVersion
+from engine.gates.report import Failure
+from registry.blobs import LocalBlobs
+from registry.errors import Conflict
+from registry.settings import settings
+from tests.assembler import rows
+from tests.assembler.published import assemble, keep_report
+
+FAILURE = Failure(
+    domain="expert-1", metric="served.fdt_75", value=3, limit="at least", threshold=24
+)
+
+
+@pytest.fixture
+def refused(session: Session, blobs: LocalBlobs) -> MixVersion:
+    rows.add_all(session, blobs)
+    request = Request(name="mine", family="tiny", experts=["expert-1", "expert-2"])
+    version = mixes.request(session, blobs, request)
+    assemble(session, blobs, version)
+    keep_report(blobs, version, failures=[FAILURE])
+    assert version.gate_report_digest is not None
+    session.flush()
+    mix_state.keep_report(session, version.id, digest=version.gate_report_digest)
+    mix_state.finish(session, version.id, state=MixState.FAILED, error=str(FAILURE))
+    return mixes.get(session, "mine@1")
+
+
+def override(session: Session, blobs: LocalBlobs) -> MixVersion:
+    scope = [Waiver(domain=FAILURE.domain, metric=FAILURE.metric)]
+    return overrides.override(session, blobs, "mine@1", scope=scope, reason="a trial", by="anna")
+
+
+def test_it_is_kept_for_the_days_that_are_set(session: Session, refused: MixVersion) -> None:
+    assert refused.kept_until is not None
+    days = (refused.kept_until - datetime.now(UTC)) / timedelta(days=1)
+    assert days == pytest.approx(settings().candidate_days, abs=0.1)
+    assert retention.is_kept(refused)
+    assert retention.remove_expired(session) == 0
+
+
+def test_then_its_checkpoint_is_forgotten_and_its_report_stays(
+    session: Session, blobs: LocalBlobs, refused: MixVersion
+) -> None:
+    refused.kept_until = datetime.now(UTC) - timedelta(minutes=1)
+    session.flush()
+    with pytest.raises(Conflict, match="its candidate was kept until"):
+        override(session, blobs)
+    assert retention.remove_expired(session) == 1
+    assert retention.remove_expired(session) == 0
+    assert refused.assembled_digest is None
+    assert refused.gate_report_digest is not None
+    assert not retention.is_kept(refused)
+    told = [event.message for event in job_events.events_after(session, refused.job_id)]
+    assert "the refused candidate was kept until" in told[-1]
+
+
+def test_what_is_overridden_stays_for_good(
+    session: Session, blobs: LocalBlobs, refused: MixVersion
+) -> None:
+    assert override(session, blobs).kept_until is None
+    assert retention.remove_expired(session) == 0
+    assert refused.assembled_digest is not None

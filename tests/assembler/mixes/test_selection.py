@@ -1,0 +1,186 @@
+"""Experts that do not fit a family: which tensor or setting it is, and why."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+
+from assembler.mixes import selection
+from assembler.mixes.selection import Selection
+from assembler.routing.embedder import embedder_digest
+from registry import manifests
+from registry.blobs import LocalBlobs
+from registry.embeddings import Embedders
+from registry.errors import Problem
+from registry.manifests import Manifest, TensorEntry
+from registry.tables import VersionState
+from tests.assembler import rows
+
+OTHER_EMBEDDER = "e" * 64
+
+
+def select(session: Session, blobs: LocalBlobs, *experts: str) -> Selection:
+    return selection.select(
+        session,
+        blobs,
+        name="mine",
+        family="tiny",
+        experts=experts,
+        pointers=[f"/experts/{number}" for number in range(len(experts))],
+        needs_projection=True,
+    )
+
+
+def stranger(
+    session: Session, blobs: LocalBlobs, change: Callable[[Manifest], Manifest]
+) -> list[Problem]:
+    """The problems of expert 3, whose family branched from another seed and whose checkpoint is
+    changed; expert 1 is fine."""
+    rows.add_all(session, blobs)
+    other = rows.add_family(session, blobs, name="other")
+    version = rows.add_expert(session, blobs, other, number=3)
+    changed = change(manifests.load(blobs, version.manifest_digest))
+    version.manifest_digest = manifests.store(blobs, changed)
+    session.flush()
+    return list(select(session, blobs, "expert-1", "expert-3").problems)
+
+
+def with_config(**values: Any) -> Callable[[Manifest], Manifest]:
+    """A checkpoint of another config, and of the shapes that go with it."""
+
+    def change(manifest: Manifest) -> Manifest:
+        architecture = replace(manifest.architecture, **values)
+        known = next(iter(manifest.tensors.values())).digest
+        tensors = {
+            name: TensorEntry("BF16", shape, known)
+            for name, shape in architecture.tensor_shapes().items()
+        }
+        return replace(manifest, config=architecture.to_config(), tensors=tensors)
+
+    return change
+
+
+def in_float16(manifest: Manifest) -> Manifest:
+    return replace(
+        manifest,
+        tensors={name: replace(e, dtype="F16") for name, e in manifest.tensors.items()},
+    )
+
+
+def with_other_tokenizer(manifest: Manifest) -> Manifest:
+    return replace(manifest, files=manifest.files | {"tokenizer.json": "b" * 64})
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (with_config(rope_theta=5.0), ["config/rope_theta is 5.0, the family's seed has 10000.0"]),
+        (
+            with_config(rms_norm_eps=1e-6),
+            ["config/rms_norm_eps is 1e-06, the family's seed has 1e-05"],
+        ),
+        (
+            with_config(num_attention_heads=2),
+            [
+                "config/num_attention_heads is 2, the family's seed has 4",
+                "tensor 'model.layers.0.self_attn.o_proj.weight' and 1 like it in other blocks is"
+                " BF16 [32, 64], the family's seed has BF16 [32, 128]",
+                "tensor 'model.layers.0.self_attn.q_proj.weight' and 1 like it in other blocks is"
+                " BF16 [64, 32], the family's seed has BF16 [128, 32]",
+            ],
+        ),
+        (
+            with_config(vocab_size=70),
+            [
+                "config/vocab_size is 70, the family's seed has 64",
+                "tensor 'model.embed_tokens.weight' is BF16 [70, 32],"
+                " the family's seed has BF16 [64, 32]",
+            ],
+        ),
+        (
+            with_config(tie_word_embeddings=False),
+            [
+                "config/tie_word_embeddings is False, the family's seed has True",
+                "tensor 'lm_head.weight' is BF16 [64, 32], the family's seed has none of that name",
+            ],
+        ),
+        (with_other_tokenizer, [f"files/tokenizer.json has SHA-256 {'b' * 64}, the family's is"]),
+    ],
+)
+def test_what_differs_is_listed(
+    session: Session,
+    blobs: LocalBlobs,
+    change: Callable[[Manifest], Manifest],
+    expected: list[str],
+) -> None:
+    first, *others = stranger(session, blobs, change)
+    assert first == Problem("/experts/1", "'expert-3' is of family 'other', not 'tiny'")
+    assert {problem.pointer for problem in others} == {"/experts/1"}
+    assert len(others) == len(expected)
+    for problem, words in zip(others, expected, strict=True):
+        assert words in problem.detail
+
+
+def test_another_dtype_is_said_once_for_all_blocks(session: Session, blobs: LocalBlobs) -> None:
+    _, *others = stranger(session, blobs, in_float16)
+    details = [problem.detail for problem in others]
+    assert len(details) == 11
+    assert any("'model.norm.weight' is F16 [32], the family's seed has BF16" in d for d in details)
+
+
+def test_one_that_would_fit_is_told_so(session: Session, blobs: LocalBlobs) -> None:
+    _, hint = stranger(session, blobs, lambda manifest: manifest)
+    assert "register it in that family" in hint.detail
+
+
+def test_a_domain_of_another_embedder(session: Session, blobs: LocalBlobs) -> None:
+    family = rows.add_all(session, blobs)
+    version = rows.add_expert(session, blobs, family, number=3, embedded=False)
+    (problem,) = select(session, blobs, "expert-1", "expert-3").problems
+    assert "not embedded yet" in problem.detail
+    other = Embedders(encoder=OTHER_EMBEDDER, states=OTHER_EMBEDDER)
+    rows.embed(session, blobs, version, [1.0] * 8, embedder="bigger", embedders=other)
+    (problem,) = select(session, blobs, "expert-1", "expert-3").problems
+    assert problem.pointer == "/experts/1"
+    assert "embedded by 'bigger' (eeeeeeeeeeee), not by 'all-MiniLM-L6-v2'" in problem.detail
+
+
+def test_router_inputs_that_were_taken_in_another_way(session: Session, blobs: LocalBlobs) -> None:
+    family = rows.add_all(session, blobs)
+    version = rows.add_expert(session, blobs, family, number=3, embedded=False)
+    other = Embedders(encoder=embedder_digest(), states=OTHER_EMBEDDER)
+    rows.embed(session, blobs, version, [1.0] * 8, embedders=other)
+    (problem,) = select(session, blobs, "expert-1", "expert-3").problems
+    assert problem == Problem(
+        "/experts/1", "the domain of 'expert-3' is not embedded yet, try again in a moment"
+    )
+
+
+def test_a_projection_of_another_embedder(session: Session, blobs: LocalBlobs) -> None:
+    family = rows.add_all(session, blobs)
+    rows.add_projection(session, blobs, family, embedder_digest=OTHER_EMBEDDER)
+    (problem,) = select(session, blobs, "expert-1", "expert-2").problems
+    assert problem.pointer == "/family"
+    assert "tiny@2 projects other domain embeddings (eeeeeeeeeeee)" in problem.detail
+
+
+def test_a_retired_version_stays_where_it_is(session: Session, blobs: LocalBlobs) -> None:
+    family = rows.add_all(session, blobs)
+    version = rows.add_expert(session, blobs, family, number=3)
+    version.state = VersionState.RETIRED
+    session.flush()
+    (problem,) = select(session, blobs, "expert-1", "expert-3@1").problems
+    assert problem.pointer == "/experts/1"
+    kept = selection.select(
+        session,
+        blobs,
+        name="mine",
+        family="tiny",
+        experts=["expert-1@1", "expert-3@1"],
+        pointers=["/base", "/base"],
+        needs_projection=False,
+        kept=["expert-3@1"],
+    )
+    assert kept.problems == ()

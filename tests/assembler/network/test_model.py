@@ -1,0 +1,123 @@
+"""The reference network against two independent definitions: transformers, and plain loops."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from assembler.network.attention import Cache
+from assembler.network.model import Network
+from assembler.network.moe import Mixture
+from registry.architecture import Architecture
+from registry.blobs import LocalBlobs
+from tests import tiny
+from tests.assembler import loops, networks, tiny_mixes
+from tests.assembler.networks import ARCHITECTURES
+
+
+def tokens(*, num_sequences: int = 2, length: int = 19) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    vocab_size = tiny.ARCHITECTURE.vocab_size
+    return torch.randint(vocab_size, (num_sequences, length), generator=generator)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@torch.inference_mode()
+def test_dense_equals_transformers(tied: bool) -> None:
+    architecture = replace(tiny.ARCHITECTURE, tie_word_embeddings=tied)
+    theirs = LlamaForCausalLM(LlamaConfig(**architecture.to_config()))  # type: ignore[no-untyped-call]
+    ours, state = Network(architecture), theirs.state_dict()
+    ours.load_state_dict({name: state[name] for name in ours.state_dict()})
+    torch.testing.assert_close(ours(tokens()), theirs(tokens()).logits, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@torch.inference_mode()
+def test_it_equals_loops_over_tokens_heads_and_experts(name: str, blobs: LocalBlobs) -> None:
+    network = stored_network(ARCHITECTURES[name], blobs)
+    expected = [
+        loops.logits(network.state_dict(), ARCHITECTURES[name], text) for text in tokens(length=9)
+    ]
+    torch.testing.assert_close(
+        network(tokens(length=9)), torch.stack(expected), atol=1e-4, rtol=1e-4
+    )
+
+
+@torch.inference_mode()
+def test_equal_experts_are_the_dense_network(blobs: LocalBlobs) -> None:
+    """A convex mixture of one FFN with itself is that FFN, whatever the router says."""
+    mix, seed = tiny_mixes.store_mix(blobs), tiny.store_manifest(blobs)
+    network = Network.from_manifest(mix, blobs, dtype=torch.float32)
+    for mixture in network.modules():
+        if isinstance(mixture, Mixture):
+            assert mixture.shared_expert is not None
+            for expert in mixture.experts.values():
+                expert.load_state_dict(mixture.shared_expert.state_dict())
+    dense = Network.from_manifest(seed, blobs, dtype=torch.float32)
+    torch.testing.assert_close(network(tokens()), dense(tokens()))
+
+
+@torch.inference_mode()
+def test_rows_from_the_projection_are_the_folded_rows(blobs: LocalBlobs) -> None:
+    network = Network.from_manifest(tiny_mixes.store_mix(blobs), blobs, dtype=torch.float32)
+    folded: list[Tensor] = []
+    projected: list[Tensor] = []
+    network(tokens(), router_logits=folded)
+    network(tokens(), router_logits=projected, project_rows=True)
+    # What is folded was rounded to bfloat16.
+    torch.testing.assert_close(folded[0], projected[0], rtol=0.02, atol=0.05)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@torch.inference_mode()
+def test_reading_in_pieces_is_reading_at_once(name: str, blobs: LocalBlobs) -> None:
+    network = stored_network(ARCHITECTURES[name], blobs)
+    cache, text = Cache(), tokens()
+    pieces = [network(piece, cache=cache) for piece in torch.split(text, [5, 1, 13], 1)]
+    torch.testing.assert_close(torch.cat(pieces, 1), network(text), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_parameters_are_named_as_the_checkpoint(name: str) -> None:
+    network = Network(ARCHITECTURES[name])
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    assert shapes == ARCHITECTURES[name].tensor_shapes()
+
+
+@pytest.mark.parametrize("name", [n for n, a in ARCHITECTURES.items() if a.disabled_experts])
+@torch.inference_mode()
+def test_disabled_experts_might_as_well_be_gone(name: str, blobs: LocalBlobs) -> None:
+    mix = networks.store(blobs, ARCHITECTURES[name])
+    [disabled] = ARCHITECTURES[name].disabled_experts
+    rest = networks.without_expert(mix, disabled, blobs)
+    outputs = [
+        Network.from_manifest(manifest, blobs, dtype=torch.float32)(tokens())
+        for manifest in (mix, rest)
+    ]
+    torch.testing.assert_close(*outputs)
+
+
+def test_gradients_reach_the_projection(blobs: LocalBlobs) -> None:
+    network = Network.from_manifest(tiny_mixes.store_mix(blobs), blobs, dtype=torch.float32)
+    network.requires_grad_()
+    network(tokens(), project_rows=True).sum().backward()
+    missing = {name for name, p in network.named_parameters() if p.grad is None}
+    assert missing == {f"model.layers.{i}.mlp.gate.weight" for i in range(2)}
+
+
+def stored_network(architecture: Architecture, blobs: LocalBlobs) -> Network:
+    manifest = networks.store(blobs, architecture)
+    return Network.from_manifest(manifest, blobs, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("name", [n for n, a in ARCHITECTURES.items() if a.num_experts])
+def test_by_what_is_told_of_routers_nothing_else_learns(name: str, blobs: LocalBlobs) -> None:
+    network = stored_network(ARCHITECTURES[name], blobs).requires_grad_()
+    told: list[Tensor] = []
+    network(tokens(), router_logits=told)
+    torch.autograd.backward(torch.stack(told).logsumexp(-1).sum())
+    learning = {n for n, p in network.named_parameters() if p.grad is not None}
+    assert learning
+    assert all(".mlp.gate." in name for name in learning)

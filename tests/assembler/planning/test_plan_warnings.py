@@ -1,0 +1,29 @@
+"""What is said of a machine that may be too small."""
+
+from assembler.jobs.pipeline import MAX_CONDITION
+from assembler.planning import plan_warnings
+
+
+def test_a_machine_that_is_large_enough_is_not_mentioned() -> None:
+    found = plan_warnings.of_machine(
+        memory={"gate": 10}, total_memory=10, disk_needed=10, disk_free=10
+    )
+    assert list(found) == []
+
+
+def test_steps_that_do_not_fit_are_named_with_their_numbers() -> None:
+    memory, disk = plan_warnings.of_machine(
+        memory={"assemble": 1_000_000_000, "finetune": 30_000_000_000},
+        total_memory=24_000_000_000,
+        disk_needed=9_000_000_000,
+        disk_free=8_000_000_000,
+    )
+    assert (memory.kind, memory.value) == ("memory", 30e9)
+    assert memory.detail.startswith("finetune needs about 30.0 GB of memory")
+    assert (disk.kind, disk.value) == ("disk", 9e9)
+
+
+def test_the_cosine_that_is_too_near_belongs_to_the_condition_number() -> None:
+    # Two unit vectors of cosine c have singular values sqrt(1 + c) and sqrt(1 - c).
+    cosine = plan_warnings.MAX_COSINE
+    assert round(((1 + cosine) / (1 - cosine)) ** 0.5, 6) == MAX_CONDITION

@@ -1,0 +1,40 @@
+"""How long a step may take, from what was seen and without."""
+
+import pytest
+
+from assembler.planning.time_estimates import Estimate, Observation, estimate
+from registry import settings
+
+
+def seconds(estimated: Estimate) -> tuple[float, float]:
+    return estimated.low, estimated.high
+
+
+def test_of_the_same_work_what_was_seen() -> None:
+    seen = [Observation(100, 20), Observation(100, 30)]
+    assert seconds(estimate("gate", 100, seen)) == (20, 30)
+
+
+def test_of_more_work_between_fixed_and_proportional() -> None:
+    assert seconds(estimate("gate", 300, [Observation(100, 20)])) == (20, 60)
+
+
+def test_of_less_work_at_least_the_start_of_a_process() -> None:
+    assert seconds(estimate("assemble", 0, [Observation(100, 20)])) == (1, 20)
+
+
+def test_a_known_fixed_part_does_not_grow() -> None:
+    assert seconds(estimate("finetune", 300, [Observation(100, 20, fixed=5)])) == (50, 50)
+
+
+def test_what_nobody_saw_is_rough_and_says_what_is_assumed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NEXUSMIX_NUM_THREADS", "4")
+    settings.settings.cache_clear()
+    rough = estimate("finetune", 80e9, [])
+    assert seconds(rough) == (4 + 0.1, 15 + 1)
+    assert rough.basis == (
+        "rough: nothing was measured here yet; assumed are 20 to 200 GFLOP/s for each core,"
+        " 4 of them"
+    )

@@ -1,0 +1,61 @@
+"""A family's own policy: numbered, checked as a whole, and taken into recipes by content."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+
+from assembler.mixes import mixes
+from assembler.mixes.new_mix import Request
+from assembler.recipes import family_policies
+from assembler.recipes.recipe import Recipe
+from engine.gates.policy import Policy
+from registry.blobs import LocalBlobs
+from registry.errors import InvalidInput, NotFound
+from tests.assembler import rows
+
+
+def policy_of(session: Session, blobs: LocalBlobs, **gates: Any) -> Policy:
+    wish = Request(name="mine", family="tiny", experts=["expert-1", "expert-2"], gates=gates)
+    return Recipe.model_validate(mixes.request(session, blobs, wish).recipe).gates
+
+
+def test_versions_are_numbered_and_equal_ones_are_one(session: Session, blobs: LocalBlobs) -> None:
+    rows.add_family(session, blobs)
+    first = family_policies.put(session, "tiny", {"prefix_tokens": 9})
+    assert first.number == 1
+    assert family_policies.put(session, "tiny", {"prefix_tokens": 9}).number == 1
+    assert family_policies.put(session, "tiny", {}).number == 2
+    assert [own.number for own in family_policies.find_all(session, "tiny")] == [2, 1]
+
+
+def test_a_recipe_keeps_the_policy_it_was_asked_for_under(
+    session: Session, blobs: LocalBlobs
+) -> None:
+    rows.add_all(session, blobs)
+    assert policy_of(session, blobs) == Policy()
+    family_policies.put(session, "tiny", {"prefix_tokens": 9, "served": {"min_fdt_50": 5}})
+    # What a request says goes over it, field by field.
+    gates = policy_of(session, blobs, served={"min_fdt_75": 8})
+    assert (gates.prefix_tokens, gates.served.min_fdt_50, gates.served.min_fdt_75) == (9, 5, 8)
+    assert Recipe.model_validate(mixes.get(session, "mine@1").recipe).gates == Policy()
+
+
+def test_all_mistakes_come_in_one_list(session: Session, blobs: LocalBlobs) -> None:
+    rows.add_family(session, blobs)
+    changes = {"colour": "red", "base": {"max_perplexity_ratio": -1, "depth": 3}, "served": 7}
+    with pytest.raises(InvalidInput) as refused:
+        family_policies.put(session, "tiny", changes)
+    assert {problem.pointer for problem in refused.value.problems} == {
+        "/colour",
+        "/base/max_perplexity_ratio",
+        "/base/depth",
+        "/served",
+    }
+    [depth] = [p for p in refused.value.problems if p.pointer == "/base/depth"]
+    assert "there are min_equal_share," in depth.detail
+
+
+def test_a_family_that_is_not_there(session: Session) -> None:
+    with pytest.raises(NotFound):
+        family_policies.put(session, "nobody", {})

@@ -1,0 +1,69 @@
+"""Router inputs as a mix's routers will see them, and their mean."""
+
+import torch
+
+from assembler.routing.embedder import DOMAIN_DIRECTIONS
+from assembler.routing.router_inputs import Moments, RouterInputs
+from assembler.training.batches import Reader
+from engine.gates.mix_gate import WINDOW_TOKENS
+from registry.blobs import LocalBlobs
+from registry.documents import Document
+from tests import tiny
+
+
+def test_they_are_what_the_norm_before_the_ffn_gives(blobs: LocalBlobs) -> None:
+    """Seen in the first block: what attention adds to the embeddings, normed."""
+    checkpoint = tiny.store_manifest(blobs)
+    inputs = RouterInputs(checkpoint, blobs)
+    (states,) = inputs.batches(tiny.sample_documents(), num_tokens=WINDOW_TOKENS)
+    assert [own.shape for own in states] == [(WINDOW_TOKENS, 32)] * 2
+    # The tiny norms weigh every coordinate by 1.
+    for own in states:
+        torch.testing.assert_close(own.square().mean(-1), torch.ones(len(own)), rtol=0.02, atol=0)
+    assert not torch.allclose(states[0], states[1])
+
+
+def test_moments_are_those_of_what_was_read(blobs: LocalBlobs) -> None:
+    inputs = RouterInputs(tiny.store_manifest(blobs, expert=1), blobs)
+    own = tiny.sample_documents(expert=1)
+    moments = inputs.moments(own, num_tokens=4 * WINDOW_TOKENS)
+    assert moments.num_tokens == 4 * WINDOW_TOKENS
+    batches = list(inputs.batches(own, num_tokens=4 * WINDOW_TOKENS))
+    for layer in range(2):
+        states_TD = torch.cat([batch[layer] for batch in batches])
+        torch.testing.assert_close(moments.mean[layer], states_TD.mean(0))
+        expected_DD = states_TD.T.cov(correction=0)
+        torch.testing.assert_close(moments.covariance[layer], expected_DD, rtol=1e-3, atol=1e-4)
+
+
+def test_an_embedding_is_the_mean_and_what_varies_most(blobs: LocalBlobs) -> None:
+    generator = torch.Generator().manual_seed(0)
+    axes_DD, _ = torch.linalg.qr(torch.randn(64, 64, generator=generator))
+    variances_D = torch.cat([torch.zeros(62), torch.tensor([4.0, 9.0])])
+    covariance = axes_DD @ variances_D.diag() @ axes_DD.T
+    moments = Moments(mean=torch.ones(1, 64), covariance=covariance[None], num_tokens=1)
+    (rows_RD,) = moments.embedding()
+    assert rows_RD.shape == (1 + DOMAIN_DIRECTIONS, 64)
+    assert torch.equal(rows_RD[0], torch.ones(64))
+    torch.testing.assert_close(rows_RD[1:].T @ rows_RD[1:], covariance, rtol=0, atol=1e-4)
+
+
+def test_experts_read_the_same_text_differently(blobs: LocalBlobs) -> None:
+    own = tiny.sample_documents(expert=1)
+    seed, expert = (
+        RouterInputs(tiny.store_manifest(blobs, expert=number), blobs)
+        .moments(own, num_tokens=512)
+        .mean
+        for number in (0, 1)
+    )
+    # The first block's router stands before the first FFN, which is all that an expert changed.
+    assert torch.equal(seed[0], expert[0])
+    assert not torch.allclose(seed[1], expert[1])
+
+
+def test_less_text_than_a_window_is_read_whole(blobs: LocalBlobs) -> None:
+    checkpoint = tiny.store_manifest(blobs)
+    short = [Document("1", "abc", "train"), Document("2", "not read", "held-out")]
+    # And the end of the document.
+    assert RouterInputs(checkpoint, blobs).moments(short, num_tokens=8192).num_tokens == 4
+    assert len(Reader.of(checkpoint, blobs).windows(short, split="train", length=8)) == 0

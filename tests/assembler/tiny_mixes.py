@@ -1,0 +1,148 @@
+"""Tiny mixtures of the tiny experts, with a random projection."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from assembler.assembly import extend, upcycle
+from assembler.assembly.extend import Base
+from assembler.recipes import presets
+from assembler.recipes.mix_architecture import mixture_of
+from assembler.recipes.recipe import Finetune, Preset, Recipe
+from assembler.routing import router_init
+from assembler.routing.embedder import states_shape
+from assembler.routing.router_init import Domains
+from assembler.routing.router_rows import STATES_CENTER, VECTORS_CENTER
+from assembler.training.finetune import CHECKPOINT_STEPS, finetune
+from assembler.training.optimizer import OnProgress
+from engine.vllm_plugin import tensors
+from registry.architecture import projection_shapes
+from registry.blobs import BlobStore
+from registry.documents import Document
+from registry.manifests import Manifest
+from registry.numpy_tensors import Floats
+from tests import tiny
+
+NUM_EXPERTS = 3
+VECTOR_SIZE = 15
+
+
+def recipe(
+    *, preset: Preset = "nexus", experts: Sequence[int] = (1, 2, 3), **changes: Any
+) -> Recipe:
+    return Recipe(
+        **presets.assembly(preset).model_dump() | changes,
+        family="tiny",
+        experts=tuple(f"expert-{i}@1" for i in experts),
+        projection="tiny@1",
+        finetune=presets.finetune(preset, num_experts=len(experts)),
+    )
+
+
+def projection(blobs: BlobStore) -> Manifest:
+    """Random W1 and W2 for both blocks, and both centres."""
+    generator = torch.Generator().manual_seed(7)
+    num_layers, hidden = tiny.ARCHITECTURE.num_hidden_layers, tiny.ARCHITECTURE.hidden_size
+    shapes = projection_shapes(hidden, hidden + 1)
+    entries = {
+        f"model.layers.{layer}.mlp.gate.{name}": tensors.write(
+            # W1 reads what it makes of length 1, W2 what is as wide as the network.
+            blobs,
+            torch.randn(shape, generator=generator) / (1 if ".0." in name else shape[1] ** 0.5),
+        )
+        for layer in range(num_layers)
+        for name, shape in shapes.items()
+    }
+    for name, shape in {
+        STATES_CENTER: (num_layers, hidden),
+        VECTORS_CENTER: (VECTOR_SIZE,),
+    }.items():
+        entries[name] = tensors.write(blobs, torch.randn(shape, generator=generator))
+    config = {"num_hidden_layers": num_layers, "training": {"own_weight": 0.05}}
+    return Manifest(config=config, tensors=entries)
+
+
+def store_mix(
+    blobs: BlobStore,
+    *,
+    preset: Preset = "nexus",
+    experts: Sequence[int] = (1, 2, 3),
+    **changes: Any,
+) -> Manifest:
+    """Tiny experts, assembled; `changes` are to the preset's fields."""
+    return assemble(recipe(preset=preset, experts=experts, **changes), blobs)
+
+
+def assemble(recipe: Recipe, blobs: BlobStore, *, base: Base | None = None) -> Manifest:
+    """What the recipe asks for, of tiny experts as they are stored, or as `base` has them."""
+    seed = tiny.store_manifest(blobs)
+    mix = mixture_of(recipe, tiny.ARCHITECTURE, vector_size=VECTOR_SIZE)
+    numbers = [int(name.removeprefix("expert-")) for name in recipe.domains]
+    made = router_init.initial(
+        recipe,
+        mix,
+        seed=seed,
+        domains=Domains(
+            states=np.stack([states(number) for number in numbers]),
+            vectors=np.stack([vector(number) for number in numbers]),
+            documents=[tiny.sample_documents(expert=number) for number in numbers],
+        ),
+        family=projection(blobs),
+        learned=None if base is None else extend.projection_of(base.mix),
+        blobs=blobs,
+    )
+    known = {} if base is None else base.experts
+    experts = [
+        known.get(ref) or tiny.store_manifest(blobs, expert=number)
+        for ref, number in zip(recipe.experts, numbers, strict=True)
+    ]
+    if base is None:
+        return upcycle.upcycle(recipe, mix, seed=seed, experts=experts, routers=made, blobs=blobs)
+    return extend.extend(
+        recipe, mix, base=base, seed=seed, experts=experts, routers=made, blobs=blobs
+    )
+
+
+def as_base(mix: Manifest, blobs: BlobStore, *, experts: Sequence[int] = (1, 2, 3)) -> Base:
+    dense = {f"expert-{i}@1": tiny.store_manifest(blobs, expert=i) for i in experts}
+    return Base(mix=mix, experts=dense)
+
+
+def finetuned(
+    mix: Manifest,
+    blobs: BlobStore,
+    folder: Path,
+    *,
+    recipe: Finetune,
+    on_progress: OnProgress = lambda _: None,
+    checkpoint_steps: int = CHECKPOINT_STEPS,
+) -> Manifest:
+    """On the experts' documents; its checkpoints lie in `folder`."""
+    return finetune(
+        mix,
+        recipe=recipe,
+        documents=expert_documents(),
+        blobs=blobs,
+        checkpoint_path=folder,
+        on_progress=on_progress,
+        checkpoint_steps=checkpoint_steps,
+    )
+
+
+def vector(expert: int) -> Floats:
+    """The mean vector of an expert's documents, as an encoder would give it."""
+    random = np.random.default_rng(100 + expert)
+    return random.standard_normal(VECTOR_SIZE, np.float32)
+
+
+def states(expert: int) -> Floats:
+    """The router inputs [L, R, D] of an expert."""
+    shape = states_shape(tiny.ARCHITECTURE.num_hidden_layers, tiny.ARCHITECTURE.hidden_size)
+    return np.random.default_rng(200 + expert).standard_normal(shape, np.float32)
+
+
+def expert_documents(experts: Sequence[int] = (1, 2, 3)) -> list[list[Document]]:
+    return [tiny.sample_documents(expert=i) for i in experts]

@@ -1,0 +1,75 @@
+"""The dense trainer on a tiny seed: what it writes, that it learns, and survives kill -9."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from assembler.training.expert_training import ExpertTraining, expert_folder, train_expert
+from assembler.training.optimizer import Progress
+from registry import documents
+from registry.architecture import is_ffn
+from registry.errors import InvalidInput
+from tests import tiny
+
+TRAINING = ExpertTraining(tokens=30 * 4 * 32, batch_size=4, sequence_length=32, learning_rate=3e-3)
+
+
+@pytest.fixture
+def seed(tmp_path: Path) -> Path:
+    return tiny.write_checkpoint(tmp_path / "seed")
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    path = tmp_path / "own.jsonl"
+    path.write_bytes(documents.serialise(tiny.sample_documents(expert=1)))
+    return path
+
+
+def test_only_ffns_change_and_the_domain_is_learned(seed: Path, own: Path) -> None:
+    told: list[Progress] = []
+    folder = train_expert(seed, own, training=TRAINING, on_progress=told.append)
+    before, after = (load_file(f / "model.safetensors") for f in (seed, folder))
+    assert {name for name in before if not before[name].equal(after[name])} == {
+        name for name in before if is_ffn(name)
+    }
+    assert {name: t.dtype for name, t in after.items()} == {n: t.dtype for n, t in before.items()}
+    assert (folder / "documents.jsonl").read_bytes() == own.read_bytes()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        assert (folder / name).read_bytes() == (seed / name).read_bytes()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["expert_perplexity"] < 0.75 * metrics["seed_perplexity"]
+    assert [progress.step for progress in told] == list(range(1, 31))
+
+
+def test_the_same_inputs_train_once(seed: Path, own: Path) -> None:
+    told: list[Progress] = []
+    first = train_expert(seed, own, training=TRAINING, on_progress=told.append)
+    again = train_expert(seed, own, training=TRAINING, on_progress=told.append)
+    assert again == first == expert_folder(seed, own, training=TRAINING)
+    assert len(told) == TRAINING.num_steps
+
+
+def test_a_run_that_died_goes_on_to_the_same_expert(seed: Path, own: Path, home: Path) -> None:
+    def die(progress: Progress) -> None:
+        if progress.step == 25:
+            raise KeyboardInterrupt
+
+    told: list[Progress] = []
+    with pytest.raises(KeyboardInterrupt):
+        train_expert(seed, own, training=TRAINING, on_progress=die)
+    resumed = train_expert(seed, own, training=TRAINING, on_progress=told.append)
+    assert told[0].step == 21
+    weights = (resumed / "model.safetensors").read_bytes()
+    resumed.rename(resumed.with_name("resumed"))
+    whole = train_expert(seed, own, training=TRAINING, on_progress=lambda progress: None)
+    assert (whole / "model.safetensors").read_bytes() == weights
+
+
+def test_documents_without_a_held_out_part_are_refused(seed: Path, tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_bytes(documents.serialise(tiny.sample_documents(num_held_out=0)))
+    with pytest.raises(InvalidInput, match="do not describe a domain"):
+        train_expert(seed, path, training=TRAINING, on_progress=lambda progress: None)

@@ -1,0 +1,262 @@
+"""The finetune of a tiny mix: what changes, that it helps, and that it survives being killed."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from assembler.network.model import Network
+from assembler.network.moe import project
+from assembler.network.network_runner import routing_shares
+from assembler.recipes.recipe import Finetune, Trained
+from assembler.training.batches import Reader
+from assembler.training.finetune import batches_of, finetune
+from assembler.training.losses import domain_loss, load_balance
+from assembler.training.optimizer import Progress, schedule
+from engine.vllm_plugin import tensors
+from registry.architecture import Architecture
+from registry.blobs import LocalBlobs
+from registry.errors import InvalidInput, StepFailed
+from registry.manifests import Manifest
+from tests.assembler import tiny_mixes
+
+RECIPE = Finetune(
+    tokens=1920,
+    batch_size=6,
+    sequence_length=32,
+    train="router",
+    learning_rate=1e-2,
+    router_learning_rate=1e-2,
+)
+
+
+def run(
+    mix: Manifest,
+    blobs: LocalBlobs,
+    folder: Path,
+    *,
+    recipe: Finetune = RECIPE,
+    progress: list[Progress] | None = None,
+) -> Manifest:
+    told = [] if progress is None else progress
+    return tiny_mixes.finetuned(
+        mix, blobs, folder, recipe=recipe, on_progress=told.append, checkpoint_steps=4
+    )
+
+
+def changed(before: Manifest, after: Manifest) -> set[str]:
+    return {name for name, entry in after.tensors.items() if entry != before.tensors[name]}
+
+
+def test_the_router_learns_and_nothing_else_moves(blobs: LocalBlobs, tmp_path: Path) -> None:
+    mix, progress = tiny_mixes.store_mix(blobs), list[Progress]()
+    tuned = run(mix, blobs, tmp_path, progress=progress)
+    assert {name.split(".mlp.")[1] for name in changed(mix, tuned)} == {
+        "gate.projection.0.weight",
+        "gate.projection.1.weight",
+        "gate.weight",
+    }
+    assert [p.step for p in progress] == list(range(1, 11))
+    assert progress[-1].num_tokens == RECIPE.tokens
+    assert progress[-1].eta_seconds == 0
+    assert progress[-1].loss < progress[0].loss
+
+
+def test_held_out_text_goes_to_its_own_expert(blobs: LocalBlobs, tmp_path: Path) -> None:
+    recipe = RECIPE.model_copy(update={"tokens": 3 * RECIPE.tokens})
+    tuned = run(tiny_mixes.store_mix(blobs), blobs, tmp_path, recipe=recipe)
+    network = Network.from_manifest(tuned, blobs, dtype=torch.float32)
+    reader = Reader.of(tuned, blobs)
+    for number, documents in enumerate(tiny_mixes.expert_documents()):
+        windows = reader.windows(documents, split="held-out", length=32)
+        assert routing_shares(network, windows)[number] > 0.8
+
+
+def test_rows_are_folded_from_what_is_stored(blobs: LocalBlobs, tmp_path: Path) -> None:
+    tuned = run(tiny_mixes.store_mix(blobs), blobs, tmp_path)
+    gate = "model.layers.1.mlp.gate"
+    read = {name: tensors.read(blobs, entry) for name, entry in tuned.tensors.items()}
+    w1, w2 = (read[f"{gate}.projection.{i}.weight"] for i in range(2))
+    rows_ND = project(read["model.domain_embeddings"][1], w1, w2)
+    assert torch.equal(read[f"{gate}.weight"], rows_ND.bfloat16())
+
+
+@pytest.mark.parametrize(
+    ("train", "part"),
+    [
+        ("attention", "self_attn.o_proj"),
+        ("shared", "mlp.shared_expert.up_proj"),
+        ("experts", "mlp.experts.2.up_proj"),
+        ("all", "input_layernorm"),
+    ],
+)
+def test_other_parts_train_beside_the_router(
+    blobs: LocalBlobs, tmp_path: Path, train: Trained, part: str
+) -> None:
+    mix = tiny_mixes.store_mix(blobs)
+    recipe = RECIPE.model_copy(update={"train": train})
+    moved = changed(mix, run(mix, blobs, tmp_path, recipe=recipe))
+    assert f"model.layers.0.{part}.weight" in moved
+    assert "model.layers.0.mlp.gate.projection.0.weight" in moved
+    assert ("model.embed_tokens.weight" in moved) == (train == "all")
+
+
+def test_a_linear_router_trains_its_rows(blobs: LocalBlobs, tmp_path: Path) -> None:
+    mix = tiny_mixes.store_mix(blobs)
+    config = mix.config | {"router": "linear"}
+    names = Architecture.from_config(config).tensor_shapes()
+    linear = replace(mix, config=config, tensors={name: mix.tensors[name] for name in names})
+    assert changed(linear, run(linear, blobs, tmp_path)) == {
+        f"model.layers.{layer}.mlp.gate.weight" for layer in range(2)
+    }
+
+
+def test_an_interrupted_run_ends_as_if_nothing_had_happened(
+    blobs: LocalBlobs, tmp_path: Path
+) -> None:
+    mix, steps = tiny_mixes.store_mix(blobs), list[int]()
+
+    def die_in_step_7(progress: Progress) -> None:
+        steps.append(progress.step)
+        if progress.step == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(
+            mix,
+            recipe=RECIPE,
+            documents=tiny_mixes.expert_documents(),
+            blobs=blobs,
+            checkpoint_path=tmp_path / "killed",
+            on_progress=die_in_step_7,
+            checkpoint_steps=4,
+        )
+    rest = list[Progress]()
+    resumed = run(mix, blobs, tmp_path / "killed", progress=rest)
+    assert [p.step for p in rest] == list(range(5, 11))
+    assert resumed.digest == run(mix, blobs, tmp_path / "whole").digest
+
+
+def test_a_half_written_checkpoint_does_not_count(blobs: LocalBlobs, tmp_path: Path) -> None:
+    mix = tiny_mixes.store_mix(blobs)
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "__0_0.distcp").write_bytes(b"torn")
+    progress = list[Progress]()
+    run(mix, blobs, tmp_path, progress=progress)
+    assert progress[0].step == 1
+
+
+def test_an_extension_reads_other_text_of_the_old_domains_than_its_base(blobs: LocalBlobs) -> None:
+    mix, recipe = tiny_mixes.store_mix(blobs), RECIPE.model_copy(update={"sequence_length": 8})
+    read_of_first = []
+    for new in (frozenset[int](), frozenset({1}), frozenset({2})):
+        batches = batches_of(
+            mix, tiny_mixes.expert_documents(), recipe=recipe, new_experts=new, blobs=blobs
+        )
+        read = [batches.batch(step) for step in range(2)]
+        read_of_first.append([b.tokens[b.labels == 0].tolist() for b in read])
+    base, *extensions = read_of_first
+    assert extensions[0] != base[: len(extensions[0])]
+    assert extensions[0] != extensions[1]
+
+
+def test_no_tokens_no_change(blobs: LocalBlobs, tmp_path: Path) -> None:
+    mix = tiny_mixes.store_mix(blobs)
+    assert run(mix, blobs, tmp_path, recipe=Finetune(tokens=0)) is mix
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(blobs: LocalBlobs, tmp_path: Path) -> None:
+    mix = tiny_mixes.store_mix(blobs)
+    name = "model.domain_embeddings"
+    broken = tensors.write(blobs, torch.full(mix.tensors[name].shape, torch.nan))
+    with pytest.raises(
+        StepFailed, match=r"loss is nan in step 1; tokens went .* last good checkpoint: none"
+    ):
+        run(replace(mix, tensors=mix.tensors | {name: broken}), blobs, tmp_path)
+
+
+def test_too_little_text_is_an_input_error(blobs: LocalBlobs, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput):
+        run(
+            tiny_mixes.store_mix(blobs),
+            blobs,
+            tmp_path,
+            recipe=Finetune(tokens=100_000, sequence_length=100_000),
+        )
+
+
+def test_load_balance_is_one_when_even_and_n_when_not() -> None:
+    even_LTN = torch.eye(3).repeat(2, 1, 1)
+    assert load_balance(even_LTN).item() == pytest.approx(1)
+    assert load_balance(even_LTN[:, :1].expand(-1, 5, -1)).item() == pytest.approx(3)
+
+
+def test_domain_loss_is_the_share_that_goes_past_the_right_expert() -> None:
+    labels_T = torch.tensor([0, 1, 2, 2])
+    even = torch.full((2, 4, 3), 1 / 3)
+    assert domain_loss(even, labels_T, weights_T=torch.ones(4), q=1).item() == pytest.approx(2 / 3)
+    sure = torch.eye(3)[labels_T].repeat(2, 1, 1)
+    assert domain_loss(sure, labels_T, weights_T=torch.ones(4), q=1).item() == pytest.approx(0)
+    assert domain_loss(
+        sure, labels_T.flip(0), weights_T=torch.ones(4), q=1
+    ).item() == pytest.approx(1)
+
+
+def test_domain_loss_counts_each_token_by_its_weight() -> None:
+    half_right = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
+    weights_T = torch.tensor([0.5, 1.5])
+    loss = domain_loss(half_right, torch.tensor([0, 1]), weights_T=weights_T, q=1)
+    assert loss.item() == pytest.approx(0.75)
+
+
+def test_domain_loss_does_not_make_routers_less_sure_for_the_tokens_that_mislead() -> None:
+    """Two thirds of a document's tokens point to its expert, one third points elsewhere."""
+    sureness = torch.tensor(2.0, requires_grad=True)
+    pointing_TN = torch.eye(2)[torch.tensor([0, 0, 1])]
+    labels_T = torch.zeros(3, dtype=torch.long)
+    p_LTN = (sureness * pointing_TN[None]).softmax(-1)
+    loss = domain_loss(p_LTN, labels_T, weights_T=torch.ones(3), q=1)
+    (gradient,) = torch.autograd.grad(loss, sureness)
+    assert gradient.item() < 0
+
+
+def test_domain_loss_at_q_zero_is_cross_entropy() -> None:
+    logits_LTN, labels_T = torch.randn(2, 5, 3), torch.tensor([0, 1, 2, 2, 0])
+    losses = [
+        domain_loss(logits_LTN.softmax(-1), labels_T, weights_T=torch.ones(5), q=q).item()
+        for q in (0, 1e-3)
+    ]
+    expected = F.cross_entropy(logits_LTN.flatten(0, 1), labels_T.repeat(2)).item()
+    assert losses == pytest.approx([expected, expected], rel=1e-2)
+    assert losses[0] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("q", [0.0, 0.25, 1.0])
+def test_domain_loss_of_a_probability_that_underflows_is_finite(q: float) -> None:
+    logits_LTN = torch.tensor([[[0.0, 200.0]]], requires_grad=True)
+    loss = domain_loss(logits_LTN.softmax(-1), torch.tensor([0]), weights_T=torch.ones(1), q=q)
+    (gradient,) = torch.autograd.grad(loss, logits_LTN)
+    assert loss.isfinite()
+    assert gradient.isfinite().all()
+
+
+def test_the_smaller_q_the_more_is_learned_where_a_router_is_sure_of_another() -> None:
+    gradients = []
+    for q in (1.0, 0.25, 0.0):
+        logits_LTN = torch.tensor([[[-4.0, 4.0]]], requires_grad=True)
+        loss = domain_loss(logits_LTN.softmax(-1), torch.tensor([0]), weights_T=torch.ones(1), q=q)
+        (gradient,) = torch.autograd.grad(loss, logits_LTN)
+        gradients.append(-gradient[0, 0, 0].item())
+    assert gradients == sorted(gradients)
+    assert gradients[0] < 0.001
+    assert gradients[-1] > 0.99
+
+
+def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
+    recipe = Finetune(tokens=100 * 8 * 128, batch_size=8)
+    rates = [schedule(recipe, step) for step in range(recipe.num_steps)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == rates[10] == 1
+    assert rates[-1] == pytest.approx(0.1, abs=0.01)

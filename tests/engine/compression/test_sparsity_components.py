@@ -1,0 +1,50 @@
+"""Which matrices are components, and how many zeros they have together."""
+
+import pytest
+
+from engine.compression import int8_units, sparsity_components
+from engine.compression.sparsity_components import total_share
+from registry.blobs import LocalBlobs
+from tests.assembler import networks
+from tests.assembler.networks import ARCHITECTURES, NUM_EXPERTS
+from tests.engine.compression.test_int8_units import first_in_int8
+
+
+@pytest.mark.parametrize(
+    ("name", "per_layer"),
+    [
+        ("dense", 7),
+        ("convex", 4 + 3 * (NUM_EXPERTS + 1)),
+        ("btx", 4 + 3 * NUM_EXPERTS),
+        ("bam", 7 * NUM_EXPERTS),
+        ("bam-shared-kv", 2 + 5 * NUM_EXPERTS),
+    ],
+)
+def test_every_matrix_of_attention_and_ffns(name: str, per_layer: int, blobs: LocalBlobs) -> None:
+    manifest = networks.store(blobs, ARCHITECTURES[name])
+    found = sparsity_components.components(manifest)
+    assert len(found) == 2 * per_layer
+    assert [component.layer for component in found] == [0] * per_layer + [1] * per_layer
+    assert all(manifest.tensors[c.name + ".weight"].num_numbers == c.num_weights for c in found)
+
+
+def test_kinds(blobs: LocalBlobs) -> None:
+    found = sparsity_components.components(networks.store(blobs, ARCHITECTURES["bam"]))
+    kinds = [component.kind for component in found]
+    assert kinds.count("attention") == 2 * 4 * NUM_EXPERTS
+    assert kinds.count("ffn") == 2 * 3 * NUM_EXPERTS
+
+
+def test_what_is_int8_is_no_component(blobs: LocalBlobs) -> None:
+    manifest = networks.store(blobs, ARCHITECTURES["dense"])
+    done = int8_units.units(manifest, "cpu")[0].modules
+    found = sparsity_components.components(first_in_int8(manifest, "cpu"))
+    assert len(found) == 2 * 7 - len(done)
+    assert not {component.name for component in found} & set(done)
+
+
+def test_large_matrices_count_more(blobs: LocalBlobs) -> None:
+    found = sparsity_components.components(networks.store(blobs, ARCHITECTURES["dense"]))
+    shares = {found[0].name: 0.5}
+    weights = sum(component.num_weights for component in found)
+    assert total_share(found, shares) == pytest.approx(found[0].num_weights / 2 / weights)

@@ -1,0 +1,186 @@
+"""The real server, once for all: what it says equals the reference; how it ends."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from assembler.network import network_runner
+from assembler.network.model import Network
+from engine.divergence.metrics import Tokens
+from engine.divergence.server_runner import ServerRunner
+from engine.launch.launcher import LocalLauncher, LocalProcess
+from engine.serving import vllm_process
+from engine.serving.vllm_process import Server
+from registry import settings
+from registry.blobs import LocalBlobs
+from registry.errors import Incompatible, Unavailable
+from registry.manifests import Manifest
+from tests import tiny
+from tests.assembler import tiny_mixes
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> LocalBlobs:
+    return LocalBlobs(tmp_path_factory.mktemp("home") / "blobs")
+
+
+@pytest.fixture(scope="module")
+def mix(blobs: LocalBlobs) -> Manifest:
+    return tiny_mixes.store_mix(blobs)
+
+
+@pytest.fixture(scope="module")
+def served(mix: Manifest, blobs: LocalBlobs) -> Iterator[Server]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NEXUSMIX_HOME", str(blobs.root.parent))
+        settings.settings.cache_clear()
+        log_path = blobs.root.parent / "server.log"
+        with vllm_process.serving(mix, blobs=blobs, log_path=log_path, model="mix") as served:
+            served.wait_ready()
+            yield served
+
+
+def prompts() -> list[Tokens]:
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.randint(tiny.ARCHITECTURE.vocab_size, (4, 12), generator=generator)
+    return [tuple(row) for row in rows.tolist()]
+
+
+@pytest.mark.slow
+def test_readings_equal_the_reference(served: Server, mix: Manifest, blobs: LocalBlobs) -> None:
+    runner = network_runner.runner(Network.from_manifest(mix, blobs, dtype=torch.float32))
+    continuations = runner.write(prompts(), num_tokens=8)
+    read = ServerRunner.of(served).read(continuations)
+    expected = runner.read(continuations)
+    assert [r.predicted for r in read] == [c.tokens for c in continuations]
+    for got, reference in zip(read, expected, strict=True):
+        assert got.logprobs == pytest.approx(reference.logprobs, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_it_writes_what_the_reference_writes(
+    served: Server, mix: Manifest, blobs: LocalBlobs
+) -> None:
+    network = Network.from_manifest(mix, blobs, dtype=torch.float32)
+    reference = network_runner.runner(network, ends={mix.config["eos_token_id"]})
+    expected = reference.write(prompts(), num_tokens=40)
+    written = ServerRunner.of(served).write(prompts(), num_tokens=40)
+    assert [c.tokens for c in written] == [c.tokens for c in expected]
+    for one, other in zip(written, expected, strict=True):
+        assert one.margins == pytest.approx(other.margins, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_text_that_it_ends_keeps_its_end(served: Server) -> None:
+    """As one that it is told to stop at."""
+    runner = ServerRunner.of(served)
+    [free] = runner.write(prompts()[:1], num_tokens=12)
+    stop = {"model": served.model, "prompt": [list(prompts()[0])], "max_tokens": 12}
+    stop |= {"temperature": 0, "return_token_ids": True, "stop_token_ids": [free.tokens[3]]}
+    answer = httpx.post(f"{runner.address}/completions", json=stop, timeout=30).json()
+    ended = answer["choices"][0]["token_ids"]
+    assert ended == list(free.tokens[: free.tokens.index(free.tokens[3]) + 1])
+
+
+@pytest.mark.slow
+def test_a_comparison_has_all_it_needs_of_it(served: Server) -> None:
+    runner = ServerRunner.of(served)
+    runner.check(vocab_size=tiny.ARCHITECTURE.vocab_size)
+    assert runner.card()["id"] == "mix"
+    tokenizer = Tokenizer.from_str(tiny.tokenizer_files()["tokenizer.json"].decode())
+    texts = ["to be, or", "not to be"]
+    expected = [e.ids for e in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    assert runner.encode(texts) == expected
+    assert runner.decode([1, *expected[0]]) == "<|im_start|>to be, or"
+    with pytest.raises(Incompatible, match="larger vocabulary than 60"):
+        runner.check(vocab_size=60)
+
+
+@pytest.mark.slow
+def test_chat_goes_through_the_template(served: Server) -> None:
+    body = {
+        "model": "mix",
+        "messages": [{"role": "user", "content": "hello"}],
+        "max_tokens": 4,
+        "ignore_eos": True,
+    }
+    answer = httpx.post(f"{served.address}/v1/chat/completions", json=body, timeout=30)
+    assert answer.is_success, answer.text
+    assert answer.json()["usage"]["completion_tokens"] == 4
+    assert answer.json()["model"] == "mix"
+
+
+@pytest.mark.slow
+def test_an_idle_server_has_no_requests(served: Server) -> None:
+    assert served.num_requests() == 0
+
+
+@pytest.mark.slow
+def test_nothing_outlives_a_killed_server(served: Server) -> None:
+    """Last, since it ends the server: not even SIGKILL leaves an engine behind."""
+    assert isinstance(served.process, LocalProcess)
+    [api_server] = psutil.Process(served.process.pid).children()
+    family = [api_server, *api_server.children(recursive=True)]
+    assert len(family) > 1
+    api_server.kill()
+    assert served.process.wait(30) == -9
+    assert not any(process.is_running() for process in family)
+    with pytest.raises(Unavailable, match="ended with status -9"):
+        served.is_ready()
+
+
+def test_a_server_that_dies_tells_the_end_of_its_log(tmp_path: Path) -> None:
+    process = LocalLauncher().run(
+        ["sh", "-c", "echo no such weights; exit 3"], env=os.environ, log_path=tmp_path / "log"
+    )
+    dying = Server(process, "m", tmp_path / "log")
+    with pytest.raises(Unavailable, match="status 3:\nno such weights"):
+        dying.wait_ready(timeout=30)
+
+
+def test_the_command_fits_the_checkpoint(blobs: LocalBlobs) -> None:
+    dense = tiny.store_manifest(blobs)
+    command = vllm_process.command(Path("/models/m"), model="m", manifest=dense)
+    assert "--max-model-len=256" in command
+    assert {"--host={host}", "--port={port}"} < set(command)
+    assert "--skip-tokenizer-init" not in command
+
+
+@pytest.mark.parametrize(("launcher", "share"), [("local", "0.4"), ("ray", "0.9")])
+def test_a_new_version_fits_beside_the_one_before_it(
+    launcher: str, share: str, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one card; a cluster gives each server a card of its own."""
+    monkeypatch.setattr(vllm_process, "is_cpu_build", lambda: False)
+    monkeypatch.setenv("NEXUSMIX_LAUNCHER", launcher)
+    manifest = tiny.store_manifest(blobs)
+    command = vllm_process.command(Path("/models/m"), model="m", manifest=manifest)
+    assert f"--gpu-memory-utilization={share}" in command
+    assert "--enforce-eager" not in command
+
+
+def test_what_the_environment_says_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = vllm_process.environment({"OMP_NUM_THREADS": "7"})
+    assert environment["OMP_NUM_THREADS"] == "7"
+    assert environment["VLLM_NO_USAGE_STATS"] == "1"
+
+
+def test_threads_do_not_wait_as_those_of_the_step_that_starts_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(vllm_process, "is_cpu_build", lambda: True)
+    environment = vllm_process.environment({"GOMP_SPINCOUNT": "10000"})
+    assert environment["GOMP_SPINCOUNT"] == str(vllm_process.SPIN_COUNT)
+
+
+def test_threads_of_a_server_wait_as_somebody_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vllm_process, "is_cpu_build", lambda: True)
+    environment = vllm_process.environment({"OMP_WAIT_POLICY": "PASSIVE"})
+    assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert "GOMP_SPINCOUNT" not in environment

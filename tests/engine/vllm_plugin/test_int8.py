@@ -1,0 +1,135 @@
+"""What vLLM computes in int8 equals the reference network: integers add up to the same sums.
+
+An input that is rounded to its other neighbour differs by more; on tiny networks hardly any is.
+vLLM runs in one process of its own, as in `test_vllm_model`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from assembler.compression import int8_checkpoint
+from assembler.network import network_runner
+from assembler.network.model import Network
+from engine.compression import int8_units
+from engine.divergence.metrics import Continuation
+from engine.serving import vllm_process
+from engine.vllm_plugin.model_folder import materialise
+from registry.architecture import Architecture
+from registry.blobs import BlobStore, LocalBlobs
+from registry.exports import export
+from registry.manifests import Manifest
+from tests import tiny
+from tests.assembler import networks
+from tests.engine.vllm_plugin.test_model import READER
+
+pytestmark = pytest.mark.slow
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "dense": tiny.ARCHITECTURE,
+    "dense-untied": replace(tiny.ARCHITECTURE, tie_word_embeddings=False),
+    "convex": networks.NEXUS,
+    "sum": networks.ARCHITECTURES["sum"],
+    "bam-shared-expert": networks.ARCHITECTURES["nexus-with-attention"],
+}
+# Those that vLLM knows without us.
+EXPORTED = ("dense", "dense-untied")
+PROMPT_LENGTHS = (5, 17, 40)
+# Of log-probabilities. A last bit may round an input to its other neighbour: of the positions of a
+# text one may be farther than rounding in float32 explains, and none farther than this.
+ONE_ROUNDED_OTHERWISE = 1e-3
+
+Answers = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[list[int]]:
+    generator = torch.Generator().manual_seed(3)
+    return [
+        torch.randint(tiny.ARCHITECTURE.vocab_size, (length,), generator=generator).tolist()
+        for length in PROMPT_LENGTHS
+    ]
+
+
+@pytest.fixture(scope="module")
+def answers(
+    prompts: list[list[int]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Answers]:
+    """What vLLM says about the prompts, by model."""
+    home = tmp_path_factory.mktemp("home")
+    blobs = LocalBlobs(home / "blobs")
+    stored = [store(blobs, architecture) for architecture in ARCHITECTURES.values()]
+    folders = [str(materialise(manifest, blobs, root=home / "s")) for manifest in stored]
+    for name in EXPORTED:
+        folders.append(str(home / name))
+        export(stored[list(ARCHITECTURES).index(name)], blobs, home / name, on_bytes=lambda _: None)
+    names = [*ARCHITECTURES, *(f"{name}, exported" for name in EXPORTED)]
+    return dict(zip(names, read(prompts, folders, home=home), strict=True))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_vllm_equals_the_reference(
+    name: str, prompts: list[list[int]], answers: dict[str, Answers], blobs: LocalBlobs
+) -> None:
+    manifest = store(blobs, ARCHITECTURES[name])
+    check(answers[name], prompts, Network.from_manifest(manifest, blobs, dtype=torch.float32))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card")
+def test_routed_experts_too(prompts: list[list[int]], blobs: LocalBlobs, tmp_path: Path) -> None:
+    """No CPU kernel multiplies them in int8."""
+    manifest = store(blobs, networks.NEXUS, target="gpu")
+    folder = str(materialise(manifest, blobs, root=tmp_path / "s"))
+    [answer] = read(prompts, [folder], home=blobs.root.parent)
+    check(answer, prompts, Network.from_manifest(manifest, blobs, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_stock_vllm_reads_an_exported_folder_alike(name: str, answers: dict[str, Answers]) -> None:
+    assert answers[f"{name}, exported"] == answers[name]
+
+
+def read(prompts: list[list[int]], folders: list[str], *, home: Path) -> list[Answers]:
+    """One list of answers for each folder; `home` holds the store of their tensors."""
+    finished = subprocess.run(
+        [sys.executable, str(READER), "1", *folders],
+        input=json.dumps(prompts),
+        env=vllm_process.environment(
+            os.environ | {"OMP_NUM_THREADS": "1", "NEXUSMIX_HOME": str(home)}
+        ),
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 0, finished.stderr[-4000:]
+    answers: list[Answers] = json.loads(finished.stdout.splitlines()[-1])
+    return answers
+
+
+def check(answers: Answers, prompts: list[list[int]], network: Network) -> None:
+    for prompt, answer in zip(prompts, answers, strict=True):
+        [expected] = network_runner.runner(network).read(
+            [Continuation(tuple(prompt[:1]), tuple(prompt[1:]))]
+        )
+        assert [top for top, _ in answer["positions"]] == list(expected.predicted)
+        logprobs = [logprob for _, logprob in answer["positions"]]
+        assert logprobs == pytest.approx(expected.logprobs, abs=ONE_ROUNDED_OTHERWISE)
+        apart = [abs(a - b) for a, b in zip(logprobs, expected.logprobs, strict=True)]
+        assert sum(distance > 1e-4 for distance in apart) <= 1
+
+
+def store(
+    blobs: BlobStore, architecture: Architecture, *, target: int8_units.Target = "cpu"
+) -> Manifest:
+    """A random network with all that the target serves in int8."""
+    manifest = networks.store(blobs, architecture)
+    units = int8_units.units(manifest, target)
+    modules = int8_units.modules(units)
+    return int8_checkpoint.write(manifest, modules, target=target, blobs=blobs)

@@ -1,0 +1,92 @@
+"""The folder that vLLM is pointed at."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine.vllm_plugin.model_folder import materialise, read_manifest
+from registry.blobs import LocalBlobs
+from registry.errors import InvalidCheckpoint, NotFound
+from tests import tiny
+
+
+def test_it_holds_config_tokenizer_and_manifest(blobs: LocalBlobs, tmp_path: Path) -> None:
+    manifest = tiny.store_manifest(blobs)
+    folder = materialise(manifest, blobs, root=tmp_path / "serving")
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"config.json", "manifest.json", *manifest.files}
+    assert json.loads((folder / "config.json").read_text()) == manifest.config
+    assert read_manifest(folder) == manifest
+
+
+def test_making_it_again_changes_nothing(blobs: LocalBlobs, tmp_path: Path) -> None:
+    manifest = tiny.store_manifest(blobs)
+    first = materialise(manifest, blobs, root=tmp_path)
+    assert materialise(manifest, blobs, root=tmp_path) == first
+    assert list(tmp_path.glob("incoming-*")) == []
+
+
+def chat_template(folder: Path) -> None:
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": "{{ messages }}"}))
+
+
+def config(folder: Path) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"rope_theta": 500.0}))
+
+
+def unreadable_config(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+
+
+def missing_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+
+
+def another_file(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+
+
+def stale_manifest(folder: Path) -> None:
+    path = folder / "manifest.json"
+    path.write_bytes(path.read_bytes() + b" ")
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (chat_template, "tokenizer_config.json"),
+        (config, "config.json"),
+        (unreadable_config, "config.json"),
+        (missing_tokenizer, "tokenizer.json"),
+        (another_file, "chat_template.jinja"),
+        (stale_manifest, "manifest.json"),
+    ],
+)
+def test_one_that_was_changed_is_refused(
+    change: Callable[[Path], None], name: str, blobs: LocalBlobs, tmp_path: Path
+) -> None:
+    manifest = tiny.store_manifest(blobs)
+    change(materialise(manifest, blobs, root=tmp_path))
+    with pytest.raises(InvalidCheckpoint, match="was changed") as refused:
+        materialise(manifest, blobs, root=tmp_path)
+    assert [problem.pointer for problem in refused.value.problems] == [f"/files/{name}"]
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/outside", "a/b", "..", ""])
+def test_files_cannot_leave_it(name: str, blobs: LocalBlobs, tmp_path: Path) -> None:
+    manifest = tiny.store_manifest(blobs)
+    hostile = replace(manifest, files={name: manifest.files["tokenizer.json"]})
+    with pytest.raises(InvalidCheckpoint, match="file name"):
+        materialise(hostile, blobs, root=tmp_path)
+
+
+def test_a_missing_blob_leaves_nothing(blobs: LocalBlobs, tmp_path: Path) -> None:
+    manifest = replace(tiny.store_manifest(blobs), files={"tokenizer.json": "0" * 64})
+    with pytest.raises(NotFound):
+        materialise(manifest, blobs, root=tmp_path / "serving")
+    assert list((tmp_path / "serving").iterdir()) == []

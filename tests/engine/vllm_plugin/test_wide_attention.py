@@ -1,0 +1,48 @@
+"""Attention experts side by side; that it computes their sum is `test_vllm_model`'s to show."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from engine.vllm_plugin.wide_attention import expert_of_head, widen
+from registry.architecture import Architecture
+from tests.assembler import networks
+
+ATTENTION = "model.layers.1.self_attn"
+
+
+@pytest.mark.parametrize("architecture", [networks.BAM, networks.BAM_SHARED_KV])
+@pytest.mark.parametrize("part", ["q_proj", "o_proj"])
+def test_heads_stand_where_their_expert_is_looked_up(architecture: Architecture, part: str) -> None:
+    [wide] = [
+        tensor
+        for name, tensor in widen(marked_weights(architecture), architecture)
+        if name == f"{ATTENTION}.{part}.weight"
+    ]
+    marks = wide[:, 0] if part == "q_proj" else wide[0]
+    assert marks[:: architecture.head_dim].tolist() == expert_of_head(architecture).tolist()
+
+
+def test_the_order_of_tensors_does_not_matter() -> None:
+    weights = marked_weights(networks.BAM_SHARED_KV)
+    there = dict(widen(weights, networks.BAM_SHARED_KV))
+    back = dict(widen(reversed(weights), networks.BAM_SHARED_KV))
+    assert there.keys() == back.keys()
+    for name, tensor in there.items():
+        torch.testing.assert_close(tensor, back[name])
+
+
+def test_a_missing_expert_is_noticed() -> None:
+    weights = [(n, t) for n, t in marked_weights(networks.BAM) if ".experts.2.q_proj." not in n]
+    with pytest.raises(ValueError, match=r"self_attn\.q_proj"):
+        list(widen(weights, networks.BAM))
+
+
+def marked_weights(architecture: Architecture) -> list[tuple[str, Tensor]]:
+    """The attention of one block; every number of an expert's tensors is the expert's."""
+    weights = []
+    for name, shape in architecture.tensor_shapes().items():
+        if name.startswith(ATTENTION):
+            _, _, rest = name.partition(".experts.")
+            weights.append((name, torch.full(shape, float(rest.split(".")[0] or 0))))
+    return weights

@@ -1,0 +1,55 @@
+"""What the licence of a mix is, and what is said of the ones that bind it."""
+
+import pytest
+
+from registry.licenses import combined, concerns
+
+
+@pytest.mark.parametrize(
+    ("expressions", "expected"),
+    [
+        (["Apache-2.0"], "Apache-2.0"),
+        (["Apache-2.0", "MIT", "apache-2.0"], "Apache-2.0 AND MIT"),
+        (["MIT", "MIT OR Apache-2.0"], "MIT"),
+        (["CC0-1.0", "MIT OR GPL-3.0-only"], "CC0-1.0 AND (GPL-3.0-only OR MIT)"),
+        (["MIT", "our own (see file)"], "LicenseRef-our-own-see-file AND MIT"),
+    ],
+)
+def test_all_licences_hold_at_once(expressions: list[str], expected: str) -> None:
+    assert combined(expressions) == expected
+
+
+def test_permissive_licences_are_no_concern() -> None:
+    assert concerns({"seed": "Apache-2.0", "law": "MIT AND CC0-1.0", "maths": "CC-BY-4.0"}) == []
+
+
+@pytest.mark.parametrize(
+    ("licence", "words"),
+    [
+        ("CC-BY-NC-4.0", "forbids commercial use"),
+        ("CC-BY-ND-4.0", "forbids to share"),
+        ("CC-BY-SA-4.0", "shared under the same licence"),
+        ("GPL-2.0-or-later WITH Classpath-exception-2.0", "shared under the same licence"),
+        ("AGPL-3.0", "shared under the same licence"),
+        ("LicenseRef-scancode-llama-3.1-license-2024", "restricts what the result may be used for"),
+        ("Llama-3", "is no licence that SPDX knows"),
+    ],
+)
+def test_what_binds_is_said_with_who_brings_it(licence: str, words: str) -> None:
+    (concern,) = concerns({"seed": "Apache-2.0", "law": licence, "maths": licence})
+    assert words in concern
+    assert "brought by law, maths" in concern
+
+
+def test_a_licence_may_bind_in_two_ways() -> None:
+    assert len(concerns({"law": "CC-BY-NC-SA-4.0"})) == 2
+
+
+def test_of_a_choice_the_freer_counts() -> None:
+    assert concerns({"law": "MIT OR GPL-3.0-only"}) == []
+    assert len(concerns({"law": "MIT AND GPL-3.0-only"})) == 1
+
+
+def test_two_that_ask_for_themselves_alone_conflict() -> None:
+    *_, conflict = concerns({"law": "GPL-3.0-only", "maths": "CC-BY-SA-4.0"})
+    assert conflict.startswith("CC-BY-SA-4.0 and GPL-3.0-only each ask")

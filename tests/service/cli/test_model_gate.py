@@ -1,0 +1,120 @@
+"""`nexusmix gate` as people start it, and what its words may name."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from assembler.evaluation.comparison_request import Folder, Served, Stored
+from assembler.mixes import mixes
+from assembler.mixes.new_mix import Request
+from engine.gates.comparison_gate import DivergenceReport
+from registry import db
+from registry.blobs import BlobStore
+from registry.errors import InvalidInput, NotFound
+from registry.settings import settings
+from service.cli import model_gate
+from service.runtime import home
+from tests import tiny
+from tests.assembler import rows
+from tests.assembler.published import publish
+from tests.service.command_line import run
+
+SHORT = ["--prompts", "3", "--prefix-tokens", "12", "--completion-tokens", "8"]
+
+
+def gate(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return run("gate", *arguments, *SHORT)
+
+
+@pytest.fixture
+def seed(tmp_path: Path) -> str:
+    return str(tiny.write_checkpoint(tmp_path / "seed"))
+
+
+@pytest.fixture
+def expert(tmp_path: Path) -> str:
+    return str(tiny.write_checkpoint(tmp_path / "expert", expert=1))
+
+
+def test_what_is_kept_ends_with_0_and_leaves_its_report(expert: str, tmp_path: Path) -> None:
+    done = gate(expert, expert, "--report", str(tmp_path / "report.json"))
+    assert done.returncode == 0, done.stderr
+    assert "kept" in done.stdout
+    assert "noise floor" in done.stdout
+    report = DivergenceReport.model_validate_json((tmp_path / "report.json").read_text())
+    assert report.passed
+    assert [domain.domain for domain in report.domains] == ["expert"]
+
+
+def test_what_strays_ends_with_1_and_shows_where(seed: str, expert: str) -> None:
+    done = gate(seed, expert, "--max-sdt", "0.5")
+    assert done.returncode == 1
+    assert "not kept  expert: sdt is" in done.stdout
+    assert "token 0, margin" in done.stdout
+
+
+def test_a_wrong_threshold_is_refused_before_anything_is_read(expert: str) -> None:
+    done = gate(expert, expert, "--min-fdt-75", "9")
+    assert done.returncode == 1
+    assert "min_fdt_75 is 9, but only 8 tokens are compared" in done.stderr
+    assert not (settings().home / "logs").exists()
+
+
+def test_the_childs_reason_is_told(seed: str, expert: str) -> None:
+    config = Path(seed) / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"vocab_size": 65}))
+    done = gate(expert, seed)
+    assert done.returncode == 1
+    assert "another vocabulary" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_documents_it_asks_for_some(seed: str) -> None:
+    done = gate(seed, seed)
+    assert done.returncode == 1
+    assert "--documents" in done.stderr
+
+
+def test_a_folder_brings_its_documents(expert: str) -> None:
+    subject, texts = model_gate.find(expert)
+    assert subject == Folder(path=Path(expert))
+    assert [own.domain for own in texts] == ["expert"]
+
+
+def test_a_server_is_named_with_its_model() -> None:
+    subject, texts = model_gate.find("http://127.0.0.1:8000/v1#mine")
+    assert (subject, texts) == (Served(address="http://127.0.0.1:8000/v1", model="mine"), [])
+
+
+@pytest.mark.parametrize("words", ["http://127.0.0.1:8000/v1", "http://127.0.0.1:8000#m"])
+def test_half_a_server_is_refused_with_what_is_right(words: str) -> None:
+    with pytest.raises(InvalidInput, match="http://HOST:PORT/v1#MODEL"):
+        model_gate.find(words)
+
+
+def test_what_can_be_nothing_is_told_what_it_could_be() -> None:
+    with pytest.raises(InvalidInput, match="no folder, no NAME"):
+        model_gate.find("Not a name")
+
+
+def test_mixes_and_experts_of_the_service_are_found(
+    address: str, key: str, store: BlobStore
+) -> None:
+    with db.transaction() as session:
+        rows.add_all(session, store)
+        wish = Request(name="both", family="tiny", experts=["expert-1", "expert-2"])
+        publish(session, store, mixes.request(session, store, wish))
+    with home.held(settings().home, address=address):
+        settings().key_path.write_text(key)
+        mix, texts = model_gate.find("both")
+        expert, own = model_gate.find("expert-2@1")
+        with pytest.raises(NotFound):
+            model_gate.find("nobody")
+    assert isinstance(mix, Stored)
+    assert mix.ref == "both@1"
+    assert [text.domain for text in texts] == ["expert-1", "expert-2"]
+    assert isinstance(expert, Stored)
+    assert expert.ref == "expert-2@1"
+    assert own == [texts[1]]

@@ -1,0 +1,264 @@
+"""The client library against the real service, over lines that hold and lines that break."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from assembler.mixes import job_events, mix_state, mixes
+from assembler.routing.embedder import embedder_digest
+from assembler.tables import MixState
+from engine.serving.tables import DeploymentState
+from registry import db, experts
+from registry.blobs import BlobStore
+from registry.documents import Document, serialise
+from registry.errors import (
+    Conflict,
+    Incompatible,
+    InvalidInput,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+)
+from registry.safetensors_header import read_header
+from registry.tables import VersionState
+from service.client import connection
+from service.client.client import Client, Transfer
+from service.schemas import EventBody, MixBody
+from tests import factories, tiny
+from tests.assembler import rows
+from tests.assembler.published import publish
+from tests.service.cutting import cutting
+
+FINETUNE_NOTHING = {"tokens": 0}
+
+
+@pytest.fixture
+def client(address: str, key: str) -> Iterator[Client]:
+    with Client(address, key=key) as client:
+        yield client
+
+
+@pytest.fixture
+def seed(tmp_path: Path) -> Path:
+    return tiny.write_checkpoint(tmp_path / "seed")
+
+
+@pytest.fixture
+def expert(tmp_path: Path) -> Path:
+    return tiny.write_checkpoint(tmp_path / "expert", expert=1)
+
+
+@pytest.fixture
+def mix(client: Client, store: BlobStore) -> MixBody:
+    with db.transaction() as session:
+        rows.add_all(session, store)
+    return client.request_mix(
+        name="both",
+        family="tiny",
+        experts=["expert-1", "expert-2"],
+        finetune=FINETUNE_NOTHING,
+    )
+
+
+def register(client: Client, folder: Path) -> list[Transfer]:
+    transfers: list[Transfer] = []
+    client.register_expert(
+        folder, name="law", family="tiny", licence="CC0-1.0", on_transfer=transfers.append
+    )
+    return transfers
+
+
+def test_a_family_and_an_expert_are_registered(client: Client, seed: Path, expert: Path) -> None:
+    family = client.register_family(seed, name="tiny", licence="Apache-2.0")
+    assert family.state is VersionState.READY
+    transfers = register(client, expert)
+    # Half of the checkpoint is the seed's, and is not sent.
+    ffn = sum(len(data) for name, data in tiny.tensors(expert=1).items() if ".mlp." in name)
+    documents = (expert / "documents.jsonl").stat().st_size
+    assert transfers[-1] == Transfer(ffn + documents, ffn + documents)
+    assert register(client, expert) == []
+    with db.transaction() as session:
+        assert experts.pin(session, "law").number == 1
+
+
+def test_a_cut_line_is_tried_again(
+    address: str, key: str, client: Client, seed: Path, expert: Path
+) -> None:
+    client.register_family(seed, name="tiny", licence="Apache-2.0")
+    with (
+        cutting(address, cuts=[(2000, None), (30_000, None), (None, 100), (0, None)]) as line,
+        Client(line.address, key=key) as shaky,
+    ):
+        register(shaky, expert)
+        assert line.cuts == []
+    with db.transaction() as session:
+        assert experts.pin(session, "law").state is VersionState.READY
+
+
+def test_an_interrupted_upload_goes_on_where_it_was(
+    client: Client, seed: Path, expert: Path
+) -> None:
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(transfer: Transfer) -> None:
+        if transfer.num_sent > transfer.num_bytes / 2:
+            raise Interrupted
+
+    client.register_family(seed, name="tiny", licence="Apache-2.0")
+    with pytest.raises(Interrupted):
+        client.register_expert(
+            expert, name="law", family="tiny", licence="CC0-1.0", on_transfer=interrupt
+        )
+    whole = (expert / "model.safetensors").stat().st_size
+    assert 0 < register(client, expert)[-1].num_bytes < whole / 2
+
+
+def test_a_download_survives_cuts(
+    address: str, key: str, client: Client, seed: Path, expert: Path, tmp_path: Path
+) -> None:
+    client.register_family(seed, name="tiny", licence="Apache-2.0")
+    register(client, expert)
+    heard: list[int] = []
+    with (
+        cutting(address, cuts=[(None, 20_000), (None, 30_000)]) as line,
+        Client(line.address, key=key) as shaky,
+    ):
+        shaky.download("law", tmp_path / "back", of="experts", on_bytes=heard.append)
+        assert line.cuts == []
+    back = {path.name: path.read_bytes() for path in (tmp_path / "back").iterdir()}
+    assert sum(heard) == sum(map(len, back.values()))
+    for name, content in tiny.tokenizer_files().items():
+        assert back[name] == content
+    spans = read_header(tmp_path / "back" / "model.safetensors")
+    data = back["model.safetensors"]
+    assert {n: data[s.start : s.end] for n, s in spans.items()} == tiny.tensors(expert=1)
+
+
+def test_errors_come_back_as_they_were_raised(client: Client, seed: Path, expert: Path) -> None:
+    with pytest.raises(NotFound, match="no family 'tiny'"):
+        register(client, expert)
+    client.register_family(seed, name="tiny", licence="Apache-2.0")
+    with pytest.raises(Conflict):
+        client.register_family(expert, name="tiny", licence="Apache-2.0")
+    (expert / "tokenizer.json").write_text("{}")
+    with pytest.raises(Incompatible) as refused:
+        register(client, expert)
+    assert refused.value.problems[0].pointer == "/files/tokenizer.json"
+
+
+def test_folders_that_hold_no_expert(client: Client, seed: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="documents"):
+        register(client, seed)
+    with pytest.raises(InvalidInput, match="safetensors"):
+        register(client, tmp_path)
+
+
+def test_a_wrong_key(address: str, seed: Path) -> None:
+    with Client(address, key="nxm_wrong") as client, pytest.raises(Unauthenticated):
+        client.register_family(seed, name="tiny", licence="Apache-2.0")
+
+
+def test_a_service_that_stays_away(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "FIRST_PAUSE_SECONDS", 0.0)
+    with Client("http://127.0.0.1:9", key=key) as client, pytest.raises(Unavailable):
+        client.mix("both")
+
+
+def test_a_domain_is_waited_for(client: Client, seed: Path, expert: Path) -> None:
+    client.register_family(seed, name="tiny", licence="Apache-2.0")
+    version = client.register_expert(expert, name="law", family="tiny", licence="CC0-1.0")
+    assert not version.embedded
+    with db.transaction() as session:
+        row = experts.pin(session, "law")
+        factories.embed(session, row, [1.0] * 384, embedder_digest=embedder_digest())
+    assert client.wait_for_embedding(version).embedded
+    assert [s.ref for s in client.suggest("any text", family="tiny")] == ["law@1"]
+
+
+def test_a_projection_is_asked_for_once(client: Client, seed: Path, tmp_path: Path) -> None:
+    documents = tmp_path / "public.jsonl"
+    made = [Document(domain, "a text", "train", domain) for domain in ("law", "code")]
+    documents.write_bytes(serialise(made))
+    client.register_family(seed, name="tiny", licence="Apache-2.0")
+    asked = client.request_projection("tiny", documents=documents)
+    assert client.request_projection("tiny", documents=documents) == asked
+
+
+def test_a_mix_is_followed_to_its_end(client: Client, mix: MixBody) -> None:
+    heard: list[EventBody] = []
+    assembled = threading.Event()
+
+    def listen(event: EventBody) -> None:
+        heard.append(event)
+        if event.message == "assemble ended":
+            assembled.set()
+
+    def work() -> None:
+        with db.transaction() as session:
+            mix_state.begin(session, mix.id, step="assemble")
+            mix_state.complete(session, mix.id, step="assemble")
+        # Heard while it happens, not at the end.
+        assert assembled.wait(30)
+        with db.transaction() as session:
+            mix_state.finish(session, mix.id, state=MixState.FAILED, error="the disk is full")
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    ended = client.wait_for_mix(mix, on_event=listen)
+    worker.join()
+    assert (ended.state, ended.error) == (MixState.FAILED, "the disk is full")
+    messages = [event.message for event in heard]
+    assert messages == ["assemble began", "assemble ended", "the disk is full"]
+
+
+def test_no_event_is_lost_or_told_twice_on_a_cut_line(
+    client: Client, mix: MixBody, address: str, key: str
+) -> None:
+    with db.transaction() as session:
+        mix_state.begin(session, mix.id, step="finetune")
+        job_id = mixes.get(session, mix.ref).job_id
+        for step in range(20):
+            job_events.record(
+                session, job_id, type="metrics", message="training", data={"step": step}
+            )
+        mix_state.finish(session, mix.id, state=MixState.SUCCEEDED)
+    with (
+        cutting(address, cuts=[(None, 3000), (None, 4000)]) as line,
+        Client(line.address, key=key) as shaky,
+    ):
+        events = list(shaky.events(mix))
+        assert line.cuts == []
+    assert len(events) == 22
+    assert [event.id for event in events] == sorted({event.id for event in events})
+
+
+def test_a_mix_is_cancelled(client: Client, mix: MixBody) -> None:
+    assert client.cancel_mix(mix).state is MixState.CANCELLED
+    assert client.mix("both").state is MixState.CANCELLED
+    assert client.wait_for_mix(mix).state is MixState.CANCELLED
+    with pytest.raises(NotFound):
+        client.gate_report(mix)
+    with pytest.raises(NotFound):
+        client.wait_for_deployment("both")
+    with db.transaction() as session:
+        assert mixes.get(session, "both@1").state is MixState.CANCELLED
+
+
+def test_a_published_mix_is_served_and_ended(
+    client: Client, mix: MixBody, store: BlobStore
+) -> None:
+    with pytest.raises(Conflict, match="both@1 is not published: it is queued"):
+        client.deploy(mix)
+    with db.transaction() as session:
+        publish(session, store, mixes.get(session, "both@1"))
+    published = client.mix("both@1")
+    own, other = client.deploy(published), client.deploy(published, model="other")
+    assert [own.model, other.model] == ["both", "other"]
+    client.undeploy("both")
+    states = {body.model: body.state for body in client.deployments()}
+    assert states == {"both": DeploymentState.STOPPED, "other": DeploymentState.REQUESTED}
+    with pytest.raises(NotFound, match="no model 'both' is deployed"):
+        client.undeploy("both")

@@ -1,0 +1,28 @@
+from service.comparison import Comparison
+from service.demo import bars
+from tests.service.gate_reports import make_report
+
+
+def broken(*, assembled: tuple[float, float], finetuned: tuple[float, float] | None) -> list[str]:
+    comparison = Comparison.of(make_report(assembled=assembled, finetuned=finetuned))
+    return [str(bar) for bar in bars.check(comparison) if not bar.held]
+
+
+def test_a_good_mix_breaks_no_promise() -> None:
+    assert broken(assembled=(32.0, 32.0), finetuned=(25.5, 25.5)) == []
+
+
+def test_a_mix_that_gains_too_little_is_told_by_how_much() -> None:
+    (line,) = broken(assembled=(32.0, 32.0), finetuned=(30.0, 30.0))
+
+    assert line == "mix after: share of the right expert's gain: 0.868, promised >= 0.950"
+
+
+def test_a_mix_that_is_worse_than_the_merge_is_named() -> None:
+    lines = broken(assembled=(80.0, 80.0), finetuned=(25.5, 25.5))
+
+    assert any("mix before" in line and "mean merge" in line for line in lines)
+
+
+def test_without_finetune_only_the_bars_before_it_count() -> None:
+    assert broken(assembled=(32.0, 32.0), finetuned=None) == []

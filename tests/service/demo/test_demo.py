@@ -1,0 +1,71 @@
+"""The demo's edges; its whole way is walked by `./nexusmix demo` itself."""
+
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from assembler.demo.corpora import domains
+from registry.documents import Document, serialise
+from registry.settings import settings
+from service.demo import demo, demo_family
+from service.runtime import background
+from service.runtime import home as homes
+from service.runtime.supervisor import answers
+from tests.service.command_line import COMMAND
+from tests.service.services import wait_for
+
+STOP_SECONDS = 60
+
+
+@pytest.fixture
+def corpora(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of every domain in the cache, so that none is fetched."""
+    for domain in domains.EXPERT_DOMAINS + domains.PROJECTION_DOMAINS:
+        name = f"{domain.name}-{demo_family.DOCUMENTS_PER_DOMAIN}"
+        folder = settings().cache_path / "corpora" / str(domains.EXTRACTION) / name
+        folder.mkdir(parents=True)
+        (folder / domains.DOCUMENTS).write_bytes(
+            serialise([Document("1", "a text", "train"), Document("2", "another", "held-out")])
+        )
+
+
+@pytest.mark.slow
+def test_interrupted_demo_leaves_no_process_and_a_usable_folder(
+    corpora: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEXUSMIX_PORT", "0")
+    settings.cache_clear()
+    process = subprocess.Popen([*COMMAND, "demo"], stderr=subprocess.PIPE)
+    try:
+        wait_for(serves, "a service that answers")
+        started = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=STOP_SECONDS)
+    finally:
+        process.kill()
+
+    assert process.returncode == 130
+    assert b"stopped" in told
+    assert [child for child in started if child.is_running()] == []
+    with background.running() as service:
+        assert service.wait().startswith("http://127.0.0.1:")
+
+
+def serves() -> bool:
+    holder = homes.holder(settings().home)
+    return holder is not None and answers(holder.address)
+
+
+def test_prompt_is_the_beginning_of_a_held_out_text(tmp_path: Path) -> None:
+    words = [f"word{number}" for number in range(100)]
+    text = "  \n".join(words)
+    path = tmp_path / "documents.jsonl"
+    path.write_bytes(
+        serialise([Document("1", "seen in training", "train"), Document("2", text, "held-out")])
+    )
+
+    assert demo.prompt(path).split() == words[: demo.PROMPT_WORDS]
+    assert text.startswith(demo.prompt(path))

@@ -1,0 +1,81 @@
+"""Gate reports with chosen perplexities."""
+
+from collections.abc import Sequence
+
+from engine.compression.int8_curve import Compression, Curve, Point
+from engine.divergence import noise
+from engine.divergence.metrics import Continuation, Reading
+from engine.gates.mix_gate import GateReport, Measurements, Perplexities, Sides, judge
+from engine.gates.policy import STAGES, Policy, Stage
+
+DOMAINS = ("sea", "law")
+Values = tuple[float, ...]
+
+
+def make_report(
+    *,
+    assembled: Values,
+    finetuned: Values | None,
+    base: Values | None = None,
+    domains: Sequence[str] = DOMAINS,
+    known: Sequence[str] = (),
+) -> GateReport:
+    """Of each domain a value; the seed has 100 everywhere, each expert 25 at home, the merge 60.
+
+    `known` are the domains of the version before.
+    """
+    measured = []
+    for position, domain in enumerate(domains):
+        perplexity = Perplexities(
+            seed=100.0,
+            experts={other: 25.0 if other == domain else 110.0 for other in domains},
+            merge=60.0,
+            assembled=assembled[position],
+            finetuned=None if finetuned is None else finetuned[position],
+            base=None if base is None else base[position],
+        )
+        measured.append(_measured(domain, perplexity, known=domain in known))
+    sides = Sides(candidate="m" * 64, against={"others": "o" * 64})
+    stages = {stage for own in measured for stage in own.readings}
+    return judge(
+        Policy(),
+        manifest_digest="m" * 64,
+        stages={stage: sides for stage in STAGES if stage in stages},
+        domains=measured,
+        decode=str,
+    )
+
+
+def _measured(domain: str, perplexity: Perplexities, *, known: bool) -> Measurements:
+    tokens = tuple(range(32))
+    reading = Reading(tokens, (-0.5,) * len(tokens))
+    readings: dict[Stage, list[Reading]] = {"served": [reading]}
+    if perplexity.finetuned is not None:
+        readings["finetuned"] = [reading]
+    if known:
+        readings["base"] = [reading]
+    return Measurements(
+        domain=domain,
+        documents="d" * 64,
+        perplexity=perplexity,
+        continuations=[Continuation((1, 2), tokens)],
+        varied={noise.IN_ONE_PASS: [reading]},
+        readings=readings,
+    )
+
+
+def make_curve() -> Curve:
+    """Of a mix of a megabyte that was to become smaller by a tenth: the second point was taken."""
+    points = [
+        Point(
+            units=tuple(map(str, range(number))),
+            num_bytes=1_000_000 - 100_000 * number,
+            int8_share=0.2 * number,
+            fdt_75=32 - 8 * number,
+            fdt_mean=32 - 9 * number,
+            dppl=2 + 0.01 * number,
+            perplexity=20 + 0.1 * number,
+        )
+        for number in range(3)
+    ]
+    return Curve(request=Compression(max_bytes=900_000), points=tuple(points))
