@@ -1,4 +1,4 @@
-"""The memory that SCALING.md tells of is the function's."""
+"""The memory table in the docs is what the function computes."""
 
 from dataclasses import asdict
 from itertools import product
@@ -10,7 +10,7 @@ from assembler.recipes.recipe import Finetune, Trained
 from assembler.training.parallelism import Parallelism
 from registry.architecture import Architecture
 
-SCALING = (Path(__file__).parents[1] / "SCALING.md").read_text()
+SCALING = (Path(__file__).parents[1] / "docs/pages/results/scaling.md").read_text()
 
 # Eight of Llama-2-7B and a shared one; domain embeddings are router inputs and a constant.
 MIX = Architecture(

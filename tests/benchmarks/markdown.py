@@ -1,7 +1,11 @@
-"""Tables in Markdown, and pages of prose that is written by hand around tables that are made."""
+"""Markdown tables, and pages whose prose is written by hand around generated tables."""
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+PAGES = Path(__file__).parents[2] / "docs" / "pages" / "results"
+PLOTS = PAGES / "plots"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -10,8 +14,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def filled(page: str, tables: Mapping[str, str]) -> str:
-    """The page with these tables; each stands between two marks that name it. What has no figures
-    yet says so."""
+    """Return the page with its tables replaced; two marks around each table name it.
+
+    A table without figures becomes "not measured yet".
+    """
 
     def with_marks(match: re.Match[str]) -> str:
         name = match["name"]

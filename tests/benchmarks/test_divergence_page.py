@@ -1,4 +1,4 @@
-"""DIVERGENCE.md tells what the results have."""
+"""The results page "divergence" shows the committed results."""
 
 import re
 from pathlib import Path
@@ -13,5 +13,5 @@ def test_the_page_has_the_tables_of_the_results() -> None:
 
 def test_the_page_shows_every_plot_and_no_other(tmp_path: Path) -> None:
     plots.write(page.results(), tmp_path)
-    shown = re.findall(r"results/divergence/([\w-]+\.svg)", page.PAGE.read_text())
+    shown = re.findall(r"plots/divergence/([\w-]+\.svg)", page.PAGE.read_text())
     assert sorted(shown) == sorted(path.name for path in tmp_path.iterdir())

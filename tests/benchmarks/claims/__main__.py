@@ -8,7 +8,7 @@ from typing import Any
 from registry.blobs import LocalBlobs
 from registry.settings import settings
 from service.demo.bars import Bar
-from tests.benchmarks import reports
+from tests.benchmarks import markdown, reports
 from tests.benchmarks.claims import ablations, experiments, page, plots, tables
 from tests.benchmarks.claims.known import Known
 from tests.benchmarks.claims.mixes import Mixes, NotMeasured
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             reports.say("not measured yet")
     told = known.families
     if not chosen.quick:
-        plots.write(told, chosen.output.with_suffix(""))
+        plots.write(told, markdown.PLOTS / "claims")
         page.PAGE.write_text(page.renewed(page.PAGE.read_text(), told))
     return reports.write(chosen.output, figures=asdict(known), bars=_bars(told), packages=PACKAGES)
 

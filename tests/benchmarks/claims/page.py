@@ -1,15 +1,14 @@
-"""CLAIMS.md: prose that is written by hand, around tables that are made from the results."""
+"""The results page "claims": prose written by hand around tables generated from the result."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import markdown
 from tests.benchmarks.claims import tables
 
-PAGE = Path(__file__).parents[3] / "CLAIMS.md"
+PAGE = markdown.PAGES / "claims.md"
 
 
 def renewed(page: str, families: Mapping[str, Any]) -> str:
-    """The page with its tables as the results have them."""
+    """Return the page with its tables generated anew."""
     return markdown.filled(page, tables.of(families))

@@ -1,1 +1,1 @@
-"""`./nexusmix bench divergence-page`: DIVERGENCE.md, made anew from the results of benchmarks."""
+"""`./nexusmix bench divergence-page`: write the results page "divergence" from the results."""

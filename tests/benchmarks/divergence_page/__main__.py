@@ -4,19 +4,19 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tests.benchmarks import reports
+from tests.benchmarks import markdown, reports
 from tests.benchmarks.divergence_page import page, plots
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="nexusmix bench divergence-page",
-        description="tables and plots of DIVERGENCE.md, from the results that there are",
+        description="write the tables and plots of docs/pages/results/divergence.md",
     )
     parser.parse_args(argv)
     results = page.results()
     page.PAGE.write_text(page.renewed(page.PAGE.read_text(), results))
-    plots.write(results, reports.RESULTS / "divergence")
+    plots.write(results, markdown.PLOTS / "divergence")
     reports.say(f"{page.PAGE.name} made of {', '.join(results)}")
     return 0
 
