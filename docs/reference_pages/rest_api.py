@@ -1,0 +1,107 @@
+"""The page of the REST API, generated from the OpenAPI document that the service answers with."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reference_pages import json_schema, markdown
+from reference_pages.json_schema import Schema
+from service.app import create_app
+
+METHODS = ("get", "head", "post", "put", "patch", "delete")
+# FastAPI's own error body; the service answers with the one described on the page.
+UNUSED = ("HTTPValidationError", "ValidationError")
+
+INTRODUCTION = """\
+The service answers below `/api/v1`; `/v1` speaks the dialect of OpenAI. The same document for
+programs is at `/api/v1/openapi.json`.
+
+A request carries the key as `Authorization: Bearer KEY`. `./nexusmix key` prints the key of an
+installation. A service on a loopback address needs none for reading.
+
+Lists come in pages. `has_more` says that there is another page, which starts `after` the last `id`.
+A request with an `Idempotency-Key` header can be repeated: the same key gives the same answer."""
+
+
+def text() -> str:
+    document = create_app().openapi()
+    parts = ["# REST API", markdown.paragraph(INTRODUCTION)]
+    for tag, operations in _by_tag(document).items():
+        parts.append(f"## {tag}")
+        for path, method, operation in operations:
+            parts += _operation(path, method, operation)
+    parts.append("## Bodies")
+    for name, schema in schemas(document).items():
+        parts += [f"### {name}", str(schema.get("description", "")), _body(schema)]
+    return markdown.page(*parts)
+
+
+def schemas(document: Schema) -> dict[str, Schema]:
+    """Return the bodies of requests and responses, by name."""
+    found = document["components"]["schemas"]
+    return {name: schema for name, schema in found.items() if name not in UNUSED}
+
+
+def operations(document: Schema) -> Iterator[tuple[str, str, Schema]]:
+    """Yield path, method and description of every route."""
+    for path, item in document["paths"].items():
+        for method in METHODS:
+            if method in item:
+                yield path, method, item[method]
+
+
+def _by_tag(document: Schema) -> Mapping[str, list[tuple[str, str, Schema]]]:
+    found: dict[str, list[tuple[str, str, Schema]]] = {}
+    for path, method, operation in operations(document):
+        found.setdefault(operation["tags"][0], []).append((path, method, operation))
+    return found
+
+
+def _operation(path: str, method: str, operation: Schema) -> Iterator[str]:
+    yield f"### {operation['summary']}"
+    yield markdown.code(f"{method.upper()} {path}")
+    yield str(operation.get("description", ""))
+    parameters = operation.get("parameters", ())
+    if parameters:
+        rows = [_parameter(parameter) for parameter in parameters]
+        yield markdown.table(("parameter", "in", "type", "default", "meaning"), rows)
+    if "requestBody" in operation:
+        yield f"Request: {_content(operation['requestBody'])}."
+    yield _responses(operation["responses"])
+
+
+def _parameter(parameter: Schema) -> tuple[str, ...]:
+    schema = parameter["schema"]
+    default = schema.get("default")
+    return (
+        markdown.code(parameter["name"]) + (" (required)" if parameter.get("required") else ""),
+        parameter["in"],
+        json_schema.type_of(schema, link=_link),
+        "" if default is None else markdown.code(default),
+        str(parameter.get("description", "")),
+    )
+
+
+def _responses(responses: Mapping[str, Any]) -> str:
+    rows = [
+        (status, str(response.get("description", "")), _content(response))
+        for status, response in responses.items()
+    ]
+    return markdown.table(("status", "meaning", "body"), rows)
+
+
+def _content(body: Schema) -> str:
+    for media_type, content in body.get("content", {}).items():
+        schema = content.get("schema", {})
+        kind = json_schema.type_of(schema, link=_link) if schema else ""
+        return " ".join(filter(None, (kind, f"({media_type})")))
+    return ""
+
+
+def _body(schema: Schema) -> str:
+    if "enum" in schema:
+        return f"One of {json_schema.type_of(schema, link=_link)}."
+    return json_schema.fields(schema, link=_link)
+
+
+def _link(name: str) -> str:
+    return f"[{name}](#{name.lower()})"
