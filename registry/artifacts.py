@@ -18,7 +18,7 @@ def register(
     recipe: dict[str, Any],
     recipe_digest: str,
     gate_report_digest: str,
-    lock_digest: str | None = None,
+    provenance_digest: str | None = None,
     attestation_digest: str | None = None,
 ) -> Artifact:
     """Publish a checkpoint whose gate passed; publishing it again returns the first row.
@@ -32,7 +32,7 @@ def register(
             **key,
             recipe=recipe,
             gate_report_digest=gate_report_digest,
-            lock_digest=lock_digest,
+            provenance_digest=provenance_digest,
             attestation_digest=attestation_digest,
         )
         .on_conflict_do_nothing(index_elements=list(key))

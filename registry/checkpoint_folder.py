@@ -56,9 +56,10 @@ class CheckpointFolder:
     documents: str | None
 
     @classmethod
-    def read(cls, folder: Path) -> "CheckpointFolder":
+    def read(cls, folder: Path, *, documents: Path | None = None) -> "CheckpointFolder":
         """Hash everything in the folder that a registry keeps; seconds for each GB.
 
+        `documents` is a file of JSON Lines to take instead of the folder's own.
         Raises InvalidInput when it holds no checkpoint, InvalidCheckpoint for a bad header.
         """
         shards = sorted(folder.glob("*.safetensors"))
@@ -71,7 +72,7 @@ class CheckpointFolder:
             for name, source in _tensors(path).items()
         }
         files = {path.name: _add(sources, Source.whole(path)) for path in _files(folder)}
-        documents = folder / DOCUMENTS
+        documents = documents or folder / DOCUMENTS
         announcement = {
             "config": json.loads((folder / "config.json").read_text()),
             "files": files,

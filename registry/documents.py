@@ -17,7 +17,7 @@ SPLITS = ("train", "held-out")
 MAX_LINE_BYTES = 16 << 20
 # Documents that speak for a domain where not all are read.
 MAX_SAMPLE = 64
-# Shorter texts, a heading or a line of a licence, are the same by chance, and hardly measured.
+# Shorter texts, a heading or a line of a license, are the same by chance, and hardly measured.
 MIN_TELLING_CHARACTERS = 64
 
 
@@ -129,7 +129,7 @@ def group_by_domain(documents: Iterable[Document]) -> dict[str, list[Document]]:
     return domains
 
 
-def spread(documents: Sequence[Document], *, count: int = MAX_SAMPLE) -> list[str]:
+def sample_evenly(documents: Sequence[Document], *, count: int = MAX_SAMPLE) -> list[str]:
     """At most `count` training texts, spread over the collection: what a domain is about.
 
     A gate measures on the held-out documents, so nothing of a mix may come from them.
@@ -138,7 +138,7 @@ def spread(documents: Sequence[Document], *, count: int = MAX_SAMPLE) -> list[st
     return texts[:: max(1, -(-len(texts) // count))]
 
 
-def serialise(documents: Iterable[Document]) -> bytes:
+def serialize(documents: Iterable[Document]) -> bytes:
     """What `parse` reads; equal documents give equal bytes, hence one digest."""
     lines = []
     for document in documents:

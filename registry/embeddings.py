@@ -25,7 +25,7 @@ class Embedders:
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class Neighbor:
     """An expert version whose domain is near, and how near: cosine, 1 is the same direction."""
 
     version: ExpertVersion
@@ -90,7 +90,7 @@ def nearest(
     embedder_digest: str,
     family: str,
     limit: int,
-) -> list[Neighbour]:
+) -> list[Neighbor]:
     """The experts of a family nearest to `vector` [M], nearest first, newest versions."""
     newest = (
         select(ExpertVersion.id)
@@ -116,4 +116,4 @@ def nearest(
         .order_by(distance, Expert.name)
         .limit(limit)
     )
-    return [Neighbour(version, 1.0 - far) for version, far in found]
+    return [Neighbor(version, 1.0 - far) for version, far in found]

@@ -47,7 +47,7 @@ def quantization_config(modules: Iterable[str], *, largest_weight: int) -> dict[
 
 
 def int8_modules(config: Mapping[str, Any]) -> frozenset[str]:
-    """Names of the linear layers that are int8; none where nothing is said of quantisation.
+    """Names of the linear layers that are int8; none where nothing is said of quantization.
 
     Raises InvalidCheckpoint for any other scheme than ours.
     """
@@ -63,7 +63,7 @@ def int8_modules(config: Mapping[str, Any]) -> frozenset[str]:
     if not is_ours:
         detail = "is another scheme than int8 weights by channel and int8 inputs by token"
         raise InvalidCheckpoint(
-            "this quantisation is not supported",
+            "this quantization is not supported",
             problems=(Problem(f"/config/{CONFIG_FIELD}", detail),),
         )
     return targets

@@ -1,6 +1,6 @@
-"""The licence of what is made from several works, each under its own: SPDX expressions.
+"""The license of what is made from several works, each under its own: SPDX expressions.
 
-What a licence asks for is told by its category in ScanCode's database, which comes with
+What a license asks for is told by its category in ScanCode's database, which comes with
 `license_expression`. It helps to notice a conflict early; it is no legal advice.
 """
 
@@ -22,15 +22,15 @@ from license_expression import (  # type: ignore[import-untyped]  # it has no an
 FREE = ("Permissive", "Public Domain")
 COPYLEFT = ("Copyleft", "Copyleft Limited")
 
-UNKNOWN = "is no licence that SPDX knows: what it allows has to be read by a person"
+UNKNOWN = "is no license that SPDX knows: what it allows has to be read by a person"
 NON_COMMERCIAL = "forbids commercial use"
 NO_DERIVATIVES = "forbids to share what is made from it"
-SHARE_ALIKE = "asks that what is made from it be shared under the same licence"
+SHARE_ALIKE = "asks that what is made from it be shared under the same license"
 RESTRICTED = "restricts what the result may be used for"
 
 
 def combined(expressions: Iterable[str]) -> str:
-    """The licence of a work made from works under `expressions`: all of them at once.
+    """The license of a work made from works under `expressions`: all of them at once.
 
     What cannot be read as an expression takes part as a `LicenseRef-` of its own.
     """
@@ -39,27 +39,27 @@ def combined(expressions: Iterable[str]) -> str:
     return str(_licensing().parse(together).simplify())
 
 
-def concerns(licences: Mapping[str, str]) -> list[str]:
-    """A sentence for everything in the licences of owners that binds what is made from all.
+def concerns(licenses: Mapping[str, str]) -> list[str]:
+    """A sentence for everything in the licenses of owners that binds what is made from all.
 
     Of a choice (`MIT OR GPL-3.0-only`) the alternative that binds least counts.
     """
     found: dict[tuple[str, str], list[str]] = {}
-    for owner, text in licences.items():
+    for owner, text in licenses.items():
         for term in _terms(_parsed(text)):
             found.setdefault(term, []).append(owner)
     sentences = [
-        f"{licence}, brought by {', '.join(owners)}, {term}"
-        for (licence, term), owners in found.items()
+        f"{license}, brought by {', '.join(owners)}, {term}"
+        for (license, term), owners in found.items()
     ]
-    alike = sorted({licence for licence, term in found if term == SHARE_ALIKE})
+    alike = sorted({license for license, term in found if term == SHARE_ALIKE})
     if len(alike) > 1:
         sentences.append(f"{' and '.join(alike)} each ask that the result be under them alone")
     return sentences
 
 
 def _terms(expression: LicenseExpression) -> set[tuple[str, str]]:
-    """What binds, as (licence, term)."""
+    """What binds, as (license, term)."""
     if isinstance(expression, LicenseWithExceptionSymbol):
         return {(str(expression), term) for term in _of_key(expression.license_symbol.key)}
     if isinstance(expression, LicenseSymbol):

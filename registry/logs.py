@@ -9,7 +9,7 @@ import structlog
 def configure(process: str, *, level: str = "INFO") -> None:
     """Route structlog and the standard library's loggers through one renderer.
 
-    `process` (web, worker, agent) is bound to every line. A terminal gets colours, a pipe JSON.
+    `process` (web, worker, agent) is bound to every line. A terminal gets colors, a pipe JSON.
     """
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer()

@@ -77,7 +77,7 @@ class EmbeddedPostgres:
         self.data.parent.mkdir(parents=True, exist_ok=True)
         _let_account_reach(_programs(), self.data.parent)
         if not (self.data / "PG_VERSION").exists():
-            _initialise(self.data)
+            _initialize(self.data)
         if self._socket_folder is None:
             self._socket_folder = _socket_folder(self.data)
         self._launch_until_ready()
@@ -164,7 +164,7 @@ def _programs() -> Path:
     return Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin"
 
 
-def _initialise(data: Path) -> None:
+def _initialize(data: Path) -> None:
     """Make an empty cluster beside its place, so that an interrupted attempt leaves no half one."""
     incoming = data.with_name(data.name + ".incoming")
     shutil.rmtree(incoming, ignore_errors=True)

@@ -32,7 +32,7 @@ class Family(Base):
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     description: Mapped[str] = mapped_column(default="")
-    licence: Mapped[str]
+    license: Mapped[str]
     state: Mapped[VersionState] = mapped_column(default=VersionState.UPLOADING)
     seed_digest: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -45,7 +45,7 @@ class Expert(Base):
     name: Mapped[str] = mapped_column(unique=True)
     family_id: Mapped[int] = mapped_column(ForeignKey("families.id"))
     description: Mapped[str] = mapped_column(default="")
-    licence: Mapped[str]
+    license: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     family: Mapped[Family] = relationship(lazy="raise")
@@ -130,8 +130,8 @@ class Artifact(Base):
     recipe: Mapped[dict[str, Any]]
     recipe_digest: Mapped[str]
     gate_report_digest: Mapped[str]
-    # Of the lock it can be made again from; None if nobody here made it.
-    lock_digest: Mapped[str | None]
+    # Digest of its provenance, from which it can be made again; None if it was not made here.
+    provenance_digest: Mapped[str | None]
     # Of what was signed of it; None of those published before anything was.
     attestation_digest: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

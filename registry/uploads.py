@@ -45,7 +45,7 @@ def begin_family(
     blobs: BlobStore,
     *,
     name: str,
-    licence: str,
+    license: str,
     description: str,
     config: dict[str, Any],
     files: Mapping[str, str],
@@ -63,7 +63,7 @@ def begin_family(
     seed_digest = manifests.store(blobs, manifest)
     session.execute(
         insert(Family)
-        .values(name=name, licence=licence, description=description, seed_digest=seed_digest)
+        .values(name=name, license=license, description=description, seed_digest=seed_digest)
         .on_conflict_do_nothing(index_elements=["name"])
     )
     family = session.scalars(select(Family).where(Family.name == name).with_for_update()).one()
@@ -71,7 +71,7 @@ def begin_family(
         if family.state is not VersionState.UPLOADING:
             raise Conflict(f"family {name!r} exists with another seed: a seed never changes")
         family.seed_digest = seed_digest
-        family.licence, family.description = licence, description
+        family.license, family.description = license, description
         session.flush()
     return FamilyUpload(family, missing)
 
@@ -101,7 +101,7 @@ def begin_expert_version(
     *,
     expert: str,
     family: str,
-    licence: str,
+    license: str,
     description: str,
     config: dict[str, Any],
     files: Mapping[str, str],
@@ -127,7 +127,7 @@ def begin_expert_version(
     if blobs.size(documents) is None:
         missing.append(documents)
     manifest_digest = manifests.store(blobs, manifest)
-    owner = _lock_expert(session, expert, home, licence=licence, description=description)
+    owner = _lock_expert(session, expert, home, license=license, description=description)
     version = _version(session, owner, manifest_digest, documents)
     if version.state is VersionState.RETIRED:
         raise Conflict(f"{experts.ref_of(version)} is this very checkpoint, and was retired")
@@ -165,12 +165,12 @@ def check_projection_documents(blobs: BlobStore, digest: str) -> None:
 
 
 def _lock_expert(
-    session: Session, name: str, family: Family, *, licence: str, description: str
+    session: Session, name: str, family: Family, *, license: str, description: str
 ) -> Expert:
     """The expert, made if it is new; locked, so that nobody else numbers its versions."""
     session.execute(
         insert(Expert)
-        .values(name=name, family_id=family.id, licence=licence, description=description)
+        .values(name=name, family_id=family.id, license=license, description=description)
         .on_conflict_do_nothing(index_elements=["name"])
     )
     session.execute(select(Expert.id).where(Expert.name == name).with_for_update())

@@ -22,6 +22,7 @@ from service.api import (
     signing_key,
 )
 from service.ui import pages
+from service.ui.docs_site import DocsSite
 from service.ui.rendering import STATIC
 from service.web import auth
 from service.web.middleware import KnownHosts, LimitBody, Observe
@@ -63,6 +64,7 @@ def create_app() -> FastAPI:
     app.include_router(health.router)
     app.include_router(pages.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.mount("/docs", DocsSite(), name="docs")
     return app
 
 

@@ -53,7 +53,7 @@ class ShardBody(_Request):
 class CheckpointRequest(_Request):
     """A checkpoint as its headers tell it; bytes are asked for afterwards."""
 
-    licence: str = Field(min_length=1, max_length=100, examples=["Apache-2.0"])
+    license: str = Field(min_length=1, max_length=100, examples=["Apache-2.0"])
     description: str = Field(default="", max_length=10_000)
     config: dict[str, Any] = Field(description="config.json")
     files: dict[str, str] = Field(description="File name -> SHA-256: tokenizer.json and the like.")
@@ -83,7 +83,7 @@ class FamilyBody(BaseModel):
     object: Literal["family"] = "family"
     name: str
     state: VersionState
-    licence: str
+    license: str
     description: str
     seed_digest: str
     created_at: datetime
@@ -153,7 +153,7 @@ class ExpertBody(BaseModel):
     id: str = Field(description="Its name: what a page is continued after.")
     name: str
     family: str
-    licence: str
+    license: str
     description: str
     created_at: datetime
 
@@ -163,7 +163,7 @@ class ExpertBody(BaseModel):
             id=row.name,
             name=row.name,
             family=row.family.name,
-            licence=row.licence,
+            license=row.license,
             description=row.description,
             created_at=row.created_at,
         )

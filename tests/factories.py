@@ -21,7 +21,7 @@ def make_family(session: Session, blobs: BlobStore, *, name: str = "tiny") -> Fa
     """A family whose seed is expert 0 of `tests.tiny`."""
     seed_digest = tiny.store_manifest(blobs).digest
     family = Family(
-        name=name, licence="Apache-2.0", seed_digest=seed_digest, state=VersionState.READY
+        name=name, license="Apache-2.0", seed_digest=seed_digest, state=VersionState.READY
     )
     session.add(family)
     session.flush()
@@ -29,7 +29,7 @@ def make_family(session: Session, blobs: BlobStore, *, name: str = "tiny") -> Fa
 
 
 def make_expert(session: Session, family: Family, *, name: str) -> Expert:
-    expert = Expert(name=name, family=family, licence="CC0-1.0")
+    expert = Expert(name=name, family=family, license="CC0-1.0")
     session.add(expert)
     session.flush()
     return expert
@@ -46,7 +46,7 @@ def make_version(
 ) -> ExpertVersion:
     """A version whose checkpoint and documents are those of an expert of `tests.tiny`."""
     manifest = tiny.store_manifest(blobs, expert=tiny_expert)
-    sample = documents.serialise(tiny.sample_documents(expert=tiny_expert))
+    sample = documents.serialize(tiny.sample_documents(expert=tiny_expert))
     version = ExpertVersion(
         expert=expert,
         number=number,

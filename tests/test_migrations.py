@@ -46,7 +46,7 @@ def test_no_drift(empty: Engine) -> None:
 def test_drift_is_seen(empty: Engine) -> None:
     migrations.upgrade(url_of(empty))
     with empty.begin() as connection:
-        connection.execute(text("ALTER TABLE experts DROP COLUMN licence"))
+        connection.execute(text("ALTER TABLE experts DROP COLUMN license"))
     with pytest.raises(CommandError, match="New upgrade operations detected"):
         command.check(migrations.config(url_of(empty)))
 

@@ -10,8 +10,9 @@ import pytest
 SCRIPT = Path(__file__).parents[1] / "nexusmix"
 
 # Plays the interpreter, pip, uv and the installed program; `failing` in its folder fails uv, the
-# program leaves its environment in `heard`.
+# program leaves its environment in `heard`. `calls` lists all that the interpreter was called with.
 INTERPRETER = """#!/bin/sh
+echo "$*" >>"$STAND_IN_CALLS"
 case "$*" in
     -c*) echo "${STAND_IN_VERSION:-3.11}" ;;
     "-m venv"*)
@@ -30,7 +31,9 @@ def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "checkout"
     folder.mkdir()
     shutil.copy(SCRIPT, folder)
-    (folder / "requirements.lock").write_text("one==1\n")
+    (folder / "requirements").mkdir()
+    for name in ("run", "gpu", "ray", "tests", "lint", "bench", "docs"):
+        (folder / "requirements" / f"{name}.lock").write_text(f"{name}-package==1\n")
     (folder / "pyproject.toml").write_text("[project]\n")
     interpreter = tmp_path / "python"
     interpreter.write_text(INTERPRETER)
@@ -43,11 +46,17 @@ def start(checkout: Path, *arguments: str, **env: str) -> subprocess.CompletedPr
         "PATH": os.environ["PATH"],
         "PYTHON": str(checkout.parent / "python"),
         "STAND_IN_FAILING": str(checkout.parent / "failing"),
+        "STAND_IN_CALLS": str(checkout.parent / "calls"),
         "STAND_IN_HEARD": str(checkout.parent / "heard"),
         **env,
     }
     command = [str(checkout / "nexusmix"), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def installed(checkout: Path) -> str:
+    """The names of the locks that the environment was made from."""
+    return (checkout / ".venv" / "nexusmix.stamp").read_text().splitlines()[1]
 
 
 def test_first_start_sets_up_and_second_does_not(checkout: Path) -> None:
@@ -62,7 +71,7 @@ def test_first_start_sets_up_and_second_does_not(checkout: Path) -> None:
 
 def test_changed_lock_is_installed_into_the_same_environment(checkout: Path) -> None:
     start(checkout)
-    (checkout / "requirements.lock").write_text("one==2\n")
+    (checkout / "requirements" / "run.lock").write_text("run-package==2\n")
     again = start(checkout)
 
     assert "environment ready" in again.stderr
@@ -90,31 +99,51 @@ def test_wrong_python_is_named(checkout: Path) -> None:
     assert "is 3.9" in refused.stderr
 
 
-def test_ray_is_installed_where_it_is_needed_and_stays(checkout: Path) -> None:
-    (checkout / "requirements-ray.lock").write_text("ray==1\n")
-    stamp = checkout / ".venv" / "nexusmix.stamp"
+def test_what_runs_is_installed_alone(checkout: Path) -> None:
+    start(checkout, "up")
 
-    start(checkout, "status")
-    assert "ray==1" not in stamp.read_text()
+    assert installed(checkout) == "run"
+    calls = (checkout.parent / "calls").read_text().splitlines()
+    [sync] = [call for call in calls if "pip sync" in call]
+    assert [word for word in sync.split() if word.endswith(".lock")] == ["run.lock"]
+
+
+def test_chores_add_what_they_need_and_it_stays(checkout: Path) -> None:
+    start(checkout, "docs")
+    assert installed(checkout) == "run docs"
+    start(checkout, "bench", "assembly")
+    assert installed(checkout) == "run tests bench docs"
+    assert start(checkout, "status").stderr == ""
+    start(checkout, "test")
+    assert installed(checkout) == "run ray tests lint bench docs"
+
+
+def test_ray_is_added_for_its_launcher(checkout: Path) -> None:
     start(checkout, "status", NEXUSMIX_LAUNCHER="ray")
-    assert "ray==1" in stamp.read_text()
-    (checkout / ".venv/lib/python3.11/site-packages/ray").mkdir(parents=True)
+    assert installed(checkout) == "run ray"
     assert start(checkout, "status").stderr == ""
 
 
-def test_the_tests_need_ray(checkout: Path) -> None:
-    (checkout / "requirements-ray.lock").write_text("ray==1\n")
-    start(checkout, "test")
-    assert "ray==1" in (checkout / ".venv" / "nexusmix.stamp").read_text()
+def test_lock_for_cards_is_chosen_by_name(checkout: Path) -> None:
+    start(checkout, "status", NEXUSMIX_LOCK="gpu")
+    assert installed(checkout) == "gpu"
+    refused = start(checkout, NEXUSMIX_LOCK="requirements-cuda.lock")
+    assert refused.returncode == 1
+    assert "NEXUSMIX_LOCK is run or gpu" in refused.stderr
 
 
-def test_other_lock_is_chosen_by_name(checkout: Path) -> None:
-    (checkout / "requirements-cuda.lock").write_text("two==2\n")
+def test_chores_are_handed_on_with_their_arguments(checkout: Path) -> None:
+    start(checkout, "test", "-k", "two words", "-m", "slow")
+    calls = (checkout.parent / "calls").read_text()
+    assert calls.endswith("-m tests.chores test -k two words -m slow\n")
 
-    assert (
-        "requirements-cuda.lock" in start(checkout, NEXUSMIX_LOCK="requirements-cuda.lock").stderr
-    )
-    assert "there is no" in start(checkout, NEXUSMIX_LOCK="requirements-none.lock").stderr
+
+def test_help_lists_chores_beside_commands(checkout: Path) -> None:
+    helped = start(checkout, "--help")
+    assert helped.stdout.startswith("started with --help\n")
+    assert "In a checkout also:" in helped.stdout
+    assert "  docs " in helped.stdout
+    assert start(checkout, "up", "--help").stdout == "started with up --help\n"
 
 
 def test_what_python_compiles_is_kept(checkout: Path) -> None:

@@ -151,7 +151,7 @@ def write_checkpoint(folder: Path, *, expert: int = 0) -> Path:
     for name, data in tokenizer_files().items():
         (folder / name).write_bytes(data)
     if expert:
-        data = documents.serialise(sample_documents(expert=expert))
+        data = documents.serialize(sample_documents(expert=expert))
         (folder / "documents.jsonl").write_bytes(data)
     return folder
 
@@ -173,4 +173,4 @@ def store_manifest(blobs: BlobStore, *, expert: int = 0) -> Manifest:
 
 def store_documents(blobs: BlobStore, *, expert: int) -> str:
     """The digest of the expert's documents, stored."""
-    return put_bytes(blobs, documents.serialise(sample_documents(expert=expert)))
+    return put_bytes(blobs, documents.serialize(sample_documents(expert=expert)))

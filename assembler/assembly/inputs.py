@@ -27,7 +27,7 @@ STATES_DTYPE: Dtype = "F32"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Materials:
+class MixInputs:
     """Digests and vectors, read in one short transaction; lists are in the recipe's order.
 
     `vectors` are the encoder's, `states_digests` name router inputs. `base_experts` are
@@ -81,7 +81,7 @@ class Materials:
         return [documents.parse(blobs.read(digest)) for digest in self.documents_digests]
 
 
-def gather(session: Session, recipe: Recipe) -> Materials:
+def gather(session: Session, recipe: Recipe) -> MixInputs:
     """Look up everything that the recipe pins.
 
     Raises NotFound and Conflict, and Incompatible for a projection of other domain embeddings.
@@ -92,7 +92,7 @@ def gather(session: Session, recipe: Recipe) -> Materials:
         embeddings.find(session, version, embedders=embedders(seed_digest)) for version in versions
     ]
     base = None if recipe.base is None else _base(session, recipe.base)
-    return Materials(
+    return MixInputs(
         recipe=recipe,
         seed_digest=seed_digest,
         expert_digests=tuple(version.manifest_digest for version in versions),

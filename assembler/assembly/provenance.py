@@ -1,4 +1,4 @@
-"""The lock of a mix: by digest all that it was made of, on what, and what came out.
+"""The provenance of a mix: by digest all that it was made of, on what, and what came out.
 
 With the blobs that it names, and the same software on the same kind of machine, anyone can make the
 mix again and must get the same bytes; see `assembler.jobs.reproduction`.
@@ -12,7 +12,7 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from assembler.assembly.inputs import Materials
+from assembler.assembly.inputs import MixInputs
 from assembler.recipes.recipe import Recipe
 from engine.gates.report import software_versions
 from registry import cpu_features, numpy_tensors
@@ -62,7 +62,7 @@ class Environment(_Data):
         ]
 
 
-class Lock(_Data):
+class Provenance(_Data):
     """Digests are SHA-256; lists are in the order of `recipe.experts`."""
 
     # 2: domain embeddings are router inputs, one for each block.
@@ -87,7 +87,7 @@ class Lock(_Data):
     @classmethod
     def of(
         cls,
-        materials: Materials,
+        materials: MixInputs,
         *,
         environment: Environment,
         assembled: str,
@@ -119,10 +119,10 @@ class Lock(_Data):
         """What came out in the end."""
         return self.compressed or self.finetuned or self.assembled
 
-    def materials(self, blobs: BlobStore) -> Materials:
+    def materials(self, blobs: BlobStore) -> MixInputs:
         """Raises NotFound when the vectors are not in the store."""
         entry = TensorEntry(VECTORS_DTYPE, self.vectors_shape, self.vectors)
-        return Materials(
+        return MixInputs(
             recipe=self.recipe,
             seed_digest=self.seed,
             expert_digests=self.experts,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from assembler.compression.smoothquant import Smoothing
-from assembler.network.int8_linear import quantise
+from assembler.network.int8_linear import quantize
 from engine.compression.int8_units import LARGEST_WEIGHT, Target, with_int8
 from engine.vllm_plugin import tensors
 from registry import manifests
@@ -34,7 +34,7 @@ def write(
     int8 = {}
     for name, module in weights.items():
         weight_OI = _smoothed(name, tensors.read(blobs, manifest.tensors[name]), own)
-        integers, scales = quantise(weight_OI, largest=LARGEST_WEIGHT[target])
+        integers, scales = quantize(weight_OI, largest=LARGEST_WEIGHT[target])
         int8[module] = (
             tensors.write(blobs, integers.to(torch.int8)),
             tensors.write(blobs, scales),

@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from assembler.compression.logit_bounds import Contenders
+from assembler.compression.logit_bounds import LogitBounds
 from assembler.network.attention import rope
 from assembler.network.int8_linear import Int8Linear
 from assembler.network.model import Network
@@ -92,14 +92,14 @@ class LayerwiseReader:
         return self._told(states, changes, self._readings, of_head=self._readings)
 
     @torch.inference_mode()
-    def contenders(self, states: States) -> Contenders | None:
+    def contenders(self, states: States) -> LogitBounds | None:
         """Of the network as it is now, in float32, which gave `states`; none where its head is in
         int8, and rounds its inputs."""
         network = self._network
         if isinstance(getattr(network, "lm_head", None), Int8Linear):
             return None
         inputs_BSD = self._head_inputs(states[-1])
-        return Contenders.of(network.logits, network.head_weight_VD, self._next_BS, inputs_BSD)
+        return LogitBounds.of(network.logits, network.head_weight_VD, self._next_BS, inputs_BSD)
 
     @torch.inference_mode()
     def first_divergences(
@@ -107,7 +107,7 @@ class LayerwiseReader:
         states: States,
         changes: Sequence[Change],
         *,
-        contenders: Contenders | None,
+        contenders: LogitBounds | None,
         expected: Sequence[int],
     ) -> list[list[int]]:
         """The FDT of what `read_changes` would say, in tokens; with the contenders of the same

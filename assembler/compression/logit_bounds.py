@@ -25,7 +25,7 @@ SLACK = 1e-3
 Logits = Callable[[Tensor], Tensor]
 
 
-class Contenders:
+class LogitBounds:
     """Of `rows` of the inputs [B, S, D] of a float32 head `first_divergences` tells how many of the
     tokens [B, S] are the argmax before the first that is not; of the first S of them, if fewer are
     given."""

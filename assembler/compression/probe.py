@@ -8,9 +8,9 @@ from torch import Tensor
 
 from assembler.network import network_runner
 from assembler.network.model import Network
-from assembler.training.batches import Reader, evenly
-from engine.compression.measures import Measures, Texts
-from engine.divergence.aggregates import summarise
+from assembler.training.batches import TokenReader, sample_windows
+from engine.compression.measures import Measures, ProbeSize
+from engine.divergence.aggregates import summarize
 from engine.divergence.metrics import Continuation
 from engine.gates.mix_gate import WINDOW_TOKENS
 from registry.blobs import BlobStore
@@ -24,7 +24,7 @@ PERPLEXITY_TOKENS = 1024
 MIN_WINDOWS = 4
 
 
-class Yardstick:
+class Probe:
     """A checkpoint's network in float32, with the greedy text that it adds to held-out prefixes.
 
     `documents` are those of each domain; held-out ones count. Raises InvalidInput for too little
@@ -35,12 +35,12 @@ class Yardstick:
         self,
         manifest: Manifest,
         documents: Sequence[Sequence[Document]],
-        request: Texts,
+        request: ProbeSize,
         *,
         blobs: BlobStore,
         on_progress: Callable[[str], None],
     ) -> None:
-        reader = Reader.of(manifest, blobs)
+        reader = TokenReader.of(manifest, blobs)
         prompts = _held_out(reader, documents, length=request.prefix_tokens, count=request.prompts)
         windows = _held_out(
             reader, documents, length=WINDOW_TOKENS, count=PERPLEXITY_TOKENS // WINDOW_TOKENS
@@ -55,8 +55,8 @@ class Yardstick:
     def measure(self) -> Measures:
         """Of the network as it is now."""
         runner = network_runner.runner(self.network)
-        own = summarise(self.texts, runner.read(self.texts))
-        corpus = summarise(self.corpus, runner.read(self.corpus))
+        own = summarize(self.texts, runner.read(self.texts))
+        corpus = summarize(self.corpus, runner.read(self.corpus))
         return Measures(
             fdt_75=own.fdt.p75,
             fdt_mean=own.fdt.mean,
@@ -67,13 +67,13 @@ class Yardstick:
 
 
 def _held_out(
-    reader: Reader, documents: Sequence[Sequence[Document]], *, length: int, count: int
+    reader: TokenReader, documents: Sequence[Sequence[Document]], *, length: int, count: int
 ) -> Tensor:
     """About `count` windows [n, length], as many of each domain, the domains taking turns: a search
     may look at the first few only."""
     share = -(-count // len(documents))
     domains = [
-        evenly(reader.windows(own, split="held-out", length=length), count=share)
+        sample_windows(reader.windows(own, split="held-out", length=length), count=share)
         for own in documents
     ]
     turns = zip_longest(*domains)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from assembler.compression import int8_checkpoint
-from assembler.compression.probe import Yardstick
+from assembler.compression.probe import Probe
 from assembler.compression.smoothquant import smooth
 from assembler.compression.unit_search import UnitSearch
 from assembler.network.int8_linear import as_int8
@@ -36,9 +36,7 @@ class Compressor:
         request.check(self.units, num_bytes=manifest.num_bytes)
         self._manifest, self._request, self._blobs = manifest, request, blobs
         self._on_progress = on_progress
-        self.yardstick = Yardstick(
-            manifest, documents, request, blobs=blobs, on_progress=on_progress
-        )
+        self.yardstick = Probe(manifest, documents, request, blobs=blobs, on_progress=on_progress)
         on_progress("the largest inputs of every layer are read")
         self._smoothings = smooth(
             self.yardstick.network,

@@ -16,8 +16,8 @@ from torch import nn
 from assembler.compression.pruning import pruned
 from assembler.network.model import Network
 from assembler.recipes.recipe import Finetune
-from assembler.training.batches import Mixture, Reader
-from assembler.training.distributed import joined
+from assembler.training.batches import DomainBatches, TokenReader
+from assembler.training.distributed import process_group
 from assembler.training.optimizer import optimizer_of, schedule, set_rates
 from assembler.training.train_step import descend
 from engine.compression.sparsity_components import Shares
@@ -48,8 +48,8 @@ class Retraining:
         on_progress: Callable[[str], None],
     ) -> None:
         self._recipe = Finetune(tokens=tokens, train="all", domain_weight=0.0)
-        reader, length = Reader.of(manifest, blobs), self._recipe.sequence_length
-        self._batches = Mixture(
+        reader, length = TokenReader.of(manifest, blobs), self._recipe.sequence_length
+        self._batches = DomainBatches(
             [reader.windows(own, split="train", length=length) for own in documents],
             batch_size=self._recipe.batch_size,
             entropy=(ORDER, self._recipe.seed),
@@ -76,7 +76,7 @@ class Retraining:
         recipe = self._recipe
         zeros = [weight == 0 for weight in weights]
         optimizer = optimizer_of((weight, recipe.learning_rate) for weight in weights)
-        with joined() as world:
+        with process_group() as world:
             for step in range(recipe.num_steps):
                 set_rates(optimizer, schedule(recipe, step))
                 batch = self._batches.batch(self._num_steps + step)

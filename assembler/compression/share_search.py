@@ -32,7 +32,7 @@ from assembler.compression.pruning import as_pruned
 from assembler.network.model import Network
 from engine.compression.sparsity_components import Component, Shares, total_share
 from engine.compression.sparsity_curve import By
-from engine.divergence.aggregates import summarise
+from engine.divergence.aggregates import summarize
 from engine.divergence.metrics import Continuation, Reading
 
 # Steps that a component may gain in one round, where its loss is read.
@@ -88,7 +88,7 @@ class ShareSearch:
 
     def _loss(self, readings: Sequence[Reading]) -> float:
         """Less a constant, which is the same for all readings of these texts."""
-        own = summarise(self._texts, readings)
+        own = summarize(self._texts, readings)
         divergent = 1 - own.equal_share if self._by == "fdt" else 0.0
         return divergent + math.log(own.perplexity)
 

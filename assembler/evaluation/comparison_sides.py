@@ -22,7 +22,7 @@ from torch import Tensor
 from assembler.evaluation.comparison_request import Folder, Served, Stored, Subject
 from assembler.network import network_runner
 from assembler.network.model import Network
-from assembler.training.batches import Reader, evenly
+from assembler.training.batches import TokenReader, sample_windows
 from engine.divergence.metrics import Tokens
 from engine.divergence.runners import Runner
 from engine.divergence.server_runner import ServerRunner
@@ -51,7 +51,7 @@ WORDS = (TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE)
 CHAT_FIELDS = ("chat_template", "bos_token", "eos_token", "unk_token", "pad_token")
 
 
-class Words(Protocol):
+class Vocabulary(Protocol):
     """What the tokens of a model mean."""
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -69,7 +69,7 @@ class Words(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opened:
+class OpenedSide:
     """`key` names what its greedy texts depend on: its tensors and where texts end, or the server's
     address and what that tells of the model.
 
@@ -79,7 +79,7 @@ class Opened:
 
     name: str
     key: str
-    words: Words
+    words: Vocabulary
     vocab_size: int | None
     max_tokens: int | None
     load: Callable[[], Runner]
@@ -96,13 +96,13 @@ class Opened:
         return self.serve(log_path=log_path)
 
 
-class LocalWords:
+class LocalVocabulary:
     """By the tokenizer that lies beside the weights."""
 
     def __init__(self, files: Mapping[str, bytes], *, config: Mapping[str, Any]) -> None:
         """`files` by name, of those in `WORDS` the ones that are there."""
         self._tokenizer = Tokenizer.from_str(files[TOKENIZER].decode())
-        self._reader = Reader(self._tokenizer, config=config)
+        self._reader = TokenReader(self._tokenizer, config=config)
         told = json.loads(files.get(TOKENIZER_CONFIG, b"{}"))
         self._chat = {name: told[name] for name in CHAT_FIELDS if told.get(name) is not None}
         if CHAT_TEMPLATE in files:
@@ -134,10 +134,10 @@ class LocalWords:
 
     def prefixes(self, documents: Sequence[Document], *, length: int, count: int) -> list[Tokens]:
         windows = self._reader.windows(documents, split="held-out", length=length)
-        return [tuple(window) for window in evenly(windows, count=count).tolist()]
+        return [tuple(window) for window in sample_windows(windows, count=count).tolist()]
 
 
-class ServedWords:
+class ServedVocabulary:
     """By the server's tokenizer; a document gives one prefix, its beginning."""
 
     def __init__(self, runner: ServerRunner) -> None:
@@ -155,7 +155,7 @@ class ServedWords:
         return [tuple(tokens[:length]) for tokens in encoded if len(tokens) >= length]
 
 
-def open_subject(subject: Subject, blobs: BlobStore) -> Opened:
+def open_subject(subject: Subject, blobs: BlobStore) -> OpenedSide:
     """Read what little there is to read; no weights yet.
 
     Raises InvalidInput for a folder that is no checkpoint, NotFound for lost blobs, Incompatible
@@ -170,7 +170,7 @@ def open_subject(subject: Subject, blobs: BlobStore) -> Opened:
             return _open_served(subject)
 
 
-def _open_stored(subject: Stored, blobs: BlobStore) -> Opened:
+def _open_stored(subject: Stored, blobs: BlobStore) -> OpenedSide:
     manifest = manifests.load(blobs, subject.manifest_digest)
     generation = manifest.files.get(GENERATION_CONFIG)
     ends = _ends(manifest.config, get_bytes(blobs, generation) if generation else b"{}")
@@ -183,10 +183,10 @@ def _open_stored(subject: Stored, blobs: BlobStore) -> Opened:
         network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
         return network_runner.runner(network, ends=ends)
 
-    return Opened(
+    return OpenedSide(
         name=str(subject),
         key=json_digest([manifest.digest, sorted(ends)]),
-        words=LocalWords(words, config=manifest.config),
+        words=LocalVocabulary(words, config=manifest.config),
         vocab_size=architecture.vocab_size,
         max_tokens=architecture.max_position_embeddings,
         load=load,
@@ -194,7 +194,7 @@ def _open_stored(subject: Stored, blobs: BlobStore) -> Opened:
     )
 
 
-def _open_folder(subject: Folder) -> Opened:
+def _open_folder(subject: Folder) -> OpenedSide:
     folder = subject.path
     for name in (CONFIG, TOKENIZER):
         if not (folder / name).is_file():
@@ -209,10 +209,10 @@ def _open_folder(subject: Folder) -> Opened:
     digests = {path.name: _digest(path) for path in (folder / CONFIG, *weights)}
     load = partial(_load_network if _is_ours(config) else _load_transformers, folder, ends)
     vocab_size, max_tokens = _sizes(folder, config)
-    return Opened(
+    return OpenedSide(
         name=str(subject),
         key=json_digest([digests, sorted(ends)]),
-        words=LocalWords(words, config=config),
+        words=LocalVocabulary(words, config=config),
         vocab_size=vocab_size,
         max_tokens=max_tokens,
         load=load,
@@ -220,14 +220,14 @@ def _open_folder(subject: Folder) -> Opened:
     )
 
 
-def _open_served(subject: Served) -> Opened:
+def _open_served(subject: Served) -> OpenedSide:
     runner = ServerRunner(subject.address, subject.model, os.environ.get(KEY_VARIABLE))
     card = runner.card()
     runner.check()
-    return Opened(
+    return OpenedSide(
         name=str(subject),
         key=json_digest([subject.address, card]),
-        words=ServedWords(runner),
+        words=ServedVocabulary(runner),
         vocab_size=None,
         max_tokens=card.get("max_model_len"),
         load=lambda: runner,

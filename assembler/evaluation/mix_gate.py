@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from assembler.evaluation import mix_gate_stages, perplexities, perturbation, reference_cache
-from assembler.evaluation.perplexities import Contenders
+from assembler.evaluation.perplexities import GateCheckpoints
 from assembler.network import network_runner
 from assembler.network.model import Network
-from assembler.training.batches import Reader, evenly
+from assembler.training.batches import TokenReader, sample_windows
 from engine.divergence import noise
 from engine.divergence.metrics import Continuation, Reading
 from engine.divergence.server_runner import ServerRunner
@@ -31,7 +31,7 @@ from registry.manifests import Manifest
 
 
 def gate(
-    contenders: Contenders,
+    contenders: GateCheckpoints,
     documents: Sequence[Sequence[Document]],
     *,
     documents_digests: Sequence[str],
@@ -49,7 +49,7 @@ def gate(
     """
     check_files(contenders.candidate, contenders.seed)
     check_routers(contenders.candidate, blobs)
-    reader = Reader.of(contenders.seed, blobs)
+    reader = TokenReader.of(contenders.seed, blobs)
     domains = list(contenders.experts)
     windows = _held_out(
         reader, documents, length=WINDOW_TOKENS, num_tokens=policy.tokens_per_domain
@@ -148,7 +148,7 @@ def _reference(
         return readings
 
     texts = [
-        reference_cache.written(
+        reference_cache.continuations(
             candidate.digest,
             [tuple(prompt) for prompt in own.tolist()],
             num_tokens=policy.completion_tokens,
@@ -157,7 +157,7 @@ def _reference(
         for own in prompts
     ]
     varied = [
-        reference_cache.varied(
+        reference_cache.noisy_readings(
             reference_cache.noise_key("network", candidate.digest, own), own, noisy
         )
         for own in texts
@@ -166,11 +166,11 @@ def _reference(
 
 
 def _held_out(
-    reader: Reader, documents: Sequence[Sequence[Document]], *, length: int, num_tokens: int
+    reader: TokenReader, documents: Sequence[Sequence[Document]], *, length: int, num_tokens: int
 ) -> list[Tensor]:
     """Windows [n, length] of each domain, together at most about `num_tokens`, at least one."""
     windows = [
-        evenly(
+        sample_windows(
             reader.windows(own, split="held-out", length=length),
             count=max(1, num_tokens // length),
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from assembler.evaluation.perplexities import Contenders
+from assembler.evaluation.perplexities import GateCheckpoints
 from assembler.network import network_runner
 from engine.divergence.metrics import Continuation, Reading
 from engine.gates.mix_gate import Sides
@@ -12,7 +12,7 @@ from registry.manifests import Manifest
 
 
 def read_by_others(
-    contenders: Contenders, texts: Mapping[str, Sequence[Continuation]], blobs: BlobStore
+    contenders: GateCheckpoints, texts: Mapping[str, Sequence[Continuation]], blobs: BlobStore
 ) -> dict[str, dict[Stage, list[Reading]]]:
     """By domain what other mixes make of the candidate's texts: itself before its finetune and
     before its compression, and the version before in the domains that it has. One network is in
@@ -33,7 +33,7 @@ def read_by_others(
     return readings
 
 
-def sides(contenders: Contenders) -> dict[Stage, Sides]:
+def sides(contenders: GateCheckpoints) -> dict[Stage, Sides]:
     """Digests of both sides, of the stages that there are."""
     parents = {"seed": contenders.seed.digest}
     parents |= {f"expert {name}": own.digest for name, own in contenders.experts.items()}

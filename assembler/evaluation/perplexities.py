@@ -30,7 +30,7 @@ RESULT_FILE = "log-perplexity.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contenders:
+class GateCheckpoints:
     """The dense checkpoints a mix is held against, the mix before and after its finetune, and the
     version that it was made from, if it was made from one, with its domains."""
 
@@ -53,7 +53,7 @@ class Contenders:
 
 
 def measure(
-    contenders: Contenders,
+    contenders: GateCheckpoints,
     windows: Sequence[Tensor],
     *,
     blobs: BlobStore,
@@ -73,7 +73,7 @@ def measure(
 
 
 def _tasks(
-    contenders: Contenders, windows: Sequence[Tensor], blobs: BlobStore
+    contenders: GateCheckpoints, windows: Sequence[Tensor], blobs: BlobStore
 ) -> dict[str, Callable[[], list[float]]]:
     """What is to be measured, by its role; each call gives one number per domain."""
 
@@ -97,7 +97,7 @@ def _tasks(
 
 
 def _of_domain(
-    found: Mapping[str, list[float]], contenders: Contenders, position: int
+    found: Mapping[str, list[float]], contenders: GateCheckpoints, position: int
 ) -> Perplexities:
     values = {role: math.exp(numbers[position]) for role, numbers in found.items()}
     return Perplexities(

@@ -36,7 +36,7 @@ def key_of(reference: str, prefixes: Sequence[Tokens], *, num_tokens: int) -> st
     return json_digest([VERSION, reference, [list(prefix) for prefix in prefixes], num_tokens])
 
 
-def written(
+def continuations(
     reference: str,
     prefixes: Sequence[Tokens],
     *,
@@ -51,8 +51,8 @@ def written(
 
     key = key_of(reference, prefixes, num_tokens=num_tokens)
     arrays = load_file(made_once(_folder("continuations", key), make) / CONTINUATIONS_FILE)
-    tokens = _cut(arrays["tokens"], arrays["lengths"])
-    margins = _cut(arrays["margins"], arrays["lengths"])
+    tokens = _split(arrays["tokens"], arrays["lengths"])
+    margins = _split(arrays["margins"], arrays["lengths"])
     return [
         Continuation(tuple(prefix), tuple(own.tolist()), tuple(leads.tolist()))
         for prefix, own, leads in zip(prefixes, tokens, margins, strict=True)
@@ -68,7 +68,7 @@ def noise_key(source: Source, reference: str, texts: Sequence[Continuation]) -> 
     return json_digest([source, reference, *computed_by, tokens])
 
 
-def varied(
+def noisy_readings(
     key: str,
     continuations: Sequence[Continuation],
     make: Callable[[Sequence[Continuation]], Varied],
@@ -79,7 +79,7 @@ def varied(
     def save(folder: Path) -> None:
         arrays = {}
         for name, readings in make(continuations).items():
-            arrays[f"{name}.predicted"] = _joined([r.predicted for r in readings])
+            arrays[f"{name}.predicted"] = _concatenate([r.predicted for r in readings])
             logprobs = [logprob for r in readings for logprob in r.logprobs]
             arrays[f"{name}.logprobs"] = np.array(logprobs, np.float32)
         save_file(arrays, folder / READINGS_FILE)
@@ -88,8 +88,8 @@ def varied(
     lengths = np.array([len(c.tokens) for c in continuations])
     found = {}
     for name in dict.fromkeys(name.rpartition(".")[0] for name in arrays):
-        predicted = _cut(arrays[f"{name}.predicted"], lengths)
-        logprobs = _cut(arrays[f"{name}.logprobs"], lengths)
+        predicted = _split(arrays[f"{name}.predicted"], lengths)
+        logprobs = _split(arrays[f"{name}.logprobs"], lengths)
         found[name] = [
             Reading(tuple(p.tolist()), tuple(q.tolist()))
             for p, q in zip(predicted, logprobs, strict=True)
@@ -105,19 +105,19 @@ def num_bytes(key: str) -> int:
 def _arrays_of(texts: Sequence[Continuation]) -> dict[str, NDArray[np.generic]]:
     margins = [lead for text in texts for lead in text.margins]
     return {
-        "tokens": _joined([text.tokens for text in texts]),
+        "tokens": _concatenate([text.tokens for text in texts]),
         "margins": np.array(margins, np.float16),
         "lengths": np.array([len(text.tokens) for text in texts], np.uint32),
     }
 
 
-def _joined(texts: Sequence[Tokens]) -> NDArray[np.generic]:
+def _concatenate(texts: Sequence[Tokens]) -> NDArray[np.generic]:
     """End to end, in the smallest type that holds every id."""
     tokens = list(itertools.chain.from_iterable(texts))
     return np.array(tokens, np.min_scalar_type(max(tokens)))
 
 
-def _cut(values: NDArray[np.generic], lengths: NDArray[np.generic]) -> list[NDArray[np.generic]]:
+def _split(values: NDArray[np.generic], lengths: NDArray[np.generic]) -> list[NDArray[np.generic]]:
     return np.split(values, np.cumsum(lengths)[:-1])
 
 

@@ -3,7 +3,7 @@
     seed                                          unpack the demo family's seed
     expert SEED DOCUMENTS [ExpertTraining JSON]   train an expert from it, or find it in the cache
     gate REQUEST                                  compare two models, a `ModelGateRequest` as JSON
-    reproduce LOCK [assembly]                     make a mix again, or only assemble it, and compare
+    reproduce PROVENANCE [assembly]               make a mix again, or only assemble it, and compare
     compress MANIFEST DOCUMENTS REQUEST           make a checkpoint of the store smaller: digests,
                                                   of documents as a JSON list; Compression JSON
     compress-folder FOLDER DOCUMENTS OUTPUT REQUEST     the same with paths, from folder to folder
@@ -41,7 +41,7 @@ def prepare_seed() -> dict[str, Any]:
     return {
         "folder": str(smollm2.seed_folder()),
         "name": smollm2.NAME,
-        "licence": smollm2.LICENCE,
+        "license": smollm2.LICENSE,
         "description": smollm2.PROVENANCE,
     }
 
@@ -57,12 +57,12 @@ def train_expert(seed: str, documents: str, training: str = "{}") -> dict[str, A
     return {"folder": str(folder), "metrics": metrics}
 
 
-def reproduce(lock: str, stages: str = "all") -> dict[str, Any]:
+def reproduce(provenance: str, stages: str = "all") -> dict[str, Any]:
     # Only here: the others need nothing of what makes mixes.
     from assembler.jobs import reproduction
     from registry import blobs
 
-    read = reproduction.read(Path(lock).read_bytes())
+    read = reproduction.read(Path(provenance).read_bytes())
     made = reproduction.reproduce(
         read,
         blobs=blobs.store(),
@@ -153,11 +153,11 @@ def _told(curve: BaseModel, chosen: BaseModel) -> dict[str, Any]:
 
 def gate(request: str) -> dict[str, Any]:
     from assembler.evaluation import comparison
-    from assembler.evaluation.comparison_request import ModelGateRequest
+    from assembler.evaluation.comparison_request import ComparisonRequest
     from registry import blobs
 
     report = comparison.gate(
-        ModelGateRequest.model_validate_json(request),
+        ComparisonRequest.model_validate_json(request),
         blobs=blobs.store(),
         on_progress=_tell_text,
     )

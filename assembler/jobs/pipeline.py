@@ -9,7 +9,7 @@ import numpy as np
 
 from assembler.assembly import extend, upcycle
 from assembler.assembly.extend import Base
-from assembler.assembly.inputs import Materials
+from assembler.assembly.inputs import MixInputs
 from assembler.recipes.mix_architecture import mixture_of
 from assembler.routing import router_init
 from assembler.routing.router_init import Domains, Routers
@@ -28,7 +28,7 @@ MAX_CONDITION = 5.0
 NOTHING = np.empty(0, np.float32)
 
 
-def assemble(materials: Materials, blobs: BlobStore) -> Manifest:
+def assemble(materials: MixInputs, blobs: BlobStore) -> Manifest:
     """The mix before any finetune. Raises Incompatible when its parts do not fit together."""
     recipe, seed = materials.recipe, materials.seed(blobs)
     experts = materials.experts(blobs)
@@ -46,7 +46,7 @@ def assemble(materials: Materials, blobs: BlobStore) -> Manifest:
 
 def finetune(
     mix: Manifest,
-    materials: Materials,
+    materials: MixInputs,
     *,
     blobs: BlobStore,
     checkpoint_path: Path,
@@ -77,7 +77,7 @@ def finetune(
 
 def compress(
     mix: Manifest,
-    materials: Materials,
+    materials: MixInputs,
     *,
     blobs: BlobStore,
     on_progress: Callable[[str], None],
@@ -110,7 +110,7 @@ def worst_condition(mix: Manifest, blobs: BlobStore) -> tuple[str, float]:
 
 
 def _routers(
-    materials: Materials,
+    materials: MixInputs,
     mix: Architecture,
     *,
     seed: Manifest,

@@ -1,4 +1,4 @@
-"""Makes a mix again from its lock, beside the store, and says whether the same came out."""
+"""Makes a mix again from its provenance, beside the store, and says whether the same came out."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from assembler.assembly.provenance import Environment, Lock
+from assembler.assembly.provenance import Environment, Provenance
 from assembler.jobs import pipeline
 from assembler.training.optimizer import Progress
 from registry import manifests, overlay_blobs
@@ -34,37 +34,37 @@ class Stage:
         return self.expected == self.made
 
 
-def read(data: bytes) -> Lock:
+def read(data: bytes) -> Provenance:
     """Raises InvalidInput."""
     try:
-        return Lock.model_validate_json(data)
+        return Provenance.model_validate_json(data)
     except ValidationError as error:
         problems = tuple(Problem(pointer(*e["loc"]), e["msg"]) for e in error.errors())
-        raise InvalidInput("this is not a lock of a mix", problems=problems) from error
+        raise InvalidInput("this is not a provenance of a mix", problems=problems) from error
 
 
 def reproduce(
-    lock: Lock,
+    provenance: Provenance,
     *,
     blobs: BlobStore,
     assembly_only: bool,
     on_progress: Callable[[str], None],
 ) -> list[Stage]:
-    """Assemble, finetune and compress what the lock names; nothing of it is kept.
+    """Assemble, finetune and compress what the provenance names; nothing of it is kept.
 
     Raises NotFound naming every blob that is needed and not there.
     """
-    _check_there(lock, blobs)
-    torch.set_num_threads(lock.environment.num_threads)
-    materials = lock.materials(blobs)
+    _check_there(provenance, blobs)
+    torch.set_num_threads(provenance.environment.num_threads)
+    materials = provenance.materials(blobs)
     with overlay_blobs.beside(blobs) as aside, TemporaryDirectory(prefix="nexusmix-") as folder:
         on_progress("assembling")
         assembled = pipeline.assemble(materials, aside)
-        stages = [_stage("assemble", lock.assembled, assembled, blobs)]
+        stages = [_stage("assemble", provenance.assembled, assembled, blobs)]
         if assembly_only:
             return stages
         made = assembled
-        if lock.finetuned is not None:
+        if provenance.finetuned is not None:
             made = pipeline.finetune(
                 assembled,
                 materials,
@@ -72,19 +72,19 @@ def reproduce(
                 checkpoint_path=Path(folder),
                 on_progress=lambda progress: on_progress(_told(progress)),
             )
-            stages.append(_stage("finetune", lock.finetuned, made, blobs))
-        if lock.compressed is not None:
+            stages.append(_stage("finetune", provenance.finetuned, made, blobs))
+        if provenance.compressed is not None:
             made, _ = pipeline.compress(made, materials, blobs=aside, on_progress=on_progress)
-            stages.append(_stage("compress", lock.compressed, made, blobs))
+            stages.append(_stage("compress", provenance.compressed, made, blobs))
     return stages
 
 
-def report(lock: Lock, stages: list[Stage]) -> dict[str, Any]:
+def report(provenance: Provenance, stages: list[Stage]) -> dict[str, Any]:
     """As JSON, with what is different here from where the mix was made."""
     return {
         "same": all(stage.is_same for stage in stages),
         "stages": [asdict(stage) | {"same": stage.is_same} for stage in stages],
-        "differences": lock.environment.differences(Environment.here()),
+        "differences": provenance.environment.differences(Environment.here()),
     }
 
 
@@ -105,14 +105,18 @@ def _differing(one: Manifest, other: Manifest) -> list[str]:
     return [*(part for part, (a, b) in parts.items() if a != b), *names]
 
 
-def _check_there(lock: Lock, blobs: BlobStore) -> None:
-    roots = [lock.seed, *lock.experts, *(d for _, d in lock.base_experts)]
-    roots += [digest for digest in (lock.projection, lock.base) if digest]
-    made = {digest for digest in (lock.assembled, lock.finetuned, lock.compressed) if digest}
+def _check_there(provenance: Provenance, blobs: BlobStore) -> None:
+    roots = [provenance.seed, *provenance.experts, *(d for _, d in provenance.base_experts)]
+    roots += [digest for digest in (provenance.projection, provenance.base) if digest]
+    made = {
+        digest
+        for digest in (provenance.assembled, provenance.finetuned, provenance.compressed)
+        if digest
+    }
     absent = {
         d
         # What was expected is only compared with: of it, the manifests do.
-        for d in (*roots, *made, *lock.documents, *lock.states, lock.vectors)
+        for d in (*roots, *made, *provenance.documents, *provenance.states, provenance.vectors)
         if blobs.size(d) is None
     }
     for root in set(roots) - absent:
@@ -120,7 +124,7 @@ def _check_there(lock: Lock, blobs: BlobStore) -> None:
         absent |= {digest for digest in needed if blobs.size(digest) is None}
     if absent:
         raise NotFound(
-            f"{len(absent)} blobs that the lock needs are not in this store",
+            f"{len(absent)} blobs that the provenance needs are not in this store",
             problems=tuple(Problem("/blobs", digest) for digest in sorted(absent)),
         )
 

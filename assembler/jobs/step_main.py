@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from sqlalchemy.orm import Session
 
-from assembler.assembly.inputs import Materials, gather
+from assembler.assembly.inputs import MixInputs, gather
 from assembler.assembly.provenance import Environment
 from assembler.jobs import dispatcher
 from assembler.mixes import job_events, leakage, mix_state
@@ -38,7 +38,7 @@ from registry.names import parse_ref
 from registry.settings import settings
 
 if TYPE_CHECKING:
-    from assembler.evaluation.perplexities import Contenders
+    from assembler.evaluation.perplexities import GateCheckpoints
     from assembler.training.optimizer import Progress
 
 log = structlog.get_logger(__name__)
@@ -148,7 +148,7 @@ def embed(version_id: int) -> None:
     with db.transaction() as session:
         version = experts.get_version(session, version_id)
     own = documents.parse(blobs.read(version.documents_digest))
-    texts = documents.spread(own)
+    texts = documents.sample_evenly(own)
     vector = Encoder().embed(texts).mean(0).tolist()
     inputs = RouterInputs(manifests.load(blobs, version.manifest_digest), blobs)
     moments = inputs.moments(own, num_tokens=DOMAIN_TOKENS)
@@ -271,7 +271,7 @@ def _warn_of_condition(job_id: str, router: str, condition: float) -> None:
         )
 
 
-def _read(version_id: int) -> tuple[MixVersion, Materials]:
+def _read(version_id: int) -> tuple[MixVersion, MixInputs]:
     with db.transaction() as session:
         version = session.get_one(MixVersion, version_id)
         return version, gather(session, Recipe.model_validate(version.recipe))
@@ -281,12 +281,12 @@ def _complete(version_id: int, *, step: str, **values: Any) -> None:
     job_events.durably(lambda session: mix_state.complete(session, version_id, step=step, **values))
 
 
-def _contenders(version: MixVersion, materials: Materials, blobs: BlobStore) -> "Contenders":
-    from assembler.evaluation.perplexities import Contenders
+def _contenders(version: MixVersion, materials: MixInputs, blobs: BlobStore) -> "GateCheckpoints":
+    from assembler.evaluation.perplexities import GateCheckpoints
 
     assert version.assembled_digest is not None
     finetuned, compressed = version.finetuned_digest, version.compressed_digest
-    return Contenders(
+    return GateCheckpoints(
         seed=materials.seed(blobs),
         experts=dict(zip(materials.recipe.domains, materials.experts(blobs), strict=True)),
         assembled=manifests.load(blobs, version.assembled_digest),

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from assembler.mixes import mixes, new_mix, selection
-from assembler.mixes.new_mix import MIN_EXPERTS, Reading
+from assembler.mixes.new_mix import MIN_EXPERTS, ResolvedRequest
 from assembler.mixes.selection import Selection
 from assembler.recipes import presets
 from assembler.recipes.recipe import Recipe
@@ -23,7 +23,7 @@ BASE = "/base"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Revision:
+class MixChange:
     """A change of the finished mix `base`, which is assembled as it was; nothing was checked yet.
 
     An expert is `joining`, or `leaving`, or one takes the other's place, and may be another version
@@ -48,7 +48,7 @@ class Revision:
         """Where the request names who joins."""
         return "/expert" if self.leaving is None else "/by"
 
-    def read(self, session: Session, blobs: BlobStore) -> Reading:
+    def read(self, session: Session, blobs: BlobStore) -> ResolvedRequest:
         try:
             base, known = base_of(session, self.base)
         except (NotFound, Conflict, InvalidInput) as error:
@@ -82,7 +82,7 @@ class Revision:
 
     def _read_without_base(
         self, session: Session, blobs: BlobStore, error: NexusmixError
-    ) -> Reading:
+    ) -> ResolvedRequest:
         _, problems = self._fields(None, num_experts=MIN_EXPERTS)
         joining = [] if self.joining is None else [self.joining]
         found = selection.select(
@@ -94,7 +94,7 @@ class Revision:
             pointers=[self.joining_at for _ in joining],
             needs_projection=False,
         )
-        return Reading(
+        return ResolvedRequest(
             name=self.name or self.base.partition("@")[0],
             family=None,
             members=found.members,

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, contains_eager
 
 from assembler.mixes import job_events, mix_state
-from assembler.mixes.new_mix import Wish
+from assembler.mixes.new_mix import MixSpec
 from assembler.recipes.recipe import Recipe
 from assembler.tables import FINAL_STATES, Mix, MixState, MixVersion
 from engine.serving import deployments
@@ -21,7 +21,9 @@ from registry.names import parse_ref
 from registry.tables import Family
 
 
-def request(session: Session, blobs: BlobStore, wish: Wish, *, deploy: bool = False) -> MixVersion:
+def request(
+    session: Session, blobs: BlobStore, wish: MixSpec, *, deploy: bool = False
+) -> MixVersion:
     """The version with just the recipe that is wished for: the one that exists, or a new one,
     queued.
 

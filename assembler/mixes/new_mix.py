@@ -28,7 +28,7 @@ MIN_EXPERTS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class ResolvedRequest:
     """What a wish means, as far as it was understood; without problems there is a blueprint.
 
     `error` is why there is nothing to change: that the base of a revision is unknown or unfinished.
@@ -55,15 +55,15 @@ class Reading:
         raise InvalidInput("this mix cannot be made", problems=self.problems)
 
 
-class Wish(Protocol):
+class MixSpec(Protocol):
     """A request for a new mix, or for a change of one."""
 
-    def read(self, session: Session, blobs: BlobStore) -> Reading:
+    def read(self, session: Session, blobs: BlobStore) -> ResolvedRequest:
         """Never raises for what is wrong with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class NewMix:
     """A new mix, as somebody asked for it: nothing of this has been checked.
 
     `experts` are `name`, its newest version, or `name@number`; the family's newest projection is
@@ -80,8 +80,8 @@ class Request:
     compress: Mapping[str, Any] = field(default_factory=dict)
     gates: Mapping[str, Any] = field(default_factory=dict)
 
-    def read(self, session: Session, blobs: BlobStore) -> Reading:
-        preset, problems = presets.named(self.preset)
+    def read(self, session: Session, blobs: BlobStore) -> ResolvedRequest:
+        preset, problems = presets.find(self.preset)
         assembly, wrong_assembly = presets.read_assembly(preset, self.assembly)
         finetune, wrong_finetune = presets.read_finetune(
             preset, self.finetune, num_experts=len(self.experts)
@@ -130,7 +130,7 @@ def conclude(
     *,
     recipe: Recipe | None,
     problems: Iterable[Problem],
-) -> Reading:
+) -> ResolvedRequest:
     """The reading of what was found; what only the whole mix can tell is looked at last."""
     problems = tuple(problems)
     blueprint = None
@@ -139,7 +139,7 @@ def conclude(
         problems = (*_untrainable(whole), *_incompressible(whole))
         problems += tuple(text_budget.problems(found.members, recipe, whole.seed, blobs))
         blueprint = None if problems else whole
-    return Reading(
+    return ResolvedRequest(
         name=name,
         family=found.family,
         members=found.members,

@@ -78,7 +78,9 @@ def override(
         gate_report=report_digest, scope=tuple(scope), reason=reason.strip(), by=by, at=_now()
     )
     digest = put_bytes(blobs, canonical_json(record.model_dump(mode="json")))
-    version = mix_state.overrule(session, version.id, override_digest=digest, message=_told(record))
+    version = mix_state.overrule(
+        session, version.id, override_digest=digest, message=_summary(record)
+    )
     artifact = publishing.publish(session, version, blobs=blobs)
     version.artifact_id = artifact.id
     session.flush()
@@ -117,7 +119,7 @@ def _waiver(failure: Failure) -> Waiver:
     return Waiver(domain=failure.domain, metric=failure.metric)
 
 
-def _told(record: Override) -> str:
+def _summary(record: Override) -> str:
     return f"gate overridden by {record.by}: {record.reason}"
 
 

@@ -1,9 +1,9 @@
-"""The last step of a mix: an artifact of what passed its gate, with its lock, signed."""
+"""The last step of a mix: an artifact of what passed its gate, with its provenance, signed."""
 
 from sqlalchemy.orm import Session
 
 from assembler.assembly.inputs import gather
-from assembler.assembly.provenance import Environment, Lock
+from assembler.assembly.provenance import Environment, Provenance
 from assembler.recipes.recipe import Recipe
 from assembler.tables import MixVersion
 from registry import artifacts
@@ -22,12 +22,12 @@ def publish(session: Session, version: MixVersion, *, blobs: BlobStore) -> Artif
     manifest_digest = version.candidate_digest
     assert manifest_digest is not None
     assert version.gate_report_digest is not None
-    lock_digest = _lock(session, version, blobs)
+    provenance_digest = _provenance(session, version, blobs)
     statement = Statement(
         manifest=manifest_digest,
         recipe=version.recipe_digest,
         gate_report=version.gate_report_digest,
-        lock=lock_digest,
+        lock=provenance_digest,
         override=version.override_digest,
     )
     attestation = Attestation.of(statement, signing_key(settings().signing_key_path))
@@ -37,14 +37,14 @@ def publish(session: Session, version: MixVersion, *, blobs: BlobStore) -> Artif
         recipe=version.recipe,
         recipe_digest=version.recipe_digest,
         gate_report_digest=version.gate_report_digest,
-        lock_digest=lock_digest,
+        provenance_digest=provenance_digest,
         attestation_digest=put_bytes(blobs, attestation.to_json()),
     )
 
 
-def _lock(session: Session, version: MixVersion, blobs: BlobStore) -> str:
+def _provenance(session: Session, version: MixVersion, blobs: BlobStore) -> str:
     assert version.assembled_digest is not None
-    lock = Lock.of(
+    provenance = Provenance.of(
         gather(session, Recipe.model_validate(version.recipe)),
         environment=Environment.model_validate(version.environment),
         assembled=version.assembled_digest,
@@ -52,4 +52,4 @@ def _lock(session: Session, version: MixVersion, blobs: BlobStore) -> str:
         compressed=version.compressed_digest,
         blobs=blobs,
     )
-    return lock.store(blobs)
+    return provenance.store(blobs)

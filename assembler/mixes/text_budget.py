@@ -1,6 +1,6 @@
 """Whether the experts' documents suffice for the finetune and the gate, told before either begins.
 
-Documents are read, and tokenised, only until they suffice.
+Documents are read, and tokenized, only until they suffice.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from registry.documents import Document, Split
 from registry.errors import Problem
 from registry.manifests import Manifest
 
-# No text is made of longer tokens throughout: more of it need not be tokenised.
+# No text is made of longer tokens throughout: more of it need not be tokenized.
 CHARACTERS_PER_TOKEN = 64
 
 

@@ -38,7 +38,7 @@ class AttentionMixture(nn.Module):
     """BAM (arXiv 2408.08274, section 3.2): `sum_j g_j(x) attention_j(x)`, `g = softmax(x W)`.
 
     Soft by default, every token taking every expert; with `num_attention_experts_per_tok` the K
-    largest, not renormalised. With `experts-shared-kv` the experts have queries and outputs of
+    largest, not renormalized. With `experts-shared-kv` the experts have queries and outputs of
     their own, and one set of keys and values.
     """
 

@@ -1,6 +1,6 @@
 """W8A8 in the reference network: integers multiplied by integers, with scales around them.
 
-Source: AbsMax int8 as in Divergent Token Metrics (arXiv 2311.01544, on quantisation), of vectors as
+Source: AbsMax int8 as in Divergent Token Metrics (arXiv 2311.01544, on quantization), of vectors as
 in LLM.int8() (arXiv 2208.07339, section 2.1): a scale for each output channel and each token, which
 is what vLLM's int8 kernels have. Letters at the end of a tensor's name: I inputs, O outputs.
 """
@@ -18,7 +18,7 @@ from registry import cpu_features
 from registry.int8_config import LARGEST
 
 
-def quantise(rows: Tensor, *, largest: int = LARGEST) -> tuple[Tensor, Tensor]:
+def quantize(rows: Tensor, *, largest: int = LARGEST) -> tuple[Tensor, Tensor]:
     """Whole numbers, none beyond `largest`, and the scale [..., 1] of each row that they are to be
     multiplied by; both float32. A row of zeros has scale 0."""
     rows = rows.float()
@@ -45,12 +45,12 @@ class Int8Linear(nn.Module):
         """The layer whose weight comes nearest to this one, integers up to `largest_weight`."""
         with torch.device("meta"):
             made = cls(weight_OI.shape[1], weight_OI.shape[0])
-        integers, made.weight_scale = quantise(weight_OI, largest=largest_weight)
+        integers, made.weight_scale = quantize(weight_OI, largest=largest_weight)
         made.weight = integers.to(torch.int8)
         return made
 
     def forward(self, x: Tensor) -> Tensor:
-        integers, scales = quantise(x)
+        integers, scales = quantize(x)
         sums = _sums_of_products(integers, self.weight)
         return (sums * scales * self.weight_scale.mT).to(x.dtype)
 

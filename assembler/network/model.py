@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from assembler.network.attention import Attention, AttentionMixture, Cache, Rotation, rope
 from assembler.network.int8_linear import Int8Linear
-from assembler.network.moe import FeedForward, Mixture
+from assembler.network.moe import FeedForward, MoE
 from assembler.network.rms_norm import RMSNorm
 from engine.vllm_plugin import tensors
 from registry.architecture import Architecture
@@ -154,9 +154,9 @@ class Block(nn.Module):
         # A parallel block feeds both branches from one norm.
         has_norm = ffn_size and not a.parallel_block
         self.post_attention_layernorm = _norm(a) if has_norm else None
-        self.mlp: Mixture | FeedForward | None = None
+        self.mlp: MoE | FeedForward | None = None
         if ffn_size:
-            self.mlp = Mixture(a) if a.num_experts else FeedForward(a, size=ffn_size)
+            self.mlp = MoE(a) if a.num_experts else FeedForward(a, size=ffn_size)
 
     def forward(
         self,

@@ -30,10 +30,10 @@ class FeedForward(nn.Module):
         return cast(Tensor, self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x)))
 
 
-class Mixture(nn.Module):
+class MoE(nn.Module):
     """The mixture of Nexus (arXiv 2408.15901, section 3), BTX and BAM, and ours.
 
-    `p` is the softmax over all routed experts; each token takes its K largest, renormalised only
+    `p` is the softmax over all routed experts; each token takes its K largest, renormalized only
     where `norm_topk_prob` says so. `sum` (the papers): `shared(x) + sum_K p_k expert_k(x)`, with no
     shared expert in BTX and BAM. `convex`: the shared expert is weighted by `1 - sum_K p_k`, so
     that pretrained experts keep their scale.
@@ -43,7 +43,7 @@ class Mixture(nn.Module):
         super().__init__()
         self.num_experts, self.num_experts_per_tok = a.num_experts, a.num_experts_per_tok
         self.combine, self.norm_topk_prob = a.combine, a.norm_topk_prob
-        self.gate = Gate(a)
+        self.gate = Router(a)
         self.shared_expert = FeedForward(a) if a.shared_expert else None
         self.experts = Experts({str(i): FeedForward(a) for i in range(a.num_experts)})
 
@@ -99,7 +99,7 @@ class Experts(nn.ModuleDict):
         return grouped_linear(F.silu(gate_SF) * up_SF, downs, counts_N)
 
 
-class Gate(nn.Module):
+class Router(nn.Module):
     """Router of one mixture: rows, and in front of or behind them what the kind of router asks.
 
     `nexus`: the projection that the rows are folded from. `mlp`: a hidden layer between tokens and

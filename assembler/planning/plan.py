@@ -1,7 +1,7 @@
 """What a request for a mix would mean, told before anything is done.
 
 Only rows, manifests and the beginning of documents are read, and of all tensors just domain
-embeddings and their centre.
+embeddings and their center.
 """
 
 import shutil
@@ -13,9 +13,9 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from assembler.assembly.inputs import Materials
+from assembler.assembly.inputs import MixInputs
 from assembler.mixes import mixes
-from assembler.mixes.new_mix import Reading, Wish
+from assembler.mixes.new_mix import MixSpec, ResolvedRequest
 from assembler.mixes.selection import Member
 from assembler.planning import plan_warnings, time_estimates
 from assembler.planning.plan_warnings import Caution
@@ -80,7 +80,7 @@ class Plan(_Data):
     experts: tuple[str, ...] = Field(description="Those that were found, pinned.")
     problems: tuple[Problem, ...] = Field(description="All of them, pointing into the request.")
     warnings: tuple[Caution, ...] = ()
-    licence: str | None = Field(
+    license: str | None = Field(
         default=None, description="Of the result, as SPDX has it; None when there are problems."
     )
     existing: str | None = Field(
@@ -89,18 +89,18 @@ class Plan(_Data):
     size: Size | None = Field(default=None, description="None when there are problems.")
 
 
-def plan(session: Session, blobs: BlobStore, wish: Wish) -> Plan:
+def plan(session: Session, blobs: BlobStore, wish: MixSpec) -> Plan:
     """What `mixes.request` would do with the same wish. Changes nothing, and never raises for what
     is wrong with it."""
     reading = wish.read(session, blobs)
-    owners = _licences(reading)
+    owners = _licenses(reading)
     about = Plan(
         name=reading.name,
         family=None if reading.family is None else reading.family.name,
         experts=reading.experts,
         problems=reading.problems,
         warnings=tuple(
-            Caution(kind="licence", detail=detail) for detail in licenses.concerns(owners)
+            Caution(kind="license", detail=detail) for detail in licenses.concerns(owners)
         ),
     )
     blueprint = reading.blueprint
@@ -110,15 +110,15 @@ def plan(session: Session, blobs: BlobStore, wish: Wish) -> Plan:
     warnings = (*_cautions(reading.members, blueprint, size, blobs), *about.warnings)
     same = mixes.find_same(session, reading.name, blueprint.recipe)
     existing = None if same is None else mixes.ref_of(same)
-    licence = licenses.combined(owners.values())
-    changes = {"size": size, "warnings": warnings, "existing": existing, "licence": licence}
+    license = licenses.combined(owners.values())
+    changes = {"size": size, "warnings": warnings, "existing": existing, "license": license}
     return about.model_copy(update=changes)
 
 
-def _licences(reading: Reading) -> dict[str, str]:
+def _licenses(reading: ResolvedRequest) -> dict[str, str]:
     """By who brings them."""
-    owners = {member.name: member.version.expert.licence for member in reading.members}
-    return owners if reading.family is None else {"the seed": reading.family.licence} | owners
+    owners = {member.name: member.version.expert.license for member in reading.members}
+    return owners if reading.family is None else {"the seed": reading.family.license} | owners
 
 
 def _size(blueprint: Blueprint, observations: Observations) -> Size:
@@ -144,8 +144,8 @@ def _cautions(
 ) -> Iterator[Caution]:
     if blueprint.projection is not None:
         materials = blueprint.materials
-        centred_LNM = _centred_domains(materials, blueprint.projection, blobs)
-        yield from plan_warnings.of_domains(materials.recipe.domains, centred_LNM)
+        centered_LNM = _centered_domains(materials, blueprint.projection, blobs)
+        yield from plan_warnings.of_domains(materials.recipe.domains, centered_LNM)
     yield from plan_warnings.of_experts(members, blueprint.seed, blueprint.recipe)
     yield from plan_warnings.of_documents(members, blueprint.recipe, blobs)
     yield from plan_warnings.of_machine(
@@ -156,14 +156,14 @@ def _cautions(
     )
 
 
-def _centred_domains(materials: Materials, projection: Manifest, blobs: BlobStore) -> Floats:
+def _centered_domains(materials: MixInputs, projection: Manifest, blobs: BlobStore) -> Floats:
     """What the routers tell domains apart by [L, N, M]."""
     if materials.recipe.embeds_with_encoder:
         center_E = numpy_tensors.read(blobs, projection.tensors[VECTORS_CENTER])
         return np.array(materials.vectors, np.float32)[None] - center_E
     center_LD = numpy_tensors.read(blobs, projection.tensors[STATES_CENTER])
-    centred_NLD: Floats = materials.states(blobs)[:, :, 0] - center_LD
-    return centred_NLD.swapaxes(0, 1)
+    centered_NLD: Floats = materials.states(blobs)[:, :, 0] - center_LD
+    return centered_NLD.swapaxes(0, 1)
 
 
 def _disk_free() -> int:

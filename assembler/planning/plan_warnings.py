@@ -33,7 +33,7 @@ Kind = Literal[
     "little-text",
     "memory",
     "disk",
-    "licence",
+    "license",
 ]
 
 
@@ -47,10 +47,10 @@ class Caution(BaseModel):
     value: float | None = Field(default=None)
 
 
-def of_domains(names: Sequence[str], centred_LNM: Floats) -> Iterator[Caution]:
-    """Domains that routers can hardly tell apart, by their centred embeddings in each block."""
-    lengths_LN1 = np.linalg.norm(centred_LNM, axis=-1, keepdims=True)
-    unit_LNM = centred_LNM / np.maximum(lengths_LN1, 1e-12)
+def of_domains(names: Sequence[str], centered_LNM: Floats) -> Iterator[Caution]:
+    """Domains that routers can hardly tell apart, by their centered embeddings in each block."""
+    lengths_LN1 = np.linalg.norm(centered_LNM, axis=-1, keepdims=True)
+    unit_LNM = centered_LNM / np.maximum(lengths_LN1, 1e-12)
     cosines_NN = (unit_LNM @ unit_LNM.swapaxes(-1, -2)).mean(0)
     for (i, one), (j, other) in combinations(enumerate(names), 2):
         cosine = float(cosines_NN[i, j])

@@ -58,7 +58,7 @@ class RankMemory:
 
 def rank_memory(mix: Architecture, recipe: Finetune, parallelism: Parallelism) -> RankMemory:
     """Of the process of a finetune that holds most."""
-    spread = _Spread(mix, recipe, parallelism)
+    spread = _ShardedNetwork(mix, recipe, parallelism)
     trained = spread.numbers(spread.trained)
     return RankMemory(
         frozen_weights=spread.width * spread.numbers(spread.frozen) + spread.embeddings,
@@ -72,7 +72,7 @@ def rank_memory(mix: Architecture, recipe: Finetune, parallelism: Parallelism) -
     )
 
 
-class _Spread:
+class _ShardedNetwork:
     def __init__(self, mix: Architecture, recipe: Finetune, parallelism: Parallelism) -> None:
         self.mix, self.recipe, self.parallelism = mix, recipe, parallelism
         self.width = DTYPE_BYTES[recipe.dtype]

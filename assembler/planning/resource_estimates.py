@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Self
 
 from assembler.assembly.extend import Base
-from assembler.assembly.inputs import STATES_DTYPE, Materials
+from assembler.assembly.inputs import STATES_DTYPE, MixInputs
 from assembler.assembly.upcycle import is_expert
 from assembler.planning.rank_memory import rank_memory
 from assembler.recipes.mix_architecture import mixture_of
@@ -55,7 +55,7 @@ class Footprint:
 class Blueprint:
     """The manifests that a mix is made of, and the network that it becomes."""
 
-    materials: Materials
+    materials: MixInputs
     mix: Architecture
     seed: Manifest
     experts: tuple[Manifest, ...]
@@ -63,7 +63,7 @@ class Blueprint:
     base: Base | None
 
     @classmethod
-    def of(cls, materials: Materials, blobs: BlobStore) -> Self:
+    def of(cls, materials: MixInputs, blobs: BlobStore) -> Self:
         """Raises NotFound, and Incompatible when the recipe contradicts itself."""
         recipe, seed = materials.recipe, materials.seed(blobs)
         dense = seed.architecture

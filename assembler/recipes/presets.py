@@ -72,7 +72,7 @@ _FINETUNE: Mapping[Preset, Mapping[str, Any]] = {
     "bam-shared-kv": _PAPER | {"load_balance_weight": 0.01, "z_loss_weight": 0.001},
     "merge": _PAPER,
 }
-# Of the default finetune, which with fewer does not quite reach the right experts; CLAIMS.md.
+# Of the default finetune, which with fewer does not quite reach the right experts (docs, claims).
 TOKENS_PER_EXPERT = 8_192
 
 PRESETS: tuple[Preset, ...] = get_args(Preset)
@@ -100,14 +100,14 @@ def finetune(preset: Preset, *, num_experts: int) -> Finetune:
 
 def changed(preset: Preset) -> dict[str, Any]:
     """The fields in which a preset is not the default one; see `differing`."""
-    own = differing(assembly(preset), assembly(DEFAULT))
+    own = changed_fields(assembly(preset), assembly(DEFAULT))
     own.pop("preset", None)
     # Of as many experts, so that tokens differ only where a preset has none.
     mine, known = (finetune(each, num_experts=1) for each in (preset, DEFAULT))
-    return own | differing(mine, known, prefix="finetune.")
+    return own | changed_fields(mine, known, prefix="finetune.")
 
 
-def differing(own: BaseModel, known: BaseModel, *, prefix: str = "") -> dict[str, Any]:
+def changed_fields(own: BaseModel, known: BaseModel, *, prefix: str = "") -> dict[str, Any]:
     """The fields of `known` in which `own` has another value, and that value; of a field that has
     fields itself these, as `field.field`."""
     changed: dict[str, Any] = {}
@@ -116,13 +116,13 @@ def differing(own: BaseModel, known: BaseModel, *, prefix: str = "") -> dict[str
         if mine == value:
             continue
         if isinstance(mine, BaseModel) and isinstance(value, BaseModel):
-            changed |= differing(mine, value, prefix=f"{prefix}{field}.")
+            changed |= changed_fields(mine, value, prefix=f"{prefix}{field}.")
         else:
             changed[f"{prefix}{field}"] = mine
     return changed
 
 
-def named(preset: str) -> tuple[Preset, list[Problem]]:
+def find(preset: str) -> tuple[Preset, list[Problem]]:
     """The preset of that name, else the default one and what is wrong."""
     known = next((own for own in PRESETS if own == preset), None)
     if known is not None:

@@ -53,7 +53,7 @@ class Training(BaseModel):
 class Finetune(Training):
     """How the assembled mix is trained on a mixture of its experts' documents."""
 
-    # The ablations in CLAIMS.md are about these. Routers need a far higher rate than what is
+    # The ablations (docs, claims) are about these. Routers need a far higher rate than what is
     # pretrained; with attention, which no expert has adapted to its domain, they cost no more
     # than alone. Experts that train too reach a little more, and are no longer shared.
     # How many tokens it has, if nobody says, depends on the number of experts: see
@@ -79,7 +79,7 @@ class Finetune(Training):
         default=None,
         ge=0,
         le=1,
-        description="The q of that loss, generalised cross-entropy: 1 counts the share of routing"
+        description="The q of that loss, generalized cross-entropy: 1 counts the share of routing"
         " that goes past the document's own expert, 0 is cross-entropy. If not told, 1 where three"
         " quarters of the tokens already go to it, else 0; the metrics of each step say which.",
     )
@@ -160,7 +160,7 @@ class Assembly(BaseModel):
 
     @property
     def needs_projection(self) -> bool:
-        """A `nexus` router takes at least its centre from the family's projection."""
+        """A `nexus` router takes at least its center from the family's projection."""
         return self.preset != "merge" and (
             self.router == "nexus" or self.router_init == "projection"
         )

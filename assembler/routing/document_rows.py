@@ -2,7 +2,7 @@
 
 FlexOlmo (arXiv 2507.07024, section 3.3) takes an embedder as wide as the network. Here the seed
 itself is it: a document's vector is the mean of its last hidden states, at length 1. The mean over
-documents is neither centred nor brought to a length, and all blocks share it, as in their code.
+documents is neither centered nor brought to a length, and all blocks share it, as in their code.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from assembler.compute_dtype import fastest_on_cpu
 from assembler.network.model import Network
 from assembler.training.optimizer import DTYPES
 from registry.blobs import BlobStore, get_bytes
-from registry.documents import Document, spread
+from registry.documents import Document, sample_evenly
 from registry.manifests import Manifest
 from registry.numpy_tensors import Floats
 
@@ -32,7 +32,7 @@ def rows(seed: Manifest, documents: Sequence[Sequence[Document]], *, blobs: Blob
     tokenizer = Tokenizer.from_str(get_bytes(blobs, seed.files["tokenizer.json"]).decode())
     tokenizer.enable_truncation(SEQUENCE_LENGTH)
     tokenizer.enable_padding()
-    means = torch.stack([_mean(network, tokenizer, spread(own)) for own in documents])
+    means = torch.stack([_mean(network, tokenizer, sample_evenly(own)) for own in documents])
     return cast(Floats, means.numpy())
 
 

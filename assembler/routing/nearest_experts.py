@@ -5,10 +5,10 @@ from sqlalchemy.orm import Session
 from assembler.routing.embedder import embedder_digest
 from assembler.routing.numpy_encoder import query_encoder
 from registry import embeddings, families
-from registry.embeddings import Neighbour
+from registry.embeddings import Neighbor
 
 
-def nearest(session: Session, text: str, *, family: str, limit: int) -> list[Neighbour]:
+def nearest(session: Session, text: str, *, family: str, limit: int) -> list[Neighbor]:
     """The experts of a family by the nearness of their domains to `text`, nearest first.
 
     Only the beginning of a long text counts. Raises NotFound and Conflict for the family.

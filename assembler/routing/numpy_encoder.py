@@ -78,9 +78,9 @@ class QueryEncoder:
         return y
 
     def _norm(self, x: Array, at: str) -> Array:
-        centred = x - x.mean(axis=-1, keepdims=True)
-        scale = np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + np.float32(self._eps))
-        y: Array = centred / scale * self._weights[at + ".weight"] + self._weights[at + ".bias"]
+        centered = x - x.mean(axis=-1, keepdims=True)
+        scale = np.sqrt(np.square(centered).mean(axis=-1, keepdims=True) + np.float32(self._eps))
+        y: Array = centered / scale * self._weights[at + ".weight"] + self._weights[at + ".bias"]
         return y
 
 

@@ -3,7 +3,7 @@
 Nexus (arXiv 2408.15901, section 3) learns `e_i = P(d_i)` by gradient from the few domains of one
 mixture, so nothing makes P right anywhere else. Here d_i is, block by block, the mean router input
 of the expert on its own documents, and P is Fisher's linear discriminant: `S^-1 (d_i - c)`, where S
-is the covariance of router inputs within a domain and c their centre, both of public text as the
+is the covariance of router inputs within a domain and c their center, both of public text as the
 seed reads it. The discriminant weighs every direction by how little it varies within a domain,
 which text of any domains tells, so it holds for domains that were never seen.
 
@@ -27,7 +27,7 @@ from assembler.routing.router_rows import STATES_CENTER, SWISH_IS_ONE, VECTORS_C
 from assembler.routing.text_encoder import Encoder
 from engine.vllm_plugin import tensors
 from registry.blobs import BlobStore
-from registry.documents import Document, group_by_domain, spread
+from registry.documents import Document, group_by_domain, sample_evenly
 from registry.manifests import Manifest
 
 # (what is being done, how much of it is done, of how much)
@@ -36,9 +36,9 @@ OnProgress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class PublicText:
-    """What is read of public text: of the seed's router inputs the centre [L, D], where every
+    """What is read of public text: of the seed's router inputs the center [L, D], where every
     domain weighs the same whatever the amount of its text, and the covariance within a domain
-    [L, D, D]; and the centre [E] of an encoder's vectors."""
+    [L, D, D]; and the center [E] of an encoder's vectors."""
 
     seed: Manifest
     states_center: Tensor
@@ -117,11 +117,11 @@ def solve(public: PublicText, *, training: ProjectionTraining, blobs: BlobStore)
 def _vectors_center(domains: Sequence[Sequence[Document]]) -> Tensor:
     """The mean [E] of the domains' mean vectors, for routers that see an encoder's."""
     encoder = Encoder()
-    return torch.stack([encoder.embed(spread(own)).mean(0) for own in domains]).mean(0)
+    return torch.stack([encoder.embed(sample_evenly(own)).mean(0) for own in domains]).mean(0)
 
 
 def _whitening(within_DD: Tensor, center_D: Tensor, *, shrinkage: float) -> Tensor:
-    """B [D, D] with `B' B = S^-1` on all that is orthogonal to the centre, and `B c = 0`.
+    """B [D, D] with `B' B = S^-1` on all that is orthogonal to the center, and `B c = 0`.
 
     Rows must not meet the mean router input: it is in every token, and its product with the row of
     an unseen domain would be an arbitrary bias. `shrinkage` is the share of an even covariance of
@@ -133,7 +133,7 @@ def _whitening(within_DD: Tensor, center_D: Tensor, *, shrinkage: float) -> Tens
     across_DD = identity_DD - along_DD
     within_DD = across_DD @ within_DD @ across_DD
     even = within_DD.trace() / (len(center_D) - 1)
-    # What stands along the centre only makes the matrix one that has an inverse.
+    # What stands along the center only makes the matrix one that has an inverse.
     within_DD = (1 - shrinkage) * within_DD + even * (shrinkage * across_DD + along_DD)
     lower_DD = torch.linalg.cholesky(within_DD)
     whitening_DD: Tensor = torch.linalg.solve_triangular(lower_DD, across_DD, upper=False)

@@ -14,7 +14,7 @@ from registry.documents import Document
 from registry.errors import InvalidInput, Problem, pointer
 
 
-def joined(
+def with_expert_documents(
     session: Session,
     blobs: BlobStore,
     *,
@@ -46,7 +46,7 @@ def joined(
     together = [document for document in known if document.domain not in joining]
     for version in versions:
         together += _of_expert(blobs, version.documents_digest, domain=version.expert.name)
-    return put_bytes(blobs, documents.serialise(together))
+    return put_bytes(blobs, documents.serialize(together))
 
 
 def _of_expert(blobs: BlobStore, digest: str, *, domain: str) -> list[Document]:

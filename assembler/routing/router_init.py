@@ -61,7 +61,7 @@ def initial(
     """Routers of all experts of `mix`. `family` is the family's projection, where one is needed;
     `learned` are the projection's weights as a base mix has them, instead of the family's.
 
-    A routed seed knows no domain: it stands at the family's centre, where rows are zero.
+    A routed seed knows no domain: it stands at the family's center, where rows are zero.
     """
     if recipe.embeds_with_encoder:
         assert family is not None

@@ -14,7 +14,7 @@ from assembler.compute_dtype import fastest_on_cpu
 from assembler.network.model import Network
 from assembler.network.moe import FeedForward
 from assembler.routing.embedder import states_shape
-from assembler.training.batches import Reader, cut, evenly
+from assembler.training.batches import TokenReader, cut_windows, sample_windows
 from assembler.training.optimizer import DTYPES
 from engine.gates.mix_gate import WINDOW_TOKENS
 from registry.blobs import BlobStore
@@ -48,7 +48,7 @@ class RouterInputs:
     """A dense checkpoint's network, listened to while it reads."""
 
     def __init__(self, checkpoint: Manifest, blobs: BlobStore) -> None:
-        self._reader = Reader.of(checkpoint, blobs)
+        self._reader = TokenReader.of(checkpoint, blobs)
         self._network = Network.from_manifest(checkpoint, blobs, dtype=DTYPES[fastest_on_cpu()])
         ffns = [module for module in self._network.modules() if isinstance(module, FeedForward)]
         self._heard: list[Tensor] = [torch.empty(0)] * len(ffns)
@@ -61,7 +61,7 @@ class RouterInputs:
         training documents, spread over all of them; less than a window is read whole."""
         stream = self._reader.stream(documents, split="train")
         length = min(WINDOW_TOKENS, len(stream))
-        windows = evenly(cut(stream, length), count=max(1, num_tokens // length))
+        windows = sample_windows(cut_windows(stream, length), count=max(1, num_tokens // length))
         for tokens_BT in torch.split(windows, BATCH_SIZE):
             self._network.model(tokens_BT, cache=None, router_logits=None, project_rows=False)
             yield [states_BTD.flatten(0, 1).float() for states_BTD in self._heard]

@@ -86,7 +86,7 @@ def project(embeddings: Floats, w1: TensorEntry, w2: TensorEntry, *, blobs: Blob
 
 
 def as_routed(
-    centred_ND: Floats,
+    centered_ND: Floats,
     directions_NKD: Floats,
     *,
     whiten: Callable[[Floats], Floats],
@@ -99,13 +99,13 @@ def as_routed(
     `(S + w U'U)^-1 d`; the same row comes of the projection as it is with
     `d - w U' (I + w G G')^-1 G b`, where b and G are what W1 makes of d and U (Woodbury), which
     `whiten` does. The length is that which makes b of length 1: how far a domain lies from the
-    centre says nothing of how sure its router should be.
+    center says nothing of how sure its router should be.
     """
-    whitened = whiten(np.concatenate([centred_ND[:, None], directions_NKD], 1))
+    whitened = whiten(np.concatenate([centered_ND[:, None], directions_NKD], 1))
     b_ND, own_NKD = whitened[:, 0], whitened[:, 1:]
     inner_NKK = np.eye(own_NKD.shape[1]) + own_weight * own_NKD @ own_NKD.swapaxes(1, 2)
     shares_NK1 = np.linalg.solve(inner_NKK, own_weight * own_NKD @ b_ND[..., None])
-    embeddings_ND = centred_ND - (shares_NK1 * directions_NKD).sum(1)
+    embeddings_ND = centered_ND - (shares_NK1 * directions_NKD).sum(1)
     b_ND = b_ND - (shares_NK1 * own_NKD).sum(1)
     lengths_N1 = np.linalg.norm(b_ND, axis=-1, keepdims=True)
     return _with_constant(embeddings_ND / np.maximum(lengths_N1, 1e-12))
@@ -117,10 +117,10 @@ def _whitened(x: Floats, *, w1: TensorEntry, blobs: BlobStore) -> Floats:
     return numpy_tensors.product(np.pad(x, constant), blobs, w1, first_row=w1.shape[0] // 2)
 
 
-def vectors_as_routed(centred_NE: Floats) -> Floats:
+def vectors_as_routed(centered_NE: Floats) -> Floats:
     """Vectors of an encoder at length 1, with the constant coordinate [N, E + 1]."""
-    lengths_N1 = np.linalg.norm(centred_NE, axis=-1, keepdims=True)
-    return _with_constant(centred_NE / np.maximum(lengths_N1, 1e-12))
+    lengths_N1 = np.linalg.norm(centered_NE, axis=-1, keepdims=True)
+    return _with_constant(centered_NE / np.maximum(lengths_N1, 1e-12))
 
 
 def prefix(layer: int) -> str:

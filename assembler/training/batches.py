@@ -17,7 +17,7 @@ from registry.errors import InvalidInput, Problem
 from registry.manifests import Manifest
 
 
-class Reader:
+class TokenReader:
     """Text to token ids, with a checkpoint's own tokenizer."""
 
     def __init__(self, tokenizer: Tokenizer, *, config: Mapping[str, Any]) -> None:
@@ -36,7 +36,7 @@ class Reader:
 
         What is left at the end is dropped, so `n` may be 0.
         """
-        return cut(self.stream(documents, split=split), length)
+        return cut_windows(self.stream(documents, split=split), length)
 
     def stream(self, documents: Iterable[Document], *, split: Split) -> list[int]:
         """Documents of a split, joined by end-of-text."""
@@ -78,7 +78,7 @@ class Batch:
         return of_sequences.repeat_interleave(self.tokens.shape[1])
 
 
-class Mixture:
+class DomainBatches:
     """Batches that draw from every domain in turn.
 
     Where some domains are `new` and others not, `new_share` of the sequences are of new ones. A
@@ -143,13 +143,13 @@ class Mixture:
         return np.random.default_rng([*self._entropy, domain, epoch]).permutation(size)
 
 
-def cut(stream: Sequence[int], length: int) -> Tensor:
+def cut_windows(stream: Sequence[int], length: int) -> Tensor:
     """Windows [n, length], without what is left at the end."""
     num_windows = len(stream) // length
     return torch.tensor(stream[: num_windows * length]).view(num_windows, length)
 
 
-def evenly(windows: Tensor, *, count: int) -> Tensor:
+def sample_windows(windows: Tensor, *, count: int) -> Tensor:
     """At most `count` windows [n, T], spread over all of them, so that many documents take part."""
     if len(windows) <= count:
         return windows

@@ -21,7 +21,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from assembler.network.model import Network
-from assembler.network.moe import Mixture
+from assembler.network.moe import MoE
 from assembler.training.expert_parallel import DispatchedExperts
 from assembler.training.parallelism import INIT_METHOD
 
@@ -54,7 +54,7 @@ class World:
 
 
 @contextmanager
-def joined() -> Iterator[World]:
+def process_group() -> Iterator[World]:
     """The processes of a torchrun or of Ray Train; alone, without any group, outside of both."""
     rank, size = _rank(), int(os.environ.get("WORLD_SIZE", 1))
     device = _device()
@@ -86,7 +86,7 @@ def is_first_process() -> bool:
     return _rank() == 0
 
 
-def spread(
+def shard_network(
     network: Network,
     world: World,
     *,
@@ -118,7 +118,7 @@ def spread(
         )
     for number, block in enumerate(network.model.layers):
         prefix = f"model.layers.{number}"
-        if groups is not None and isinstance(block.mlp, Mixture):
+        if groups is not None and isinstance(block.mlp, MoE):
             block.mlp.experts = DispatchedExperts(block.mlp.experts, groups.get_group("ep"))
             prepare(block.mlp.experts, f"{prefix}.mlp.experts")
             _spread_experts(block.mlp.experts, groups["efsdp"], world, policy)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from assembler.network.model import Network
 from assembler.recipes.recipe import Finetune
-from assembler.training.batches import Batch, Mixture
+from assembler.training.batches import Batch, DomainBatches
 from assembler.training.distributed import World, reshard
 from assembler.training.losses import choices
 
@@ -19,7 +19,7 @@ SURE_SHARE = 0.75
 LOOKED_AT_TOKENS = 2048
 
 
-def settle(recipe: Finetune, batches: Mixture, *, network: Network, world: World) -> Finetune:
+def settle(recipe: Finetune, batches: DomainBatches, *, network: Network, world: World) -> Finetune:
     """The recipe with its `domain_loss_q`, if it needs one and names none.
 
     By where the first batches go, before anything is trained: 1 where at least `SURE_SHARE` of the

@@ -24,9 +24,9 @@ from assembler.content_cache import made_once
 from assembler.network.model import Network
 from assembler.network.network_runner import log_perplexity
 from assembler.recipes.recipe import Training
-from assembler.training.batches import Mixture, Reader, evenly
+from assembler.training.batches import DomainBatches, TokenReader, sample_windows
 from assembler.training.checkpoints import Checkpoints
-from assembler.training.distributed import joined, spread
+from assembler.training.distributed import process_group, shard_network
 from assembler.training.optimizer import (
     DTYPES,
     Clock,
@@ -97,15 +97,15 @@ class _Run:
         config = json.loads((seed / "config.json").read_text())
         own = parse([documents.read_bytes()])
         check_expert_documents(own)
-        reader = Reader(Tokenizer.from_file(str(seed / "tokenizer.json")), config=config)
+        reader = TokenReader(Tokenizer.from_file(str(seed / "tokenizer.json")), config=config)
         length = training.sequence_length
         self._training = training
         self._windows = reader.windows(own, split="train", length=length)
         held_out = reader.windows(own, split="held-out", length=length)
         if len(held_out) == 0:
             raise InvalidInput(f"the held-out documents do not fill one sequence of {length}")
-        self._held_out = evenly(held_out, count=max(1, EVALUATED_TOKENS // length))
-        self._batches = Mixture(
+        self._held_out = sample_windows(held_out, count=max(1, EVALUATED_TOKENS // length))
+        self._batches = DomainBatches(
             [self._windows], batch_size=training.batch_size, entropy=[training.seed]
         )
         self._stored = load_file(seed / "model.safetensors")
@@ -114,8 +114,8 @@ class _Run:
     def train(self, checkpoint_path: Path, on_progress: OnProgress) -> dict[str, Any]:
         training = self._training
         seed_perplexity = self._perplexity()
-        with joined() as world:
-            network = spread(self._network, world)
+        with process_group() as world:
+            network = shard_network(self._network, world)
             trained = [p for p in network.parameters() if p.requires_grad]
             optimizer = optimizer_of((p, training.learning_rate) for p in trained)
             checkpoints = Checkpoints(

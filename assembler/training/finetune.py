@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from assembler.network.model import Network
 from assembler.network.moe import project
 from assembler.recipes.recipe import Finetune, Trained
-from assembler.training.batches import Mixture, Reader
+from assembler.training.batches import DomainBatches, TokenReader
 from assembler.training.checkpoints import Checkpoints
 from assembler.training.collapse_guard import Guard
-from assembler.training.distributed import gathered, joined, spread
+from assembler.training.distributed import gathered, process_group, shard_network
 from assembler.training.domain_loss_choice import settle
 from assembler.training.optimizer import (
     DTYPES,
@@ -70,12 +70,12 @@ def finetune(
         return mix
     _check_has(mix, recipe.train)
     batches = batches_of(mix, documents, recipe=recipe, new_experts=new_experts, blobs=blobs)
-    with joined() as world:
+    with process_group() as world:
         parallelism = Parallelism(
             num_processes=world.size, expert_parallel_degree=expert_parallel_degree
         )
         parallelism.check(num_experts=mix.architecture.num_experts, batch_size=recipe.batch_size)
-        network = spread(
+        network = shard_network(
             _trainable(mix, blobs, recipe),
             world,
             prepare=partial(_lift, mix=mix, blobs=blobs),
@@ -128,13 +128,13 @@ def batches_of(
     recipe: Finetune,
     new_experts: frozenset[int],
     blobs: BlobStore,
-) -> Mixture:
+) -> DomainBatches:
     """What the finetune reads, see `finetune`. Raises InvalidInput."""
     # Who joins decides on the order too: else an extension would read of the old domains just what
     # the finetune of its base has read.
     joining = [mix.architecture.expert_names[number] for number in sorted(new_experts)]
-    reader, length = Reader.of(mix, blobs), recipe.sequence_length
-    return Mixture(
+    reader, length = TokenReader.of(mix, blobs), recipe.sequence_length
+    return DomainBatches(
         [reader.windows(own, split="train", length=length) for own in documents],
         batch_size=recipe.batch_size,
         entropy=(ORDER, recipe.seed, *(int.from_bytes(name.encode()) for name in joining)),

@@ -1,4 +1,4 @@
-"""What a finetune minimises: next token, and what is asked of the routers beside it.
+"""What a finetune minimizes: next token, and what is asked of the routers beside it.
 
 Letters at the end of a tensor's name: L blocks, B batch, T tokens, D hidden, N routed experts, V
 vocabulary.
@@ -121,7 +121,7 @@ def domain_loss(p_LTN: Tensor, labels_T: Tensor, *, weights_T: Tensor, q: float)
     """How far routing, by the probabilities of routers, goes past the expert of each token's text,
     mean over tokens and blocks: 0 when none does. Each token counts `weights_T` times.
 
-    Of the expert's probability p it is `(1 - p^q) / q`, generalised cross-entropy (arXiv
+    Of the expert's probability p it is `(1 - p^q) / q`, generalized cross-entropy (arXiv
     1805.07836, equation 6). At q = 1 this is the share of routing that goes astray: in a convex
     mixture p is the expert's share of the output, and what is lost of it costs alike wherever it is
     lost, but from a router that is sure of another expert nothing is learned. At q = 0 it is

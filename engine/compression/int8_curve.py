@@ -9,7 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from engine.compression.int8_units import Target, Unit
-from engine.compression.measures import Measures, Texts
+from engine.compression.measures import Measures, ProbeSize
 from engine.gates.report import Data
 from registry.errors import InvalidInput, Problem, pointer
 
@@ -18,7 +18,7 @@ from registry.errors import InvalidInput, Problem, pointer
 By = Literal["fdt", "dppl", "perplexity", "order"]
 
 
-class Compression(Texts):
+class Compression(ProbeSize):
     """How small a checkpoint must be, or how true it must stay, and how that is looked for."""
 
     target: Target = Field(default="cpu", description="What will serve it.")

@@ -58,7 +58,7 @@ def units(manifest: Manifest, target: Target) -> tuple[Unit, ...]:
     """The units of a checkpoint in the order of the network, but those that are int8 already, or
     were removed.
 
-    Raises InvalidCheckpoint for a quantisation that is not supported.
+    Raises InvalidCheckpoint for a quantization that is not supported.
     """
     done = int8_modules(manifest.config)
     num_bytes = {name: entry.num_bytes for name, entry in manifest.tensors.items()}

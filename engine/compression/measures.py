@@ -8,7 +8,7 @@ from pydantic import Field
 from engine.gates.report import Data
 
 
-class Texts(Data):
+class ProbeSize(Data):
     """How much held-out text decides."""
 
     prompts: int = Field(default=16, ge=4, description="Held-out prefixes.")

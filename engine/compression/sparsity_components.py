@@ -39,7 +39,7 @@ class Component:
 def components(manifest: Manifest) -> tuple[Component, ...]:
     """Those of a checkpoint in the order of the network, but those that are int8.
 
-    Raises InvalidCheckpoint for a quantisation that is not supported.
+    Raises InvalidCheckpoint for a quantization that is not supported.
     """
     done = int8_modules(manifest.config)
     found = ((PROJECTION.fullmatch(name), entry) for name, entry in manifest.tensors.items())

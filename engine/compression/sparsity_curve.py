@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from engine.compression.measures import Measures, Texts
+from engine.compression.measures import Measures, ProbeSize
 from engine.gates.report import Data
 
 # What tells components apart: divergent tokens and perplexity, both on the reference's own text, or
@@ -19,7 +19,7 @@ By = Literal["fdt", "dppl", "uniform"]
 DEFAULT_STEP = 0.1
 
 
-class Sparsification(Texts):
+class Sparsification(ProbeSize):
     """How many weights are to be zero, at most as many as leave the checkpoint true enough."""
 
     share: float = Field(gt=0, le=1, description="Of the weights of attention and FFNs.")

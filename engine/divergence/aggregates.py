@@ -28,8 +28,8 @@ Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Spread:
-    """Mean and quartiles over prefixes; linear interpolation between neighbours.
+class Distribution:
+    """Mean and quartiles over prefixes; linear interpolation between neighbors.
 
     `interval` is the mean's, 95 %, by resampling prefixes; None for a single one.
     """
@@ -53,15 +53,15 @@ class Summary:
     num_tokens: int
     equal_share: float
     perplexity: float
-    fdt: Spread
-    sdt: Spread
-    dppl: Spread
+    fdt: Distribution
+    sdt: Distribution
+    dppl: Distribution
     equal_share_interval: Interval | None = None
     survival: tuple[float, ...] = ()
     logprob_difference: float | None = None
 
 
-def summarise(
+def summarize(
     continuations: Sequence[Continuation],
     readings: Sequence[Reading],
     *,
@@ -79,22 +79,22 @@ def summarise(
         num_tokens=sum(lengths),
         equal_share=1 - sum(sdt) / sum(lengths),
         perplexity=perplexity([logprob for r in readings for logprob in r.logprobs]),
-        fdt=spread([d.fdt for d in divergences]),
-        sdt=spread(sdt),
-        dppl=spread([d.dppl for d in divergences]),
+        fdt=distribution_of([d.fdt for d in divergences]),
+        sdt=distribution_of(sdt),
+        dppl=distribution_of([d.dppl for d in divergences]),
         equal_share_interval=_equal_share_interval(sdt, lengths),
         survival=survival(divergences, lengths),
         logprob_difference=None if expected is None else logprob_difference(readings, expected),
     )
 
 
-def spread(values: Sequence[float]) -> Spread:
+def distribution_of(values: Sequence[float]) -> Distribution:
     """Of at least one value."""
     p25, p50, p75 = np.percentile(values, [25, 50, 75]).tolist()
     interval = None
     if len(values) > 1:
         interval = _interval(np.asarray(values, float)[_resampled(len(values))].mean(-1))
-    return Spread(mean=float(np.mean(values)), p25=p25, p50=p50, p75=p75, interval=interval)
+    return Distribution(mean=float(np.mean(values)), p25=p25, p50=p50, p75=p75, interval=interval)
 
 
 def survival(divergences: Sequence[Divergence], lengths: Sequence[int]) -> tuple[float, ...]:

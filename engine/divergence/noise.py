@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from engine.divergence.aggregates import Summary, summarise
+from engine.divergence.aggregates import Summary, summarize
 from engine.divergence.metrics import Continuation, Reading, logprob_difference, worst
 from engine.divergence.runners import Runner
 
@@ -41,7 +41,7 @@ def floor(continuations: Sequence[Continuation], varied: Variations) -> Summary:
     ]
     expected = varied[IN_ONE_PASS]
     return replace(
-        summarise(continuations, readings),
+        summarize(continuations, readings),
         logprob_difference=max(logprob_difference(own, expected) for own in varied.values()),
     )
 

@@ -10,7 +10,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from engine.divergence import noise
-from engine.divergence.aggregates import Summary, summarise
+from engine.divergence.aggregates import Summary, summarize
 from engine.divergence.metrics import Continuation, Reading
 from engine.gates import gate_limits
 from engine.gates.gate_limits import Likeness, check_reachable
@@ -171,7 +171,7 @@ def _judged(
 ) -> tuple[DomainDivergence, Divergent | None]:
     """A domain, and the prompt that diverged first."""
     texts, expected = compared.continuations, compared.varied[noise.IN_ONE_PASS]
-    candidate = summarise(texts, compared.candidate, expected=expected)
+    candidate = summarize(texts, compared.candidate, expected=expected)
     floor = noise.floor(texts, compared.varied)
     parted = partings(texts, compared.candidate, decode)
     report = DomainDivergence(
@@ -179,7 +179,7 @@ def _judged(
         candidate=candidate,
         noise_floor=floor,
         variations={
-            name: summarise(texts, own, expected=expected) for name, own in compared.varied.items()
+            name: summarize(texts, own, expected=expected) for name, own in compared.varied.items()
         },
         metrics=tuple(gate_limits.metrics(policy.limits, candidate, floor)),
         examples=worst_of(parted),

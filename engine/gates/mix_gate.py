@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pydantic import Field, FiniteFloat
 
 from engine.divergence import noise
-from engine.divergence.aggregates import Summary, summarise
+from engine.divergence.aggregates import Summary, summarize
 from engine.divergence.metrics import Continuation, Reading
 from engine.gates import gate_limits
 from engine.gates.policy import STAGES, ParentLimits, Policy, Stage
@@ -167,7 +167,7 @@ class _Judged:
         texts, expected = measured.continuations, measured.varied[noise.IN_ONE_PASS]
         floor = noise.floor(texts, measured.varied)
         summaries = {
-            stage: summarise(texts, own, expected=expected)
+            stage: summarize(texts, own, expected=expected)
             for stage, own in measured.readings.items()
         }
         parted = {stage: partings(texts, own, decode) for stage, own in measured.readings.items()}

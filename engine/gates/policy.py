@@ -94,7 +94,7 @@ class BaseLimits(Likeness):
     that both have."""
 
     # Extensions without training move old domains by up to 2.5 %, short finetunes by up to 7 %. A
-    # domain whose expert is no longer chosen goes back towards the seed, by 40 % and more.
+    # domain whose expert is no longer chosen goes back toward the seed, by 40 % and more.
     max_perplexity_ratio: float | None = Field(
         default=1.1, gt=0, description="Held-out perplexity over that of the version before."
     )

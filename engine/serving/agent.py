@@ -1,6 +1,6 @@
 """The process that makes running vLLM servers match the rows of `deployments`.
 
-A round looks at every live row and at the server it has, and takes one step towards what the row
+A round looks at every live row and at the server it has, and takes one step toward what the row
 asks for. Rounds repeat, so whatever a crash or a lost database interrupts is simply done later.
 Its servers die with it; the next agent starts them again. Run by `python -m engine.serving.agent`.
 """

@@ -13,14 +13,14 @@ from vllm.distributed import get_tensor_model_parallel_rank, get_tensor_model_pa
 from vllm.model_executor.models.llama import LlamaAttention
 
 from engine.vllm_plugin import wide_attention
-from engine.vllm_plugin.router import Gate
+from engine.vllm_plugin.router import Router
 from registry.architecture import Architecture
 
 
 class WideAttention(LlamaAttention):
     """`sum_j g_j(x) attention_j(x)`, `g = softmax(x W)` (BAM, arXiv 2408.08274, section 3.2).
 
-    Soft, or with `num_attention_experts_per_tok` the K largest, not renormalised. A rank of tensor
+    Soft, or with `num_attention_experts_per_tok` the K largest, not renormalized. A rank of tensor
     parallelism has a contiguous range of the heads, and the whole gate.
     """
 
@@ -36,7 +36,7 @@ class WideAttention(LlamaAttention):
         super().__init__(config, prefix=prefix, **(rest | heads))
         self.num_experts = a.num_experts
         self.num_experts_per_tok = a.num_attention_experts_per_tok or a.num_experts
-        self.gate = Gate(a, prefix=f"{prefix}.gate")
+        self.gate = Router(a, prefix=f"{prefix}.gate")
         of_ranks = torch.split(wide_attention.expert_of_head(a), self.num_heads)
         here = of_ranks[get_tensor_model_parallel_rank()]
         self.register_buffer("expert_of_head", here, persistent=False)

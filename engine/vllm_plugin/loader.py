@@ -15,8 +15,8 @@ from engine.compression import int8_units
 from engine.vllm_plugin import model_folder, tensors
 from registry import blobs
 
-# vLLM's own attention, between the projections: of a checkpoint that is quantised it has scales for
-# a quantised cache, which we do not use.
+# vLLM's own attention, between the projections: of a checkpoint that is quantized it has scales for
+# a quantized cache, which we do not use.
 ATTENTION = ".self_attn.attn."
 
 

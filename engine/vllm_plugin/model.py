@@ -18,7 +18,7 @@ from vllm.model_executor.models.llama import (
 from vllm.model_executor.models.utils import WeightsMapper, extract_layer_index
 
 from engine.vllm_plugin.attention import WideAttention
-from engine.vllm_plugin.moe import Mixture
+from engine.vllm_plugin.moe import MoE
 from engine.vllm_plugin.wide_attention import widen
 from registry.architecture import Architecture
 
@@ -60,7 +60,7 @@ class NexusDecoderLayer(LlamaDecoderLayer):
                 prefix=f"{prefix}.mlp",
             )
         if a.num_experts:
-            self.mlp = Mixture(  # type: ignore[assignment]  # in the place of the dense FFN
+            self.mlp = MoE(  # type: ignore[assignment]  # in the place of the dense FFN
                 a, vllm_config=vllm_config, prefix=f"{prefix}.mlp"
             )
         self.is_parallel = a.parallel_block

@@ -10,17 +10,17 @@ from vllm.config import VllmConfig
 from vllm.model_executor.layers.fused_moe import FusedMoEFactory
 from vllm.model_executor.models.llama import LlamaMLP
 
-from engine.vllm_plugin.router import Gate
+from engine.vllm_plugin.router import Router
 from registry.architecture import Architecture
 
 
-class Mixture(nn.Module):
+class MoE(nn.Module):
     """Nexus (arXiv 2408.15901, section 3), BTX and BAM; `convex` is this project's variant."""
 
     def __init__(self, a: Architecture, *, vllm_config: VllmConfig, prefix: str) -> None:
         super().__init__()
         self.num_experts_per_tok, self.combine = a.num_experts_per_tok, a.combine
-        self.gate = Gate(a, router_hidden_size=a.router_hidden_size, prefix=f"{prefix}.gate")
+        self.gate = Router(a, router_hidden_size=a.router_hidden_size, prefix=f"{prefix}.gate")
         # Not given to the runner as its shared expert: it has no weight for one that depends on
         # the token.
         self.shared_expert = None

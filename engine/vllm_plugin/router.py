@@ -9,7 +9,7 @@ from vllm.model_executor.layers.linear import ReplicatedLinear
 from registry.architecture import Architecture
 
 
-class Gate(GateLinear):
+class Router(GateLinear):
     """Rows, one per expert; with `router_hidden_size` behind a hidden layer, `rows relu(W x)`."""
 
     disabled: Tensor

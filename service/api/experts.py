@@ -40,7 +40,7 @@ def begin(
         blobs,
         expert=name,
         family=body.family,
-        licence=body.licence,
+        license=body.license,
         description=body.description,
         config=body.config,
         files=body.files,
@@ -93,14 +93,14 @@ suggest_router = APIRouter(tags=["experts"])
 @suggest_router.post("/experts:suggest")
 def suggest(body: SuggestRequest, session: Session, _: Reader) -> Page[Suggestion]:
     """The experts of a family whose domains are nearest to a text, nearest first."""
-    neighbours = nearest_experts.nearest(session, body.text, family=body.family, limit=body.limit)
+    neighbors = nearest_experts.nearest(session, body.text, family=body.family, limit=body.limit)
     data = [
         Suggestion(
             expert=near.version.expert.name,
             ref=experts.ref_of(near.version),
             similarity=near.similarity,
         )
-        for near in neighbours
+        for near in neighbors
     ]
     return Page(data=data, has_more=False)
 

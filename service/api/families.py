@@ -32,7 +32,7 @@ def begin(body: FamilyRequest, session: Session, blobs: Blobs, _: Writer) -> Fam
         session,
         blobs,
         name=body.name,
-        licence=body.licence,
+        license=body.license,
         description=body.description,
         config=body.config,
         files=body.files,
@@ -75,7 +75,7 @@ def request_projection(
     projection = projections.request(
         session,
         family=name,
-        documents_digest=projection_corpus.joined(
+        documents_digest=projection_corpus.with_expert_documents(
             session, blobs, family=name, documents_digest=body.documents, refs=body.experts
         ),
         embedder_digest=states_embedder_digest(family.seed_digest),

@@ -9,7 +9,7 @@ from sqlalchemy import orm
 from sse_starlette import EventSourceResponse
 
 from assembler.mixes import mixes, overrides
-from assembler.mixes.new_mix import Wish
+from assembler.mixes.new_mix import MixSpec
 from assembler.mixes.overrides import Override
 from assembler.planning import plan
 from assembler.recipes import presets
@@ -212,10 +212,10 @@ def follow(
     return mix_events.response(version.id, version.job_id, last_id=last_event_id)
 
 
-@router.get("/{name}/versions/{number}/lock")
-def get_lock(name: str, number: int, session: Session, blobs: Blobs, _: Reader) -> Response:
+@router.get("/{name}/versions/{number}/provenance")
+def get_provenance(name: str, number: int, session: Session, blobs: Blobs, _: Reader) -> Response:
     """All that it was made of, by digest, on what, and what came out: to make it again."""
-    return _of_artifact(session, blobs, f"{name}@{number}", "lock")
+    return _of_artifact(session, blobs, f"{name}@{number}", "provenance")
 
 
 @router.get("/{name}/versions/{number}/attestation")
@@ -259,7 +259,7 @@ def get_compression(name: str, number: int, session: Session, blobs: Blobs, _: R
 
 
 def _of_artifact(
-    session: orm.Session, blobs: BlobStore, ref: str, record: Literal["lock", "attestation"]
+    session: orm.Session, blobs: BlobStore, ref: str, record: Literal["provenance", "attestation"]
 ) -> Response:
     """What was kept of a version when it was published. Raises NotFound."""
     version = mixes.get(session, ref)
@@ -275,7 +275,7 @@ def _once(
     session: orm.Session,
     blobs: BlobStore,
     body: BaseModel,
-    wish: Wish,
+    wish: MixSpec,
     *,
     deploy: bool,
 ) -> MixBody:

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from registry.errors import NexusmixError
-from service.cli import compression, development, experts, gates, mixes, operation
+from service.cli import compression, experts, gates, mixes, operation
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Register dense experts, have them mixed, gated token by token, and served.",
 )
-for group in (operation, experts, mixes, compression, gates, development):
+for group in (operation, experts, mixes, compression, gates):
     app.add_typer(group.app)
 
 

@@ -15,6 +15,7 @@ from assembler.recipes import presets
 from assembler.tables import MixState
 from engine.serving.tables import DeploymentState
 from registry import blobs, exports, manifests
+from registry.document_files import JSON_LINES, as_json_lines, read_text
 from registry.errors import Conflict, NotFound, StepFailed
 from registry.manifests import canonical_json
 from registry.settings import settings
@@ -39,13 +40,14 @@ def train_expert(documents: Path, target: Path, *, seed: Path | None, tokens: in
     """
     if target.exists():
         raise Conflict(f"{target} exists already")
-    with console.notes.status("seed") as status:
+    with as_json_lines(documents) as json_lines, console.notes.status("seed") as status:
+        _show_split(documents)
         if seed is None:
             seed = Path(preparation.run("seed", on_progress=status.update)["folder"])
         trained = preparation.run(
             "expert",
             str(seed.absolute()),
-            str(documents.absolute()),
+            str(json_lines.absolute()),
             "{}" if tokens is None else f'{{"tokens": {tokens}}}',
             on_progress=status.update,
         )
@@ -54,19 +56,40 @@ def train_expert(documents: Path, target: Path, *, seed: Path | None, tokens: in
     console.console.print(f"{target}: held-out perplexity {before:.2f} -> {after:.2f}")
 
 
-def register(folder: Path, *, name: str, family: str, licence: str, description: str) -> None:
+def register(
+    folder: Path,
+    *,
+    name: str,
+    family: str,
+    license: str,
+    description: str,
+    documents: Path | None,
+) -> None:
+    """Send a checkpoint, and wait until its domain is known; see `Client.register_expert`."""
+    if documents is not None:
+        _show_split(documents)
     with connect() as client, console.notes.status("reading the folder") as status:
         version = client.register_expert(
             folder,
             name=name,
             family=family,
-            licence=licence,
+            license=license,
             description=description,
+            documents=documents,
             on_transfer=lambda t: status.update(console.transfer(t)),
         )
         status.update("embedding its domain")
         version = client.wait_for_embedding(version)
     console.console.print(f"{version.ref} is {version.state}")
+
+
+def _show_split(path: Path) -> None:
+    """Say what becomes of a plain text; nothing about JSON Lines, which say it themselves."""
+    if path.suffix == JSON_LINES:
+        return
+    documents = read_text(path)
+    num_held_out = sum(document.split == "held-out" for document in documents)
+    console.console.print(f"{path}: {len(documents)} documents, {num_held_out} of them held out")
 
 
 def mix(
@@ -284,14 +307,17 @@ def verify(version: str, *, key: str | None) -> bool:
     return all(check.holds for check in checks)
 
 
-def reproduce(lock: str, *, assembly_only: bool) -> bool:
+def reproduce(provenance: str, *, assembly_only: bool) -> bool:
     """Make a mix again from the blobs of this data folder, and say whether it is the same."""
-    with TemporaryDirectory(prefix="nexusmix-") as folder, console.notes.status("lock") as status:
-        path = Path(lock)
+    with (
+        TemporaryDirectory(prefix="nexusmix-") as folder,
+        console.notes.status("provenance") as status,
+    ):
+        path = Path(provenance)
         if not path.is_file():
-            path = Path(folder) / "lock.json"
+            path = Path(folder) / "provenance.json"
             with connect() as client:
-                path.write_text(json.dumps(client.lock(client.mix(lock))))
+                path.write_text(json.dumps(client.provenance(client.mix(provenance))))
         stages = ["assembly"] if assembly_only else []
         report = preparation.run(
             "reproduce", str(path.absolute()), *stages, on_progress=status.update
@@ -309,8 +335,8 @@ def reproduce(lock: str, *, assembly_only: bool) -> bool:
 
 def list_experts() -> None:
     with connect() as client:
-        rows = [(e.name, e.family, e.licence, e.description) for e in client.experts()]
-    console.print_rows(("expert", "family", "licence", "description"), rows)
+        rows = [(e.name, e.family, e.license, e.description) for e in client.experts()]
+    console.print_rows(("expert", "family", "license", "description"), rows)
 
 
 def list_mixes() -> None:

@@ -9,10 +9,15 @@ import typer
 app = typer.Typer()
 command = partial(app.command, rich_help_panel="Experts")
 
+DOCUMENTS_HELP = (
+    "Texts of its domain: a .jsonl of id, text and split, or plain text in UTF-8, of which every"
+    " tenth part is held out."
+)
+
 
 @command()
 def train_expert(
-    documents: Annotated[Path, typer.Argument(help="JSON Lines: id, text, split.")],
+    documents: Annotated[Path, typer.Argument(help=DOCUMENTS_HELP)],
     target: Annotated[Path, typer.Argument(help="New folder for the expert's checkpoint.")],
     seed: Annotated[
         Path | None, typer.Option(help="Folder of the seed's checkpoint; the demo's if not given.")
@@ -27,16 +32,27 @@ def train_expert(
 
 @command()
 def register(
-    folder: Annotated[Path, typer.Argument(help="Checkpoint with documents.jsonl beside it.")],
+    folder: Annotated[Path, typer.Argument(help="A Hugging Face folder; it stays as it is.")],
     name: Annotated[str, typer.Option(help="The expert's name.")],
     family: Annotated[str, typer.Option(help="The family it branched from.")],
-    licence: Annotated[str, typer.Option(help="SPDX name of its licence.")],
+    license: Annotated[str, typer.Option(help="SPDX name of its license.")],
     description: Annotated[str, typer.Option(help="What it is expert in.")] = "",
+    documents: Annotated[
+        Path | None,
+        typer.Option(help=f"{DOCUMENTS_HELP} The folder's documents.jsonl if not given."),
+    ] = None,
 ) -> None:
     """Register an expert, or a new version of one, with the running service."""
     from service.cli import commands
 
-    commands.register(folder, name=name, family=family, licence=licence, description=description)
+    commands.register(
+        folder,
+        name=name,
+        family=family,
+        license=license,
+        description=description,
+        documents=documents,
+    )
 
 
 @command()

@@ -210,13 +210,15 @@ def export(
 
 @command()
 def reproduce(
-    lock: Annotated[str, typer.Argument(help="A lock's file, or NAME@NUMBER of a mix.")],
+    provenance: Annotated[
+        str, typer.Argument(help="A file of provenance, or NAME@NUMBER of a mix.")
+    ],
     assembly_only: Annotated[
         bool, typer.Option("--assembly-only", help="Do not repeat the finetune.")
     ] = False,
 ) -> None:
-    """Make a mix again from its lock; ends with 0 only if every byte is the same."""
+    """Make a mix again from its provenance; ends with 0 only if every byte is the same."""
     from service.cli import commands
 
-    if not commands.reproduce(lock, assembly_only=assembly_only):
+    if not commands.reproduce(provenance, assembly_only=assembly_only):
         sys.exit(1)

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from assembler.evaluation.comparison_request import (
+    ComparisonRequest,
+    DocumentsFile,
     Folder,
-    ModelGateRequest,
     Served,
     Stored,
     Subject,
-    Texts,
 )
 from engine.gates.comparison_gate import DivergenceReport
 from registry import blobs
@@ -41,10 +41,10 @@ def gate(
     (one, own), (other, others) = find(reference), find(candidate)
     texts = own or others
     if documents is not None:
-        texts = [Texts(domain=documents.stem, path=documents.absolute())]
+        texts = [DocumentsFile(domain=documents.stem, path=documents.absolute())]
     if not texts:
         raise InvalidInput("neither of the two brings documents: give --documents FILE")
-    request = ModelGateRequest(reference=one, candidate=other, texts=tuple(texts), policy=policy)
+    request = ComparisonRequest(reference=one, candidate=other, texts=tuple(texts), policy=policy)
     request.read_policy()  # refused here, before a child starts
     with console.notes.status("gate") as status:
         result = preparation.run("gate", request.model_dump_json(), on_progress=status.update)
@@ -57,7 +57,7 @@ def gate(
     return report.passed
 
 
-def find(words: str) -> tuple[Subject, Sequence[Texts]]:
+def find(words: str) -> tuple[Subject, Sequence[DocumentsFile]]:
     """What somebody means, with the documents that it brings along.
 
     `http://HOST:PORT/v1#MODEL` is a server, a path a Hugging Face folder, else it is a mix or an
@@ -72,7 +72,7 @@ def find(words: str) -> tuple[Subject, Sequence[Texts]]:
     if folder.is_dir():
         path = folder.absolute()
         brought = path / DOCUMENTS
-        texts = [Texts(domain=path.name, path=brought)] if brought.is_file() else []
+        texts = [DocumentsFile(domain=path.name, path=brought)] if brought.is_file() else []
         return Folder(path=path), texts
     try:
         parse_ref(words)
@@ -84,7 +84,7 @@ def find(words: str) -> tuple[Subject, Sequence[Texts]]:
         return _registered(client, words)
 
 
-def _registered(client: Client, ref: str) -> tuple[Stored, list[Texts]]:
+def _registered(client: Client, ref: str) -> tuple[Stored, list[DocumentsFile]]:
     try:
         mix = client.mix(ref)
     except NotFound:
@@ -96,5 +96,5 @@ def _registered(client: Client, ref: str) -> tuple[Stored, list[Texts]]:
     return Stored(ref=mix.ref, manifest_digest=client.files(mix.ref).manifest_digest), texts
 
 
-def _texts(domain: str, digest: str) -> Texts:
-    return Texts(domain=domain, path=blobs.store().local_path(digest))
+def _texts(domain: str, digest: str) -> DocumentsFile:
+    return DocumentsFile(domain=domain, path=blobs.store().local_path(digest))

@@ -18,6 +18,7 @@ from assembler.tables import FINAL_STATES
 from engine.compression.int8_curve import Curve
 from engine.gates.mix_gate import GateReport
 from engine.serving.tables import DeploymentState
+from registry import document_files
 from registry.attestations import Attestation
 from registry.checkpoint_folder import DOCUMENTS, CheckpointFolder, Source
 from registry.errors import Conflict, InvalidInput, NotFound, Unavailable
@@ -88,13 +89,13 @@ class Client:
         folder: Path,
         *,
         name: str,
-        licence: str,
+        license: str,
         description: str = "",
         on_transfer: OnTransfer = _unheard,
     ) -> FamilyBody:
         """Send a seed: its headers first, then the bytes that are not there yet."""
         checkpoint = CheckpointFolder.read(folder)
-        about = {"name": name, "licence": licence, "description": description}
+        about = {"name": name, "license": license, "description": description}
         begun = self._connection.post("/families", checkpoint.announcement | about)
         upload = FamilyUploadBody.model_validate(begun)
         self._send_all(upload.missing, checkpoint.sources, on_transfer)
@@ -106,27 +107,29 @@ class Client:
         *,
         name: str,
         family: str,
-        licence: str,
+        license: str,
         description: str = "",
+        documents: Path | None = None,
         on_transfer: OnTransfer = _unheard,
     ) -> VersionBody:
-        """Send a version of an expert; `documents.jsonl` in the folder shows its domain.
+        """Send a version of an expert, with documents that show its domain.
 
-        The same folder again finds the same version, and sends nothing.
+        `documents` is a file of JSON Lines (`.jsonl`), or a plain text, which is cut into
+        documents; if not given, `documents.jsonl` in the folder. The folder stays as it is. The
+        same checkpoint and documents again find the same version, and send nothing. Raises
+        InvalidInput for documents that are missing or do not suffice, and for a folder that holds
+        no checkpoint.
         """
-        checkpoint = CheckpointFolder.read(folder)
-        if checkpoint.documents is None:
-            raise InvalidInput(f"{folder} has no {DOCUMENTS} that shows what it is expert in")
-        about = {
-            "family": family,
-            "licence": licence,
-            "description": description,
-            "documents": checkpoint.documents,
-        }
+        if documents is None and not (folder / DOCUMENTS).exists():
+            raise InvalidInput(f"{folder} has no {DOCUMENTS}; name a file of documents, or a text")
+        about = {"family": family, "license": license, "description": description}
         versions = f"/experts/{name}/versions"
-        begun = self._connection.post(versions, checkpoint.announcement | about)
-        upload = VersionUploadBody.model_validate(begun)
-        self._send_all(upload.missing, checkpoint.sources, on_transfer)
+        with document_files.as_json_lines(documents or folder / DOCUMENTS) as json_lines:
+            checkpoint = CheckpointFolder.read(folder, documents=json_lines)
+            announcement = checkpoint.announcement | about | {"documents": checkpoint.documents}
+            begun = self._connection.post(versions, announcement)
+            upload = VersionUploadBody.model_validate(begun)
+            self._send_all(upload.missing, checkpoint.sources, on_transfer)
         completed = self._connection.post(f"{versions}/{upload.version}/complete")
         return VersionBody.model_validate(completed)
 
@@ -319,9 +322,9 @@ class Client:
         """The sizes that a compressed mix was tried in. Raises NotFound for another."""
         return Curve.model_validate(self._connection.get(f"{_path(mix)}/compression"))
 
-    def lock(self, mix: MixBody) -> dict[str, Any]:
+    def provenance(self, mix: MixBody) -> dict[str, Any]:
         """What a published mix can be made again from."""
-        content: dict[str, Any] = self._connection.get(f"{_path(mix)}/lock")
+        content: dict[str, Any] = self._connection.get(f"{_path(mix)}/provenance")
         return content
 
     def override(self, mix: MixBody, *, scope: Sequence[Waiver], reason: str) -> MixBody:

@@ -44,7 +44,7 @@ class DemoFamily:
 class Seed:
     folder: Path
     name: str
-    licence: str
+    license: str
     description: str
 
 
@@ -92,7 +92,7 @@ def _unpack(stages: Stages) -> Seed:
     with stages.stage("Seed") as stage:
         seed = preparation.run("seed", on_progress=stage.say)
         stage.result = seed["name"]
-    return Seed(Path(seed["folder"]), seed["name"], seed["licence"], seed["description"])
+    return Seed(Path(seed["folder"]), seed["name"], seed["license"], seed["description"])
 
 
 def _train(stages: Stages, domain: Domain, seed: Seed, texts: Texts) -> Expert:
@@ -115,7 +115,7 @@ def _register_family(stages: Stages, client: Client, seed: Seed, public: Texts) 
         client.register_family(
             seed.folder,
             name=seed.name,
-            licence=seed.licence,
+            license=seed.license,
             description=seed.description,
             on_transfer=lambda transfer: stage.say(console.transfer(transfer)),
         )
@@ -139,7 +139,7 @@ def _register_expert(stages: Stages, client: Client, expert: Expert, *, family: 
             expert.folder,
             name=domain.name,
             family=family,
-            licence=domain.licence,
+            license=domain.license,
             description=domain.title,
             on_transfer=count,
         )

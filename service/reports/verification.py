@@ -1,8 +1,8 @@
-"""Whether a published mix is what its attestation says, byte by byte and link by link.
+"""Checks a published mix against the statement that the service signed of it.
 
-The chain: a signature over a statement, which names by digest the checkpoint, the report of its
-gate, what was asked for, and the lock; the checkpoint names its tensors and files, the report and
-the lock name the checkpoint again. Whatever is checked is hashed anew from the bytes as they are.
+The statement names by digest the checkpoint, the gate report, the recipe and the provenance. The
+checkpoint names its tensors and files; the report and the provenance name the checkpoint again.
+Every check hashes the bytes anew.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from assembler.assembly.provenance import Lock
+from assembler.assembly.provenance import Provenance
 from assembler.mixes.overrides import Override
 from engine.gates.mix_gate import GateReport
 from registry import attestations
@@ -116,16 +116,16 @@ def _blobs(manifest: Manifest, blobs: BlobStore, on_bytes: OnBytes) -> Check:
 
 
 def _records(statement: Statement, blobs: BlobStore) -> Iterator[Check]:
-    """Of report and lock: whole, and of this very checkpoint."""
+    """Of report and provenance: whole, and of this very checkpoint."""
     report = _parsed(GateReport, statement.gate_report, blobs)
     yield _found("gate report", report, statement.gate_report)
     if report is not None:
         yield _linked("gated", report.manifest_digest, statement.manifest)
         yield _gate(report, statement, blobs)
-    lock = _parsed(Lock, statement.lock, blobs)
-    yield _found("lock", lock, statement.lock)
-    if lock is not None:
-        yield _linked("locked", lock.made, statement.manifest)
+    provenance = _parsed(Provenance, statement.lock, blobs)
+    yield _found("provenance", provenance, statement.lock)
+    if provenance is not None:
+        yield _linked("locked", provenance.made, statement.manifest)
         yield _linked("recipe", _recipe_digest(statement.lock, blobs), statement.recipe)
 
 
@@ -154,9 +154,9 @@ def _linked(title: str, digest: str, expected: str) -> Check:
     return Check(title, holds, "just this" if holds else f"{digest}, not {expected}")
 
 
-def _recipe_digest(lock_digest: str, blobs: BlobStore) -> str:
-    """Of the recipe as it stands in a lock: what recipes can say since is no part of it."""
-    return json_digest(json.loads(get_bytes(blobs, lock_digest))["recipe"])
+def _recipe_digest(provenance_digest: str, blobs: BlobStore) -> str:
+    """Of the recipe as it stands in a provenance: what recipes can say since is no part of it."""
+    return json_digest(json.loads(get_bytes(blobs, provenance_digest))["recipe"])
 
 
 def _parsed(kind: type[Record], digest: str, blobs: BlobStore) -> Record | None:

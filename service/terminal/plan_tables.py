@@ -17,8 +17,8 @@ def print_plan(plan: Plan) -> None:
         console.print(f"{plan.existing} was made just so already: nothing would be done")
     if plan.size is not None:
         _print_size(plan.name, plan.size)
-    if plan.licence is not None:
-        console.print(f"licence: {escape(plan.licence)}", highlight=False)
+    if plan.license is not None:
+        console.print(f"license: {escape(plan.license)}", highlight=False)
     for caution in plan.warnings:
         console.print(f"[yellow]warning[/yellow]  {escape(caution.detail)}", highlight=False)
 

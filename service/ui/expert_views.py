@@ -29,7 +29,7 @@ class ExpertView:
 
     name: str
     family: str
-    licence: str
+    license: str
     description: str
     created_at: datetime
     versions: tuple[VersionView, ...]
@@ -44,7 +44,7 @@ def view(session: Session, blobs: BlobStore, expert: Expert) -> ExpertView:
     return ExpertView(
         name=expert.name,
         family=expert.family.name,
-        licence=expert.licence,
+        license=expert.license,
         description=expert.description,
         created_at=expert.created_at,
         versions=tuple(_version(session, blobs, version) for version in versions),

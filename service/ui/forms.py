@@ -4,8 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from assembler.mixes.mix_change import Revision
-from assembler.mixes.new_mix import Request
+from assembler.mixes.mix_change import MixChange
+from assembler.mixes.new_mix import NewMix
 from assembler.mixes.overrides import Waiver
 from assembler.recipes import presets
 from registry.errors import InvalidInput, Problem
@@ -33,11 +33,11 @@ class RequestForm(_Form):
     experts: list[str] = []
     preset: str = presets.DEFAULT
 
-    def wish(self) -> Request:
+    def wish(self) -> NewMix:
         """Raises InvalidInput for lines that set nothing."""
         changes = self.changes()
         parts = {part: changes.pop(part, {}) for part in assignments.PARTS}
-        return Request(
+        return NewMix(
             name=self.name,
             family=self.family,
             experts=self.experts,
@@ -53,14 +53,14 @@ class RevisionForm(_Form):
     joining: str = ""
     leaving: str = ""
 
-    def wish(self, base: str) -> Revision:
+    def wish(self, base: str) -> MixChange:
         """Raises InvalidInput for lines that set nothing, and where no expert was chosen."""
         if not self.joining and not self.leaving:
             problem = Problem("/expert", "choose who joins or leaves")
             raise InvalidInput("this changes nothing", problems=(problem,))
         changes = self.changes()
         parts = {part: changes.pop(part, {}) for part in assignments.PARTS}
-        return Revision(
+        return MixChange(
             base=base,
             joining=self.joining or None,
             leaving=self.leaving or None,

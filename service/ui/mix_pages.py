@@ -33,7 +33,7 @@ class Choice:
 
     name: str
     description: str
-    licence: str
+    license: str
     chosen: bool
     nearness: float | None = None
 
@@ -74,7 +74,7 @@ def suggest(
     near = nearest_experts.nearest(
         session, text[:MAX_TEXT_CHARACTERS], family=family, limit=MAX_ROWS
     )
-    names = [neighbour.version.expert.name for neighbour in near]
+    names = [neighbor.version.expert.name for neighbor in near]
     nearness = {name: n.similarity for name, n in zip(names, near, strict=True)}
     choices = _choices(session, family, chosen=names[:MIN_EXPERTS], nearness=nearness)
     return HTMLResponse(render("_choices.html", choices=choices))
@@ -196,7 +196,7 @@ def _choices(
         Choice(
             name=expert.name,
             description=expert.description,
-            licence=expert.licence,
+            license=expert.license,
             chosen=expert.name in chosen,
             nearness=near.get(expert.name),
         )

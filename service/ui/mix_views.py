@@ -76,7 +76,7 @@ class MixView:
     preset: PresetView
     changed: tuple[str, ...]
     chain: tuple[str, ...]
-    has_lock: bool
+    has_provenance: bool
     choices: RevisionChoices | None
     steps: tuple[Step, ...]
     progress: Progress | None
@@ -112,7 +112,7 @@ def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
         preset=preset_views.view(recipe.preset),
         changed=preset_views.changed(recipe),
         chain=tuple(revision_views.bases(session, recipe)),
-        has_lock=_has_lock(session, version),
+        has_provenance=_has_provenance(session, version),
         # A form must not be replaced under the hands of who fills it in.
         choices=revision_views.choices(session, version) if settled else None,
         steps=tuple(_steps(version, events)),
@@ -138,10 +138,10 @@ def _compression(blobs: BlobStore, version: MixVersion) -> Curve | None:
     return Curve.model_validate_json(get_bytes(blobs, version.curve_digest))
 
 
-def _has_lock(session: Session, version: MixVersion) -> bool:
+def _has_provenance(session: Session, version: MixVersion) -> bool:
     if version.artifact_id is None:
         return False
-    return artifacts.get(session, version.artifact_id).lock_digest is not None
+    return artifacts.get(session, version.artifact_id).provenance_digest is not None
 
 
 def _serving(session: Session, version: MixVersion) -> DeploymentState | None:

@@ -23,7 +23,7 @@ class PresetView:
 
 def view(name: str) -> PresetView:
     """Of the default preset when there is none of that name."""
-    preset, _ = presets.named(name)
+    preset, _ = presets.find(name)
     return PresetView(
         name=preset,
         description=presets.DESCRIPTIONS[preset],
@@ -37,9 +37,9 @@ def changed(recipe: Recipe) -> tuple[str, ...]:
     """The fields in which a recipe is not as its preset, and as the default gates."""
     finetune = presets.finetune(recipe.preset, num_experts=len(recipe.experts))
     return _assignments(
-        presets.differing(recipe, presets.assembly(recipe.preset))
-        | presets.differing(recipe.finetune, finetune, prefix="finetune.")
-        | presets.differing(recipe.gates, Policy(), prefix="gates.")
+        presets.changed_fields(recipe, presets.assembly(recipe.preset))
+        | presets.changed_fields(recipe.finetune, finetune, prefix="finetune.")
+        | presets.changed_fields(recipe.gates, Policy(), prefix="gates.")
     )
 
 

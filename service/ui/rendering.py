@@ -33,7 +33,7 @@ def moment(time: datetime) -> str:
 
 
 def tone(state: str) -> str:
-    """The colour of a state; what is under way is busy."""
+    """The color of a state; what is under way is busy."""
     return next((tone for tone, states in TONES.items() if state in states), "busy")
 
 

@@ -74,4 +74,4 @@ def _newest(session: Session, family: str) -> Iterator[ExpertVersion]:
 
 def _candidate(version: ExpertVersion) -> Candidate:
     expert = version.expert
-    return Candidate(ref=experts.ref_of(version), description=expert.description or expert.licence)
+    return Candidate(ref=experts.ref_of(version), description=expert.description or expert.license)

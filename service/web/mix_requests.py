@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from assembler.mixes.mix_change import Revision
-from assembler.mixes.new_mix import Request
+from assembler.mixes.mix_change import MixChange
+from assembler.mixes.new_mix import NewMix
 from assembler.recipes import presets
 from assembler.recipes.recipe import Assembly
 from service.web.changes import CompressionFields, FinetuneChanges, PolicyChanges
@@ -50,8 +50,8 @@ class MixRequest(BaseModel):
     )
 
     @property
-    def wish(self) -> Request:
-        return Request(
+    def wish(self) -> NewMix:
+        return NewMix(
             name=self.name,
             family=self.family,
             experts=self.experts,
@@ -79,8 +79,8 @@ class _Revision(BaseModel):
     )
     gates: PolicyChanges = Field(default={}, description="Changes to those it had.")
 
-    def _wish(self, base: str, *, joining: str | None, leaving: str | None) -> Revision:
-        return Revision(
+    def _wish(self, base: str, *, joining: str | None, leaving: str | None) -> MixChange:
+        return MixChange(
             base=base,
             joining=joining,
             leaving=leaving,
@@ -97,7 +97,7 @@ class ExtensionRequest(_Revision):
 
     expert: str = Field(description="Who joins: `name`, or `name@number` for a certain version.")
 
-    def wish(self, base: str) -> Revision:
+    def wish(self, base: str) -> MixChange:
         return self._wish(base, joining=self.expert, leaving=None)
 
 
@@ -106,7 +106,7 @@ class RemovalRequest(_Revision):
 
     expert: str = Field(description="One of its experts: `name`, or `name@number`.")
 
-    def wish(self, base: str) -> Revision:
+    def wish(self, base: str) -> MixChange:
         return self._wish(base, joining=None, leaving=self.expert)
 
 
@@ -118,5 +118,5 @@ class ReplacementRequest(_Revision):
         description="Who takes its place: `name`, or `name@number`; another version of it may."
     )
 
-    def wish(self, base: str) -> Revision:
+    def wish(self, base: str) -> MixChange:
         return self._wish(base, joining=self.by, leaving=self.expert)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from assembler.recipes.recipe import Finetune
-from assembler.training.distributed import is_first_process, joined
+from assembler.training.distributed import is_first_process, process_group
 from assembler.training.finetune import finetune
 from assembler.training.optimizer import Progress
 from registry import manifests
@@ -71,7 +71,7 @@ def run(options: Options, *, die: Callable[[], object]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    with joined():
+    with process_group():
         results = [run(options, die=lambda: os._exit(1)) for options in json.loads(sys.argv[1])]
     if is_first_process():
         sys.stdout.write(json.dumps(results))

@@ -16,7 +16,13 @@ from torch import Tensor, nn
 from assembler.network.model import Network
 from assembler.recipes.recipe import Finetune
 from assembler.training.batches import Batch
-from assembler.training.distributed import World, is_first_process, joined, local, spread
+from assembler.training.distributed import (
+    World,
+    is_first_process,
+    local,
+    process_group,
+    shard_network,
+)
 from assembler.training.optimizer import DTYPES
 from assembler.training.train_step import descend
 from assembler.training.trainable import trains
@@ -37,14 +43,14 @@ ARCHITECTURE = replace(
 
 
 def measure(cases: list[dict[str, Any]]) -> list[dict[str, int]]:
-    with joined() as world:
+    with process_group() as world:
         return [_held(case, world) for case in cases]
 
 
 def _held(case: dict[str, Any], world: World) -> dict[str, int]:
     recipe = Finetune.model_validate(case["recipe"])
     architecture = replace(ARCHITECTURE, num_experts_per_tok=case["experts_per_token"])
-    network = spread(
+    network = shard_network(
         _network(architecture, recipe),
         world,
         prepare=_lift,

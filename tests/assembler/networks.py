@@ -37,7 +37,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "convex-parallel": replace(NEXUS, parallel_block=True),
     "convex-disabled": replace(NEXUS, disabled_experts=(NUM_EXPERTS - 1,)),
     "sum": replace(NEXUS, combine="sum"),
-    "sum-renormalised": replace(LINEAR, combine="sum", num_experts_per_tok=2, norm_topk_prob=True),
+    "sum-renormalized": replace(LINEAR, combine="sum", num_experts_per_tok=2, norm_topk_prob=True),
     "mlp": replace(LINEAR, router="mlp", router_hidden_size=24),
     "btx": BTX,
     "btx-disabled": replace(BTX, disabled_experts=(NUM_EXPERTS - 1,)),

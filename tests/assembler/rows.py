@@ -22,7 +22,7 @@ VECTOR_SIZE = 384
 def add_family(session: Session, blobs: BlobStore, *, name: str = "tiny") -> Family:
     seed = tiny.store_manifest(blobs)
     family = Family(
-        name=name, licence="Apache-2.0", state=VersionState.READY, seed_digest=seed.digest
+        name=name, license="Apache-2.0", state=VersionState.READY, seed_digest=seed.digest
     )
     session.add(family)
     session.flush()
@@ -33,7 +33,7 @@ def add_expert(
     session: Session, blobs: BlobStore, family: Family, *, number: int, embedded: bool = True
 ) -> ExpertVersion:
     """Expert `number` of `tests.tiny`, named expert-NUMBER, in its first version."""
-    expert = Expert(name=f"expert-{number}", family=family, licence="Apache-2.0")
+    expert = Expert(name=f"expert-{number}", family=family, license="Apache-2.0")
     version = ExpertVersion(
         expert=expert,
         number=1,

@@ -43,7 +43,7 @@ def recipe(
 
 
 def projection(blobs: BlobStore) -> Manifest:
-    """Random W1 and W2 for both blocks, and both centres."""
+    """Random W1 and W2 for both blocks, and both centers."""
     generator = torch.Generator().manual_seed(7)
     num_layers, hidden = tiny.ARCHITECTURE.num_hidden_layers, tiny.ARCHITECTURE.hidden_size
     shapes = projection_shapes(hidden, hidden + 1)

@@ -13,12 +13,12 @@ import psutil
 import torch
 
 from assembler.jobs import step_main
-from assembler.training.distributed import joined
+from assembler.training.distributed import process_group
 from registry.errors import StepFailed
 
 
 def act(what: int) -> None:
-    with joined() as world:
+    with process_group() as world:
         if world.rank == 1 and what == 2:
             raise StepFailed("the second process has a reason")
         if world.rank == 1 and what == 3:

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from assembler.mixes import job_events, mixes
 from assembler.mixes.mix_state import STATES
-from assembler.mixes.new_mix import Request
+from assembler.mixes.new_mix import NewMix
 from assembler.recipes.recipe import Finetune
 from assembler.tables import MixState, MixVersion
 from engine.compression.int8_curve import Compression
@@ -80,7 +80,7 @@ def request_mix(
     """A mix of two tiny experts, `mine`, to be deployed; committed as a route would."""
     with db.transaction() as session:
         rows.add_all(session, blob_stores.store())
-        wish = Request(
+        wish = NewMix(
             name="mine",
             family="tiny",
             experts=["expert-1", "expert-2"],

@@ -1,5 +1,22 @@
 """Measurements against other tools, run by `./nexusmix bench NAME`.
 
-A benchmark is a module with `main(argv) -> int`; it takes `--quick`, which does little but all of
-it, and `--output`. What it found is written to `results/NAME.json` and committed.
+A benchmark is a module or a package with `main(argv) -> int`, and a line in `BENCHMARKS`. It takes
+`--quick`, which does little but all of it, and `--output`. What it found is written to
+`results/NAME.json` and committed.
 """
+
+# Name, with dashes for the underscores of its module, and what it measures.
+BENCHMARKS = {
+    "assembly": "Assembly of four experts against mergekit-moe, and the export against the disk.",
+    "claims": "What the papers claim of these methods, and this project, on real text.",
+    "compression": "int8 unit by unit: what a search costs, and what it finds.",
+    "divergence": "What a compared token costs, with known texts and with generated ones.",
+    "divergence-page": "The page of divergence results, made anew from the results of benchmarks.",
+    "faults": "Faults that the gate catches, and rebuilds without a fault that it lets through.",
+    "finetune": "Tokens per second of a finetune against transformers' Qwen2-MoE.",
+    "gate": "How long `nexusmix gate` takes, once the texts of the reference are known.",
+    "lifecycle": "The life of a mix on real experts: made, extended, reduced, made again.",
+    "perturbation": "Which metrics tell pruned small weights from weights pruned at random.",
+    "serving": "What compression is worth where a model is served.",
+    "sparsity": "Zeros chosen by divergent tokens against equal shares.",
+}

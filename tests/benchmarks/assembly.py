@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from assembler.assembly.inputs import Materials
+from assembler.assembly.inputs import MixInputs
 from assembler.jobs import pipeline
 from assembler.jobs.step_process import ALLOCATOR
 from registry import exports
@@ -118,7 +118,7 @@ def _peer_run(command: Sequence[str], inputs: Iterable[Path], *, work: Path) -> 
         shutil.rmtree(work / "merged", ignore_errors=True)
 
 
-def _our_run(models: Llamas, materials: Materials, *, work: Path) -> Usage:
+def _our_run(models: Llamas, materials: MixInputs, *, work: Path) -> Usage:
     llamas.save(materials, work / "materials.json")
     before = set(models.blobs.root.glob("*/*"))
     _settle(before)

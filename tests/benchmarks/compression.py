@@ -20,7 +20,7 @@ import torch
 
 from engine.compression.int8_curve import By
 from engine.compression.int8_units import Target
-from engine.divergence.aggregates import spread
+from engine.divergence.aggregates import distribution_of
 from service.demo.bars import Bar
 from tests.benchmarks import demo_mix, reports, subjects
 from tests.benchmarks.claims import small_llama
@@ -141,7 +141,7 @@ def _judged(trial: Trial, names: Collection[str], *, smoothed: bool = True) -> d
 
 def _ahead(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """By how many tokens texts stay whole for longer, prefix by prefix."""
-    found = spread([a - b for a, b in zip(own["fdts"], other["fdts"], strict=True)])
+    found = distribution_of([a - b for a, b in zip(own["fdts"], other["fdts"], strict=True)])
     interval = found.interval and [round(end, 2) for end in found.interval]
     return {"tokens": round(found.mean, 2), "interval": interval}
 

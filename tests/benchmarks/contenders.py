@@ -1,7 +1,7 @@
 """The finetune's step and that of transformers' Qwen2-MoE, at equal shapes.
 
 Both train the same parts in float32, and keep the rest frozen and compute products in one dtype,
-with the same optimiser, clipping and load-balancing loss. Ours is what a finetune runs, so its
+with the same optimizer, clipping and load-balancing loss. Ours is what a finetune runs, so its
 router is trained through the projection, which theirs has not; theirs has the sigmoid gate of its
 shared expert instead, which belongs to the router here.
 """

@@ -26,7 +26,7 @@ from assembler.evaluation import reference_cache
 from assembler.evaluation.comparison_request import Folder
 from assembler.evaluation.comparison_sides import network_of, open_subject
 from assembler.network import network_runner
-from engine.divergence.aggregates import summarise
+from engine.divergence.aggregates import summarize
 from engine.divergence.metrics import Continuation, Reading, Tokens
 from engine.divergence.runners import Runner
 from registry import blobs, documents
@@ -158,7 +158,7 @@ class _Contest:
     def summary(self) -> dict[str, Any]:
         """What the comparison found."""
         texts, readings = [t for t, _ in self._compared], [r for _, r in self._compared]
-        summary = summarise(texts, readings)
+        summary = summarize(texts, readings)
         return {
             "prefixes": summary.num_prefixes,
             "fdt_25_50_75": [summary.fdt.p25, summary.fdt.p50, summary.fdt.p75],
@@ -186,7 +186,7 @@ class _Contest:
         }
 
     def _known(self, reference: Runner) -> list[Continuation]:
-        return reference_cache.written(
+        return reference_cache.continuations(
             self._key, self._prefixes, num_tokens=self.num_tokens, load=lambda: reference
         )
 

@@ -94,7 +94,7 @@ class _Bench:
         )
         own = [replace(d, domain=name) for name, ds in demo.documents.items() for d in ds]
         self._documents = folder / "documents.jsonl"
-        self._documents.write_bytes(documents.serialise(own))
+        self._documents.write_bytes(documents.serialize(own))
         self.comparisons: dict[str, dict[str, Any]] = {}
 
     def compare(self, name: str, candidate: str) -> None:

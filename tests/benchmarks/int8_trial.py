@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from assembler.compression.probe import MIN_WINDOWS, Yardstick
+from assembler.compression.probe import MIN_WINDOWS, Probe
 from assembler.compression.smoothquant import smooth
 from assembler.compression.unit_ranking import losses, saved
 from assembler.compression.unit_search import UnitSearch
@@ -18,8 +18,8 @@ from assembler.network.model import Network
 from engine.compression import int8_units
 from engine.compression.int8_curve import By
 from engine.compression.int8_units import Target, Unit
-from engine.compression.measures import Texts
-from engine.divergence.aggregates import summarise
+from engine.compression.measures import ProbeSize
+from engine.divergence.aggregates import summarize
 from engine.divergence.metrics import Continuation, compare
 from registry.blobs import BlobStore
 from registry.documents import Document
@@ -35,8 +35,8 @@ class Trial:
         self,
         subject: Subject,
         target: Target,
-        choosing: Texts,
-        judging: Texts,
+        choosing: ProbeSize,
+        judging: ProbeSize,
         blobs: BlobStore,
     ) -> None:
         self.subject, self._target, self._blobs = subject, target, blobs
@@ -51,21 +51,19 @@ class Trial:
 
     @property
     def judging_key(self) -> list[Any]:
-        """Names what any judgement depends on, but for the units."""
+        """Names what any judgment depends on, but for the units."""
         return [*self.choosing_key, self._judging.model_dump()]
 
     @cached_property
-    def _chooser(self) -> Yardstick:
+    def _chooser(self) -> Probe:
         return self._yardstick(self.subject.choosing, self._choosing)
 
     @cached_property
-    def _judge(self) -> Yardstick:
+    def _judge(self) -> Probe:
         return self._yardstick(self.subject.judging, self._judging)
 
-    def _yardstick(self, documents: Sequence[Sequence[Document]], texts: Texts) -> Yardstick:
-        return Yardstick(
-            self._manifest, documents, texts, blobs=self._blobs, on_progress=reports.say
-        )
+    def _yardstick(self, documents: Sequence[Sequence[Document]], texts: ProbeSize) -> Probe:
+        return Probe(self._manifest, documents, texts, blobs=self._blobs, on_progress=reports.say)
 
     @cached_property
     def _network(self) -> Network:
@@ -113,8 +111,8 @@ class Trial:
         texts, corpus = self._judge.texts, self._judge.corpus
         runner = network_runner.runner(network)
         with as_int8(network, modules, target=self._target):
-            readings, told = runner.read(texts), summarise(corpus, runner.read(corpus))
-        own = summarise(texts, readings)
+            readings, told = runner.read(texts), summarize(corpus, runner.read(corpus))
+        own = summarize(texts, readings)
         num_int8 = sum(self._manifest.tensors[name + WEIGHT].num_numbers for name in modules)
         reports.say(f"{len(units)} units: mean FDT {own.fdt.mean:.2f}")
         return {

@@ -108,7 +108,7 @@ class _Life:
             "experts": mix.recipe["experts"],
             "base": mix.base,
             "finetune": mix.recipe["finetune"],
-            "licence": plan.licence,
+            "license": plan.license,
             "warnings": [caution.detail for caution in plan.warnings],
             "domains": {own.domain: _figures(own) for own in self._client.gate_report(mix).domains},
             "completions": self._complete(mix) if mix.deploy else {},
@@ -129,7 +129,7 @@ class _Life:
         """Make it again from nothing but its lock and the blobs."""
         with self._stages.stage("reproduced") as stage, TemporaryDirectory() as folder:
             lock = Path(folder) / "lock.json"
-            lock.write_text(json.dumps(self._client.lock(mix)))
+            lock.write_text(json.dumps(self._client.provenance(mix)))
             report = preparation.run("reproduce", str(lock), on_progress=stage.say)
             stage.result = "the same" if report["same"] else "NOT the same"
         return {"mix": mix.ref, "same": report["same"], "stages": report["stages"]}

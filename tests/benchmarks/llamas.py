@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from assembler.assembly.inputs import Materials
+from assembler.assembly.inputs import MixInputs
 from assembler.recipes import presets
 from assembler.recipes.recipe import Recipe
 from assembler.routing.embedder import states_shape
@@ -68,7 +68,7 @@ class Llamas:
             exports.export(manifest, self.blobs, path, on_bytes=lambda _: None)
         return folders
 
-    def materials(self, experts: Sequence[Manifest]) -> Materials:
+    def materials(self, experts: Sequence[Manifest]) -> MixInputs:
         """What a worker knows of a request for a `nexus` mix of these experts."""
         recipe = Recipe(
             **presets.assembly("nexus").model_dump(),
@@ -78,7 +78,7 @@ class Llamas:
             finetune=presets.finetune("nexus", num_experts=0),
         )
         vectors = np.random.default_rng(0).standard_normal((len(experts), VECTOR_SIZE))
-        return Materials(
+        return MixInputs(
             recipe=recipe,
             seed_digest=manifests.store(self.blobs, self.seed),
             expert_digests=tuple(manifests.store(self.blobs, expert) for expert in experts),
@@ -139,12 +139,12 @@ def _random_bits(random: np.random.Generator, shape: Shape) -> Raw:
     return (bits & np.uint16(0x83FF)) | np.uint16(0x3C00)
 
 
-def save(materials: Materials, path: Path) -> None:
+def save(materials: MixInputs, path: Path) -> None:
     """As `tests.benchmarks.assembling` reads it."""
     fields = vars(materials) | {"recipe": materials.recipe.model_dump(mode="json")}
     path.write_text(json.dumps(fields))
 
 
-def load(path: Path) -> Materials:
+def load(path: Path) -> MixInputs:
     fields = json.loads(path.read_text())
-    return Materials(**fields | {"recipe": Recipe.model_validate(fields["recipe"])})
+    return MixInputs(**fields | {"recipe": Recipe.model_validate(fields["recipe"])})

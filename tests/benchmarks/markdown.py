@@ -1,8 +1,12 @@
 """Markdown tables, and pages whose prose is written by hand around generated tables."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from tests.benchmarks import reports
 
 PAGES = Path(__file__).parents[2] / "docs" / "pages" / "results"
 PLOTS = PAGES / "plots"
@@ -26,3 +30,35 @@ def filled(page: str, tables: Mapping[str, str]) -> str:
     return re.sub(
         r"<!-- table (?P<name>[\w-]+) -->.*?<!-- end -->", with_marks, page, flags=re.DOTALL
     )
+
+
+def result(name: str) -> dict[str, Any]:
+    """Return a committed result by the name of its benchmark."""
+    found: dict[str, Any] = json.loads((reports.RESULTS / f"{name}.json").read_text())
+    return found
+
+
+def sources(commands: Mapping[str, str]) -> str:
+    """Return the table that says where results come from: command, day, machine and packages.
+
+    `commands` are keyed by the name of the result.
+    """
+    head = ("result", "command", "day", "processor", "cores", "packages")
+    return table(head, [_source(name, command) for name, command in commands.items()])
+
+
+def _source(name: str, command: str) -> list[str]:
+    found = result(name)
+    machine = found["machine"]
+    instructions = ", ".join(machine["vector_instructions"]).replace("_", "-")
+    # The result of `lifecycle` has its mixes in this place.
+    versions = {key: own for key, own in found["versions"].items() if isinstance(own, str)}
+    return [
+        f"`{name}.json`",
+        f"`{command}`",
+        found["date"].partition("T")[0],
+        f"{machine['processor']} with {instructions}",
+        str(machine["cores"]),
+        ", ".join(f"{key} {own}" for key, own in versions.items() if key != "nexusmix")
+        or "not in the result",
+    ]

@@ -28,8 +28,8 @@ from assembler.compression.layerwise import LayerwiseReader, States
 from assembler.evaluation import reference_cache
 from assembler.network import network_runner
 from assembler.network.model import Network
-from assembler.training.batches import Reader, evenly
-from engine.divergence.aggregates import INTERVAL_PERCENTILES, RESAMPLES, SEED, summarise
+from assembler.training.batches import TokenReader, sample_windows
+from engine.divergence.aggregates import INTERVAL_PERCENTILES, RESAMPLES, SEED, summarize
 from engine.divergence.metrics import Continuation, Reading, Tokens, compare, perplexity
 from registry.manifests import Manifest, json_digest
 from service.demo.bars import Bar
@@ -152,7 +152,7 @@ class _Subject:
 
     @cached_property
     def texts(self) -> list[Continuation]:
-        return reference_cache.written(
+        return reference_cache.continuations(
             json_digest([self._manifest.digest, []]),
             self._prefixes,
             num_tokens=self._size.completion_tokens,
@@ -269,7 +269,7 @@ def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
 
 def _figures(texts: Sequence[Continuation], whole: Sequence[Reading]) -> dict[str, Any]:
     readings = [_of_continuation(text, own) for text, own in zip(texts, whole, strict=True)]
-    summary = summarise(texts, readings)
+    summary = summarize(texts, readings)
     held_out = [x for pair in zip(texts, whole, strict=True) for x in _of_prefix(*pair)]
     return {
         "fdt_mean": round(summary.fdt.mean, 3),
@@ -304,12 +304,12 @@ def _components(manifest: Manifest, size: Size) -> list[tuple[int, str]]:
 
 def _prefixes(demo: DemoMix, size: Size) -> list[Tokens]:
     """Held-out, as many of each domain."""
-    reader = Reader.of(demo.seed, demo.blobs)
+    reader = TokenReader.of(demo.seed, demo.blobs)
     count = math.ceil(size.prefixes / len(demo.documents))
     found: list[Tokens] = []
     for own in demo.documents.values():
         windows = reader.windows(own, split="held-out", length=size.prefix_tokens)
-        found += [tuple(w) for w in evenly(windows, count=count).tolist()]
+        found += [tuple(w) for w in sample_windows(windows, count=count).tolist()]
     return found[: size.prefixes]
 
 

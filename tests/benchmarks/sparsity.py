@@ -20,13 +20,13 @@ from typing import Any
 
 import torch
 
-from assembler.compression.probe import Yardstick
+from assembler.compression.probe import Probe
 from assembler.compression.retraining import Retraining
 from assembler.compression.share_search import ShareSearch
 from assembler.compression.sparsify import Sparsifier
 from assembler.network.model import Network
 from engine.compression import sparsity_components
-from engine.compression.measures import Texts
+from engine.compression.measures import ProbeSize
 from engine.compression.sparsity_components import Kind, Shares
 from engine.compression.sparsity_curve import By, Sparsification
 from registry.blobs import BlobStore
@@ -103,8 +103,8 @@ class _Bench:
     def __init__(
         self,
         subject: Subject,
-        choosing: Texts,
-        judging: Texts,
+        choosing: ProbeSize,
+        judging: ProbeSize,
         totals: Sequence[float],
         *,
         retrain_tokens: int,
@@ -144,8 +144,8 @@ class _Bench:
         }
 
     @cached_property
-    def _chooser(self) -> Yardstick:
-        return Yardstick(
+    def _chooser(self) -> Probe:
+        return Probe(
             self._manifest,
             self._subject.choosing,
             self._choosing,

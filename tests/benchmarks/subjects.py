@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from engine.compression.measures import Texts
+from engine.compression.measures import ProbeSize
 from registry.documents import Document
 from registry.manifests import Manifest
 from tests.benchmarks.demo_mix import GENERAL, DemoMix
@@ -88,14 +88,14 @@ def known(chosen: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
-def texts(chosen: argparse.Namespace) -> tuple[Texts, Texts]:
+def texts(chosen: argparse.Namespace) -> tuple[ProbeSize, ProbeSize]:
     """To choose on, and to judge on."""
-    choosing = Texts(
+    choosing = ProbeSize(
         prompts=chosen.prompts,
         prefix_tokens=PREFIX_TOKENS,
         completion_tokens=chosen.completion_tokens,
     )
-    judging = Texts(
+    judging = ProbeSize(
         prompts=chosen.judging_prompts,
         prefix_tokens=PREFIX_TOKENS,
         completion_tokens=chosen.judging_tokens,

@@ -55,11 +55,11 @@ def test_a_part_that_is_shorter_than_announced(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_noticed_before_anything_is_copied(tmp_path: Path) -> None:
     code = (
-        "import errno, sys, pathlib; from registry import direct\n"
+        "import errno, sys, pathlib; from registry import direct_io\n"
         "def opened(): raise AssertionError\n"
         "try:\n"
-        "    direct.write(pathlib.Path(sys.argv[1]) / 'large', b'',\n"
-        "                 [direct.Part(2 << 20, opened)], on_bytes=lambda _: None)\n"
+        "    direct_io.write(pathlib.Path(sys.argv[1]) / 'large', b'',\n"
+        "                 [direct_io.Part(2 << 20, opened)], on_bytes=lambda _: None)\n"
         "except OSError as error:\n"
         "    assert error.errno == errno.ENOSPC\n"
         "    print('refused')"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from registry.documents import Document, check_expert_documents, parse, serialise
+from registry.documents import Document, check_expert_documents, parse, serialize
 from registry.errors import InvalidInput
 
 DOCUMENTS = [
@@ -25,11 +25,11 @@ def refusal(text: str | bytes) -> str:
 
 
 def test_round_trip() -> None:
-    assert parse([serialise(DOCUMENTS)]) == DOCUMENTS
+    assert parse([serialize(DOCUMENTS)]) == DOCUMENTS
 
 
 def test_chunks_may_cut_anywhere() -> None:
-    data = serialise(DOCUMENTS)
+    data = serialize(DOCUMENTS)
     assert parse(data[i : i + 1] for i in range(len(data))) == DOCUMENTS
 
 

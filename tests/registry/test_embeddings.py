@@ -56,7 +56,7 @@ def test_vectors_of_different_embedders_never_meet(
 ) -> None:
     factories.embed(session, versions[3], (1, 0, 0), embedder_digest="other")
     found = embeddings.nearest(session, [1, 0, 0], embedder_digest="other", family="tiny", limit=10)
-    assert [neighbour.version for neighbour in found] == [versions[3]]
+    assert [neighbor.version for neighbor in found] == [versions[3]]
     assert len(nearest(session)) == 4
 
 

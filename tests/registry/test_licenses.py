@@ -1,4 +1,4 @@
-"""What the licence of a mix is, and what is said of the ones that bind it."""
+"""What the license of a mix is, and what is said of the ones that bind it."""
 
 import pytest
 
@@ -15,33 +15,33 @@ from registry.licenses import combined, concerns
         (["MIT", "our own (see file)"], "LicenseRef-our-own-see-file AND MIT"),
     ],
 )
-def test_all_licences_hold_at_once(expressions: list[str], expected: str) -> None:
+def test_all_licenses_hold_at_once(expressions: list[str], expected: str) -> None:
     assert combined(expressions) == expected
 
 
-def test_permissive_licences_are_no_concern() -> None:
+def test_permissive_licenses_are_no_concern() -> None:
     assert concerns({"seed": "Apache-2.0", "law": "MIT AND CC0-1.0", "maths": "CC-BY-4.0"}) == []
 
 
 @pytest.mark.parametrize(
-    ("licence", "words"),
+    ("license", "words"),
     [
         ("CC-BY-NC-4.0", "forbids commercial use"),
         ("CC-BY-ND-4.0", "forbids to share"),
-        ("CC-BY-SA-4.0", "shared under the same licence"),
-        ("GPL-2.0-or-later WITH Classpath-exception-2.0", "shared under the same licence"),
-        ("AGPL-3.0", "shared under the same licence"),
+        ("CC-BY-SA-4.0", "shared under the same license"),
+        ("GPL-2.0-or-later WITH Classpath-exception-2.0", "shared under the same license"),
+        ("AGPL-3.0", "shared under the same license"),
         ("LicenseRef-scancode-llama-3.1-license-2024", "restricts what the result may be used for"),
-        ("Llama-3", "is no licence that SPDX knows"),
+        ("Llama-3", "is no license that SPDX knows"),
     ],
 )
-def test_what_binds_is_said_with_who_brings_it(licence: str, words: str) -> None:
-    (concern,) = concerns({"seed": "Apache-2.0", "law": licence, "maths": licence})
+def test_what_binds_is_said_with_who_brings_it(license: str, words: str) -> None:
+    (concern,) = concerns({"seed": "Apache-2.0", "law": license, "maths": license})
     assert words in concern
     assert "brought by law, maths" in concern
 
 
-def test_a_licence_may_bind_in_two_ways() -> None:
+def test_a_license_may_bind_in_two_ways() -> None:
     assert len(concerns({"law": "CC-BY-NC-SA-4.0"})) == 2
 
 

@@ -32,7 +32,7 @@ def announcement(*, expert: int = 0) -> dict[str, Any]:
 
 
 def begin_family(session: Session, blobs: LocalBlobs, **changes: Any) -> uploads.FamilyUpload:
-    arguments = {"name": "tiny", "licence": "Apache-2.0", "description": "", **announcement()}
+    arguments = {"name": "tiny", "license": "Apache-2.0", "description": "", **announcement()}
     return uploads.begin_family(session, blobs, **{**arguments, **changes})
 
 
@@ -42,9 +42,9 @@ def begin_expert(
     arguments = {
         "expert": "law",
         "family": "tiny",
-        "licence": "CC0-1.0",
+        "license": "CC0-1.0",
         "description": "",
-        "documents": digest_of(documents.serialise(tiny.sample_documents(expert=number))),
+        "documents": digest_of(documents.serialize(tiny.sample_documents(expert=number))),
         **announcement(expert=number),
     }
     return uploads.begin_expert_version(session, blobs, **{**arguments, **changes})
@@ -80,7 +80,7 @@ def test_ready_seed_never_changes(session: Session, blobs: LocalBlobs, family: s
 def test_expert_sends_only_its_ffns(session: Session, blobs: LocalBlobs, family: str) -> None:
     upload = begin_expert(session, blobs)
     ffns = [data for name, data in tiny.tensors(expert=1).items() if ".mlp." in name]
-    sample = documents.serialise(tiny.sample_documents(expert=1))
+    sample = documents.serialize(tiny.sample_documents(expert=1))
     assert set(upload.missing) == {digest_of(data) for data in [*ffns, sample]}
 
 
@@ -285,7 +285,7 @@ def test_bytes_that_rotted(session: Session, blobs: LocalBlobs, family: str) -> 
 
 
 def test_documents_without_held_out_part(session: Session, blobs: LocalBlobs, family: str) -> None:
-    sample = documents.serialise(tiny.sample_documents(expert=1, num_held_out=0))
+    sample = documents.serialize(tiny.sample_documents(expert=1, num_held_out=0))
     begin_expert(session, blobs, documents=put_bytes(blobs, sample))
     tiny.store_manifest(blobs, expert=1)
     with pytest.raises(InvalidInput) as error:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from assembler.mixes import mixes
-from assembler.mixes.new_mix import Request
+from assembler.mixes.new_mix import NewMix
 from assembler.recipes.recipe import Finetune
 from assembler.tables import MixState
 from engine.serving import agent, vllm_process
@@ -64,7 +64,7 @@ def test_no_request_fails_while_a_mix_is_extended_and_reduced(
 
 def _deploy_mix() -> None:
     """Of two experts, finished, and asked to be served; a third is there to join."""
-    wish = Request(
+    wish = NewMix(
         name="mine",
         family="tiny",
         experts=["expert-1", "expert-2"],

@@ -1,4 +1,4 @@
-"""From raw texts to documents: normalised, cut to size, near-duplicates removed, split."""
+"""From raw texts to documents: normalized, cut to size, near-duplicates removed, split."""
 
 import hashlib
 import re
@@ -26,7 +26,7 @@ def documents(texts: Iterable[tuple[str, str]], *, domain: str, limit: int) -> l
     twin among what is trained on.
     """
     candidates = sorted(texts, key=lambda pair: _hash(f"{domain}/{pair[0]}"))
-    cleaned = ((name, _normalise(text)) for name, text in candidates)
+    cleaned = ((name, _normalize(text)) for name, text in candidates)
     long_enough = ((name, text) for name, text in cleaned if len(text) >= MIN_CHARACTERS)
     kept = []
     for name, text in without_near_duplicates(long_enough):
@@ -61,7 +61,7 @@ def _sketch(text: str) -> list[int]:
     return sorted(_hash(shingle) for shingle in shingles)[:_SKETCH_SIZE]
 
 
-def _normalise(text: str) -> str:
+def _normalize(text: str) -> str:
     text = unicodedata.normalize("NFC", text.replace("\r\n", "\n"))
     text = re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE)).strip()
     if len(text) > MAX_CHARACTERS:

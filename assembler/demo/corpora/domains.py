@@ -11,7 +11,7 @@ from pathlib import Path
 
 from assembler.content_cache import made_once
 from assembler.demo.corpora import clean, debian, readers
-from registry.documents import Document, serialise
+from registry.documents import Document, serialize
 from registry.errors import Unavailable
 from registry.settings import settings
 
@@ -22,11 +22,11 @@ DOCUMENTS = "documents.jsonl"
 
 @dataclass(frozen=True)
 class Domain:
-    """A corpus with one subject, its licence, and the package that carries it."""
+    """A corpus with one subject, its license, and the package that carries it."""
 
     name: str
     title: str
-    licence: str
+    license: str
     package: str | None
     read: Callable[[Path], readers.Texts]
 
@@ -154,4 +154,4 @@ def _make(
 
 
 def _write(documents: Sequence[Document], folder: Path) -> None:
-    (folder / DOCUMENTS).write_bytes(serialise(documents))
+    (folder / DOCUMENTS).write_bytes(serialize(documents))

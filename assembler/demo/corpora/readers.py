@@ -70,7 +70,7 @@ def python_modules(_: Path) -> Texts:
 
 
 def metamath(folder: Path) -> Texts:
-    """set.mm: statements with comment and compressed proof, in groups of neighbours."""
+    """set.mm: statements with comment and compressed proof, in groups of neighbors."""
     text = _read(next(_files(folder, "usr/share/metamath/**/set.mm")))
     statements = re.split(r"\n(?= *\$\( )", text)
     yield from grouped("set.mm", statements)
@@ -85,7 +85,7 @@ def dictionary(folder: Path) -> Texts:
 
 
 def grouped(name: str, parts: Iterable[str]) -> Texts:
-    """Neighbouring parts as one text each time that they are long enough; a rest is dropped."""
+    """Neighboring parts as one text each time that they are long enough; a rest is dropped."""
     group: list[str] = []
     number = 0
     for part in parts:

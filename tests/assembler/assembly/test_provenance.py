@@ -1,20 +1,20 @@
-"""What a lock holds, and that it is enough."""
+"""What a provenance holds, and that it is enough."""
 
 from dataclasses import replace
 
 import pytest
 
 from assembler.assembly import provenance as locks
-from assembler.assembly.provenance import Environment, Lock
+from assembler.assembly.provenance import Environment, Provenance
 from assembler.jobs import pipeline
 from registry.blobs import LocalBlobs, get_bytes
 from tests.assembler.jobs.test_pipeline import extended, materials
 
 
-def store_lock(blobs: LocalBlobs) -> Lock:
+def store_provenance(blobs: LocalBlobs) -> Provenance:
     given = materials(blobs)
     assembled = pipeline.assemble(given, blobs)
-    return Lock.of(
+    return Provenance.of(
         given,
         environment=Environment.here(),
         assembled=assembled.digest,
@@ -28,7 +28,7 @@ def test_materials_come_back_as_they_were(blobs: LocalBlobs) -> None:
     given = materials(blobs)
     more = extended(pipeline.assemble(given, blobs), given, blobs)
     for own in (given, more):
-        lock = Lock.of(
+        provenance = Provenance.of(
             own,
             environment=Environment.here(),
             assembled="a",
@@ -36,8 +36,8 @@ def test_materials_come_back_as_they_were(blobs: LocalBlobs) -> None:
             compressed=None,
             blobs=blobs,
         )
-        read = Lock.model_validate_json(get_bytes(blobs, lock.store(blobs)))
-        assert read == lock
+        read = Provenance.model_validate_json(get_bytes(blobs, provenance.store(blobs)))
+        assert read == provenance
         back = read.materials(blobs)
         assert back.vectors == tuple(
             tuple(v) if isinstance(v, tuple) else v for v in _single(own.vectors)
@@ -46,7 +46,7 @@ def test_materials_come_back_as_they_were(blobs: LocalBlobs) -> None:
 
 
 def test_a_lock_that_is_stored_twice_is_one(blobs: LocalBlobs) -> None:
-    assert store_lock(blobs).store(blobs) == store_lock(blobs).store(blobs)
+    assert store_provenance(blobs).store(blobs) == store_provenance(blobs).store(blobs)
 
 
 def test_environments_are_compared_in_words(monkeypatch: pytest.MonkeyPatch) -> None:

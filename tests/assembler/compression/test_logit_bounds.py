@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from assembler.compression.logit_bounds import Contenders
+from assembler.compression.logit_bounds import LogitBounds
 from engine.divergence.metrics import first_divergence
 
 NUM_TEXTS, NUM_TOKENS, WIDTH, NUM_WORDS = 6, 20, 32, 1000
@@ -49,9 +49,9 @@ def by_all_words(head: CountingHead, inputs_BSD: Tensor, next_BS: Tensor) -> lis
     return list(map(first_divergence, next_BS.tolist(), said.tolist()))
 
 
-def around(head: CountingHead, inputs_BSD: Tensor) -> tuple[Contenders, Tensor]:
+def around(head: CountingHead, inputs_BSD: Tensor) -> tuple[LogitBounds, Tensor]:
     next_BS = (inputs_BSD @ head.weight_VD.T).argmax(-1)
-    contenders = Contenders.of(head, head.weight_VD, next_BS, inputs_BSD)
+    contenders = LogitBounds.of(head, head.weight_VD, next_BS, inputs_BSD)
     head.num_positions = 0
     return contenders, next_BS
 
@@ -89,7 +89,7 @@ def test_of_equal_words_the_lowest_id_is_the_argmax(head: CountingHead, inputs_B
     contenders, next_BS = around(head, inputs_BSD)
     assert (next_BS < NUM_WORDS // 2).all()
     assert contenders.first_divergences(inputs_BSD, range(NUM_TEXTS)) == [NUM_TOKENS] * NUM_TEXTS
-    twins = Contenders.of(head, head.weight_VD, next_BS + NUM_WORDS // 2, inputs_BSD)
+    twins = LogitBounds.of(head, head.weight_VD, next_BS + NUM_WORDS // 2, inputs_BSD)
     assert twins.first_divergences(inputs_BSD, range(NUM_TEXTS)) == [0] * NUM_TEXTS
 
 

@@ -9,7 +9,7 @@ from assembler.compression.quantize import Compressor
 from assembler.network import network_runner
 from assembler.network.model import Network
 from engine.compression.int8_curve import Compression
-from engine.divergence.aggregates import summarise
+from engine.divergence.aggregates import summarize
 from registry.blobs import LocalBlobs
 from registry.errors import InvalidInput
 from registry.manifests import Manifest
@@ -40,7 +40,7 @@ def test_a_quality_is_kept_and_what_is_written_has_it(blobs: LocalBlobs) -> None
     compressed = made.write(curve.chosen)
     assert compressed.num_bytes == curve.chosen.num_bytes < manifest.num_bytes
     network = Network.from_manifest(compressed, blobs, dtype=torch.float32)
-    own = summarise(made.yardstick.texts, network_runner.runner(network).read(made.yardstick.texts))
+    own = summarize(made.yardstick.texts, network_runner.runner(network).read(made.yardstick.texts))
     assert own.fdt.p75 == curve.chosen.fdt_75
     assert own.perplexity == pytest.approx(curve.chosen.dppl)
 

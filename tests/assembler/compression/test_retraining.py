@@ -8,7 +8,7 @@ from assembler.compression.pruning import pruned
 from assembler.compression.retraining import Retraining
 from assembler.network.model import Network
 from assembler.network.network_runner import log_perplexity
-from assembler.training.batches import Reader
+from assembler.training.batches import TokenReader
 from engine.compression.sparsity_components import components
 from registry.blobs import LocalBlobs
 from registry.errors import StepFailed
@@ -49,7 +49,7 @@ def test_zeros_stay_and_the_rest_learns(blobs: LocalBlobs) -> None:
         own = after.get_parameter(f"{name}.weight")
         assert not own[zero].any()
         assert own[~zero].any()
-    reader = Reader.of(manifest, blobs)
+    reader = TokenReader.of(manifest, blobs)
     held_out = reader.windows(tiny.sample_documents(expert=1), split="held-out", length=32)
     assert log_perplexity(after, held_out) < log_perplexity(before, held_out)
 

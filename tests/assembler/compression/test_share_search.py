@@ -12,7 +12,7 @@ from assembler.network.model import Network
 from engine.compression import sparsity_components
 from engine.compression.sparsity_components import Component, total_share
 from engine.compression.sparsity_curve import By
-from engine.divergence.aggregates import summarise
+from engine.divergence.aggregates import summarize
 from engine.divergence.metrics import Continuation
 from engine.vllm_plugin import tensors
 from registry.blobs import LocalBlobs
@@ -116,7 +116,7 @@ def test_it_strays_later_than_equal_shares(
     by: By
     for by in ("fdt", "uniform"):
         with as_pruned(network, next(search(network, manifest, texts, by).rounds([0.3]))):
-            fdt[by] = summarise(texts, network_runner.runner(network).read(texts)).fdt.mean
+            fdt[by] = summarize(texts, network_runner.runner(network).read(texts)).fdt.mean
     assert fdt["fdt"] > fdt["uniform"]
 
 

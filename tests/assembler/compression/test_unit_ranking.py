@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from assembler.compression.layerwise import Change, LayerwiseReader, States
-from assembler.compression.logit_bounds import Contenders
+from assembler.compression.logit_bounds import LogitBounds
 from assembler.compression.unit_ranking import Configuration, UnitRanker, losses, saved
 from assembler.network import network_runner
 from assembler.network.int8_linear import as_int8
@@ -33,7 +33,7 @@ class CountingReader(LayerwiseReader):
         states: States,
         changes: Sequence[Change],
         *,
-        contenders: Contenders | None,
+        contenders: LogitBounds | None,
         expected: Sequence[int],
     ) -> list[list[int]]:
         self.num_read += sum(len(change.rows) for change in changes)

@@ -15,7 +15,7 @@ from assembler.network.model import Network
 from engine.compression import int8_units
 from engine.compression.int8_curve import By
 from engine.compression.int8_units import Unit
-from engine.divergence.aggregates import Summary, summarise
+from engine.divergence.aggregates import Summary, summarize
 from engine.divergence.metrics import Continuation
 from engine.vllm_plugin import tensors
 from registry.blobs import LocalBlobs
@@ -77,7 +77,7 @@ class Exhaustive:
         modules = int8_units.modules(units)
         stored = int8_checkpoint.write(self._manifest, modules, target="gpu", blobs=self._blobs)
         network = Network.from_manifest(stored, self._blobs, dtype=torch.float32)
-        return summarise(self._texts, network_runner.runner(network).read(self._texts))
+        return summarize(self._texts, network_runner.runner(network).read(self._texts))
 
     def best(self, chosen: Sequence[Unit], by: By) -> Unit:
         """The unit that costs least for each byte saved, in FDT_75, then mean FDT, or in DPPL."""
@@ -124,7 +124,7 @@ def test_what_the_search_says_is_said_by_what_it_chose(
 ) -> None:
     found = next(search(network, manifest, texts, "fdt").rounds(number=4, beam_width=1))
     own, expected = (
-        summarise(texts, found.readings),
+        summarize(texts, found.readings),
         Exhaustive(manifest, texts, blobs).read(found.units),
     )
     assert (own.fdt, own.sdt) == (expected.fdt, expected.sdt)
@@ -136,14 +136,14 @@ def test_a_wider_beam_is_not_worse(
     network: Network, manifest: Manifest, texts: list[Continuation]
 ) -> None:
     """Among what it reaches is what the narrow one reaches."""
-    floor = summarise(texts, network_runner.runner(network).read(texts)).perplexity
+    floor = summarize(texts, network_runner.runner(network).read(texts)).perplexity
 
     def cost(beam_width: int) -> float:
         """In nats for each byte, of the second round's best."""
         rounds = search(network, manifest, texts, "dppl").rounds(number=1000, beam_width=beam_width)
         *_, best = islice(rounds, 2)
         saved = sum(unit.num_bytes_saved for unit in best.units)
-        return math.log(summarise(texts, best.readings).perplexity / floor) / saved
+        return math.log(summarize(texts, best.readings).perplexity / floor) / saved
 
     assert cost(3) <= cost(1)
 

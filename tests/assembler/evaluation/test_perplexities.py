@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from assembler.evaluation import perplexities
-from assembler.evaluation.perplexities import Contenders
+from assembler.evaluation.perplexities import GateCheckpoints
 from assembler.network import network_runner
 from assembler.network.model import Network
 from engine.gates.mix_gate import Perplexities
@@ -21,9 +21,9 @@ WINDOWS = [torch.arange(48).view(3, 16), torch.arange(32).view(2, 16)]
 
 
 @pytest.fixture
-def contenders(blobs: LocalBlobs) -> Contenders:
+def contenders(blobs: LocalBlobs) -> GateCheckpoints:
     experts = {f"expert-{i}": tiny.store_manifest(blobs, expert=i) for i in (1, 2)}
-    return Contenders(
+    return GateCheckpoints(
         seed=tiny.store_manifest(blobs),
         experts=experts,
         assembled=tiny_mixes.store_mix(blobs),
@@ -32,12 +32,12 @@ def contenders(blobs: LocalBlobs) -> Contenders:
 
 
 def measure(
-    contenders: Contenders, blobs: LocalBlobs, windows: Sequence[Tensor] = WINDOWS
+    contenders: GateCheckpoints, blobs: LocalBlobs, windows: Sequence[Tensor] = WINDOWS
 ) -> list[Perplexities]:
     return perplexities.measure(contenders, windows, blobs=blobs, on_progress=lambda *_: None)
 
 
-def test_each_domain_has_its_numbers(contenders: Contenders, blobs: LocalBlobs) -> None:
+def test_each_domain_has_its_numbers(contenders: GateCheckpoints, blobs: LocalBlobs) -> None:
     first, second = measure(contenders, blobs)
     assert first.experts.keys() == contenders.experts.keys()
     assert first.finetuned is None
@@ -49,7 +49,7 @@ def test_each_domain_has_its_numbers(contenders: Contenders, blobs: LocalBlobs) 
 
 
 def test_nothing_is_measured_twice(
-    contenders: Contenders, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+    contenders: GateCheckpoints, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = measure(contenders, blobs)
     monkeypatch.delattr(network_runner, "log_perplexity")
@@ -57,7 +57,7 @@ def test_nothing_is_measured_twice(
 
 
 def test_of_a_domain_that_joins_only_its_own_text_is_read(
-    contenders: Contenders, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+    contenders: GateCheckpoints, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = measure(contenders, blobs, WINDOWS[:1])
     read: list[Tensor] = []
@@ -73,7 +73,9 @@ def test_of_a_domain_that_joins_only_its_own_text_is_read(
     assert len(read) == 5
 
 
-def test_the_merge_is_not_kept(contenders: Contenders, blobs: LocalBlobs, tmp_path: Path) -> None:
+def test_the_merge_is_not_kept(
+    contenders: GateCheckpoints, blobs: LocalBlobs, tmp_path: Path
+) -> None:
     before = {path for path in blobs.root.rglob("*") if path.is_file()}
     measure(contenders, blobs)
     assert {path for path in blobs.root.rglob("*") if path.is_file()} == before

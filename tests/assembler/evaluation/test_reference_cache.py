@@ -24,12 +24,12 @@ def never() -> Runner:
 
 
 def written(reference: str = "r", *, num_tokens: int = 8) -> list[Continuation]:
-    return reference_cache.written(reference, PREFIXES, num_tokens=num_tokens, load=load)
+    return reference_cache.continuations(reference, PREFIXES, num_tokens=num_tokens, load=load)
 
 
 def test_a_second_time_the_reference_is_not_loaded() -> None:
     first = written()
-    assert reference_cache.written("r", PREFIXES, num_tokens=8, load=never) == first
+    assert reference_cache.continuations("r", PREFIXES, num_tokens=8, load=never) == first
 
 
 def test_texts_are_what_was_written_margins_nearly() -> None:
@@ -51,7 +51,7 @@ def test_another_reference_or_length_is_another_text(change: dict[str, str | int
 def test_a_token_takes_four_bytes_or_less() -> None:
     many: list[Tokens] = [(1 + i % 4, 1 + i // 4 % 4, 1 + i // 16) for i in range(64)]
     network = TorchRunner(as_network(table(6)))
-    texts = reference_cache.written("r", many, num_tokens=20, load=lambda: network)
+    texts = reference_cache.continuations("r", many, num_tokens=20, load=lambda: network)
     stored = reference_cache.num_bytes(reference_cache.key_of("r", many, num_tokens=20))
     assert stored / sum(len(text.tokens) for text in texts) < 4
 
@@ -65,8 +65,8 @@ def test_noise_is_measured_once() -> None:
     def fail(own: Sequence[Continuation]) -> dict[str, list[Reading]]:
         raise AssertionError("the noise was measured again")
 
-    first = reference_cache.varied("k", texts, make)
-    assert reference_cache.varied("k", texts, fail) == first
+    first = reference_cache.noisy_readings("k", texts, make)
+    assert reference_cache.noisy_readings("k", texts, fail) == first
     for reading, expected in zip(first["in one pass"], load().read(texts), strict=True):
         assert reading.predicted == expected.predicted
         assert reading.logprobs == pytest.approx(expected.logprobs)
@@ -83,5 +83,5 @@ def test_noise_is_that_of_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_reference_that_fails_leaves_nothing() -> None:
     with pytest.raises(AssertionError, match="loaded again"):
-        reference_cache.written("r", PREFIXES, num_tokens=8, load=never)
+        reference_cache.continuations("r", PREFIXES, num_tokens=8, load=never)
     assert list((settings().cache_path / "continuations").glob("*/*")) == []

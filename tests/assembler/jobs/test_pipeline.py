@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from assembler.assembly.inputs import Materials
+from assembler.assembly.inputs import MixInputs
 from assembler.jobs import pipeline
 from assembler.recipes import presets
 from assembler.recipes.presets import PRESETS
@@ -18,7 +18,7 @@ from tests.assembler import tiny_mixes
 NUM_EXPERTS = 2
 
 
-def materials(blobs: LocalBlobs, *, preset: Preset = "nexus") -> Materials:
+def materials(blobs: LocalBlobs, *, preset: Preset = "nexus") -> MixInputs:
     numbers = range(1, NUM_EXPERTS + 1)
     recipe = Recipe(
         **presets.assembly(preset).model_dump(),
@@ -26,7 +26,7 @@ def materials(blobs: LocalBlobs, *, preset: Preset = "nexus") -> Materials:
         experts=tuple(f"expert-{number}@1" for number in numbers),
         finetune=presets.finetune(preset, num_experts=0),
     )
-    return Materials(
+    return MixInputs(
         recipe=recipe,
         seed_digest=tiny.store_manifest(blobs).digest,
         expert_digests=tuple(tiny.store_manifest(blobs, expert=n).digest for n in numbers),
@@ -41,7 +41,7 @@ def store_states(blobs: LocalBlobs, number: int) -> str:
     return numpy_tensors.write(blobs, tiny_mixes.states(number), dtype="F32").digest
 
 
-def extended(base: Manifest, of: Materials, blobs: LocalBlobs) -> Materials:
+def extended(base: Manifest, of: MixInputs, blobs: LocalBlobs) -> MixInputs:
     """The same with expert 3."""
     return replace(
         of,

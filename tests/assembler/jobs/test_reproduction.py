@@ -1,10 +1,10 @@
-"""A mix is made again from its lock alone."""
+"""A mix is made again from its provenance alone."""
 
 from pathlib import Path
 
 import pytest
 
-from assembler.assembly.provenance import Environment, Lock
+from assembler.assembly.provenance import Environment, Provenance
 from assembler.jobs import pipeline, reproduction
 from assembler.jobs.reproduction import Stage
 from assembler.recipes import presets
@@ -15,7 +15,9 @@ from registry.errors import InvalidInput, NotFound
 from tests.assembler.jobs.test_pipeline import materials
 
 
-def store_lock(blobs: LocalBlobs, folder: Path, *, compress: Compression | None = None) -> Lock:
+def store_provenance(
+    blobs: LocalBlobs, folder: Path, *, compress: Compression | None = None
+) -> Provenance:
     """Of a mix with a short finetune, whose result is in the store."""
     given = materials(blobs)
     changes = {"tokens": 512, "sequence_length": 32}
@@ -30,7 +32,7 @@ def store_lock(blobs: LocalBlobs, folder: Path, *, compress: Compression | None 
     if compress is not None:
         made, _ = pipeline.compress(finetuned, given, blobs=blobs, on_progress=lambda text: None)
         compressed = manifests.store(blobs, made)
-    return Lock.of(
+    return Provenance.of(
         given,
         environment=Environment.here(),
         assembled=manifests.store(blobs, assembled),
@@ -40,14 +42,14 @@ def store_lock(blobs: LocalBlobs, folder: Path, *, compress: Compression | None 
     )
 
 
-def again(lock: Lock, blobs: LocalBlobs, *, assembly_only: bool = False) -> list[Stage]:
+def again(provenance: Provenance, blobs: LocalBlobs, *, assembly_only: bool = False) -> list[Stage]:
     return reproduction.reproduce(
-        lock, blobs=blobs, assembly_only=assembly_only, on_progress=lambda text: None
+        provenance, blobs=blobs, assembly_only=assembly_only, on_progress=lambda text: None
     )
 
 
 def test_the_same_comes_out(blobs: LocalBlobs, tmp_path: Path) -> None:
-    stages = again(store_lock(blobs, tmp_path), blobs)
+    stages = again(store_provenance(blobs, tmp_path), blobs)
     assert [stage.name for stage in stages] == ["assemble", "finetune"]
     assert all(stage.is_same for stage in stages)
     assert not any(stage.differing for stage in stages)
@@ -55,38 +57,38 @@ def test_the_same_comes_out(blobs: LocalBlobs, tmp_path: Path) -> None:
 
 def test_a_compression_is_searched_again(blobs: LocalBlobs, tmp_path: Path) -> None:
     wanted = Compression(min_fdt_75=0, rounds=2, prompts=4, prefix_tokens=8, completion_tokens=4)
-    lock = store_lock(blobs, tmp_path, compress=wanted)
-    stages = again(lock, blobs)
+    provenance = store_provenance(blobs, tmp_path, compress=wanted)
+    stages = again(provenance, blobs)
     assert [stage.name for stage in stages] == ["assemble", "finetune", "compress"]
     assert all(stage.is_same for stage in stages)
-    assert stages[-1].made == lock.made != lock.finetuned
+    assert stages[-1].made == provenance.made != provenance.finetuned
 
 
 def test_what_differs_is_named(blobs: LocalBlobs, tmp_path: Path) -> None:
-    lock = store_lock(blobs, tmp_path)
-    other = lock.recipe.model_copy(update={"combine": "sum", "seed": 1})
-    (stage,) = again(lock.model_copy(update={"recipe": other}), blobs, assembly_only=True)
+    provenance = store_provenance(blobs, tmp_path)
+    other = provenance.recipe.model_copy(update={"combine": "sum", "seed": 1})
+    (stage,) = again(provenance.model_copy(update={"recipe": other}), blobs, assembly_only=True)
     assert not stage.is_same
     assert stage.differing == ("config",)
 
 
 def test_nothing_is_left_behind(blobs: LocalBlobs, tmp_path: Path) -> None:
-    lock = store_lock(blobs, tmp_path / "checkpoints")
+    provenance = store_provenance(blobs, tmp_path / "checkpoints")
     before = {path.name for path in (tmp_path).rglob("*") if path.is_file()}
-    again(lock, blobs)
+    again(provenance, blobs)
     assert {path.name for path in (tmp_path).rglob("*") if path.is_file()} == before
 
 
 def test_missing_blobs_are_named_before_anything_is_made(blobs: LocalBlobs, tmp_path: Path) -> None:
-    lock = store_lock(blobs, tmp_path)
-    tensor = next(iter(manifests.load(blobs, lock.experts[0]).tensors.values()))
+    provenance = store_provenance(blobs, tmp_path)
+    tensor = next(iter(manifests.load(blobs, provenance.experts[0]).tensors.values()))
     blobs.local_path(tensor.digest).unlink()
     with pytest.raises(NotFound) as caught:
-        again(lock, blobs)
+        again(provenance, blobs)
     assert [problem.detail for problem in caught.value.problems] == [tensor.digest]
 
 
 def test_what_is_no_lock_is_refused(blobs: LocalBlobs) -> None:
     put_bytes(blobs, b"{}")
-    with pytest.raises(InvalidInput, match="not a lock"):
+    with pytest.raises(InvalidInput, match="not a provenance"):
         reproduction.read(b'{"schema_version": 2}')

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from assembler.assembly.provenance import Lock
+from assembler.assembly.provenance import Provenance
 from assembler.jobs import dispatcher
 from assembler.mixes import job_events, mixes
 from assembler.recipes.recipe import Finetune
@@ -244,5 +244,5 @@ def test_a_compressed_mix_is_gated_and_published_as_it_will_be_served(database: 
     against = report.stages["compressed"].against
     assert against == {"the mix before its compression": done.assembled_digest}
     assert all(own.compressed is not None for own in report.domains)
-    lock = Lock.model_validate_json(get_bytes(store, artifact.lock_digest or ""))
+    lock = Provenance.model_validate_json(get_bytes(store, artifact.provenance_digest or ""))
     assert lock.made == published.digest

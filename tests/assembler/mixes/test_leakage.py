@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy.orm import Session
 
 from assembler.mixes import leakage, mixes
-from assembler.mixes.mix_change import Revision
-from assembler.mixes.new_mix import Request
+from assembler.mixes.mix_change import MixChange
+from assembler.mixes.new_mix import NewMix
 from assembler.recipes.recipe import Recipe
 from assembler.tables import MixVersion
 from registry import documents, experts
@@ -20,7 +20,7 @@ from tests.assembler.published import publish
 
 
 def ask(session: Session, blobs: LocalBlobs) -> MixVersion:
-    request = Request(name="mine", family="tiny", experts=["expert-1", "expert-2"])
+    request = NewMix(name="mine", family="tiny", experts=["expert-1", "expert-2"])
     return mixes.request(session, blobs, request)
 
 
@@ -33,7 +33,7 @@ def add(session: Session, blobs: LocalBlobs, expert: str, *more: Document) -> No
     """To the documents of an expert, as if it had been registered with them."""
     version = experts.pin(session, expert)
     own = documents.parse(blobs.read(version.documents_digest))
-    version.documents_digest = put_bytes(blobs, documents.serialise([*own, *more]))
+    version.documents_digest = put_bytes(blobs, documents.serialize([*own, *more]))
     session.flush()
 
 
@@ -71,7 +71,7 @@ def test_what_the_version_before_was_finetuned_on_counts(
 ) -> None:
     rows.add_all(session, blobs, num_experts=3)
     publish(session, blobs, ask(session, blobs))
-    revision = Revision(base="mine@1", joining="expert-3", leaving="expert-1")
+    revision = MixChange(base="mine@1", joining="expert-3", leaving="expert-1")
     version = mixes.request(session, blobs, revision)
     check(session, blobs, version)
     known = tiny.sample_documents(expert=1)[0]

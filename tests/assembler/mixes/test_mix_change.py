@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy.orm import Session
 
 from assembler.mixes import mixes
-from assembler.mixes.mix_change import Revision
-from assembler.mixes.new_mix import Request
+from assembler.mixes.mix_change import MixChange
+from assembler.mixes.new_mix import NewMix
 from assembler.planning import plan
 from assembler.tables import MixVersion
 from registry import experts, projections
@@ -22,16 +22,16 @@ EXPERTS = ["expert-1", "expert-2"]
 
 def ask(session: Session, blobs: LocalBlobs, **changes: Any) -> MixVersion:
     request = {"name": "mine", "family": "tiny", "experts": EXPERTS, **changes}
-    return mixes.request(session, blobs, Request(**request))
+    return mixes.request(session, blobs, NewMix(**request))
 
 
 def revise(session: Session, blobs: LocalBlobs, **revision: Any) -> MixVersion:
-    return mixes.request(session, blobs, Revision(**{"base": "mine", **revision}))
+    return mixes.request(session, blobs, MixChange(**{"base": "mine", **revision}))
 
 
 def refused(session: Session, blobs: LocalBlobs, **revision: Any) -> NexusmixError:
     """The refusal, whose problems are those of the plan."""
-    wish = Revision(**{"base": "mine", **revision})
+    wish = MixChange(**{"base": "mine", **revision})
     planned = plan.plan(session, blobs, wish)
     with pytest.raises(NexusmixError) as caught:
         mixes.request(session, blobs, wish)

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from assembler.mixes import mix_state, mixes
-from assembler.mixes.new_mix import Request
+from assembler.mixes.new_mix import NewMix
 from assembler.tables import MixState, MixVersion
 from registry.blobs import LocalBlobs
 from registry.errors import Conflict
@@ -15,7 +15,7 @@ from tests.assembler import rows
 def version(session: Session, blobs: LocalBlobs) -> MixVersion:
     rows.add_all(session, blobs)
     experts = ["expert-1", "expert-2"]
-    wish = Request(name="mine", family="tiny", experts=experts)
+    wish = NewMix(name="mine", family="tiny", experts=experts)
     return mixes.request(session, blobs, wish)
 
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from assembler.mixes import job_events, mix_state, mixes
-from assembler.mixes.new_mix import Request
+from assembler.mixes.new_mix import NewMix
 from assembler.tables import MixState, MixVersion
 from registry.blobs import LocalBlobs
 from registry.errors import Conflict, NotFound
@@ -17,7 +17,7 @@ EXPERTS = ["expert-1", "expert-2"]
 
 def ask(session: Session, blobs: LocalBlobs, **changes: Any) -> MixVersion:
     request = {"name": "mine", "family": "tiny", "experts": EXPERTS, **changes}
-    return mixes.request(session, blobs, Request(**request))
+    return mixes.request(session, blobs, NewMix(**request))
 
 
 def test_everything_is_pinned(session: Session, blobs: LocalBlobs) -> None:

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from assembler.mixes import mixes
-from assembler.mixes.new_mix import Request
+from assembler.mixes.new_mix import NewMix
 from assembler.planning import plan
 from registry import documents, experts, projections
 from registry.blobs import LocalBlobs, put_bytes
@@ -22,7 +22,7 @@ EXPERTS = ["expert-1", "expert-2"]
 
 def problems(session: Session, blobs: LocalBlobs, **changes: Any) -> list[Problem]:
     """Of a plan, which are those that the same request is refused with."""
-    wish = Request(**{"name": "mine", "family": "tiny", "experts": EXPERTS, **changes})
+    wish = NewMix(**{"name": "mine", "family": "tiny", "experts": EXPERTS, **changes})
     planned = plan.plan(session, blobs, wish)
     with pytest.raises(InvalidInput) as refused:
         mixes.request(session, blobs, wish)
@@ -100,7 +100,7 @@ def test_a_finetune_must_fit_the_processes(
         Problem("NEXUSMIX_EXPERT_PARALLEL_DEGREE", "is 4, must divide the mix's 2 experts"),
         Problem("/finetune/batch_size", "is 8, must be a multiple of the 6 training processes"),
     ]
-    untrained = Request(name="mine", family="tiny", experts=EXPERTS, finetune={"tokens": 0})
+    untrained = NewMix(name="mine", family="tiny", experts=EXPERTS, finetune={"tokens": 0})
     assert plan.plan(session, blobs, untrained).problems == ()
 
 
@@ -117,7 +117,7 @@ def test_a_family_needs_a_projection(session: Session, blobs: LocalBlobs) -> Non
     recipe = mixes.request(
         session,
         blobs,
-        Request(name="mine", family="tiny", experts=EXPERTS, preset="btx"),
+        NewMix(name="mine", family="tiny", experts=EXPERTS, preset="btx"),
     ).recipe
     assert (recipe["projection"], recipe["finetune"]["train"]) == (None, "all")
 
@@ -128,7 +128,7 @@ def test_a_family_needs_a_projection(session: Session, blobs: LocalBlobs) -> Non
         ({"preset": "nexuss"}, "/preset", "'nexuss' is no preset; there are nexus, nexus-paper"),
         ({"name": "No Name"}, "/name", "beginning with a letter"),
         ({"assembly": {"combine": "product"}}, "/combine", "'convex' or 'sum'"),
-        ({"assembly": {"colour": "red"}}, "/colour", "there are combine, router,"),
+        ({"assembly": {"color": "red"}}, "/color", "there are combine, router,"),
         ({"assembly": {"experts_per_token": 3}}, "/experts_per_token", "more than the 2 experts"),
         ({"assembly": {"shared_expert": False}}, "/combine", "take 'sum'"),
         ({"assembly": {"norm_topk_prob": True}}, "/norm_topk_prob", "leaves nothing"),
@@ -163,15 +163,15 @@ def test_right_fields_count_beside_wrong_ones(session: Session, blobs: LocalBlob
         # What shared_expert would contradict is wrong by itself, and told once.
         assembly={"experts_per_token": 9, "combine": "product", "shared_expert": False},
         finetune={"tokens": -1, "learning_rate": 7},
-        gates={"colour": "red", "prompts_per_domain": 0, "base": {"colour": "red"}},
+        gates={"color": "red", "prompts_per_domain": 0, "base": {"color": "red"}},
     ) == [
         "/preset",
         "/combine",
         "/finetune/tokens",
         "/finetune/learning_rate",
         "/gates/prompts_per_domain",
-        "/gates/base/colour",
-        "/gates/colour",
+        "/gates/base/color",
+        "/gates/color",
         "/name",
         "/experts/1",
         "/experts/2",
@@ -183,7 +183,7 @@ def test_documents_that_fill_no_sequence(session: Session, blobs: LocalBlobs) ->
     rows.add_all(session, blobs)
     short = [*tiny.sample_documents(expert=1, num_train=0), Document("a", "too little", "train")]
     version = experts.pin(session, "expert-1")
-    version.documents_digest = put_bytes(blobs, documents.serialise(short))
+    version.documents_digest = put_bytes(blobs, documents.serialize(short))
     session.flush()
     (problem,) = problems(session, blobs)
     assert problem.pointer == "/experts/0"
@@ -192,7 +192,7 @@ def test_documents_that_fill_no_sequence(session: Session, blobs: LocalBlobs) ->
         "the train documents of 'expert-1' have 11 tokens, 128 are needed for one sequence of the"
         " finetune"
     )
-    wish = Request(name="mine", family="tiny", experts=EXPERTS, finetune={"tokens": 0})
+    wish = NewMix(name="mine", family="tiny", experts=EXPERTS, finetune={"tokens": 0})
     assert mixes.request(session, blobs, wish).number == 1
     both = problems(session, blobs, finetune={"tokens": 0}, gates={"prefix_tokens": 5000})
     assert [problem.pointer for problem in both] == ["/experts/0", "/experts/1"]

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from assembler.mixes import mix_state, mixes, overrides
-from assembler.mixes.new_mix import Request
+from assembler.mixes.new_mix import NewMix
 from assembler.mixes.overrides import Waiver
 from assembler.tables import MixState, MixVersion
 from engine.gates.report import Failure
@@ -32,7 +32,7 @@ REASON = "for the demonstration alone"
 def refused(session: Session, blobs: LocalBlobs) -> MixVersion:
     """`mine@1`, assembled, to be deployed, and refused by its gate."""
     rows.add_all(session, blobs)
-    request = Request(name="mine", family="tiny", experts=["expert-1", "expert-2"])
+    request = NewMix(name="mine", family="tiny", experts=["expert-1", "expert-2"])
     version = mixes.request(session, blobs, request, deploy=True)
     assemble(session, blobs, version)
     keep_report(blobs, version, failures=FAILURES)

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from assembler.mixes import job_events, mix_state, mixes, overrides, retention
-from assembler.mixes.new_mix import Request
+from assembler.mixes.new_mix import NewMix
 from assembler.mixes.overrides import Waiver
 from assembler.tables import MixState, MixVersion
 from engine.gates.report import Failure
@@ -24,7 +24,7 @@ FAILURE = Failure(
 @pytest.fixture
 def refused(session: Session, blobs: LocalBlobs) -> MixVersion:
     rows.add_all(session, blobs)
-    request = Request(name="mine", family="tiny", experts=["expert-1", "expert-2"])
+    request = NewMix(name="mine", family="tiny", experts=["expert-1", "expert-2"])
     version = mixes.request(session, blobs, request)
     assemble(session, blobs, version)
     keep_report(blobs, version, failures=[FAILURE])

@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from assembler.network.attention import Cache
 from assembler.network.model import Network
-from assembler.network.moe import Mixture
+from assembler.network.moe import MoE
 from registry.architecture import Architecture
 from registry.blobs import LocalBlobs
 from tests import tiny
@@ -51,7 +51,7 @@ def test_equal_experts_are_the_dense_network(blobs: LocalBlobs) -> None:
     mix, seed = tiny_mixes.store_mix(blobs), tiny.store_manifest(blobs)
     network = Network.from_manifest(mix, blobs, dtype=torch.float32)
     for mixture in network.modules():
-        if isinstance(mixture, Mixture):
+        if isinstance(mixture, MoE):
             assert mixture.shared_expert is not None
             for expert in mixture.experts.values():
                 expert.load_state_dict(mixture.shared_expert.state_dict())

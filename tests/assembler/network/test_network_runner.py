@@ -7,8 +7,8 @@ import torch
 
 from assembler.network import network_runner
 from assembler.network.model import Network
-from assembler.network.moe import Gate
-from engine.divergence.aggregates import summarise
+from assembler.network.moe import Router
+from engine.divergence.aggregates import summarize
 from engine.divergence.metrics import Tokens
 from registry.blobs import LocalBlobs
 from tests.assembler import tiny_mixes
@@ -36,7 +36,7 @@ def test_greedy_text_is_what_rereading_predicts(network: Network) -> None:
     runner = network_runner.runner(network)
     continuations = runner.write(PREFIXES, num_tokens=5)
     assert [c.prefix for c in continuations] == PREFIXES
-    assert summarise(continuations, runner.read(continuations)).equal_share == 1
+    assert summarize(continuations, runner.read(continuations)).equal_share == 1
 
 
 def test_logprobs_are_of_the_continuation(network: Network) -> None:
@@ -52,6 +52,6 @@ def test_logprobs_are_of_the_continuation(network: Network) -> None:
 def test_routing_shares_sum_to_one_and_follow_the_rows(network: Network) -> None:
     assert sum(network_runner.routing_shares(network, PROMPTS)) == pytest.approx(1)
     for module in network.modules():
-        if isinstance(module, Gate):
+        if isinstance(module, Router):
             module.weight.zero_()
     assert network_runner.routing_shares(network, PROMPTS) == [1, 0, 0]

@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 from assembler.assembly.inputs import gather
 from assembler.jobs import pipeline
 from assembler.mixes import mix_state, mixes
-from assembler.mixes.mix_change import Revision
-from assembler.mixes.new_mix import Request
+from assembler.mixes.mix_change import MixChange
+from assembler.mixes.new_mix import NewMix
 from assembler.planning import plan
 from assembler.planning.plan import Plan
 from assembler.recipes import presets
@@ -26,7 +26,7 @@ EXPERTS = ["expert-1", "expert-2"]
 
 def ask(session: Session, blobs: LocalBlobs, **changes: Any) -> Plan:
     request = {"name": "mine", "family": "tiny", "experts": EXPERTS, **changes}
-    return plan.plan(session, blobs, Request(**request))
+    return plan.plan(session, blobs, NewMix(**request))
 
 
 def kinds(planned: Plan) -> set[str]:
@@ -38,7 +38,7 @@ def test_a_mix_that_can_be_made(session: Session, blobs: LocalBlobs) -> None:
     planned = ask(session, blobs)
     assert planned.problems == ()
     assert planned.experts == ("expert-1@1", "expert-2@1")
-    assert planned.licence == "Apache-2.0"
+    assert planned.license == "Apache-2.0"
     assert planned.size is not None
     assert [step.step for step in planned.size.steps] == ["assemble", "finetune", "gate", "deploy"]
     assert planned.size.finetune_tokens == 2 * presets.TOKENS_PER_EXPERT
@@ -94,7 +94,7 @@ def test_all_problems_come_at_once(session: Session, blobs: LocalBlobs) -> None:
         "/experts_per_token",
     ]
     # Of one expert that was found nothing follows for the whole.
-    assert (planned.size, planned.licence) == (None, None)
+    assert (planned.size, planned.license) == (None, None)
 
 
 def test_a_part_to_train_must_be_there(session: Session, blobs: LocalBlobs) -> None:
@@ -122,18 +122,18 @@ def test_a_compression_is_a_step(session: Session, blobs: LocalBlobs) -> None:
 
 def test_what_was_made_already_is_named(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
-    mixes.request(session, blobs, Request(name="mine", family="tiny", experts=EXPERTS))
+    mixes.request(session, blobs, NewMix(name="mine", family="tiny", experts=EXPERTS))
     assert ask(session, blobs).existing == "mine@1"
     assert ask(session, blobs, finetune={"tokens": 0}).existing is None
 
 
-def test_licences_are_joined_and_doubts_said(session: Session, blobs: LocalBlobs) -> None:
+def test_licenses_are_joined_and_doubts_said(session: Session, blobs: LocalBlobs) -> None:
     family = rows.add_all(session, blobs)
-    rows.add_expert(session, blobs, family, number=3).expert.licence = "CC-BY-NC-4.0"
+    rows.add_expert(session, blobs, family, number=3).expert.license = "CC-BY-NC-4.0"
     session.flush()
     planned = ask(session, blobs, experts=[*EXPERTS, "expert-3"])
-    assert planned.licence == "Apache-2.0 AND CC-BY-NC-4.0"
-    (doubt,) = [c.detail for c in planned.warnings if c.kind == "licence"]
+    assert planned.license == "Apache-2.0 AND CC-BY-NC-4.0"
+    (doubt,) = [c.detail for c in planned.warnings if c.kind == "license"]
     assert "brought by expert-3, forbids commercial use" in doubt
 
 
@@ -184,7 +184,7 @@ def test_times_are_rough_until_a_mix_was_made(session: Session, blobs: LocalBlob
 
 def test_a_change_of_a_mix(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs, num_experts=3)
-    extension = Revision(base="mine@1", joining="expert-3", finetune={"tokens": 0})
+    extension = MixChange(base="mine@1", joining="expert-3", finetune={"tokens": 0})
     planned = plan.plan(session, blobs, extension)
     assert (planned.name, [p.pointer for p in planned.problems]) == ("mine", ["/base"])
     _make(session, blobs, seconds={})
@@ -200,20 +200,20 @@ def test_a_change_of_a_mix(session: Session, blobs: LocalBlobs) -> None:
 def test_a_change_has_the_finetune_of_all_its_experts(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs, num_experts=3)
     _make(session, blobs, seconds={})
-    planned = plan.plan(session, blobs, Revision(base="mine@1", joining="expert-3"))
+    planned = plan.plan(session, blobs, MixChange(base="mine@1", joining="expert-3"))
     assert planned.size is not None
     assert planned.size.finetune_tokens == 3 * presets.TOKENS_PER_EXPERT
 
 
 def _materials(session: Session, blobs: LocalBlobs, *, preset: Any) -> Any:
-    wish = Request(name="mine", family="tiny", experts=EXPERTS, preset=preset)
+    wish = NewMix(name="mine", family="tiny", experts=EXPERTS, preset=preset)
     version = mixes.request(session, blobs, wish)
     return gather(session, Recipe.model_validate(version.recipe))
 
 
 def _make(session: Session, blobs: LocalBlobs, *, seconds: dict[str, float]) -> None:
     """A mix that took so long."""
-    version = mixes.request(session, blobs, Request(name="mine", family="tiny", experts=EXPERTS))
+    version = mixes.request(session, blobs, NewMix(name="mine", family="tiny", experts=EXPERTS))
     now = datetime.now(UTC)
     for step, took in seconds.items():
         for phase, moment in (("began", now), ("ended", now + timedelta(seconds=took))):

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from assembler.mixes import mixes
-from assembler.mixes.new_mix import Request
+from assembler.mixes.new_mix import NewMix
 from assembler.recipes import family_policies
 from assembler.recipes.recipe import Recipe
 from engine.gates.policy import Policy
@@ -16,7 +16,7 @@ from tests.assembler import rows
 
 
 def policy_of(session: Session, blobs: LocalBlobs, **gates: Any) -> Policy:
-    wish = Request(name="mine", family="tiny", experts=["expert-1", "expert-2"], gates=gates)
+    wish = NewMix(name="mine", family="tiny", experts=["expert-1", "expert-2"], gates=gates)
     return Recipe.model_validate(mixes.request(session, blobs, wish).recipe).gates
 
 
@@ -43,11 +43,11 @@ def test_a_recipe_keeps_the_policy_it_was_asked_for_under(
 
 def test_all_mistakes_come_in_one_list(session: Session, blobs: LocalBlobs) -> None:
     rows.add_family(session, blobs)
-    changes = {"colour": "red", "base": {"max_perplexity_ratio": -1, "depth": 3}, "served": 7}
+    changes = {"color": "red", "base": {"max_perplexity_ratio": -1, "depth": 3}, "served": 7}
     with pytest.raises(InvalidInput) as refused:
         family_policies.put(session, "tiny", changes)
     assert {problem.pointer for problem in refused.value.problems} == {
-        "/colour",
+        "/color",
         "/base/max_perplexity_ratio",
         "/base/depth",
         "/served",

@@ -80,7 +80,7 @@ def test_unread_text_of_an_unseen_domain_goes_to_its_row(blobs: LocalBlobs) -> N
     assert torch.stack(shares).mean() > 2 / NUM_DOMAINS
 
 
-def test_logits_are_as_far_spread_as_asked_and_no_row_meets_the_centre(blobs: LocalBlobs) -> None:
+def test_logits_are_as_far_spread_as_asked_and_no_row_meets_the_center(blobs: LocalBlobs) -> None:
     """Within the domains that the projection has read, and whichever expert a row is of."""
     seed = tiny.store_manifest(blobs)
     training = TRAINING.model_copy(update={"logit_spread": 2.0})

@@ -14,11 +14,11 @@ PUBLIC = [Document(f"p{i}", "Public text.", "train", f"public-{i}") for i in ran
 
 
 def joined(session: Session, blobs: LocalBlobs, *refs: str) -> list[Document]:
-    digest = projection_corpus.joined(
+    digest = projection_corpus.with_expert_documents(
         session,
         blobs,
         family="tiny",
-        documents_digest=put_bytes(blobs, documents.serialise(PUBLIC)),
+        documents_digest=put_bytes(blobs, documents.serialize(PUBLIC)),
         refs=refs,
     )
     return documents.parse(blobs.read(digest))
@@ -39,14 +39,14 @@ def test_without_experts_nothing_is_added(session: Session, blobs: LocalBlobs) -
 
 def test_a_newer_version_takes_the_place_of_the_older(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
-    once = projection_corpus.joined(
+    once = projection_corpus.with_expert_documents(
         session,
         blobs,
         family="tiny",
-        documents_digest=put_bytes(blobs, documents.serialise(PUBLIC)),
+        documents_digest=put_bytes(blobs, documents.serialize(PUBLIC)),
         refs=["expert-1"],
     )
-    again = projection_corpus.joined(
+    again = projection_corpus.with_expert_documents(
         session, blobs, family="tiny", documents_digest=once, refs=["expert-1"]
     )
     assert again == once
@@ -63,4 +63,6 @@ def test_an_expert_of_another_family_is_refused(session: Session, blobs: LocalBl
 def test_without_any_documents(session: Session, blobs: LocalBlobs) -> None:
     rows.add_family(session, blobs)
     with pytest.raises(Conflict, match="no projection"):
-        projection_corpus.joined(session, blobs, family="tiny", documents_digest=None, refs=[])
+        projection_corpus.with_expert_documents(
+            session, blobs, family="tiny", documents_digest=None, refs=[]
+        )

@@ -4,7 +4,7 @@ import torch
 
 from assembler.routing.embedder import DOMAIN_DIRECTIONS
 from assembler.routing.router_inputs import Moments, RouterInputs
-from assembler.training.batches import Reader
+from assembler.training.batches import TokenReader
 from engine.gates.mix_gate import WINDOW_TOKENS
 from registry.blobs import LocalBlobs
 from registry.documents import Document
@@ -66,4 +66,4 @@ def test_less_text_than_a_window_is_read_whole(blobs: LocalBlobs) -> None:
     short = [Document("1", "abc", "train"), Document("2", "not read", "held-out")]
     # And the end of the document.
     assert RouterInputs(checkpoint, blobs).moments(short, num_tokens=8192).num_tokens == 4
-    assert len(Reader.of(checkpoint, blobs).windows(short, split="train", length=8)) == 0
+    assert len(TokenReader.of(checkpoint, blobs).windows(short, split="train", length=8)) == 0

@@ -1,4 +1,4 @@
-"""The sentence encoder: normalised, indifferent to its batch, and near for near texts."""
+"""The sentence encoder: normalized, indifferent to its batch, and near for near texts."""
 
 import pytest
 import torch

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from assembler.training.batches import Mixture, Reader, evenly
+from assembler.training.batches import DomainBatches, TokenReader, sample_windows
 from registry.blobs import LocalBlobs
 from registry.documents import Document
 from registry.errors import InvalidInput
@@ -13,27 +13,27 @@ WINDOWS = [torch.arange(10 * i, 10 * i + 4)[:, None] for i in range(3)]
 
 
 def test_documents_are_joined_by_end_of_text(blobs: LocalBlobs) -> None:
-    reader = Reader.of(tiny.store_manifest(blobs), blobs)
+    reader = TokenReader.of(tiny.store_manifest(blobs), blobs)
     documents = [Document("1", "abc", "train"), Document("2", "de", "train")]
     windows = reader.windows(documents, split="train", length=3)
     assert [reader.decode(window) for window in windows.tolist()] == ["abc", f"{tiny.EOS}de"]
 
 
 def test_only_the_split_asked_for_is_read(blobs: LocalBlobs) -> None:
-    reader = Reader.of(tiny.store_manifest(blobs), blobs)
+    reader = TokenReader.of(tiny.store_manifest(blobs), blobs)
     documents = [Document("1", "abc", "train"), Document("2", "xyz", "held-out")]
     windows = reader.windows(documents, split="held-out", length=3)
     assert [reader.decode(window) for window in windows.tolist()] == ["xyz"]
 
 
 def test_a_batch_draws_from_every_domain_and_says_which() -> None:
-    batch = Mixture(WINDOWS, batch_size=6, entropy=[0]).batch(0)
+    batch = DomainBatches(WINDOWS, batch_size=6, entropy=[0]).batch(0)
     assert batch.labels.tolist() == [0, 1, 2, 0, 1, 2]
     assert (batch.tokens[:, 0] // 10).tolist() == batch.labels.tolist()
 
 
 def test_domains_that_come_less_often_count_more_each_time() -> None:
-    mixture = Mixture(WINDOWS, batch_size=12, entropy=[0], new={2}, new_share=0.5)
+    mixture = DomainBatches(WINDOWS, batch_size=12, entropy=[0], new={2}, new_share=0.5)
     batch = mixture.batch(0)
     assert batch.labels.bincount().tolist() == [3, 3, 6]
     counts = [batch.weights[batch.labels == domain].sum().item() for domain in range(3)]
@@ -41,26 +41,26 @@ def test_domains_that_come_less_often_count_more_each_time() -> None:
 
 
 def test_an_epoch_shows_every_window_once() -> None:
-    mixture = Mixture(WINDOWS, batch_size=4, entropy=[0])
+    mixture = DomainBatches(WINDOWS, batch_size=4, entropy=[0])
     seen = torch.cat([mixture.batch(step).tokens for step in range(3)]).flatten()
     assert sorted(seen.tolist()) == torch.cat(WINDOWS).flatten().tolist()
 
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:
-    first, again = (Mixture(WINDOWS, batch_size=5, entropy=[3]) for _ in range(2))
+    first, again = (DomainBatches(WINDOWS, batch_size=5, entropy=[3]) for _ in range(2))
     first.batch(0)
     assert torch.equal(first.batch(7).tokens, again.batch(7).tokens)
-    other = Mixture(WINDOWS, batch_size=5, entropy=[4])
+    other = DomainBatches(WINDOWS, batch_size=5, entropy=[4])
     assert any(not torch.equal(first.batch(i).tokens, other.batch(i).tokens) for i in range(5))
 
 
 def test_a_domain_without_a_window_is_named() -> None:
     with pytest.raises(InvalidInput) as error:
-        Mixture([WINDOWS[0], torch.empty(0, 8)], batch_size=2, entropy=[0])
+        DomainBatches([WINDOWS[0], torch.empty(0, 8)], batch_size=2, entropy=[0])
     assert [problem.pointer for problem in error.value.problems] == ["/experts/1"]
 
 
 def test_evenly_spreads_over_all_windows() -> None:
     windows = torch.arange(9)[:, None]
-    assert evenly(windows, count=3).flatten().tolist() == [0, 4, 8]
-    assert evenly(windows, count=20) is windows
+    assert sample_windows(windows, count=3).flatten().tolist() == [0, 4, 8]
+    assert sample_windows(windows, count=20) is windows

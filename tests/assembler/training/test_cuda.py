@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from assembler.network.moe import Mixture
+from assembler.network.moe import MoE
 from registry import manifests
 from registry.blobs import LocalBlobs
 from tests.assembler import tiny_mixes
@@ -55,7 +55,7 @@ def test_cards_learn_what_the_cpu_learns(
 
 @ONE_CARD
 def test_a_mixture_is_launched_without_waiting_for_its_card() -> None:
-    mixture = Mixture(ARCHITECTURES["convex-top-2"]).to("cuda", torch.bfloat16)
+    mixture = MoE(ARCHITECTURES["convex-top-2"]).to("cuda", torch.bfloat16)
     x_TD = torch.randn(16, ARCHITECTURES["convex"].hidden_size).to("cuda", torch.bfloat16)
     x_TD.requires_grad_()
 

@@ -24,7 +24,7 @@ def seed(tmp_path: Path) -> Path:
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
     path = tmp_path / "own.jsonl"
-    path.write_bytes(documents.serialise(tiny.sample_documents(expert=1)))
+    path.write_bytes(documents.serialize(tiny.sample_documents(expert=1)))
     return path
 
 
@@ -70,6 +70,6 @@ def test_a_run_that_died_goes_on_to_the_same_expert(seed: Path, own: Path, home:
 
 def test_documents_without_a_held_out_part_are_refused(seed: Path, tmp_path: Path) -> None:
     path = tmp_path / "own.jsonl"
-    path.write_bytes(documents.serialise(tiny.sample_documents(num_held_out=0)))
+    path.write_bytes(documents.serialize(tiny.sample_documents(num_held_out=0)))
     with pytest.raises(InvalidInput, match="do not describe a domain"):
         train_expert(seed, path, training=TRAINING, on_progress=lambda progress: None)

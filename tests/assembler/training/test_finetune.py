@@ -11,7 +11,7 @@ from assembler.network.model import Network
 from assembler.network.moe import project
 from assembler.network.network_runner import routing_shares
 from assembler.recipes.recipe import Finetune, Trained
-from assembler.training.batches import Reader
+from assembler.training.batches import TokenReader
 from assembler.training.finetune import batches_of, finetune
 from assembler.training.losses import domain_loss, load_balance
 from assembler.training.optimizer import Progress, schedule
@@ -68,7 +68,7 @@ def test_held_out_text_goes_to_its_own_expert(blobs: LocalBlobs, tmp_path: Path)
     recipe = RECIPE.model_copy(update={"tokens": 3 * RECIPE.tokens})
     tuned = run(tiny_mixes.store_mix(blobs), blobs, tmp_path, recipe=recipe)
     network = Network.from_manifest(tuned, blobs, dtype=torch.float32)
-    reader = Reader.of(tuned, blobs)
+    reader = TokenReader.of(tuned, blobs)
     for number, documents in enumerate(tiny_mixes.expert_documents()):
         windows = reader.windows(documents, split="held-out", length=32)
         assert routing_shares(network, windows)[number] > 0.8

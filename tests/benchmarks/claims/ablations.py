@@ -22,7 +22,7 @@ ASSEMBLED: Mapping[str, Mapping[str, Any]] = {
     "sum instead of convex": {"changes": {"combine": "sum"}},
     "two experts for each token": {"changes": {"experts_per_token": 2}},
     "seed routed, not shared": {"changes": {"combine": "sum", "shared_expert": False}},
-    "not centred": {"changes": {"center_embeddings": False}},
+    "not centered": {"changes": {"center_embeddings": False}},
     "the seed's router inputs": {"reads": "seed"},
     "256 tokens of each domain": {"domain_tokens": 256},
     "1,024 tokens of each domain": {"domain_tokens": 1024},

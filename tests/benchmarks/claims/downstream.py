@@ -19,7 +19,7 @@ import torch.nn.functional as F
 
 from assembler.content_cache import made_once
 from assembler.network.model import Network
-from assembler.training.batches import Reader
+from assembler.training.batches import TokenReader
 from registry.documents import Document
 from registry.errors import Unavailable
 from registry.manifests import Manifest
@@ -46,7 +46,7 @@ def measure(mixes: Mixes, networks: Mapping[str, Mix | None]) -> dict[str, Any]:
     """The share of right answers of each network with its interval, and of chance; None is the
     seed. Raises Unavailable when the questions cannot be had."""
     sets = {name: _questions(name) for name in (HELLASWAG, TRUTHFULQA)}
-    reader = Reader.of(mixes.family.seed, mixes.blobs)
+    reader = TokenReader.of(mixes.family.seed, mixes.blobs)
     told: dict[str, Any] = {
         "chance": {
             name: round(float(np.mean([1 / len(q.choices) for q in questions])), 3)
@@ -65,7 +65,7 @@ def measure(mixes: Mixes, networks: Mapping[str, Mix | None]) -> dict[str, Any]:
 
 
 def _answers(
-    mixes: Mixes, manifest: Manifest, reader: Reader, sets: Mapping[str, Sequence[Question]]
+    mixes: Mixes, manifest: Manifest, reader: TokenReader, sets: Mapping[str, Sequence[Question]]
 ) -> dict[str, list[bool]]:
     network = mixes.network(manifest)
     return {
@@ -75,7 +75,7 @@ def _answers(
 
 
 @torch.inference_mode()
-def _is_right(network: Network, reader: Reader, question: Question) -> bool:
+def _is_right(network: Network, reader: TokenReader, question: Question) -> bool:
     """Each choice behind the text, in one pass of its own."""
     start = len(_tokens(reader, question.text))
     losses = []
@@ -87,7 +87,7 @@ def _is_right(network: Network, reader: Reader, question: Question) -> bool:
     return losses.index(min(losses)) == question.right
 
 
-def _tokens(reader: Reader, text: str) -> list[int]:
+def _tokens(reader: TokenReader, text: str) -> list[int]:
     return reader.stream([Document("question", text, "train")], split="train")[:-1]
 
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from assembler.assembly.inputs import Materials
+from assembler.assembly.inputs import MixInputs
 from assembler.content_cache import made_once
 from assembler.jobs import pipeline
 from assembler.network.model import Network
@@ -28,7 +28,7 @@ from assembler.routing import projection
 from assembler.routing.embedder import DOMAIN_TOKENS
 from assembler.routing.router_inputs import RouterInputs
 from assembler.routing.text_encoder import Encoder
-from assembler.training.batches import Reader, evenly
+from assembler.training.batches import TokenReader, sample_windows
 from assembler.training.distributed import World
 from assembler.training.domain_loss_choice import settle
 from assembler.training.finetune import batches_of
@@ -101,19 +101,19 @@ class Mixes:
         self.family, self.blobs, self._found_only = family, blobs, found_only
         self._expert_digests = {n: manifests.store(blobs, m) for n, m in family.experts.items()}
         self._documents_digests = {
-            name: put_bytes(blobs, documents.serialise(own))
+            name: put_bytes(blobs, documents.serialize(own))
             for name, own in family.documents.items()
         }
         self._public: dict[tuple[bool, int], projection.PublicText] = {}
-        reader = Reader.of(family.seed, blobs)
+        reader = TokenReader.of(family.seed, blobs)
         texts = {name: [own] for name, own in family.documents.items()}
         texts[GENERAL] = list(family.public.values())
         found = {name: _held_out(reader, own, windows) for name, own in texts.items()}
         # As many of each, so that a mean over domains can be taken window by window.
         windows = min(map(len, found.values()))
-        self._windows = {name: evenly(own, count=windows) for name, own in found.items()}
+        self._windows = {name: sample_windows(own, count=windows) for name, own in found.items()}
         self._questions = {
-            name: questions_of(evenly(own, count=questions)[:questions])
+            name: questions_of(sample_windows(own, count=questions)[:questions])
             for name, own in self._windows.items()
         }
 
@@ -177,7 +177,7 @@ class Mixes:
         )
         return q
 
-    def _settled(self, manifest: Manifest, materials: Materials) -> float | None:
+    def _settled(self, manifest: Manifest, materials: MixInputs) -> float | None:
         recipe = materials.recipe.finetune
         batches = batches_of(
             manifest,
@@ -190,7 +190,7 @@ class Mixes:
         world = World(rank=0, size=1, device=network.device)
         return settle(recipe, batches, network=network, world=world).domain_loss_q
 
-    def _key(self, materials: Materials) -> list[Any]:
+    def _key(self, materials: MixInputs) -> list[Any]:
         return [asdict(materials) | {"recipe": self._told(materials.recipe)}]
 
     def _told(self, recipe: Recipe) -> dict[str, Any]:
@@ -198,7 +198,7 @@ class Mixes:
         told = recipe.model_dump(mode="json")
         return told if recipe.finetune.tokens else told | {"finetune": None}
 
-    def _made(self, materials: Materials, name: str) -> dict[str, Any]:
+    def _made(self, materials: MixInputs, name: str) -> dict[str, Any]:
         recipe = materials.recipe
         base = "" if recipe.base is None else f", from {recipe.base}"
         reports.say(
@@ -226,7 +226,7 @@ class Mixes:
         made = Made(digest=digest, cpu_seconds=round(cpu_seconds, 1), new_bytes=sum(new.values()))
         return asdict(made)
 
-    def materials(self, mix: Mix) -> Materials:
+    def materials(self, mix: Mix) -> MixInputs:
         """What a worker would know of a request for this mix."""
         assembly, wrong = presets.read_assembly(mix.preset, mix.changes)
         finetune, more = presets.read_finetune(
@@ -240,7 +240,7 @@ class Mixes:
             base=None if mix.base is None else f"base-{mix.base.tokens}@1",
             finetune=finetune,
         )
-        return Materials(
+        return MixInputs(
             recipe=recipe,
             seed_digest=manifests.store(self.blobs, self.family.seed),
             expert_digests=tuple(self._expert_digests[name] for name in mix.experts),
@@ -260,7 +260,7 @@ class Mixes:
         """The mean vector of a domain's documents, as the encoder has it."""
 
         def embed() -> list[float]:
-            texts = documents.spread(self.family.documents[name])
+            texts = documents.sample_evenly(self.family.documents[name])
             return [round(x, 6) for x in self._encoder.embed(texts).mean(0).tolist()]
 
         vector: list[float] = self.once("vectors", self._documents_digests[name], embed)
@@ -286,7 +286,7 @@ class Mixes:
             return manifests.store(self.blobs, learned)
 
         own = self._public_documents(learned=mix.learned).values()
-        texts = [hashlib.sha256(documents.serialise(text)).hexdigest() for text in own]
+        texts = [hashlib.sha256(documents.serialize(text)).hexdigest() for text in own]
         key = [self.family.seed.digest, texts, mix.training.model_dump(mode="json")]
         digest: str = self.once("projections", key, learn)
         return digest
@@ -327,14 +327,16 @@ class Mixes:
         return Encoder()
 
 
-def _held_out(reader: Reader, texts: Sequence[Sequence[Document]], count: int) -> Tensor:
+def _held_out(reader: TokenReader, texts: Sequence[Sequence[Document]], count: int) -> Tensor:
     """Windows [n, T] of the held-out documents of several texts, about the same number of each."""
     parts = [reader.windows(own, split="held-out", length=WINDOW_TOKENS) for own in texts]
     share = math.ceil(count / len(parts))
-    return evenly(torch.cat([evenly(part, count=share) for part in parts]), count=count)
+    return sample_windows(
+        torch.cat([sample_windows(part, count=share) for part in parts]), count=count
+    )
 
 
-def _with_loss(materials: Materials, q: float) -> Materials:
+def _with_loss(materials: MixInputs, q: float) -> MixInputs:
     finetune = materials.recipe.finetune.model_copy(update={"domain_loss_q": q})
     recipe = materials.recipe.model_copy(update={"finetune": finetune})
     return replace(materials, recipe=recipe)

@@ -38,20 +38,20 @@ def write(families: Figures, folder: Path) -> None:
 
 def _budgets(families: Figures) -> Figure | None:
     """Share of the gain against tokens, by method; dashed what differs from a solid line of its
-    colour in the loss that routers are told by."""
+    color in the loss that routers are told by."""
     found = tables.upcycled(families)
     if not found:
         return None
     plot = Figure(figsize=(5.5 * len(found), 4.5))
-    colours: dict[str, str] = {}
+    colors: dict[str, str] = {}
     for axes, (family, of_seeds) in zip(plot.subplots(1, len(found)), found.items(), strict=True):
         for method in (name for name, own in of_seeds[0].items() if "share_of_gain" not in own):
             shares = _shares(method, of_seeds)
             if len(shares) > 1:
                 base, _, loss = method.partition(", ")
-                colour = colours.setdefault(base, f"C{len(colours)}")
+                color = colors.setdefault(base, f"C{len(colors)}")
                 style = "--" if loss else "-"
-                axes.plot(*zip(*shares, strict=True), style, marker=".", color=colour, label=method)
+                axes.plot(*zip(*shares, strict=True), style, marker=".", color=color, label=method)
         axes.set_xscale("symlog", linthresh=5_000)
         ticks = {b for own in of_seeds[0].values() if "share_of_gain" not in own for b in own}
         axes.set_xticks(sorted(map(int, ticks)), [f"{b:,}" for b in sorted(map(int, ticks))])

@@ -32,11 +32,11 @@ from assembler.demo.corpora.domains import (
 )
 from assembler.network.model import Network
 from assembler.recipes.recipe import Training
-from assembler.training.batches import Mixture, Reader
+from assembler.training.batches import DomainBatches, TokenReader
 from assembler.training.optimizer import Clock, schedule, set_rates
 from registry.architecture import Architecture, is_ffn
 from registry.blobs import LocalBlobs
-from registry.documents import Document, parse, serialise
+from registry.documents import Document, parse, serialize
 from registry.errors import StepFailed
 from registry.manifests import json_digest
 from registry.settings import settings
@@ -193,7 +193,7 @@ class _Maker:
 
         def make(target: Path) -> None:
             network = _initial(self._architecture, seed=training.seed)
-            reader = Reader(Tokenizer.from_file(str(tokenizer)), config=config)
+            reader = TokenReader(Tokenizer.from_file(str(tokenizer)), config=config)
             train(network, _windows(reader, self._public.values(), training), training, "the seed")
             _save(target, network, config=config, tokenizer=tokenizer)
 
@@ -209,7 +209,7 @@ class _Maker:
             network.load_state_dict(load_file(weights))
             for name, parameter in network.named_parameters():
                 parameter.requires_grad_(trains == "all" or is_ffn(name))
-            reader = Reader(Tokenizer.from_file(str(tokenizer)), config=config)
+            reader = TokenReader(Tokenizer.from_file(str(tokenizer)), config=config)
             train(network, _windows(reader, [own], training), training, domain)
             _save(target, network, config=config, tokenizer=tokenizer)
 
@@ -249,7 +249,7 @@ def train(network: Network, windows: Sequence[Tensor], training: Training, name:
     `windows` [n, T] are of one domain each; batches draw from them in turn. `name` is told. Raises
     StepFailed when the loss is not finite.
     """
-    batches = Mixture(windows, batch_size=training.batch_size, entropy=[training.seed])
+    batches = DomainBatches(windows, batch_size=training.batch_size, entropy=[training.seed])
     parameters = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         [{"params": parameters, "initial_lr": training.learning_rate}],
@@ -295,7 +295,7 @@ def _initial(architecture: Architecture, *, seed: int) -> Network:
 
 
 def _windows(
-    reader: Reader, domains: Iterable[Sequence[Document]], training: Training
+    reader: TokenReader, domains: Iterable[Sequence[Document]], training: Training
 ) -> list[Tensor]:
     length = training.sequence_length
     return [reader.windows(own, split="train", length=length) for own in domains]
@@ -322,7 +322,7 @@ def _fields(training: Training) -> dict[str, Any]:
 
 
 def _digest(documents: Documents) -> str:
-    every = b"".join(serialise(own) for own in documents.values())
+    every = b"".join(serialize(own) for own in documents.values())
     return hashlib.sha256(every).hexdigest()
 
 

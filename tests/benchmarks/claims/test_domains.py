@@ -36,7 +36,7 @@ def test_rust_has_no_tests(tmp_path: Path) -> None:
     assert text == "pub enum Option<T> {}\n"
 
 
-def test_lisp_begins_after_its_licence(tmp_path: Path) -> None:
+def test_lisp_begins_after_its_license(tmp_path: Path) -> None:
     lisp = tmp_path / "usr/share/emacs/28.2/lisp"
     write(lisp / "subr.el.gz", ";;; subr.el\n;; Copyright\n;;; Commentary:\n(defun f ())\n")
     write(lisp / "loaddefs.el.gz", ";;; automatically generated\n;;; Code:\n(autoload 'f)\n")

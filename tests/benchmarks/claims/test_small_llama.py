@@ -7,7 +7,7 @@ import torch
 
 from assembler.network.model import Network
 from assembler.network.network_runner import log_perplexity
-from assembler.training.batches import Reader
+from assembler.training.batches import TokenReader
 from engine.gates.mix_gate import WINDOW_TOKENS
 from registry.architecture import is_ffn
 from registry.blobs import LocalBlobs
@@ -23,7 +23,7 @@ def moved(seed: Manifest, expert: Manifest) -> set[str]:
 
 def test_an_expert_knows_its_domain_better_than_the_seed(home: Path, blobs: LocalBlobs) -> None:
     family = tiny_family(blobs, seed=0)
-    reader = Reader.of(family.seed, blobs)
+    reader = TokenReader.of(family.seed, blobs)
     for domain, expert in family.experts.items():
         own = family.documents[domain]
         windows = reader.windows(own, split="held-out", length=WINDOW_TOKENS)

@@ -12,7 +12,7 @@ import torch
 
 from assembler.evaluation import comparison, mix_gate, reference_cache
 from assembler.evaluation.comparison_request import Served, Stored
-from assembler.evaluation.comparison_sides import Opened, open_subject
+from assembler.evaluation.comparison_sides import OpenedSide, open_subject
 from assembler.network import network_runner
 from assembler.network.model import Network
 from engine.divergence import noise
@@ -90,7 +90,7 @@ class Gate:
         self.key = [VERSION, demo.mix.digest, self.policy.model_dump(mode="json"), windows]
         load = cache(self.reference.load)
         self.texts = {
-            domain: reference_cache.written(
+            domain: reference_cache.continuations(
                 self.reference.key, prefixes, num_tokens=tokens, load=load
             )
             for domain, prefixes in self.prompts.items()
@@ -209,7 +209,7 @@ class Gate:
             if is_served or name != noise.SERVED
         }
 
-    def _compare_words(self, candidate: Opened) -> None:
+    def _compare_words(self, candidate: OpenedSide) -> None:
         comparison.check_comparable(self.reference, candidate, self.prompts, self.policy)
 
     def _prefixes(self, *, length: int, count: int) -> dict[str, list[Tokens]]:
@@ -223,7 +223,7 @@ class Gate:
     ) -> dict[str, dict[str, list[Reading]]]:
         """By domain, found where it was read before."""
         texts = list(chain.from_iterable(self.texts.values()))
-        found = reference_cache.varied(json_digest([NAME, source, self.key]), texts, make)
+        found = reference_cache.noisy_readings(json_digest([NAME, source, self.key]), texts, make)
         readings = {name: iter(own) for name, own in found.items()}
         return {
             domain: {name: list(islice(rest, len(own))) for name, rest in readings.items()}

@@ -18,12 +18,12 @@ SWAPPED = {0: 1, 1: 0}
 
 def bfloat16_router() -> None:
     """As a product in bfloat16 that adds up in float32: the rows are stored in bfloat16 anyway."""
-    original = router.Gate.logits
+    original = router.Router.logits
 
-    def logits(self: router.Gate, x_TD: Tensor) -> Tensor:
+    def logits(self: router.Router, x_TD: Tensor) -> Tensor:
         return original(self, x_TD.bfloat16().to(x_TD.dtype)).bfloat16().to(x_TD.dtype)
 
-    _put(router.Gate, "logits", logits)
+    _put(router.Router, "logits", logits)
 
 
 def renormalised() -> None:
@@ -34,11 +34,11 @@ def renormalised() -> None:
 
 
 def dropped_shared_expert() -> None:
-    def forward(self: moe.Mixture, x_TD: Tensor) -> Tensor:
+    def forward(self: moe.MoE, x_TD: Tensor) -> Tensor:
         y_TD: Tensor = self.experts(hidden_states=x_TD, router_logits=self.gate.logits(x_TD))
         return y_TD
 
-    _put(moe.Mixture, "forward", forward)
+    _put(moe.MoE, "forward", forward)
 
 
 def swapped_experts() -> None:

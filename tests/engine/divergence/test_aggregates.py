@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.divergence.aggregates import Spread, spread, summarise, survival
+from engine.divergence.aggregates import Distribution, distribution_of, summarize, survival
 from engine.divergence.metrics import Continuation, Divergence, Reading
 
 
@@ -15,24 +15,24 @@ def divergences(*fdt: int) -> list[Divergence]:
 
 
 def test_spread_interpolates() -> None:
-    found = spread([0, 1, 2, 3, 4])
-    assert replace(found, interval=None) == Spread(mean=2, p25=1, p50=2, p75=3)
+    found = distribution_of([0, 1, 2, 3, 4])
+    assert replace(found, interval=None) == Distribution(mean=2, p25=1, p50=2, p75=3)
 
 
 def test_one_value_has_no_interval() -> None:
-    assert spread([7]) == Spread(mean=7, p25=7, p50=7, p75=7, interval=None)
+    assert distribution_of([7]) == Distribution(mean=7, p25=7, p50=7, p75=7, interval=None)
 
 
 def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
     """Of 200 samples of one distribution about 190 hold its mean; percentiles are a bit narrow."""
     random = np.random.default_rng(5)
-    intervals = [spread(random.exponential(size=60).tolist()).interval for _ in range(200)]
+    intervals = [distribution_of(random.exponential(size=60).tolist()).interval for _ in range(200)]
     covered = sum(low <= 1 <= high for low, high in filter(None, intervals))
     assert 175 <= covered <= 198
 
 
 def test_equal_numbers_have_equal_intervals() -> None:
-    assert spread([1, 5, 9, 2]) == spread([1, 5, 9, 2])
+    assert distribution_of([1, 5, 9, 2]) == distribution_of([1, 5, 9, 2])
 
 
 def test_survival_of_texts_of_one_length_is_the_plain_share() -> None:
@@ -49,7 +49,7 @@ def test_summary_pools_tokens() -> None:
     continuations = [Continuation((0,), (1, 1)), Continuation((0,), (1, 1))]
     half = math.log(0.5)
     readings = [Reading((1, 1), (0.0, 0.0)), Reading((2, 1), (half, half))]
-    summary = summarise(continuations, readings)
+    summary = summarize(continuations, readings)
     assert (summary.num_prefixes, summary.num_tokens, summary.equal_share) == (2, 4, 0.75)
     assert summary.perplexity == pytest.approx(math.sqrt(2))
     assert summary.fdt.mean == 1
@@ -61,5 +61,5 @@ def test_summary_pools_tokens() -> None:
 def test_a_reading_is_held_against_what_the_reference_made_of_its_texts() -> None:
     texts = [Continuation((0,), (1, 1))]
     expected, own = Reading((1, 1), (-0.5, -0.5)), Reading((1, 1), (-0.5, -0.7))
-    assert summarise(texts, [expected], expected=[expected]).logprob_difference == 0
-    assert summarise(texts, [own], expected=[expected]).logprob_difference == pytest.approx(0.1)
+    assert summarize(texts, [expected], expected=[expected]).logprob_difference == 0
+    assert summarize(texts, [own], expected=[expected]).logprob_difference == pytest.approx(0.1)

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 LAUNCH = """
 import os, sys
 from pathlib import Path
-from engine import launcher
+from engine.launch import launcher
 process = launcher.configured().run([sys.executable, "-c", sys.argv[2]], env=os.environ,
                                     log_path=Path(sys.argv[1]))
 process.wait()

@@ -1,6 +1,6 @@
 """What vLLM computes in int8 equals the reference network: integers add up to the same sums.
 
-An input that is rounded to its other neighbour differs by more; on tiny networks hardly any is.
+An input that is rounded to its other neighbor differs by more; on tiny networks hardly any is.
 vLLM runs in one process of its own, as in `test_vllm_model`.
 """
 
@@ -42,7 +42,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 # Those that vLLM knows without us.
 EXPORTED = ("dense", "dense-untied")
 PROMPT_LENGTHS = (5, 17, 40)
-# Of log-probabilities. A last bit may round an input to its other neighbour: of the positions of a
+# Of log-probabilities. A last bit may round an input to its other neighbor: of the positions of a
 # text one may be farther than rounding in float32 explains, and none farther than this.
 ONE_ROUNDED_OTHERWISE = 1e-3
 

@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def body(folder: Path, family: str) -> dict[str, Any]:
     checkpoint = CheckpointFolder.read(folder)
-    about = {"family": family, "licence": "CC0-1.0", "documents": checkpoint.documents}
+    about = {"family": family, "license": "CC0-1.0", "documents": checkpoint.documents}
     return checkpoint.announcement | about
 
 
@@ -166,9 +166,9 @@ def test_unknown_family(client: TestClient, body: dict[str, Any]) -> None:
 
 
 def test_unknown_and_missing_fields(client: TestClient, body: dict[str, Any]) -> None:
-    del body["licence"]
-    problem = refusal(client, body | {"colour": "red"})
-    assert {error["pointer"] for error in problem["errors"]} == {"/licence", "/colour"}
+    del body["license"]
+    problem = refusal(client, body | {"color": "red"})
+    assert {error["pointer"] for error in problem["errors"]} == {"/license", "/color"}
 
 
 def test_no_json(client: TestClient) -> None:

@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 from registry import db, projections
 from registry.blobs import BlobStore, put_bytes
 from registry.checkpoint_folder import CheckpointFolder
-from registry.documents import Document, serialise
+from registry.documents import Document, serialize
 from tests import factories, tiny
 
 FAMILIES = "/api/v1/families"
@@ -27,12 +27,12 @@ def family(client: TestClient, store: BlobStore) -> str:
 
 def put_documents(store: BlobStore, *, domains: list[str | None]) -> str:
     made = [Document(str(i), "a text", "train", domain) for i, domain in enumerate(domains)]
-    return put_bytes(store, serialise(made))
+    return put_bytes(store, serialize(made))
 
 
 def test_a_seed_is_registered(client: TestClient, tmp_path: Path) -> None:
     checkpoint = CheckpointFolder.read(tiny.write_checkpoint(tmp_path))
-    body = checkpoint.announcement | {"name": "smol", "licence": "Apache-2.0"}
+    body = checkpoint.announcement | {"name": "smol", "license": "Apache-2.0"}
     begun = client.post(FAMILIES, json=body)
     assert (begun.status_code, begun.json()["state"]) == (201, "uploading")
     for blob in begun.json()["missing"]:
@@ -106,10 +106,10 @@ def test_a_family_has_a_policy_of_its_own(client: TestClient, family: str) -> No
     assert (made.status_code, made.json()["number"]) == (200, 1)
     assert client.get(url).json() == made.json()
     assert made.json()["policy"]["served"] == default["policy"]["served"] | {"min_fdt_75": 8}
-    wrong = client.put(url, json={"served": {"min_fdt_75": -1}, "colour": "red"})
+    wrong = client.put(url, json={"served": {"min_fdt_75": -1}, "color": "red"})
     assert wrong.status_code == 422
     pointers = {error["pointer"] for error in wrong.json()["errors"]}
-    assert pointers == {"/served/min_fdt_75", "/colour"}
+    assert pointers == {"/served/min_fdt_75", "/color"}
     assert [
         own["number"] for own in client.get(f"{FAMILIES}/{family}/policies").json()["data"]
     ] == [1]

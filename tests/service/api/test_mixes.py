@@ -92,7 +92,7 @@ def test_the_same_key_gives_the_first_answer(client: TestClient) -> None:
         ({"finetune": {"token": 5}}, "/finetune/token"),
         ({"gates": {"served": {"min_equal_share": 2}}}, "/gates/served/min_equal_share"),
         ({"combine": "product"}, "/combine"),
-        ({"colour": "red"}, "/colour"),
+        ({"color": "red"}, "/color"),
     ],
 )
 def test_wrong_requests_say_where(client: TestClient, change: dict[str, Any], pointer: str) -> None:
@@ -265,7 +265,7 @@ def test_a_gate_report_is_a_document(client: TestClient, store: BlobStore) -> No
     assert digest in page.text
     # It is allowed to show its own style, and to load nothing.
     assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src")
-    assert client.get("/api/v1/schemas/colour").status_code == 404
+    assert client.get("/api/v1/schemas/color").status_code == 404
 
 
 @pytest.mark.usefixtures("experts")

@@ -28,7 +28,7 @@ def test_a_plan_is_made_and_nothing_else(client: TestClient) -> None:
     answer = client.post(PLAN, json=BODY | {"deploy": True, "experts_per_token": 2})
     assert answer.status_code == 200, answer.text
     plan = answer.json()
-    assert (plan["object"], plan["problems"], plan["licence"]) == ("mix.plan", [], "Apache-2.0")
+    assert (plan["object"], plan["problems"], plan["license"]) == ("mix.plan", [], "Apache-2.0")
     assert plan["experts"] == ["expert-1@1", "expert-2@1"]
     assert [step["step"] for step in plan["size"]["steps"]] == ["assemble", "gate", "deploy"]
     assert plan["size"]["num_active_parameters"] == plan["size"]["num_parameters"]
@@ -51,7 +51,7 @@ def test_all_that_is_wrong_comes_in_one_answer(client: TestClient) -> None:
         "finetune": {"tokens": -1},
         "gates": {"served": {"min_equal_share": 2}},
         "combine": "product",
-        "colour": "red",
+        "color": "red",
     }
     answer = client.post(PLAN, json=BODY | wrong)
     assert answer.status_code == 200
@@ -61,6 +61,6 @@ def test_all_that_is_wrong_comes_in_one_answer(client: TestClient) -> None:
         "/finetune/tokens",
         "/gates/served/min_equal_share",
         "/combine",
-        "/colour",
+        "/color",
     }
     assert answer.json()["size"] is None

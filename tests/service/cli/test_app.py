@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from assembler.mixes import mixes
-from assembler.mixes.new_mix import Request
+from assembler.mixes.new_mix import NewMix
 from engine.serving import deployments
 from registry import artifacts, db
 from registry.blobs import BlobStore
@@ -108,7 +108,7 @@ def test_plan_of_a_wrong_mix_ends_with_all_that_is_wrong(
 def test_a_change_is_planned_in_its_own_words(address: str, key: str, store: BlobStore) -> None:
     with db.transaction() as session:
         rows.add_all(session, store, num_experts=3)
-        wish = Request(name="mine", family="tiny", experts=["expert-1", "expert-2"])
+        wish = NewMix(name="mine", family="tiny", experts=["expert-1", "expert-2"])
         publish(session, store, mixes.request(session, store, wish))
     words = ["extend", "mine", "expert-3", "--set", "finetune.new_share=0.7", "--no-deploy"]
     with home.held(settings().home, address=address):
@@ -161,7 +161,7 @@ def test_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_served_is_ended(address: str, key: str, store: BlobStore) -> None:
     with db.transaction() as session:
         rows.add_all(session, store)
-        wish = Request(name="both", family="tiny", experts=["expert-1", "expert-2"])
+        wish = NewMix(name="both", family="tiny", experts=["expert-1", "expert-2"])
         mix = publish(session, store, mixes.request(session, store, wish))
         assert mix.artifact_id is not None
         deployments.request(session, artifacts.get(session, mix.artifact_id), model="both")

@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file
 
 from assembler.mixes import mixes
-from assembler.mixes.new_mix import Request
+from assembler.mixes.new_mix import NewMix
 from registry import db, manifests
 from registry.blobs import BlobStore
 from registry.errors import Conflict, InvalidInput
@@ -54,7 +54,7 @@ def test_a_mix_becomes_a_manifest_of_the_store(
 ) -> None:
     with db.transaction() as session:
         rows.add_all(session, store, num_experts=3)
-        wish = Request(name="mine", family="tiny", experts=["expert-1", "expert-2"])
+        wish = NewMix(name="mine", family="tiny", experts=["expert-1", "expert-2"])
         mix = publish(session, store, mixes.request(session, store, wish))
         before = manifests.load(store, mix.assembled_digest or "")
     words = ["--min-fdt-75=0", "--rounds=1", f"--output={tmp_path / 'small'}"]

@@ -8,7 +8,7 @@ import pytest
 
 from assembler.evaluation.comparison_request import Folder, Served, Stored
 from assembler.mixes import mixes
-from assembler.mixes.new_mix import Request
+from assembler.mixes.new_mix import NewMix
 from engine.gates.comparison_gate import DivergenceReport
 from registry import db
 from registry.blobs import BlobStore
@@ -104,7 +104,7 @@ def test_mixes_and_experts_of_the_service_are_found(
 ) -> None:
     with db.transaction() as session:
         rows.add_all(session, store)
-        wish = Request(name="both", family="tiny", experts=["expert-1", "expert-2"])
+        wish = NewMix(name="both", family="tiny", experts=["expert-1", "expert-2"])
         publish(session, store, mixes.request(session, store, wish))
     with home.held(settings().home, address=address):
         settings().key_path.write_text(key)

@@ -12,7 +12,7 @@ from assembler.tables import MixState
 from engine.serving.tables import DeploymentState
 from registry import db, experts
 from registry.blobs import BlobStore
-from registry.documents import Document, serialise
+from registry.documents import Document, serialize
 from registry.errors import (
     Conflict,
     Incompatible,
@@ -65,13 +65,13 @@ def mix(client: Client, store: BlobStore) -> MixBody:
 def register(client: Client, folder: Path) -> list[Transfer]:
     transfers: list[Transfer] = []
     client.register_expert(
-        folder, name="law", family="tiny", licence="CC0-1.0", on_transfer=transfers.append
+        folder, name="law", family="tiny", license="CC0-1.0", on_transfer=transfers.append
     )
     return transfers
 
 
 def test_a_family_and_an_expert_are_registered(client: Client, seed: Path, expert: Path) -> None:
-    family = client.register_family(seed, name="tiny", licence="Apache-2.0")
+    family = client.register_family(seed, name="tiny", license="Apache-2.0")
     assert family.state is VersionState.READY
     transfers = register(client, expert)
     # Half of the checkpoint is the seed's, and is not sent.
@@ -83,10 +83,36 @@ def test_a_family_and_an_expert_are_registered(client: Client, seed: Path, exper
         assert experts.pin(session, "law").number == 1
 
 
+def test_an_expert_is_registered_with_a_plain_text(
+    client: Client, seed: Path, expert: Path, tmp_path: Path
+) -> None:
+    client.register_family(seed, name="tiny", license="Apache-2.0")
+    (expert / "documents.jsonl").unlink()
+    before = {path.name: path.read_bytes() for path in expert.iterdir()}
+    text = tmp_path / "law.txt"
+    text.write_text("\n\n".join(f"Paragraph {n} says " + "much " * 100 for n in range(100)))
+    sent = client.register_expert(
+        expert, name="law", family="tiny", license="CC0-1.0", documents=text
+    )
+
+    assert sent.state is VersionState.READY
+    assert {path.name: path.read_bytes() for path in expert.iterdir()} == before
+    again = client.register_expert(
+        expert, name="law", family="tiny", license="CC0-1.0", documents=text
+    )
+    assert again.ref == sent.ref
+
+
+def test_an_expert_without_documents_is_refused(client: Client, expert: Path) -> None:
+    (expert / "documents.jsonl").unlink()
+    with pytest.raises(InvalidInput, match=r"has no documents\.jsonl; name a file"):
+        register(client, expert)
+
+
 def test_a_cut_line_is_tried_again(
     address: str, key: str, client: Client, seed: Path, expert: Path
 ) -> None:
-    client.register_family(seed, name="tiny", licence="Apache-2.0")
+    client.register_family(seed, name="tiny", license="Apache-2.0")
     with (
         cutting(address, cuts=[(2000, None), (30_000, None), (None, 100), (0, None)]) as line,
         Client(line.address, key=key) as shaky,
@@ -107,10 +133,10 @@ def test_an_interrupted_upload_goes_on_where_it_was(
         if transfer.num_sent > transfer.num_bytes / 2:
             raise Interrupted
 
-    client.register_family(seed, name="tiny", licence="Apache-2.0")
+    client.register_family(seed, name="tiny", license="Apache-2.0")
     with pytest.raises(Interrupted):
         client.register_expert(
-            expert, name="law", family="tiny", licence="CC0-1.0", on_transfer=interrupt
+            expert, name="law", family="tiny", license="CC0-1.0", on_transfer=interrupt
         )
     whole = (expert / "model.safetensors").stat().st_size
     assert 0 < register(client, expert)[-1].num_bytes < whole / 2
@@ -119,7 +145,7 @@ def test_an_interrupted_upload_goes_on_where_it_was(
 def test_a_download_survives_cuts(
     address: str, key: str, client: Client, seed: Path, expert: Path, tmp_path: Path
 ) -> None:
-    client.register_family(seed, name="tiny", licence="Apache-2.0")
+    client.register_family(seed, name="tiny", license="Apache-2.0")
     register(client, expert)
     heard: list[int] = []
     with (
@@ -140,9 +166,9 @@ def test_a_download_survives_cuts(
 def test_errors_come_back_as_they_were_raised(client: Client, seed: Path, expert: Path) -> None:
     with pytest.raises(NotFound, match="no family 'tiny'"):
         register(client, expert)
-    client.register_family(seed, name="tiny", licence="Apache-2.0")
+    client.register_family(seed, name="tiny", license="Apache-2.0")
     with pytest.raises(Conflict):
-        client.register_family(expert, name="tiny", licence="Apache-2.0")
+        client.register_family(expert, name="tiny", license="Apache-2.0")
     (expert / "tokenizer.json").write_text("{}")
     with pytest.raises(Incompatible) as refused:
         register(client, expert)
@@ -158,7 +184,7 @@ def test_folders_that_hold_no_expert(client: Client, seed: Path, tmp_path: Path)
 
 def test_a_wrong_key(address: str, seed: Path) -> None:
     with Client(address, key="nxm_wrong") as client, pytest.raises(Unauthenticated):
-        client.register_family(seed, name="tiny", licence="Apache-2.0")
+        client.register_family(seed, name="tiny", license="Apache-2.0")
 
 
 def test_a_service_that_stays_away(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,8 +194,8 @@ def test_a_service_that_stays_away(key: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_domain_is_waited_for(client: Client, seed: Path, expert: Path) -> None:
-    client.register_family(seed, name="tiny", licence="Apache-2.0")
-    version = client.register_expert(expert, name="law", family="tiny", licence="CC0-1.0")
+    client.register_family(seed, name="tiny", license="Apache-2.0")
+    version = client.register_expert(expert, name="law", family="tiny", license="CC0-1.0")
     assert not version.embedded
     with db.transaction() as session:
         row = experts.pin(session, "law")
@@ -181,8 +207,8 @@ def test_a_domain_is_waited_for(client: Client, seed: Path, expert: Path) -> Non
 def test_a_projection_is_asked_for_once(client: Client, seed: Path, tmp_path: Path) -> None:
     documents = tmp_path / "public.jsonl"
     made = [Document(domain, "a text", "train", domain) for domain in ("law", "code")]
-    documents.write_bytes(serialise(made))
-    client.register_family(seed, name="tiny", licence="Apache-2.0")
+    documents.write_bytes(serialize(made))
+    client.register_family(seed, name="tiny", license="Apache-2.0")
     asked = client.request_projection("tiny", documents=documents)
     assert client.request_projection("tiny", documents=documents) == asked
 

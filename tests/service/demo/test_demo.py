@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from assembler.demo.corpora import domains
-from registry.documents import Document, serialise
+from registry.documents import Document, serialize
 from registry.settings import settings
 from service.demo import demo, demo_family
 from service.runtime import background
@@ -28,7 +28,7 @@ def corpora(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folder = settings().cache_path / "corpora" / str(domains.EXTRACTION) / name
         folder.mkdir(parents=True)
         (folder / domains.DOCUMENTS).write_bytes(
-            serialise([Document("1", "a text", "train"), Document("2", "another", "held-out")])
+            serialize([Document("1", "a text", "train"), Document("2", "another", "held-out")])
         )
 
 
@@ -64,7 +64,7 @@ def test_prompt_is_the_beginning_of_a_held_out_text(tmp_path: Path) -> None:
     text = "  \n".join(words)
     path = tmp_path / "documents.jsonl"
     path.write_bytes(
-        serialise([Document("1", "seen in training", "train"), Document("2", text, "held-out")])
+        serialize([Document("1", "seen in training", "train"), Document("2", text, "held-out")])
     )
 
     assert demo.prompt(path).split() == words[: demo.PROMPT_WORDS]

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import orm
 
 from assembler.mixes import mixes, overrides
-from assembler.mixes.new_mix import Request
+from assembler.mixes.new_mix import NewMix
 from assembler.mixes.overrides import Waiver
 from assembler.tables import MixState, MixVersion
 from engine.gates.report import Failure
@@ -29,7 +29,7 @@ FAILURE = Failure(
 
 
 def published(session: orm.Session, blobs: LocalBlobs, *, name: str, **fields: Any) -> MixVersion:
-    request = Request(name=name, family="tiny", experts=["expert-1", "expert-2"], assembly=fields)
+    request = NewMix(name=name, family="tiny", experts=["expert-1", "expert-2"], assembly=fields)
     return publish(session, blobs, mixes.request(session, blobs, request))
 
 
@@ -71,7 +71,7 @@ def damage(blobs: LocalBlobs, digest: str) -> None:
 def test_a_published_mix_holds(attestation: Attestation, blobs: LocalBlobs, key: str) -> None:
     checks = check(attestation, blobs, key)
     assert broken(checks) == []
-    assert {"signature", "tensors", "gate", "lock", "recipe"} <= {own.title for own in checks}
+    assert {"signature", "tensors", "gate", "provenance", "recipe"} <= {own.title for own in checks}
 
 
 def test_a_flipped_bit_of_a_tensor(attestation: Attestation, blobs: LocalBlobs, key: str) -> None:
@@ -84,7 +84,9 @@ def test_a_flipped_bit_of_a_tensor(attestation: Attestation, blobs: LocalBlobs, 
     ]
 
 
-@pytest.mark.parametrize(("record", "title"), [("gate_report", "gate report"), ("lock", "lock")])
+@pytest.mark.parametrize(
+    ("record", "title"), [("gate_report", "gate report"), ("lock", "provenance")]
+)
 def test_a_record_that_was_changed(
     attestation: Attestation, blobs: LocalBlobs, key: str, record: str, title: str
 ) -> None:
@@ -117,11 +119,11 @@ def test_a_report_of_another_mix(
 def test_a_recipe_from_before_it_could_be_compressed(
     attestation: Attestation, blobs: LocalBlobs, key: str
 ) -> None:
-    lock = json.loads(get_bytes(blobs, attestation.statement.lock))
-    del lock["recipe"]["compress"], lock["compressed"]
+    provenance = json.loads(get_bytes(blobs, attestation.statement.lock))
+    del provenance["recipe"]["compress"], provenance["compressed"]
     older = {
-        "lock": put_bytes(blobs, canonical_json(lock)),
-        "recipe": json_digest(lock["recipe"]),
+        "lock": put_bytes(blobs, canonical_json(provenance)),
+        "recipe": json_digest(provenance["recipe"]),
     }
     statement = attestation.statement.model_copy(update=older)
     signed = Attestation.of(statement, signing_key(settings().signing_key_path))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from service.development import find_browser
+from tests.chores.browser import find_browser
 
 # Chromium's sandbox does not work for root; without a GPU one would be played by the processor;
 # the others keep it from asking for news.

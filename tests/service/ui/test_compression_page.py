@@ -3,7 +3,7 @@
 from playwright.sync_api import Page, expect
 
 from assembler.mixes import mixes
-from assembler.mixes.new_mix import Request
+from assembler.mixes.new_mix import NewMix
 from registry import db
 from registry.blobs import BlobStore, put_bytes
 from tests.assembler import rows
@@ -15,7 +15,7 @@ def test_sizes_and_what_was_taken(page: Page, store: BlobStore) -> None:
     wanted = curve.request.model_dump() | {"max_bytes": 50_000_000}
     with db.transaction() as session:
         rows.add_all(session, store)
-        wish = Request(
+        wish = NewMix(
             name="small", family="tiny", experts=["expert-1", "expert-2"], compress=wanted
         )
         version = mixes.request(session, store, wish)

@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from assembler.mixes import mix_state, mixes
-from assembler.mixes.new_mix import Request
+from assembler.mixes.new_mix import NewMix
 from assembler.tables import MixState
 from engine.gates.report import Failure
 from registry import db
@@ -25,7 +25,7 @@ FAILURES = (
 def refused(store: BlobStore) -> None:
     with db.transaction() as session:
         rows.add_all(session, store)
-        request = Request(name="mine", family="tiny", experts=["expert-1", "expert-2"])
+        request = NewMix(name="mine", family="tiny", experts=["expert-1", "expert-2"])
         version = mixes.request(session, store, request)
         assemble(session, store, version)
         report = make_report(assembled=(30, 40), finetuned=None, domains=("expert-1", "expert-2"))

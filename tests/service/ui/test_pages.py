@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from assembler.mixes import job_events, mix_state, mixes
-from assembler.mixes.new_mix import Request
+from assembler.mixes.new_mix import NewMix
 from assembler.routing.embedder import embedder_digest
 from assembler.routing.numpy_encoder import query_encoder
 from assembler.tables import MixState, MixVersion
@@ -43,7 +43,7 @@ def experts(store: BlobStore) -> list[str]:
 
 
 def request_mix(experts: list[str]) -> MixVersion:
-    wish = Request(name="mine", family="tiny", experts=experts, finetune={"tokens": 1024})
+    wish = NewMix(name="mine", family="tiny", experts=experts, finetune={"tokens": 1024})
     with db.transaction() as session:
         return mixes.request(session, blob_stores.store(), wish)
 

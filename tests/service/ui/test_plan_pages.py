@@ -17,10 +17,10 @@ def experts(store: BlobStore) -> None:
         rows.add_all(session, store)
 
 
-def test_steps_and_licence_of_what_can_be_made(client: TestClient) -> None:
+def test_steps_and_license_of_what_can_be_made(client: TestClient) -> None:
     answer = client.post("/mixes/plan", data=FORM)
     assert answer.status_code == 200, answer.text
-    for words in ("assemble", "gate", "Licence: Apache-2.0", "parameters"):
+    for words in ("assemble", "gate", "License: Apache-2.0", "parameters"):
         assert words in answer.text
     assert '<th scope="row">finetune</th>' not in answer.text
     assert "cannot be made" not in answer.text
@@ -38,7 +38,7 @@ def test_a_button_shows_it(page: Page) -> None:
     page.get_by_label("Name", exact=True).fill("mine")
     page.get_by_role("button", name="Plan it first").click()
     expect(page.locator("#planned table")).to_contain_text("assemble")
-    expect(page.locator("#planned")).to_contain_text("Licence: Apache-2.0")
+    expect(page.locator("#planned")).to_contain_text("License: Apache-2.0")
 
 
 def test_a_preset_says_what_it_is_for(page: Page) -> None:
@@ -56,10 +56,10 @@ def test_all_that_is_wrong_is_shown_in_place_and_again_when_sent(
     page.goto("/mixes/new?experts=expert-1")
     page.get_by_label("Name", exact=True).fill("mine")
     page.locator("summary").click()
-    page.get_by_label("Other fields of the recipe").fill("combine=product\ncolour=red")
+    page.get_by_label("Other fields of the recipe").fill("combine=product\ncolor=red")
     page.get_by_label("Preset").select_option("btx")
     page.get_by_role("button", name="Plan it first").click()
-    pointers = ("/combine", "/colour", "/experts")
+    pointers = ("/combine", "/color", "/experts")
     for pointer in pointers:
         expect(page.locator("#planned").get_by_text(pointer, exact=True)).to_be_visible()
     page.get_by_role("button", name="Request the mix").click()
@@ -67,7 +67,7 @@ def test_all_that_is_wrong_is_shown_in_place_and_again_when_sent(
         expect(page.get_by_role("alert").get_by_text(pointer, exact=True)).to_be_visible()
     expect(page.get_by_label("Preset")).to_have_value("btx")
     expect(page.get_by_label("Other fields of the recipe")).to_have_value(
-        "combine=product\ncolour=red"
+        "combine=product\ncolor=red"
     )
     complaints.clear()  # the browser reports the 422
 

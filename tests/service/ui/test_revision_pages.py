@@ -7,8 +7,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from assembler.mixes import mixes
-from assembler.mixes.mix_change import Revision
-from assembler.mixes.new_mix import Request, Wish
+from assembler.mixes.mix_change import MixChange
+from assembler.mixes.new_mix import MixSpec, NewMix
 from registry import artifacts, db
 from registry.blobs import BlobStore, put_bytes
 from tests.assembler import rows
@@ -21,7 +21,7 @@ def mine(store: BlobStore) -> None:
     """`mine@2` of the experts 1 to 3, made from `mine@1` of the first two; there is an expert 4."""
     with db.transaction() as session:
         rows.add_all(session, store, num_experts=4)
-    wish = Request(
+    wish = NewMix(
         name="mine",
         family="tiny",
         experts=["expert-1", "expert-2"],
@@ -29,14 +29,14 @@ def mine(store: BlobStore) -> None:
         finetune={"tokens": 1024},
     )
     make(store, wish, values=(30, 40))
-    extension = Revision(base="mine", joining="expert-3", finetune={"tokens": 0})
+    extension = MixChange(base="mine", joining="expert-3", finetune={"tokens": 0})
     make(store, extension, values=(33, 40, 28), base=(30, 40, 90))
 
 
 def make(
-    store: BlobStore, wish: Wish, *, values: Sequence[float], base: Sequence[float] | None = None
+    store: BlobStore, wish: MixSpec, *, values: Sequence[float], base: Sequence[float] | None = None
 ) -> None:
-    """As its job would have left it, with a gate report of these perplexities and a lock."""
+    """As its job would have left it, with a gate report of these perplexities and a provenance."""
     with db.transaction() as session:
         version = publish(session, store, mixes.request(session, store, wish))
         domains = [ref.partition("@")[0] for ref in version.recipe["experts"]]
@@ -51,7 +51,7 @@ def make(
         version.gate_report_digest = put_bytes(store, report.model_dump_json().encode())
         assert version.artifact_id is not None
         artifact = artifacts.get(session, version.artifact_id)
-        artifact.lock_digest = put_bytes(store, b'{"schema_version": 1}')
+        artifact.provenance_digest = put_bytes(store, b'{"schema_version": 1}')
 
 
 def test_where_it_comes_from(page: Page) -> None:
@@ -60,7 +60,7 @@ def test_where_it_comes_from(page: Page) -> None:
     expect(page.locator("#changed")).to_contain_text("experts_per_token=2")
     expect(page.locator("#changed")).to_contain_text("finetune.tokens=0")
     with page.expect_download() as download:
-        page.get_by_role("link", name="mine@2.lock.json").click()
+        page.get_by_role("link", name="mine@2.provenance.json").click()
     assert json.loads(download.value.path().read_text()) == {"schema_version": 1}
     page.locator("#chain").get_by_role("link").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("version 1")
@@ -127,7 +127,7 @@ def test_two_experts_are_the_fewest(page: Page) -> None:
 
 
 def test_a_mean_cannot_be_changed(page: Page, store: BlobStore) -> None:
-    wish = Request(name="mean", family="tiny", experts=["expert-1", "expert-2"], preset="merge")
+    wish = NewMix(name="mean", family="tiny", experts=["expert-1", "expert-2"], preset="merge")
     make(store, wish, values=(50, 50))
     page.goto("/mixes/mean")
     expect(page.get_by_role("heading", name="Recipe")).to_be_visible()

@@ -41,7 +41,7 @@ def test_the_standard_library_has_no_tests(tmp_path: Path) -> None:
     assert not any(name.startswith(("test/", "site-packages/")) for name in names)
 
 
-def test_a_licence_comment_at_the_head_is_cut(tmp_path: Path) -> None:
+def test_a_license_comment_at_the_head_is_cut(tmp_path: Path) -> None:
     write(
         tmp_path / "usr/include/a.h", "/* SPDX */\n/*\n * Copyright\n */\n#define A 1 /* one */\n"
     )
