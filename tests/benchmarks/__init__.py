@@ -16,6 +16,7 @@ BENCHMARKS = {
     "finetune": "Tokens per second of a finetune against transformers' Qwen2-MoE.",
     "gate": "How long `nexusmix gate` takes, once the texts of the reference are known.",
     "lifecycle": "The life of a mix on real experts: made, extended, reduced, made again.",
+    "pages": "Tables of the results pages, filled from the committed results.",
     "perturbation": "Which metrics tell pruned small weights from weights pruned at random.",
     "serving": "What compression is worth where a model is served.",
     "sparsity": "Zeros chosen by divergent tokens against equal shares.",

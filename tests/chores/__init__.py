@@ -1,0 +1,21 @@
+"""Chores of those who change this project, run by `./nexusmix` in a checkout.
+
+All checks, one benchmark, the documentation, the lock files. May import anything; nothing but tests
+imports it.
+"""
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def succeeds(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> bool:
+    """Run a command at the top of the checkout; return whether it ended with 0."""
+    return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode == 0
+
+
+def say(message: str) -> None:
+    sys.stderr.write(f"nexusmix: {message}\n")

@@ -1,0 +1,25 @@
+"""Benchmarks by name."""
+
+import sys
+from collections.abc import Sequence
+
+from registry.errors import NotFound
+from tests.benchmarks import BENCHMARKS
+from tests.chores import succeeds
+
+
+def table() -> str:
+    """One line for each: its name, and what it measures."""
+    width = max(map(len, BENCHMARKS))
+    return "\n".join(f"{name:{width}}  {about}" for name, about in BENCHMARKS.items())
+
+
+def run(name: str, arguments: Sequence[str]) -> bool:
+    """Run one; return whether it ended well. Raises NotFound for a name that is none."""
+    if name not in BENCHMARKS:
+        raise NotFound(f"no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
+    return succeeds([sys.executable, "-m", module(name), *arguments])
+
+
+def module(name: str) -> str:
+    return f"tests.benchmarks.{name.replace('-', '_')}"

@@ -1,0 +1,31 @@
+"""Benchmarks are listed where they live, and every listed one is there."""
+
+import ast
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from registry.errors import NotFound
+from tests.benchmarks import BENCHMARKS
+from tests.chores import ROOT, benchmarks
+
+
+def has_main(path: Path) -> bool:
+    """Child processes of benchmarks have a `main` too, of other arguments."""
+    body = ast.parse(path.read_text()).body
+    mains = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == "main"]
+    return any(node.args.args[:1] and node.args.args[0].arg == "argv" for node in mains)
+
+
+def test_every_benchmark_is_listed_and_every_listed_one_can_be_run() -> None:
+    folder = ROOT / "tests" / "benchmarks"
+    paths = [path for path in folder.rglob("*.py") if has_main(path)]
+    runnable = {path.parent if path.name == "__main__.py" else path for path in paths}
+    assert sorted(path.stem.replace("_", "-") for path in runnable) == sorted(BENCHMARKS)
+    assert all(find_spec(benchmarks.module(name)) for name in BENCHMARKS)
+
+
+def test_an_unknown_benchmark_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(NotFound, match="there are assembly"):
+        benchmarks.run("assambly", [])
