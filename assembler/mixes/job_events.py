@@ -4,12 +4,12 @@ A job is known by its `job_id`, which is also the id of its durable workflow. Th
 module are for people and pages; the workflow engine keeps its own.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
-import tenacity
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
@@ -91,36 +91,26 @@ def wake(session: Session) -> None:
 
 
 def durably(work: Callable[[Session], T]) -> T:
-    """Run `work` in a transaction, and run it again while the database is away.
+    """Run `work` in a transaction, again while the database is away.
 
-    `work` may run twice: the database can lose the answer to a commit that happened. Raises the
-    last OperationalError after GIVE_UP_SECONDS.
+    A commit whose answer was lost may have happened, so `work` must bear being run twice. Raises
+    the last OperationalError after GIVE_UP_SECONDS.
     """
-
-    def in_transaction() -> T:
-        with db.transaction() as session:
-            return work(session)
-
-    retry = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(is_outage),
-        wait=tenacity.wait_fixed(RETRY_SECONDS),
-        stop=tenacity.stop_after_delay(GIVE_UP_SECONDS),
-        before_sleep=_log_outage,
-        reraise=True,
-    )
-    return retry(in_transaction)
+    deadline = time.monotonic() + GIVE_UP_SECONDS
+    while True:
+        try:
+            with db.transaction() as session:
+                return work(session)
+        except DBAPIError as error:
+            if not is_outage(error) or time.monotonic() > deadline:
+                raise
+            log.warning("database away, trying again", error=str(error.orig).strip())
+            time.sleep(RETRY_SECONDS)
 
 
-def is_outage(error: BaseException) -> bool:
-    """Return whether the database server was away; False for a wrong statement."""
-    if not isinstance(error, DBAPIError):
-        return False
+def is_outage(error: DBAPIError) -> bool:
+    """Whether the server was gone, rather than the statement wrong."""
     return error.connection_invalidated or isinstance(error, OperationalError)
-
-
-def _log_outage(state: tenacity.RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    log.warning("database away, trying again", error=str(error).strip())
 
 
 def _has_event(session: Session, job_id: str, step: str, phase: str) -> bool:
