@@ -1,10 +1,13 @@
-"""How the OpenMP threads of a process wait for one another."""
+"""Environment variables for the OpenMP threads of a process."""
 
 from collections.abc import Mapping
 
 
 def spinning(count: int, base: Mapping[str, str]) -> dict[str, str]:
-    """What a process started in `base` must know so that a thread looks `count` times for work
-    before it sleeps (libgomp's GOMP_SPINCOUNT); nothing where a policy has been chosen, which
-    libgomp would pass over."""
+    """Return the environment variables that let a thread poll `count` times for work before it
+    sleeps.
+
+    The variable is libgomp's GOMP_SPINCOUNT. Return an empty mapping when `base` sets
+    OMP_WAIT_POLICY, because libgomp would let GOMP_SPINCOUNT override that choice.
+    """
     return {} if "OMP_WAIT_POLICY" in base else {"GOMP_SPINCOUNT": str(count)}

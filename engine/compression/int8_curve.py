@@ -1,4 +1,4 @@
-"""A wish for a smaller checkpoint as data, and what a search found: size against divergence.
+"""The request for a smaller checkpoint, and the curve of size against divergence a search found.
 
 Free of torch.
 """
@@ -13,26 +13,27 @@ from engine.compression.measures import Measures, ProbeSize
 from engine.gates.report import Data
 from registry.errors import InvalidInput, Problem, pointer
 
-# What tells units apart: the first divergent token and perplexity on the reference's own text, or
-# perplexity on a corpus; or nothing, and they are taken in the order of the network.
+# How units are ranked: by the first divergent token or by perplexity, both on the reference's own
+# text; by perplexity on a corpus; or not at all, in the order of the network.
 By = Literal["fdt", "dppl", "perplexity", "order"]
 
 
 class Compression(ProbeSize):
-    """How small a checkpoint must be, or how true it must stay, and how that is looked for."""
+    """How small a checkpoint must be, or how close to itself it must stay, and how to search for
+    it."""
 
-    target: Target = Field(default="cpu", description="What will serve it.")
-    max_bytes: int | None = Field(default=None, ge=1, description="Of all its tensors.")
+    target: Target = Field(default="cpu", description="The processor that will serve it.")
+    max_bytes: int | None = Field(default=None, ge=1, description="Bytes of all its tensors.")
     min_fdt_75: float | None = Field(
         default=None,
         ge=0,
-        description="75th percentile of the first divergent token; at most that of the checkpoint"
-        " read against itself is asked.",
+        description="75th percentile of the first divergent token to keep; capped at that of the"
+        " checkpoint read against itself.",
     )
     by: By = Field(default="fdt", description="What decides which units become int8.")
     beam_width: int = Field(default=1, ge=1, description="Configurations kept in each round.")
     rounds: int = Field(
-        default=8, ge=1, description="In how many about equal steps everything would be int8."
+        default=8, ge=1, description="Number of about equal steps until everything is int8."
     )
 
     @model_validator(mode="after")
@@ -43,8 +44,8 @@ class Compression(ProbeSize):
         return self
 
     def check(self, units: Sequence[Unit], *, num_bytes: int) -> None:
-        """Raises InvalidInput when a checkpoint of `num_bytes` with these units cannot become so
-        small, or has nothing that could be int8."""
+        """Raise InvalidInput when a checkpoint of `num_bytes` with these `units` cannot become
+        small enough, or when none of its layers can be int8."""
         if not units:
             raise InvalidInput(f"nothing of this checkpoint can be int8 on a {self.target}")
         least = num_bytes - sum(unit.num_bytes_saved for unit in units)
@@ -57,14 +58,18 @@ class Compression(ProbeSize):
 
 
 class Point(Measures):
-    """One configuration: which units are int8, how large the checkpoint is, how far it strays."""
+    """One configuration: its int8 units, the size of the checkpoint, and how far it diverges."""
 
     units: tuple[str, ...]
     num_bytes: int
-    int8_share: float = Field(description="Of the checkpoint's parameters, those in int8.")
+    int8_share: float = Field(description="Share of the checkpoint's parameters in int8.")
 
     def satisfies(self, request: Compression, *, floor: "Point") -> bool:
-        """`floor`: the checkpoint against itself. No more is asked than that shows."""
+        """Return whether the point meets the request.
+
+        `floor` is the checkpoint read against itself. A required FDT above that of the floor is
+        lowered to it.
+        """
         if request.max_bytes is not None:
             return self.num_bytes <= request.max_bytes
         assert request.min_fdt_75 is not None
@@ -72,7 +77,8 @@ class Point(Measures):
 
 
 class Curve(Data):
-    """What a search found, from nothing in int8, which is the noise floor, to as far as it went."""
+    """The points a search found, from the checkpoint without int8 (the noise floor) to the last
+    one."""
 
     schema_version: Literal[1] = 1
     request: Compression
@@ -80,9 +86,10 @@ class Curve(Data):
 
     @property
     def chosen(self) -> Point:
-        """Of a size the truest point, of a quality the smallest.
+        """The point with the least divergence for a requested size, or the smallest for a requested
+        quality.
 
-        Raises InvalidInput when the search did not come to any that is small enough.
+        Raises InvalidInput when the search found no point that is small enough.
         """
         fits = [p for p in self.points if p.satisfies(self.request, floor=self.points[0])]
         if not fits:

@@ -1,6 +1,6 @@
-"""What of a checkpoint may be int8, piece by piece, and the checkpoint that comes of it.
+"""Which layers of a checkpoint can become int8, and the checkpoint that results. Free of torch.
 
-A unit is what vLLM can give a precision of its own: what it fuses has one. Free of torch.
+A unit is the smallest part whose precision vLLM lets us choose: layers that vLLM fuses share one.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,8 +22,9 @@ from registry.int8_config import (
 )
 from registry.manifests import Manifest, TensorEntry
 
-# What serves: kernels differ. `cpu` is any x86 processor, `cpu-vnni` one with instructions for
-# int8. No CPU kernel of vLLM 0.32 multiplies routed experts in int8 but one that needs AMX.
+# The processor that serves the checkpoint; each has other kernels. `cpu` is any x86 processor,
+# `cpu-vnni` one with instructions for int8. Among the CPU kernels of vLLM 0.32, only one that needs
+# AMX multiplies routed experts in int8.
 Target = Literal["cpu", "cpu-vnni", "gpu"]
 LARGEST_WEIGHT: dict[Target, int] = {
     "cpu": LARGEST_WITHOUT_VNNI,
@@ -37,10 +38,10 @@ FFN = ("gate_proj", "up_proj", "down_proj")
 
 @dataclass(frozen=True)
 class Unit:
-    """Linear layers that are int8 together, or not at all.
+    """Linear layers that become int8 together.
 
-    `layer` is the block that they stand in, of the head one past the last. `num_bytes` as they are,
-    `num_int8_bytes` as they would be, scales counted.
+    `layer` is the index of their block; for the head it is the number of blocks. `num_bytes` is
+    their size now, `num_int8_bytes` their size in int8, scales included.
     """
 
     name: str
@@ -55,20 +56,21 @@ class Unit:
 
 
 def units(manifest: Manifest, target: Target) -> tuple[Unit, ...]:
-    """The units of a checkpoint in the order of the network, but those that are int8 already, or
-    were removed.
+    """Return the units of a checkpoint in the order of the network, without int8 or removed layers.
 
     Raises InvalidCheckpoint for a quantization that is not supported.
     """
-    done = int8_modules(manifest.config)
+    int8_already = int8_modules(manifest.config)
     num_bytes = {name: entry.num_bytes for name, entry in manifest.tensors.items()}
-    found = units_of(manifest.architecture, num_bytes, target)
-    return tuple(unit for unit in found if done.isdisjoint(unit.modules))
+    candidates = units_of(manifest.architecture, num_bytes, target)
+    return tuple(unit for unit in candidates if int8_already.isdisjoint(unit.modules))
 
 
 def units_of(a: Architecture, num_bytes: Mapping[str, int], target: Target) -> tuple[Unit, ...]:
-    """The units of a network in its order; `num_bytes` are those of its tensors, none of them
-    int8."""
+    """Return the units of a network in its order.
+
+    `num_bytes` gives the size of each tensor by name. None of the tensors may be int8.
+    """
     shapes = a.tensor_shapes()
     return tuple(
         _unit(name, layer, modules, shapes, num_bytes)
@@ -78,36 +80,42 @@ def units_of(a: Architecture, num_bytes: Mapping[str, int], target: Target) -> t
 
 
 def modules(units: Iterable[Unit]) -> list[str]:
-    """Names of all their linear layers."""
+    """Return the names of all linear layers of `units`."""
     return [module for unit in units for module in unit.modules]
 
 
 def with_int8(
     manifest: Manifest, weights: Mapping[str, tuple[TensorEntry, TensorEntry]], *, target: Target
 ) -> Manifest:
-    """The checkpoint with the given layers in int8: of each its integers and its scales, stored."""
-    made: dict[str, TensorEntry] = {}
+    """Return the checkpoint with the given layers in int8.
+
+    `weights` maps each layer to the stored entries of its integers and its scales.
+    """
+    tensors: dict[str, TensorEntry] = {}
     for name, entry in manifest.tensors.items():
         module = name.removesuffix(WEIGHT)
         if module in weights:
-            made[name], made[module + SCALE] = weights[module]
+            tensors[name], tensors[module + SCALE] = weights[module]
         else:
-            made[name] = entry
-    named = int8_modules(manifest.config) | weights.keys()
+            tensors[name] = entry
+    int8_layers = int8_modules(manifest.config) | weights.keys()
     largest = max(LARGEST_WEIGHT[target], largest_weight(manifest.config))
-    said = quantization_config(named, largest_weight=largest)
-    config = manifest.config | {CONFIG_FIELD: said}
-    return replace(manifest, config=config, tensors=made)
+    quantization = quantization_config(int8_layers, largest_weight=largest)
+    config = manifest.config | {CONFIG_FIELD: quantization}
+    return replace(manifest, config=config, tensors=tensors)
 
 
 def num_bytes(manifest: Manifest, chosen: Iterable[Unit]) -> int:
-    """Of the checkpoint's tensors once the chosen units are int8."""
+    """Return the size of the checkpoint's tensors once the `chosen` units are int8."""
     return manifest.num_bytes - sum(unit.num_bytes_saved for unit in chosen)
 
 
 def check_processor(manifest: Manifest) -> None:
-    """Raises InvalidCheckpoint when this processor would compute its int8 layers wrongly, which
-    nothing else would tell."""
+    """Raise InvalidCheckpoint when this processor would compute the checkpoint's int8 layers
+    wrongly.
+
+    Nothing else would reveal it: the overflow is silent.
+    """
     largest = largest_weight(manifest.config)
     if largest > LARGEST_WITHOUT_VNNI and cpu_features.saturates_int8():
         raise InvalidCheckpoint(
@@ -117,14 +125,15 @@ def check_processor(manifest: Manifest) -> None:
 
 
 def _groups(a: Architecture, target: Target) -> Iterator[tuple[str, int, tuple[str, ...]]]:
+    """Yield the name, the block and the linear layers of each possible unit."""
     for layer in range(a.num_hidden_layers):
         block = f"model.layers.{layer}."
         attention, mlp = f"{block}self_attn.", f"{block}mlp"
         if a.num_experts == 0 or a.attention == "average":
             yield f"{attention}qkv_proj", layer, tuple(f"{attention}{p}_proj" for p in "qkv")
             yield f"{attention}o_proj", layer, (f"{attention}o_proj",)
-        # Attention experts stay as they are: vLLM sees one wide attention, whose output
-        # projection has one scale for the outputs of all of them.
+        # Attention experts keep their precision: vLLM sees one wide attention, whose output
+        # projection has a single scale for the outputs of all experts.
         if a.num_experts == 0:
             yield mlp, layer, _ffn(mlp)
             continue

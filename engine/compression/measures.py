@@ -1,7 +1,4 @@
-"""What any search for a smaller checkpoint compares on, and what it tells of what it found.
-
-Free of torch.
-"""
+"""How much text a compression search compares on, and the measures it reports. Free of torch."""
 
 from pydantic import Field
 
@@ -9,7 +6,7 @@ from engine.gates.report import Data
 
 
 class ProbeSize(Data):
-    """How much held-out text decides."""
+    """How much held-out text a search compares on."""
 
     prompts: int = Field(default=16, ge=4, description="Held-out prefixes.")
     prefix_tokens: int = Field(default=32, ge=1, description="Tokens of each prefix.")
@@ -18,7 +15,7 @@ class ProbeSize(Data):
     )
 
     def check_fdt(self, min_fdt_75: float | None) -> None:
-        """Raises ValueError when more tokens are asked to agree than are compared."""
+        """Raise ValueError when `min_fdt_75` exceeds the number of compared tokens."""
         if min_fdt_75 is not None and min_fdt_75 > self.completion_tokens:
             raise ValueError(
                 f"min_fdt_75 is {min_fdt_75}, but only {self.completion_tokens} tokens are"
@@ -27,13 +24,15 @@ class ProbeSize(Data):
 
 
 class Measures(Data):
-    """How far a changed checkpoint strays from itself: FDT in tokens, DPPL and the perplexity of
-    held-out text per token."""
+    """How far a changed checkpoint diverges from the original.
+
+    FDT counts tokens; DPPL and the perplexity of held-out text are per token.
+    """
 
     fdt_75: float
     fdt_mean: float
     fdt_mean_interval: tuple[float, float] | None = Field(
-        default=None, description="95 %, by resampling prefixes."
+        default=None, description="95 % confidence interval, by resampling prefixes."
     )
     dppl: float
     perplexity: float

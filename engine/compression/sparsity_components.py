@@ -1,8 +1,8 @@
-"""What of a checkpoint may be set to zero, matrix by matrix. Free of torch.
+"""Which weight matrices of a checkpoint can be set to zero. Free of torch.
 
 Source: Divergent Token Metrics (arXiv 2311.01544, on sparsification): every weight matrix of
-attention and FFN is a component with a share of zeros of its own. Of a mixture so is each matrix of
-each expert.
+attention and FFN is a component with its own share of zeros. In a mixture, each matrix of each
+expert is one.
 """
 
 import re
@@ -19,13 +19,13 @@ PROJECTION = re.compile(
 )
 
 Kind = Literal["attention", "ffn"]
-# Of the weights of each component, by its name, those that are zero; 0 where nothing is said.
+# The share of zero weights of each component, by its name; a missing component has 0.
 Shares = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Component:
-    """The matrix of the linear layer `name`, in block `layer`."""
+    """The weight matrix of the linear layer `name` in block `layer`."""
 
     name: str
     layer: int
@@ -37,21 +37,21 @@ class Component:
 
 
 def components(manifest: Manifest) -> tuple[Component, ...]:
-    """Those of a checkpoint in the order of the network, but those that are int8.
+    """Return the components of a checkpoint in the order of the network, without int8 layers.
 
     Raises InvalidCheckpoint for a quantization that is not supported.
     """
-    done = int8_modules(manifest.config)
-    found = ((PROJECTION.fullmatch(name), entry) for name, entry in manifest.tensors.items())
+    int8_already = int8_modules(manifest.config)
+    matches = ((PROJECTION.fullmatch(name), entry) for name, entry in manifest.tensors.items())
     matrices = [
         Component(match["module"], int(match["layer"]), entry.num_numbers)
-        for match, entry in found
-        if match is not None and match["module"] not in done
+        for match, entry in matches
+        if match is not None and match["module"] not in int8_already
     ]
     return tuple(sorted(matrices, key=lambda component: component.layer))
 
 
 def total_share(components: Sequence[Component], shares: Shares) -> float:
-    """Of the weights of all components, those that are zero."""
+    """Return the share of zeros among the weights of all components."""
     num_zeros = sum(shares.get(c.name, 0.0) * c.num_weights for c in components)
     return num_zeros / sum(c.num_weights for c in components)

@@ -1,4 +1,4 @@
-"""A wish for a sparse checkpoint as data, and what a search found: zeros against divergence.
+"""The request for a sparse checkpoint, and the curve of zeros against divergence a search found.
 
 Free of torch.
 """
@@ -11,37 +11,40 @@ from pydantic import Field, model_validator
 from engine.compression.measures import Measures, ProbeSize
 from engine.gates.report import Data
 
-# What tells components apart: divergent tokens and perplexity, both on the reference's own text, or
-# that perplexity alone; or nothing, and all get the same share.
+# How components are ranked: by divergent tokens and perplexity, both on the reference's own text;
+# by that perplexity alone; or not at all, so that all get the same share.
 By = Literal["fdt", "dppl", "uniform"]
 
-# Of one round: the paper begins with 20 points, but always retrains behind each round.
+# The share that one round adds. The paper begins with 20 points, but always retrains after each
+# round.
 DEFAULT_STEP = 0.1
 
 
 class Sparsification(ProbeSize):
-    """How many weights are to be zero, at most as many as leave the checkpoint true enough."""
+    """The wanted share of zeros, limited by how close to itself the checkpoint must stay."""
 
-    share: float = Field(gt=0, le=1, description="Of the weights of attention and FFNs.")
+    share: float = Field(
+        gt=0, le=1, description="Share of zeros among the weights of attention and FFNs."
+    )
     min_fdt_75: float | None = Field(
         default=None,
         ge=0,
-        description="75th percentile of the first divergent token; at most that of the checkpoint"
-        " read against itself is asked.",
+        description="75th percentile of the first divergent token to keep; capped at that of the"
+        " checkpoint read against itself.",
     )
     by: By = Field(default="fdt", description="What decides the share of each component.")
     step: float = Field(
-        default=DEFAULT_STEP, gt=0, le=1, description="By which each round raises the total share."
+        default=DEFAULT_STEP, gt=0, le=1, description="Share of zeros that each round adds."
     )
     retrain_tokens: int = Field(
         default=0,
         ge=0,
         le=10**12,
-        description="Of training text that what is left learns from behind each round.",
+        description="Tokens of training text to retrain on after each round.",
     )
     keep_zeros: bool = Field(
         default=False,
-        description="Leave in what vanished, for those who know no network without it.",
+        description="Keep components that are all zeros, for software that needs them.",
     )
 
     @model_validator(mode="after")
@@ -51,31 +54,36 @@ class Sparsification(ProbeSize):
 
     @property
     def totals(self) -> list[float]:
-        """The total share after each round, to `share`."""
-        # Less a little: what rounding leaves is no round of its own.
+        """The total share of zeros after each round, ending with `share`."""
+        # The small subtraction keeps a rounding remainder from becoming a round of its own.
         number = math.floor(self.share / self.step - 1e-9)
         return [*(self.step * (i + 1) for i in range(number)), self.share]
 
 
 class SparsePoint(Measures):
-    """One configuration: the share of zeros of each component and of all, and how far it strays."""
+    """One configuration: the share of zeros of each component and of all, and how far it diverges
+    from the checkpoint."""
 
     shares: dict[str, float]
-    share: float = Field(description="Of the weights of all components.")
+    share: float = Field(description="Share of zeros among the weights of all components.")
     num_bytes: int = Field(
-        description="Of all tensors as they are stored, with what vanished still in them."
+        description="Bytes of all tensors as they are stored, all-zero components included."
     )
 
     def satisfies(self, request: Sparsification, *, floor: "SparsePoint") -> bool:
-        """`floor`: the checkpoint against itself. No more is asked than that shows."""
+        """Return whether the point meets the request.
+
+        `floor` is the checkpoint read against itself. A required FDT above that of the floor is
+        lowered to it.
+        """
         if request.min_fdt_75 is None:
             return True
         return self.fdt_75 >= min(request.min_fdt_75, floor.fdt_75)
 
 
 class SparsityCurve(Data):
-    """What a search found, from the checkpoint as it is, which is the noise floor, to as far as it
-    went."""
+    """The points a search found, from the unchanged checkpoint (the noise floor) to the last
+    configuration."""
 
     schema_version: Literal[1] = 1
     request: Sparsification
@@ -83,6 +91,7 @@ class SparsityCurve(Data):
 
     @property
     def chosen(self) -> SparsePoint:
-        """The one with most zeros among those that are true enough, of which the first is one."""
+        """The point with the most zeros among those that meet the request; the first point always
+        does."""
         fits = [p for p in self.points if p.satisfies(self.request, floor=self.points[0])]
         return max(fits, key=lambda p: p.share)

@@ -1,4 +1,4 @@
-"""BAM's mixture of attentions in vLLM's layers, as one wide attention.
+"""BAM's mixture of attention experts in vLLM's layers, computed as one wide attention.
 
 Letters at the end of a tensor's name: T tokens of the batch, D hidden, A attention experts, K
 experts per token, H heads of this rank, C head width.
@@ -18,10 +18,12 @@ from registry.architecture import Architecture
 
 
 class WideAttention(LlamaAttention):
-    """`sum_j g_j(x) attention_j(x)`, `g = softmax(x W)` (BAM, arXiv 2408.08274, section 3.2).
+    """Compute `sum_j g_j(x) attention_j(x)` with `g = softmax(x W)` (BAM, arXiv 2408.08274, section
+    3.2).
 
-    Soft, or with `num_attention_experts_per_tok` the K largest, not renormalized. A rank of tensor
-    parallelism has a contiguous range of the heads, and the whole gate.
+    All experts contribute, or with `num_attention_experts_per_tok` only the K largest gates, which
+    are not renormalized. With tensor parallelism each rank holds a contiguous range of the heads
+    and the whole router. Raises ValueError when the heads cannot be divided evenly among the ranks.
     """
 
     expert_of_head: Tensor
@@ -37,12 +39,12 @@ class WideAttention(LlamaAttention):
         self.num_experts = a.num_experts
         self.num_experts_per_tok = a.num_attention_experts_per_tok or a.num_experts
         self.gate = Router(a, prefix=f"{prefix}.gate")
-        of_ranks = torch.split(wide_attention.expert_of_head(a), self.num_heads)
-        here = of_ranks[get_tensor_model_parallel_rank()]
-        self.register_buffer("expert_of_head", here, persistent=False)
+        heads_per_rank = torch.split(wide_attention.expert_of_head(a), self.num_heads)
+        local_heads = heads_per_rank[get_tensor_model_parallel_rank()]
+        self.register_buffer("expert_of_head", local_heads, persistent=False)
 
     def forward(self, positions: Tensor, hidden_states: Tensor) -> Tensor:
-        """`hidden_states` [T, D] to [T, D]."""
+        """Map hidden states [T, D] to attention outputs [T, D]."""
         qkv, _ = self.qkv_proj(hidden_states)
         q, k, v = qkv.split([self.q_size, self.kv_size, self.kv_size], dim=-1)
         q, k = self.rotary_emb(positions, q, k)
@@ -53,6 +55,7 @@ class WideAttention(LlamaAttention):
         return output_TD
 
     def _gates(self, x_TD: Tensor) -> Tensor:
+        """Return the gate [T, A] of each expert, zero for experts that are not selected."""
         g_TA = self.gate.logits(x_TD).float().softmax(-1)
         if self.num_experts_per_tok < self.num_experts:
             kept_TK, chosen_TK = g_TA.topk(self.num_experts_per_tok)
@@ -61,7 +64,7 @@ class WideAttention(LlamaAttention):
 
 
 def _check_ranks(a: Architecture) -> None:
-    """Raises ValueError when the heads cannot be shared out evenly."""
+    """Raise ValueError when the heads cannot be divided evenly among the ranks."""
     ranks = get_tensor_model_parallel_world_size()
     groups = wide_attention.num_key_value_heads(a)
     if wide_attention.num_heads(a) % ranks or (groups % ranks and ranks % groups):

@@ -1,6 +1,6 @@
-"""The mix's `config.json` as transformers and vLLM want to see it.
+"""The mix's `config.json` as a config class of transformers and vLLM.
 
-The fields are those of `registry.architecture`, which stays the one place that gives them meaning.
+The fields are those of `registry.architecture`, which alone defines what they mean.
 """
 
 from transformers import LlamaConfig
@@ -9,6 +9,8 @@ from registry.architecture import Attention, Combine, Router
 
 
 class NexusConfig(LlamaConfig):  # type: ignore[no-untyped-call]  # their __init_subclass__
+    """Llama's config with the fields of a mix; see `registry.architecture.Architecture`."""
+
     model_type = "nexus"
 
     num_experts: int = 0

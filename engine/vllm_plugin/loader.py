@@ -1,6 +1,6 @@
-"""vLLM's load format `nexusmix`: tensors come from the blob store, mapped, by their manifest.
+"""vLLM's load format `nexusmix`: read tensors from the blob store by their manifest, memory-mapped.
 
-The model folder holds the manifest and small files; no checkpoint file is ever put together.
+The model folder holds only the manifest and small files. No checkpoint file is ever written.
 """
 
 from pathlib import Path
@@ -15,18 +15,23 @@ from engine.compression import int8_units
 from engine.vllm_plugin import model_folder, tensors
 from registry import blobs
 
-# vLLM's own attention, between the projections: of a checkpoint that is quantized it has scales for
-# a quantized cache, which we do not use.
+# Parameters of vLLM's attention layer itself, between the projections. For a quantized checkpoint
+# these are scales of a quantized key-value cache, which we do not use.
 ATTENTION = ".self_attn.attn."
 
 
 class ManifestLoader(BaseModelLoader):
+    """Load the weights of a model folder that holds a manifest."""
+
     def download_model(self, model_config: ModelConfig) -> None:
-        """Nothing to do: a remote store fetches a blob when it is first read."""
+        """Do nothing: a remote store downloads a blob when it is first read."""
 
     def load_weights(self, model: nn.Module, model_config: ModelConfig) -> None:
-        """Raises ValueError when a parameter of the network got no tensor, InvalidCheckpoint when
-        this processor would compute its int8 layers wrongly."""
+        """Load all tensors of the manifest into `model`.
+
+        Raises ValueError when a parameter of the network has no tensor in the manifest, and
+        InvalidCheckpoint when this processor would compute the int8 layers wrongly.
+        """
         manifest = model_folder.read_manifest(Path(model_config.model))
         if current_platform.is_cpu():
             int8_units.check_processor(manifest)

@@ -1,6 +1,7 @@
-"""The mix in vLLM's layers: fast, parallel, and equal to `assembler.network.model` to rounding.
+"""The mix in vLLM's layers: fast, parallel, and equal to `assembler.network.model` up to rounding.
 
-Everything but the mixtures, the parallel block and what was removed is vLLM's own Llama.
+Everything is vLLM's own Llama except the mixtures of experts, the parallel block and removed
+layers.
 """
 
 from collections.abc import Iterable
@@ -22,8 +23,9 @@ from engine.vllm_plugin.moe import MoE
 from engine.vllm_plugin.wide_attention import widen
 from registry.architecture import Architecture
 
-# vLLM fuses what reads the same input. Llama's own table would also catch the routed experts,
-# which load themselves. What only the extension of a mix needs is left out.
+# vLLM fuses projections that read the same input. Llama's own table would also match the routed
+# experts, which load their weights themselves. The tensors mapped to None serve only to extend a
+# mix; vLLM does not load them.
 MAPPER = WeightsMapper(
     orig_to_new_substr={".mlp.gate.projection.": None, "domain_embeddings": None},
     orig_to_new_stacked={
@@ -39,6 +41,9 @@ MAPPER = WeightsMapper(
 
 
 class NexusDecoderLayer(LlamaDecoderLayer):
+    """A decoder layer that may have experts, a parallel block, a smaller FFN, or no attention or
+    FFN."""
+
     def __init__(self, vllm_config: VllmConfig, prefix: str = "") -> None:
         a = _architecture(vllm_config)
         layer = extract_layer_index(prefix)
@@ -60,7 +65,7 @@ class NexusDecoderLayer(LlamaDecoderLayer):
                 prefix=f"{prefix}.mlp",
             )
         if a.num_experts:
-            self.mlp = MoE(  # type: ignore[assignment]  # in the place of the dense FFN
+            self.mlp = MoE(  # type: ignore[assignment]  # replaces the dense FFN
                 a, vllm_config=vllm_config, prefix=f"{prefix}.mlp"
             )
         self.is_parallel = a.parallel_block
@@ -70,7 +75,8 @@ class NexusDecoderLayer(LlamaDecoderLayer):
     def forward(
         self, positions: Tensor, hidden_states: Tensor, residual: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """What the layer adds to the stream [T, D], and the stream before it [T, D]."""
+        """Return the layer's output [T, D] and the residual stream before it [T, D]; the next layer
+        adds them."""
         if not self.is_parallel:
             return self._sequential(positions, hidden_states, residual)
         if residual is None:
@@ -83,6 +89,7 @@ class NexusDecoderLayer(LlamaDecoderLayer):
     def _sequential(
         self, positions: Tensor, hidden_states: Tensor, residual: Tensor | None
     ) -> tuple[Tensor, Tensor]:
+        """Compute attention, then FFN; either may have been removed. Shapes are as in `forward`."""
         if self.has_attention and self.has_ffn:
             return super().forward(positions, hidden_states, residual)
         if residual is None:
@@ -97,17 +104,24 @@ class NexusDecoderLayer(LlamaDecoderLayer):
 
 
 class _NoAttention(nn.Module):
-    """In the place of one that was removed: vLLM's own would get a cache from being made."""
+    """Replace an attention layer that was removed.
+
+    A vLLM attention layer would get a key-value cache as soon as it is constructed.
+    """
 
     def __init__(self, **_: object) -> None:
         super().__init__()
 
 
 class NexusModel(LlamaModel):
+    """The decoder stack with the tensor names of a mix."""
+
     hf_to_vllm_mapper = MAPPER
 
 
 class NexusForCausalLM(LlamaForCausalLM):
+    """The language model that vLLM serves for a mix."""
+
     hf_to_vllm_mapper = MAPPER
 
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
@@ -120,6 +134,8 @@ class NexusForCausalLM(LlamaForCausalLM):
         return NexusModel(vllm_config=vllm_config, prefix=prefix, layer_type=layer_type)
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
+        """Load `(name, tensor)` pairs of a mix and return the names of the parameters that were
+        loaded."""
         return super().load_weights(widen(weights, self.architecture))
 
 

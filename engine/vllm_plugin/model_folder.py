@@ -1,4 +1,4 @@
-"""The small folder that a vLLM server is pointed at: config, tokenizer, manifest, no tensors."""
+"""The small folder that a vLLM server loads: config, tokenizer and manifest, but no tensors."""
 
 import hashlib
 import json
@@ -17,10 +17,12 @@ TOKENIZER_FILE = "tokenizer.json"
 
 
 def materialise(manifest: Manifest, blobs: BlobStore, *, root: Path) -> Path:
-    """The folder of a manifest below `root`, named by its digest; made when it is not there.
+    """Return the folder of a manifest below `root`, named by its digest; create it when it is
+    missing.
 
-    Raises InvalidCheckpoint when a file of the manifest would land outside, and as `check` for a
-    folder that was there; NotFound when bytes are missing.
+    Raises InvalidCheckpoint when a file name of the manifest would lie outside the folder, or when
+    an existing folder differs from the manifest (see `check`). Raises NotFound when a blob is
+    missing.
     """
     folder = root / manifest.digest
     if folder.exists():
@@ -33,7 +35,7 @@ def materialise(manifest: Manifest, blobs: BlobStore, *, root: Path) -> Path:
             if Path(name).name != name or name in ("", ".."):
                 raise InvalidCheckpoint(f"{name!r} is not a plain file name")
             shutil.copyfile(blobs.local_path(digest), incoming / name)
-        # Last, so that no file of the manifest can take their place.
+        # Written last, so that no file of the manifest can replace them.
         (incoming / CONFIG_FILE).write_text(json.dumps(manifest.config, indent=2))
         (incoming / MANIFEST_FILE).write_bytes(manifest.to_json())
         _publish(incoming, folder)
@@ -43,21 +45,24 @@ def materialise(manifest: Manifest, blobs: BlobStore, *, root: Path) -> Path:
 
 
 def check(folder: Path, manifest: Manifest) -> None:
-    """Raises InvalidCheckpoint, naming each file that is not the manifest's: chat template,
-    tokenizer and config are taken from here, and no figure of a gate tells them."""
+    """Raise InvalidCheckpoint naming each file that differs from the manifest's.
+
+    The server reads chat template, tokenizer and config from this folder, and no figure of a gate
+    would reveal a change in them.
+    """
     expected = {**manifest.files, MANIFEST_FILE: manifest.digest}
-    found = {path.name: path.read_bytes() for path in folder.iterdir()}
+    contents = {path.name: path.read_bytes() for path in folder.iterdir()}
     problems = []
-    for name in sorted({*expected, CONFIG_FILE, *found}):
-        if name not in found:
+    for name in sorted({*expected, CONFIG_FILE, *contents}):
+        if name not in contents:
             detail = "is missing"
         elif name == CONFIG_FILE:
-            if _json(found[name]) == manifest.config:
+            if _json(contents[name]) == manifest.config:
                 continue
             detail = "is not the config that the manifest tells"
         elif name not in expected:
             detail = "is not of this checkpoint"
-        elif (digest := hashlib.sha256(found[name]).hexdigest()) != expected[name]:
+        elif (digest := hashlib.sha256(contents[name]).hexdigest()) != expected[name]:
             detail = f"has SHA-256 {digest}, expected {expected[name]}"
         else:
             continue
@@ -68,6 +73,7 @@ def check(folder: Path, manifest: Manifest) -> None:
 
 
 def _json(data: bytes) -> object:
+    """Parse JSON; return None when it is invalid."""
     try:
         return json.loads(data)
     except ValueError:
@@ -75,6 +81,7 @@ def _json(data: bytes) -> object:
 
 
 def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a model folder."""
     return Manifest.from_json((folder / MANIFEST_FILE).read_bytes())
 
 
@@ -82,6 +89,6 @@ def _publish(incoming: Path, folder: Path) -> None:
     try:
         os.rename(incoming, folder)
     except OSError:
-        # Somebody made the same folder meanwhile: the digest says that it is equal.
+        # Another process created the same folder meanwhile. Equal digests mean equal contents.
         if not folder.exists():
             raise

@@ -1,5 +1,4 @@
-"""The mixture of FFNs in vLLM's layers: `assembler.network.moe`, with a fused kernel for its
-experts.
+"""The mixture of FFN experts in vLLM's layers: `assembler.network.moe` with a fused expert kernel.
 
 Letters at the end of a tensor's name: T tokens of the batch, D hidden, N routed experts, K experts
 per token.
@@ -15,14 +14,18 @@ from registry.architecture import Architecture
 
 
 class MoE(nn.Module):
-    """Nexus (arXiv 2408.15901, section 3), BTX and BAM; `convex` is this project's variant."""
+    """Mix routed experts and a shared expert as Nexus (arXiv 2408.15901, section 3), BTX or BAM do.
+
+    With `combine` = `convex`, this project's variant, the shared expert is weighted by one minus
+    the sum of the selected router probabilities.
+    """
 
     def __init__(self, a: Architecture, *, vllm_config: VllmConfig, prefix: str) -> None:
         super().__init__()
         self.num_experts_per_tok, self.combine = a.num_experts_per_tok, a.combine
         self.gate = Router(a, router_hidden_size=a.router_hidden_size, prefix=f"{prefix}.gate")
-        # Not given to the runner as its shared expert: it has no weight for one that depends on
-        # the token.
+        # Not passed to vLLM's runner as its shared expert: the runner cannot weight a shared expert
+        # by token.
         self.shared_expert = None
         if a.shared_expert:
             self.shared_expert = LlamaMLP(
@@ -43,6 +46,7 @@ class MoE(nn.Module):
         )
 
     def forward(self, x_TD: Tensor) -> Tensor:
+        """Map hidden states [T, D] to mixed FFN outputs [T, D]."""
         logits_TN = self.gate.logits(x_TD)
         y_TD: Tensor = self.experts(hidden_states=x_TD, router_logits=logits_TN)
         if self.shared_expert is not None:

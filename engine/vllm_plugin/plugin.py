@@ -1,13 +1,13 @@
-"""vLLM's way to us: the entry point `vllm.general_plugins`, called in each of its processes.
+"""The entry point `vllm.general_plugins`, which vLLM calls in each of its processes.
 
-Importing this module loads nothing; what vLLM needs to know is said when it calls `register`.
+Importing this module loads nothing else. The mix is registered when vLLM calls `register`.
 """
 
 LOAD_FORMAT = "nexusmix"
 
 
 def register() -> None:
-    """Tell vLLM and transformers about the mix and the loader; calling it again is harmless."""
+    """Register the mix and its loader with vLLM and transformers; a second call changes nothing."""
     from transformers import AutoConfig
     from vllm import ModelRegistry
     from vllm.model_executor.model_loader import register_model_loader
@@ -18,6 +18,6 @@ def register() -> None:
 
     AutoConfig.register(NexusConfig.model_type, NexusConfig, exist_ok=True)
     if MIX_ARCHITECTURE not in ModelRegistry.get_supported_archs():
-        # By name: the network is imported only by the process that runs it.
+        # Registered by name, so that only the process that runs the network imports it.
         ModelRegistry.register_model(MIX_ARCHITECTURE, "engine.vllm_plugin.model:NexusForCausalLM")
         register_model_loader(LOAD_FORMAT)(ManifestLoader)

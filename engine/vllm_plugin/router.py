@@ -1,4 +1,4 @@
-"""A router in vLLM's layers: of the FFN's experts or of attention's."""
+"""The router of FFN or attention experts in vLLM's layers."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from registry.architecture import Architecture
 
 
 class Router(GateLinear):
-    """Rows, one per expert; with `router_hidden_size` behind a hidden layer, `rows relu(W x)`."""
+    """Score experts with one row each; with `router_hidden_size` compute `rows relu(W x)`."""
 
     disabled: Tensor
 
@@ -26,7 +26,7 @@ class Router(GateLinear):
         self.register_buffer("disabled", mask_N, persistent=False)
 
     def logits(self, x_TD: Tensor) -> Tensor:
-        """Logits [T, N], of disabled experts minus infinity."""
+        """Map hidden states [T, D] to router logits [T, N]; disabled experts get minus infinity."""
         if self.hidden is not None:
             hidden, _ = self.hidden(x_TD)
             x_TD = F.relu(hidden)

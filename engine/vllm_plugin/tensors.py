@@ -1,7 +1,7 @@
-"""Tensors in and out of the blob store: mapped into memory when read, hashed when written.
+"""Read tensors from the blob store, memory-mapped, and write them to it, named by their hash.
 
-A local blob is mapped, not copied: ten networks in one process, or a server and a trainer on one
-host, share the pages of the experts they have in common.
+A local blob is mapped, not copied. Ten networks in one process, or a server and a trainer on one
+host, so share the pages of the experts that they have in common.
 """
 
 from collections.abc import Iterable, Iterator
@@ -30,10 +30,11 @@ DTYPE_NAMES: dict[torch.dtype, Dtype] = {dtype: name for name, dtype in TORCH_DT
 
 
 def read(blobs: BlobStore, entry: TensorEntry) -> Tensor:
-    """The tensor of an entry, on the CPU, a sparse one expanded, any other without copying.
+    """Return the tensor of an entry on the CPU; a sparse one is expanded, any other is mapped.
 
     The mapping is private (copy on write): what is written to the tensor never reaches the blob.
-    Raises NotFound, InvalidCheckpoint for a sparse blob that is not what the entry tells.
+    Raises NotFound when the blob is missing, and InvalidCheckpoint when a sparse blob does not
+    match its entry.
     """
     if entry.num_nonzero is not None:
         bits = sparse_tensors.read(blobs, entry).view(np.uint8)
@@ -48,9 +49,10 @@ def read(blobs: BlobStore, entry: TensorEntry) -> Tensor:
 
 
 def write(blobs: BlobStore, tensor: Tensor, *, sparse: bool = False) -> TensorEntry:
-    """Store a tensor under the digest of its bytes, `sparse` where its zeros make that smaller.
+    """Store a tensor under the digest of its bytes and return its entry.
 
-    Raises OutOfSpace.
+    With `sparse` it is stored in the sparse format when its zeros make that smaller. Raises
+    OutOfSpace.
     """
     dtype = DTYPE_NAMES[tensor.dtype]
     if sparse:
@@ -65,7 +67,7 @@ def write(blobs: BlobStore, tensor: Tensor, *, sparse: bool = False) -> TensorEn
 def load(
     blobs: BlobStore, manifest: Manifest, names: Iterable[str] | None = None
 ) -> Iterator[tuple[str, Tensor]]:
-    """`(name, tensor)` one by one: all tensors of a checkpoint, or only `names`."""
+    """Yield `(name, tensor)` for all tensors of a checkpoint, or only for those in `names`."""
     for name in manifest.tensors if names is None else names:
         yield name, read(blobs, manifest.tensors[name])
 

@@ -1,8 +1,9 @@
-"""BAM's attention experts as one wide attention: its heads are theirs, side by side.
+"""Join BAM's attention experts to one wide attention, whose heads are the heads of all experts.
 
-Scaling an expert's heads before the output projection is scaling its output, so one kernel and one
-cache serve a whole mixture. Checkpoints keep experts apart; here they are put together. Letters at
-the end of a tensor's name: N experts, H heads of the wide attention.
+Scaling an expert's heads before the output projection equals scaling its output. One kernel and one
+key-value cache therefore serve a whole mixture. Checkpoints keep the experts apart; this module
+joins them when they are loaded. Letters at the end of a tensor's name: N experts, H heads of the
+wide attention.
 """
 
 import re
@@ -19,18 +20,21 @@ EXPERT_TENSOR = re.compile(
 
 
 def num_heads(a: Architecture) -> int:
+    """Return the number of query heads of the wide attention."""
     return a.num_experts * a.num_attention_heads
 
 
 def num_key_value_heads(a: Architecture) -> int:
+    """Return the number of key-value heads of the wide attention."""
     return a.num_key_value_heads * (1 if _shares_kv(a) else a.num_experts)
 
 
 def expert_of_head(a: Architecture) -> Tensor:
-    """The number of the expert [H] that each query head belongs to.
+    """Return the number of the expert [H] that each query head belongs to.
 
-    Kernels give contiguous query heads to one key-value head. With keys of their own, experts
-    follow one another; with shared keys, each key-value head is followed by its heads of all.
+    Kernels assign contiguous query heads to one key-value head. When experts have their own keys,
+    all heads of an expert follow one another. When they share keys, each key-value head has the
+    query heads of all experts that use it, expert by expert.
     """
     experts_N = torch.arange(a.num_experts)
     if not _shares_kv(a):
@@ -40,29 +44,31 @@ def expert_of_head(a: Architecture) -> Tensor:
 
 
 def widen(weights: Iterable[tuple[str, Tensor]], a: Architecture) -> Iterator[tuple[str, Tensor]]:
-    """The same weights with those of attention experts joined, named as of one attention.
+    """Yield `weights` with the tensors of attention experts joined, under the names of one
+    attention.
 
-    Only tensors of which some experts are still to come are held. Raises ValueError when they do
-    not come.
+    A tensor is held in memory only until those of all experts have arrived. Raises ValueError when
+    some never arrive.
     """
     held: dict[str, dict[int, Tensor]] = {}
     for name, tensor in weights:
-        found = EXPERT_TENSOR.fullmatch(name)
-        if found is None:
+        match = EXPERT_TENSOR.fullmatch(name)
+        if match is None:
             yield name, tensor
             continue
-        wide = f"{found['attention']}.{found['part']}"
-        parts = held.setdefault(wide, {})
-        parts[int(found["expert"])] = tensor
+        joined_name = f"{match['attention']}.{match['part']}"
+        parts = held.setdefault(joined_name, {})
+        parts[int(match["expert"])] = tensor
         if parts.keys() == set(range(a.num_experts)):
-            del held[wide]
-            yield wide, _join([parts[i] for i in range(a.num_experts)], a, is_output="o_p" in wide)
+            del held[joined_name]
+            ordered = [parts[i] for i in range(a.num_experts)]
+            yield joined_name, _join(ordered, a, is_output="o_p" in joined_name)
     if held:
         raise ValueError(f"some of {a.num_experts} experts lack tensors of {sorted(held)}")
 
 
 def _join(parts: list[Tensor], a: Architecture, *, is_output: bool) -> Tensor:
-    """One tensor of all experts, its heads in the order of `expert_of_head`."""
+    """Join one tensor of each expert, heads in the order of `expert_of_head`."""
     heads_axis = 1 if is_output else 0
     groups = a.num_key_value_heads
     grouped = [torch.unflatten(part, heads_axis, (groups, -1)) for part in parts]
