@@ -1,0 +1,109 @@
+"""Pages of the documentation, taken apart: code blocks with their marks, paragraphs, tables.
+
+The marks are HTML comments; `docs/pages/reference/writing-docs.md` describes them.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+ROOT = Path(__file__).parents[2]
+SITE = ROOT / "docs" / "pages"
+RUN = re.compile(r"<!-- run(?:: (?P<how>long|background))? -->")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of code. `run` is None, "run", "long" or "background"."""
+
+    language: str
+    code: str
+    line: int
+    run: str | None
+
+
+@dataclass(frozen=True)
+class Prose:
+    """A paragraph, a list item's paragraph or a table, as Markdown, with the marks behind it."""
+
+    text: str
+    marks: str
+    line: int
+    heading: str
+
+
+def pages() -> list[Path]:
+    """Return every page that a reader may open, but for those generated from the code."""
+    front = [path for name in ("README.md", "CONTRIBUTING.md") if (path := ROOT / name).exists()]
+    return [*front, *sorted(SITE.rglob("*.md"))]
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page: Path) -> list[Block]:
+    """Return the blocks of code in their order."""
+    found = []
+    tokens = _tokens(page)
+    for position, token in enumerate(tokens):
+        if token.type != "fence":
+            continue
+        before = tokens[position - 1].content if position else ""
+        mark = RUN.search(before)
+        run = (mark["how"] or "run") if mark else None
+        assert token.map is not None
+        found.append(Block(token.info.strip(), token.content, token.map[0] + 1, run))
+    return found
+
+
+def prose(page: Path) -> Iterator[Prose]:
+    """Yield the paragraphs and tables, each with the comments that follow it directly."""
+    tokens = _tokens(page)
+    heading, position = "", 0
+    while position < len(tokens):
+        token = tokens[position]
+        if token.type == "heading_open":
+            heading = tokens[position + 1].content
+            position += 2
+        elif token.type in ("paragraph_open", "table_open"):
+            end = _closing(tokens, position)
+            text = "\n".join(t.content for t in tokens[position:end] if t.type == "inline")
+            after = tokens[end + 1 : end + 2]
+            marks = "".join(t.content for t in after if t.type == "html_block")
+            assert token.map is not None
+            yield Prose(text, marks, token.map[0] + 1, heading)
+            position = end
+        position += 1
+
+
+def generated_tables(page: Path) -> dict[str, str]:
+    """Return the tables that a benchmark fills, by name, as Markdown."""
+    found = re.findall(r"<!-- table ([\w-]+) -->\n(.*?)<!-- end -->", page.read_text(), re.DOTALL)
+    return dict(found)
+
+
+def without_generated_tables(text: str) -> str:
+    """Return the page with empty lines in the place of these tables, so that lines keep numbers."""
+    return re.sub(
+        r"<!-- table [\w-]+ -->\n.*?<!-- end -->",
+        lambda match: "\n" * match.group().count("\n"),
+        text,
+        flags=re.DOTALL,
+    )
+
+
+@cache
+def _tokens(page: Path) -> list[Token]:
+    parser = MarkdownIt("commonmark").enable("table")
+    return parser.parse(without_generated_tables(page.read_text()))
+
+
+def _closing(tokens: list[Token], position: int) -> int:
+    kind = tokens[position].type.replace("_open", "_close")
+    return next(at for at in range(position, len(tokens)) if tokens[at].type == kind)
