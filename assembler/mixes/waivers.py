@@ -1,0 +1,50 @@
+"""Limits of a gate that are waived, as data: a client sends them, an artifact keeps them."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from engine.gates.report import Failure
+from registry.errors import InvalidInput
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Waiver(_Data):
+    """One limit of the gate that need not be kept."""
+
+    domain: str
+    metric: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Of `DOMAIN:METRIC`. Raises InvalidInput."""
+        domain, separator, metric = text.partition(":")
+        if not separator:
+            raise InvalidInput(f"{text!r} is not DOMAIN:METRIC, as in go:served.fdt_75")
+        return cls(domain=domain, metric=metric)
+
+    @classmethod
+    def of(cls, failure: Failure) -> Self:
+        return cls(domain=failure.domain, metric=failure.metric)
+
+    def __str__(self) -> str:
+        return f"{self.domain}:{self.metric}"
+
+
+class Override(_Data):
+    """What stands in the artifact for good, under the signature of the service."""
+
+    schema_version: Literal[1] = 1
+    gate_report: str = Field(description="Digest of the report whose failures are waived.")
+    scope: tuple[Waiver, ...]
+    reason: str
+    by: str
+    at: datetime
+
+    def covers(self, failures: Iterable[Failure]) -> bool:
+        return {Waiver.of(failure) for failure in failures} <= set(self.scope)

@@ -1,0 +1,10 @@
+"""Names of errors in answers, for the server that writes them and the client that reads them."""
+
+import re
+
+from registry.errors import NexusmixError
+
+
+def code_of(kind: type[NexusmixError]) -> str:
+    """The class name in snake case, for programs to branch on: `invalid_checkpoint`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
