@@ -6,11 +6,14 @@ from typing import Annotated
 
 import typer
 
+from service.cli.needs_server import needs_server
+
 app = typer.Typer()
 command = partial(app.command, rich_help_panel="Mixes")
 
 
 @command()
+@needs_server
 def compress(
     source: Annotated[
         str,

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from service.cli.needs_server import needs_server
+
 app = typer.Typer()
 command = partial(app.command, rich_help_panel="Experts")
 
@@ -16,6 +18,7 @@ DOCUMENTS_HELP = (
 
 
 @command()
+@needs_server
 def train_expert(
     documents: Annotated[Path, typer.Argument(help=DOCUMENTS_HELP)],
     target: Annotated[Path, typer.Argument(help="New folder for the expert's checkpoint.")],

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from service.cli.needs_server import needs_server
 from service.cli.options import Page, Report
 
 app = typer.Typer()
@@ -19,6 +20,7 @@ app.add_typer(policy, name="policy", rich_help_panel="Gates")
 
 
 @command()
+@needs_server
 def gate(
     reference: Annotated[
         str,

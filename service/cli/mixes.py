@@ -1,224 +1,287 @@
-"""Request mixes and changes of them, plan both, list, export and repeat them."""
+"""Request and plan mixes and their changes; list, export and reproduce them."""
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from service.cli.needs_server import needs_server
+from service.cli.options import (
+    Deploy,
+    Fields,
+    FinishedMix,
+    IsExpert,
+    Member,
+    NewExpert,
+    NewName,
+    PolicyFile,
+    RevisionFields,
+    Tokens,
+)
+
+if TYPE_CHECKING:
+    from assembler.planning.plan_data import Plan
+    from service.client.client import Change
 
 app = typer.Typer()
 command = partial(app.command, rich_help_panel="Mixes")
 
 plan = typer.Typer(
     no_args_is_help=True,
-    help="Say what `mix`, `extend`, `remove` or `replace` would mean, in the same words: all that"
-    " is wrong, or what it reads, writes, needs and takes. Ends with 1 when it cannot be made.",
+    help="Print what `mix`, `extend`, `remove` or `replace` would do, without doing it: every"
+    " problem, or what each step reads, writes, needs and takes. Same arguments and options. Ends"
+    " with 1 when the mix cannot be made.",
 )
 app.add_typer(plan, name="plan", rich_help_panel="Mixes")
-
-Tokens = Annotated[
-    int | None,
-    typer.Option(min=0, help="Tokens of the finetune, 0 for none; the preset's if not given."),
-]
-PolicyFile = Annotated[
-    Path | None,
-    typer.Option(
-        help="A policy for the gate, YAML or JSON: what it leaves out stays as it is; --set"
-        " gates.FIELD goes over it."
-    ),
-]
-Deploy = Annotated[bool, typer.Option(help="Serve it once its gate has passed.")]
-Finished = Annotated[
-    str, typer.Argument(metavar="MIX", help="A finished mix: NAME, its newest, or NAME@NUMBER.")
-]
-Member = Annotated[str, typer.Argument(help="One of its experts: NAME, or NAME@NUMBER.")]
-NewExpert = Annotated[
-    str, typer.Argument(help="Who joins: NAME, its newest version, or NAME@NUMBER.")
-]
-NewName = Annotated[
-    str | None, typer.Option(help="Of the mix that comes of it; a new version if not given.")
-]
-Fields = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="FIELD=VALUE",
-        help="Change a field of the preset: one of the recipe, for instance experts_per_token=2,"
-        " finetune.FIELD, compress.FIELD, gates.FIELD or gates.served.FIELD; may be given again. A"
-        " wrong one is refused with what there is.",
-    ),
-]
-PartFields = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="FIELD=VALUE",
-        help="Change finetune.FIELD of the preset or gates.FIELD of the base, or compress, for"
-        " instance finetune.new_share=0.7 or compress.min_fdt_75=24; may be given again. All else"
-        " stays as the base has it.",
-    ),
-]
 
 
 @command()
 @plan.command(help="Plan a new mix.")
 def mix(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="The mix's name, and the model name it answers to.")],
+    name: Annotated[str, typer.Argument(help="Name of the mix, and of the model it is served as.")],
     experts: Annotated[
-        list[str], typer.Argument(help="NAME, its newest version, or NAME@NUMBER; at least two.")
+        list[str],
+        typer.Argument(help="At least two: NAME for the newest version, or NAME@NUMBER."),
     ],
-    family: Annotated[str, typer.Option(help="The family of all of them.")],
+    family: Annotated[str, typer.Option(help="The family of all these experts.")],
     preset: Annotated[
-        str, typer.Option(help="How it is assembled; `nexusmix presets` lists them.")
+        str, typer.Option(help="The recipe to start from; `nexusmix presets` lists them.")
     ] = "nexus",
     tokens: Tokens = None,
     policy: PolicyFile = None,
     fields: Fields = None,
     deploy: Deploy = True,
 ) -> None:
-    """Request a mix and watch it being made; Ctrl-C ends the watching only."""
-    from service.cli import commands
+    """Request a mix and follow it. Ctrl-C stops the following only; the mix goes on."""
+    from service.client.local import connect
+    from service.terminal.mix_progress import watch_mix
 
-    commands.mix(
-        name,
-        experts,
-        family=family,
-        preset=preset,
-        tokens=tokens,
-        policy=policy,
-        fields=fields or [],
-        deploy=deploy,
-        only_plan=_only_plan(context),
-    )
+    request = _recipe_changes(fields or [], tokens=tokens, policy=policy) | {
+        "name": name,
+        "family": family,
+        "experts": experts,
+        "preset": preset,
+        "deploy": deploy,
+    }
+    with connect() as client:
+        if _is_plan(context):
+            _print_plan(client.plan_mix(**request))
+        else:
+            watch_mix(client, client.request_mix(**request))
 
 
 @command()
-@plan.command(help="Plan to append one more expert to a finished mix.")
+@plan.command(help="Plan to add one expert to a finished mix.")
 def extend(
     context: typer.Context,
-    ref: Finished,
+    ref: FinishedMix,
     expert: NewExpert,
     name: NewName = None,
     tokens: Tokens = None,
     policy: PolicyFile = None,
-    fields: PartFields = None,
+    fields: RevisionFields = None,
     deploy: Deploy = True,
 ) -> None:
-    """Append one more expert to a finished mix."""
-    from service.cli import commands
-
-    commands.revise(
-        ref,
-        "extend",
-        {"expert": expert, "name": name, "deploy": deploy},
-        tokens=tokens,
-        policy=policy,
-        fields=fields or [],
-        only_plan=_only_plan(context),
-    )
+    """Add one expert to a finished mix."""
+    request = _recipe_changes(fields or [], tokens=tokens, policy=policy)
+    _revise(context, ref, "extend", request | {"expert": expert, "name": name, "deploy": deploy})
 
 
 @command()
-@plan.command(help="Plan to take one expert out of a finished mix.")
+@plan.command(help="Plan to remove one expert from a finished mix.")
 def remove(
     context: typer.Context,
-    ref: Finished,
+    ref: FinishedMix,
     expert: Member,
     name: NewName = None,
     tokens: Tokens = None,
     policy: PolicyFile = None,
-    fields: PartFields = None,
+    fields: RevisionFields = None,
     deploy: Deploy = True,
 ) -> None:
-    """Take one expert out of a finished mix."""
-    from service.cli import commands
-
-    commands.revise(
-        ref,
-        "remove",
-        {"expert": expert, "name": name, "deploy": deploy},
-        tokens=tokens,
-        policy=policy,
-        fields=fields or [],
-        only_plan=_only_plan(context),
-    )
+    """Remove one expert from a finished mix."""
+    request = _recipe_changes(fields or [], tokens=tokens, policy=policy)
+    _revise(context, ref, "remove", request | {"expert": expert, "name": name, "deploy": deploy})
 
 
 @command()
-@plan.command(help="Plan to put an expert in the place of one of a finished mix.")
+@plan.command(help="Plan to replace one expert of a finished mix.")
 def replace(
     context: typer.Context,
-    ref: Finished,
+    ref: FinishedMix,
     expert: Member,
     by: NewExpert,
     name: NewName = None,
     tokens: Tokens = None,
     policy: PolicyFile = None,
-    fields: PartFields = None,
+    fields: RevisionFields = None,
     deploy: Deploy = True,
 ) -> None:
-    """Put an expert, or another version of it, in the place of one of a finished mix."""
-    from service.cli import commands
-
-    commands.revise(
-        ref,
-        "replace",
-        {"expert": expert, "by": by, "name": name, "deploy": deploy},
-        tokens=tokens,
-        policy=policy,
-        fields=fields or [],
-        only_plan=_only_plan(context),
-    )
-
-
-def _only_plan(context: typer.Context) -> bool:
-    """Whether a command was called as one of `plan`."""
-    return context.parent is not None and context.parent.command.name == "plan"
+    """Replace one expert of a finished mix by another one, or by another version of it."""
+    request = _recipe_changes(fields or [], tokens=tokens, policy=policy)
+    experts = {"expert": expert, "by": by}
+    _revise(context, ref, "replace", request | experts | {"name": name, "deploy": deploy})
 
 
 @command()
 def presets() -> None:
-    """List the recipes that have a name: what each is for, and where it is not `nexus`."""
-    from service.cli import commands
+    """List the presets: what each is for, and where it differs from `nexus`."""
+    from service.assignments import as_text
+    from service.client.local import connect
+    from service.terminal.console import print_rows
 
-    commands.list_presets()
+    with connect() as client:
+        rows = [
+            (
+                preset.name,
+                preset.description,
+                "\n".join(f"{field}={as_text(value)}" for field, value in preset.changed.items()),
+            )
+            for preset in client.presets()
+        ]
+    print_rows(("preset", "what it is for", "differs from nexus in"), rows)
 
 
 @command()
 def mixes() -> None:
-    """List the versions of all mixes, and what each was made from."""
-    from service.cli import commands
+    """List the versions of all mixes, newest first."""
+    from service.client.local import connect
+    from service.terminal.console import moment, print_rows
 
-    commands.list_mixes()
+    with connect() as client:
+        rows = [
+            (
+                mix.ref,
+                mix.state.value,
+                mix.preset,
+                mix.base or "",
+                ", ".join(mix.recipe["experts"]),
+                moment(mix.created_at),
+            )
+            for mix in client.mixes()
+        ]
+    print_rows(("mix", "state", "preset", "base", "experts", "requested"), rows)
 
 
 @command()
 def export(
     version: Annotated[str, typer.Argument(help="A mix: NAME, or NAME@NUMBER.")],
     folder: Annotated[Path, typer.Argument(help="New folder for the files.")],
-    expert: Annotated[
-        bool, typer.Option("--expert", help="NAME is an expert's, not a mix's.")
-    ] = False,
+    expert: IsExpert = False,
 ) -> None:
-    """Write a mix, or an expert, as a folder of Hugging Face files."""
-    from service.cli import commands
+    """Write a mix, or an expert, as a folder of Hugging Face files.
 
-    commands.export(version, folder, of="experts" if expert else "mixes")
+    The files come from the store of this data folder, not through the service.
+    """
+    from registry.blobs import blobs
+    from registry.checkpoints import exports, manifests
+    from service.client.local import connect
+    from service.terminal.console import console, copying
+
+    with connect() as client:
+        files = client.files(version, of="experts" if expert else "mixes")
+    store = blobs.store()
+    manifest = manifests.load(store, files.manifest_digest)
+    num_bytes = sum(file.size for file in files.data)
+    with copying(version, num_bytes=num_bytes) as on_bytes:
+        exports.export(
+            manifest,
+            store,
+            folder,
+            attestation_digest=files.attestation_digest,
+            on_bytes=on_bytes,
+        )
+    console.print(f"{folder}: {num_bytes / 1e6:.0f} MB")
 
 
 @command()
+@needs_server
 def reproduce(
     provenance: Annotated[
-        str, typer.Argument(help="A file of provenance, or NAME@NUMBER of a mix.")
+        str, typer.Argument(help="A provenance file, or a mix: NAME, or NAME@NUMBER.")
     ],
     assembly_only: Annotated[
         bool, typer.Option("--assembly-only", help="Do not repeat the finetune.")
     ] = False,
 ) -> None:
-    """Make a mix again from its provenance; ends with 0 only if every byte is the same."""
-    from service.cli import commands
+    """Make a mix again from its provenance; ends with 0 only if every byte is the same.
 
-    if not commands.reproduce(provenance, assembly_only=assembly_only):
+    Reads the tensors from the store of this data folder.
+    """
+    import json
+    from tempfile import TemporaryDirectory
+
+    from service.client.local import connect
+    from service.runtime import preparation
+    from service.terminal.console import console, notes
+
+    with TemporaryDirectory(prefix="nexusmix-") as folder, notes.status("provenance") as status:
+        path = Path(provenance)
+        if not path.is_file():
+            path = Path(folder) / "provenance.json"
+            with connect() as client:
+                path.write_text(json.dumps(client.provenance(client.mix(provenance))))
+        stages = ["assembly"] if assembly_only else []
+        report = preparation.run(
+            "reproduce", str(path.absolute()), *stages, on_progress=status.update
+        )
+    for difference in report["differences"]:
+        console.print(f"made elsewhere: {difference}")
+    for stage in report["stages"]:
+        outcome = "the same" if stage["same"] else f"differs from {stage['expected']}"
+        console.print(f"{stage['name']}: {stage['made']}, {outcome}")
+        for name in stage["differing"]:
+            console.print(f"  {name} differs")
+    if not report["same"]:
+        sys.exit(1)
+
+
+def _is_plan(context: typer.Context) -> bool:
+    """Return whether a command was called as `nexusmix plan COMMAND`."""
+    return context.parent is not None and context.parent.command.name == "plan"
+
+
+def _recipe_changes(
+    fields: Sequence[str], *, tokens: int | None, policy: Path | None
+) -> dict[str, Any]:
+    """Return the recipe fields of a request.
+
+    `fields`, FIELD=VALUE each, override the file `policy`; `tokens` overrides both. Raises
+    InvalidInput.
+    """
+    from assembler.recipes.presets import merged
+    from service import assignments
+    from service.cli.policy import read_policy
+
+    changes = assignments.read(fields)
+    if policy is not None:
+        changes["gates"] = merged(read_policy(policy), changes.get("gates", {}))
+    if tokens is not None:
+        changes["finetune"] = changes.get("finetune", {}) | {"tokens": tokens}
+    return changes
+
+
+def _revise(context: typer.Context, ref: str, change: "Change", request: dict[str, Any]) -> None:
+    """Plan a change of a finished mix, or request it and follow it."""
+    from service.client.local import connect
+    from service.terminal.mix_progress import watch_mix
+
+    with connect() as client:
+        base = client.mix(ref)
+        if _is_plan(context):
+            _print_plan(client.plan_revision(base, change, **request))
+        else:
+            watch_mix(client, client.revise_mix(base, change, **request))
+
+
+def _print_plan(plan: "Plan") -> None:
+    """Print a plan, and end the command with 1 when the mix cannot be made."""
+    from service.terminal.plan_tables import print_plan
+
+    print_plan(plan)
+    if plan.problems:
         sys.exit(1)

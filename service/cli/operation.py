@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from service.cli.needs_server import needs_server
 from service.cli.options import Report
 
 app = typer.Typer()
@@ -13,6 +14,7 @@ command = partial(app.command, rich_help_panel="Operation")
 
 
 @command()
+@needs_server
 def up() -> None:
     """Serve until Ctrl-C: database, web pages and API, jobs, engines."""
     from registry import logs
@@ -25,6 +27,7 @@ def up() -> None:
 
 
 @command()
+@needs_server
 def demo(
     exit: Annotated[
         bool, typer.Option("--exit", help="End after the table instead of serving on.")
@@ -78,12 +81,13 @@ def status() -> None:
 @command()
 def key() -> None:
     """Print this installation's API key."""
-    from service.runtime import background
+    from service.client import local
 
-    typer.echo(background.key())
+    typer.echo(local.key())
 
 
 @command()
+@needs_server
 def migrate() -> None:
     """Bring the database of NEXUSMIX_DATABASE_URL up to date; `up` does it by itself."""
     import migrations
