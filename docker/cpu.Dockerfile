@@ -1,6 +1,6 @@
 # The whole service on one machine without a GPU. Build from the root of the repository:
 #   docker build -f docker/cpu.Dockerfile -t nexusmix .
-FROM debian:12-slim
+FROM debian:12-slim AS run
 
 # libnuma1 and a compiler: vLLM's CPU build loads the one and calls the other.
 RUN apt-get update \
@@ -10,8 +10,15 @@ RUN apt-get update \
 
 WORKDIR /nexusmix
 COPY . .
-# --help sets the environment up and does nothing else.
+# --help installs what runs, and does nothing else.
 RUN ./nexusmix --help > /dev/null
+
+# The tools that build the documentation stay behind in this stage.
+FROM run AS docs
+RUN ./nexusmix docs
+
+FROM run
+COPY --from=docs /nexusmix/service/docs_site service/docs_site
 
 ENV NEXUSMIX_HOME=/data NEXUSMIX_HOST=0.0.0.0
 VOLUME /data

@@ -1,6 +1,6 @@
 # The whole service on one machine with an NVIDIA GPU; needs the NVIDIA container toolkit to run.
 #   docker build -f docker/cuda.Dockerfile -t nexusmix:cuda .
-FROM debian:12-slim
+FROM debian:12-slim AS run
 
 # CUDA comes with the wheels; kernels are compiled against the headers of Python.
 RUN apt-get update \
@@ -10,9 +10,17 @@ RUN apt-get update \
 
 WORKDIR /nexusmix
 COPY . .
-ENV NEXUSMIX_LOCK=requirements-cuda.lock \
+ENV NEXUSMIX_LOCK=gpu \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# --help installs what runs, and does nothing else.
 RUN ./nexusmix --help > /dev/null
+
+# The tools that build the documentation stay behind in this stage.
+FROM run AS docs
+RUN ./nexusmix docs
+
+FROM run
+COPY --from=docs /nexusmix/service/docs_site service/docs_site
 
 ENV NEXUSMIX_HOME=/data NEXUSMIX_HOST=0.0.0.0
 VOLUME /data
