@@ -199,13 +199,20 @@ def _attention(families: Figures, kind: str) -> str | None:
         cells += [
             _mean([own[kind][name]["mean_log_perplexity"][0] for own in blocks[b]]) for b in blocks
         ]
+        cells += [f"{_seconds(kind, name, blocks[b]):.0f}" for b in blocks]
         rows.append([name, *cells])
     head = [f"share of the gain, %, {b} blocks" for b in blocks]
     if kind == "assembled":
         rows = [row[: 1 + len(blocks)] for row in rows]
     else:
         head += [f"mean log-perplexity, {b} blocks" for b in blocks]
+        head += [f"CPU seconds, {b} blocks" for b in blocks]
     return markdown.table(["", *head], rows)
+
+
+def _seconds(kind: str, name: str, of_seeds: Sequence[Figures]) -> float:
+    """Return the CPU seconds of a finetune, mean over training seeds."""
+    return float(statistics.mean(own[kind][name]["cpu_seconds"] for own in of_seeds))
 
 
 def _scaling(families: Figures) -> str | None:

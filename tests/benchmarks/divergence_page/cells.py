@@ -10,6 +10,10 @@ def fdt(point: Figures) -> str:
     return f"{point['fdt_mean']:.1f}{interval(point['fdt_mean_interval'])}"
 
 
+def fdt_75(point: Figures) -> str:
+    return f"{point['fdt_75']:.1f}"
+
+
 def perplexity(point: Figures) -> str:
     return f"{point['perplexity']:.2f}"
 

@@ -9,6 +9,7 @@ from tests.benchmarks.divergence_page import tables
 
 PAGE = markdown.PAGES / "divergence.md"
 NAMES = ("divergence", "gate", "perturbation", "compression", "sparsity", "serving", "faults")
+COMMANDS = {name: f"./nexusmix bench {name}" for name in NAMES}
 
 
 def results() -> dict[str, Any]:
@@ -19,4 +20,5 @@ def results() -> dict[str, Any]:
 
 def renewed(page: str, found: Mapping[str, Any]) -> str:
     """Return the page with its tables generated anew."""
-    return markdown.filled(page, tables.of(found))
+    sources = markdown.sources({name: COMMANDS[name] for name in found})
+    return markdown.filled(page, tables.of(found) | {"sources": sources})

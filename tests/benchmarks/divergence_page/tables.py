@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from tests.benchmarks import markdown
 from tests.benchmarks.divergence_page import int8_tables
-from tests.benchmarks.divergence_page.cells import Figures, fdt, perplexity
+from tests.benchmarks.divergence_page.cells import Figures, fdt, fdt_75, perplexity
 
 METRICS = {
     "fdt": "FDT",
@@ -30,6 +30,7 @@ def of(results: Figures) -> dict[str, str]:
         "gate": ("gate", _gate),
         "perturbation": ("perturbation", _perturbation),
         "int8": ("compression", lambda found: int8_tables.curves(found, fdt)),
+        "int8-fdt75": ("compression", lambda found: int8_tables.curves(found, fdt_75)),
         "int8-ahead": ("compression", int8_tables.ahead),
         "int8-perplexity": ("compression", lambda found: int8_tables.curves(found, perplexity)),
         "int8-smoothing": ("compression", int8_tables.smoothing),

@@ -1,0 +1,69 @@
+"""Tables of the page about the demo."""
+
+from typing import Any
+
+from tests.benchmarks import markdown
+
+TITLES = {
+    "seed": "seed",
+    "german-manuals": "expert German manuals",
+    "metamath": "expert Metamath",
+    "dictionary": "expert dictionary",
+    "mean merge": "mean of seed and experts",
+    "mix before": "**mix, nothing trained**",
+    "mix after": "**mix, finetuned**",
+    "right expert": "right expert, by label",
+}
+PROCESSES = {
+    "preparation": "training of experts",
+    "step": "steps of jobs",
+    "engine": "vLLM server",
+    "web": "web",
+    "worker": "worker",
+    "agent": "agent",
+    "supervisor": "supervisor",
+    "database": "PostgreSQL",
+    "command": "command line",
+}
+
+
+def tables() -> dict[str, str]:
+    found = markdown.result("demo")
+    return {
+        "sources": markdown.sources({"demo": "./nexusmix demo --exit --report FILE"}),
+        "perplexity": perplexity(found["perplexity"]),
+        "stages": stages(found),
+        "memory": memory(found["peak_memory"]),
+    }
+
+
+def perplexity(found: dict[str, Any]) -> str:
+    domains = list(found["seed"]["domains"])
+    head = ["", *domains, "mean log-perplexity", "share of the gain, %"]
+    rows = [
+        [
+            title,
+            *(f"{found[name]['domains'][domain]:.2f}" for domain in domains),
+            f"{found[name]['mean_log']:.3f}",
+            f"{100 * found[name]['share_of_gain']:.0f}",
+        ]
+        for name, title in TITLES.items()
+    ]
+    return markdown.table(head, rows)
+
+
+def stages(found: dict[str, Any]) -> str:
+    """Return the seconds of each stage; those of the mix's own steps below their stage."""
+    rows = []
+    for stage in found["stages"]:
+        rows.append([stage["stage"], f"{stage['seconds']:.0f}"])
+        if stage["stage"] == "Mix":
+            steps = found["mix_step_seconds"].items()
+            rows += [[f"– {name}", f"{own:.0f}"] for name, own in steps if own >= 0.5]
+    return markdown.table(["stage", "seconds"], [*rows, ["all", f"{found['seconds']:.0f}"]])
+
+
+def memory(found: dict[str, Any]) -> str:
+    """Return the largest memory of each kind of process, shared pages divided (PSS)."""
+    rows = [[title, f"{found[kind]['pss'] / 1e6:,.0f}"] for kind, title in PROCESSES.items()]
+    return markdown.table(["processes", "MB, peak"], rows)

@@ -1,0 +1,92 @@
+"""Tables of the page about the life of a mix."""
+
+import math
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from tests.benchmarks import markdown
+
+DOMAINS = ("german-manuals", "metamath", "dictionary", "go")
+# A mix whose perplexity is beyond the seed's has no share of a gain worth a number.
+WORSE = "below 0"
+
+
+def tables() -> dict[str, str]:
+    found = markdown.result("lifecycle")
+    return {
+        "sources": markdown.sources({"lifecycle": "./nexusmix bench lifecycle"}),
+        "versions": versions(found["versions"]),
+        "changes": changes(found["versions"]),
+        "promises": promises(found["bars"]),
+    }
+
+
+def versions(found: Mapping[str, Any]) -> str:
+    """Return held-out perplexity by version; in brackets that of a domain without an expert."""
+    every = [own["domains"] for own in found.values()]
+    # Of a domain without an expert: what the mix had before the expert joined.
+    go_before = found["extended"]["domains"]["go"]["version_before"]
+    known = {domain: own[domain] for own in every for domain in own}
+    rows = [["seed", "", "", *(f"{known[domain]['seed']:.2f}" for domain in DOMAINS), "0", ""]]
+    for title, own in found.items():
+        cells = [_cell(own["domains"].get(domain)) for domain in DOMAINS]
+        if title == "mixed":
+            cells[DOMAINS.index("go")] = f"({go_before:.2f})"
+        tokens = own["finetune"]["tokens"]
+        equal = min(domain["served_equals_reference"] for domain in own["domains"].values())
+        rows.append(
+            [
+                f"`{own['mix']}`, {title}",
+                str(len(own["experts"])),
+                f"{tokens:,}",
+                *cells,
+                _share(own["domains"]),
+                f"{100 * equal:.1f}",
+            ]
+        )
+    right = [f"{known[domain]['right_expert']:.2f}" for domain in DOMAINS]
+    rows.append(["right expert, by label", "", "", *right, "100", ""])
+    head = ["version", "experts", "tokens", *DOMAINS]
+    return markdown.table([*head, "share of the gain, %", "served equals reference, %"], rows)
+
+
+def changes(found: Mapping[str, Any]) -> str:
+    """Return by how much perplexity changed from the version before, in percent."""
+    rows = []
+    for title, own in found.items():
+        if own["base"] is None:
+            continue
+        cells = []
+        for domain in DOMAINS:
+            figures = own["domains"].get(domain)
+            before = figures and figures["version_before"]
+            cells.append(f"{100 * (figures['mix'] / before - 1):+.1f}" if before else "")
+        new = own["domains"]["go"]["share_of_gain"]
+        rows.append([f"`{own['mix']}`, {title}", f"`{own['base']}`", *cells, f"{100 * new:.0f}"])
+    head = ["version", "made from", *(f"{domain}, %" for domain in DOMAINS)]
+    return markdown.table([*head, "share of the Go expert's gain, %"], rows)
+
+
+def promises(bars: list[str]) -> str:
+    """Return what was promised beside what was measured."""
+    rows = []
+    for bar in bars:
+        claim, _, rest = bar.rpartition(": ")
+        value, _, limit = rest.partition(", promised ")
+        relation, _, number = limit.partition(" ")
+        kept = float(value) >= float(number) if relation == ">=" else float(value) <= float(number)
+        rows.append([claim, value, f"{relation} {number}", "yes" if kept else "**no**"])
+    return markdown.table(["promise", "measured", "limit", "kept"], rows)
+
+
+def _cell(figures: Mapping[str, float] | None) -> str:
+    return f"{figures['mix']:,.2f}" if figures else ""
+
+
+def _share(domains: Mapping[str, Mapping[str, float]]) -> str:
+    gained, possible = (
+        statistics.mean(math.log(own["seed"] / own[name]) for own in domains.values())
+        for name in ("mix", "right_expert")
+    )
+    return f"{100 * gained / possible:.0f}" if gained > 0 else WORSE

@@ -1,0 +1,103 @@
+"""Tables of the page about speed: finetune and assembly."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tests.benchmarks import markdown
+
+PROGRAMS = ("nexusmix", "transformers", "transformers, our allocator")
+
+
+def tables() -> dict[str, str]:
+    return {
+        "sources": markdown.sources(
+            {
+                "finetune": "./nexusmix bench finetune",
+                "finetune-float32": "./nexusmix bench finetune",
+                "assembly": "./nexusmix bench assembly",
+                "serving": "./nexusmix bench serving",
+            }
+        ),
+        "finetune": finetune(markdown.result("finetune")),
+        "finetune-float32": finetune_float32(markdown.result("finetune-float32")),
+        "assembly": assembly(markdown.result("assembly")),
+        "export": export(markdown.result("assembly")),
+    }
+
+
+def finetune(found: Mapping[str, Any]) -> str:
+    rows = []
+    for trained, own in found["trained"].items():
+        speeds = [own["tokens_per_second"][name]["median"] for name in PROGRAMS]
+        held = own["mb_held_for_backward"]
+        rows.append(
+            [
+                trained,
+                *(f"{speed:.1f}" for speed in speeds),
+                f"{own['ratio']['median']:.3f}",
+                f"{own['ratio_with_our_allocator']['median']:.3f}",
+                f"{100 * own['share_of_products']['nexusmix']:.0f}",
+                *(f"{held[name]:.0f}" for name in ("nexusmix", "transformers")),
+            ]
+        )
+    head = [
+        "trained",
+        "nexusmix, tokens/s",
+        "transformers, tokens/s",
+        "transformers with our allocator, tokens/s",
+        "ratio, median",
+        "ratio with our allocator, median",
+        "matrix products of our time, %",
+        "held for the backward pass, MB",
+        "transformers holds, MB",
+    ]
+    return markdown.table(head, rows)
+
+
+def finetune_float32(found: Mapping[str, Any]) -> str:
+    rows = []
+    for trained, own in found["trained"].items():
+        speeds = [own["tokens_per_second"][name]["median"] for name in ("nexusmix", "transformers")]
+        ratio = own["ratio"]["median"]
+        rows.append([trained, *(f"{speed:.1f}" for speed in speeds), f"{ratio:.3f}"])
+    head = ["trained", "nexusmix, tokens/s", "transformers, tokens/s", "ratio, median"]
+    return markdown.table(head, rows)
+
+
+def assembly(found: Mapping[str, Any]) -> str:
+    rows = []
+    for size, own in found["sizes"].items():
+        for program, figures in own["assembly"].items():
+            rows.append(
+                [
+                    size,
+                    program,
+                    f"{figures['seconds']['median']:.1f}",
+                    f"{figures['anonymous_mb']['median']:,.0f}",
+                    f"{figures['private_mb']['median']:,.0f}",
+                    _megabytes(figures["written_mb"]["median"]),
+                ]
+            )
+    head = ["each model", "program", "seconds", "anonymous memory, MB", "private memory, MB"]
+    return markdown.table([*head, "written, MB"], rows)
+
+
+def export(found: Mapping[str, Any]) -> str:
+    rows = []
+    for size, own in found["sizes"].items():
+        speeds = own["export"]
+        rows.append(
+            [
+                size,
+                f"{speeds['mb']:,}",
+                f"{speeds['export_mb_per_second']['median']:,.0f}",
+                f"{speeds['plain_mb_per_second']['median']:,.0f}",
+                f"{speeds['share']:.2f}",
+            ]
+        )
+    head = ["each model", "exported, MB", "export, MB/s", "plain writing, MB/s", "ratio"]
+    return markdown.table(head, rows)
+
+
+def _megabytes(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
