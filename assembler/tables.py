@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import ForeignKey, Identity, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from registry.db import Base
-from registry.tables import Family
+from registry.database.db import Base
+from registry.database.tables import Family
 
 
 class MixState(StrEnum):

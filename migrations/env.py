@@ -12,13 +12,13 @@ from sqlalchemy import NullPool, create_engine, text
 
 import assembler.tables
 import engine.serving.tables
-import registry.tables
+import registry.database.tables
 import service.tables
-from registry.db import Base
+from registry.database.db import Base
 from registry.settings import settings
 
 # Importing these modules is what fills the metadata.
-TABLES = (registry.tables, engine.serving.tables, assembler.tables, service.tables)
+TABLES = (registry.database.tables, engine.serving.tables, assembler.tables, service.tables)
 
 # Any number, as long as it is the same in every process that migrates.
 MIGRATION_LOCK = 20_261_123

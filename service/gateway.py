@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from engine.serving import deployments
 from engine.serving.tables import Deployment
-from registry import db
+from registry.database import db
 from registry.errors import InvalidInput, Problem, Unavailable
 from service import errors
 from service.web.auth import Writer

@@ -5,15 +5,15 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from assembler.mixes.overrides import Waiver
-from assembler.planning.plan import Plan
+from assembler.mixes.waivers import Waiver
+from assembler.planning.plan_data import Plan
 from assembler.recipes import presets
 from assembler.recipes.recipe import Preset, ProjectionTraining, Recipe
 from assembler.tables import FamilyPolicy, JobEvent, MixState, MixVersion
 from engine.gates.policy import Policy
 from engine.serving.tables import Deployment, DeploymentState
-from registry import experts
-from registry.tables import (
+from registry.catalog import experts
+from registry.database.tables import (
     Expert,
     ExpertVersion,
     Family,

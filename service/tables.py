@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Identity, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from registry.db import Base
+from registry.database.db import Base
 
 
 class ApiKey(Base):

@@ -14,10 +14,11 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
 import migrations
-from registry import blobs as blob_stores
-from registry import db, settings
-from registry.blobs import LocalBlobs
-from registry.postgres import EmbeddedPostgres
+from registry import settings
+from registry.blobs import blobs as blob_stores
+from registry.blobs.blobs import LocalBlobs
+from registry.database import db
+from registry.database.postgres import EmbeddedPostgres
 
 # How long an example takes says more about the machine's other work than about the code.
 hypothesis.settings.register_profile("patient", deadline=None)

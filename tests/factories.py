@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from sqlalchemy.orm import Session
 
 from assembler.routing.embedder import states_embedder_digest
-from registry import documents, embeddings, manifests
-from registry.blobs import BlobStore, put_bytes
-from registry.embeddings import Embedders
-from registry.manifests import json_digest
-from registry.tables import Expert, ExpertVersion, Family, VersionState
+from registry.blobs.blobs import BlobStore, put_bytes
+from registry.catalog import documents, embeddings
+from registry.catalog.embeddings import Embedders
+from registry.checkpoints import manifests
+from registry.checkpoints.manifests import json_digest
+from registry.database.tables import Expert, ExpertVersion, Family, VersionState
 from tests import tiny
 
 EMBEDDER = "tests"

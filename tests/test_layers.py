@@ -87,4 +87,4 @@ def test_one_commit() -> None:
         for path in sources(layer)
         if ".commit(" in path.read_text()
     }
-    assert committing == {"registry/db.py"}, "use `with db.transaction() as session:`"
+    assert committing == {"registry/database/db.py"}, "use `with db.transaction() as session:`"

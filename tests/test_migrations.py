@@ -9,7 +9,7 @@ from sqlalchemy import Engine, NullPool, create_engine, inspect, text
 from sqlalchemy.engine import make_url
 
 import migrations
-from registry.postgres import EmbeddedPostgres
+from registry.database.postgres import EmbeddedPostgres
 
 NAME = "migrated"
 

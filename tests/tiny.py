@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from registry import documents
-from registry.architecture import Architecture, is_ffn
-from registry.blobs import BlobStore, put_bytes
-from registry.documents import Document
-from registry.manifests import Manifest, TensorEntry
+from registry.blobs.blobs import BlobStore, put_bytes
+from registry.catalog import documents
+from registry.catalog.documents import Document
+from registry.checkpoints.architecture import Architecture, is_ffn
+from registry.checkpoints.manifests import Manifest, TensorEntry
 
 ARCHITECTURE = Architecture(
     vocab_size=64,

@@ -1,4 +1,4 @@
-"""The mean of tensors, a piece at a time: what it needs of memory does not grow with them."""
+"""Compute means of tensors in pieces, so that memory does not grow with their size."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,15 +7,15 @@ from typing import BinaryIO
 
 import numpy as np
 
-from registry import numpy_tensors
-from registry.blobs import BlobStore
-from registry.manifests import TensorEntry
-from registry.numpy_tensors import RAW_DTYPES, Floats
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints import numpy_tensors
+from registry.checkpoints.manifests import TensorEntry
+from registry.checkpoints.numpy_tensors import RAW_DTYPES, Floats
 
-# Numbers at a time: all buffers of one step fit into a core's own cache.
+# Numbers in one piece: all buffers of one step fit into the private cache of a core.
 CHUNK_NUMBERS = 1 << 17
-# Means at a time: each waits for the disk at its end, and holds a few MB before.
-AT_A_TIME = 4
+# Means computed at a time: each holds a few MB, and waits for the disk at its end.
+NUM_THREADS = 4
 
 
 def mean(
@@ -24,15 +24,15 @@ def mean(
     blobs: BlobStore,
     weights: Sequence[float] | None = None,
 ) -> TensorEntry:
-    """The mean of tensors of one shape, stored; the mean of equal ones is the first itself.
+    """Store the mean of tensors of one shape and return its entry; for equal tensors, the first.
 
-    Summed in float32 in the order of `entries`, divided once, rounded once to the first one's
-    dtype. `weights` are relative, and count as they are divided by their sum; a negative one takes
-    a tensor out of a mean it is in. Raises NotFound, OutOfSpace.
+    The sum is computed in float32 in the order of `entries`, divided once, and rounded once to the
+    dtype of the first tensor. `weights` are divided by their sum; a negative weight removes a
+    tensor from a mean. Raises NotFound, OutOfSpace.
     """
     first = entries[0]
     assert all(entry.shape == first.shape for entry in entries)
-    assert all(entry.num_nonzero is None for entry in entries), "what is registered is dense"
+    assert all(entry.num_nonzero is None for entry in entries), "registered tensors are dense"
     if all(entry.digest == first.digest for entry in entries):
         return first
     digest = blobs.put(_chunks(entries, weights or [1.0] * len(entries), blobs))
@@ -40,16 +40,19 @@ def mean(
 
 
 def each(names: Sequence[str], mean_of: Callable[[str], TensorEntry]) -> dict[str, TensorEntry]:
-    """`mean_of` every name. NumPy, hashing and the disk leave other threads the interpreter: while
-    one mean is on its way to the disk, the next is computed. Raises what the first one raised."""
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
+    """Call `mean_of` for every name, in threads, and return the results by name.
+
+    NumPy, hashing and disk writes release the interpreter lock, so one mean is computed while
+    another is written. Raises the first error.
+    """
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
         return dict(zip(names, pool.map(mean_of, names), strict=True))
 
 
 def _chunks(
     entries: Sequence[TensorEntry], weights: Sequence[float], blobs: BlobStore
 ) -> Iterator[bytes]:
-    # Read and not mapped: pages of a mapping would count as this process's memory.
+    # Read, not mapped: mapped pages would count as memory of this process.
     with ExitStack() as stack:
         files = [
             stack.enter_context(blobs.local_path(entry.digest).open("rb", buffering=0))

@@ -1,8 +1,8 @@
-"""A finished mix with an expert more, fewer, or renewed: what was learned stays where it stands.
+"""Add, remove or replace an expert of a finished mix, and keep what its finetune has learned.
 
-Nexus (arXiv 2408.15901, section 3.2): the new expert's FFN is appended, its row is the projection
-of its domain, and what is no expert follows the mean of the experts. Removing and replacing are the
-same with other experts.
+Nexus (arXiv 2408.15901, section 3.2): the new expert's FFN is appended, its router row is the
+projection of its domain, and all other tensors follow the mean of the experts. Removing and
+replacing do the same with other experts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,27 +15,28 @@ from assembler.assembly.averaging import each, mean
 from assembler.assembly.upcycle import check_same_tensors, expert_name, finished, is_expert
 from assembler.recipes.recipe import Recipe
 from assembler.routing.router_init import Routers
-from registry import numpy_tensors
-from registry.architecture import Architecture, is_ffn
-from registry.blobs import BlobStore
-from registry.manifests import Manifest, TensorEntry
-from registry.numpy_tensors import Floats
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints import numpy_tensors
+from registry.checkpoints.architecture import Architecture, is_ffn
+from registry.checkpoints.manifests import Manifest, TensorEntry
+from registry.checkpoints.numpy_tensors import Floats
 
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """The mix that is extended; `experts` are its own, pinned, with their dense checkpoints."""
+    """The mix that is changed, and the dense checkpoints of its experts by pinned name."""
 
     mix: Manifest
     experts: Mapping[str, Manifest]
 
     def position(self, ref: str) -> int | None:
+        """Return the place of an expert in the mix, None if the mix does not have it."""
         refs = list(self.experts)
         return refs.index(ref) if ref in refs else None
 
 
 def projection_of(base: Manifest) -> dict[str, TensorEntry]:
-    """W1 and W2 as the base learned them; empty for routers without a projection."""
+    """Return W1 and W2 of every block as the base learned them; empty without a projection."""
     return {name: entry for name, entry in base.tensors.items() if ".gate.projection." in name}
 
 
@@ -49,16 +50,16 @@ def extend(
     routers: Routers,
     blobs: BlobStore,
 ) -> Manifest:
-    """The mix of `recipe`, which lists all experts, from `base`, which has some of them.
+    """Assemble the mix of `recipe`, which lists all experts, from `base`, which has some of them.
 
-    `routers` are initial ones of all experts: rows of experts that the base has are taken from it,
-    unless the recipe resets them. Raises Incompatible when an expert has other tensors than the
-    seed.
+    `routers` holds initial rows for all experts. Rows of experts that the base has come from the
+    base, unless the recipe resets them. Raises Incompatible if the tensors of an expert differ from
+    the seed's in name or shape.
     """
     check_same_tensors(seed, experts)
     places = [base.position(ref) for ref in recipe.experts]
     if not recipe.shared_expert:
-        # The routed seed, which stays the last.
+        # The routed seed stays last.
         places.append(len(base.experts))
     members = [*experts, seed][: len(places)]
     averaged = [name for name in seed.tensors if not is_expert(name, mix)]
@@ -76,7 +77,7 @@ def extend(
         if is_ffn(name) and recipe.shared_expert:
             shared = name.replace(".mlp.", ".mlp.shared_expert.")
             entries[shared] = base.mix.tensors[shared]
-    kept = _kept(recipe, routers, base=base, places=places, blobs=blobs)
+    kept = _keep_learned(recipe, routers, base=base, places=places, blobs=blobs)
     return finished(seed, mix, entries=entries, routers=kept, blobs=blobs)
 
 
@@ -88,24 +89,25 @@ def _moved_mean(
     base: Base,
     blobs: BlobStore,
 ) -> TensorEntry:
-    """The base's tensor, moved by as much as the mean of its experts moves.
+    """Move the base's tensor by the difference between the new and the old mean of the experts.
 
-    Of a base without a finetune that is the paper's running mean, `(1 - lambda) base + lambda new`
-    with lambda 1 / (n + 1). What a finetune has added to the mean stays whole, where the paper
-    would shrink it with every expert that joins. It is rounded once more than a mean of all.
+    For a base without a finetune this equals the paper's running mean, `(1 - lambda) base + lambda
+    new` with lambda = 1 / (n + 1). What a finetune has added to the mean stays whole; the paper's
+    formula would shrink it with every new expert. The result is rounded once more than a mean of
+    all experts.
     """
-    own, members = base.mix.tensors[name], [*before, *after]
+    entry, members = base.mix.tensors[name], [*before, *after]
     if len({member.tensors[name].digest for member in members}) == 1:
-        return own
+        return entry
     weights = [-1 / len(before)] * len(before) + [1 / len(after)] * len(after)
-    entries = [own, *(member.tensors[name] for member in members)]
+    entries = [entry, *(member.tensors[name] for member in members)]
     return mean(entries, blobs=blobs, weights=[1.0, *weights])
 
 
-def _kept(
+def _keep_learned(
     recipe: Recipe, routers: Routers, *, base: Base, places: Sequence[int | None], blobs: BlobStore
 ) -> Routers:
-    """`routers` with what the base has learned in the place of what would be initial."""
+    """Return `routers` with the rows, projection and embeddings that the base has learned."""
     if recipe.router != "nexus" and recipe.router_extension == "reset":
         return routers
 
@@ -115,18 +117,18 @@ def _kept(
     embeddings_LNM = routers.domain_embeddings
     return replace(
         routers,
-        rows={name: _chosen(rows, old(name), places) for name, rows in routers.rows.items()},
+        rows={name: _choose_rows(rows, old(name), places) for name, rows in routers.rows.items()},
         shared={name: base.mix.tensors[name] for name in routers.shared},
         domain_embeddings=(
             None
             if embeddings_LNM is None
-            else _chosen(embeddings_LNM, old("model.domain_embeddings"), places)
+            else _choose_rows(embeddings_LNM, old("model.domain_embeddings"), places)
         ),
     )
 
 
-def _chosen(initial: Floats, old: Floats, places: Sequence[int | None]) -> Floats:
-    """Rows, on the last axis but one, of `old` where it has them, else those of `initial`."""
+def _choose_rows(initial: Floats, old: Floats, places: Sequence[int | None]) -> Floats:
+    """Return the rows [..., N, M] of `old` at the given places, and of `initial` where None."""
     rows = [
         initial[..., number, :] if place is None else old[..., place, :]
         for number, place in enumerate(places)

@@ -1,6 +1,6 @@
 """What a pinned recipe stands for: the checkpoints, documents, vectors and projection it names.
 
-Digests say all of it, so that the same materials make the same mix wherever their blobs are.
+Digests say all of it, so that the same inputs make the same mix wherever their blobs are.
 """
 
 from dataclasses import dataclass
@@ -14,14 +14,15 @@ from assembler.mixes.selection import outdated
 from assembler.recipes.recipe import Recipe
 from assembler.routing.embedder import embedders, states_shape
 from assembler.tables import Mix, MixVersion
-from registry import documents, embeddings, experts, families, manifests, numpy_tensors, projections
-from registry.blobs import BlobStore
-from registry.documents import Document
+from registry.blobs.blobs import BlobStore
+from registry.catalog import documents, embeddings, experts, families, projections
+from registry.catalog.documents import Document
+from registry.checkpoints import manifests, numpy_tensors
+from registry.checkpoints.manifests import Dtype, Manifest, TensorEntry
+from registry.checkpoints.numpy_tensors import Floats
+from registry.database.tables import DomainEmbedding, ExpertVersion
 from registry.errors import Incompatible
-from registry.manifests import Dtype, Manifest, TensorEntry
 from registry.names import parse_ref
-from registry.numpy_tensors import Floats
-from registry.tables import DomainEmbedding, ExpertVersion
 
 STATES_DTYPE: Dtype = "F32"
 

@@ -1,6 +1,6 @@
-"""The provenance of a mix: by digest all that it was made of, on what, and what came out.
+"""The provenance of a mix: digests of its inputs and results, and the environment it was made in.
 
-With the blobs that it names, and the same software on the same kind of machine, anyone can make the
+With the blobs that it names, the same software and the same kind of machine, anyone can make the
 mix again and must get the same bytes; see `assembler.jobs.reproduction`.
 """
 
@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict
 from assembler.assembly.inputs import MixInputs
 from assembler.recipes.recipe import Recipe
 from engine.gates.report import software_versions
-from registry import cpu_features, numpy_tensors
-from registry.blobs import BlobStore, put_bytes
-from registry.manifests import Dtype, TensorEntry, canonical_json
+from registry import cpu_features
+from registry.blobs.blobs import BlobStore, put_bytes
+from registry.checkpoints import numpy_tensors
+from registry.checkpoints.manifests import Dtype, TensorEntry, canonical_json
 from registry.settings import settings
 
 VECTORS_DTYPE: Dtype = "F32"
@@ -28,15 +29,15 @@ class _Data(BaseModel):
 
 
 class Environment(_Data):
-    """What the numbers of a CPU depend on besides their inputs."""
+    """What results on a CPU depend on besides their inputs: software, processor, processes."""
 
     software: dict[str, str]
     machine: str
     processor: str
-    # Of locks from before it was told, unknown.
+    # Empty in records of older versions, which did not store it.
     vector_instructions: tuple[str, ...] = ()
     num_threads: int
-    # The order of sums depends on them too.
+    # The order of sums depends on the next two as well.
     training_processes: int = 1
     expert_parallel_degree: int = 1
 
@@ -53,7 +54,7 @@ class Environment(_Data):
         )
 
     def differences(self, other: "Environment") -> list[str]:
-        """Each in words; none when the same digests must come out."""
+        """Describe each difference; without any, the same digests must come out."""
         mine, theirs = (_flat(environment) for environment in (self, other))
         return [
             f"{name}: {mine.get(name)} there, {theirs.get(name)} here"
@@ -63,7 +64,7 @@ class Environment(_Data):
 
 
 class Provenance(_Data):
-    """Digests are SHA-256; lists are in the order of `recipe.experts`."""
+    """A record of a mix. Digests are SHA-256; lists are in the order of `recipe.experts`."""
 
     # 2: domain embeddings are router inputs, one for each block.
     schema_version: Literal[2] = 2
@@ -87,7 +88,7 @@ class Provenance(_Data):
     @classmethod
     def of(
         cls,
-        materials: MixInputs,
+        inputs: MixInputs,
         *,
         environment: Environment,
         assembled: str,
@@ -95,19 +96,19 @@ class Provenance(_Data):
         compressed: str | None,
         blobs: BlobStore,
     ) -> Self:
-        """Stores what only the database knew. Raises OutOfSpace."""
-        values = np.array(materials.vectors, np.float32)
+        """Make the record; store the vectors, which only the database has. Raises OutOfSpace."""
+        values = np.array(inputs.vectors, np.float32)
         return cls(
-            recipe=materials.recipe,
-            seed=materials.seed_digest,
-            experts=materials.expert_digests,
-            documents=materials.documents_digests,
+            recipe=inputs.recipe,
+            seed=inputs.seed_digest,
+            experts=inputs.expert_digests,
+            documents=inputs.documents_digests,
             vectors=numpy_tensors.write(blobs, values, dtype=VECTORS_DTYPE).digest,
             vectors_shape=(values.shape[0], values.shape[1]),
-            states=materials.states_digests,
-            projection=materials.projection_digest,
-            base=materials.base_digest,
-            base_experts=materials.base_experts,
+            states=inputs.states_digests,
+            projection=inputs.projection_digest,
+            base=inputs.base_digest,
+            base_experts=inputs.base_experts,
             environment=environment,
             assembled=assembled,
             finetuned=finetuned,
@@ -116,11 +117,11 @@ class Provenance(_Data):
 
     @property
     def made(self) -> str:
-        """What came out in the end."""
+        """Return the digest of the final checkpoint."""
         return self.compressed or self.finetuned or self.assembled
 
-    def materials(self, blobs: BlobStore) -> MixInputs:
-        """Raises NotFound when the vectors are not in the store."""
+    def inputs(self, blobs: BlobStore) -> MixInputs:
+        """Return the inputs to make the mix again. Raises NotFound if the vectors are lost."""
         entry = TensorEntry(VECTORS_DTYPE, self.vectors_shape, self.vectors)
         return MixInputs(
             recipe=self.recipe,
@@ -135,7 +136,7 @@ class Provenance(_Data):
         )
 
     def store(self, blobs: BlobStore) -> str:
-        """Its digest. Raises OutOfSpace."""
+        """Store the record and return its digest. Raises OutOfSpace."""
         return put_bytes(blobs, canonical_json(self.model_dump(mode="json")))
 
 

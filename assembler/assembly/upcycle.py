@@ -1,7 +1,7 @@
-"""Dense checkpoints into one: a mixture of experts, and the plain mean it is compared with.
+"""Assemble dense checkpoints: into a mixture of experts, or into their plain mean.
 
-What stays as it is becomes a reference to a blob that is already stored; only means and router
-rows are computed and written, one tensor at a time.
+Unchanged tensors become references to stored blobs. Only means and router rows are computed and
+written, one tensor at a time.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,11 +10,11 @@ from dataclasses import replace
 from assembler.assembly.averaging import each, mean
 from assembler.recipes.recipe import Recipe
 from assembler.routing.router_init import Routers
-from registry import numpy_tensors
-from registry.architecture import Architecture, is_attention, is_ffn, is_key_value
-from registry.blobs import BlobStore
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints import numpy_tensors
+from registry.checkpoints.architecture import Architecture, is_attention, is_ffn, is_key_value
+from registry.checkpoints.manifests import Manifest, TensorEntry
 from registry.errors import Incompatible
-from registry.manifests import Manifest, TensorEntry
 
 
 def upcycle(
@@ -26,12 +26,12 @@ def upcycle(
     routers: Routers,
     blobs: BlobStore,
 ) -> Manifest:
-    """A mixture whose routed experts are the experts' FFNs, and the seed's FFN beside them.
+    """Assemble a mixture: the experts' FFNs are routed, and the seed's FFN is shared.
 
-    What is no expert is the mean over the routed ones: without the seed in Nexus (arXiv 2408.15901,
-    section 3), with it in BTX and BAM, where it is one of them. Attention becomes experts where the
-    recipe says so (BAM, arXiv 2408.08274, section 3.2). Raises Incompatible when an expert has
-    other tensors than the seed.
+    All other tensors are the mean over the routed checkpoints: without the seed in Nexus (arXiv
+    2408.15901, section 3), with the seed in BTX and BAM, where it is routed too. Attention becomes
+    experts if the recipe says so (BAM, arXiv 2408.08274, section 3.2). Raises Incompatible if the
+    tensors of an expert differ from the seed's in name or shape.
     """
     check_same_tensors(seed, experts)
     members = experts if recipe.shared_expert else [*experts, seed]
@@ -47,9 +47,9 @@ def upcycle(
 
 
 def merge(manifests: Sequence[Manifest], blobs: BlobStore) -> Manifest:
-    """The uniform mean of dense checkpoints, seed first: what a mixture must beat.
+    """Return the uniform mean of dense checkpoints, seed first: the baseline of a mixture.
 
-    The paper's Dense Merging includes the seed in the mean (Nexus, section 4).
+    It is the Dense Merging of Nexus (section 4), which includes the seed.
     """
     first, *others = manifests
     check_same_tensors(first, others)
@@ -59,7 +59,7 @@ def merge(manifests: Sequence[Manifest], blobs: BlobStore) -> Manifest:
 def means(
     names: Sequence[str], members: Sequence[Manifest], blobs: BlobStore
 ) -> dict[str, TensorEntry]:
-    """The mean of each of these tensors over the members."""
+    """Return the mean of each of these tensors over the members."""
 
     def of_name(name: str) -> TensorEntry:
         return mean([member.tensors[name] for member in members], blobs=blobs)
@@ -75,7 +75,7 @@ def finished(
     routers: Routers,
     blobs: BlobStore,
 ) -> Manifest:
-    """The manifest of a mix that has `entries`, once its routers are written beside them."""
+    """Write the routers, and return the manifest of a mix with these entries."""
     dtype = seed.tensors["model.norm.weight"].dtype
     entries |= routers.shared
     for name, rows in routers.rows.items():
@@ -91,7 +91,7 @@ def finished(
 
 
 def is_expert(name: str, mix: Architecture) -> bool:
-    """Whether a dense checkpoint's tensor becomes part of an expert in `mix`."""
+    """Tell whether a tensor of a dense checkpoint becomes part of an expert in `mix`."""
     if mix.attention == "average":
         return is_ffn(name)
     shared = mix.attention == "experts-shared-kv" and is_key_value(name)
@@ -99,13 +99,13 @@ def is_expert(name: str, mix: Architecture) -> bool:
 
 
 def expert_name(name: str, number: int) -> str:
-    """What a dense checkpoint's tensor is called as part of expert `number`."""
+    """Return the name of a dense checkpoint's tensor as part of expert `number`."""
     part = ".mlp." if is_ffn(name) else ".self_attn."
     return name.replace(part, f"{part}experts.{number}.")
 
 
 def check_same_tensors(seed: Manifest, experts: Iterable[Manifest]) -> None:
-    """Raises Incompatible."""
+    """Raise Incompatible if the tensors of an expert differ from the seed's in name or shape."""
     expected = seed.architecture.tensor_shapes()
     for expert in experts:
         shapes = {name: entry.shape for name, entry in expert.tensors.items()}

@@ -1,4 +1,4 @@
-"""What a changed checkpoint is held against: texts that it wrote itself, and held-out ones."""
+"""Measure a changed network on text that the checkpoint wrote before, and on held-out text."""
 
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
@@ -13,22 +13,22 @@ from engine.compression.measures import Measures, ProbeSize
 from engine.divergence.aggregates import summarize
 from engine.divergence.metrics import Continuation
 from engine.gates.mix_gate import WINDOW_TOKENS
-from registry.blobs import BlobStore
-from registry.documents import Document
+from registry.blobs.blobs import BlobStore
+from registry.catalog.documents import Document
+from registry.checkpoints.manifests import Manifest
 from registry.errors import InvalidInput
-from registry.manifests import Manifest
 
-# Of held-out text, whose perplexity is told beside divergence.
+# Amount of held-out text whose perplexity stands beside the divergence.
 PERPLEXITY_TOKENS = 1024
-# A quarter of them decides first, and one text says nothing about percentiles.
+# A quarter of the windows decides first, and one text gives no percentiles.
 MIN_WINDOWS = 4
 
 
 class Probe:
-    """A checkpoint's network in float32, with the greedy text that it adds to held-out prefixes.
+    """A checkpoint's network in float32, with its greedy continuations of held-out prefixes.
 
-    `documents` are those of each domain; held-out ones count. Raises InvalidInput for too little
-    text, before anything is computed, and InvalidCheckpoint.
+    `documents` holds the documents of each domain; only held-out ones are read. Raises InvalidInput
+    for too little text before anything is computed, and InvalidCheckpoint.
     """
 
     def __init__(
@@ -46,22 +46,22 @@ class Probe:
             reader, documents, length=WINDOW_TOKENS, count=PERPLEXITY_TOKENS // WINDOW_TOKENS
         )
         self.network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
-        on_progress("the checkpoint writes its texts")
+        on_progress("writing the checkpoint's texts")
         self.texts = network_runner.runner(self.network).write(
             list(map(tuple, prompts.tolist())), num_tokens=request.completion_tokens
         )
         self.corpus = [Continuation((first,), tuple(rest)) for first, *rest in windows.tolist()]
 
     def measure(self) -> Measures:
-        """Of the network as it is now."""
+        """Measure the network as it is now: FDT in tokens, DPPL, perplexity of held-out text."""
         runner = network_runner.runner(self.network)
-        own = summarize(self.texts, runner.read(self.texts))
+        written = summarize(self.texts, runner.read(self.texts))
         corpus = summarize(self.corpus, runner.read(self.corpus))
         return Measures(
-            fdt_75=own.fdt.p75,
-            fdt_mean=own.fdt.mean,
-            fdt_mean_interval=own.fdt.interval,
-            dppl=own.perplexity,
+            fdt_75=written.fdt.p75,
+            fdt_mean=written.fdt.mean,
+            fdt_mean_interval=written.fdt.interval,
+            dppl=written.perplexity,
             perplexity=corpus.perplexity,
         )
 
@@ -69,12 +69,14 @@ class Probe:
 def _held_out(
     reader: TokenReader, documents: Sequence[Sequence[Document]], *, length: int, count: int
 ) -> Tensor:
-    """About `count` windows [n, length], as many of each domain, the domains taking turns: a search
-    may look at the first few only."""
+    """Return about `count` windows [n, length], equally many of each domain.
+
+    The domains take turns, since a search may read the first few windows only.
+    """
     share = -(-count // len(documents))
     domains = [
-        sample_windows(reader.windows(own, split="held-out", length=length), count=share)
-        for own in documents
+        sample_windows(reader.windows(domain, split="held-out", length=length), count=share)
+        for domain in documents
     ]
     turns = zip_longest(*domains)
     windows = [window for turn in turns for window in turn if window is not None]

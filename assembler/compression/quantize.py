@@ -1,4 +1,4 @@
-"""A checkpoint made smaller as far as its own greedy text allows: search, curve, int8 tensors."""
+"""Make a checkpoint int8 as far as its own greedy text allows: search, curve, tensors."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -10,17 +10,18 @@ from assembler.network.int8_linear import as_int8
 from engine.compression import int8_units
 from engine.compression.int8_curve import Compression, Curve, Point
 from engine.compression.int8_units import Unit
-from registry.blobs import BlobStore
-from registry.documents import Document
-from registry.int8_config import WEIGHT
-from registry.manifests import Manifest
+from registry.blobs.blobs import BlobStore
+from registry.catalog.documents import Document
+from registry.checkpoints.int8_config import WEIGHT
+from registry.checkpoints.manifests import Manifest
 
 
 class Compressor:
-    """A checkpoint with the texts that it is held against.
+    """Compresses one checkpoint and compares it with the text that it wrote before.
 
-    `documents` are those of each domain; held-out ones count. Raises InvalidInput for too little
-    text, InvalidCheckpoint, and what `Compression.check` raises, before anything is computed.
+    `documents` holds the documents of each domain; only held-out ones are read. Raises, before
+    anything is computed, InvalidInput for too little text, InvalidCheckpoint, and what
+    `Compression.check` raises.
     """
 
     def __init__(
@@ -36,42 +37,43 @@ class Compressor:
         request.check(self.units, num_bytes=manifest.num_bytes)
         self._manifest, self._request, self._blobs = manifest, request, blobs
         self._on_progress = on_progress
-        self.yardstick = Probe(manifest, documents, request, blobs=blobs, on_progress=on_progress)
-        on_progress("the largest inputs of every layer are read")
+        self.probe = Probe(manifest, documents, request, blobs=blobs, on_progress=on_progress)
+        on_progress("reading the largest inputs of every layer")
         self._smoothings = smooth(
-            self.yardstick.network,
+            self.probe.network,
             self.units,
             target=request.target,
-            read=self.yardstick.measure,
+            read=self.probe.measure,
         )
 
     def curve(self) -> Curve:
-        """Search until a point answers the request; its last point is all units in int8, if what
-        that costs was asked."""
+        """Search until a point satisfies the request. With a limit on FDT, the last point is the
+        checkpoint with all units in int8, unless the search has already saved as much."""
         request = self._request
         points = [self.point(())]
         if request.min_fdt_75 is not None:
             everything = self.point(self.units)
             if everything.satisfies(request, floor=points[0]):
                 return Curve(request=request, points=(*points, everything))
-        points += self._searched(floor=points[0])
+        points += self._search(floor=points[0])
         if request.min_fdt_75 is not None and points[-1].num_bytes > everything.num_bytes:
             points.append(everything)
         return Curve(request=request, points=tuple(points))
 
-    def _searched(self, *, floor: Point) -> Iterator[Point]:
-        """Of a size until one is small enough, of a quality until one is not true enough."""
+    def _search(self, *, floor: Point) -> Iterator[Point]:
+        """Yield points until one is small enough (`max_bytes`), or until one diverges too early
+        (`min_fdt_75`)."""
         request = self._request
         search = UnitSearch(
-            self.yardstick.network,
+            self.probe.network,
             self.units,
-            self.yardstick.corpus if request.by == "perplexity" else self.yardstick.texts,
+            self.probe.corpus if request.by == "perplexity" else self.probe.texts,
             by=request.by,
             target=request.target,
             on_progress=self._on_progress,
         )
-        for found in search.rounds(number=request.rounds, beam_width=request.beam_width):
-            point = self.point(found.units)
+        for best in search.rounds(number=request.rounds, beam_width=request.beam_width):
+            point = self.point(best.units)
             yield point
             if point.satisfies(request, floor=floor) == (request.max_bytes is not None):
                 return
@@ -79,8 +81,8 @@ class Compressor:
     def point(self, units: Sequence[Unit]) -> Point:
         """Measure the checkpoint with these units in int8."""
         modules = int8_units.modules(units)
-        with as_int8(self.yardstick.network, modules, target=self._request.target):
-            measures = self.yardstick.measure()
+        with as_int8(self.probe.network, modules, target=self._request.target):
+            measures = self.probe.measure()
         tensors = [self._manifest.tensors[module + WEIGHT] for module in modules]
         num_int8 = sum(entry.num_numbers for entry in tensors)
         return Point(
@@ -91,7 +93,7 @@ class Compressor:
         )
 
     def write(self, point: Point) -> Manifest:
-        """The checkpoint of a point, stored. Raises OutOfSpace."""
+        """Store the checkpoint of a point and return its manifest. Raises OutOfSpace."""
         modules = int8_units.modules(unit for unit in self.units if unit.name in point.units)
         return int8_checkpoint.write(
             self._manifest,

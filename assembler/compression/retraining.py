@@ -1,9 +1,9 @@
-"""A pruned network learns again, on training documents, with the weights that are left to it.
+"""Train the remaining weights of a pruned network on training documents.
 
-Source: Divergent Token Metrics (arXiv 2311.01544, on sparsification), which retrains behind each
-round of pruning. What it leaves open is decided here: what is zero stays zero throughout (there the
-last tenth of the steps of a round may move it), only pruned matrices learn, and only the next
-token, as in any finetune here.
+Source: Divergent Token Metrics (arXiv 2311.01544, section on sparsification), which retrains after
+each round of pruning. Decided here: a zero stays zero in all steps (in the paper the last tenth of
+a round's steps may move it), only pruned matrices are trained, and the loss is that of the next
+token.
 """
 
 import math
@@ -18,22 +18,22 @@ from assembler.network.model import Network
 from assembler.recipes.recipe import Finetune
 from assembler.training.batches import DomainBatches, TokenReader
 from assembler.training.distributed import process_group
-from assembler.training.optimizer import optimizer_of, schedule, set_rates
-from assembler.training.train_step import descend
+from assembler.training.optimizer import learning_rate_factor, optimizer_of, set_learning_rates
+from assembler.training.train_step import take_step
 from engine.compression.sparsity_components import Shares
 from engine.vllm_plugin import tensors
-from registry.blobs import BlobStore
-from registry.documents import Document
+from registry.blobs.blobs import BlobStore
+from registry.catalog.documents import Document
+from registry.checkpoints.int8_config import WEIGHT
+from registry.checkpoints.manifests import Manifest
 from registry.errors import StepFailed
-from registry.int8_config import WEIGHT
-from registry.manifests import Manifest
 
-# Documents are drawn in another order than other trainings draw their own.
+# Seeds an order of documents that differs from the order of other trainings.
 ORDER = int.from_bytes(b"retrain")
 
 
 class Retraining:
-    """Rounds of `tokens` on the training documents of each domain, the domains taking turns.
+    """Trains rounds of `tokens` tokens on the training documents of all domains in turn.
 
     Raises InvalidInput when a domain does not fill one sequence.
     """
@@ -50,7 +50,7 @@ class Retraining:
         self._recipe = Finetune(tokens=tokens, train="all", domain_weight=0.0)
         reader, length = TokenReader.of(manifest, blobs), self._recipe.sequence_length
         self._batches = DomainBatches(
-            [reader.windows(own, split="train", length=length) for own in documents],
+            [reader.windows(domain, split="train", length=length) for domain in documents],
             batch_size=self._recipe.batch_size,
             entropy=(ORDER, self._recipe.seed),
         )
@@ -58,10 +58,10 @@ class Retraining:
         self._num_steps = 0
 
     def run(self, network: Network, shares: Shares) -> None:
-        """Prune these linear layers of a float32 network for good, and train what is left of them.
+        """Prune these linear layers of a float32 network for good, and train their other weights.
 
-        They end as they can be stored: rounded to the dtypes of the checkpoint. No two rounds read
-        the same batches. Raises StepFailed when the loss is not finite.
+        The weights end rounded to the dtypes of the checkpoint, as they are stored. No two rounds
+        read the same batches. Raises StepFailed when the loss is not finite.
         """
         linears = {name: cast(nn.Linear, network.get_submodule(name)) for name in shares}
         for name, linear in linears.items():
@@ -78,9 +78,9 @@ class Retraining:
         optimizer = optimizer_of((weight, recipe.learning_rate) for weight in weights)
         with process_group() as world:
             for step in range(recipe.num_steps):
-                set_rates(optimizer, schedule(recipe, step))
+                set_learning_rates(optimizer, learning_rate_factor(recipe, step))
                 batch = self._batches.batch(self._num_steps + step)
-                taken = descend(
+                taken = take_step(
                     batch, network=network, optimizer=optimizer, recipe=recipe, world=world
                 )
                 if not math.isfinite(taken.loss + taken.gradient_norm):

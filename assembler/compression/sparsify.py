@@ -1,7 +1,7 @@
-"""A checkpoint made sparse as far as its own greedy text allows: search, curve, stored tensors.
+"""Make a checkpoint sparse as far as its own greedy text allows: search, curve, stored tensors.
 
-With `retrain_tokens` what is left learns again behind each round, and the next round searches on
-that; all is held against the text of the checkpoint as it was.
+With `retrain_tokens` the remaining weights are trained after each round, and the next round
+searches on the trained network. Every point is compared with the text of the original checkpoint.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,20 +17,20 @@ from assembler.compression.share_search import ShareSearch
 from engine.compression.sparsity_components import Shares, components, total_share
 from engine.compression.sparsity_curve import SparsePoint, Sparsification, SparsityCurve
 from engine.vllm_plugin import tensors
-from registry import manifests
-from registry.blobs import BlobStore
-from registry.documents import Document
+from registry.blobs.blobs import BlobStore
+from registry.catalog.documents import Document
+from registry.checkpoints import manifests
+from registry.checkpoints.int8_config import WEIGHT
+from registry.checkpoints.manifests import Manifest
 from registry.errors import InvalidInput
-from registry.int8_config import WEIGHT
-from registry.manifests import Manifest
 
 
 class Sparsifier:
-    """A checkpoint with the texts that it is held against.
+    """Prunes one checkpoint and compares it with the text that it wrote before.
 
-    `documents` are those of each domain; held-out ones count, and for retraining those for
-    training. Raises InvalidInput for too little text or nothing to prune, InvalidCheckpoint, before
-    anything is computed.
+    `documents` holds the documents of each domain: held-out ones are compared, and those for
+    training are used for retraining. Raises, before anything is computed, InvalidInput for too
+    little text or nothing to prune, and InvalidCheckpoint.
     """
 
     def __init__(
@@ -56,21 +56,21 @@ class Sparsifier:
                 blobs=blobs,
                 on_progress=on_progress,
             )
-        # Of the last point that was true enough, where they were retrained.
+        # Retrained weights of the last point that satisfied the request.
         self._learned: dict[str, Tensor] = {}
-        self.yardstick = Probe(manifest, documents, request, blobs=blobs, on_progress=on_progress)
+        self.probe = Probe(manifest, documents, request, blobs=blobs, on_progress=on_progress)
 
     def curve(self) -> SparsityCurve:
-        """Search to the share that is asked for, or until the checkpoint is not true enough.
+        """Search up to the requested share, or until the checkpoint diverges too early.
 
         Raises StepFailed when the loss of a retraining is not finite.
         """
-        request, network = self._request, self.yardstick.network
+        request, network = self._request, self.probe.network
         points = [self.point({})]
         search = ShareSearch(
             network,
             self.components,
-            self.yardstick.texts,
+            self.probe.texts,
             by=request.by,
             on_progress=self._on_progress,
         )
@@ -86,9 +86,9 @@ class Sparsifier:
 
     def point(self, shares: Shares) -> SparsePoint:
         """Measure the checkpoint with these shares of zeros."""
-        network = self.yardstick.network
+        network = self.probe.network
         with as_pruned(network, shares):
-            measures = self.yardstick.measure()
+            measures = self.probe.measure()
             zeros = {name: pruning.num_zeros(network, name) for name in shares}
         return SparsePoint(
             shares=dict(shares),
@@ -98,8 +98,10 @@ class Sparsifier:
         )
 
     def write(self, point: SparsePoint) -> Manifest:
-        """The checkpoint of a point, stored; what vanished is removed. Of a retrained one the
-        point is that which `curve` has chosen. Raises OutOfSpace."""
+        """Store the checkpoint of a point, without the columns and layers that are all zeros.
+
+        After retraining only the point that `curve` chose can be written. Raises OutOfSpace.
+        """
         made = dict(self._manifest.tensors)
         for name, share in point.shares.items():
             weight = tensors.read(self._blobs, made[name + WEIGHT])
@@ -115,7 +117,7 @@ class Sparsifier:
         )
 
     def _num_bytes(self, zeros: dict[str, int]) -> int:
-        """Of all tensors as they are stored, with so many zeros in some."""
+        """Return the stored size of all tensors, given the number of zeros of some."""
         saved = 0
         for name, count in zeros.items():
             entry = self._manifest.tensors[name + WEIGHT]

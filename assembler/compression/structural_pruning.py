@@ -1,11 +1,12 @@
-"""What a dense network computes as zeros whatever comes in, taken out of it.
+"""Remove the parts of a dense network that compute zeros for every input.
 
-Of an FFN the inner columns whose gate, whose input or whose output is all zeros: `silu(0)` is 0, so
-that any of the three suffices. Of attention, all of a layer: where for each group of heads the
-values or the outputs are zeros. Single groups stay, because layers of different numbers of heads
-would need caches of different widths. Norms go with what stood behind them.
+In an FFN: the inner columns with an all-zero row in the gate or up projection, or an all-zero
+column in the down projection. Since `silu(0)` is 0, one of the three is enough. In attention: a
+whole layer, if for each group of heads the values or the outputs are all zeros. Single groups stay,
+because layers with different numbers of heads would need caches of different widths. A norm is
+removed with the part behind it.
 
-What is left computes the same sums of fewer zeros. Mixtures are left as they are: one kernel
+The remaining network computes the same sums with fewer zeros. Mixtures are not changed: one kernel
 computes all routed experts, which must be equally wide.
 """
 
@@ -15,19 +16,21 @@ import torch
 from torch import Tensor
 
 from engine.vllm_plugin import tensors
-from registry import manifests
-from registry.architecture import Architecture
-from registry.blobs import BlobStore
-from registry.int8_config import int8_modules
-from registry.manifests import Manifest, TensorEntry
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints import manifests
+from registry.checkpoints.architecture import Architecture
+from registry.checkpoints.int8_config import int8_modules
+from registry.checkpoints.manifests import Manifest, TensorEntry
 
-# Kernels work on so many columns at a time; what is missing to a multiple is filled with zeros.
+# Kernels process this many columns at a time; columns of zeros fill up to a multiple.
 COLUMNS = 32
 
 
 def without_zeros(manifest: Manifest, blobs: BlobStore) -> Manifest:
-    """The checkpoint without what vanished, stored; the same one where nothing did, or it is a
-    mixture, has parallel blocks or int8 layers.
+    """Store the checkpoint without its all-zero parts, and return the manifest.
+
+    Return the same manifest where there is nothing to remove, and for mixtures, parallel blocks and
+    int8 layers.
 
     Raises NotFound for a lost blob, InvalidCheckpoint for a corrupt one, OutOfSpace.
     """
@@ -39,7 +42,7 @@ def without_zeros(manifest: Manifest, blobs: BlobStore) -> Manifest:
         n for n in layers if not before.has_attention(n) or _attends_to_nothing(manifest, n, blobs)
     )
     if len(without_attention) == len(layers):
-        # A network without any attention is none that can be served; the first stays, as zeros.
+        # A network without any attention cannot be served: the first layer keeps its zeros.
         without_attention = without_attention[1:]
     columns = [_columns(manifest, n, blobs) for n in layers]
     sizes = tuple(len(kept) for kept in columns)
@@ -63,18 +66,19 @@ def without_zeros(manifest: Manifest, blobs: BlobStore) -> Manifest:
 
 
 def _attends_to_nothing(manifest: Manifest, layer: int, blobs: BlobStore) -> bool:
+    """Tell whether a layer's attention always returns zeros."""
     groups = manifest.architecture.num_key_value_heads
     prefix = f"model.layers.{layer}.self_attn."
     values = tensors.read(blobs, manifest.tensors[f"{prefix}v_proj.weight"])
     outputs = tensors.read(blobs, manifest.tensors[f"{prefix}o_proj.weight"])
-    # Heads of one group follow one another.
+    # The heads of one group are adjacent.
     has_values = values.view(groups, -1).any(1)
     has_outputs = outputs.mT.reshape(groups, -1).any(1)
     return not bool((has_values & has_outputs).any())
 
 
 def _columns(manifest: Manifest, layer: int, blobs: BlobStore) -> list[int]:
-    """Inner columns of a layer's FFN that are to stay, in order."""
+    """Return the indices of the inner columns of a layer's FFN to keep, in order."""
     a: Architecture = manifest.architecture
     if a.ffn_size(layer) == 0:
         return []
@@ -84,7 +88,7 @@ def _columns(manifest: Manifest, layer: int, blobs: BlobStore) -> list[int]:
     )
     counts_F = gate_FD.any(1) & up_FD.any(1) & down_DF.any(0)
     num_kept = -(-int(counts_F.sum()) // COLUMNS) * COLUMNS
-    # Those that count first, then as many others as are missing.
+    # Non-zero columns first, then zero columns up to a multiple of COLUMNS.
     order = torch.argsort(counts_F.logical_not().int(), stable=True)
     kept: list[int] = order[:num_kept].sort().values.tolist()
     return kept

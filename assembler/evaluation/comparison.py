@@ -1,7 +1,7 @@
-"""Takes the measurements of the gate between any two models.
+"""Measure how a candidate model differs from a reference model, and judge it by a policy.
 
-The reference's texts and its noise are found in the cache where they were made before; then a
-candidate costs one forward pass. One network is in memory at a time.
+The reference's texts and its noise floor are cached. Once they are known, a candidate costs one
+forward pass over the texts. One network is in memory at a time.
 """
 
 import time
@@ -16,18 +16,18 @@ from engine.divergence import noise
 from engine.divergence.metrics import Continuation, Reading, Tokens
 from engine.divergence.server_runner import ServerRunner
 from engine.gates import comparison_gate
-from engine.gates.comparison_gate import Compared, DivergenceReport, ModelPolicy, Side
-from registry import documents
-from registry.blobs import BlobStore
-from registry.documents import Document
+from engine.gates.comparison_gate import DivergenceReport, DomainReadings, ModelPolicy, Side
+from registry.blobs.blobs import BlobStore
+from registry.catalog import documents
+from registry.catalog.documents import Document
+from registry.checkpoints.manifests import json_digest
 from registry.errors import Incompatible, InvalidInput, Problem, pointer
-from registry.manifests import json_digest
 from registry.settings import settings
 
-# Beginnings of prefixes by which two tokenizers are compared.
+# Number of prefixes on which two tokenizers are compared.
 COMPARED_PREFIXES = 16
 
-# By which two chat templates are compared.
+# Conversations on which two chat templates are compared.
 CONVERSATIONS: tuple[list[dict[str, str]], ...] = (
     [{"role": "user", "content": "What is this?"}],
     [
@@ -45,33 +45,33 @@ Prompts = Mapping[str, list[Tokens]]
 def gate(
     request: ComparisonRequest, *, blobs: BlobStore, on_progress: OnProgress
 ) -> DivergenceReport:
-    """Compare and judge.
+    """Compare two models and judge the candidate.
 
-    Raises InvalidInput, before anything is written, for a wrong policy, subject or text, and before
-    the candidate reads, where the policy asks for more than the noise floor allows; Incompatible
-    where the two cannot be compared; Unavailable when a server fails.
+    Raises InvalidInput for a wrong policy, model or text, before the reference writes; and for a
+    threshold beyond the noise floor, before the candidate reads. Raises Incompatible where the two
+    cannot be compared, and Unavailable when a server fails.
     """
     policy = request.read_policy()
-    on_progress("opening both")
+    on_progress("opening both models")
     reference = open_subject(request.reference, blobs)
     candidate = open_subject(request.candidate, blobs)
     prompts = _prompts(reference, request.texts, policy)
     check_comparable(reference, candidate, prompts, policy)
-    written, varied = _of_reference(
+    continuations, noisy = _read_reference(
         reference, prompts, policy, engine=candidate.is_served, on_progress=on_progress
     )
-    for domain, texts in written.items():
-        comparison_gate.check_floor(policy, texts, varied[domain], domain=domain)
+    for domain, texts in continuations.items():
+        comparison_gate.check_floor(policy, texts, noisy[domain], domain=domain)
     on_progress(f"loading {candidate.name}")
     runner = candidate.load()
     compared = []
-    for domain, texts in written.items():
+    for domain, texts in continuations.items():
         on_progress(f"{candidate.name} reads {domain}")
         compared.append(
-            Compared(
+            DomainReadings(
                 domain=domain,
                 continuations=texts,
-                varied=varied[domain],
+                variations=noisy[domain],
                 candidate=runner.read(texts),
             )
         )
@@ -80,11 +80,11 @@ def gate(
         reference=Side(name=reference.name, digest=reference.key),
         candidate=Side(name=candidate.name, digest=candidate.key),
         domains=compared,
-        decode=reference.words.decode,
+        decode=reference.vocabulary.decode,
     )
 
 
-def _of_reference(
+def _read_reference(
     reference: OpenedSide,
     prompts: Prompts,
     policy: ModelPolicy,
@@ -92,71 +92,75 @@ def _of_reference(
     engine: bool,
     on_progress: OnProgress,
 ) -> tuple[dict[str, list[Continuation]], dict[str, dict[str, list[Reading]]]]:
-    """By domain its texts, and its own readings of them; with `engine` also those of the engine
-    that serves."""
-    # Loaded only if something is not known yet, and given up before the candidate is loaded.
+    """Return, by domain, the reference's texts and its noise: further readings of the same texts.
+
+    With `engine` the noise includes the readings of the engine that serves the reference.
+    """
+    # Loaded only if something is not cached, and released before the candidate is loaded.
     load = cache(reference.load)
     num_tokens = policy.completion_tokens
-    written, varied = {}, {}
+    continuations, noisy = {}, {}
     for domain, prefixes in prompts.items():
         on_progress(f"{reference.name} writes {domain}")
         key = reference.key
         if reference.is_served:
-            # Another model may answer at the same address by now: one text is written anew to tell.
+            # Another model may answer at the same address by now: one new text makes the key.
             key = json_digest([key, load().write(prefixes[:1], num_tokens=num_tokens)[0].tokens])
-        written[domain] = reference_cache.continuations(
+        continuations[domain] = reference_cache.continuations(
             key, prefixes, num_tokens=num_tokens, load=load
         )
         on_progress(f"{reference.name} reads {domain} again")
         if reference.is_served:
-            # Nothing tells on which hardware, or beside what other requests, it answers this time.
-            varied[domain] = noise.variations(load(), written[domain])
+            # Its hardware, and the load beside us, may differ from last time: never cached.
+            noisy[domain] = noise.variations(load(), continuations[domain])
         else:
-            key = reference_cache.noise_key("network", reference.key, written[domain])
-            varied[domain] = reference_cache.noisy_readings(
-                key, written[domain], lambda own: noise.variations(load(), own)
+            key = reference_cache.noise_key("network", reference.key, continuations[domain])
+            noisy[domain] = reference_cache.noisy_readings(
+                key, continuations[domain], lambda texts: noise.variations(load(), texts)
             )
     load.cache_clear()
     if engine and not reference.is_served:
         on_progress(f"serving {reference.name}")
-        served = _served(reference, written, on_progress)
-        for domain in varied:
-            varied[domain][noise.SERVED] = served[domain]
-    return written, varied
+        served = _read_served(reference, continuations, on_progress)
+        for domain in noisy:
+            noisy[domain][noise.SERVED] = served[domain]
+    return continuations, noisy
 
 
-def _served(
-    reference: OpenedSide, written: Mapping[str, Sequence[Continuation]], on_progress: OnProgress
+def _read_served(
+    reference: OpenedSide,
+    continuations: Mapping[str, Sequence[Continuation]],
+    on_progress: OnProgress,
 ) -> dict[str, list[Reading]]:
-    """What our engine says when it serves the reference; it is started where that is not known."""
-    texts = list(chain.from_iterable(written.values()))
+    """Return our engine's readings of the reference's texts; it starts only if they are unknown."""
+    all_texts = list(chain.from_iterable(continuations.values()))
 
-    def make(own: Sequence[Continuation]) -> dict[str, list[Reading]]:
+    def make(texts: Sequence[Continuation]) -> dict[str, list[Reading]]:
         log_path = settings().home / "logs" / "gate" / f"{time.time_ns()}.log"
         with reference.serving(log_path) as running:
             running.wait_ready()
             on_progress(f"{reference.name} reads where it is served")
-            return {noise.SERVED: ServerRunner.of(running).read(own)}
+            return {noise.SERVED: ServerRunner.of(running).read(texts)}
 
-    key = reference_cache.noise_key("engine", reference.key, texts)
-    readings = iter(reference_cache.noisy_readings(key, texts, make)[noise.SERVED])
-    return {domain: list(islice(readings, len(own))) for domain, own in written.items()}
+    key = reference_cache.noise_key("engine", reference.key, all_texts)
+    readings = iter(reference_cache.noisy_readings(key, all_texts, make)[noise.SERVED])
+    return {domain: list(islice(readings, len(texts))) for domain, texts in continuations.items()}
 
 
 def _prompts(
     reference: OpenedSide, texts: Sequence[DocumentsFile], policy: ModelPolicy
 ) -> dict[str, list[Tokens]]:
-    """Prefixes of held-out text, by domain. Raises InvalidInput where there are none."""
+    """Return prefixes of held-out text by domain. Raises InvalidInput for a domain without any."""
     prompts, problems = {}, []
-    for domain, own in _by_domain(texts).items():
-        prompts[domain] = reference.words.prefixes(
-            own, length=policy.prefix_tokens, count=policy.prompts_per_domain
+    for domain, domain_documents in _by_domain(texts).items():
+        prompts[domain] = reference.vocabulary.prefixes(
+            domain_documents, length=policy.prefix_tokens, count=policy.prompts_per_domain
         )
         if not prompts[domain]:
-            num_held_out = sum(document.split == "held-out" for document in own)
+            num_held_out = sum(document.split == "held-out" for document in domain_documents)
             detail = (
                 f"its {num_held_out} held-out documents fill no prefix of {policy.prefix_tokens}"
-                " tokens: bring more text, or lower prefix_tokens"
+                " tokens: add more text, or lower prefix_tokens"
             )
             problems.append(Problem(pointer("texts", domain), detail))
     if problems:
@@ -166,65 +170,69 @@ def _prompts(
 
 def _by_domain(texts: Sequence[DocumentsFile]) -> dict[str, list[Document]]:
     domains: dict[str, list[Document]] = {}
-    for own in texts:
+    for file in texts:
         try:
-            data = own.path.read_bytes()
+            data = file.path.read_bytes()
         except OSError as error:
-            raise InvalidInput(f"{own.path} cannot be read: {error.strerror}") from error
+            raise InvalidInput(f"{file.path} cannot be read: {error.strerror}") from error
         for document in documents.parse([data]):
-            domains.setdefault(document.domain or own.domain, []).append(document)
+            domains.setdefault(document.domain or file.domain, []).append(document)
     if not domains:
-        raise InvalidInput(f"{', '.join(str(own.path) for own in texts)}: no document in it")
+        raise InvalidInput(f"{', '.join(str(file.path) for file in texts)}: no document in it")
     return domains
 
 
 def check_comparable(
     reference: OpenedSide, candidate: OpenedSide, prompts: Prompts, policy: ModelPolicy
 ) -> None:
-    """Raises Incompatible for other vocabularies, tokenizers or chat templates, InvalidInput where
-    their lengths do not suffice."""
+    """Raise Incompatible if vocabularies, tokenizers or chat templates differ, InvalidInput if a
+    model's longest text is too short for the policy."""
     _check_vocabularies(reference, candidate)
     sample = list(islice(chain.from_iterable(prompts.values()), COMPARED_PREFIXES))
-    for text in map(reference.words.decode, sample):
-        [own], [other] = reference.words.encode([text]), candidate.words.encode([text])
-        if own != other:
+    for text in map(reference.vocabulary.decode, sample):
+        [expected], [actual] = (
+            reference.vocabulary.encode([text]),
+            candidate.vocabulary.encode([text]),
+        )
+        if actual != expected:
             raise Incompatible(
-                f"their tokenizers differ: {text[:40]!r} begins with tokens {own[:8]} for"
-                f" {reference.name}, with {other[:8]} for {candidate.name}"
+                f"their tokenizers differ: {text[:40]!r} begins with tokens {expected[:8]} for"
+                f" {reference.name}, with {actual[:8]} for {candidate.name}"
             )
     _check_chat(reference, candidate)
-    # One more, which a server that reads must be able to write.
+    # A server must have room to write one token after the text that it reads.
     needed = policy.prefix_tokens + policy.completion_tokens + 1
     problems = tuple(
-        Problem(pointer("completion_tokens"), f"{one.name} takes {one.max_tokens} of {needed}")
-        for one in (reference, candidate)
-        if one.max_tokens is not None and one.max_tokens < needed
+        Problem(pointer("completion_tokens"), f"{side.name} takes {side.max_tokens} of {needed}")
+        for side in (reference, candidate)
+        if side.max_tokens is not None and side.max_tokens < needed
     )
     if problems:
         raise InvalidInput("prefix and completion are too long together", problems=problems)
 
 
 def _check_chat(reference: OpenedSide, candidate: OpenedSide) -> None:
-    """Compared are plain texts: what a changed chat template does would be in no figure."""
+    """Raise Incompatible if the chat templates differ: the gate reads plain text, so its figures
+    would not show it."""
     for conversation in CONVERSATIONS:
-        own, other = (one.words.chat(conversation) for one in (reference, candidate))
-        if own is None or own == other:
+        expected, actual = (side.vocabulary.chat(conversation) for side in (reference, candidate))
+        if expected is None or actual == expected:
             continue
-        found = "answers none" if other is None else f"reads {candidate.words.decode(other)!r}"
+        found = "refuses it" if actual is None else f"reads {candidate.vocabulary.decode(actual)!r}"
         raise Incompatible(
-            f"their chat templates differ: of one conversation {reference.name} reads"
-            f" {reference.words.decode(own)!r}, {candidate.name} {found}"
+            f"their chat templates differ: for one conversation {reference.name} reads"
+            f" {reference.vocabulary.decode(expected)!r}, {candidate.name} {found}"
         )
 
 
 def _check_vocabularies(reference: OpenedSide, candidate: OpenedSide) -> None:
-    for one, other in ((reference, candidate), (candidate, reference)):
-        runner = one.load() if one.is_served else None
+    for side, other in ((reference, candidate), (candidate, reference)):
+        runner = side.load() if side.is_served else None
         if isinstance(runner, ServerRunner) and other.vocab_size is not None:
             runner.check(vocab_size=other.vocab_size)
-    sizes = {one.vocab_size for one in (reference, candidate)} - {None}
+    sizes = {side.vocab_size for side in (reference, candidate)} - {None}
     if len(sizes) > 1:
         raise Incompatible(
-            f"another vocabulary: {reference.name} has {reference.vocab_size} tokens,"
+            f"the vocabularies differ: {reference.name} has {reference.vocab_size} tokens,"
             f" {candidate.name} {candidate.vocab_size}"
         )

@@ -1,7 +1,7 @@
-"""Models under comparison, opened: who runs them, what their tokens mean, and how much they take.
+"""Open the two models of a comparison: their runner, vocabulary and longest text.
 
-A Llama-family checkpoint runs as our reference network, any other folder through transformers, both
-in float32; a served model runs where it is served.
+A Llama-family checkpoint or a mix runs as our reference network, any other folder through
+transformers; both in float32. A served model runs on its server.
 """
 
 import hashlib
@@ -29,57 +29,60 @@ from engine.divergence.server_runner import ServerRunner
 from engine.divergence.torch_runner import Logits, TorchRunner
 from engine.serving import vllm_process
 from engine.serving.vllm_process import Server
-from registry import manifests
-from registry.architecture import Architecture
-from registry.blobs import BlobStore, get_bytes
-from registry.checkpoints import TOKENIZER
-from registry.documents import Document
+from registry.blobs.blobs import BlobStore, get_bytes
+from registry.catalog.documents import Document
+from registry.checkpoints import manifests
+from registry.checkpoints.admission import TOKENIZER
+from registry.checkpoints.architecture import Architecture
+from registry.checkpoints.int8_config import int8_modules
+from registry.checkpoints.manifests import json_digest
 from registry.errors import InvalidCheckpoint, InvalidInput
-from registry.int8_config import int8_modules
-from registry.manifests import json_digest
 
-# Where the key to a served model is taken from, as OpenAI's own clients do.
+# Environment variable with the key to a served model, the same as for OpenAI's own clients.
 KEY_VARIABLE = "OPENAI_API_KEY"
-# A served model's tokenizer is asked for the beginnings of documents: no more of them is sent.
+# Limits how much of a document is sent to the tokenizer of a server.
 CHARACTERS_PER_TOKEN = 8
 
 CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
-# A chat template stands in either; where both have one, in the latter.
+# Both may hold a chat template; then that of the second file counts.
 TOKENIZER_CONFIG, CHAT_TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
-WORDS = (TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE)
-# The template, and the tokens that it may name.
+VOCABULARY_FILES = (TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE)
+# The template, and the special tokens that it may use.
 CHAT_FIELDS = ("chat_template", "bos_token", "eos_token", "unk_token", "pad_token")
 
 
 class Vocabulary(Protocol):
-    """What the tokens of a model mean."""
+    """A model's tokenizer and chat template."""
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, without special tokens."""
+        """Return the token ids of each text, without special tokens."""
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Special tokens included."""
+        """Return the text of these ids, special tokens included."""
 
     def chat(self, messages: Sequence[dict[str, str]]) -> list[int] | None:
-        """Token ids of a conversation that awaits an answer; None without a chat template, or
-        where that refuses it."""
+        """Return the ids of a conversation up to the next answer.
+
+        None without a chat template, and for a template that refuses the conversation.
+        """
 
     def prefixes(self, documents: Sequence[Document], *, length: int, count: int) -> list[Tokens]:
-        """At most `count` prefixes of held-out text, each of `length` tokens, spread over it."""
+        """Return at most `count` prefixes of `length` tokens, spread over the held-out text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenedSide:
-    """`key` names what its greedy texts depend on: its tensors and where texts end, or the server's
-    address and what that tells of the model.
+    """One model of a comparison, opened without its weights.
 
-    `load` brings it into memory, where it is not served. `serve` starts a server for it where it
-    has none. `max_tokens` is the longest text.
+    `key` identifies its greedy texts: a digest of tensors and end tokens, or a server's address and
+    description of the model. `load` returns its runner, and loads the weights of a model that is
+    not served. `serve` starts our engine with it; None for a served model. `max_tokens` is the
+    length of the longest text.
     """
 
     name: str
     key: str
-    words: Vocabulary
+    vocabulary: Vocabulary
     vocab_size: int | None
     max_tokens: int | None
     load: Callable[[], Runner]
@@ -87,24 +90,24 @@ class OpenedSide:
 
     @property
     def is_served(self) -> bool:
-        """Whether it runs behind a server that is not ours to start."""
+        """Tell whether the model runs behind a server that we did not start."""
         return self.serve is None
 
     def serving(self, log_path: Path) -> AbstractContextManager[Server]:
-        """Our engine with this model; it is still starting, see `server.serving`."""
+        """Start our engine with this model; see `engine.serving.vllm_process.serving`."""
         assert self.serve is not None
         return self.serve(log_path=log_path)
 
 
 class LocalVocabulary:
-    """By the tokenizer that lies beside the weights."""
+    """The tokenizer that lies beside the weights."""
 
     def __init__(self, files: Mapping[str, bytes], *, config: Mapping[str, Any]) -> None:
-        """`files` by name, of those in `WORDS` the ones that are there."""
+        """`files` by name, those of `VOCABULARY_FILES` that exist."""
         self._tokenizer = Tokenizer.from_str(files[TOKENIZER].decode())
         self._reader = TokenReader(self._tokenizer, config=config)
-        told = json.loads(files.get(TOKENIZER_CONFIG, b"{}"))
-        self._chat = {name: told[name] for name in CHAT_FIELDS if told.get(name) is not None}
+        stored = json.loads(files.get(TOKENIZER_CONFIG, b"{}"))
+        self._chat = {name: stored[name] for name in CHAT_FIELDS if stored.get(name) is not None}
         if CHAT_TEMPLATE in files:
             self._chat["chat_template"] = files[CHAT_TEMPLATE].decode()
 
@@ -121,11 +124,11 @@ class LocalVocabulary:
         from jinja2 import TemplateError
         from transformers import PreTrainedTokenizerFast
 
-        chatting = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # theirs
+        tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # theirs
             tokenizer_object=self._tokenizer, **self._chat
         )
         try:
-            text = chatting.apply_chat_template(
+            text = tokenizer.apply_chat_template(
                 list(messages), add_generation_prompt=True, tokenize=False
             )
         except TemplateError:
@@ -138,7 +141,7 @@ class LocalVocabulary:
 
 
 class ServedVocabulary:
-    """By the server's tokenizer; a document gives one prefix, its beginning."""
+    """The tokenizer of a server. A document gives one prefix: its beginning."""
 
     def __init__(self, runner: ServerRunner) -> None:
         self._runner = runner
@@ -150,16 +153,16 @@ class ServedVocabulary:
             for document in documents
             if document.split == "held-out"
         ]
-        spread = beginnings[:: max(1, len(beginnings) // count)][:count]
-        encoded = self._runner.encode(spread)
+        sample = beginnings[:: max(1, len(beginnings) // count)][:count]
+        encoded = self._runner.encode(sample)
         return [tuple(tokens[:length]) for tokens in encoded if len(tokens) >= length]
 
 
 def open_subject(subject: Subject, blobs: BlobStore) -> OpenedSide:
-    """Read what little there is to read; no weights yet.
+    """Open a model without reading its weights.
 
-    Raises InvalidInput for a folder that is no checkpoint, NotFound for lost blobs, Incompatible
-    for a server that cannot be compared, Unavailable for one that does not answer.
+    Raises InvalidInput for a folder without a checkpoint, NotFound for lost blobs, Incompatible for
+    a server that cannot be compared, Unavailable for a server that does not answer.
     """
     match subject:
         case Folder():
@@ -174,19 +177,21 @@ def _open_stored(subject: Stored, blobs: BlobStore) -> OpenedSide:
     manifest = manifests.load(blobs, subject.manifest_digest)
     generation = manifest.files.get(GENERATION_CONFIG)
     ends = _ends(manifest.config, get_bytes(blobs, generation) if generation else b"{}")
-    words = {
-        name: get_bytes(blobs, manifest.files[name]) for name in WORDS if name in manifest.files
+    files = {
+        name: get_bytes(blobs, manifest.files[name])
+        for name in VOCABULARY_FILES
+        if name in manifest.files
     }
     architecture = manifest.architecture
 
     def load() -> Runner:
         network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
-        return network_runner.runner(network, ends=ends)
+        return network_runner.runner(network, stop_token_ids=ends)
 
     return OpenedSide(
         name=str(subject),
         key=json_digest([manifest.digest, sorted(ends)]),
-        words=LocalVocabulary(words, config=manifest.config),
+        vocabulary=LocalVocabulary(files, config=manifest.config),
         vocab_size=architecture.vocab_size,
         max_tokens=architecture.max_position_embeddings,
         load=load,
@@ -205,14 +210,16 @@ def _open_folder(subject: Folder) -> OpenedSide:
     config = json.loads((folder / CONFIG).read_text())
     generation = folder / GENERATION_CONFIG
     ends = _ends(config, generation.read_bytes() if generation.exists() else b"{}")
-    words = {name: (folder / name).read_bytes() for name in WORDS if (folder / name).is_file()}
+    files = {
+        name: (folder / name).read_bytes() for name in VOCABULARY_FILES if (folder / name).is_file()
+    }
     digests = {path.name: _digest(path) for path in (folder / CONFIG, *weights)}
     load = partial(_load_network if _is_ours(config) else _load_transformers, folder, ends)
     vocab_size, max_tokens = _sizes(folder, config)
     return OpenedSide(
         name=str(subject),
         key=json_digest([digests, sorted(ends)]),
-        words=LocalVocabulary(words, config=config),
+        vocabulary=LocalVocabulary(files, config=config),
         vocab_size=vocab_size,
         max_tokens=max_tokens,
         load=load,
@@ -227,7 +234,7 @@ def _open_served(subject: Served) -> OpenedSide:
     return OpenedSide(
         name=str(subject),
         key=json_digest([subject.address, card]),
-        words=ServedVocabulary(runner),
+        vocabulary=ServedVocabulary(runner),
         vocab_size=None,
         max_tokens=card.get("max_model_len"),
         load=lambda: runner,
@@ -236,8 +243,7 @@ def _open_served(subject: Served) -> OpenedSide:
 
 
 def _is_ours(config: dict[str, Any]) -> bool:
-    """Whether the reference network is this checkpoint's: a Llama, or a mix, in floats or our
-    int8."""
+    """Tell whether our reference network runs this checkpoint: a Llama or a mix, float or int8."""
     try:
         Architecture.from_config(config)
         int8_modules(config)
@@ -247,14 +253,14 @@ def _is_ours(config: dict[str, Any]) -> bool:
 
 
 def _sizes(folder: Path, config: dict[str, Any]) -> tuple[int | None, int | None]:
-    """Of the vocabulary and of the longest text."""
+    """Return the sizes of the vocabulary and of the longest text, in tokens."""
     if _is_ours(config):
         ours = Architecture.from_config(config)
         return ours.vocab_size, ours.max_position_embeddings
     from transformers import AutoConfig
 
     try:
-        # It knows by which name each family has them.
+        # transformers knows each family's names for these fields.
         theirs = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
     except (ValueError, OSError) as error:
         raise InvalidInput(f"transformers does not know the model in {folder}: {error}") from error
@@ -262,13 +268,13 @@ def _sizes(folder: Path, config: dict[str, Any]) -> tuple[int | None, int | None
 
 
 def _load_network(folder: Path, ends: frozenset[int]) -> Runner:
-    return network_runner.runner(network_of(folder), ends=ends)
+    return network_runner.runner(network_of(folder), stop_token_ids=ends)
 
 
 def network_of(folder: Path) -> Network:
-    """The reference network of a Hugging Face folder, in float32, frozen and in evaluation mode.
+    """Load the reference network of a Hugging Face folder: float32, frozen, in evaluation mode.
 
-    Raises InvalidInput where its tensors are not those that its config tells.
+    Raises InvalidInput if the tensors do not match the config.
     """
     network = Network.of_config(json.loads((folder / CONFIG).read_text()))
     state: dict[str, Tensor] = {}
@@ -280,7 +286,7 @@ def network_of(folder: Path) -> Network:
     try:
         network.load_state_dict(state, assign=True)
     except RuntimeError as error:
-        raise InvalidInput(f"{folder} does not hold what its {CONFIG} tells: {error}") from error
+        raise InvalidInput(f"the tensors of {folder} do not match its {CONFIG}: {error}") from error
     return network.requires_grad_(False).eval()
 
 
@@ -288,7 +294,7 @@ def _load_transformers(folder: Path, ends: frozenset[int]) -> Runner:
     from transformers import AutoModelForCausalLM
 
     try:
-        # In evaluation mode already.
+        # The model comes in evaluation mode.
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False
         )
@@ -298,7 +304,7 @@ def _load_transformers(folder: Path, ends: frozenset[int]) -> Runner:
 
 
 def of_transformers(model: Any, *, ends: Set[int] = frozenset()) -> TorchRunner:
-    """Compares any causal language model of transformers, with its key-value cache."""
+    """Return a runner of any causal language model of transformers, with its key-value cache."""
 
     def last(tokens_BT: Tensor, count: int) -> Tensor:
         logits_BTV: Tensor = model(tokens_BT, use_cache=False, logits_to_keep=count).logits
@@ -306,14 +312,15 @@ def of_transformers(model: Any, *, ends: Set[int] = frozenset()) -> TorchRunner:
 
     return TorchRunner(
         lambda tokens_BT: model(tokens_BT, use_cache=False).logits,
-        last=last,
-        fresh=lambda: _remembering(model),
-        ends=ends,
+        last_logits=last,
+        new_decoder=lambda: _cached_step(model),
+        stop_token_ids=ends,
         device=model.device,
     )
 
 
-def _remembering(model: Any) -> Logits:
+def _cached_step(model: Any) -> Logits:
+    """Return a function that reads the next tokens of one batch with a new key-value cache."""
     from transformers import DynamicCache
 
     cache = DynamicCache(config=model.config)
@@ -328,11 +335,11 @@ def _remembering(model: Any) -> Logits:
 
 
 def _ends(config: Mapping[str, Any], generation_config: bytes) -> frozenset[int]:
-    """Tokens behind which a text ends: those of either file, as servers take them."""
+    """Return the end-of-text ids of both files, as servers take them."""
     ends: set[int] = set()
     for source in (config, json.loads(generation_config)):
-        own = source.get("eos_token_id")
-        ends |= set(own if isinstance(own, list) else [] if own is None else [own])
+        ids = source.get("eos_token_id")
+        ends |= set(ids if isinstance(ids, list) else [] if ids is None else [ids])
     return frozenset(ends)
 
 

@@ -1,6 +1,6 @@
-"""Takes the measurements of a gate: perplexities, and the served candidate against its reference.
+"""Measure a mix for its gate: perplexities, and the served candidate against the reference network.
 
-The server starts while the reference writes its texts, because starting takes it longest.
+The server starts while the reference network writes its texts, since starting takes longest.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,16 +22,16 @@ from engine.gates.mix_gate import WINDOW_TOKENS, GateReport, Measurements, judge
 from engine.gates.policy import Policy
 from engine.serving import vllm_process
 from engine.vllm_build import serving_dtype
-from registry import numpy_tensors
-from registry.blobs import BlobStore
-from registry.documents import Document
+from registry.blobs.blobs import BlobStore
+from registry.catalog.documents import Document
+from registry.checkpoints import numpy_tensors
+from registry.checkpoints.int8_config import int8_modules
+from registry.checkpoints.manifests import Manifest
 from registry.errors import Incompatible, InvalidCheckpoint, InvalidInput, Problem, pointer
-from registry.int8_config import int8_modules
-from registry.manifests import Manifest
 
 
 def gate(
-    contenders: GateCheckpoints,
+    checkpoints: GateCheckpoints,
     documents: Sequence[Sequence[Document]],
     *,
     documents_digests: Sequence[str],
@@ -42,15 +42,15 @@ def gate(
 ) -> GateReport:
     """Measure the candidate on the held-out documents of each expert, and judge it.
 
-    `documents` and their digests are in the order of `contenders.experts`; the server writes to
-    `log_path`. Raises as `check_files` and `check_routers` before anything is read; InvalidInput
-    when a domain holds too little text, or when the policy asks for more than the noise floor
-    allows, Unavailable when the server fails.
+    `documents` and their digests are in the order of `checkpoints.experts`. The server writes to
+    `log_path`. Raises the errors of `check_files` and `check_routers` before anything is read,
+    InvalidInput for a domain with too little text or a threshold beyond the noise floor, and
+    Unavailable when the server fails.
     """
-    check_files(contenders.candidate, contenders.seed)
-    check_routers(contenders.candidate, blobs)
-    reader = TokenReader.of(contenders.seed, blobs)
-    domains = list(contenders.experts)
+    check_files(checkpoints.candidate, checkpoints.seed)
+    check_routers(checkpoints.candidate, blobs)
+    reader = TokenReader.of(checkpoints.seed, blobs)
+    domains = list(checkpoints.experts)
     windows = _held_out(
         reader, documents, length=WINDOW_TOKENS, num_tokens=policy.tokens_per_domain
     )
@@ -60,22 +60,22 @@ def gate(
         length=policy.prefix_tokens,
         num_tokens=policy.prompts_per_domain * policy.prefix_tokens,
     )
-    measured = perplexities.measure(contenders, windows, blobs=blobs, on_progress=on_progress)
-    candidate = contenders.candidate
+    measured = perplexities.measure(checkpoints, windows, blobs=blobs, on_progress=on_progress)
+    candidate = checkpoints.candidate
     with vllm_process.serving(candidate, blobs=blobs, log_path=log_path) as running:
-        texts, varied = _reference(candidate, prompts, policy, blobs)
-        others = mix_gate_stages.read_by_others(
-            contenders, dict(zip(domains, texts, strict=True)), blobs
+        texts, noisy = _read_reference(candidate, prompts, policy, blobs)
+        others = mix_gate_stages.readings_of_other_mixes(
+            checkpoints, dict(zip(domains, texts, strict=True)), blobs
         )
         running.wait_ready()
-        served = [ServerRunner.of(running).read(own) for own in texts]
+        served = [ServerRunner.of(running).read(domain) for domain in texts]
     measurements = [
         Measurements(
             domain=domain,
             documents=documents_digests[i],
             perplexity=measured[i],
             continuations=texts[i],
-            varied=varied[i],
+            variations=noisy[i],
             readings={"served": served[i], **others[domain]},
         )
         for i, domain in enumerate(domains)
@@ -83,15 +83,17 @@ def gate(
     return judge(
         policy,
         manifest_digest=candidate.digest,
-        stages=mix_gate_stages.sides(contenders),
+        stages=mix_gate_stages.sides(checkpoints),
         domains=measurements,
         decode=reader.decode,
     )
 
 
 def check_files(candidate: Manifest, seed: Manifest) -> None:
-    """Raises Incompatible unless a mix has its seed's tokenizer, chat template and other files:
-    reference and served model read both with the same ones, so that no figure would tell."""
+    """Raise Incompatible unless a mix has its seed's tokenizer, chat template and other files.
+
+    The reference and the served model read the same files, so no figure would show a change.
+    """
     problems = tuple(
         Problem(
             pointer("files", name),
@@ -105,9 +107,10 @@ def check_files(candidate: Manifest, seed: Manifest) -> None:
 
 
 def check_routers(candidate: Manifest, blobs: BlobStore) -> None:
-    """Raises InvalidCheckpoint, naming each router that has a row of zeros for an expert with a
-    domain: who has that is taken whenever all others are disliked, and in one block that is too
-    little for a gate to see. A routed seed has it for a reason, see
+    """Raise InvalidCheckpoint with each router that has a zero row for an expert with a domain.
+
+    An expert with a zero row is chosen whenever all other logits are negative, and in a single
+    block that is too little for a gate to see. A routed seed has a zero row on purpose; see
     `assembler.routing.router_init`.
     """
     a = candidate.architecture
@@ -126,43 +129,42 @@ def check_routers(candidate: Manifest, blobs: BlobStore) -> None:
         raise InvalidCheckpoint("a router does not know an expert", problems=tuple(problems))
 
 
-def _reference(
+def _read_reference(
     candidate: Manifest, prompts: Sequence[Tensor], policy: Policy, blobs: BlobStore
 ) -> tuple[list[list[Continuation]], list[dict[str, list[Reading]]]]:
-    """Greedy texts per domain, and the reference's own further readings; what was made before is
-    found.
+    """Return by domain the greedy texts of the reference network, and its noise; both are cached.
 
-    Texts go on behind an end of text: here only numerics are compared, for which every token counts
-    alike.
+    Texts continue after an end-of-text token: only numerics are compared here, and every token
+    counts alike.
     """
     network = cache(lambda: Network.from_manifest(candidate, blobs, dtype=torch.float32))
     in_bfloat16 = cache(lambda: Network.from_manifest(candidate, blobs, dtype=torch.bfloat16))
     load = cache(lambda: network_runner.runner(network()))
 
-    def noisy(own: Sequence[Continuation]) -> dict[str, list[Reading]]:
-        readings = noise.variations(load(), own)
+    def read_again(continuations: Sequence[Continuation]) -> dict[str, list[Reading]]:
+        readings = noise.variations(load(), continuations)
         if int8_modules(candidate.config):
-            readings |= perturbation.readings(network(), own)
+            readings |= perturbation.readings(network(), continuations)
         if serving_dtype() == "bfloat16":
-            readings |= perturbation.in_bfloat16(in_bfloat16(), own)
+            readings |= perturbation.in_bfloat16(in_bfloat16(), continuations)
         return readings
 
     texts = [
         reference_cache.continuations(
             candidate.digest,
-            [tuple(prompt) for prompt in own.tolist()],
+            [tuple(prompt) for prompt in domain.tolist()],
             num_tokens=policy.completion_tokens,
             load=load,
         )
-        for own in prompts
+        for domain in prompts
     ]
-    varied = [
+    noisy = [
         reference_cache.noisy_readings(
-            reference_cache.noise_key("network", candidate.digest, own), own, noisy
+            reference_cache.noise_key("network", candidate.digest, domain), domain, read_again
         )
-        for own in texts
+        for domain in texts
     ]
-    return texts, varied
+    return texts, noisy
 
 
 def _held_out(

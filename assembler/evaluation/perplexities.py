@@ -1,8 +1,7 @@
-"""Held-out perplexity of every network that a gate compares, each measured once.
+"""Measure the held-out perplexity of every network that a gate compares, each once.
 
-The result of each domain is kept under what it depends on, so a second mix of known experts, an
-extended one, or a gate that was interrupted, measures only what is new. One network is in memory at
-a time.
+Each result is cached under a digest of its network and text. A second mix of the same experts, an
+extended mix, or an interrupted gate measures only what is new. One network is in memory at a time.
 """
 
 import hashlib
@@ -21,9 +20,9 @@ from assembler.content_cache import made_once
 from assembler.network import network_runner
 from assembler.network.model import Network
 from engine.gates.mix_gate import Perplexities
-from registry import overlay_blobs
-from registry.blobs import BlobStore
-from registry.manifests import Manifest, json_digest
+from registry.blobs import overlay_blobs
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints.manifests import Manifest, json_digest
 from registry.settings import settings
 
 RESULT_FILE = "log-perplexity.json"
@@ -31,8 +30,11 @@ RESULT_FILE = "log-perplexity.json"
 
 @dataclass(frozen=True, kw_only=True)
 class GateCheckpoints:
-    """The dense checkpoints a mix is held against, the mix before and after its finetune, and the
-    version that it was made from, if it was made from one, with its domains."""
+    """The checkpoints that a mix's gate compares.
+
+    `assembled`, `finetuned` and `compressed` are the mix after each step. `base` is the version
+    that it was made from, if any, and `base_domains` are the domains of that version.
+    """
 
     seed: Manifest
     experts: Mapping[str, Manifest]
@@ -44,7 +46,7 @@ class GateCheckpoints:
 
     @property
     def trained(self) -> Manifest:
-        """The mix before any compression."""
+        """Return the mix before any compression."""
         return self.finetuned or self.assembled
 
     @property
@@ -53,56 +55,56 @@ class GateCheckpoints:
 
 
 def measure(
-    contenders: GateCheckpoints,
+    checkpoints: GateCheckpoints,
     windows: Sequence[Tensor],
     *,
     blobs: BlobStore,
     on_progress: Callable[[str, int, int], None],
 ) -> list[Perplexities]:
-    """Perplexities on the held-out windows [n, T] of each domain, in their order.
+    """Return the perplexities on the held-out windows [n, T] of each domain, in their order.
 
-    `on_progress` is told which network is read, and how many of how many are done.
+    `on_progress` receives the network that is read, and how many networks of how many are done.
     """
-    tasks = _tasks(contenders, windows, blobs)
-    found: dict[str, list[float]] = {}
+    tasks = _tasks(checkpoints, windows, blobs)
+    results: dict[str, list[float]] = {}
     for number, (role, task) in enumerate(tasks.items()):
         on_progress(f"perplexity of {role}", number, len(tasks))
-        found[role] = task()
+        results[role] = task()
     on_progress("comparing with the served model", len(tasks), len(tasks))
-    return [_of_domain(found, contenders, position) for position in range(len(windows))]
+    return [_of_domain(results, checkpoints, position) for position in range(len(windows))]
 
 
 def _tasks(
-    contenders: GateCheckpoints, windows: Sequence[Tensor], blobs: BlobStore
+    checkpoints: GateCheckpoints, windows: Sequence[Tensor], blobs: BlobStore
 ) -> dict[str, Callable[[], list[float]]]:
-    """What is to be measured, by its role; each call gives one number per domain."""
+    """Return the measurements by role; each call returns one number for each domain."""
 
     def single(manifest: Manifest) -> Callable[[], list[float]]:
         return lambda: _log_perplexities(
             manifest.digest, windows, lambda: _network(manifest, blobs)
         )
 
-    dense = [contenders.seed, *contenders.experts.values()]
-    tasks = {"seed": single(contenders.seed)}
-    tasks |= {f"expert {name}": single(own) for name, own in contenders.experts.items()}
+    dense = [checkpoints.seed, *checkpoints.experts.values()]
+    tasks = {"seed": single(checkpoints.seed)}
+    tasks |= {f"expert {name}": single(expert) for name, expert in checkpoints.experts.items()}
     tasks["merge"] = lambda: _of_merge(dense, windows, blobs)
-    tasks["assembled"] = single(contenders.assembled)
-    if contenders.finetuned is not None:
-        tasks["finetuned"] = single(contenders.finetuned)
-    if contenders.compressed is not None:
-        tasks["compressed"] = single(contenders.compressed)
-    if contenders.base is not None:
-        tasks["base"] = single(contenders.base)
+    tasks["assembled"] = single(checkpoints.assembled)
+    if checkpoints.finetuned is not None:
+        tasks["finetuned"] = single(checkpoints.finetuned)
+    if checkpoints.compressed is not None:
+        tasks["compressed"] = single(checkpoints.compressed)
+    if checkpoints.base is not None:
+        tasks["base"] = single(checkpoints.base)
     return tasks
 
 
 def _of_domain(
-    found: Mapping[str, list[float]], contenders: GateCheckpoints, position: int
+    results: Mapping[str, list[float]], checkpoints: GateCheckpoints, position: int
 ) -> Perplexities:
-    values = {role: math.exp(numbers[position]) for role, numbers in found.items()}
+    values = {role: math.exp(numbers[position]) for role, numbers in results.items()}
     return Perplexities(
         seed=values["seed"],
-        experts={name: values[f"expert {name}"] for name in contenders.experts},
+        experts={name: values[f"expert {name}"] for name in checkpoints.experts},
         merge=values["merge"],
         assembled=values["assembled"],
         finetuned=values.get("finetuned"),
@@ -122,9 +124,9 @@ def _of_merge(
 def _log_perplexities(
     key: str, windows: Sequence[Tensor], load: Callable[[], Network]
 ) -> list[float]:
-    """One for each domain; the network, which `key` names, is loaded for those that are new."""
+    """Return one log-perplexity for each domain; load the network of `key` if one is new."""
     load_once = cache(load)
-    return [_cached(key, own, load_once) for own in windows]
+    return [_cached(key, domain, load_once) for domain in windows]
 
 
 def _network(manifest: Manifest, blobs: BlobStore) -> Network:

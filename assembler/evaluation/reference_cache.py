@@ -18,7 +18,7 @@ from engine.divergence.metrics import Continuation, Reading, Tokens
 from engine.divergence.runners import Runner
 from engine.gates.report import software_versions
 from registry import cpu_features
-from registry.manifests import json_digest
+from registry.checkpoints.manifests import json_digest
 from registry.settings import settings
 
 CONTINUATIONS_FILE = "continuations.safetensors"

@@ -16,8 +16,9 @@ from assembler.jobs import queues
 from assembler.mixes import mix_state
 from assembler.routing.embedder import CAPTURE, embedder_digest, embedders
 from assembler.tables import FINAL_STATES, MixState, MixVersion
-from registry import db, projections
-from registry.tables import (
+from registry.catalog import projections
+from registry.database import db
+from registry.database.tables import (
     DomainEmbedding,
     Expert,
     ExpertVersion,

@@ -26,10 +26,10 @@ from assembler.demo import smollm2
 from assembler.training import expert_training
 from assembler.training.expert_training import ExpertTraining
 from assembler.training.optimizer import Progress
-from registry.blobs import BlobStore
-from registry.documents import Document
+from registry.blobs.blobs import BlobStore
+from registry.catalog.documents import Document
+from registry.checkpoints.manifests import Manifest
 from registry.errors import NexusmixError
-from registry.manifests import Manifest
 
 # What was written, the curve that a search came along, and the point of it that was chosen.
 Made = tuple[Manifest, BaseModel, BaseModel]
@@ -60,7 +60,7 @@ def train_expert(seed: str, documents: str, training: str = "{}") -> dict[str, A
 def reproduce(provenance: str, stages: str = "all") -> dict[str, Any]:
     # Only here: the others need nothing of what makes mixes.
     from assembler.jobs import reproduction
-    from registry import blobs
+    from registry.blobs import blobs
 
     read = reproduction.read(Path(provenance).read_bytes())
     made = reproduction.reproduce(
@@ -115,7 +115,9 @@ def _sparsifier(
 def _made_smaller(
     make: Make, manifest_digest: str, documents_digests: str, request: str
 ) -> dict[str, Any]:
-    from registry import blobs, documents, manifests
+    from registry.blobs import blobs
+    from registry.catalog import documents
+    from registry.checkpoints import manifests
 
     store = blobs.store()
     made, curve, chosen = make(
@@ -130,9 +132,10 @@ def _made_smaller(
 def _folder_made_smaller(
     make: Make, folder: str, documents_path: str, output: str, request: str
 ) -> dict[str, Any]:
-    from registry import documents, exports
-    from registry.blobs import LocalBlobs
-    from registry.checkpoint_folder import CheckpointFolder
+    from registry.blobs.blobs import LocalBlobs
+    from registry.catalog import documents
+    from registry.checkpoints import exports
+    from registry.checkpoints.checkpoint_folder import CheckpointFolder
 
     # Beside the result: what has room for that has room for a copy too, the disk of /tmp may not.
     with TemporaryDirectory(dir=Path(output).parent, prefix=".compress-") as scratch:
@@ -154,7 +157,7 @@ def _told(curve: BaseModel, chosen: BaseModel) -> dict[str, Any]:
 def gate(request: str) -> dict[str, Any]:
     from assembler.evaluation import comparison
     from assembler.evaluation.comparison_request import ComparisonRequest
-    from registry import blobs
+    from registry.blobs import blobs
 
     report = comparison.gate(
         ComparisonRequest.model_validate_json(request),

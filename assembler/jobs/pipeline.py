@@ -1,4 +1,4 @@
-"""Mixes from their materials: digests in, a manifest out, whoever asks and wherever it runs."""
+"""Mixes from their inputs: digests in, a manifest out, whoever asks and wherever it runs."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,10 +13,10 @@ from assembler.assembly.inputs import MixInputs
 from assembler.recipes.mix_architecture import mixture_of
 from assembler.routing import router_init
 from assembler.routing.router_init import Domains, Routers
-from registry import numpy_tensors
-from registry.architecture import Architecture
-from registry.blobs import BlobStore
-from registry.manifests import Manifest
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints import numpy_tensors
+from registry.checkpoints.architecture import Architecture
+from registry.checkpoints.manifests import Manifest
 from registry.settings import settings
 
 if TYPE_CHECKING:
@@ -28,15 +28,15 @@ MAX_CONDITION = 5.0
 NOTHING = np.empty(0, np.float32)
 
 
-def assemble(materials: MixInputs, blobs: BlobStore) -> Manifest:
+def assemble(inputs: MixInputs, blobs: BlobStore) -> Manifest:
     """The mix before any finetune. Raises Incompatible when its parts do not fit together."""
-    recipe, seed = materials.recipe, materials.seed(blobs)
-    experts = materials.experts(blobs)
+    recipe, seed = inputs.recipe, inputs.seed(blobs)
+    experts = inputs.experts(blobs)
     if recipe.preset == "merge":
         return upcycle.merge([seed, *experts], blobs)
-    base = materials.base(blobs)
-    mix = mixture_of(recipe, seed.architecture, vector_size=len(materials.vectors[0]))
-    rows = _routers(materials, mix, seed=seed, base=base, blobs=blobs)
+    base = inputs.base(blobs)
+    mix = mixture_of(recipe, seed.architecture, vector_size=len(inputs.vectors[0]))
+    rows = _routers(inputs, mix, seed=seed, base=base, blobs=blobs)
     if base is None:
         return upcycle.upcycle(recipe, mix, seed=seed, experts=experts, routers=rows, blobs=blobs)
     return extend.extend(
@@ -46,7 +46,7 @@ def assemble(materials: MixInputs, blobs: BlobStore) -> Manifest:
 
 def finetune(
     mix: Manifest,
-    materials: MixInputs,
+    inputs: MixInputs,
     *,
     blobs: BlobStore,
     checkpoint_path: Path,
@@ -61,9 +61,9 @@ def finetune(
     train = partial(
         finetune.finetune,
         mix,
-        recipe=materials.recipe.finetune,
-        documents=materials.documents(blobs),
-        new_experts=materials.new_experts,
+        recipe=inputs.recipe.finetune,
+        documents=inputs.documents(blobs),
+        new_experts=inputs.new_experts,
         checkpoint_path=checkpoint_path,
         on_progress=on_progress,
         expert_parallel_degree=expert_parallel_degree,
@@ -77,7 +77,7 @@ def finetune(
 
 def compress(
     mix: Manifest,
-    materials: MixInputs,
+    inputs: MixInputs,
     *,
     blobs: BlobStore,
     on_progress: Callable[[str], None],
@@ -86,11 +86,11 @@ def compress(
     `assembler.compression.quantize`, also for what is raised."""
     from assembler.compression.quantize import Compressor
 
-    assert materials.recipe.compress is not None
+    assert inputs.recipe.compress is not None
     compressor = Compressor(
         mix,
-        materials.documents(blobs),
-        materials.recipe.compress,
+        inputs.documents(blobs),
+        inputs.recipe.compress,
         blobs=blobs,
         on_progress=on_progress,
     )
@@ -101,7 +101,7 @@ def compress(
 def worst_condition(mix: Manifest, blobs: BlobStore) -> tuple[str, float]:
     """The router whose rows are most alike, and their condition number; of a mixture."""
     conditions = {
-        name: router_init.condition(numpy_tensors.read(blobs, entry))
+        name: router_init.condition_number(numpy_tensors.read(blobs, entry))
         for name, entry in mix.tensors.items()
         if name.endswith(".mlp.gate.weight")
     }
@@ -110,25 +110,25 @@ def worst_condition(mix: Manifest, blobs: BlobStore) -> tuple[str, float]:
 
 
 def _routers(
-    materials: MixInputs,
+    inputs: MixInputs,
     mix: Architecture,
     *,
     seed: Manifest,
     base: Base | None,
     blobs: BlobStore,
 ) -> Routers:
-    recipe = materials.recipe
+    recipe = inputs.recipe
     reads_documents = recipe.router_init == "documents"
-    return router_init.initial(
+    return router_init.initial_routers(
         recipe,
         mix,
         seed=seed,
         domains=Domains(
-            states=materials.states(blobs) if recipe.embeds_with_states else NOTHING,
-            vectors=np.array(materials.vectors, np.float32),
-            documents=materials.documents(blobs) if reads_documents else (),
+            states=inputs.states(blobs) if recipe.embeds_with_states else NOTHING,
+            vectors=np.array(inputs.vectors, np.float32),
+            documents=inputs.documents(blobs) if reads_documents else (),
         ),
-        family=materials.projection(blobs),
+        family=inputs.projection(blobs),
         learned=None if base is None else extend.projection_of(base.mix),
         blobs=blobs,
     )

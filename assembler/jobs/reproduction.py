@@ -12,10 +12,11 @@ from pydantic import ValidationError
 from assembler.assembly.provenance import Environment, Provenance
 from assembler.jobs import pipeline
 from assembler.training.optimizer import Progress
-from registry import manifests, overlay_blobs
-from registry.blobs import BlobStore
+from registry.blobs import overlay_blobs
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints import manifests
+from registry.checkpoints.manifests import Manifest
 from registry.errors import InvalidInput, NotFound, Problem, pointer
-from registry.manifests import Manifest
 
 MAX_NAMES = 20
 
@@ -56,10 +57,10 @@ def reproduce(
     """
     _check_there(provenance, blobs)
     torch.set_num_threads(provenance.environment.num_threads)
-    materials = provenance.materials(blobs)
+    inputs = provenance.inputs(blobs)
     with overlay_blobs.beside(blobs) as aside, TemporaryDirectory(prefix="nexusmix-") as folder:
         on_progress("assembling")
-        assembled = pipeline.assemble(materials, aside)
+        assembled = pipeline.assemble(inputs, aside)
         stages = [_stage("assemble", provenance.assembled, assembled, blobs)]
         if assembly_only:
             return stages
@@ -67,14 +68,14 @@ def reproduce(
         if provenance.finetuned is not None:
             made = pipeline.finetune(
                 assembled,
-                materials,
+                inputs,
                 blobs=aside,
                 checkpoint_path=Path(folder),
                 on_progress=lambda progress: on_progress(_told(progress)),
             )
             stages.append(_stage("finetune", provenance.finetuned, made, blobs))
         if provenance.compressed is not None:
-            made, _ = pipeline.compress(made, materials, blobs=aside, on_progress=on_progress)
+            made, _ = pipeline.compress(made, inputs, blobs=aside, on_progress=on_progress)
             stages.append(_stage("compress", provenance.compressed, made, blobs))
     return stages
 

@@ -29,11 +29,14 @@ from assembler.mixes import job_events, leakage, mix_state
 from assembler.recipes.recipe import ProjectionTraining, Recipe
 from assembler.routing.embedder import DOMAIN_TOKENS, EMBEDDER, embedders
 from assembler.tables import MixVersion
-from registry import blobs as blob_stores
-from registry import db, documents, embeddings, experts, logs, manifests, projections
-from registry.blobs import BlobStore, put_bytes
+from registry import logs
+from registry.blobs import blobs as blob_stores
+from registry.blobs.blobs import BlobStore, put_bytes
+from registry.catalog import documents, embeddings, experts, projections
+from registry.checkpoints import manifests
+from registry.checkpoints.manifests import canonical_json
+from registry.database import db
 from registry.errors import GateFailed, NexusmixError
-from registry.manifests import canonical_json
 from registry.names import parse_ref
 from registry.settings import settings
 
@@ -53,11 +56,11 @@ def assemble(version_id: int) -> None:
     from assembler.jobs import pipeline
 
     blobs = blob_stores.store()
-    version, materials = _read(version_id)
+    version, inputs = _read(version_id)
     with db.transaction() as session:
-        known = leakage.finetuned_on(session, materials.recipe)
-    leakage.check(materials.recipe, known, blobs)
-    mix = pipeline.assemble(materials, blobs)
+        known = leakage.finetuned_on(session, inputs.recipe)
+    leakage.check(inputs.recipe, known, blobs)
+    mix = pipeline.assemble(inputs, blobs)
     if mix.architecture.num_experts:
         _warn_of_condition(version.job_id, *pipeline.worst_condition(mix, blobs))
     _complete(
@@ -73,12 +76,12 @@ def finetune(version_id: int) -> None:
     from assembler.training.distributed import is_first_process
 
     blobs = blob_stores.store()
-    version, materials = _read(version_id)
+    version, inputs = _read(version_id)
     assert version.assembled_digest is not None
     checkpoint_path = settings().cache_path / "jobs" / version.job_id
     mix = pipeline.finetune(
         manifests.load(blobs, version.assembled_digest),
-        materials,
+        inputs,
         blobs=blobs,
         checkpoint_path=checkpoint_path,
         on_progress=_Reporter(version.job_id, version_id=version_id).trained,
@@ -99,11 +102,11 @@ def compress(version_id: int) -> None:
     from assembler.jobs import pipeline
 
     blobs = blob_stores.store()
-    version, materials = _read(version_id)
+    version, inputs = _read(version_id)
     assert version.trained_digest is not None
     mix, curve = pipeline.compress(
         manifests.load(blobs, version.trained_digest),
-        materials,
+        inputs,
         blobs=blobs,
         on_progress=_Reporter(version.job_id, version_id=version_id).said,
     )
@@ -121,12 +124,12 @@ def gate(version_id: int) -> None:
     from assembler.evaluation import mix_gate
 
     blobs = blob_stores.store()
-    version, materials = _read(version_id)
+    version, inputs = _read(version_id)
     report = mix_gate.gate(
-        _contenders(version, materials, blobs),
-        materials.documents(blobs),
-        documents_digests=materials.documents_digests,
-        policy=materials.recipe.gates,
+        _gate_checkpoints(version, inputs, blobs),
+        inputs.documents(blobs),
+        documents_digests=inputs.documents_digests,
+        policy=inputs.recipe.gates,
         blobs=blobs,
         log_path=job_events.log_path(version.job_id, "server"),
         on_progress=_Reporter(version.job_id, version_id=version_id).counted,
@@ -281,21 +284,21 @@ def _complete(version_id: int, *, step: str, **values: Any) -> None:
     job_events.durably(lambda session: mix_state.complete(session, version_id, step=step, **values))
 
 
-def _contenders(version: MixVersion, materials: MixInputs, blobs: BlobStore) -> "GateCheckpoints":
+def _gate_checkpoints(
+    version: MixVersion, inputs: MixInputs, blobs: BlobStore
+) -> "GateCheckpoints":
     from assembler.evaluation.perplexities import GateCheckpoints
 
     assert version.assembled_digest is not None
     finetuned, compressed = version.finetuned_digest, version.compressed_digest
     return GateCheckpoints(
-        seed=materials.seed(blobs),
-        experts=dict(zip(materials.recipe.domains, materials.experts(blobs), strict=True)),
+        seed=inputs.seed(blobs),
+        experts=dict(zip(inputs.recipe.domains, inputs.experts(blobs), strict=True)),
         assembled=manifests.load(blobs, version.assembled_digest),
         finetuned=None if finetuned is None else manifests.load(blobs, finetuned),
         compressed=None if compressed is None else manifests.load(blobs, compressed),
-        base=None
-        if materials.base_digest is None
-        else manifests.load(blobs, materials.base_digest),
-        base_domains=frozenset(parse_ref(ref)[0] for ref, _ in materials.base_experts),
+        base=None if inputs.base_digest is None else manifests.load(blobs, inputs.base_digest),
+        base_domains=frozenset(parse_ref(ref)[0] for ref, _ in inputs.base_experts),
     )
 
 

@@ -17,7 +17,8 @@ from sqlalchemy.exc import DBAPIError
 from assembler.jobs import dispatcher, queues, step_process, workflows
 from assembler.jobs.worker_lease import Presence, Reaper, recover, release
 from assembler.mixes import retention
-from registry import db, logs
+from registry import logs
+from registry.database import db
 from registry.errors import NexusmixError, Unavailable
 from registry.settings import settings
 

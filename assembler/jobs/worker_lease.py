@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from assembler.jobs import queues
 from assembler.mixes import job_events, mix_state
 from assembler.tables import MixState, MixVersion
-from registry import db
+from registry.database import db
 from registry.errors import Conflict, Unavailable
 
 log = structlog.get_logger(__name__)

@@ -16,10 +16,11 @@ from assembler.recipes.recipe import Recipe
 from assembler.tables import Mix, MixState
 from assembler.training.parallelism import Parallelism
 from engine.serving import deployments
-from registry import artifacts, db, projections
-from registry import blobs as blob_stores
+from registry.blobs import blobs as blob_stores
+from registry.catalog import artifacts, projections
+from registry.database import db
+from registry.database.tables import ProjectionState
 from registry.errors import StepFailed
-from registry.tables import ProjectionState
 
 
 @DBOS.workflow(name=queues.MAKE_MIX)

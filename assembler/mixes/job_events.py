@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from assembler.tables import JobEvent
-from registry import db
+from registry.database import db
 from registry.settings import settings
 
 log = structlog.get_logger(__name__)

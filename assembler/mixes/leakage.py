@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from assembler.mixes import mixes
 from assembler.recipes.recipe import Recipe
-from registry import documents, experts
-from registry.blobs import BlobStore
+from registry.blobs.blobs import BlobStore
+from registry.catalog import documents, experts
 from registry.errors import InvalidInput, Problem, pointer
 from registry.names import parse_ref
 

@@ -13,8 +13,8 @@ from assembler.recipes import presets
 from assembler.recipes.recipe import Recipe
 from assembler.tables import MixVersion
 from engine.gates.policy import Policy
-from registry import experts, projections
-from registry.blobs import BlobStore
+from registry.blobs.blobs import BlobStore
+from registry.catalog import experts, projections
 from registry.errors import Conflict, InvalidInput, NexusmixError, NotFound, Problem, pointer
 from registry.names import parse_ref
 

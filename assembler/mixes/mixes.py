@@ -14,11 +14,11 @@ from assembler.mixes.new_mix import MixSpec
 from assembler.recipes.recipe import Recipe
 from assembler.tables import FINAL_STATES, Mix, MixState, MixVersion
 from engine.serving import deployments
-from registry import artifacts
-from registry.blobs import BlobStore
+from registry.blobs.blobs import BlobStore
+from registry.catalog import artifacts
+from registry.database.tables import Family
 from registry.errors import Conflict, NotFound
 from registry.names import parse_ref
-from registry.tables import Family
 
 
 def request(

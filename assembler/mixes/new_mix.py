@@ -19,10 +19,10 @@ from assembler.training.parallelism import Parallelism
 from assembler.training.trainable import has_part
 from engine.compression import int8_units
 from engine.gates.policy import Policy
-from registry import experts, projections
-from registry.blobs import BlobStore
+from registry.blobs.blobs import BlobStore
+from registry.catalog import experts, projections
+from registry.database.tables import Family
 from registry.errors import InvalidInput, NexusmixError, Problem, pointer
-from registry.tables import Family
 
 MIN_EXPERTS = 2
 
@@ -154,7 +154,7 @@ def _untrainable(blueprint: Blueprint) -> Iterable[Problem]:
         return
     if not has_part(blueprint.mix, training.train):
         yield Problem("/finetune/train", f"this mix has no part {training.train!r}")
-    yield from Parallelism.of_settings().misfits(
+    yield from Parallelism.of_settings().problems(
         num_experts=blueprint.mix.num_experts, batch_size=training.batch_size
     )
 

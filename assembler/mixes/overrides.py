@@ -1,56 +1,18 @@
 """A mix whose gate failed, published all the same: on record who did it, for what, and why."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from assembler.mixes import mix_state, mixes, publishing, retention
+from assembler.mixes.waivers import Override, Waiver
 from assembler.tables import MixState, MixVersion
 from engine.gates.mix_gate import GateReport
-from engine.gates.report import Failure
 from engine.serving import deployments
-from registry.blobs import BlobStore, get_bytes, put_bytes
+from registry.blobs.blobs import BlobStore, get_bytes, put_bytes
+from registry.checkpoints.manifests import canonical_json
 from registry.errors import Conflict, InvalidInput, Problem, pointer
-from registry.manifests import canonical_json
-
-
-class _Data(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Waiver(_Data):
-    """One limit of the gate that need not be kept."""
-
-    domain: str
-    metric: str
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Of `DOMAIN:METRIC`. Raises InvalidInput."""
-        domain, separator, metric = text.partition(":")
-        if not separator:
-            raise InvalidInput(f"{text!r} is not DOMAIN:METRIC, as in go:served.fdt_75")
-        return cls(domain=domain, metric=metric)
-
-    def __str__(self) -> str:
-        return f"{self.domain}:{self.metric}"
-
-
-class Override(_Data):
-    """What stands in the artifact for good, under the signature of the service."""
-
-    schema_version: Literal[1] = 1
-    gate_report: str = Field(description="Digest of the report whose failures are waived.")
-    scope: tuple[Waiver, ...]
-    reason: str
-    by: str
-    at: datetime
-
-    def covers(self, failures: Iterable[Failure]) -> bool:
-        return {_waiver(failure) for failure in failures} <= set(self.scope)
 
 
 def override(
@@ -98,7 +60,7 @@ def read(version: MixVersion, blobs: BlobStore) -> Override | None:
 
 
 def _check(report: GateReport, scope: Sequence[Waiver], reason: str) -> None:
-    failed = {_waiver(failure): str(failure) for failure in report.failures}
+    failed = {Waiver.of(failure): str(failure) for failure in report.failures}
     problems = [
         Problem(pointer("scope"), f"leaves out {waiver}: {detail}")
         for waiver, detail in failed.items()
@@ -113,10 +75,6 @@ def _check(report: GateReport, scope: Sequence[Waiver], reason: str) -> None:
         problems.append(Problem("/reason", "say why it may be used all the same"))
     if problems:
         raise InvalidInput("the gate is not overridden", problems=tuple(problems))
-
-
-def _waiver(failure: Failure) -> Waiver:
-    return Waiver(domain=failure.domain, metric=failure.metric)
 
 
 def _summary(record: Override) -> str:

@@ -6,11 +6,11 @@ from assembler.assembly.inputs import gather
 from assembler.assembly.provenance import Environment, Provenance
 from assembler.recipes.recipe import Recipe
 from assembler.tables import MixVersion
-from registry import artifacts
-from registry.attestations import Attestation, Statement, signing_key
-from registry.blobs import BlobStore, put_bytes
+from registry.blobs.blobs import BlobStore, put_bytes
+from registry.catalog import artifacts
+from registry.checkpoints.attestations import Attestation, Statement, signing_key
+from registry.database.tables import Artifact
 from registry.settings import settings
-from registry.tables import Artifact
 
 
 def publish(session: Session, version: MixVersion, *, blobs: BlobStore) -> Artifact:

@@ -11,12 +11,13 @@ from sqlalchemy.orm import Session, joinedload
 
 from assembler.routing.embedder import EMBEDDER, embedder_digest, embedders, states_embedder_digest
 from assembler.tables import Mix
-from registry import checkpoints, embeddings, experts, families, manifests, projections
-from registry.blobs import BlobStore
+from registry.blobs.blobs import BlobStore
+from registry.catalog import embeddings, experts, families, projections
+from registry.checkpoints import admission, manifests
+from registry.checkpoints.manifests import Manifest
+from registry.database.tables import DomainEmbedding, ExpertVersion, Family, Projection
 from registry.errors import Conflict, InvalidInput, NexusmixError, NotFound, Problem
-from registry.manifests import Manifest
 from registry.names import check_name, parse_ref
-from registry.tables import DomainEmbedding, ExpertVersion, Family, Projection
 
 # Of a digest: enough to tell two apart in a sentence.
 SHORT = 12
@@ -187,7 +188,7 @@ def _family_problems(
         return
     yield f"{name!r} is of family {other.name!r}, not {owner.name!r}"
     fits = True
-    for problem in checkpoints.differences(manifest, seed):
+    for problem in admission.differences(manifest, seed):
         fits = False
         where = "" if problem.pointer.startswith("/tensors") else f"{problem.pointer[1:]} "
         yield f"{name!r}: {where}{problem.detail}"

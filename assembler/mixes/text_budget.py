@@ -10,12 +10,12 @@ from tokenizers import Tokenizer
 from assembler.mixes.selection import Member
 from assembler.recipes.recipe import Recipe
 from engine.gates.mix_gate import WINDOW_TOKENS
-from registry import documents
-from registry.blobs import BlobStore, get_bytes
-from registry.checkpoints import TOKENIZER
-from registry.documents import Document, Split
+from registry.blobs.blobs import BlobStore, get_bytes
+from registry.catalog import documents
+from registry.catalog.documents import Document, Split
+from registry.checkpoints.admission import TOKENIZER
+from registry.checkpoints.manifests import Manifest
 from registry.errors import Problem
-from registry.manifests import Manifest
 
 # No text is made of longer tokens throughout: more of it need not be tokenized.
 CHARACTERS_PER_TOKEN = 64

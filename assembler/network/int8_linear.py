@@ -1,8 +1,8 @@
-"""W8A8 in the reference network: integers multiplied by integers, with scales around them.
+"""W8A8 layers of the reference network: products of integers, scaled to floating point.
 
-Source: AbsMax int8 as in Divergent Token Metrics (arXiv 2311.01544, on quantization), of vectors as
-in LLM.int8() (arXiv 2208.07339, section 2.1): a scale for each output channel and each token, which
-is what vLLM's int8 kernels have. Letters at the end of a tensor's name: I inputs, O outputs.
+Source: AbsMax int8 as in Divergent Token Metrics (arXiv 2311.01544, on quantization), vector-wise
+as in LLM.int8() (arXiv 2208.07339, section 2.1): one scale per output channel and one per token, as
+in vLLM's int8 kernels. Letters at the end of a tensor's name: I inputs, O outputs.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,21 +15,24 @@ from torch import Tensor, nn
 
 from engine.compression.int8_units import LARGEST_WEIGHT, Target
 from registry import cpu_features
-from registry.int8_config import LARGEST
+from registry.checkpoints.int8_config import LARGEST
 
 
 def quantize(rows: Tensor, *, largest: int = LARGEST) -> tuple[Tensor, Tensor]:
-    """Whole numbers, none beyond `largest`, and the scale [..., 1] of each row that they are to be
-    multiplied by; both float32. A row of zeros has scale 0."""
+    """Round rows to integers of magnitude at most `largest`; return them and each row's scale
+    [..., 1].
+
+    Both results are float32, and their product approximates `rows`. A row of zeros has scale 0.
+    """
     rows = rows.float()
     scales = rows.abs().amax(-1, keepdim=True) / largest
-    # Multiplied by the inverse as vLLM's kernel does, which rounds a few ties elsewhere. Where a
-    # scale is zero, so is what is multiplied.
+    # Multiply by the inverse as vLLM's kernel does, which rounds a few ties differently. Where a
+    # scale is zero, so are the values.
     return (rows * (1 / scales.where(scales > 0, 1))).round(), scales
 
 
 class Int8Linear(nn.Module):
-    """A linear layer with int8 weights whose inputs are rounded to int8 as they come."""
+    """A linear layer with int8 weights that rounds its inputs to int8 at run time."""
 
     weight: Tensor
     weight_scale: Tensor
@@ -42,38 +45,41 @@ class Int8Linear(nn.Module):
 
     @classmethod
     def of(cls, weight_OI: Tensor, *, largest_weight: int) -> Self:
-        """The layer whose weight comes nearest to this one, integers up to `largest_weight`."""
+        """Return the int8 layer closest to `weight_OI`, with integers of magnitude up to
+        `largest_weight`."""
         with torch.device("meta"):
-            made = cls(weight_OI.shape[1], weight_OI.shape[0])
-        integers, made.weight_scale = quantize(weight_OI, largest=largest_weight)
-        made.weight = integers.to(torch.int8)
-        return made
+            layer = cls(weight_OI.shape[1], weight_OI.shape[0])
+        integers, layer.weight_scale = quantize(weight_OI, largest=largest_weight)
+        layer.weight = integers.to(torch.int8)
+        return layer
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map inputs [..., I] to outputs [..., O] in the inputs' dtype."""
         integers, scales = quantize(x)
         sums = _sums_of_products(integers, self.weight)
         return (sums * scales * self.weight_scale.mT).to(x.dtype)
 
 
 def _sums_of_products(integers: Tensor, weight_OI: Tensor) -> Tensor:
-    """[..., O] of whole numbers [..., I], exact up to 2^24, where float32 ends."""
+    """Multiply integers [..., I] by the weight and return [..., O], exact up to 2^24 in float32."""
     if integers.device.type != "cpu" or not cpu_features.multiplies_int8():
         return F.linear(integers, weight_OI.float())
-    # Nine times as fast as float32 on a processor with VNNI. Torch has no public name for it.
+    # Nine times as fast as float32 on a processor with VNNI. torch has no public name for this
+    # product.
     sums_TO = torch._int_mm(integers.flatten(0, -2).to(torch.int8), weight_OI.mT)
     return sums_TO.view(*integers.shape[:-1], len(weight_OI))
 
 
 @contextmanager
 def as_int8(network: nn.Module, modules: Iterable[str], *, target: Target) -> Iterator[None]:
-    """The network with these linear layers in int8, for the length of the block."""
-    before = {name: cast(nn.Linear, network.get_submodule(name)) for name in modules}
-    for name, linear in before.items():
+    """Compute the given linear layers of `network` in int8 for the length of the block."""
+    originals = {name: cast(nn.Linear, network.get_submodule(name)) for name in modules}
+    for name, linear in originals.items():
         network.set_submodule(
             name, Int8Linear.of(linear.weight, largest_weight=LARGEST_WEIGHT[target])
         )
     try:
         yield
     finally:
-        for name, linear in before.items():
+        for name, linear in originals.items():
             network.set_submodule(name, linear)

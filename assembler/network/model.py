@@ -1,11 +1,11 @@
-"""The reference network, readable in one sitting: Llama, dense or as a mixture of experts.
+"""The reference network: Llama, dense or with experts, in plain PyTorch.
 
-It defines what `engine.vllm_plugin.model` must reproduce, and it is what training runs. Parameter
-names
-are the checkpoint's (`Architecture.tensor_shapes`), so a state dict needs no translation.
+It defines the results that `engine.vllm_plugin.model` must reproduce, and training runs it.
+Parameter names equal the checkpoint's tensor names (`Architecture.tensor_shapes`), so a state dict
+needs no translation.
 
-Letters at the end of a tensor's name are its axes: B batch, T tokens, D hidden, N routed experts,
-M domain-embedding width, V vocabulary.
+Letters at the end of a tensor's name are its axes: B batch, T tokens, D hidden, N routed experts, M
+domain-embedding width, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -20,28 +20,29 @@ from assembler.network.int8_linear import Int8Linear
 from assembler.network.moe import FeedForward, MoE
 from assembler.network.rms_norm import RMSNorm
 from engine.vllm_plugin import tensors
-from registry.architecture import Architecture
-from registry.blobs import BlobStore
-from registry.int8_config import SCALE, int8_modules
-from registry.manifests import Manifest
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints.architecture import Architecture
+from registry.checkpoints.int8_config import SCALE, int8_modules
+from registry.checkpoints.manifests import Manifest
 
 
 class Network(nn.Module):
-    """Tokens in, next-token logits out."""
+    """A causal language model: tokens in, next-token logits out."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         a = self.architecture = architecture
         self.model = Decoder(a)
-        # Without the attribute the state dict has no `lm_head.weight`, as a tied checkpoint.
+        # A tied checkpoint has no `lm_head.weight`; neither has a state dict without this
+        # attribute.
         if not a.tie_word_embeddings:
             self.lm_head = nn.Linear(a.hidden_size, a.vocab_size, bias=False)
 
     @classmethod
     def of_config(cls, config: dict[str, Any]) -> Self:
-        """Without weights, on the meta device; layers that are int8 compute as such.
+        """Return a network without weights, on the meta device; int8 layers compute in int8.
 
-        Raises InvalidCheckpoint for what is not supported.
+        Raises InvalidCheckpoint for a config that is not supported.
         """
         with torch.device("meta"):
             network = cls(Architecture.from_config(config))
@@ -52,11 +53,10 @@ class Network(nn.Module):
 
     @classmethod
     def from_manifest(cls, manifest: Manifest, blobs: BlobStore, *, dtype: torch.dtype) -> Self:
-        """The network of a checkpoint, on the CPU, frozen and in evaluation mode.
+        """Return the network of a checkpoint on the CPU, frozen and in evaluation mode.
 
-        Tensors that are stored in `dtype` are mapped, not copied. Layers that are int8 compute as
-        such, whatever `dtype`, and answer in it. Raises InvalidCheckpoint for what is not
-        supported, in the config.
+        Tensors stored in `dtype` are mapped, not copied. Int8 layers compute in int8 whatever
+        `dtype` is, and return `dtype`. Raises InvalidCheckpoint for a config that is not supported.
         """
         network = cls.of_config(manifest.config)
         state = {
@@ -68,10 +68,12 @@ class Network(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """The device of the weights."""
         return self.model.norm.weight.device
 
     @property
     def head_weight_VD(self) -> Tensor:
+        """The weight [V, D] of the output head, which may be tied to the token embeddings."""
         tied = self.architecture.tie_word_embeddings
         return self.model.embed_tokens.weight if tied else self.lm_head.weight
 
@@ -84,13 +86,14 @@ class Network(nn.Module):
         project_rows: bool = False,
         head: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """Logits [B, T, V].
+        """Map tokens [B, T] to logits [B, T, V].
 
-        `cache` holds the keys and values of the tokens before these and is extended by these.
-        `router_logits` is given one [B * T, N] tensor per block. `project_rows` computes the router
-        rows from the domain embeddings through the projection, so that gradients reach it; without,
-        the folded rows are used. `head` makes of the last states [B, T, D] and the head's weight
-        [V, D] what is returned in place of logits: a loss that never holds all of them, for one.
+        - `cache` holds the keys and values of the preceding tokens; this call appends its own.
+        - `router_logits` receives one tensor [B * T, N] per block.
+        - `project_rows` computes the router rows from the domain embeddings through the projection,
+          so that gradients reach the projection. Otherwise the stored rows are used.
+        - `head` replaces the output head: it gets the last states [B, T, D] and the head's weight
+          [V, D], and its result is returned. A loss that never holds all logits is one use.
         """
         x_BTD = self.model(
             tokens_BT, cache=cache, router_logits=router_logits, project_rows=project_rows
@@ -98,8 +101,8 @@ class Network(nn.Module):
         return self.logits(x_BTD) if head is None else head(x_BTD, self.head_weight_VD)
 
     def logits(self, x_BTD: Tensor) -> Tensor:
-        """Of normed states."""
-        # Of a slice torch would multiply sequence by sequence, at two thirds of the speed.
+        """Map normed states [B, T, D] to logits [B, T, V]."""
+        # For a slice torch would multiply sequence by sequence, at two thirds of the speed.
         x_BTD = x_BTD.contiguous()
         if self.architecture.tie_word_embeddings:
             return F.linear(x_BTD, self.head_weight_VD)
@@ -107,13 +110,15 @@ class Network(nn.Module):
 
 
 class Decoder(nn.Module):
+    """Token embeddings, blocks and the final norm."""
+
     domain_embeddings: Tensor
 
     def __init__(self, a: Architecture) -> None:
         super().__init__()
         self.rope_theta, self.head_dim = a.rope_theta, a.head_dim
-        # Without torch's own first weights: to draw them on the meta device, it would import SymPy
-        # and much more, for three seconds of every process.
+        # A `_weight` skips torch's initialization: on the meta device that would import SymPy and
+        # much more, which takes three seconds in every process.
         embeddings = torch.zeros(a.vocab_size, a.hidden_size)
         self.embed_tokens = nn.Embedding(a.vocab_size, a.hidden_size, _weight=embeddings)
         self.layers = nn.ModuleList(Block(a, layer) for layer in range(a.num_hidden_layers))
@@ -130,6 +135,7 @@ class Decoder(nn.Module):
         router_logits: list[Tensor] | None,
         project_rows: bool,
     ) -> Tensor:
+        """Map tokens [B, T] to normed states [B, T, D]; arguments as in `Network.forward`."""
         x_BTD = self.embed_tokens(tokens_BT)
         start = cache.num_tokens if cache else 0
         positions_T = torch.arange(start, start + tokens_BT.shape[1], device=tokens_BT.device)
@@ -143,15 +149,17 @@ class Decoder(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and FFN, each behind a norm of its own; either may have been removed, and its norm
-    with it."""
+    """Attention and FFN, each after its own norm.
+
+    Either may have been removed, together with its norm.
+    """
 
     def __init__(self, a: Architecture, layer: int) -> None:
         super().__init__()
         has_attention, ffn_size = a.has_attention(layer), a.ffn_size(layer)
         self.input_layernorm = _norm(a) if has_attention else None
         self.self_attn = _attention(a, layer) if has_attention else None
-        # A parallel block feeds both branches from one norm.
+        # A parallel block feeds attention and FFN from one norm.
         has_norm = ffn_size and not a.parallel_block
         self.post_attention_layernorm = _norm(a) if has_norm else None
         self.mlp: MoE | FeedForward | None = None
@@ -166,7 +174,7 @@ class Block(nn.Module):
         cache: Cache | None,
         domain_embeddings: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
-        """The block's output and, of a mixture, its router logits [B * T, N]."""
+        """Return the block's output [B, T, D] and, for a mixture, its router logits [B * T, N]."""
         normed_BTD = x_BTD
         if self.input_layernorm is not None and self.self_attn is not None:
             normed_BTD = self.input_layernorm(x_BTD)

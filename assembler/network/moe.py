@@ -1,4 +1,4 @@
-"""Feed-forward networks of the reference network: dense, and the mixture with its router.
+"""Feed-forward networks of the reference network: dense, and a mixture of experts with its router.
 
 Letters at the end of a tensor's name: T tokens of the whole batch, D hidden, F FFN inner, N routed
 experts, K experts per token, S the T x K rows sorted by expert, M domain-embedding width.
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from assembler.network.grouped_mm import grouped_linear
 from assembler.network.int8_linear import Int8Linear
-from registry.architecture import Architecture
+from registry.checkpoints.architecture import Architecture
 
 
 class FeedForward(nn.Module):
-    """SwiGLU, on any leading axes; as wide as the network's FFNs are if no `size` is given."""
+    """A SwiGLU network on any leading axes; `size` is its inner width, by default the
+    architecture's."""
 
     def __init__(self, a: Architecture, *, size: int | None = None) -> None:
         super().__init__()
@@ -27,16 +28,18 @@ class FeedForward(nn.Module):
         self.down_proj = nn.Linear(size, a.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map inputs [..., D] to outputs [..., D]."""
         return cast(Tensor, self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x)))
 
 
 class MoE(nn.Module):
-    """The mixture of Nexus (arXiv 2408.15901, section 3), BTX and BAM, and ours.
+    """The mixture of experts of Nexus (arXiv 2408.15901, section 3), BTX and BAM, and our variant.
 
-    `p` is the softmax over all routed experts; each token takes its K largest, renormalized only
-    where `norm_topk_prob` says so. `sum` (the papers): `shared(x) + sum_K p_k expert_k(x)`, with no
-    shared expert in BTX and BAM. `convex`: the shared expert is weighted by `1 - sum_K p_k`, so
-    that pretrained experts keep their scale.
+    `p` is the softmax over all routed experts. Each token takes its K largest, renormalized only
+    with `norm_topk_prob`. With `combine` = `sum` (the papers) the output is
+    `shared(x) + sum_K p_k expert_k(x)`, without a shared expert in BTX and BAM. With `convex`
+    (ours) the shared expert is weighted by `1 - sum_K p_k`, so that pretrained experts keep their
+    scale.
     """
 
     def __init__(self, a: Architecture) -> None:
@@ -48,21 +51,22 @@ class MoE(nn.Module):
         self.experts = Experts({str(i): FeedForward(a) for i in range(a.num_experts)})
 
     def forward(self, x_TD: Tensor, domain_embeddings: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The output [T, D], and the router logits [T, N] as `Gate` tells them."""
-        logits_TN, told_TN = self.gate(x_TD, domain_embeddings)
+        """Map inputs [T, D] to the output [T, D] and the auxiliary router logits [T, N] (see
+        `Router`)."""
+        logits_TN, aux_logits_TN = self.gate(x_TD, domain_embeddings)
         p_TK, expert_TK = logits_TN.float().softmax(-1).topk(self.num_experts_per_tok)
         if self.norm_topk_prob:
             p_TK = p_TK / p_TK.sum(-1, keepdim=True)
         p_TK = p_TK.to(x_TD.dtype)
         y_TD = self._shared(x_TD, p_TK)
         routed_TKD = self._routed(x_TD, expert_TK)
-        # One by one: a sum over an axis as short as K takes longer than all its terms.
+        # Added one by one: a sum over an axis as short as K takes longer than all its terms.
         for p_T, routed_TD in zip(p_TK.unbind(1), routed_TKD.unbind(1), strict=True):
             y_TD = torch.addcmul(y_TD, p_T[:, None], routed_TD)
-        return y_TD, told_TN
+        return y_TD, aux_logits_TN
 
     def _shared(self, x_TD: Tensor, p_TK: Tensor) -> Tensor:
-        """The shared expert's part of the output; zeros without one."""
+        """Return the shared expert's part of the output [T, D]; zeros without a shared expert."""
         if self.shared_expert is None:
             return torch.zeros_like(x_TD)
         shared_TD = cast(Tensor, self.shared_expert(x_TD))
@@ -71,10 +75,13 @@ class MoE(nn.Module):
         return shared_TD
 
     def _routed(self, x_TD: Tensor, expert_TK: Tensor) -> Tensor:
-        """Each token through its experts [T, K, D]: sorted by expert, so none sees all tokens."""
+        """Return the outputs [T, K, D] of each token's experts.
+
+        Rows are sorted by expert, so that each expert computes its own tokens only.
+        """
         expert_S = expert_TK.flatten()
         order = expert_S.argsort(stable=True)
-        # Not bincount: on a card it waits for all that was launched, to see the largest number.
+        # Not bincount: on a GPU it waits for all earlier work, to read the largest number.
         counts_N = expert_S.new_zeros(self.num_experts)
         counts_N = counts_N.scatter_add(0, expert_S, torch.ones_like(expert_S))
         x_SD = x_TD.index_select(0, order // self.num_experts_per_tok)
@@ -83,16 +90,17 @@ class MoE(nn.Module):
 
 
 class Experts(nn.ModuleDict):
-    """Routed experts by their numbers, each a SwiGLU."""
+    """The routed experts, each a SwiGLU, by their numbers."""
 
     def forward(self, x_SD: Tensor, counts_N: Tensor) -> Tensor:
-        """All of them, the first on the first `counts_N[0]` rows, and so on."""
+        """Apply the first expert to the first `counts_N[0]` rows of [S, D], the next to the next
+        rows, and so on."""
         experts = cast(Iterable[FeedForward], self.values())
         linears = [(e.gate_proj, e.up_proj, e.down_proj) for e in experts]
-        if any(isinstance(linear, Int8Linear) for own in linears for linear in own):
+        if any(isinstance(linear, Int8Linear) for projections in linears for linear in projections):
             rows = torch.split(x_SD, counts_N.tolist())
-            return torch.cat([e(own_SD) for e, own_SD in zip(experts, rows, strict=True)])
-        weights = ([linear.weight for linear in own] for own in linears)
+            return torch.cat([e(expert_SD) for e, expert_SD in zip(experts, rows, strict=True)])
+        weights = ([linear.weight for linear in projections] for projections in linears)
         gates, ups, downs = zip(*weights, strict=True)
         gate_SF = grouped_linear(x_SD, gates, counts_N)
         up_SF = grouped_linear(x_SD, ups, counts_N)
@@ -100,10 +108,10 @@ class Experts(nn.ModuleDict):
 
 
 class Router(nn.Module):
-    """Router of one mixture: rows, and in front of or behind them what the kind of router asks.
+    """The router of one mixture: one row per expert.
 
-    `nexus`: the projection that the rows are folded from. `mlp`: a hidden layer between tokens and
-    rows, `rows relu(W x)` (ModuleFormer, arXiv 2306.04640, section 3.1).
+    With `nexus` it also holds the projection from which the rows are computed. With `mlp` a hidden
+    layer precedes the rows: `rows relu(W x)` (ModuleFormer, arXiv 2306.04640, section 3.1).
     """
 
     def __init__(self, a: Architecture) -> None:
@@ -118,18 +126,19 @@ class Router(nn.Module):
         self.disabled = list(a.disabled_experts)
 
     def forward(self, x_TD: Tensor, domain_embeddings: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Logits [T, N] to route by, and the same to tell; with `domain_embeddings` [N, M] through
-        the projection.
+        """Return the logits [T, N] for routing, and equal auxiliary logits [T, N].
 
-        From what is told no gradient reaches the tokens: a loss that is asked of routers beside the
-        next token would bend the states of everything that trains before them.
+        With `domain_embeddings` [N, M] the rows come from the projection. No gradient flows from
+        the auxiliary logits to the tokens: auxiliary losses on routing would otherwise bend the
+        states of every trained layer before the router.
         """
         rows_ND = self.weight if domain_embeddings is None else self.project(domain_embeddings)
         logits_TN = self._logits(x_TD, rows_ND)
-        told_TN = self._logits(x_TD.detach(), rows_ND) if x_TD.requires_grad else logits_TN
-        return logits_TN, told_TN
+        aux_logits_TN = self._logits(x_TD.detach(), rows_ND) if x_TD.requires_grad else logits_TN
+        return logits_TN, aux_logits_TN
 
     def _logits(self, x_TD: Tensor, rows_ND: Tensor) -> Tensor:
+        """Return the logits [T, N] of the rows; disabled experts get minus infinity."""
         if self.hidden is not None:
             x_TD = F.relu(self.hidden(x_TD))
         logits_TN = F.linear(x_TD, rows_ND)
@@ -139,14 +148,16 @@ class Router(nn.Module):
         return logits_TN.index_fill(1, disabled, -torch.inf)
 
     def project(self, embeddings_NM: Tensor) -> Tensor:
+        """Return the router rows [N, D] of domain embeddings [N, M]."""
         w1, w2 = (cast(nn.Linear, linear).weight for linear in self.projection)
         return project(embeddings_NM, w1, w2)
 
 
 def project(embeddings_NM: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
-    """Router rows [N, D] of domain embeddings: `W2 (swish(a) * b)`, `[a, b] = W1 d` (Nexus, 3).
+    """Return the router rows [N, D] of domain embeddings: `W2 (swish(a) * b)`, `[a, b] = W1 d`
+    (Nexus, 3).
 
-    With the weights of all blocks on a first axis, the rows of all blocks [L, N, D].
+    Weights of all blocks, stacked on a first axis, give the rows of all blocks [L, N, D].
     """
     a_ND, b_ND = (embeddings_NM @ w1.mT).chunk(2, -1)
     return (F.silu(a_ND) * b_ND) @ w2.mT

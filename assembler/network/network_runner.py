@@ -1,6 +1,7 @@
-"""What the gate and the tables need to know of a network: perplexity, divergence, routing.
+"""Measure a network: perplexity, divergence and routing, for the gate and the reports.
 
-Functions of sequences take them as [n, T], of equal length, and work through them in small batches.
+Functions of sequences take them as a tensor [n, T] of equal lengths and process them in small
+batches.
 """
 
 from collections.abc import Callable, Iterator, Set
@@ -13,37 +14,41 @@ from torch import Tensor
 from assembler.network.attention import Cache
 from assembler.network.model import Network
 from engine.divergence.torch_runner import BATCH_TOKENS, TorchRunner
-from registry.blobs import BlobStore
-from registry.manifests import Manifest
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints.manifests import Manifest
 
 
 def runner(
-    network: Network, *, ends: Set[int] = frozenset(), batch_tokens: int | None = None
+    network: Network, *, stop_token_ids: Set[int] = frozenset(), batch_tokens: int | None = None
 ) -> TorchRunner:
-    """Compares the network by its divergent tokens; what it writes ends behind one of `ends`."""
+    """Return the runner that compares the network; its texts end after one of `stop_token_ids`."""
     return TorchRunner(
         network,
-        last=lambda tokens_BT, count: network(tokens_BT, head=_head(network, count)),
-        fresh=lambda: partial(network, cache=Cache(), head=_head(network, 1)),
-        ends=ends,
+        last_logits=lambda tokens_BT, count: network(tokens_BT, head=_head(network, count)),
+        new_decoder=lambda: partial(network, cache=Cache(), head=_head(network, 1)),
+        stop_token_ids=stop_token_ids,
         device=network.device,
         batch_tokens=batch_tokens,
     )
 
 
 def of_manifest(manifest: Manifest, blobs: BlobStore) -> TorchRunner:
-    """The reference network of a stored checkpoint, in float32; what it writes has no end."""
+    """Return the runner of a stored checkpoint's reference network, in float32, without stop
+    tokens."""
     return runner(Network.from_manifest(manifest, blobs, dtype=torch.float32))
 
 
 def _head(network: Network, count: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """Logits of the last positions only."""
+    """Return a head that computes the logits of the last `count` positions only."""
     return lambda x_BTD, _: network.logits(x_BTD[:, -count:])
 
 
 @torch.inference_mode()
 def log_perplexity(network: Network, sequences: Tensor) -> float:
-    """Mean negative log-likelihood, in nats per token, of all tokens but each sequence's first."""
+    """Return the mean negative log-likelihood, in nats per token, of sequences [n, T].
+
+    The first token of each sequence is not predicted and does not count.
+    """
     total = 0.0
     for tokens_BT in _batches(network, sequences):
         logits_BTV = network(tokens_BT)[:, :-1].float()
@@ -55,7 +60,8 @@ def log_perplexity(network: Network, sequences: Tensor) -> float:
 
 @torch.inference_mode()
 def routing_shares(network: Network, sequences: Tensor) -> list[float]:
-    """Share of routing decisions, over all blocks and tokens, that chose each expert first."""
+    """Return for each expert the share of routing decisions that rank it first, over blocks and
+    tokens."""
     counts = torch.zeros(network.architecture.num_experts, device=network.device)
     for tokens_BT in _batches(network, sequences):
         router_logits: list[Tensor] = []
@@ -66,5 +72,6 @@ def routing_shares(network: Network, sequences: Tensor) -> list[float]:
 
 
 def _batches(network: Network, sequences: Tensor) -> Iterator[Tensor]:
+    """Yield batches of sequences on the network's device, of about BATCH_TOKENS tokens each."""
     batch_size = max(1, BATCH_TOKENS // sequences.shape[1])
     return iter(torch.split(sequences.to(network.device), batch_size))

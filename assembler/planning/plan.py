@@ -6,11 +6,9 @@ embeddings and their center.
 
 import shutil
 from collections.abc import Iterator, Sequence
-from typing import Self
 
 import numpy as np
 import psutil
-from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from assembler.assembly.inputs import MixInputs
@@ -18,75 +16,16 @@ from assembler.mixes import mixes
 from assembler.mixes.new_mix import MixSpec, ResolvedRequest
 from assembler.mixes.selection import Member
 from assembler.planning import plan_warnings, time_estimates
-from assembler.planning.plan_warnings import Caution
+from assembler.planning.plan_data import Caution, Estimate, Plan, Size, StepPlan
 from assembler.planning.resource_estimates import Blueprint, Footprint
-from assembler.planning.time_estimates import FOOTPRINTS, Estimate, Observations
+from assembler.planning.time_estimates import FOOTPRINTS, Observations
 from assembler.routing.router_rows import STATES_CENTER, VECTORS_CENTER
-from registry import licenses, numpy_tensors
-from registry.blobs import BlobStore
-from registry.errors import Problem
-from registry.manifests import Manifest
-from registry.numpy_tensors import Floats
+from registry import licenses
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints import numpy_tensors
+from registry.checkpoints.manifests import Manifest
+from registry.checkpoints.numpy_tensors import Floats
 from registry.settings import settings
-
-
-class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class StepPlan(_Data):
-    """What one step needs. Bytes of tensors; memory and time are estimates."""
-
-    step: str
-    bytes_read: int
-    bytes_kept: int = Field(description="Written and kept: what is new.")
-    bytes_scratch: int = Field(description="Written, and gone when the step ends.")
-    memory: int = Field(description="Bytes that are this step's own, about, on all its processes.")
-    memory_per_process: int | None = Field(
-        default=None, description="Of a step on many processes, of the one that holds most."
-    )
-    seconds: Estimate
-
-    @classmethod
-    def of(cls, step: str, footprint: Footprint, seconds: Estimate) -> Self:
-        return cls(
-            step=step,
-            bytes_read=footprint.read,
-            bytes_kept=footprint.kept,
-            bytes_scratch=footprint.scratch,
-            memory=footprint.memory,
-            memory_per_process=footprint.memory_per_process,
-            seconds=seconds,
-        )
-
-
-class Size(_Data):
-    """The mix, and what making and serving it takes."""
-
-    num_parameters: int
-    num_active_parameters: int = Field(description="Those that one token meets.")
-    num_bytes: int = Field(description="Of all its tensors, most of which others have too.")
-    finetune_tokens: int
-    disk_needed: int = Field(description="All that is kept, and the largest scratch.")
-    disk_free: int
-    steps: tuple[StepPlan, ...]
-
-
-class Plan(_Data):
-    """A request as it would be carried out; with problems it would be refused."""
-
-    name: str
-    family: str | None = Field(description="None when it was not found.")
-    experts: tuple[str, ...] = Field(description="Those that were found, pinned.")
-    problems: tuple[Problem, ...] = Field(description="All of them, pointing into the request.")
-    warnings: tuple[Caution, ...] = ()
-    license: str | None = Field(
-        default=None, description="Of the result, as SPDX has it; None when there are problems."
-    )
-    existing: str | None = Field(
-        default=None, description="The version that was made from just this recipe already."
-    )
-    size: Size | None = Field(default=None, description="None when there are problems.")
 
 
 def plan(session: Session, blobs: BlobStore, wish: MixSpec) -> Plan:
@@ -125,7 +64,7 @@ def _size(blueprint: Blueprint, observations: Observations) -> Size:
     recipe, mix = blueprint.recipe, blueprint.mix
     footprints = {step: FOOTPRINTS[step](blueprint) for step in time_estimates.steps_of(recipe)}
     steps = tuple(
-        StepPlan.of(step, own, time_estimates.estimate(step, own.work, observations[step]))
+        _step_plan(step, own, time_estimates.estimate(step, own.work, observations[step]))
         for step, own in footprints.items()
     )
     return Size(
@@ -139,13 +78,25 @@ def _size(blueprint: Blueprint, observations: Observations) -> Size:
     )
 
 
+def _step_plan(step: str, footprint: Footprint, seconds: Estimate) -> StepPlan:
+    return StepPlan(
+        step=step,
+        bytes_read=footprint.read,
+        bytes_kept=footprint.kept,
+        bytes_scratch=footprint.scratch,
+        memory=footprint.memory,
+        memory_per_process=footprint.memory_per_process,
+        seconds=seconds,
+    )
+
+
 def _cautions(
     members: Sequence[Member], blueprint: Blueprint, size: Size, blobs: BlobStore
 ) -> Iterator[Caution]:
     if blueprint.projection is not None:
-        materials = blueprint.materials
-        centered_LNM = _centered_domains(materials, blueprint.projection, blobs)
-        yield from plan_warnings.of_domains(materials.recipe.domains, centered_LNM)
+        inputs = blueprint.inputs
+        centered_LNM = _centered_domains(inputs, blueprint.projection, blobs)
+        yield from plan_warnings.of_domains(inputs.recipe.domains, centered_LNM)
     yield from plan_warnings.of_experts(members, blueprint.seed, blueprint.recipe)
     yield from plan_warnings.of_documents(members, blueprint.recipe, blobs)
     yield from plan_warnings.of_machine(
@@ -156,13 +107,13 @@ def _cautions(
     )
 
 
-def _centered_domains(materials: MixInputs, projection: Manifest, blobs: BlobStore) -> Floats:
+def _centered_domains(inputs: MixInputs, projection: Manifest, blobs: BlobStore) -> Floats:
     """What the routers tell domains apart by [L, N, M]."""
-    if materials.recipe.embeds_with_encoder:
+    if inputs.recipe.embeds_with_encoder:
         center_E = numpy_tensors.read(blobs, projection.tensors[VECTORS_CENTER])
-        return np.array(materials.vectors, np.float32)[None] - center_E
+        return np.array(inputs.vectors, np.float32)[None] - center_E
     center_LD = numpy_tensors.read(blobs, projection.tensors[STATES_CENTER])
-    centered_NLD: Floats = materials.states(blobs)[:, :, 0] - center_LD
+    centered_NLD: Floats = inputs.states(blobs)[:, :, 0] - center_LD
     return centered_NLD.swapaxes(0, 1)
 
 

@@ -2,19 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from assembler.jobs.pipeline import MAX_CONDITION
 from assembler.mixes.selection import Member
+from assembler.planning.plan_data import Caution
 from assembler.recipes.recipe import Recipe
-from assembler.routing.router_init import condition
-from registry.architecture import is_attention, is_ffn
-from registry.blobs import BlobStore
-from registry.manifests import Manifest
-from registry.numpy_tensors import Floats
+from assembler.routing.router_init import condition_number
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints.architecture import is_attention, is_ffn
+from registry.checkpoints.manifests import Manifest
+from registry.checkpoints.numpy_tensors import Floats
 
 # Two unit vectors of this cosine alone have MAX_CONDITION for their condition number.
 MAX_COSINE = (MAX_CONDITION**2 - 1) / (MAX_CONDITION**2 + 1)
@@ -23,28 +22,6 @@ MIN_DOCUMENTS = 8
 MAX_PASSES = 4.0
 # Of text in languages that tokenizers know.
 BYTES_PER_TOKEN = 4
-
-Kind = Literal[
-    "collinear-domains",
-    "condition",
-    "nothing-to-mix",
-    "attention-moved",
-    "few-documents",
-    "little-text",
-    "memory",
-    "disk",
-    "license",
-]
-
-
-class Caution(BaseModel):
-    """Something to know before; `value` is the number that it rests on."""
-
-    model_config = ConfigDict(frozen=True)
-
-    kind: Kind
-    detail: str
-    value: float | None = Field(default=None)
 
 
 def of_domains(names: Sequence[str], centered_LNM: Floats) -> Iterator[Caution]:
@@ -60,7 +37,7 @@ def of_domains(names: Sequence[str], centered_LNM: Floats) -> Iterator[Caution]:
                 f" is {cosine:.3f} (above {MAX_COSINE:.2f})"
             )
             yield Caution(kind="collinear-domains", detail=detail, value=cosine)
-    number = float(np.median([condition(unit_NM) for unit_NM in unit_LNM]))
+    number = float(np.median([condition_number(unit_NM) for unit_NM in unit_LNM]))
     if number > MAX_CONDITION:
         detail = (
             f"the condition number of the domain embeddings is {number:.1f} (above"

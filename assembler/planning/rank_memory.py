@@ -17,7 +17,7 @@ from assembler.compute_dtype import ComputingDtype
 from assembler.recipes.recipe import Finetune
 from assembler.training.parallelism import Parallelism
 from assembler.training.trainable import DOMAIN_EMBEDDINGS, trains
-from registry.architecture import Architecture, Shape
+from registry.checkpoints.architecture import Architecture, Shape
 
 FLOAT32 = 4
 DTYPE_BYTES: Mapping[ComputingDtype, int] = {"bfloat16": 2, "float32": 4}

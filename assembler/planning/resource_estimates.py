@@ -21,9 +21,9 @@ from assembler.training.trainable import DOMAIN_EMBEDDINGS, is_folded, trains
 from engine.compression import int8_units
 from engine.serving.vllm_process import KV_CACHE_GIB
 from engine.vllm_build import serving_dtype
-from registry.architecture import Architecture
-from registry.blobs import BlobStore
-from registry.manifests import DTYPE_BYTES, Dtype, Manifest, TensorEntry
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints.architecture import Architecture
+from registry.checkpoints.manifests import DTYPE_BYTES, Dtype, Manifest, TensorEntry
 
 # Private memory of a process that has loaded what it needs, and no model yet (measured).
 NUMPY_PROCESS = 80_000_000
@@ -55,7 +55,7 @@ class Footprint:
 class Blueprint:
     """The manifests that a mix is made of, and the network that it becomes."""
 
-    materials: MixInputs
+    inputs: MixInputs
     mix: Architecture
     seed: Manifest
     experts: tuple[Manifest, ...]
@@ -63,24 +63,24 @@ class Blueprint:
     base: Base | None
 
     @classmethod
-    def of(cls, materials: MixInputs, blobs: BlobStore) -> Self:
+    def of(cls, inputs: MixInputs, blobs: BlobStore) -> Self:
         """Raises NotFound, and Incompatible when the recipe contradicts itself."""
-        recipe, seed = materials.recipe, materials.seed(blobs)
+        recipe, seed = inputs.recipe, inputs.seed(blobs)
         dense = seed.architecture
         return cls(
-            materials=materials,
+            inputs=inputs,
             mix=dense
             if recipe.preset == "merge"
-            else mixture_of(recipe, dense, vector_size=len(materials.vectors[0])),
+            else mixture_of(recipe, dense, vector_size=len(inputs.vectors[0])),
             seed=seed,
-            experts=tuple(materials.experts(blobs)),
-            projection=materials.projection(blobs),
-            base=materials.base(blobs),
+            experts=tuple(inputs.experts(blobs)),
+            projection=inputs.projection(blobs),
+            base=inputs.base(blobs),
         )
 
     @property
     def recipe(self) -> Recipe:
-        return self.materials.recipe
+        return self.inputs.recipe
 
     @cached_property
     def tensor_bytes(self) -> dict[str, int]:

@@ -9,21 +9,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from assembler.assembly.inputs import gather
 from assembler.planning import resource_estimates
+from assembler.planning.plan_data import Estimate
 from assembler.planning.resource_estimates import Blueprint, Footprint
 from assembler.recipes.recipe import Recipe
 from assembler.tables import JobEvent, MixState, MixVersion
 from engine.serving.tables import Deployment
-from registry import manifests
-from registry.blobs import BlobStore
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints import manifests
+from registry.database.tables import Artifact
 from registry.errors import NexusmixError
 from registry.settings import settings
-from registry.tables import Artifact
 
 # The newest tell most: software and machine change.
 MAX_OBSERVATIONS = 5
@@ -61,16 +61,6 @@ ROUGH: Mapping[str, Rough] = {
     "gate": Rough(start=(15, 60), rate=(10e9, 100e9), unit="GFLOP/s for each core"),
     "deploy": Rough(start=(5, 40), rate=_BYTES.rate, unit=_BYTES.unit),
 }
-
-
-class Estimate(BaseModel):
-    """Between `low` and `high` seconds, and what that rests on."""
-
-    model_config = ConfigDict(frozen=True)
-
-    low: float = Field(description="Seconds.")
-    high: float = Field(description="Seconds.")
-    basis: str
 
 
 @dataclass(frozen=True)
@@ -119,8 +109,8 @@ def observe(session: Session, blobs: BlobStore) -> dict[str, list[Observation]]:
     )
     for version in versions:
         try:
-            materials = gather(session, Recipe.model_validate(version.recipe))
-            plan = Blueprint.of(materials, blobs)
+            inputs = gather(session, Recipe.model_validate(version.recipe))
+            plan = Blueprint.of(inputs, blobs)
         except NexusmixError:
             continue  # made of what is no longer here, or with another embedder
         for step, seconds in _seconds(session, version.job_id).items():

@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session, contains_eager
 from assembler.recipes import presets
 from assembler.tables import FamilyPolicy
 from engine.gates.policy import Policy
-from registry import families
+from registry.catalog import families
+from registry.database.tables import Family
 from registry.errors import InvalidInput
-from registry.tables import Family
 
 
 def put(session: Session, family: str, changes: Mapping[str, Any]) -> FamilyPolicy:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from assembler.recipes.recipe import Recipe
-from registry.architecture import Architecture, projection_shapes
+from registry.checkpoints.architecture import Architecture, projection_shapes
 from registry.errors import Incompatible
 
 # The name of the seed where it is a routed expert, always the last.

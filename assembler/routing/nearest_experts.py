@@ -4,8 +4,8 @@ from sqlalchemy.orm import Session
 
 from assembler.routing.embedder import embedder_digest
 from assembler.routing.numpy_encoder import query_encoder
-from registry import embeddings, families
-from registry.embeddings import Neighbor
+from registry.catalog import embeddings, families
+from registry.catalog.embeddings import Neighbor
 
 
 def nearest(session: Session, text: str, *, family: str, limit: int) -> list[Neighbor]:

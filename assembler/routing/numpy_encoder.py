@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from assembler.routing.embedder import embedder_folder
-from registry.safetensors_header import read_header
+from registry.checkpoints.safetensors_header import read_header
 
 MAX_TOKENS = 256
 

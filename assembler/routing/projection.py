@@ -26,16 +26,16 @@ from assembler.routing.router_inputs import RouterInputs
 from assembler.routing.router_rows import STATES_CENTER, SWISH_IS_ONE, VECTORS_CENTER, prefix
 from assembler.routing.text_encoder import Encoder
 from engine.vllm_plugin import tensors
-from registry.blobs import BlobStore
-from registry.documents import Document, group_by_domain, sample_evenly
-from registry.manifests import Manifest
+from registry.blobs.blobs import BlobStore
+from registry.catalog.documents import Document, group_by_domain, sample_evenly
+from registry.checkpoints.manifests import Manifest
 
 # (what is being done, how much of it is done, of how much)
 OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PublicText:
+class PublicStatistics:
     """What is read of public text: of the seed's router inputs the center [L, D], where every
     domain weighs the same whatever the amount of its text, and the covariance within a domain
     [L, D, D]; and the center [E] of an encoder's vectors."""
@@ -59,18 +59,20 @@ def train(
     Raises InvalidInput with fewer than two domains, or without documents to train on.
     """
     domains = list(group_by_domain(documents).values())
-    public = read(seed, domains, training=training, blobs=blobs, on_progress=on_progress)
+    public = measure_public_text(
+        seed, domains, training=training, blobs=blobs, on_progress=on_progress
+    )
     return solve(public, training=training, blobs=blobs)
 
 
-def read(
+def measure_public_text(
     seed: Manifest,
     domains: Sequence[Sequence[Document]],
     *,
     training: ProjectionTraining,
     blobs: BlobStore,
     on_progress: OnProgress,
-) -> PublicText:
+) -> PublicStatistics:
     """One domain after the other, of which only sums are held."""
     inputs = RouterInputs(seed, blobs)
     means: list[Tensor] = []
@@ -81,7 +83,7 @@ def read(
         means.append(moments.mean)
         within_LDD = within_LDD + moments.covariance / len(domains)
     on_progress("reading documents", len(domains), len(domains))
-    return PublicText(
+    return PublicStatistics(
         seed=seed,
         states_center=torch.stack(means).mean(0),
         within=within_LDD,
@@ -89,7 +91,7 @@ def read(
     )
 
 
-def solve(public: PublicText, *, training: ProjectionTraining, blobs: BlobStore) -> Manifest:
+def solve(public: PublicStatistics, *, training: ProjectionTraining, blobs: BlobStore) -> Manifest:
     """The projection in closed form. Raises OutOfSpace."""
     entries = {
         STATES_CENTER: tensors.write(blobs, public.states_center),

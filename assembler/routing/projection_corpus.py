@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from sqlalchemy.orm import Session
 
-from registry import documents, experts, projections
-from registry.blobs import BlobStore, put_bytes
-from registry.documents import Document
+from registry.blobs.blobs import BlobStore, put_bytes
+from registry.catalog import documents, experts, projections
+from registry.catalog.documents import Document
 from registry.errors import InvalidInput, Problem, pointer
 
 

@@ -15,13 +15,13 @@ import numpy as np
 
 from assembler.recipes.recipe import Recipe
 from assembler.routing import router_rows
-from registry import numpy_tensors
-from registry.architecture import Architecture, projection_shapes
-from registry.blobs import BlobStore
-from registry.documents import Document
+from registry.blobs.blobs import BlobStore
+from registry.catalog.documents import Document
+from registry.checkpoints import numpy_tensors
+from registry.checkpoints.architecture import Architecture, projection_shapes
+from registry.checkpoints.manifests import Manifest, TensorEntry
+from registry.checkpoints.numpy_tensors import Floats
 from registry.errors import Incompatible
-from registry.manifests import Manifest, TensorEntry
-from registry.numpy_tensors import Floats
 
 # The common standard deviation of freshly drawn transformer weights: logits start near zero.
 INITIAL_STD = 0.02
@@ -48,7 +48,7 @@ class Domains:
     documents: Sequence[Sequence[Document]]
 
 
-def initial(
+def initial_routers(
     recipe: Recipe,
     mix: Architecture,
     *,
@@ -77,7 +77,7 @@ def initial(
         routers = Routers(rows=_by_name([row_ND] * mix.num_hidden_layers, mix))
     elif recipe.router_init == "projection":
         assert family is not None
-        folded = router_rows.fold(family, domains.states, blobs=blobs)
+        folded = router_rows.fold_rows(family, domains.states, blobs=blobs)
         routers = Routers(rows=_by_name(folded.rows, mix))
     else:
         routers = _random(recipe, mix, blobs)
@@ -85,7 +85,7 @@ def initial(
     return routers
 
 
-def condition(rows_ND: Floats) -> float:
+def condition_number(rows_ND: Floats) -> float:
     """Condition number of rows brought to length 1: 1 when orthogonal, without bound when they
     point the same way, and tokens cannot be told apart."""
     lengths_N1 = np.linalg.norm(rows_ND, axis=-1, keepdims=True)
@@ -103,7 +103,7 @@ def _of_states(
 ) -> Routers:
     if recipe.router_init == "documents":
         raise Incompatible("documents give rows, and a 'nexus' router learns a projection to rows")
-    folded = router_rows.fold(
+    folded = router_rows.fold_rows(
         family, states_NLRD, blobs=blobs, center=recipe.center_embeddings, learned=learned
     )
     weights = {n: entry for n, entry in family.tensors.items() if ".gate.projection." in n}
@@ -129,7 +129,7 @@ def _of_vectors(
         vectors_NE = vectors_NE - numpy_tensors.read(
             blobs, family.tensors[router_rows.VECTORS_CENTER]
         )
-    embeddings_NM = _with_seed(router_rows.vectors_as_routed(vectors_NE), mix)
+    embeddings_NM = _with_seed(router_rows.encoder_embeddings(vectors_NE), mix)
     rows = [
         router_rows.project(
             embeddings_NM,

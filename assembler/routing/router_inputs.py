@@ -17,9 +17,9 @@ from assembler.routing.embedder import states_shape
 from assembler.training.batches import TokenReader, cut_windows, sample_windows
 from assembler.training.optimizer import DTYPES
 from engine.gates.mix_gate import WINDOW_TOKENS
-from registry.blobs import BlobStore
-from registry.documents import Document
-from registry.manifests import Manifest
+from registry.blobs.blobs import BlobStore
+from registry.catalog.documents import Document
+from registry.checkpoints.manifests import Manifest
 
 BATCH_SIZE = 16
 

@@ -14,10 +14,10 @@ from functools import partial
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from registry import numpy_tensors
-from registry.blobs import BlobStore
-from registry.manifests import Manifest, TensorEntry
-from registry.numpy_tensors import Floats
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints import numpy_tensors
+from registry.checkpoints.manifests import Manifest, TensorEntry
+from registry.checkpoints.numpy_tensors import Floats
 
 # Blocks whose rows are folded at a time: each needs a core, and a few MB.
 BLOCKS_AT_A_TIME = 2
@@ -29,7 +29,7 @@ VECTORS_CENTER = "vectors_center"
 
 
 @dataclass(frozen=True)
-class Routing:
+class FoldedRouters:
     """What a mix takes from a projection: one [N, D] of rows per block, and the domain embeddings
     [L, N, D + 1] they are made from, as the router sees them."""
 
@@ -37,14 +37,14 @@ class Routing:
     domain_embeddings: Floats
 
 
-def fold(
+def fold_rows(
     projection: Manifest,
     states_NLRD: Floats,
     *,
     blobs: BlobStore,
     center: bool = True,
     learned: Mapping[str, TensorEntry] | None = None,
-) -> Routing:
+) -> FoldedRouters:
     """Router rows of experts, in their order, whose documents have these router inputs: their mean,
     and behind it the principal directions.
 
@@ -56,7 +56,7 @@ def fold(
     def of_block(layer: int) -> tuple[Floats, Floats]:
         w1 = projection.tensors[f"{prefix(layer)}0.weight"]
         means_ND, directions_NKD = states_NLRD[:, layer, 0], states_NLRD[:, layer, 1:]
-        embeddings = as_routed(
+        embeddings = router_embeddings(
             means_ND - (center_LD[layer] if center else 0),
             directions_NKD,
             whiten=partial(_whitened, w1=w1, blobs=blobs),
@@ -76,7 +76,7 @@ def fold(
         rows, embeddings = zip(
             *pool.map(of_block, range(projection.config["num_hidden_layers"])), strict=True
         )
-    return Routing(list(rows), np.stack(embeddings))
+    return FoldedRouters(list(rows), np.stack(embeddings))
 
 
 def project(embeddings: Floats, w1: TensorEntry, w2: TensorEntry, *, blobs: BlobStore) -> Floats:
@@ -85,7 +85,7 @@ def project(embeddings: Floats, w1: TensorEntry, w2: TensorEntry, *, blobs: Blob
     return numpy_tensors.product(a_ND / (1 + np.exp(-a_ND)) * b_ND, blobs, w2)
 
 
-def as_routed(
+def router_embeddings(
     centered_ND: Floats,
     directions_NKD: Floats,
     *,
@@ -117,7 +117,7 @@ def _whitened(x: Floats, *, w1: TensorEntry, blobs: BlobStore) -> Floats:
     return numpy_tensors.product(np.pad(x, constant), blobs, w1, first_row=w1.shape[0] // 2)
 
 
-def vectors_as_routed(centered_NE: Floats) -> Floats:
+def encoder_embeddings(centered_NE: Floats) -> Floats:
     """Vectors of an encoder at length 1, with the constant coordinate [N, E + 1]."""
     lengths_N1 = np.linalg.norm(centered_NE, axis=-1, keepdims=True)
     return _with_constant(centered_NE / np.maximum(lengths_N1, 1e-12))

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from registry.blobs import BlobStore, get_bytes
-from registry.documents import Document, Split
+from registry.blobs.blobs import BlobStore, get_bytes
+from registry.catalog.documents import Document, Split
+from registry.checkpoints.manifests import Manifest
 from registry.errors import InvalidInput, Problem
-from registry.manifests import Manifest
 
 
 class TokenReader:

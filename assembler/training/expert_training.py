@@ -31,14 +31,14 @@ from assembler.training.optimizer import (
     DTYPES,
     Clock,
     OnProgress,
+    learning_rate_factor,
     optimizer_of,
-    schedule,
-    set_rates,
+    set_learning_rates,
 )
-from registry.architecture import Architecture, is_ffn
-from registry.documents import check_expert_documents, parse
+from registry.catalog.documents import check_expert_documents, parse
+from registry.checkpoints.architecture import Architecture, is_ffn
+from registry.checkpoints.manifests import json_digest
 from registry.errors import InvalidInput, StepFailed
-from registry.manifests import json_digest
 from registry.settings import settings
 
 CHECKPOINT_STEPS = 10
@@ -124,7 +124,7 @@ class _Run:
             first_step = checkpoints.resume()
             clock = Clock(training, first_step)
             for step in range(first_step, training.num_steps):
-                set_rates(optimizer, schedule(training, step))
+                set_learning_rates(optimizer, learning_rate_factor(training, step))
                 batch = self._batches.batch(step).part(
                     world.rank, of=world.size, device=world.device
                 )

@@ -17,25 +17,25 @@ from assembler.network.moe import project
 from assembler.recipes.recipe import Finetune, Trained
 from assembler.training.batches import DomainBatches, TokenReader
 from assembler.training.checkpoints import Checkpoints
-from assembler.training.collapse_guard import Guard
-from assembler.training.distributed import gathered, process_group, shard_network
-from assembler.training.domain_loss_choice import settle
+from assembler.training.collapse_guard import CollapseGuard
+from assembler.training.distributed import gather_trained, process_group, shard_network
+from assembler.training.domain_loss_choice import choose_domain_loss
 from assembler.training.optimizer import (
     DTYPES,
     Clock,
     OnProgress,
+    learning_rate_factor,
     optimizer_of,
-    schedule,
-    set_rates,
+    set_learning_rates,
 )
 from assembler.training.parallelism import Parallelism
-from assembler.training.train_step import descend
+from assembler.training.train_step import take_step
 from assembler.training.trainable import has_part, is_router, trains
 from engine.vllm_plugin import tensors
-from registry.blobs import BlobStore
-from registry.documents import Document
+from registry.blobs.blobs import BlobStore
+from registry.catalog.documents import Document
+from registry.checkpoints.manifests import Manifest, TensorEntry
 from registry.errors import InvalidInput, Problem
-from registry.manifests import Manifest, TensorEntry
 
 CHECKPOINT_STEPS = 10
 # Documents are drawn in another order than the training of an expert draws its own by the same
@@ -69,7 +69,7 @@ def finetune(
     if recipe.num_steps == 0:
         return mix
     _check_has(mix, recipe.train)
-    batches = batches_of(mix, documents, recipe=recipe, new_experts=new_experts, blobs=blobs)
+    batches = training_batches(mix, documents, recipe=recipe, new_experts=new_experts, blobs=blobs)
     with process_group() as world:
         parallelism = Parallelism(
             num_processes=world.size, expert_parallel_degree=expert_parallel_degree
@@ -83,7 +83,7 @@ def finetune(
             expert_parallel_degree=expert_parallel_degree,
         )
         # Before a checkpoint is read, so that a run that goes on comes to the same.
-        recipe = settle(recipe, batches, network=network, world=world)
+        recipe = choose_domain_loss(recipe, batches, network=network, world=world)
         optimizer = optimizer_of(
             (parameter, recipe.router_learning_rate if is_router(name) else recipe.learning_rate)
             for name, parameter in network.named_parameters()
@@ -94,11 +94,13 @@ def finetune(
         )
         first_step = checkpoints.resume()
         clock = Clock(recipe, first_step)
-        guard = Guard(mix.architecture.expert_names, saved_step=first_step)
+        guard = CollapseGuard(mix.architecture.expert_names, saved_step=first_step)
         for step in range(first_step, recipe.num_steps):
-            batch = batches.batch(step).part(world.rank, of=world.size, device=world.device)
-            set_rates(optimizer, schedule(recipe, step))
-            taken = descend(batch, network=network, optimizer=optimizer, recipe=recipe, world=world)
+            batch = batches.batch(step).shard(world.rank, num_shards=world.size, device=world.device)
+            set_learning_rates(optimizer, learning_rate_factor(recipe, step))
+            taken = take_step(
+                batch, network=network, optimizer=optimizer, recipe=recipe, world=world
+            )
             guard.check(step + 1, taken)
             if world.rank == 0:
                 on_progress(
@@ -112,7 +114,7 @@ def finetune(
             if (step + 1) % checkpoint_steps == 0:
                 checkpoints.save(step + 1)
                 guard.saved_step = step + 1
-        return _rewritten(mix, gathered(network, world), blobs)
+        return _rewritten(mix, gather_trained(network, world), blobs)
 
 
 def _check_has(mix: Manifest, train: Trained) -> None:
@@ -121,7 +123,7 @@ def _check_has(mix: Manifest, train: Trained) -> None:
         raise InvalidInput("there is nothing to finetune", problems=(problem,))
 
 
-def batches_of(
+def training_batches(
     mix: Manifest,
     documents: Sequence[Sequence[Document]],
     *,

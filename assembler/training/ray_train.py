@@ -17,10 +17,10 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from assembler.assembly.provenance import num_threads
 from engine.launch.ray_launcher import connect
-from registry import blobs as blob_stores
-from registry.blobs import BlobStore
+from registry.blobs import blobs as blob_stores
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints.manifests import Manifest
 from registry.errors import InvalidInput, NexusmixError, StepFailed
-from registry.manifests import Manifest
 from registry.settings import settings
 
 log = structlog.get_logger(__name__)

@@ -1,7 +1,7 @@
 """Which tensors of a mix a finetune trains; told without loading what trains them."""
 
 from assembler.recipes.recipe import Trained
-from registry.architecture import Architecture
+from registry.checkpoints.architecture import Architecture
 
 DOMAIN_EMBEDDINGS = "model.domain_embeddings"
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from registry import cpu_features
-from registry.architecture import Architecture, Shape
-from registry.errors import InvalidCheckpoint
-from registry.int8_config import (
+from registry.checkpoints.architecture import Architecture, Shape
+from registry.checkpoints.int8_config import (
     CONFIG_FIELD,
     LARGEST,
     LARGEST_WITHOUT_VNNI,
@@ -20,7 +19,8 @@ from registry.int8_config import (
     largest_weight,
     quantization_config,
 )
-from registry.manifests import Manifest, TensorEntry
+from registry.checkpoints.manifests import Manifest, TensorEntry
+from registry.errors import InvalidCheckpoint
 
 # The processor that serves the checkpoint; each has other kernels. `cpu` is any x86 processor,
 # `cpu-vnni` one with instructions for int8. Among the CPU kernels of vLLM 0.32, only one that needs

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from registry.architecture import is_attention
-from registry.int8_config import WEIGHT, int8_modules
-from registry.manifests import Manifest
+from registry.checkpoints.architecture import is_attention
+from registry.checkpoints.int8_config import WEIGHT, int8_modules
+from registry.checkpoints.manifests import Manifest
 
 PROJECTION = re.compile(
     r"(?P<module>model\.layers\.(?P<layer>\d+)\..+\.(q|k|v|o|gate|up|down)_proj)\.weight"

@@ -1,8 +1,8 @@
-"""The process that makes running vLLM servers match the rows of `deployments`.
+"""Run vLLM servers as the rows of `deployments` request. Run by `python -m engine.serving.agent`.
 
-A round looks at every live row and at the server it has, and takes one step toward what the row
-asks for. Rounds repeat, so whatever a crash or a lost database interrupts is simply done later.
-Its servers die with it; the next agent starts them again. Run by `python -m engine.serving.agent`.
+Each round looks at every live row and its server, and takes one step toward the requested state.
+Rounds repeat, so a step that a crash or a lost database interrupted is done in a later round. The
+servers die with the agent; the next agent starts them again.
 """
 
 import signal
@@ -21,7 +21,10 @@ from engine.launch.launcher import Launcher
 from engine.serving import deployments, vllm_process
 from engine.serving.tables import Deployment, DeploymentState
 from engine.serving.vllm_process import Server
-from registry import blobs, db, logs, manifests
+from registry import logs
+from registry.blobs import blobs
+from registry.checkpoints import manifests
+from registry.database import db
 from registry.errors import NexusmixError, Unavailable
 from registry.settings import settings
 
@@ -30,37 +33,40 @@ log = structlog.stdlib.get_logger(__name__)
 ROUND_SECONDS = 0.5
 MAX_STARTS = 5
 FIRST_PAUSE_SECONDS = 1.0
-# A server that was ready this long ago was well: its starts are counted anew.
+# A server that has been ready this long was healthy, so its starts are counted from zero again.
 HEALTHY_SECONDS = 600.0
-# A ready server is asked so often whether it is well, and may be silent for so long: one that
-# starts or computes on a busy machine has to be given time.
+# How often a ready server's health is checked, and how long it may stay silent. A server that
+# starts or computes on a busy machine needs time to answer.
 HEALTH_SECONDS = 5.0
 HUNG_SECONDS = 30.0
-# Requests that were routed just before a server began to drain are still on their way.
+# Requests routed just before a server began to drain are still on their way.
 DRAIN_SECONDS_MIN = 2.0
 DRAIN_SECONDS_MAX = 120.0
 STOP_SECONDS = 10.0
 
-DATABASE_AWAY = (OperationalError, InterfaceError)
+DATABASE_ERRORS = (OperationalError, InterfaceError)
 
 
 @dataclass
 class Running:
-    """A server of this agent, and when (monotonic seconds) its present state began, it was last
-    asked whether it is well, and last said so."""
+    """A server of this agent.
+
+    The times are monotonic seconds: `since` when its present state began, `checked` when its health
+    was last checked, `answered` when it last answered.
+    """
 
     server: Server
     since: float = field(default_factory=monotonic)
-    asked: float = field(default_factory=monotonic)
+    checked: float = field(default_factory=monotonic)
     answered: float = field(default_factory=monotonic)
     draining: bool = False
 
     def check(self) -> None:
-        """Raises Unavailable when the server has ended, or hangs though it listens still."""
+        """Raise Unavailable when the server has ended, or listens but no longer answers."""
         now = monotonic()
-        if self.server.process.poll() is None and now < self.asked + HEALTH_SECONDS:
+        if self.server.process.poll() is None and now < self.checked + HEALTH_SECONDS:
             return
-        self.asked = now
+        self.checked = now
         if self.server.is_ready():
             self.answered = monotonic()
         elif monotonic() > self.answered + HUNG_SECONDS:
@@ -68,15 +74,17 @@ class Running:
 
 
 class Agent:
+    """Starts, watches and stops servers so that they match the deployments."""
+
     def __init__(self, *, launcher: Launcher | None = None) -> None:
         self._launcher = launcher or launchers.configured()
         self._running: dict[int, Running] = {}
         self._not_before: dict[int, float] = {}
 
     def run(self, stopping: threading.Event) -> None:
-        """Until `stopping` is set; then its servers are stopped. Outlives a lost database.
+        """Run rounds until `stopping` is set, then stop all servers; a lost database is waited for.
 
-        To be called from the main thread: servers die with the thread that starts them.
+        Call this from the main thread: servers die with the thread that starts them.
         """
         is_reset = False
         try:
@@ -86,19 +94,20 @@ class Agent:
                         self.reset()
                         is_reset = True
                     self.round()
-                except DATABASE_AWAY as error:
+                except DATABASE_ERRORS as error:
                     log.warning("database does not answer", error=str(error.orig))
                 stopping.wait(ROUND_SECONDS)
         finally:
             self.close()
 
     def reset(self) -> None:
-        """Rows of servers that a former agent took with it ask to be started again."""
+        """Request again the deployments whose servers ended with a previous agent."""
         with db.transaction() as session:
             deployments.reset(session)
 
     def round(self) -> None:
-        """One step for each live deployment. Raises OperationalError when the database is away."""
+        """Take one step for each live deployment. Raises OperationalError when the database is
+        unreachable."""
         with db.transaction() as session:
             rows = deployments.live(session)
         steps = {
@@ -113,22 +122,23 @@ class Agent:
             self._stop(gone)
 
     def close(self) -> None:
-        """Stop all servers, at the same time, and say so in their rows if the database is there."""
+        """Stop all servers at the same time, and update their rows if the database answers."""
         with ThreadPoolExecutor() as pool:
             list(pool.map(self._stop, list(self._running)))
-        with suppress(*DATABASE_AWAY):
+        with suppress(*DATABASE_ERRORS):
             self.reset()
 
     def _start(self, row: Deployment) -> None:
+        """Start a server for a requested deployment, unless it has to pause after a failure."""
         if monotonic() < self._not_before.get(row.id, 0):
             return
         row.num_starts += 1
-        # Why it is started once more is told until it is ready.
+        # The error that caused this restart stays visible until the server is ready.
         if not self._advance(row, DeploymentState.STARTING, error=row.error):
             return
         try:
             store = blobs.store()
-            started = vllm_process.start(
+            server = vllm_process.start(
                 manifests.load(store, row.artifact.manifest_digest),
                 blobs=store,
                 model=row.model,
@@ -139,10 +149,11 @@ class Agent:
             row.state = DeploymentState.STARTING
             self._died(row, str(error))
             return
-        self._running[row.id] = Running(started)
-        log.info("server starts", deployment=row.id, model=row.model, process=started.process.name)
+        self._running[row.id] = Running(server)
+        log.info("server starts", deployment=row.id, model=row.model, process=server.process.name)
 
     def _await_ready(self, row: Deployment) -> None:
+        """Route to a starting server once it answers; restart it when it is lost or late."""
         running = self._running.get(row.id)
         if running is None:
             self._died(row, "its server was lost")
@@ -155,13 +166,14 @@ class Agent:
                 log.info(
                     "server is ready", deployment=row.id, seconds=round(monotonic() - running.since)
                 )
-                running.since = running.asked = running.answered = monotonic()
+                running.since = running.checked = running.answered = monotonic()
             elif monotonic() > running.since + vllm_process.START_SECONDS:
                 raise Unavailable(f"not ready in time:\n{running.server.log_tail()}")
         except Unavailable as error:
             self._died(row, error.detail)
 
     def _watch(self, row: Deployment) -> None:
+        """Restart a ready server that has ended or hangs."""
         running = self._running.get(row.id)
         if running is None:
             self._died(row, "its server was lost")
@@ -172,6 +184,7 @@ class Agent:
             self._died(row, error.detail)
 
     def _drain(self, row: Deployment) -> None:
+        """Stop a server once it has answered all its requests."""
         running = self._running.get(row.id)
         if running is not None:
             if not running.draining:
@@ -183,11 +196,12 @@ class Agent:
         log.info("server stopped", deployment=row.id, model=row.model)
 
     def _died(self, row: Deployment, error: str) -> None:
-        """Start it again after a pause, or give up when that was done often enough."""
+        """Request a restart after a pause, or mark the deployment failed after MAX_STARTS
+        starts."""
         running = self._running.get(row.id)
         if row.state is DeploymentState.READY and running is not None:
-            was_well = monotonic() > running.since + HEALTHY_SECONDS
-            row.num_starts = 0 if was_well else row.num_starts
+            was_healthy = monotonic() > running.since + HEALTHY_SECONDS
+            row.num_starts = 0 if was_healthy else row.num_starts
         self._stop(row.id)
         gives_up = row.num_starts >= MAX_STARTS
         pause = FIRST_PAUSE_SECONDS * 2 ** max(0, row.num_starts - 1)
@@ -199,7 +213,7 @@ class Agent:
     def _advance(
         self, row: Deployment, state: DeploymentState, *, error: str | None = None
     ) -> bool:
-        """Move the row on from the state in which this round saw it, if it is still there."""
+        """Move the row to `state` if it is still in the state that this round saw."""
         with db.transaction() as session:
             return deployments.advance(
                 session, row.id, row.state, state, num_starts=row.num_starts, error=error
@@ -212,6 +226,7 @@ class Agent:
 
 
 def _is_drained(running: Running) -> bool:
+    """Return whether a draining server has no requests left, has used up its time, or has ended."""
     seconds = monotonic() - running.since
     if seconds < DRAIN_SECONDS_MIN:
         return False

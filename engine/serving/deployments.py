@@ -1,7 +1,7 @@
-"""Deployments as wishes and facts: ask for one, end one, find where a model name answers.
+"""Request deployments, end them, and find the address of a model name.
 
-The web and the workflows write wishes here; `engine.serving.agent` makes them true and writes
-facts.
+The web process and the workflows write requests; `engine.serving.agent` carries them out and
+records the result.
 """
 
 from collections.abc import Sequence
@@ -11,23 +11,23 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, joinedload
 
 from engine.serving.tables import LIVE_STATES, Deployment, DeploymentState
+from registry.database.tables import Artifact
 from registry.errors import NotFound, Unavailable
-from registry.tables import Artifact
 
 PENDING_STATES = (DeploymentState.REQUESTED, DeploymentState.STARTING)
 
 
 def request(session: Session, artifact: Artifact, *, model: str) -> Deployment:
-    """Have an artifact served as `model`. Asking for what is served, or under way, changes nothing.
+    """Request that an artifact is served as `model`; return the deployment.
 
-    What serves the name now goes on until the new deployment is ready; an older wish that is still
-    under way is dropped.
+    Nothing changes when the artifact is already served or starting. The deployment that serves the
+    name now goes on until the new one is ready. An older request that is still starting is dropped.
     """
     others = _find_live(session, model)
     if others and others[0].artifact_id == artifact.id:
         return others[0]
     for other in others:
-        # One that was ready once and is being restarted is what serves the name now.
+        # A deployment that was ready before and is being restarted still serves the name.
         if other.state in PENDING_STATES and other.ready_at is None:
             stop(session, other)
     deployment = Deployment(artifact_id=artifact.id, model=model)
@@ -37,7 +37,7 @@ def request(session: Session, artifact: Artifact, *, model: str) -> Deployment:
 
 
 def stop(session: Session, deployment: Deployment) -> None:
-    """End a deployment: its server answers what it has begun, then goes. Idempotent."""
+    """End a deployment: its server finishes the requests it has begun, then stops. Idempotent."""
     if deployment.state is DeploymentState.REQUESTED:
         deployment.state = DeploymentState.STOPPED
     elif deployment.state in (DeploymentState.STARTING, DeploymentState.READY):
@@ -46,7 +46,7 @@ def stop(session: Session, deployment: Deployment) -> None:
 
 
 def get(session: Session, deployment_id: int) -> Deployment:
-    """With its artifact. Raises NotFound."""
+    """Return a deployment with its artifact. Raises NotFound."""
     query = select(Deployment).options(joinedload(Deployment.artifact)).filter_by(id=deployment_id)
     deployment = session.scalars(query).one_or_none()
     if deployment is None:
@@ -57,7 +57,8 @@ def get(session: Session, deployment_id: int) -> Deployment:
 def find_page(
     session: Session, *, before: int | None = None, limit: int = 50
 ) -> Sequence[Deployment]:
-    """Newest first, with artifacts; those older than the deployment `before` only."""
+    """Return deployments with their artifacts, newest first; only those older than the id
+    `before`."""
     query = select(Deployment).options(joinedload(Deployment.artifact))
     if before is not None:
         query = query.where(Deployment.id < before)
@@ -65,12 +66,15 @@ def find_page(
 
 
 def find_by_model(session: Session, model: str) -> Deployment:
-    """The latest deployment of a name that was not stopped, failed ones included. Raises NotFound.
+    """Return the latest deployment of a model name that was not stopped, failed ones included.
 
-    While a model is being replaced this is the new deployment; `resolve` still names the old one.
+    While a model is being replaced this is the new deployment, whereas `resolve` still returns the
+    old one's address. Raises NotFound.
     """
-    ended = (DeploymentState.DRAINING, DeploymentState.STOPPED)
-    query = select(Deployment).where(Deployment.model == model, Deployment.state.not_in(ended))
+    stopped_states = (DeploymentState.DRAINING, DeploymentState.STOPPED)
+    query = select(Deployment).where(
+        Deployment.model == model, Deployment.state.not_in(stopped_states)
+    )
     deployment = session.scalars(query.order_by(Deployment.id.desc()).limit(1)).one_or_none()
     if deployment is None:
         raise NotFound(f"no model {model!r} is deployed")
@@ -78,21 +82,22 @@ def find_by_model(session: Session, model: str) -> Deployment:
 
 
 def ready(session: Session) -> Sequence[Deployment]:
-    """What answers now, by model name."""
+    """Return the deployments that answer requests now, by model name."""
     query = select(Deployment).filter_by(state=DeploymentState.READY).order_by(Deployment.model)
     return session.scalars(query).all()
 
 
 def live(session: Session) -> Sequence[Deployment]:
-    """What the agent has to do with, oldest first, with artifacts."""
+    """Return the deployments that the agent has to handle, oldest first, with their artifacts."""
     query = select(Deployment).where(Deployment.state.in_(LIVE_STATES)).order_by(Deployment.id)
     return session.scalars(query.options(joinedload(Deployment.artifact))).all()
 
 
 def resolve(session: Session, model: str) -> str:
-    """The address, `http://host:port`, where a model name answers.
+    """Return the address, `http://host:port`, that answers for a model name.
 
-    Raises NotFound when nobody deployed it, Unavailable while it starts or when it has failed.
+    Raises NotFound when the model is not deployed, and Unavailable while it starts or when it has
+    failed.
     """
     query = select(Deployment.address).filter_by(model=model, state=DeploymentState.READY)
     address = session.scalars(query).one_or_none()
@@ -112,9 +117,10 @@ def advance(
     num_starts: int,
     error: str | None = None,
 ) -> bool:
-    """Move a deployment on; False, and no change, when somebody else has moved it from `seen`.
+    """Move a deployment from state `seen` to `state`; return False, without a change, when it has
+    left `seen` meanwhile.
 
-    None of the states that this leads to answers requests, so the address is forgotten.
+    The address is deleted, because none of the states that this is called with answers requests.
     """
     deployment = session.get(Deployment, deployment_id, with_for_update=True)
     if deployment is None or deployment.state is not seen:
@@ -128,9 +134,10 @@ def advance(
 
 
 def mark_ready(session: Session, deployment_id: int, *, address: str) -> None:
-    """A started server answers: route its name there, and let an older one of the name drain.
+    """Route the model name to a started server, and drain an older deployment of the name.
 
-    When a newer one is ready already, or this one was stopped meanwhile, nothing is routed.
+    Nothing is routed when a newer deployment is ready already, or when this one was stopped
+    meanwhile.
     """
     deployment = session.get_one(Deployment, deployment_id, with_for_update=True)
     if deployment.state is not DeploymentState.STARTING:
@@ -150,7 +157,8 @@ def mark_ready(session: Session, deployment_id: int, *, address: str) -> None:
 
 
 def reset(session: Session) -> None:
-    """No server runs: what should run is to be started again, what should end has ended."""
+    """Set the states after all servers have ended: draining deployments are stopped, the others are
+    requested again."""
     for deployment in live(session):
         deployment.address = None
         if deployment.state is DeploymentState.DRAINING:
@@ -161,7 +169,7 @@ def reset(session: Session) -> None:
 
 
 def _find_live(session: Session, model: str) -> Sequence[Deployment]:
-    """Newest first, locked, without those that are draining."""
+    """Return the deployments of a name that are not draining, newest first, and lock their rows."""
     states = (*PENDING_STATES, DeploymentState.READY)
     query = select(Deployment).where(Deployment.model == model, Deployment.state.in_(states))
     return session.scalars(query.order_by(Deployment.id.desc()).with_for_update()).all()

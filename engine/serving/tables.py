@@ -1,4 +1,4 @@
-"""Deployments: which artifact should run under which model name, and where it does."""
+"""The table of deployments: which artifact runs under which model name, and at which address."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -6,11 +6,13 @@ from enum import StrEnum
 from sqlalchemy import ForeignKey, Identity, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from registry.db import Base
-from registry.tables import Artifact
+from registry.database.db import Base
+from registry.database.tables import Artifact
 
 
 class DeploymentState(StrEnum):
+    """The life of a deployment, in order; see `Deployment`."""
+
     REQUESTED = "requested"
     STARTING = "starting"
     READY = "ready"
@@ -28,11 +30,15 @@ LIVE_STATES = (
 
 
 class Deployment(Base):
-    """The web writes wishes (`requested`, `draining`); the agent makes them true."""
+    """An artifact served under a model name.
+
+    The web process writes requested states (`requested`, `draining`); the agent carries them out
+    and writes the others.
+    """
 
     __tablename__ = "deployments"
     __table_args__ = (
-        # One model name answers from one place; its successor may start beside it.
+        # Only one deployment answers for a model name; its successor may start beside it.
         Index(
             "uq_deployments_model_ready",
             "model",

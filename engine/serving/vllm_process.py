@@ -1,4 +1,4 @@
-"""One vLLM server for one checkpoint: start it, wait for it, ask about it, stop it."""
+"""One vLLM server for one checkpoint: start it, wait for it, query it, stop it."""
 
 import importlib.util
 import json
@@ -15,13 +15,13 @@ import httpx
 
 from engine.launch import launcher as launchers
 from engine.launch.launcher import Launcher, Process, Resources
-from engine.threads import spinning
+from engine.threads import spin_count_variables
 from engine.vllm_build import is_cpu_build, serving_dtype
-from engine.vllm_plugin.model_folder import CONFIG_FILE, TOKENIZER_FILE, materialise
+from engine.vllm_plugin.model_folder import CONFIG_FILE, TOKENIZER_FILE, materialize
 from engine.vllm_plugin.plugin import LOAD_FORMAT
-from registry.blobs import BlobStore
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints.manifests import Manifest
 from registry.errors import Unavailable
-from registry.manifests import Manifest
 from registry.settings import settings
 
 MAX_MODEL_LEN = 2048
@@ -29,18 +29,19 @@ START_SECONDS = 300.0
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.1
 TAIL_BYTES = 4096
-# On a CPU, where vLLM does not take what it finds.
+# Needed on a CPU, where vLLM does not size its cache by the memory it finds.
 KV_CACHE_GIB = 1
-# How often a thread of libgomp looks whether there is work before it sleeps; writing a token takes
-# hundreds of waits. Seconds over those of threads that sleep at once, SmolLM2-135M in int8 on two
-# cores, eight requests together and one: 0.61 and 0.56 (float32 0.79 and 0.71, by 10,000). Beside
-# two busy processes 1.5 and 1.2; by 10,000, which are 0.3 ms, it is 8.4 and 2.4 there.
+# How often a thread of libgomp polls for work before it sleeps; writing one token takes hundreds of
+# waits. Times relative to threads that sleep at once, for SmolLM2-135M in int8 on two cores: 0.61
+# with eight requests together and 0.56 with one (float32 with 10,000 polls: 0.79 and 0.71). Beside
+# two busy processes the ratios are 1.5 and 1.2; with 10,000 polls, which take 0.3 ms, they are 8.4
+# and 2.4.
 SPIN_COUNT = 1000
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running, or starting, vLLM process; `model` is the name it answers to."""
+    """A vLLM process that runs or starts; `model` is the model name in its API."""
 
     process: Process
     model: str
@@ -48,10 +49,12 @@ class Server:
 
     @property
     def address(self) -> str:
+        """The server's URL, without a path."""
         return f"http://{self.process.address}"
 
     def is_ready(self) -> bool:
-        """Whether it answers. Raises Unavailable, with the end of its log, when it has died."""
+        """Return whether the server answers. Raises Unavailable, with the end of its log, when it
+        has died."""
         status = self.process.poll()
         if status is not None:
             raise Unavailable(f"the vLLM server ended with status {status}:\n{self.log_tail()}")
@@ -61,7 +64,8 @@ class Server:
             return False
 
     def wait_ready(self, timeout: float = START_SECONDS) -> None:
-        """Return when it answers and is warm. Raises Unavailable when that does not happen."""
+        """Wait until the server answers, and warm it up. Raises Unavailable when it dies or times
+        out."""
         give_up_at = monotonic() + timeout
         while not self.is_ready():
             if monotonic() > give_up_at:
@@ -71,7 +75,8 @@ class Server:
         self.warm_up()
 
     def warm_up(self) -> None:
-        """Let it do what the first request would wait for. Raises Unavailable."""
+        """Send a small request, so that the first real one does not wait for lazy work. Raises
+        Unavailable."""
         body = {"model": self.model, "prompt": [[0, 0]], "max_tokens": 2, "prompt_logprobs": 1}
         try:
             httpx.post(
@@ -81,23 +86,26 @@ class Server:
             raise Unavailable(f"the vLLM server does not answer: {error}") from error
 
     def num_requests(self) -> int:
-        """Requests it is answering, or has queued, now. Raises httpx.TransportError."""
+        """Return the number of running and queued requests. Raises httpx.TransportError."""
         pattern = r"^vllm:num_requests_(?:running|waiting)\{.*\} ([0-9.e+]+)$"
         counts = re.findall(pattern, self.get("/metrics").text, re.MULTILINE)
         return sum(int(float(count)) for count in counts)
 
     def get(self, path: str) -> httpx.Response:
-        """Raises httpx.TransportError, also as long as no machine has room for it."""
+        """Send a GET request. Raises httpx.TransportError, also while the server waits for a
+        machine."""
         if self.process.address is None:
             raise httpx.ConnectError("the server is not started yet")
         return httpx.get(self.address + path, timeout=2, trust_env=False)
 
     def log_tail(self) -> str:
+        """Return the end of the server's log."""
         with self.log_path.open("rb") as log:
             log.seek(max(0, self.log_path.stat().st_size - TAIL_BYTES))
             return log.read().decode(errors="replace")
 
     def stop(self, grace: float = STOP_SECONDS) -> None:
+        """End the server; kill it when it still runs after `grace` seconds."""
         self.process.terminate(grace)
 
 
@@ -109,21 +117,21 @@ def start(
     log_path: Path,
     launcher: Launcher | None = None,
 ) -> Server:
-    """Begin to serve a checkpoint, dense or mixed, under the name `model`; returns at once.
+    """Start to serve a checkpoint, dense or mixed, under the name `model`; return at once.
 
-    `blobs` must be the store of the settings, which the server opens by itself. Raises NotFound
-    and InvalidCheckpoint, as `materialise`.
+    `blobs` must be the store of the settings, because the server opens that store itself. Raises
+    NotFound and InvalidCheckpoint as `materialize`.
     """
-    folder = materialise(manifest, blobs, root=settings().cache_path / "serving")
-    words = command(folder, model=model, manifest=manifest)
-    return _run(words, model=model, log_path=log_path, launcher=launcher)
+    folder = materialize(manifest, blobs, root=settings().cache_path / "serving")
+    arguments = command(folder, model=model, manifest=manifest)
+    return _run(arguments, model=model, log_path=log_path, launcher=launcher)
 
 
 def _run(
-    words: list[str], *, model: str, log_path: Path, launcher: Launcher | None = None
+    arguments: list[str], *, model: str, log_path: Path, launcher: Launcher | None = None
 ) -> Server:
     process = (launcher or launchers.configured()).run(
-        words,
+        arguments,
         env=environment(os.environ),
         log_path=log_path,
         resources=Resources(
@@ -137,7 +145,7 @@ def _run(
 def serving(
     manifest: Manifest, *, blobs: BlobStore, log_path: Path, model: str = "candidate"
 ) -> Iterator[Server]:
-    """A server for the length of the block. It is still starting: call `wait_ready` before use."""
+    """Serve a checkpoint for the length of the block. Call `wait_ready` before use."""
     server = start(manifest, blobs=blobs, model=model, log_path=log_path)
     try:
         yield server
@@ -147,16 +155,17 @@ def serving(
 
 @contextmanager
 def serving_folder(folder: Path, *, log_path: Path, model: str = "reference") -> Iterator[Server]:
-    """As `serving`, for a Hugging Face folder with files of tensors, as vLLM itself reads them."""
+    """Serve a Hugging Face folder for the length of the block; vLLM reads its tensor files
+    itself."""
     config = json.loads((folder / CONFIG_FILE).read_text())
-    words = _command(
+    arguments = _command(
         folder,
         model=model,
         load_format="auto",
         max_positions=config.get("max_position_embeddings", MAX_MODEL_LEN),
         has_tokenizer=(folder / TOKENIZER_FILE).is_file(),
     )
-    server = _run(words, model=model, log_path=log_path)
+    server = _run(arguments, model=model, log_path=log_path)
     try:
         yield server
     finally:
@@ -164,6 +173,7 @@ def serving_folder(folder: Path, *, log_path: Path, model: str = "reference") ->
 
 
 def command(folder: Path, *, model: str, manifest: Manifest) -> list[str]:
+    """Return the command line that serves the model folder of `manifest`."""
     return _command(
         folder,
         model=model,
@@ -201,24 +211,27 @@ def _command(
 
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:
-    """`base` with what vLLM must know, its words and ours; `base` wins where it speaks, but for how
-    often threads look for work: a step that starts a server has that for itself."""
-    ours = {
+    """Return the environment of a server: `base` with the variables that vLLM needs.
+
+    Variables of `base` win, except GOMP_SPINCOUNT: the process that starts a server has its own
+    value of it.
+    """
+    defaults = {
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
-        # Plugins of other packages have no business in our servers.
+        # Plugins of other packages are not loaded into our servers.
         "VLLM_PLUGINS": "nexusmix",
     }
     if not is_cpu_build():
-        return ours | dict(base)
-    ours |= {
+        return defaults | dict(base)
+    defaults |= {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_KVCACHE_SPACE": str(KV_CACHE_GIB),
-        # Without it vLLM takes one thread.
+        # vLLM would use one thread otherwise.
         "OMP_NUM_THREADS": str(settings().reserved_cpus or len(os.sched_getaffinity(0))),
         "LD_PRELOAD": str(_torch_folder() / "lib" / "libgomp.so.1"),
     }
-    return ours | dict(base) | spinning(SPIN_COUNT, base)
+    return defaults | dict(base) | spin_count_variables(SPIN_COUNT, base)
 
 
 def _torch_folder() -> Path:

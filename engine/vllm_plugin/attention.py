@@ -14,7 +14,7 @@ from vllm.model_executor.models.llama import LlamaAttention
 
 from engine.vllm_plugin import wide_attention
 from engine.vllm_plugin.router import Router
-from registry.architecture import Architecture
+from registry.checkpoints.architecture import Architecture
 
 
 class WideAttention(LlamaAttention):

@@ -5,7 +5,7 @@ The fields are those of `registry.architecture`, which alone defines what they m
 
 from transformers import LlamaConfig
 
-from registry.architecture import Attention, Combine, Router
+from registry.checkpoints.architecture import Attention, Combine, Router
 
 
 class NexusConfig(LlamaConfig):  # type: ignore[no-untyped-call]  # their __init_subclass__

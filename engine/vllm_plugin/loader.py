@@ -13,7 +13,7 @@ from vllm.platforms import current_platform
 
 from engine.compression import int8_units
 from engine.vllm_plugin import model_folder, tensors
-from registry import blobs
+from registry.blobs import blobs
 
 # Parameters of vLLM's attention layer itself, between the projections. For a quantized checkpoint
 # these are scales of a quantized key-value cache, which we do not use.

@@ -21,7 +21,7 @@ from vllm.model_executor.models.utils import WeightsMapper, extract_layer_index
 from engine.vllm_plugin.attention import WideAttention
 from engine.vllm_plugin.moe import MoE
 from engine.vllm_plugin.wide_attention import widen
-from registry.architecture import Architecture
+from registry.checkpoints.architecture import Architecture
 
 # vLLM fuses projections that read the same input. Llama's own table would also match the routed
 # experts, which load their weights themselves. The tensors mapped to None serve only to extend a
@@ -89,7 +89,8 @@ class NexusDecoderLayer(LlamaDecoderLayer):
     def _sequential(
         self, positions: Tensor, hidden_states: Tensor, residual: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Compute attention, then FFN; either may have been removed. Shapes are as in `forward`."""
+        """Compute attention, then FFN, where either may have been removed; shapes as in
+        `forward`."""
         if self.has_attention and self.has_ffn:
             return super().forward(positions, hidden_states, residual)
         if residual is None:

@@ -7,16 +7,16 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from registry.blobs import BlobStore
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints.manifests import Manifest
 from registry.errors import InvalidCheckpoint, Problem, pointer
-from registry.manifests import Manifest
 
 MANIFEST_FILE = "manifest.json"
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 
 
-def materialise(manifest: Manifest, blobs: BlobStore, *, root: Path) -> Path:
+def materialize(manifest: Manifest, blobs: BlobStore, *, root: Path) -> Path:
     """Return the folder of a manifest below `root`, named by its digest; create it when it is
     missing.
 

@@ -10,7 +10,7 @@ from vllm.model_executor.layers.fused_moe import FusedMoEFactory
 from vllm.model_executor.models.llama import LlamaMLP
 
 from engine.vllm_plugin.router import Router
-from registry.architecture import Architecture
+from registry.checkpoints.architecture import Architecture
 
 
 class MoE(nn.Module):

@@ -14,7 +14,7 @@ def register() -> None:
 
     from engine.vllm_plugin.config import NexusConfig
     from engine.vllm_plugin.loader import ManifestLoader
-    from registry.architecture import MIX_ARCHITECTURE
+    from registry.checkpoints.architecture import MIX_ARCHITECTURE
 
     AutoConfig.register(NexusConfig.model_type, NexusConfig, exist_ok=True)
     if MIX_ARCHITECTURE not in ModelRegistry.get_supported_archs():

@@ -6,7 +6,7 @@ from torch import Tensor
 from vllm.model_executor.layers.fused_moe import GateLinear
 from vllm.model_executor.layers.linear import ReplicatedLinear
 
-from registry.architecture import Architecture
+from registry.checkpoints.architecture import Architecture
 
 
 class Router(GateLinear):

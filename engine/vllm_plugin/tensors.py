@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from registry import sparse_tensors
-from registry.blobs import CHUNK_BYTES, BlobStore
-from registry.manifests import Dtype, Manifest, TensorEntry
+from registry.blobs.blobs import CHUNK_BYTES, BlobStore
+from registry.checkpoints import sparse_tensors
+from registry.checkpoints.manifests import Dtype, Manifest, TensorEntry
 
 TORCH_DTYPES: dict[Dtype, torch.dtype] = {
     "F64": torch.float64,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from registry.architecture import Architecture
+from registry.checkpoints.architecture import Architecture
 
 EXPERT_TENSOR = re.compile(
     r"(?P<attention>.*\.self_attn)\.experts\.(?P<expert>\d+)\.(?P<part>[qkvo]_proj\.weight)"

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from registry import manifests
-from registry.blobs import BlobStore
-from registry.checkpoints import Shard
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints import manifests
+from registry.checkpoints.admission import Shard
 from service.schemas import CheckpointRequest, MissingBlob
 
 # Time to send a blob to an object store; a client that needs more asks again.

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from anyio import from_thread
 from fastapi import APIRouter, Request, Response
 
-from registry.blobs import BlobStore
+from registry.blobs.blobs import BlobStore
 from registry.errors import InvalidInput, NotFound, OutOfSpace, Problem, TooLarge
 from registry.names import is_digest
 from registry.settings import settings

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy import orm
 
 from engine.serving import deployments
-from registry import artifacts
+from registry.catalog import artifacts
 from registry.errors import InvalidInput, NotFound, Problem
 from registry.names import check_name
 from service.schemas import DeploymentBody, DeploymentRequest, Page

@@ -8,9 +8,9 @@ from sqlalchemy import orm
 from assembler.mixes import job_events
 from assembler.routing import nearest_experts
 from assembler.routing.embedder import embedders
-from registry import embeddings, experts, uploads
+from registry.catalog import embeddings, experts, uploads
+from registry.database.tables import ExpertVersion
 from registry.errors import NotFound
-from registry.tables import ExpertVersion
 from service.api.announcements import missing_blobs, shards_of
 from service.schemas import (
     ExpertBody,

@@ -7,7 +7,7 @@ from assembler.recipes import family_policies
 from assembler.routing import projection_corpus
 from assembler.routing.embedder import states_embedder_digest
 from engine.gates.policy import Policy
-from registry import families, projections, uploads
+from registry.catalog import families, projections, uploads
 from service.api.announcements import missing_blobs, shards_of
 from service.schemas import (
     FamilyBody,

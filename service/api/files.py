@@ -8,13 +8,14 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from assembler.mixes import mixes, retention
-from registry import artifacts, experts, manifests
-from registry.blobs import BlobStore
+from registry.blobs.blobs import BlobStore
+from registry.catalog import artifacts, experts
+from registry.checkpoints import manifests
+from registry.checkpoints.exports import CONFIG, TENSORS, config_json, file_sizes, small_files
+from registry.checkpoints.manifests import Manifest
+from registry.checkpoints.safetensors_view import SafetensorsView
+from registry.database.tables import VersionState
 from registry.errors import Conflict, NotFound
-from registry.exports import CONFIG, TENSORS, config_json, file_sizes, small_files
-from registry.manifests import Manifest
-from registry.safetensors_view import SafetensorsView
-from registry.tables import VersionState
 from service.schemas import FileBody, FilesBody
 from service.web.auth import Reader
 from service.web.deps import Blobs, Session

@@ -8,7 +8,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from assembler.mixes import job_events, mix_state
-from registry import db
+from registry.database import db
 from service.schemas import EventBody
 
 POLL_SECONDS = 0.3

@@ -10,14 +10,14 @@ from sse_starlette import EventSourceResponse
 
 from assembler.mixes import mixes, overrides
 from assembler.mixes.new_mix import MixSpec
-from assembler.mixes.overrides import Override
+from assembler.mixes.waivers import Override
 from assembler.planning import plan
 from assembler.recipes import presets
 from assembler.tables import MixVersion
 from engine.compression.int8_curve import Curve
 from engine.gates.mix_gate import GateReport
-from registry import artifacts
-from registry.blobs import BlobStore, get_bytes
+from registry.blobs.blobs import BlobStore, get_bytes
+from registry.catalog import artifacts
 from registry.errors import NotFound
 from service.api import mix_events
 from service.reports import gate_page

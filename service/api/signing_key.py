@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from registry import attestations
+from registry.checkpoints import attestations
 from registry.settings import settings
 from service.schemas import SigningKeyBody
 from service.web.auth import Reader

@@ -12,19 +12,19 @@ from typing import Any, Literal, Self
 
 import httpx
 
-from assembler.mixes.overrides import Waiver
-from assembler.planning.plan import Plan
+from assembler.mixes.waivers import Waiver
+from assembler.planning.plan_data import Plan
 from assembler.tables import FINAL_STATES
 from engine.compression.int8_curve import Curve
 from engine.gates.mix_gate import GateReport
 from engine.serving.tables import DeploymentState
-from registry import document_files
-from registry.attestations import Attestation
-from registry.checkpoint_folder import DOCUMENTS, CheckpointFolder, Source
+from registry.catalog import document_files
+from registry.checkpoints.attestations import Attestation
+from registry.checkpoints.checkpoint_folder import DOCUMENTS, CheckpointFolder, Source
+from registry.checkpoints.exports import OnBytes, new_folder
+from registry.database.tables import ProjectionState, VersionState
 from registry.errors import Conflict, InvalidInput, NotFound, Unavailable
-from registry.exports import OnBytes, new_folder
 from registry.names import parse_ref
-from registry.tables import ProjectionState, VersionState
 from service.client.connection import API, MAX_ATTEMPTS, Connection, pause
 from service.schemas import (
     DeploymentBody,

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import httpx
+from httpx_sse import EventSource
 
 from registry import errors
-from registry.blobs import CHUNK_BYTES
-from registry.checkpoint_folder import Source
+from registry.blobs.blobs import CHUNK_BYTES
+from registry.checkpoints.checkpoint_folder import Source
 from registry.errors import NexusmixError, Problem, Unavailable
-from service.errors import code_of
+from service.error_codes import code_of
 from service.schemas import EventBody, MissingBlob
 
 API = "/api/v1"
@@ -113,9 +114,12 @@ class Connection:
             if response.is_error:
                 response.read()
                 _check(response)
-            for line in response.iter_lines():
-                if line.startswith("data:"):
-                    yield EventBody.model_validate_json(line.removeprefix("data:"))
+            if response.status_code == httpx.codes.NO_CONTENT:
+                return
+            for event in EventSource(response).iter_sse():
+                # A ping has no data.
+                if event.data:
+                    yield EventBody.model_validate_json(event.data)
 
     def delete(self, path: str) -> Any:
         """Raises what `get` raises."""

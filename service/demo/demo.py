@@ -9,13 +9,14 @@ import signal
 from pathlib import Path
 
 from assembler.demo.corpora import domains
-from registry import documents
+from registry.catalog import documents
+from service.client import local
 from service.client.client import Client
-from service.comparison import Comparison
-from service.demo import bars, demo_family, following, memory, reports, sampling
+from service.demo import bars, demo_family, following, memory, printing, reports, sampling
 from service.demo.demo_family import DemoFamily
 from service.demo.reports import Report
 from service.demo.sampling import Completion
+from service.reports.mix_comparison import MixComparison
 from service.runtime import background
 from service.runtime.background import Service
 from service.terminal import console
@@ -35,7 +36,7 @@ def main(*, stay: bool, report_path: Path | None) -> int:
     try:
         with memory.sampled() as peaks, background.running() as service:
             report = _run(stages, service)
-            console.print_report(report)
+            printing.print_report(report)
             if report_path is not None:
                 content = reports.to_json(report, stages=stages, peaks=peaks)
                 report_path.write_text(json.dumps(content, indent=2) + "\n")
@@ -50,14 +51,14 @@ def main(*, stay: bool, report_path: Path | None) -> int:
 
 def _run(stages: Stages, service: Service) -> Report:
     family = demo_family.prepare(stages, service, own=domains.EXPERT_DOMAINS)
-    with Client(family.address, key=background.key()) as client:
+    with Client(family.address, key=local.key()) as client:
         with stages.stage("Mix") as stage:
             experts = [domain.name for domain in domains.EXPERT_DOMAINS]
             asked = client.request_mix(name=MIX, family=family.name, experts=experts, deploy=True)
             mix, step_seconds = following.make(stage, client, asked)
         following.await_deployment(stages, client, MIX)
         gate = client.gate_report(mix)
-    comparison = Comparison.of(gate)
+    comparison = MixComparison.of(gate)
     return Report(
         address=family.address,
         mix=mix,
@@ -72,7 +73,7 @@ def _run(stages: Stages, service: Service) -> Report:
 def _complete(stages: Stages, family: DemoFamily) -> list[Completion]:
     with stages.stage("Completions") as stage:
         prompts = {name: prompt(path) for name, path in family.texts.items()}
-        done = sampling.complete(family.address, key=background.key(), model=MIX, prompts=prompts)
+        done = sampling.complete(family.address, key=local.key(), model=MIX, prompts=prompts)
         stage.result = f"{sampling.tokens_per_second(done):.1f} tokens/s, one request at a time"
     return done
 

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from assembler.demo.corpora import domains
 from assembler.demo.corpora.domains import Domain
+from registry.database.tables import ProjectionState
 from registry.errors import StepFailed
 from registry.settings import settings
-from registry.tables import ProjectionState
+from service.client import local
 from service.client.client import Client, Transfer
-from service.runtime import background, preparation
+from service.runtime import preparation
 from service.runtime.background import Service
 from service.schemas import ProjectionBody
 from service.terminal import console
@@ -64,7 +65,7 @@ def prepare(stages: Stages, service: Service, *, own: Sequence[Domain]) -> DemoF
     experts = [_train(stages, domain, seed, texts) for domain in own]
     with stages.stage("Service") as stage:
         address = stage.result = service.wait()
-    with Client(address, key=background.key()) as client:
+    with Client(address, key=local.key()) as client:
         projection = _register_family(stages, client, seed, public)
         for expert in experts:
             _register_expert(stages, client, expert, family=seed.name)

@@ -15,16 +15,16 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from assembler.assembly.provenance import Provenance
-from assembler.mixes.overrides import Override
+from assembler.mixes.waivers import Override
 from engine.gates.mix_gate import GateReport
-from registry import attestations
-from registry.attestations import Attestation, Statement
-from registry.blobs import BlobStore, get_bytes
-from registry.checkpoint_folder import Source
+from registry.blobs.blobs import BlobStore, get_bytes
+from registry.checkpoints import attestations
+from registry.checkpoints.attestations import Attestation, Statement
+from registry.checkpoints.checkpoint_folder import Source
+from registry.checkpoints.exports import CONFIG, TENSORS
+from registry.checkpoints.manifests import Manifest, TensorEntry, json_digest
+from registry.checkpoints.safetensors_header import read_header
 from registry.errors import InvalidInput, NotFound
-from registry.exports import CONFIG, TENSORS
-from registry.manifests import Manifest, TensorEntry, json_digest
-from registry.safetensors_header import read_header
 
 # Of what is damaged or missing this much is named.
 MAX_NAMES = 5
@@ -42,7 +42,7 @@ class Check:
     detail: str
 
 
-def of_version(
+def check_version(
     attestation: Attestation, blobs: BlobStore, *, trusted_key: str, on_bytes: OnBytes
 ) -> list[Check]:
     """The whole chain, in a store that has the blobs."""
@@ -55,7 +55,7 @@ def of_version(
     return [*checks, *_records(statement, blobs)]
 
 
-def of_folder(folder: Path, *, trusted_key: str | None, on_bytes: OnBytes) -> list[Check]:
+def check_folder(folder: Path, *, trusted_key: str | None, on_bytes: OnBytes) -> list[Check]:
     """A downloaded folder: its signature, and that it holds just the checkpoint that was signed.
 
     Without a trusted key any will do, and the check tells which it was. Raises InvalidInput when
@@ -83,7 +83,7 @@ def of_folder(folder: Path, *, trusted_key: str | None, on_bytes: OnBytes) -> li
 
 
 def num_bytes(attestation: Attestation, blobs: BlobStore) -> int:
-    """What `of_version` will read of the checkpoint; 0 when its manifest is lost or damaged."""
+    """What `check_version` will read of the checkpoint; 0 when its manifest is lost or damaged."""
     manifest = _manifest(attestation.statement, blobs)
     if manifest is None:
         return 0

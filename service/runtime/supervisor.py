@@ -18,10 +18,10 @@ import psutil
 import structlog
 
 from registry import logs
+from registry.database.postgres import EmbeddedPostgres
 from registry.errors import Conflict, NexusmixError, Unavailable
-from registry.postgres import EmbeddedPostgres
 from registry.settings import settings
-from service.runtime import home
+from service import home
 from service.runtime.processes import Child
 
 log = structlog.get_logger(__name__)
@@ -98,14 +98,14 @@ def _prepare_database() -> None:
     """Migrate, and make the key of this installation."""
     # Imported here, because the web process loads meanwhile, on another core.
     import migrations
-    from registry import db
-    from service.web import auth
+    from registry.database import db
+    from service import keys
 
     url = settings().database_url
     assert url is not None
     migrations.upgrade(url)
     with db.transaction() as session:
-        auth.installation_key(session, path=settings().key_path)
+        keys.installation_key(session, path=settings().key_path)
     # The children have pools of their own; this process only watches.
     db.engine().dispose()
 

@@ -6,10 +6,11 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from assembler.routing.embedder import embedders
-from registry import embeddings, experts, manifests
-from registry.blobs import BlobStore
+from registry.blobs.blobs import BlobStore
+from registry.catalog import embeddings, experts
+from registry.checkpoints import manifests
+from registry.database.tables import Expert, ExpertVersion, VersionState
 from registry.errors import NotFound
-from registry.tables import Expert, ExpertVersion, VersionState
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,9 @@ from assembler.mixes import mixes, overrides
 from assembler.mixes.new_mix import MIN_EXPERTS
 from assembler.recipes import presets
 from assembler.routing import nearest_experts
-from registry import experts, families
+from registry.catalog import experts, families
+from registry.database.tables import VersionState
 from registry.errors import InvalidInput, NexusmixError
-from registry.tables import VersionState
 from service.ui import live, mix_views, preset_views
 from service.ui.forms import OverrideForm, RequestForm, RevisionForm
 from service.ui.rendering import PageRoute, Visitor, page, render

@@ -8,18 +8,18 @@ from typing import Any, Literal
 from sqlalchemy.orm import Session
 
 from assembler.mixes import job_events, overrides, retention
-from assembler.mixes.overrides import Override
+from assembler.mixes.waivers import Override
 from assembler.recipes.recipe import Recipe
 from assembler.tables import FINAL_STATES, JobEvent, MixState, MixVersion
 from engine.compression.int8_curve import Curve
 from engine.gates.mix_gate import GateReport
 from engine.serving import deployments
 from engine.serving.tables import DeploymentState
-from registry import artifacts
-from registry.blobs import BlobStore, get_bytes
+from registry.blobs.blobs import BlobStore, get_bytes
+from registry.catalog import artifacts
 from registry.errors import NotFound
-from service.comparison import Comparison
 from service.quantities import duration
+from service.reports.mix_comparison import MixComparison
 from service.ui import preset_views, revision_views
 from service.ui.preset_views import PresetView
 from service.ui.revision_views import RevisionChoices
@@ -85,7 +85,7 @@ class MixView:
     compression: Curve | None
     report: GateReport | None
     override: Override | None
-    comparison: Comparison | None
+    comparison: MixComparison | None
 
 
 def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
@@ -122,7 +122,7 @@ def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
         compression=_compression(blobs, version),
         report=report,
         override=overrides.read(version, blobs),
-        comparison=None if report is None else Comparison.of(report),
+        comparison=None if report is None else MixComparison.of(report),
     )
 
 

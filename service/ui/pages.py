@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from engine.serving import deployments
-from registry import experts
+from registry.catalog import experts
 from service.ui import expert_views, mix_pages, plan_pages, sign_in
 from service.ui.rendering import PageRoute, Visitor, page
 from service.web.deps import Blobs, Session

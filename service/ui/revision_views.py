@@ -10,9 +10,9 @@ from assembler.mixes.mix_change import base_of
 from assembler.mixes.new_mix import MIN_EXPERTS
 from assembler.recipes.recipe import Recipe
 from assembler.tables import MixVersion
-from registry import experts
+from registry.catalog import experts
+from registry.database.tables import ExpertVersion
 from registry.errors import Conflict
-from registry.tables import ExpertVersion
 
 MAX_EXPERTS = 200
 

@@ -6,9 +6,9 @@ from typing import Annotated
 from fastapi import Depends, Query
 from sqlalchemy import orm
 
-from registry import blobs as blob_stores
-from registry import db
-from registry.blobs import BlobStore
+from registry.blobs import blobs as blob_stores
+from registry.blobs.blobs import BlobStore
+from registry.database import db
 
 
 def _session() -> Iterator[orm.Session]:

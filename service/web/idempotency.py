@@ -12,8 +12,8 @@ from fastapi import Depends, Header, Request
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from registry.checkpoints.manifests import json_digest
 from registry.errors import InvalidInput, Problem
-from registry.manifests import json_digest
 from service.tables import IdempotentRequest
 from service.web.auth import Writer
 

@@ -14,8 +14,8 @@ from assembler.recipes.recipe import Finetune
 from assembler.training.distributed import is_first_process, process_group
 from assembler.training.finetune import finetune
 from assembler.training.optimizer import Progress
-from registry import manifests
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints import manifests
 from tests.assembler import tiny_mixes
 
 EXPERTS = (1, 2, 3, 4)

@@ -7,7 +7,7 @@ from dbos import DBOS, DBOSClient
 from sqlalchemy import text
 
 from assembler.jobs import queues
-from registry import db
+from registry.database import db
 from tests.assembler.workers import forget_jobs
 
 

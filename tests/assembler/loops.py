@@ -8,7 +8,7 @@ Letters at the end of a tensor's name: T tokens, D hidden, C head width, N exper
 import torch
 from torch import Tensor
 
-from registry.architecture import Architecture
+from registry.checkpoints.architecture import Architecture
 
 State = dict[str, Tensor]
 

@@ -8,9 +8,9 @@ import torch
 from engine.compression import int8_units
 from engine.compression.int8_units import Target
 from engine.vllm_plugin import tensors
-from registry.architecture import Architecture
-from registry.blobs import BlobStore
-from registry.manifests import Manifest
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints.architecture import Architecture
+from registry.checkpoints.manifests import Manifest
 from tests import tiny
 
 NUM_EXPERTS = 3

@@ -13,9 +13,9 @@ from assembler.tables import MixState, MixVersion
 from engine.gates.mix_gate import GateReport
 from engine.gates.policy import Policy
 from engine.gates.report import Failure, provenance
-from registry import manifests
-from registry.blobs import BlobStore, put_bytes
-from registry.manifests import canonical_json
+from registry.blobs.blobs import BlobStore, put_bytes
+from registry.checkpoints import manifests
+from registry.checkpoints.manifests import canonical_json
 
 
 def publish(session: Session, blobs: BlobStore, version: MixVersion) -> MixVersion:

@@ -8,12 +8,13 @@ from sqlalchemy.orm import Session
 from assembler.routing.embedder import EMBEDDER, states_embedder_digest, states_shape
 from assembler.routing.embedder import embedders as embedders_of
 from assembler.routing.router_rows import STATES_CENTER, VECTORS_CENTER
-from registry import embeddings, manifests, numpy_tensors, projections
-from registry.architecture import Shape, projection_shapes
-from registry.blobs import BlobStore, put_bytes
-from registry.embeddings import Embedders
-from registry.manifests import Manifest, TensorEntry
-from registry.tables import Expert, ExpertVersion, Family, Projection, VersionState
+from registry.blobs.blobs import BlobStore, put_bytes
+from registry.catalog import embeddings, projections
+from registry.catalog.embeddings import Embedders
+from registry.checkpoints import manifests, numpy_tensors
+from registry.checkpoints.architecture import Shape, projection_shapes
+from registry.checkpoints.manifests import Manifest, TensorEntry
+from registry.database.tables import Expert, ExpertVersion, Family, Projection, VersionState
 from tests import tiny
 
 VECTOR_SIZE = 384

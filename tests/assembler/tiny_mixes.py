@@ -19,11 +19,11 @@ from assembler.routing.router_rows import STATES_CENTER, VECTORS_CENTER
 from assembler.training.finetune import CHECKPOINT_STEPS, finetune
 from assembler.training.optimizer import OnProgress
 from engine.vllm_plugin import tensors
-from registry.architecture import projection_shapes
-from registry.blobs import BlobStore
-from registry.documents import Document
-from registry.manifests import Manifest
-from registry.numpy_tensors import Floats
+from registry.blobs.blobs import BlobStore
+from registry.catalog.documents import Document
+from registry.checkpoints.architecture import projection_shapes
+from registry.checkpoints.manifests import Manifest
+from registry.checkpoints.numpy_tensors import Floats
 from tests import tiny
 
 NUM_EXPERTS = 3
@@ -81,7 +81,7 @@ def assemble(recipe: Recipe, blobs: BlobStore, *, base: Base | None = None) -> M
     seed = tiny.store_manifest(blobs)
     mix = mixture_of(recipe, tiny.ARCHITECTURE, vector_size=VECTOR_SIZE)
     numbers = [int(name.removeprefix("expert-")) for name in recipe.domains]
-    made = router_init.initial(
+    made = router_init.initial_routers(
         recipe,
         mix,
         seed=seed,

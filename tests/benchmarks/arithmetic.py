@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from assembler.recipes.recipe import Trained
-from registry.architecture import Architecture
+from registry.checkpoints.architecture import Architecture
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,16 +8,16 @@ from importlib import import_module
 from pathlib import Path
 
 from assembler.jobs import pipeline
-from registry import manifests
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints import manifests
 from tests.benchmarks import llamas
 
 
-def main(store: Path, materials: Path) -> int:
+def main(store: Path, inputs: Path) -> int:
     # Its imports are part of what a step costs.
     import_module("assembler.jobs.step_main")
     blobs = LocalBlobs(store)
-    mix = pipeline.assemble(llamas.load(materials), blobs)
+    mix = pipeline.assemble(llamas.load(inputs), blobs)
     pipeline.worst_condition(mix, blobs)
     sys.stdout.write(manifests.store(blobs, mix) + "\n")
     return 0

@@ -23,7 +23,7 @@ from typing import Any
 from assembler.assembly.inputs import MixInputs
 from assembler.jobs import pipeline
 from assembler.jobs.step_process import ALLOCATOR
-from registry import exports
+from registry.checkpoints import exports
 from registry.errors import OutOfSpace
 from registry.settings import settings
 from service.demo.bars import Bar
@@ -105,7 +105,7 @@ def _runs(models: Llamas, *, work: Path, peer: Path | None) -> dict[str, Run]:
         inputs = [path for folder in folders for path in folder.iterdir()]
         runs[PEER] = partial(_peer_run, command, inputs, work=work)
     for name, experts in ((OURS, models.experts), (OURS_FFN, models.ffn_experts)):
-        runs[name] = partial(_our_run, models, models.materials(experts), work=work)
+        runs[name] = partial(_our_run, models, models.inputs(experts), work=work)
     return runs
 
 
@@ -118,12 +118,12 @@ def _peer_run(command: Sequence[str], inputs: Iterable[Path], *, work: Path) -> 
         shutil.rmtree(work / "merged", ignore_errors=True)
 
 
-def _our_run(models: Llamas, materials: MixInputs, *, work: Path) -> Usage:
-    llamas.save(materials, work / "materials.json")
+def _our_run(models: Llamas, inputs: MixInputs, *, work: Path) -> Usage:
+    llamas.save(inputs, work / "inputs.json")
     before = set(models.blobs.root.glob("*/*"))
     _settle(before)
     module = [sys.executable, "-m", "tests.benchmarks.assembling"]
-    command = [*module, str(models.blobs.root), str(work / "materials.json")]
+    command = [*module, str(models.blobs.root), str(work / "inputs.json")]
     try:
         # As the worker starts it.
         env = os.environ | ALLOCATOR
@@ -136,7 +136,7 @@ def _our_run(models: Llamas, materials: MixInputs, *, work: Path) -> Usage:
 def _export(models: Llamas, *, work: Path, rounds: int) -> dict[str, Any]:
     """MB/s of the mix as files and of zeros as one file of that size; both are on the disk at the
     end."""
-    mix = pipeline.assemble(models.materials(models.experts), models.blobs)
+    mix = pipeline.assemble(models.inputs(models.experts), models.blobs)
     num_bytes = sum(exports.file_sizes(mix, models.blobs).values())
     inputs = [models.blobs.local_path(digest) for digest in mix.digests()]
 

@@ -23,9 +23,9 @@ from assembler.recipes.recipe import Finetune, Trained
 from assembler.training.batches import Batch
 from assembler.training.distributed import World
 from assembler.training.optimizer import DTYPES
-from assembler.training.train_step import MAX_GRADIENT_NORM, descend
+from assembler.training.train_step import MAX_GRADIENT_NORM, take_step
 from assembler.training.trainable import trains
-from registry.architecture import Architecture
+from registry.checkpoints.architecture import Architecture
 
 LOAD_BALANCE_WEIGHT = 0.01
 # `batched_mm` copies a whole expert for every token and has no chance; the others take turns.
@@ -71,7 +71,7 @@ class Ours:
         )
         torch.manual_seed(0)
         self.network = Network(case.architecture).to(case.device)
-        self._batch = case.batch.part(0, of=1, device=case.device)
+        self._batch = case.batch.shard(0, num_shards=1, device=case.device)
         self._world = World(rank=0, size=1, device=case.device)
         self.implementations = dict[str, str]()
         torch.nn.init.normal_(self.network.model.domain_embeddings)
@@ -83,7 +83,7 @@ class Ours:
         self._optimizer = _optimizer(self.network)
 
     def step(self) -> float:
-        return descend(
+        return take_step(
             self._batch,
             network=self.network,
             optimizer=self._optimizer,

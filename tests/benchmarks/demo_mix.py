@@ -6,9 +6,9 @@ from functools import partial
 
 from assembler.demo.corpora.domains import EXPERT_DOMAINS
 from assembler.jobs import pipeline
-from registry.blobs import BlobStore, LocalBlobs
-from registry.documents import Document
-from registry.manifests import Manifest
+from registry.blobs.blobs import BlobStore, LocalBlobs
+from registry.catalog.documents import Document
+from registry.checkpoints.manifests import Manifest
 from registry.settings import settings
 from tests import tiny
 from tests.assembler import tiny_mixes as tiny_mixes
@@ -53,7 +53,7 @@ def smollm2_135m() -> DemoMix:
         seed=family.seed,
         experts=family.experts,
         mix=mixes.manifest(mix),
-        assemble=partial(pipeline.assemble, mixes.materials(mix)),
+        assemble=partial(pipeline.assemble, mixes.inputs(mix)),
         documents=family.documents,
         public=family.public,
         blobs=blobs,

@@ -29,7 +29,8 @@ from assembler.network import network_runner
 from engine.divergence.aggregates import summarize
 from engine.divergence.metrics import Continuation, Reading, Tokens
 from engine.divergence.runners import Runner
-from registry import blobs, documents
+from registry.blobs import blobs
+from registry.catalog import documents
 from service.demo import demo_family
 from service.demo.bars import Bar
 from tests.benchmarks import reports
@@ -94,7 +95,7 @@ class _Contest:
         limit = demo_family.DOCUMENTS_PER_DOMAIN
         path = domains.fetch([DOMAIN], limit=limit, on_progress=reports.say)[DOMAIN.name]
         own = documents.parse([path.read_bytes()])
-        self._prefixes = opened.words.prefixes(own, length=PREFIX_TOKENS, count=count)
+        self._prefixes = opened.vocabulary.prefixes(own, length=PREFIX_TOKENS, count=count)
         assert len(self._prefixes) == count, f"{len(self._prefixes)} prefixes, {count} are needed"
         self._reference, self._candidate = network_of(self._folder), network_of(self._folder)
         round_matrices(self._candidate)

@@ -22,7 +22,7 @@ from assembler.jobs.step_process import ALLOCATOR
 from assembler.recipes.recipe import Trained
 from assembler.training.batches import Batch
 from assembler.training.optimizer import DTYPES
-from registry.architecture import Architecture
+from registry.checkpoints.architecture import Architecture
 from service.demo.bars import Bar
 from tests.benchmarks import arithmetic, reports
 from tests.benchmarks.arithmetic import Product

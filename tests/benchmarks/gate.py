@@ -22,9 +22,10 @@ from engine.compression import int8_units
 from engine.compression.int8_units import Unit
 from engine.serving import vllm_process
 from engine.vllm_build import vllm_package
-from registry import documents, exports
-from registry.blobs import LocalBlobs
-from registry.manifests import Manifest
+from registry.blobs.blobs import LocalBlobs
+from registry.catalog import documents
+from registry.checkpoints import exports
+from registry.checkpoints.manifests import Manifest
 from service.demo.bars import Bar
 from tests.benchmarks import demo_mix, processes, reports
 from tests.benchmarks.demo_mix import DemoMix

@@ -21,9 +21,9 @@ from engine.compression.int8_units import Target, Unit
 from engine.compression.measures import ProbeSize
 from engine.divergence.aggregates import summarize
 from engine.divergence.metrics import Continuation, compare
-from registry.blobs import BlobStore
-from registry.documents import Document
-from registry.int8_config import WEIGHT
+from registry.blobs.blobs import BlobStore
+from registry.catalog.documents import Document
+from registry.checkpoints.int8_config import WEIGHT
 from tests.benchmarks import reports
 from tests.benchmarks.subjects import Subject
 
@@ -56,13 +56,13 @@ class Trial:
 
     @cached_property
     def _chooser(self) -> Probe:
-        return self._yardstick(self.subject.choosing, self._choosing)
+        return self._probe(self.subject.choosing, self._choosing)
 
     @cached_property
     def _judge(self) -> Probe:
-        return self._yardstick(self.subject.judging, self._judging)
+        return self._probe(self.subject.judging, self._judging)
 
-    def _yardstick(self, documents: Sequence[Sequence[Document]], texts: ProbeSize) -> Probe:
+    def _probe(self, documents: Sequence[Sequence[Document]], texts: ProbeSize) -> Probe:
         return Probe(self._manifest, documents, texts, blobs=self._blobs, on_progress=reports.say)
 
     @cached_property

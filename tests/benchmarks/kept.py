@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from assembler.content_cache import made_once
-from registry.manifests import json_digest
+from registry.checkpoints.manifests import json_digest
 from registry.settings import settings
 
 RESULT = "result.json"

@@ -12,11 +12,11 @@ from assembler.recipes import presets
 from assembler.recipes.recipe import Recipe
 from assembler.routing.embedder import states_shape
 from assembler.routing.router_rows import STATES_CENTER, VECTORS_CENTER
-from registry import exports, manifests, numpy_tensors
-from registry.architecture import Architecture, Shape, is_ffn, projection_shapes
-from registry.blobs import CHUNK_BYTES, LocalBlobs, put_bytes
-from registry.manifests import Manifest, TensorEntry
-from registry.numpy_tensors import Raw
+from registry.blobs.blobs import CHUNK_BYTES, LocalBlobs, put_bytes
+from registry.checkpoints import exports, manifests, numpy_tensors
+from registry.checkpoints.architecture import Architecture, Shape, is_ffn, projection_shapes
+from registry.checkpoints.manifests import Manifest, TensorEntry
+from registry.checkpoints.numpy_tensors import Raw
 from tests import tiny
 
 NUM_EXPERTS = 4
@@ -68,7 +68,7 @@ class Llamas:
             exports.export(manifest, self.blobs, path, on_bytes=lambda _: None)
         return folders
 
-    def materials(self, experts: Sequence[Manifest]) -> MixInputs:
+    def inputs(self, experts: Sequence[Manifest]) -> MixInputs:
         """What a worker knows of a request for a `nexus` mix of these experts."""
         recipe = Recipe(
             **presets.assembly("nexus").model_dump(),
@@ -139,9 +139,9 @@ def _random_bits(random: np.random.Generator, shape: Shape) -> Raw:
     return (bits & np.uint16(0x83FF)) | np.uint16(0x3C00)
 
 
-def save(materials: MixInputs, path: Path) -> None:
+def save(inputs: MixInputs, path: Path) -> None:
     """As `tests.benchmarks.assembling` reads it."""
-    fields = vars(materials) | {"recipe": materials.recipe.model_dump(mode="json")}
+    fields = vars(inputs) | {"recipe": inputs.recipe.model_dump(mode="json")}
     path.write_text(json.dumps(fields))
 
 

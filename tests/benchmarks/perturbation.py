@@ -31,7 +31,7 @@ from assembler.network.model import Network
 from assembler.training.batches import TokenReader, sample_windows
 from engine.divergence.aggregates import INTERVAL_PERCENTILES, RESAMPLES, SEED, summarize
 from engine.divergence.metrics import Continuation, Reading, Tokens, compare, perplexity
-from registry.manifests import Manifest, json_digest
+from registry.checkpoints.manifests import Manifest, json_digest
 from service.demo.bars import Bar
 from tests.benchmarks import demo_mix, reports
 from tests.benchmarks.demo_mix import DemoMix

@@ -29,9 +29,9 @@ from engine.serving import vllm_process
 from engine.serving.vllm_process import Server
 from engine.vllm_build import serving_dtype, vllm_package
 from engine.vllm_plugin import tensors
-from registry.blobs import BlobStore
-from registry.int8_config import WEIGHT
-from registry.manifests import Manifest
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints.int8_config import WEIGHT
+from registry.checkpoints.manifests import Manifest
 from service.demo.bars import Bar
 from tests.benchmarks import demo_mix, reports
 from tests.benchmarks.faults.staging import own_home

@@ -29,8 +29,8 @@ from engine.compression import sparsity_components
 from engine.compression.measures import ProbeSize
 from engine.compression.sparsity_components import Kind, Shares
 from engine.compression.sparsity_curve import By, Sparsification
-from registry.blobs import BlobStore
-from registry.int8_config import WEIGHT
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints.int8_config import WEIGHT
 from service.demo.bars import Bar
 from tests.benchmarks import demo_mix, reports, subjects
 from tests.benchmarks.kept import once
@@ -164,7 +164,7 @@ class _Bench:
             on_progress=reports.say,
         )
         # One network, so that what was retrained is judged.
-        made.yardstick.network = self._chooser.network
+        made.probe.network = self._chooser.network
         return made
 
     def curve(self, by: By, *, tokens: int) -> list[dict[str, Any]]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from engine.compression.measures import ProbeSize
-from registry.documents import Document
-from registry.manifests import Manifest
+from registry.catalog.documents import Document
+from registry.checkpoints.manifests import Manifest
 from tests.benchmarks.demo_mix import GENERAL, DemoMix
 
 Kind = Literal["seed", "expert", "mix"]

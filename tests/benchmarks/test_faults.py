@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
 from tests.benchmarks import demo_mix
 from tests.benchmarks.faults import __main__ as faults
 from tests.benchmarks.faults import planted

@@ -2,9 +2,9 @@
 
 from sqlalchemy.orm import Session
 
-from registry import artifacts
-from registry.blobs import BlobStore
-from registry.tables import Artifact
+from registry.blobs.blobs import BlobStore
+from registry.catalog import artifacts
+from registry.database.tables import Artifact
 from tests import tiny
 
 

@@ -9,11 +9,12 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from registry import blobs as blob_stores
-from registry import db
-from registry.blobs import BlobStore
+from registry.blobs import blobs as blob_stores
+from registry.blobs.blobs import BlobStore
+from registry.database import db
+from registry.settings import settings
+from service import home, keys
 from service.app import create_app
-from service.web import auth
 
 ADDRESS = "http://127.0.0.1"
 
@@ -21,7 +22,7 @@ ADDRESS = "http://127.0.0.1"
 @pytest.fixture
 def key(database: str) -> str:
     with db.transaction() as session:
-        return auth.create_key(session, name="tests")
+        return keys.create_key(session, name="tests")
 
 
 @pytest.fixture
@@ -52,6 +53,14 @@ def client(anonymous: TestClient, key: str) -> TestClient:
 def address(app: FastAPI, database: str) -> Iterator[str]:
     with serving(app) as address:
         yield address
+
+
+@pytest.fixture
+def installation(address: str, key: str) -> Iterator[None]:
+    """The data folder of a running service, which the command line finds."""
+    with home.held(settings().home, address=address):
+        settings().key_path.write_text(key)
+        yield
 
 
 @contextmanager

@@ -13,7 +13,8 @@ import pytest
 from openai.types.chat import ChatCompletionUserMessageParam
 
 from engine.serving.tables import Deployment, DeploymentState
-from registry import artifacts, db
+from registry.catalog import artifacts
+from registry.database import db
 from tests.service.conftest import serving
 from tests.service.cutting import cutting
 from tests.service.upstream import WORDS, Upstream

@@ -6,7 +6,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
-from registry.documents import Document, Split
+from registry.catalog.documents import Document, Split
 
 MIN_CHARACTERS = 400
 MAX_CHARACTERS = 6_000

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from assembler.content_cache import made_once
 from assembler.demo.corpora import clean, debian, readers
-from registry.documents import Document, serialize
+from registry.catalog.documents import Document, serialize
 from registry.errors import Unavailable
 from registry.settings import settings
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from assembler.assembly import averaging
 from assembler.assembly.averaging import mean
 from engine.vllm_plugin import tensors
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints.manifests import TensorEntry
 from registry.errors import NotFound
-from registry.manifests import TensorEntry
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 

@@ -10,9 +10,9 @@ import torch
 from assembler.assembly.extend import Base
 from assembler.recipes.recipe import Preset
 from engine.vllm_plugin import tensors
-from registry import numpy_tensors
-from registry.blobs import LocalBlobs
-from registry.manifests import Manifest
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints import numpy_tensors
+from registry.checkpoints.manifests import Manifest
 from tests import tiny
 from tests.assembler import tiny_mixes
 

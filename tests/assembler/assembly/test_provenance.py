@@ -7,12 +7,12 @@ import pytest
 from assembler.assembly import provenance as locks
 from assembler.assembly.provenance import Environment, Provenance
 from assembler.jobs import pipeline
-from registry.blobs import LocalBlobs, get_bytes
-from tests.assembler.jobs.test_pipeline import extended, materials
+from registry.blobs.blobs import LocalBlobs, get_bytes
+from tests.assembler.jobs.test_pipeline import extended, inputs
 
 
 def store_provenance(blobs: LocalBlobs) -> Provenance:
-    given = materials(blobs)
+    given = inputs(blobs)
     assembled = pipeline.assemble(given, blobs)
     return Provenance.of(
         given,
@@ -25,7 +25,7 @@ def store_provenance(blobs: LocalBlobs) -> Provenance:
 
 
 def test_materials_come_back_as_they_were(blobs: LocalBlobs) -> None:
-    given = materials(blobs)
+    given = inputs(blobs)
     more = extended(pipeline.assemble(given, blobs), given, blobs)
     for own in (given, more):
         provenance = Provenance.of(
@@ -38,7 +38,7 @@ def test_materials_come_back_as_they_were(blobs: LocalBlobs) -> None:
         )
         read = Provenance.model_validate_json(get_bytes(blobs, provenance.store(blobs)))
         assert read == provenance
-        back = read.materials(blobs)
+        back = read.inputs(blobs)
         assert back.vectors == tuple(
             tuple(v) if isinstance(v, tuple) else v for v in _single(own.vectors)
         )

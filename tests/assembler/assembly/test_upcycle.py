@@ -14,10 +14,10 @@ from assembler.recipes.presets import PRESETS
 from assembler.recipes.recipe import Preset, Recipe
 from assembler.routing.router_init import Routers
 from engine.vllm_plugin import tensors
-from registry.architecture import Architecture
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints.architecture import Architecture
+from registry.checkpoints.manifests import Manifest, TensorEntry
 from registry.errors import Incompatible
-from registry.manifests import Manifest, TensorEntry
 from tests import tiny
 from tests.assembler import tiny_mixes
 

@@ -12,8 +12,8 @@ from assembler.network.model import Network
 from engine.compression import int8_units
 from engine.compression.int8_units import Target
 from engine.vllm_plugin import tensors
-from registry import manifests
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints import manifests
 from tests import tiny
 from tests.assembler import networks
 from tests.assembler.networks import ARCHITECTURES, int8_modules

@@ -14,7 +14,7 @@ from assembler.network.model import Network
 from engine.compression import int8_units
 from engine.compression.int8_units import Unit
 from engine.divergence.metrics import Continuation, first_divergence
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
 from tests.assembler import networks
 from tests.assembler.networks import ARCHITECTURES
 
@@ -94,7 +94,7 @@ def test_the_first_divergence_is_that_of_what_is_said(
         told = reader.first_divergences(
             states,
             changes,
-            contenders=reader.contenders(states),
+            bounds=reader.logit_bounds(states),
             expected=[expected] * len(read_texts),
         )
         said = reader.read_changes(states, changes)

@@ -6,7 +6,7 @@ import torch
 from assembler.compression.pruning import as_pruned, pruned, store
 from assembler.network.model import Network
 from engine.vllm_plugin import tensors
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
 from tests import tiny
 
 UP = "model.layers.1.mlp.up_proj"

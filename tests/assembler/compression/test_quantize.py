@@ -10,9 +10,9 @@ from assembler.network import network_runner
 from assembler.network.model import Network
 from engine.compression.int8_curve import Compression
 from engine.divergence.aggregates import summarize
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints.manifests import Manifest
 from registry.errors import InvalidInput
-from registry.manifests import Manifest
 from tests import tiny
 from tests.assembler import networks, tiny_mixes
 
@@ -40,7 +40,7 @@ def test_a_quality_is_kept_and_what_is_written_has_it(blobs: LocalBlobs) -> None
     compressed = made.write(curve.chosen)
     assert compressed.num_bytes == curve.chosen.num_bytes < manifest.num_bytes
     network = Network.from_manifest(compressed, blobs, dtype=torch.float32)
-    own = summarize(made.yardstick.texts, network_runner.runner(network).read(made.yardstick.texts))
+    own = summarize(made.probe.texts, network_runner.runner(network).read(made.probe.texts))
     assert own.fdt.p75 == curve.chosen.fdt_75
     assert own.perplexity == pytest.approx(curve.chosen.dppl)
 
@@ -69,7 +69,7 @@ def test_a_size_ends_the_search_where_it_is_reached(blobs: LocalBlobs) -> None:
 def test_of_a_mix_all_domains_take_part(blobs: LocalBlobs) -> None:
     mix = tiny_mixes.store_mix(blobs)
     made = compressor(mix, blobs, domains=3, min_fdt_75=0, by="perplexity")
-    assert len(made.yardstick.texts) == 9
+    assert len(made.probe.texts) == 9
     compressed = made.write(made.curve().chosen)
     routed = [name for name in mix.tensors if ".mlp.experts." in name]
     assert all(compressed.tensors[name] == mix.tensors[name] for name in routed)

@@ -10,9 +10,9 @@ from assembler.network.model import Network
 from assembler.network.network_runner import log_perplexity
 from assembler.training.batches import TokenReader
 from engine.compression.sparsity_components import components
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints.manifests import Manifest
 from registry.errors import StepFailed
-from registry.manifests import Manifest
 from tests import tiny
 from tests.assembler import tiny_mixes
 

@@ -15,8 +15,8 @@ from engine.compression.sparsity_curve import By
 from engine.divergence.aggregates import summarize
 from engine.divergence.metrics import Continuation
 from engine.vllm_plugin import tensors
-from registry.blobs import LocalBlobs
-from registry.manifests import Manifest
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints.manifests import Manifest
 from tests import tiny
 from tests.assembler import networks
 

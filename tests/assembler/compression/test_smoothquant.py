@@ -7,7 +7,7 @@ from assembler.compression.smoothquant import smooth
 from assembler.network.int8_linear import as_int8
 from assembler.network.model import Network
 from engine.compression import int8_units
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
 from tests.assembler import networks
 from tests.assembler.networks import ARCHITECTURES, int8_modules
 
@@ -72,4 +72,4 @@ def test_what_is_int8_already_or_removed_makes_nothing(blobs: LocalBlobs) -> Non
     units = [u for u in int8_units.units(manifest, "cpu") if u.name.endswith("o_proj")]
     with as_int8(network, ["model.layers.0.self_attn.v_proj"], target="cpu"):
         smoothings = smooth(network, units, target="cpu", read=lambda: network(TOKENS))
-    assert {s.maker for s in smoothings} == {"model.layers.1.self_attn.v_proj.weight"}
+    assert {s.producer for s in smoothings} == {"model.layers.1.self_attn.v_proj.weight"}

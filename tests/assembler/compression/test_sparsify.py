@@ -10,9 +10,9 @@ from assembler.network import network_runner
 from assembler.network.model import Network
 from engine.compression.sparsity_curve import Sparsification
 from engine.divergence.aggregates import summarize
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints.manifests import Manifest
 from registry.errors import InvalidInput
-from registry.manifests import Manifest
 from tests import tiny
 from tests.assembler import tiny_mixes
 
@@ -40,7 +40,7 @@ def test_a_share_is_reached_and_what_is_written_has_it(blobs: LocalBlobs) -> Non
     assert sparse.num_stored_bytes == curve.chosen.num_bytes < manifest.num_bytes
     assert sparse.num_bytes == manifest.num_bytes
     network = Network.from_manifest(sparse, blobs, dtype=torch.float32)
-    own = summarize(made.yardstick.texts, network_runner.runner(network).read(made.yardstick.texts))
+    own = summarize(made.probe.texts, network_runner.runner(network).read(made.probe.texts))
     assert own.fdt.p75 == curve.chosen.fdt_75
     assert own.perplexity == pytest.approx(curve.chosen.dppl)
 
@@ -59,7 +59,7 @@ def test_what_is_written_after_retraining_is_what_was_measured(blobs: LocalBlobs
     assert [point.share for point in curve.points] == pytest.approx([0, 0.3, 0.5])
     sparse = made.write(curve.chosen)
     network = Network.from_manifest(sparse, blobs, dtype=torch.float32)
-    own = summarize(made.yardstick.texts, network_runner.runner(network).read(made.yardstick.texts))
+    own = summarize(made.probe.texts, network_runner.runner(network).read(made.probe.texts))
     assert own.perplexity == pytest.approx(curve.chosen.dppl)
     unlearned = sparsifier(manifest, blobs, share=0.5, by="uniform", keep_zeros=True)
     assert curve.chosen.perplexity < unlearned.point(curve.chosen.shares).perplexity
@@ -80,7 +80,7 @@ def test_where_retraining_does_not_save_it_the_last_good_one_is_written(blobs: L
     assert len(curve.points) > 2
     assert curve.chosen == curve.points[-2] != curve.points[0]
     network = Network.from_manifest(made.write(curve.chosen), blobs, dtype=torch.float32)
-    own = summarize(made.yardstick.texts, network_runner.runner(network).read(made.yardstick.texts))
+    own = summarize(made.probe.texts, network_runner.runner(network).read(made.probe.texts))
     assert own.perplexity == pytest.approx(curve.chosen.dppl)
 
 

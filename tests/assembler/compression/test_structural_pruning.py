@@ -13,8 +13,8 @@ from assembler.network.model import Network
 from engine.compression import int8_units
 from engine.compression.sparsity_components import components
 from engine.vllm_plugin import tensors
-from registry.blobs import LocalBlobs
-from registry.manifests import Manifest
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints.manifests import Manifest
 from tests import tiny
 from tests.assembler import networks
 

@@ -15,8 +15,8 @@ from assembler.network.model import Network
 from engine.compression import int8_units
 from engine.compression.int8_units import Unit
 from engine.divergence.metrics import Continuation
-from registry.blobs import LocalBlobs
-from registry.manifests import Manifest
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints.manifests import Manifest
 from tests import tiny
 from tests.assembler import networks
 
@@ -33,11 +33,11 @@ class CountingReader(LayerwiseReader):
         states: States,
         changes: Sequence[Change],
         *,
-        contenders: LogitBounds | None,
+        bounds: LogitBounds | None,
         expected: Sequence[int],
     ) -> list[list[int]]:
         self.num_read += sum(len(change.rows) for change in changes)
-        return super().first_divergences(states, changes, contenders=contenders, expected=expected)
+        return super().first_divergences(states, changes, bounds=bounds, expected=expected)
 
 
 @pytest.fixture
@@ -125,4 +125,4 @@ def test_as_many_are_certain_as_save_what_is_asked(
     parent = Configuration((), states, floor)
     ranking = ranker.rank(parent, units, num_bytes=saved(units) / 2, num=1)
     num = next(n for n in range(len(units)) if saved(ranking[:n]) >= saved(units) / 2)
-    assert told[-1] == f"0 units int8; of the {num} to come next {num} are certain"
+    assert told[-1] == f"0 units int8; {num} of the next {num} are certain"

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from assembler.demo import smollm2
 from assembler.network.model import Network
-from registry.architecture import Architecture
+from registry.checkpoints.architecture import Architecture
 from registry.errors import Unavailable
 from registry.settings import settings
 

@@ -23,9 +23,10 @@ from engine.divergence import noise
 from engine.divergence.torch_runner import TorchRunner
 from engine.gates.comparison_gate import DivergenceReport
 from engine.serving import vllm_process
-from registry import blobs as blob_stores
-from registry import documents, exports, manifests
-from registry.checkpoint_folder import CheckpointFolder
+from registry.blobs import blobs as blob_stores
+from registry.catalog import documents
+from registry.checkpoints import exports, manifests
+from registry.checkpoints.checkpoint_folder import CheckpointFolder
 from registry.errors import Incompatible, InvalidInput
 from tests import tiny
 from tests.assembler import tiny_mixes

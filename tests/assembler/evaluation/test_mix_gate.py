@@ -11,8 +11,8 @@ from assembler.evaluation.mix_gate import check_files, check_routers
 from assembler.evaluation.perplexities import GateCheckpoints
 from engine.gates.policy import Policy
 from engine.serving import vllm_process
-from registry import numpy_tensors
-from registry.blobs import LocalBlobs, put_bytes
+from registry.blobs.blobs import LocalBlobs, put_bytes
+from registry.checkpoints import numpy_tensors
 from registry.errors import Incompatible, InvalidCheckpoint
 from tests import tiny
 from tests.assembler import tiny_mixes

@@ -9,7 +9,7 @@ from assembler.evaluation import mix_gate_stages
 from assembler.evaluation.perplexities import GateCheckpoints
 from assembler.network import network_runner
 from engine.divergence.metrics import Continuation
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
 from tests import tiny
 from tests.assembler import tiny_mixes
 
@@ -18,7 +18,7 @@ NUM_TOKENS = 6
 
 
 @pytest.fixture
-def contenders(blobs: LocalBlobs) -> GateCheckpoints:
+def checkpoints(blobs: LocalBlobs) -> GateCheckpoints:
     """A mix of three experts that was made from one of two."""
     return GateCheckpoints(
         seed=tiny.store_manifest(blobs),
@@ -30,48 +30,48 @@ def contenders(blobs: LocalBlobs) -> GateCheckpoints:
     )
 
 
-def written(contenders: GateCheckpoints, blobs: LocalBlobs) -> dict[str, Sequence[Continuation]]:
+def written(checkpoints: GateCheckpoints, blobs: LocalBlobs) -> dict[str, Sequence[Continuation]]:
     """By the candidate, in each domain one text."""
-    runner = network_runner.of_manifest(contenders.candidate, blobs)
+    runner = network_runner.of_manifest(checkpoints.candidate, blobs)
     return {
         name: runner.write([tuple(range(3 + number, 9 + number))], num_tokens=NUM_TOKENS)
-        for number, name in enumerate(contenders.experts)
+        for number, name in enumerate(checkpoints.experts)
     }
 
 
 def test_the_version_before_reads_in_its_own_domains(
-    contenders: GateCheckpoints, blobs: LocalBlobs
+    checkpoints: GateCheckpoints, blobs: LocalBlobs
 ) -> None:
-    texts = written(contenders, blobs)
-    readings = mix_gate_stages.read_by_others(contenders, texts, blobs)
+    texts = written(checkpoints, blobs)
+    readings = mix_gate_stages.readings_of_other_mixes(checkpoints, texts, blobs)
     assert {name: list(own) for name, own in readings.items()} == {
         "expert-1": ["base"],
         "expert-2": ["base"],
         "expert-3": [],
     }
-    assert contenders.base is not None
-    base = network_runner.of_manifest(contenders.base, blobs)
+    assert checkpoints.base is not None
+    base = network_runner.of_manifest(checkpoints.base, blobs)
     assert readings["expert-1"]["base"] == base.read(texts["expert-1"])
 
 
 def test_a_finetuned_mix_is_read_by_what_it_was(
-    contenders: GateCheckpoints, blobs: LocalBlobs
+    checkpoints: GateCheckpoints, blobs: LocalBlobs
 ) -> None:
     finetuned = tiny_mixes.store_mix(blobs, combine="sum")
-    tuned = replace(contenders, finetuned=finetuned, base=None)
+    tuned = replace(checkpoints, finetuned=finetuned, base=None)
     texts = written(tuned, blobs)
-    readings = mix_gate_stages.read_by_others(tuned, texts, blobs)
+    readings = mix_gate_stages.readings_of_other_mixes(tuned, texts, blobs)
     assert all(list(own) == ["finetuned"] for own in readings.values())
-    before = network_runner.of_manifest(contenders.assembled, blobs)
+    before = network_runner.of_manifest(checkpoints.assembled, blobs)
     assert readings["expert-3"]["finetuned"] == before.read(texts["expert-3"])
 
 
-def test_both_sides_have_digests(contenders: GateCheckpoints, blobs: LocalBlobs) -> None:
-    sides = mix_gate_stages.sides(contenders)
+def test_both_sides_have_digests(checkpoints: GateCheckpoints, blobs: LocalBlobs) -> None:
+    sides = mix_gate_stages.sides(checkpoints)
     assert list(sides) == ["assembled", "candidate", "served", "base"]
     assert sides["candidate"].against == {
-        "seed": contenders.seed.digest,
-        **{f"expert {name}": own.digest for name, own in contenders.experts.items()},
+        "seed": checkpoints.seed.digest,
+        **{f"expert {name}": own.digest for name, own in checkpoints.experts.items()},
     }
-    assert contenders.base is not None
-    assert sides["base"].against == {"the version before": contenders.base.digest}
+    assert checkpoints.base is not None
+    assert sides["base"].against == {"the version before": checkpoints.base.digest}

@@ -13,7 +13,7 @@ from assembler.evaluation.perplexities import GateCheckpoints
 from assembler.network import network_runner
 from assembler.network.model import Network
 from engine.gates.mix_gate import Perplexities
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
 from tests import tiny
 from tests.assembler import tiny_mixes
 
@@ -21,7 +21,7 @@ WINDOWS = [torch.arange(48).view(3, 16), torch.arange(32).view(2, 16)]
 
 
 @pytest.fixture
-def contenders(blobs: LocalBlobs) -> GateCheckpoints:
+def checkpoints(blobs: LocalBlobs) -> GateCheckpoints:
     experts = {f"expert-{i}": tiny.store_manifest(blobs, expert=i) for i in (1, 2)}
     return GateCheckpoints(
         seed=tiny.store_manifest(blobs),
@@ -32,16 +32,16 @@ def contenders(blobs: LocalBlobs) -> GateCheckpoints:
 
 
 def measure(
-    contenders: GateCheckpoints, blobs: LocalBlobs, windows: Sequence[Tensor] = WINDOWS
+    checkpoints: GateCheckpoints, blobs: LocalBlobs, windows: Sequence[Tensor] = WINDOWS
 ) -> list[Perplexities]:
-    return perplexities.measure(contenders, windows, blobs=blobs, on_progress=lambda *_: None)
+    return perplexities.measure(checkpoints, windows, blobs=blobs, on_progress=lambda *_: None)
 
 
-def test_each_domain_has_its_numbers(contenders: GateCheckpoints, blobs: LocalBlobs) -> None:
-    first, second = measure(contenders, blobs)
-    assert first.experts.keys() == contenders.experts.keys()
+def test_each_domain_has_its_numbers(checkpoints: GateCheckpoints, blobs: LocalBlobs) -> None:
+    first, second = measure(checkpoints, blobs)
+    assert first.experts.keys() == checkpoints.experts.keys()
     assert first.finetuned is None
-    network = Network.from_manifest(contenders.assembled, blobs, dtype=torch.float32)
+    network = Network.from_manifest(checkpoints.assembled, blobs, dtype=torch.float32)
     for found, windows in zip((first, second), WINDOWS, strict=True):
         assert math.log(found.assembled) == pytest.approx(
             network_runner.log_perplexity(network, windows)
@@ -49,17 +49,17 @@ def test_each_domain_has_its_numbers(contenders: GateCheckpoints, blobs: LocalBl
 
 
 def test_nothing_is_measured_twice(
-    contenders: GateCheckpoints, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+    checkpoints: GateCheckpoints, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = measure(contenders, blobs)
+    before = measure(checkpoints, blobs)
     monkeypatch.delattr(network_runner, "log_perplexity")
-    assert measure(contenders, blobs) == before
+    assert measure(checkpoints, blobs) == before
 
 
 def test_of_a_domain_that_joins_only_its_own_text_is_read(
-    contenders: GateCheckpoints, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+    checkpoints: GateCheckpoints, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = measure(contenders, blobs, WINDOWS[:1])
+    before = measure(checkpoints, blobs, WINDOWS[:1])
     read: list[Tensor] = []
 
     def log_perplexity(network: Network, windows: Tensor) -> float:
@@ -67,15 +67,15 @@ def test_of_a_domain_that_joins_only_its_own_text_is_read(
         return 1.0
 
     monkeypatch.setattr(network_runner, "log_perplexity", log_perplexity)
-    assert measure(contenders, blobs)[:1] == before
+    assert measure(checkpoints, blobs)[:1] == before
     assert all(windows is WINDOWS[1] for windows in read)
     # The seed, two experts, their mean, the mix.
     assert len(read) == 5
 
 
 def test_the_merge_is_not_kept(
-    contenders: GateCheckpoints, blobs: LocalBlobs, tmp_path: Path
+    checkpoints: GateCheckpoints, blobs: LocalBlobs, tmp_path: Path
 ) -> None:
     before = {path for path in blobs.root.rglob("*") if path.is_file()}
-    measure(contenders, blobs)
+    measure(checkpoints, blobs)
     assert {path for path in blobs.root.rglob("*") if path.is_file()} == before

@@ -10,9 +10,9 @@ from assembler.network import network_runner
 from assembler.network.model import Network
 from engine.compression import int8_units
 from engine.divergence.metrics import Continuation, logprob_difference
-from registry.blobs import LocalBlobs
-from registry.int8_config import int8_modules
-from registry.manifests import Manifest
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints.int8_config import int8_modules
+from registry.checkpoints.manifests import Manifest
 from tests import tiny
 
 TOKENS = torch.randint(0, 60, (4, 24), generator=torch.Generator().manual_seed(0))

@@ -8,10 +8,11 @@ from dbos import DBOSClient
 from assembler.jobs import dispatcher, queues
 from assembler.routing.embedder import embedder_digest
 from assembler.tables import MixState
-from registry import blobs as blob_stores
-from registry import db, experts, projections
-from registry.embeddings import Embedders
-from registry.tables import Projection, ProjectionState
+from registry.blobs import blobs as blob_stores
+from registry.catalog import experts, projections
+from registry.catalog.embeddings import Embedders
+from registry.database import db
+from registry.database.tables import Projection, ProjectionState
 from tests.assembler import rows
 from tests.assembler.job_store import empty_store, set_status, status_of
 from tests.assembler.workers import request_mix, version_of

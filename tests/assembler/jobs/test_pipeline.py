@@ -9,16 +9,16 @@ from assembler.jobs import pipeline
 from assembler.recipes import presets
 from assembler.recipes.presets import PRESETS
 from assembler.recipes.recipe import Preset, Recipe
-from registry import manifests, numpy_tensors
-from registry.blobs import LocalBlobs
-from registry.manifests import Manifest
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints import manifests, numpy_tensors
+from registry.checkpoints.manifests import Manifest
 from tests import tiny
 from tests.assembler import tiny_mixes
 
 NUM_EXPERTS = 2
 
 
-def materials(blobs: LocalBlobs, *, preset: Preset = "nexus") -> MixInputs:
+def inputs(blobs: LocalBlobs, *, preset: Preset = "nexus") -> MixInputs:
     numbers = range(1, NUM_EXPERTS + 1)
     recipe = Recipe(
         **presets.assembly(preset).model_dump(),
@@ -59,18 +59,18 @@ def extended(base: Manifest, of: MixInputs, blobs: LocalBlobs) -> MixInputs:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_same_materials_make_the_same_mix(blobs: LocalBlobs, preset: Preset) -> None:
-    given = materials(blobs, preset=preset)
+    given = inputs(blobs, preset=preset)
     assert pipeline.assemble(given, blobs).digest == pipeline.assemble(given, blobs).digest
 
 
 def test_a_merge_is_a_dense_network(blobs: LocalBlobs) -> None:
-    merged = pipeline.assemble(materials(blobs, preset="merge"), blobs)
+    merged = pipeline.assemble(inputs(blobs, preset="merge"), blobs)
     assert merged.architecture.num_experts == 0
     assert merged.architecture == tiny.ARCHITECTURE
 
 
 def test_an_extension_knows_which_experts_are_new(blobs: LocalBlobs) -> None:
-    given = materials(blobs)
+    given = inputs(blobs)
     more = extended(pipeline.assemble(given, blobs), given, blobs)
     assert given.new_experts == frozenset()
     assert more.new_experts == {2}
@@ -79,7 +79,7 @@ def test_an_extension_knows_which_experts_are_new(blobs: LocalBlobs) -> None:
 
 
 def test_the_router_whose_rows_are_most_alike_is_named(blobs: LocalBlobs) -> None:
-    given = materials(blobs)
+    given = inputs(blobs)
     twins = replace(given, states_digests=(given.states_digests[0],) * 2)
     name, condition = pipeline.worst_condition(pipeline.assemble(given, blobs), blobs)
     assert name.endswith(".mlp.gate.weight")

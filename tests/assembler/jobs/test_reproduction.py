@@ -9,17 +9,17 @@ from assembler.jobs import pipeline, reproduction
 from assembler.jobs.reproduction import Stage
 from assembler.recipes import presets
 from engine.compression.int8_curve import Compression
-from registry import manifests
-from registry.blobs import LocalBlobs, put_bytes
+from registry.blobs.blobs import LocalBlobs, put_bytes
+from registry.checkpoints import manifests
 from registry.errors import InvalidInput, NotFound
-from tests.assembler.jobs.test_pipeline import materials
+from tests.assembler.jobs.test_pipeline import inputs
 
 
 def store_provenance(
     blobs: LocalBlobs, folder: Path, *, compress: Compression | None = None
 ) -> Provenance:
     """Of a mix with a short finetune, whose result is in the store."""
-    given = materials(blobs)
+    given = inputs(blobs)
     changes = {"tokens": 512, "sequence_length": 32}
     finetune = presets.finetune("nexus", num_experts=2).model_copy(update=changes)
     recipe = given.recipe.model_copy(update={"finetune": finetune, "compress": compress})

@@ -16,11 +16,13 @@ from assembler.training.finetune import CHECKPOINT_STEPS
 from engine.compression.int8_curve import Compression, Curve
 from engine.gates.mix_gate import GateReport
 from engine.gates.policy import CandidateLimits
-from registry import artifacts, db, embeddings, experts, manifests
-from registry import blobs as blob_stores
-from registry.blobs import get_bytes
+from registry.blobs import blobs as blob_stores
+from registry.blobs.blobs import get_bytes
+from registry.catalog import artifacts, embeddings, experts
+from registry.checkpoints import manifests
+from registry.checkpoints.int8_config import int8_modules
+from registry.database import db
 from registry.errors import NotFound
-from registry.int8_config import int8_modules
 from tests import tiny
 from tests.assembler import rows
 from tests.assembler.workers import (

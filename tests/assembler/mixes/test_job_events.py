@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from assembler.mixes import job_events
 from assembler.tables import JobEvent
-from registry import db
+from registry.database import db
 
 
 def test_events_come_in_order_and_after_the_last_one_seen(session: Session) -> None:

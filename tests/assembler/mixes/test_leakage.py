@@ -10,9 +10,9 @@ from assembler.mixes.mix_change import MixChange
 from assembler.mixes.new_mix import NewMix
 from assembler.recipes.recipe import Recipe
 from assembler.tables import MixVersion
-from registry import documents, experts
-from registry.blobs import LocalBlobs, put_bytes
-from registry.documents import Document
+from registry.blobs.blobs import LocalBlobs, put_bytes
+from registry.catalog import documents, experts
+from registry.catalog.documents import Document
 from registry.errors import InvalidInput
 from tests import tiny
 from tests.assembler import rows

@@ -10,10 +10,10 @@ from assembler.mixes.mix_change import MixChange
 from assembler.mixes.new_mix import NewMix
 from assembler.planning import plan
 from assembler.tables import MixVersion
-from registry import experts, projections
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
+from registry.catalog import experts, projections
+from registry.database.tables import VersionState
 from registry.errors import Conflict, NexusmixError, NotFound
-from registry.tables import VersionState
 from tests.assembler import rows
 from tests.assembler.published import publish
 

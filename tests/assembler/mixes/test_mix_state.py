@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 from assembler.mixes import mix_state, mixes
 from assembler.mixes.new_mix import NewMix
 from assembler.tables import MixState, MixVersion
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
 from registry.errors import Conflict
 from tests.assembler import rows
 

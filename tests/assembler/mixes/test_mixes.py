@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from assembler.mixes import job_events, mix_state, mixes
 from assembler.mixes.new_mix import NewMix
 from assembler.tables import MixState, MixVersion
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
 from registry.errors import Conflict, NotFound
 from tests.assembler import rows
 

@@ -8,10 +8,10 @@ from sqlalchemy.orm import Session
 from assembler.mixes import mixes
 from assembler.mixes.new_mix import NewMix
 from assembler.planning import plan
-from registry import documents, experts, projections
-from registry.blobs import LocalBlobs, put_bytes
-from registry.documents import Document
-from registry.embeddings import Embedders
+from registry.blobs.blobs import LocalBlobs, put_bytes
+from registry.catalog import documents, experts, projections
+from registry.catalog.documents import Document
+from registry.catalog.embeddings import Embedders
 from registry.errors import InvalidInput, Problem
 from registry.settings import settings
 from tests import tiny

@@ -7,13 +7,13 @@ from sqlalchemy.orm import Session
 
 from assembler.mixes import mix_state, mixes, overrides
 from assembler.mixes.new_mix import NewMix
-from assembler.mixes.overrides import Waiver
+from assembler.mixes.waivers import Waiver
 from assembler.tables import MixState, MixVersion
 from engine.gates.report import Failure
 from engine.serving.deployments import find_by_model
-from registry import artifacts
-from registry.attestations import Attestation
-from registry.blobs import LocalBlobs, get_bytes
+from registry.blobs.blobs import LocalBlobs, get_bytes
+from registry.catalog import artifacts
+from registry.checkpoints.attestations import Attestation
 from registry.errors import Conflict, InvalidInput
 from tests.assembler import rows
 from tests.assembler.published import assemble, keep_report

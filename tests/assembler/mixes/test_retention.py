@@ -7,10 +7,10 @@ from sqlalchemy.orm import Session
 
 from assembler.mixes import job_events, mix_state, mixes, overrides, retention
 from assembler.mixes.new_mix import NewMix
-from assembler.mixes.overrides import Waiver
+from assembler.mixes.waivers import Waiver
 from assembler.tables import MixState, MixVersion
 from engine.gates.report import Failure
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
 from registry.errors import Conflict
 from registry.settings import settings
 from tests.assembler import rows

@@ -10,12 +10,12 @@ from sqlalchemy.orm import Session
 from assembler.mixes import selection
 from assembler.mixes.selection import Selection
 from assembler.routing.embedder import embedder_digest
-from registry import manifests
-from registry.blobs import LocalBlobs
-from registry.embeddings import Embedders
+from registry.blobs.blobs import LocalBlobs
+from registry.catalog.embeddings import Embedders
+from registry.checkpoints import manifests
+from registry.checkpoints.manifests import Manifest, TensorEntry
+from registry.database.tables import VersionState
 from registry.errors import Problem
-from registry.manifests import Manifest, TensorEntry
-from registry.tables import VersionState
 from tests.assembler import rows
 
 OTHER_EMBEDDER = "e" * 64

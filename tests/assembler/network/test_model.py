@@ -10,8 +10,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from assembler.network.attention import Cache
 from assembler.network.model import Network
 from assembler.network.moe import MoE
-from registry.architecture import Architecture
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints.architecture import Architecture
 from tests import tiny
 from tests.assembler import loops, networks, tiny_mixes
 from tests.assembler.networks import ARCHITECTURES

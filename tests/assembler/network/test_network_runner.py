@@ -10,7 +10,7 @@ from assembler.network.model import Network
 from assembler.network.moe import Router
 from engine.divergence.aggregates import summarize
 from engine.divergence.metrics import Tokens
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
 from tests.assembler import tiny_mixes
 
 PROMPTS = torch.arange(3 * 7).reshape(3, 7)

@@ -12,12 +12,13 @@ from assembler.mixes import mix_state, mixes
 from assembler.mixes.mix_change import MixChange
 from assembler.mixes.new_mix import NewMix
 from assembler.planning import plan
-from assembler.planning.plan import Plan
+from assembler.planning.plan_data import Plan
 from assembler.recipes import presets
 from assembler.recipes.recipe import Recipe
 from assembler.tables import JobEvent, MixState
-from registry import artifacts, experts, manifests
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
+from registry.catalog import artifacts, experts
+from registry.checkpoints import manifests
 from registry.errors import NotFound
 from tests.assembler import rows
 

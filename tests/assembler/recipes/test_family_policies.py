@@ -10,7 +10,7 @@ from assembler.mixes.new_mix import NewMix
 from assembler.recipes import family_policies
 from assembler.recipes.recipe import Recipe
 from engine.gates.policy import Policy
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
 from registry.errors import InvalidInput, NotFound
 from tests.assembler import rows
 

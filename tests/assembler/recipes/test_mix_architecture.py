@@ -8,7 +8,7 @@ import pytest
 from assembler.recipes import presets
 from assembler.recipes.mix_architecture import mixture_of
 from assembler.recipes.recipe import Preset, Recipe
-from registry.architecture import Architecture
+from registry.checkpoints.architecture import Architecture
 from registry.errors import Incompatible
 from tests.assembler import tiny_mixes
 

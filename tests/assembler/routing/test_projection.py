@@ -10,13 +10,13 @@ from assembler.recipes.recipe import ProjectionTraining
 from assembler.routing.embedder import embedder_digest, states_embedder_digest
 from assembler.routing.projection import train
 from assembler.routing.router_inputs import RouterInputs
-from assembler.routing.router_rows import fold
+from assembler.routing.router_rows import fold_rows
 from engine.vllm_plugin import tensors
-from registry.architecture import projection_shapes
-from registry.blobs import LocalBlobs
-from registry.documents import Document
+from registry.blobs.blobs import LocalBlobs
+from registry.catalog.documents import Document
+from registry.checkpoints.architecture import projection_shapes
+from registry.checkpoints.manifests import Manifest
 from registry.errors import InvalidInput
-from registry.manifests import Manifest
 from tests import tiny
 
 NUM_DOMAINS = 3
@@ -70,7 +70,7 @@ def read(blobs: LocalBlobs, seed: Manifest, expert: int, *, layer: int) -> torch
 
 def test_unread_text_of_an_unseen_domain_goes_to_its_row(blobs: LocalBlobs) -> None:
     seed = tiny.store_manifest(blobs)
-    routing = fold(trained(blobs, seed), experts(blobs, seed).numpy(), blobs=blobs)
+    routing = fold_rows(trained(blobs, seed), experts(blobs, seed).numpy(), blobs=blobs)
     shares = []
     for number in range(NUM_DOMAINS):
         for layer, rows_ND in enumerate(routing.rows):
@@ -86,7 +86,7 @@ def test_logits_are_as_far_spread_as_asked_and_no_row_meets_the_center(blobs: Lo
     training = TRAINING.model_copy(update={"logit_spread": 2.0})
     projection = trained(blobs, seed, training=training)
     states_NLD = experts(blobs, seed).numpy()
-    rows_ND = torch.from_numpy(fold(projection, states_NLD, blobs=blobs).rows[1])
+    rows_ND = torch.from_numpy(fold_rows(projection, states_NLD, blobs=blobs).rows[1])
     center_D = tensors.read(blobs, projection.tensors["states_center"])[1]
     assert (rows_ND @ center_D).abs().max() < 1e-3 * rows_ND.norm() * center_D.norm()
     inputs = RouterInputs(seed, blobs)
@@ -106,7 +106,7 @@ def test_how_far_a_domain_lies_does_not_matter(blobs: LocalBlobs) -> None:
     near = experts(blobs, seed).numpy()
     far = near.copy()
     far[:, :, 0] = center_LD + 3 * (near[:, :, 0] - center_LD)
-    one, other = (fold(projection, states, blobs=blobs).rows[0] for states in (near, far))
+    one, other = (fold_rows(projection, states, blobs=blobs).rows[0] for states in (near, far))
     np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
 
 

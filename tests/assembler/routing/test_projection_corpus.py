@@ -4,9 +4,9 @@ import pytest
 from sqlalchemy.orm import Session
 
 from assembler.routing import projection_corpus
-from registry import documents
-from registry.blobs import LocalBlobs, put_bytes
-from registry.documents import Document
+from registry.blobs.blobs import LocalBlobs, put_bytes
+from registry.catalog import documents
+from registry.catalog.documents import Document
 from registry.errors import Conflict, InvalidInput
 from tests.assembler import rows
 

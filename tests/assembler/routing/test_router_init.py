@@ -7,8 +7,8 @@ import torch
 from assembler.network.moe import project
 from assembler.recipes.recipe import Preset
 from assembler.routing import router_init, router_rows
-from registry import numpy_tensors
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints import numpy_tensors
 from registry.errors import Incompatible
 from tests.assembler import tiny_mixes
 
@@ -32,7 +32,7 @@ def test_a_row_leaves_out_what_varies_within_its_own_domain(own_weight: float) -
     random = np.random.default_rng(0)
     whitening = random.standard_normal((8, 8), np.float32)
     mean, directions = (random.standard_normal(shape, np.float32) for shape in ((1, 8), (1, 3, 8)))
-    routed = router_rows.as_routed(
+    routed = router_rows.router_embeddings(
         mean, directions, whiten=lambda x: x @ whitening.T, own_weight=own_weight
     )
     row = whitening.T @ whitening @ routed[0, :-1]
@@ -102,4 +102,4 @@ def test_a_routed_seed_has_no_row_of_its_own(blobs: LocalBlobs) -> None:
     ("rows", "expected"), [(np.eye(3), 1.0), (np.array([[1.0, 0], [1, 0.02]]), 100.0)]
 )
 def test_condition_of_rows(rows: numpy_tensors.Floats, expected: float) -> None:
-    assert router_init.condition(rows.astype(np.float32)) == pytest.approx(expected, rel=0.01)
+    assert router_init.condition_number(rows.astype(np.float32)) == pytest.approx(expected, rel=0.01)

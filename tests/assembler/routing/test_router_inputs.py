@@ -6,8 +6,8 @@ from assembler.routing.embedder import DOMAIN_DIRECTIONS
 from assembler.routing.router_inputs import Moments, RouterInputs
 from assembler.training.batches import TokenReader
 from engine.gates.mix_gate import WINDOW_TOKENS
-from registry.blobs import LocalBlobs
-from registry.documents import Document
+from registry.blobs.blobs import LocalBlobs
+from registry.catalog.documents import Document
 from tests import tiny
 
 

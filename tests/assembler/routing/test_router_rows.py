@@ -3,10 +3,10 @@
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from assembler.routing.router_rows import STATES_CENTER, fold, prefix
-from registry import numpy_tensors
-from registry.blobs import LocalBlobs
-from registry.manifests import Manifest
+from assembler.routing.router_rows import STATES_CENTER, fold_rows, prefix
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints import numpy_tensors
+from registry.checkpoints.manifests import Manifest
 
 # Wide enough that NumPy shares out its products among the threads that it has.
 HIDDEN, DIRECTIONS, EXPERTS = 768, 32, 3
@@ -31,5 +31,5 @@ def test_the_number_of_threads_changes_no_bit(blobs: LocalBlobs) -> None:
     rows = []
     for num_threads in (1, 2):
         with threadpool_limits(num_threads, user_api="blas"):
-            rows.append(fold(projection, states_NLRD, blobs=blobs).rows[0])
+            rows.append(fold_rows(projection, states_NLRD, blobs=blobs).rows[0])
     assert rows[0].tobytes() == rows[1].tobytes()

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from assembler.training.batches import DomainBatches, TokenReader, sample_windows
-from registry.blobs import LocalBlobs
-from registry.documents import Document
+from registry.blobs.blobs import LocalBlobs
+from registry.catalog.documents import Document
 from registry.errors import InvalidInput
 from tests import tiny
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from assembler.network.moe import MoE
-from registry import manifests
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints import manifests
 from tests.assembler import tiny_mixes
 from tests.assembler.finetune_process import EXPERTS, RECIPE, Options
 from tests.assembler.networks import ARCHITECTURES

@@ -16,8 +16,8 @@ import torch
 from assembler.compute_dtype import fastest_on_cpu
 from assembler.recipes.recipe import Finetune
 from engine.vllm_plugin import tensors
-from registry import manifests
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints import manifests
 from tests.assembler import tiny_mixes
 from tests.assembler.finetune_process import CHECKPOINT_STEPS, EXPERTS, RECIPE, Options, run
 

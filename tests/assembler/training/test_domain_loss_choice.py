@@ -8,11 +8,11 @@ import torch
 from assembler.network.model import Network
 from assembler.recipes.recipe import Finetune
 from assembler.training.distributed import World
-from assembler.training.domain_loss_choice import settle
-from assembler.training.finetune import batches_of
+from assembler.training.domain_loss_choice import choose_domain_loss
+from assembler.training.finetune import training_batches
 from assembler.training.optimizer import Progress
-from registry.blobs import LocalBlobs
-from registry.manifests import Manifest
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints.manifests import Manifest
 from tests.assembler import tiny_mixes
 
 RECIPE = Finetune(tokens=5760, batch_size=6, sequence_length=32, train="router", dtype="float32")
@@ -21,9 +21,9 @@ ALONE = World(rank=0, size=1, device=torch.device("cpu"))
 
 def settled(mix: Manifest, blobs: LocalBlobs, recipe: Finetune = RECIPE) -> float | None:
     documents = tiny_mixes.expert_documents()
-    batches = batches_of(mix, documents, recipe=recipe, new_experts=frozenset(), blobs=blobs)
+    batches = training_batches(mix, documents, recipe=recipe, new_experts=frozenset(), blobs=blobs)
     network = Network.from_manifest(mix, blobs, dtype=torch.float32)
-    return settle(recipe, batches, network=network, world=ALONE).domain_loss_q
+    return choose_domain_loss(recipe, batches, network=network, world=ALONE).domain_loss_q
 
 
 def test_routers_that_know_little_are_told_by_cross_entropy(blobs: LocalBlobs) -> None:

@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 
 from assembler.training.expert_training import ExpertTraining, expert_folder, train_expert
 from assembler.training.optimizer import Progress
-from registry import documents
-from registry.architecture import is_ffn
+from registry.catalog import documents
+from registry.checkpoints.architecture import is_ffn
 from registry.errors import InvalidInput
 from tests import tiny
 

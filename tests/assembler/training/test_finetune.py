@@ -12,14 +12,14 @@ from assembler.network.moe import project
 from assembler.network.network_runner import routing_shares
 from assembler.recipes.recipe import Finetune, Trained
 from assembler.training.batches import TokenReader
-from assembler.training.finetune import batches_of, finetune
+from assembler.training.finetune import training_batches, finetune
 from assembler.training.losses import domain_loss, load_balance
-from assembler.training.optimizer import Progress, schedule
+from assembler.training.optimizer import Progress, learning_rate_factor
 from engine.vllm_plugin import tensors
-from registry.architecture import Architecture
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints.architecture import Architecture
+from registry.checkpoints.manifests import Manifest
 from registry.errors import InvalidInput, StepFailed
-from registry.manifests import Manifest
 from tests.assembler import tiny_mixes
 
 RECIPE = Finetune(
@@ -152,7 +152,7 @@ def test_an_extension_reads_other_text_of_the_old_domains_than_its_base(blobs: L
     mix, recipe = tiny_mixes.store_mix(blobs), RECIPE.model_copy(update={"sequence_length": 8})
     read_of_first = []
     for new in (frozenset[int](), frozenset({1}), frozenset({2})):
-        batches = batches_of(
+        batches = training_batches(
             mix, tiny_mixes.expert_documents(), recipe=recipe, new_experts=new, blobs=blobs
         )
         read = [batches.batch(step) for step in range(2)]
@@ -256,7 +256,7 @@ def test_the_smaller_q_the_more_is_learned_where_a_router_is_sure_of_another() -
 
 def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
     recipe = Finetune(tokens=100 * 8 * 128, batch_size=8)
-    rates = [schedule(recipe, step) for step in range(recipe.num_steps)]
+    rates = [learning_rate_factor(recipe, step) for step in range(recipe.num_steps)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == rates[10] == 1
     assert rates[-1] == pytest.approx(0.1, abs=0.01)

@@ -19,9 +19,9 @@ from assembler.training import ray_train
 from assembler.training.finetune import finetune
 from assembler.training.optimizer import Progress
 from engine.vllm_plugin import tensors
-from registry import blobs as blob_stores
+from registry.blobs import blobs as blob_stores
+from registry.checkpoints.manifests import Manifest
 from registry.errors import StepFailed
-from registry.manifests import Manifest
 from tests.assembler import tiny_mixes
 from tests.assembler.finetune_process import CHECKPOINT_STEPS, RECIPE
 from tests.assembler.workers import request_mix, version_of

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
 from registry.settings import settings
 from service.demo.bars import Bar
 from tests.benchmarks import markdown, reports

@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from assembler.content_cache import made_once
 from assembler.network.model import Network
 from assembler.training.batches import TokenReader
-from registry.documents import Document
+from registry.catalog.documents import Document
+from registry.checkpoints.manifests import Manifest
 from registry.errors import Unavailable
-from registry.manifests import Manifest
 from registry.settings import settings
 from tests.benchmarks.claims.estimates import over_text
 from tests.benchmarks.claims.mixes import Mix, Mixes

@@ -16,10 +16,10 @@ from assembler.routing.router_inputs import RouterInputs
 from assembler.routing.text_encoder import Encoder
 from engine.gates.mix_gate import WINDOW_TOKENS
 from engine.vllm_plugin import tensors
-from registry import manifests
-from registry.blobs import LocalBlobs
-from registry.documents import Document
-from registry.manifests import Manifest
+from registry.blobs.blobs import LocalBlobs
+from registry.catalog.documents import Document
+from registry.checkpoints import manifests
+from registry.checkpoints.manifests import Manifest
 from tests.benchmarks.claims.mixes import Mix, Mixes
 
 DOCUMENTS_PER_DOMAIN = 48

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from assembler.recipes import presets
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
 from tests.benchmarks.claims import (
     ablations,
     attention,

@@ -8,9 +8,9 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from engine.vllm_plugin import tensors
-from registry.blobs import LocalBlobs, put_bytes
-from registry.documents import Document
-from registry.manifests import Manifest
+from registry.blobs.blobs import LocalBlobs, put_bytes
+from registry.catalog.documents import Document
+from registry.checkpoints.manifests import Manifest
 
 WEIGHTS = "model.safetensors"
 FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")

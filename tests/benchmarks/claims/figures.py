@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from registry.manifests import Manifest
+from registry.checkpoints.manifests import Manifest
 from tests.benchmarks.claims.estimates import Sample, over_text
 from tests.benchmarks.claims.mixes import GENERAL, Mix, Mixes
 from tests.benchmarks.claims.reading import Reading

@@ -30,21 +30,22 @@ from assembler.routing.router_inputs import RouterInputs
 from assembler.routing.text_encoder import Encoder
 from assembler.training.batches import TokenReader, sample_windows
 from assembler.training.distributed import World
-from assembler.training.domain_loss_choice import settle
-from assembler.training.finetune import batches_of
+from assembler.training.domain_loss_choice import choose_domain_loss
+from assembler.training.finetune import training_batches
 from assembler.training.optimizer import DTYPES
 from engine.gates.mix_gate import WINDOW_TOKENS
 from engine.vllm_plugin import tensors
-from registry import documents, manifests
-from registry.blobs import LocalBlobs, put_bytes
-from registry.documents import Document
-from registry.manifests import Manifest, json_digest
+from registry.blobs.blobs import LocalBlobs, put_bytes
+from registry.catalog import documents
+from registry.catalog.documents import Document
+from registry.checkpoints import manifests
+from registry.checkpoints.manifests import Manifest, json_digest
 from registry.settings import settings
 from tests.benchmarks import reports
 from tests.benchmarks.claims.family import Family
 from tests.benchmarks.claims.reading import Reading, answers, questions_of, read
 
-# Raise it when the product assembles other mixes of the same materials, or readings read otherwise;
+# Raise it when the product assembles other mixes of the same inputs, or readings read otherwise;
 # and these when only its finetune comes to other weights, or only that of who joins a mix.
 VERSION, FINETUNE_VERSION, EXTENSION_VERSION = 1, 5, 1
 # Held-out text of domains that no expert is of.
@@ -104,7 +105,7 @@ class Mixes:
             name: put_bytes(blobs, documents.serialize(own))
             for name, own in family.documents.items()
         }
-        self._public: dict[tuple[bool, int], projection.PublicText] = {}
+        self._public: dict[tuple[bool, int], projection.PublicStatistics] = {}
         reader = TokenReader.of(family.seed, blobs)
         texts = {name: [own] for name, own in family.documents.items()}
         texts[GENERAL] = list(family.public.values())
@@ -150,21 +151,21 @@ class Mixes:
         return Network.from_manifest(manifest, self.blobs, dtype=torch.float32)
 
     def make(self, mix: Mix) -> Made:
-        materials = self.materials(mix)
+        inputs = self.inputs(mix)
         if mix.tokens:
-            materials = _with_loss(materials, self.domain_loss_q(mix))
-        key = self._key(materials)
+            inputs = _with_loss(inputs, self.domain_loss_q(mix))
+        key = self._key(inputs)
         if mix.tokens:
             key.append(FINETUNE_VERSION)
             if mix.base is not None:
                 key.append(EXTENSION_VERSION)
-        return Made(**self.once("mixes", key, lambda: self._made(materials, json_digest(key))))
+        return Made(**self.once("mixes", key, lambda: self._made(inputs, json_digest(key))))
 
     def domain_loss_q(self, mix: Mix) -> float:
         """By which its finetune tells routers their domains, whoever decides it; one that does not
         tell them is known by 1."""
-        materials = self.materials(mix)
-        recipe = materials.recipe.finetune
+        inputs = self.inputs(mix)
+        recipe = inputs.recipe.finetune
         if recipe.domain_loss_q is not None:
             return recipe.domain_loss_q
         if not recipe.domain_weight:
@@ -172,34 +173,34 @@ class Mixes:
         untrained = replace(mix, tokens=0)
         q: float = self.once(
             "losses",
-            self._key(materials),
-            lambda: self._settled(self.manifest(untrained), materials),
+            self._key(inputs),
+            lambda: self._settled(self.manifest(untrained), inputs),
         )
         return q
 
-    def _settled(self, manifest: Manifest, materials: MixInputs) -> float | None:
-        recipe = materials.recipe.finetune
-        batches = batches_of(
+    def _settled(self, manifest: Manifest, inputs: MixInputs) -> float | None:
+        recipe = inputs.recipe.finetune
+        batches = training_batches(
             manifest,
-            materials.documents(self.blobs),
+            inputs.documents(self.blobs),
             recipe=recipe,
-            new_experts=materials.new_experts,
+            new_experts=inputs.new_experts,
             blobs=self.blobs,
         )
         network = Network.from_manifest(manifest, self.blobs, dtype=DTYPES[recipe.dtype])
         world = World(rank=0, size=1, device=network.device)
-        return settle(recipe, batches, network=network, world=world).domain_loss_q
+        return choose_domain_loss(recipe, batches, network=network, world=world).domain_loss_q
 
-    def _key(self, materials: MixInputs) -> list[Any]:
-        return [asdict(materials) | {"recipe": self._told(materials.recipe)}]
+    def _key(self, inputs: MixInputs) -> list[Any]:
+        return [asdict(inputs) | {"recipe": self._told(inputs.recipe)}]
 
     def _told(self, recipe: Recipe) -> dict[str, Any]:
         """All that a mix depends on: not how it would be finetuned, were it."""
         told = recipe.model_dump(mode="json")
         return told if recipe.finetune.tokens else told | {"finetune": None}
 
-    def _made(self, materials: MixInputs, name: str) -> dict[str, Any]:
-        recipe = materials.recipe
+    def _made(self, inputs: MixInputs, name: str) -> dict[str, Any]:
+        recipe = inputs.recipe
         base = "" if recipe.base is None else f", from {recipe.base}"
         reports.say(
             f"{self.family.name}: {recipe.preset} of {len(recipe.experts)}{base},"
@@ -208,8 +209,8 @@ class Mixes:
         checkpoint_path = self._folder("checkpoints", name)
         started = time.process_time()
         mix = pipeline.finetune(
-            pipeline.assemble(materials, self.blobs),
-            materials,
+            pipeline.assemble(inputs, self.blobs),
+            inputs,
             blobs=self.blobs,
             checkpoint_path=checkpoint_path,
             on_progress=lambda _: None,
@@ -226,7 +227,7 @@ class Mixes:
         made = Made(digest=digest, cpu_seconds=round(cpu_seconds, 1), new_bytes=sum(new.values()))
         return asdict(made)
 
-    def materials(self, mix: Mix) -> MixInputs:
+    def inputs(self, mix: Mix) -> MixInputs:
         """What a worker would know of a request for this mix."""
         assembly, wrong = presets.read_assembly(mix.preset, mix.changes)
         finetune, more = presets.read_finetune(
@@ -291,10 +292,10 @@ class Mixes:
         digest: str = self.once("projections", key, learn)
         return digest
 
-    def _public_text(self, mix: Mix) -> projection.PublicText:
+    def _public_text(self, mix: Mix) -> projection.PublicStatistics:
         key = (mix.learned, mix.training.tokens_per_domain)
         if key not in self._public:
-            self._public[key] = projection.read(
+            self._public[key] = projection.measure_public_text(
                 self.family.seed,
                 list(self._public_documents(learned=mix.learned).values()),
                 training=mix.training,
@@ -336,10 +337,10 @@ def _held_out(reader: TokenReader, texts: Sequence[Sequence[Document]], count: i
     )
 
 
-def _with_loss(materials: MixInputs, q: float) -> MixInputs:
-    finetune = materials.recipe.finetune.model_copy(update={"domain_loss_q": q})
-    recipe = materials.recipe.model_copy(update={"finetune": finetune})
-    return replace(materials, recipe=recipe)
+def _with_loss(inputs: MixInputs, q: float) -> MixInputs:
+    finetune = inputs.recipe.finetune.model_copy(update={"domain_loss_q": q})
+    recipe = inputs.recipe.model_copy(update={"finetune": finetune})
+    return replace(inputs, recipe=recipe)
 
 
 def _listed(tokens: Mapping[str, Tensor]) -> dict[str, Any]:

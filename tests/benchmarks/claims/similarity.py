@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.vllm_plugin import tensors
-from registry.manifests import Manifest
+from registry.checkpoints.manifests import Manifest
 from tests.benchmarks.claims.mixes import Mix, Mixes
 
 

@@ -33,12 +33,12 @@ from assembler.demo.corpora.domains import (
 from assembler.network.model import Network
 from assembler.recipes.recipe import Training
 from assembler.training.batches import DomainBatches, TokenReader
-from assembler.training.optimizer import Clock, schedule, set_rates
-from registry.architecture import Architecture, is_ffn
-from registry.blobs import LocalBlobs
-from registry.documents import Document, parse, serialize
+from assembler.training.optimizer import Clock, learning_rate_factor, set_learning_rates
+from registry.blobs.blobs import LocalBlobs
+from registry.catalog.documents import Document, parse, serialize
+from registry.checkpoints.architecture import Architecture, is_ffn
+from registry.checkpoints.manifests import json_digest
 from registry.errors import StepFailed
-from registry.manifests import json_digest
 from registry.settings import settings
 from service.demo.demo_family import DOCUMENTS_PER_DOMAIN
 from tests import tiny
@@ -259,7 +259,7 @@ def train(network: Network, windows: Sequence[Tensor], training: Training, name:
     )
     clock = Clock(training, 0)
     for step in range(training.num_steps):
-        set_rates(optimizer, schedule(training, step))
+        set_learning_rates(optimizer, learning_rate_factor(training, step))
         tokens_BT = batches.batch(step).tokens
         with torch.autocast(network.device.type, torch.bfloat16, enabled=fastest() == "bfloat16"):
             logits_BTV = network(tokens_BT)[:, :-1]

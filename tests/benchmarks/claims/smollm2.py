@@ -12,8 +12,8 @@ from assembler.demo.corpora.domains import (
 )
 from assembler.training import expert_training
 from assembler.training.expert_training import ExpertTraining
-from registry.blobs import LocalBlobs
-from registry.documents import parse
+from registry.blobs.blobs import LocalBlobs
+from registry.catalog.documents import parse
 from service.demo.demo_family import DOCUMENTS_PER_DOMAIN, EXPERT_TRAINING
 from tests.benchmarks import reports
 from tests.benchmarks.claims.family import Family, stored

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from assembler.network.model import Network
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
 from tests.assembler import networks
 from tests.assembler.networks import ARCHITECTURES
 from tests.benchmarks.claims.reading import CONTINUATION_TOKENS, answers, questions_of

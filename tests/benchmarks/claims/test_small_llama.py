@@ -9,9 +9,9 @@ from assembler.network.model import Network
 from assembler.network.network_runner import log_perplexity
 from assembler.training.batches import TokenReader
 from engine.gates.mix_gate import WINDOW_TOKENS
-from registry.architecture import is_ffn
-from registry.blobs import LocalBlobs
-from registry.manifests import Manifest
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints.architecture import is_ffn
+from registry.checkpoints.manifests import Manifest
 from registry.settings import settings
 from tests.benchmarks.claims import small_llama
 from tests.benchmarks.claims.small_llama import tiny_family

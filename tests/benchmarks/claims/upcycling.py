@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from assembler.recipes.recipe import Preset
-from registry.manifests import Manifest
+from registry.checkpoints.manifests import Manifest
 from tests.benchmarks.claims import figures
 from tests.benchmarks.claims.mixes import Mix, Mixes, NotMeasured
 

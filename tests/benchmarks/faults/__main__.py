@@ -13,8 +13,8 @@ from assembler.network import network_runner
 from assembler.network.model import Network
 from engine.divergence.server_runner import ServerRunner
 from engine.vllm_build import vllm_package
-from engine.vllm_plugin.model_folder import materialise
-from registry.blobs import LocalBlobs
+from engine.vllm_plugin.model_folder import materialize
+from registry.blobs.blobs import LocalBlobs
 from registry.errors import Unavailable
 from registry.settings import settings
 from service.demo.bars import Bar
@@ -132,7 +132,7 @@ def _of_store(gate: Gate, fault: planted.Store) -> Verdict:
 def _of_folder(gate: Gate, fault: planted.Folder) -> Verdict:
     mix = gate.demo.mix
     with own_home(gate.demo) as store:
-        folder = materialise(mix, store, root=settings().cache_path / "serving")
+        folder = materialize(mix, store, root=settings().cache_path / "serving")
         fault.plant(Plot(gate.demo, store), folder)
         return _served(gate, store, folder_refusals(folder, mix), folder=folder)
 

@@ -21,14 +21,14 @@ from engine.divergence.metrics import Continuation, Reading, Tokens, perplexity
 from engine.divergence.runners import Runner
 from engine.divergence.server_runner import ServerRunner
 from engine.gates import comparison_gate
-from engine.gates.comparison_gate import Compared, DivergenceReport, ModelPolicy, Side
+from engine.gates.comparison_gate import DivergenceReport, DomainReadings, ModelPolicy, Side
 from engine.gates.gate_limits import DIFFERENCE_SLACK
 from engine.gates.policy import MAX_FLOAT32_DIFFERENCE
 from engine.vllm_plugin import model_folder
-from registry import checkpoints, manifests
-from registry.blobs import BlobStore, LocalBlobs
+from registry.blobs.blobs import BlobStore, LocalBlobs
+from registry.checkpoints import admission, manifests
+from registry.checkpoints.manifests import Manifest, json_digest
 from registry.errors import NexusmixError
-from registry.manifests import Manifest, json_digest
 from registry.settings import settings
 from tests.benchmarks.demo_mix import DemoMix
 from tests.benchmarks.faults.staging import own_home, serving
@@ -150,7 +150,7 @@ class Gate:
         return _refusals(
             {
                 "config": lambda: manifest.architecture,
-                "digests": lambda: checkpoints.verify(store, manifest, known=known),
+                "digests": lambda: admission.verify(store, manifest, known=known),
                 "routers": lambda: mix_gate.check_routers(manifest, store),
                 "files": lambda: mix_gate.check_files(manifest, self.demo.seed),
                 "comparison": lambda: self._compare_words(open_subject(subject, store)),
@@ -175,15 +175,15 @@ class Gate:
             # Whatever a fault has made, verdicts tell it by the fault's name.
             candidate=Side(name="candidate", digest=""),
             domains=[
-                Compared(
+                DomainReadings(
                     domain=domain,
                     continuations=texts,
-                    varied=self._variations(domain, is_served=is_served),
+                    variations=self._variations(domain, is_served=is_served),
                     candidate=runner.read(texts),
                 )
                 for domain, texts in self.texts.items()
             ],
-            decode=self.reference.words.decode,
+            decode=self.reference.vocabulary.decode,
         )
         own = self._perplexities(runner)
         ratios = {
@@ -214,7 +214,7 @@ class Gate:
 
     def _prefixes(self, *, length: int, count: int) -> dict[str, list[Tokens]]:
         return {
-            domain: self.reference.words.prefixes(own, length=length, count=count)
+            domain: self.reference.vocabulary.prefixes(own, length=length, count=count)
             for domain, own in self.demo.documents.items()
         }
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from engine.vllm_plugin import tensors
-from registry.blobs import LocalBlobs, get_bytes, put_bytes
-from registry.manifests import Manifest
+from registry.blobs.blobs import LocalBlobs, get_bytes, put_bytes
+from registry.checkpoints.manifests import Manifest
 from tests.benchmarks.demo_mix import DemoMix
 
 # A small change to what is said to a model, as an editor or a newer version of a file makes it.

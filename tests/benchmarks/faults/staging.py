@@ -10,9 +10,9 @@ from unittest import mock
 
 from engine.serving import vllm_process
 from engine.vllm_plugin import model_folder
-from registry import blobs as blob_stores
-from registry.blobs import BlobStore, LocalBlobs
-from registry.manifests import Manifest
+from registry.blobs import blobs as blob_stores
+from registry.blobs.blobs import BlobStore, LocalBlobs
+from registry.checkpoints.manifests import Manifest
 from registry.settings import settings
 from tests.benchmarks.demo_mix import DemoMix
 
@@ -59,12 +59,12 @@ def serving(
         return [*words[:at], DAMAGED_SERVER, fault, *words[at + 1 :]]
 
     def found(*arguments: Any, **fields: Any) -> Path:
-        return folder or model_folder.materialise(*arguments, **fields)
+        return folder or model_folder.materialize(*arguments, **fields)
 
     log_path = settings().home / "server.log"
     with (
         mock.patch.object(vllm_process, "command", damaged),
-        mock.patch.object(vllm_process, "materialise", found),
+        mock.patch.object(vllm_process, "materialize", found),
         mock.patch.dict(os.environ, {"OMP_NUM_THREADS": str(threads)}),
         vllm_process.serving(manifest, blobs=store, log_path=log_path) as running,
     ):

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from engine.compression.int8_curve import Compression, Curve, Point
 from engine.compression.int8_units import units
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
 from registry.errors import InvalidInput
 from tests import tiny
 

@@ -9,9 +9,9 @@ import pytest
 from engine.compression import int8_units
 from engine.compression.int8_units import units
 from registry import cpu_features
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints.manifests import Manifest
 from registry.errors import InvalidCheckpoint
-from registry.manifests import Manifest
 from tests import tiny
 from tests.assembler import networks
 from tests.assembler.networks import ARCHITECTURES

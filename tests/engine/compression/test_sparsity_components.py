@@ -4,7 +4,7 @@ import pytest
 
 from engine.compression import int8_units, sparsity_components
 from engine.compression.sparsity_components import total_share
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
 from tests.assembler import networks
 from tests.assembler.networks import ARCHITECTURES, NUM_EXPERTS
 from tests.engine.compression.test_int8_units import first_in_int8

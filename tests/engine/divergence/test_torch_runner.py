@@ -14,7 +14,7 @@ from assembler.network import network_runner
 from assembler.network.model import Network
 from engine.divergence.metrics import Continuation, Reading, Tokens, compare
 from engine.divergence.torch_runner import TorchRunner
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
 from registry.errors import InvalidInput
 from tests import tiny
 from tests.engine.divergence import tables
@@ -30,7 +30,7 @@ prefixes = st.lists(
 
 
 def runner(table: tables.Table, *, batch_tokens: int = 16) -> TorchRunner:
-    return TorchRunner(as_network(table), ends={END}, batch_tokens=batch_tokens)
+    return TorchRunner(as_network(table), stop_token_ids={END}, batch_tokens=batch_tokens)
 
 
 @given(prefixes, st.integers(0, 2**32 - 1), st.floats(0, 0.3), st.integers(1, 8))
@@ -117,5 +117,5 @@ def test_texts_are_written_together_where_what_was_read_is_remembered() -> None:
             return torch.zeros(*tokens_BT.shape, VOCABULARY)
 
         fresh = (lambda step=logits: step) if remembers else None
-        TorchRunner(logits, fresh=fresh).write(prefixes, num_tokens=2)
+        TorchRunner(logits, new_decoder=fresh).write(prefixes, num_tokens=2)
     assert sizes == {True: {20}, False: {10}}

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from engine.divergence.metrics import Continuation, Reading
 from engine.gates import comparison_gate
-from engine.gates.comparison_gate import Compared, DivergenceReport, ModelPolicy, Side
+from engine.gates.comparison_gate import DivergenceReport, DomainReadings, ModelPolicy, Side
+from registry.checkpoints.manifests import canonical_json
 from registry.errors import InvalidInput
-from registry.manifests import canonical_json
 
 TOKENS = (1, 2, 3, 4)
 MARGINS = (0.5, 0.25, 2.0, 4.0)
@@ -24,16 +24,19 @@ def decode(tokens: Sequence[int]) -> str:
     return " ".join(str(token) for token in tokens)
 
 
-def compared(*candidate: Reading, noise: Reading = AGREES) -> Compared:
-    return Compared(
+def compared(*candidate: Reading, noise: Reading = AGREES) -> DomainReadings:
+    return DomainReadings(
         domain="law",
         continuations=[Continuation((100, 101), TOKENS, MARGINS)] * NUM_PROMPTS,
-        varied={"in one pass": [AGREES] * NUM_PROMPTS, "on other threads": [noise] * NUM_PROMPTS},
+        variations={
+            "in one pass": [AGREES] * NUM_PROMPTS,
+            "on other threads": [noise] * NUM_PROMPTS,
+        },
         candidate=list(candidate),
     )
 
 
-def verdict(measured: Compared, **policy: Any) -> DivergenceReport:
+def verdict(measured: DomainReadings, **policy: Any) -> DivergenceReport:
     return comparison_gate.judge(
         ModelPolicy(completion_tokens=4, **policy),
         reference=Side(name="a", digest="a" * 64),
@@ -114,7 +117,7 @@ def test_what_the_reference_does_not_keep_itself_cannot_be_asked(
         comparison_gate.check_floor(
             ModelPolicy(completion_tokens=4, **policy),
             measured.continuations,
-            measured.varied,
+            measured.variations,
             domain="law",
         )
 

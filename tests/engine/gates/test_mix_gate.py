@@ -18,8 +18,8 @@ from engine.gates.policy import (
     Stage,
 )
 from registry import cpu_features
+from registry.checkpoints.manifests import canonical_json
 from registry.errors import InvalidInput
-from registry.manifests import canonical_json
 
 POLICY = Policy(completion_tokens=8, served=ServedLimits(min_fdt_75=6))
 TOKENS = (1, 2, 3, 4, 5, 6, 7, 8)
@@ -63,7 +63,7 @@ def measured(
             base=base,
         ),
         continuations=[Continuation((100, 101), TOKENS, MARGINS)] * NUM_PROMPTS,
-        varied={
+        variations={
             noise.IN_ONE_PASS: [AGREES] * NUM_PROMPTS,
             noise.OTHERWISE_BATCHED: [reread] * NUM_PROMPTS,
         },

@@ -17,7 +17,8 @@ from engine.serving import agent as agents
 from engine.serving import deployments
 from engine.serving.agent import Agent
 from engine.serving.tables import Deployment, DeploymentState
-from registry import blobs, db
+from registry.blobs import blobs
+from registry.database import db
 from registry.errors import Unavailable
 from tests.engine.factories import make_artifact
 

@@ -5,9 +5,9 @@ from sqlalchemy.orm import Session
 
 from engine.serving import deployments
 from engine.serving.tables import Deployment, DeploymentState
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
+from registry.database.tables import Artifact
 from registry.errors import NotFound, Unavailable
-from registry.tables import Artifact
 from tests.engine.factories import make_artifact
 
 ADDRESS = "http://127.0.0.1:1"

@@ -18,9 +18,9 @@ from engine.launch.launcher import LocalLauncher, LocalProcess
 from engine.serving import vllm_process
 from engine.serving.vllm_process import Server
 from registry import settings
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints.manifests import Manifest
 from registry.errors import Incompatible, Unavailable
-from registry.manifests import Manifest
 from tests import tiny
 from tests.assembler import tiny_mixes
 
@@ -68,7 +68,7 @@ def test_it_writes_what_the_reference_writes(
     served: Server, mix: Manifest, blobs: LocalBlobs
 ) -> None:
     network = Network.from_manifest(mix, blobs, dtype=torch.float32)
-    reference = network_runner.runner(network, ends={mix.config["eos_token_id"]})
+    reference = network_runner.runner(network, stop_token_ids={mix.config["eos_token_id"]})
     expected = reference.write(prompts(), num_tokens=40)
     written = ServerRunner.of(served).write(prompts(), num_tokens=40)
     assert [c.tokens for c in written] == [c.tokens for c in expected]

@@ -14,9 +14,9 @@ from engine.compression import int8_units
 from engine.divergence.aggregates import summarize
 from engine.divergence.server_runner import ServerRunner
 from engine.serving import vllm_process
-from registry import blobs as blob_stores
-from registry.checkpoint_folder import CheckpointFolder
-from registry.documents import Document
+from registry.blobs import blobs as blob_stores
+from registry.catalog.documents import Document
+from registry.checkpoints.checkpoint_folder import CheckpointFolder
 
 README = Path(__file__).parents[3] / "README.md"
 

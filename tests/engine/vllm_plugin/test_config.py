@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import pytest
 
 from engine.vllm_plugin.config import NexusConfig
-from registry.architecture import Architecture
+from registry.checkpoints.architecture import Architecture
 from tests.assembler.networks import ARCHITECTURES
 
 

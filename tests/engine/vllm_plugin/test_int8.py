@@ -21,11 +21,11 @@ from assembler.network.model import Network
 from engine.compression import int8_units
 from engine.divergence.metrics import Continuation
 from engine.serving import vllm_process
-from engine.vllm_plugin.model_folder import materialise
-from registry.architecture import Architecture
-from registry.blobs import BlobStore, LocalBlobs
-from registry.exports import export
-from registry.manifests import Manifest
+from engine.vllm_plugin.model_folder import materialize
+from registry.blobs.blobs import BlobStore, LocalBlobs
+from registry.checkpoints.architecture import Architecture
+from registry.checkpoints.exports import export
+from registry.checkpoints.manifests import Manifest
 from tests import tiny
 from tests.assembler import networks
 from tests.engine.vllm_plugin.test_model import READER
@@ -66,7 +66,7 @@ def answers(
     home = tmp_path_factory.mktemp("home")
     blobs = LocalBlobs(home / "blobs")
     stored = [store(blobs, architecture) for architecture in ARCHITECTURES.values()]
-    folders = [str(materialise(manifest, blobs, root=home / "s")) for manifest in stored]
+    folders = [str(materialize(manifest, blobs, root=home / "s")) for manifest in stored]
     for name in EXPORTED:
         folders.append(str(home / name))
         export(stored[list(ARCHITECTURES).index(name)], blobs, home / name, on_bytes=lambda _: None)
@@ -87,7 +87,7 @@ def test_vllm_equals_the_reference(
 def test_routed_experts_too(prompts: list[list[int]], blobs: LocalBlobs, tmp_path: Path) -> None:
     """No CPU kernel multiplies them in int8."""
     manifest = store(blobs, networks.NEXUS, target="gpu")
-    folder = str(materialise(manifest, blobs, root=tmp_path / "s"))
+    folder = str(materialize(manifest, blobs, root=tmp_path / "s"))
     [answer] = read(prompts, [folder], home=blobs.root.parent)
     check(answer, prompts, Network.from_manifest(manifest, blobs, dtype=torch.float32))
 

@@ -18,8 +18,8 @@ from assembler.network import network_runner
 from assembler.network.model import Network
 from engine.divergence.metrics import Continuation
 from engine.serving import vllm_process
-from engine.vllm_plugin.model_folder import materialise
-from registry.blobs import LocalBlobs
+from engine.vllm_plugin.model_folder import materialize
+from registry.blobs.blobs import LocalBlobs
 from tests import tiny
 from tests.assembler import networks
 from tests.assembler.networks import ARCHITECTURES
@@ -50,7 +50,7 @@ def answers(
     home = tmp_path_factory.mktemp("home")
     blobs = LocalBlobs(home / "blobs")
     stored = [networks.store(blobs, architecture) for architecture in ARCHITECTURES.values()]
-    folders = [str(materialise(manifest, blobs, root=home / "s")) for manifest in stored]
+    folders = [str(materialize(manifest, blobs, root=home / "s")) for manifest in stored]
     finished = subprocess.run(
         [sys.executable, str(READER), str(NUM_GREEDY), *folders],
         input=json.dumps(prompts),

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from engine.vllm_plugin.model_folder import materialise, read_manifest
-from registry.blobs import LocalBlobs
+from engine.vllm_plugin.model_folder import materialize, read_manifest
+from registry.blobs.blobs import LocalBlobs
 from registry.errors import InvalidCheckpoint, NotFound
 from tests import tiny
 
 
 def test_it_holds_config_tokenizer_and_manifest(blobs: LocalBlobs, tmp_path: Path) -> None:
     manifest = tiny.store_manifest(blobs)
-    folder = materialise(manifest, blobs, root=tmp_path / "serving")
+    folder = materialize(manifest, blobs, root=tmp_path / "serving")
     names = {path.name for path in folder.iterdir()}
     assert names == {"config.json", "manifest.json", *manifest.files}
     assert json.loads((folder / "config.json").read_text()) == manifest.config
@@ -24,8 +24,8 @@ def test_it_holds_config_tokenizer_and_manifest(blobs: LocalBlobs, tmp_path: Pat
 
 def test_making_it_again_changes_nothing(blobs: LocalBlobs, tmp_path: Path) -> None:
     manifest = tiny.store_manifest(blobs)
-    first = materialise(manifest, blobs, root=tmp_path)
-    assert materialise(manifest, blobs, root=tmp_path) == first
+    first = materialize(manifest, blobs, root=tmp_path)
+    assert materialize(manifest, blobs, root=tmp_path) == first
     assert list(tmp_path.glob("incoming-*")) == []
 
 
@@ -71,9 +71,9 @@ def test_one_that_was_changed_is_refused(
     change: Callable[[Path], None], name: str, blobs: LocalBlobs, tmp_path: Path
 ) -> None:
     manifest = tiny.store_manifest(blobs)
-    change(materialise(manifest, blobs, root=tmp_path))
+    change(materialize(manifest, blobs, root=tmp_path))
     with pytest.raises(InvalidCheckpoint, match="was changed") as refused:
-        materialise(manifest, blobs, root=tmp_path)
+        materialize(manifest, blobs, root=tmp_path)
     assert [problem.pointer for problem in refused.value.problems] == [f"/files/{name}"]
 
 
@@ -82,11 +82,11 @@ def test_files_cannot_leave_it(name: str, blobs: LocalBlobs, tmp_path: Path) -> 
     manifest = tiny.store_manifest(blobs)
     hostile = replace(manifest, files={name: manifest.files["tokenizer.json"]})
     with pytest.raises(InvalidCheckpoint, match="file name"):
-        materialise(hostile, blobs, root=tmp_path)
+        materialize(hostile, blobs, root=tmp_path)
 
 
 def test_a_missing_blob_leaves_nothing(blobs: LocalBlobs, tmp_path: Path) -> None:
     manifest = replace(tiny.store_manifest(blobs), files={"tokenizer.json": "0" * 64})
     with pytest.raises(NotFound):
-        materialise(manifest, blobs, root=tmp_path / "serving")
+        materialize(manifest, blobs, root=tmp_path / "serving")
     assert list((tmp_path / "serving").iterdir()) == []

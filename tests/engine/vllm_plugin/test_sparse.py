@@ -20,10 +20,10 @@ from engine.compression.sparsity_components import components
 from engine.divergence.metrics import Continuation
 from engine.serving import vllm_process
 from engine.vllm_plugin import tensors
-from engine.vllm_plugin.model_folder import materialise
-from registry.architecture import Architecture
-from registry.blobs import LocalBlobs
-from registry.manifests import Manifest
+from engine.vllm_plugin.model_folder import materialize
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints.architecture import Architecture
+from registry.checkpoints.manifests import Manifest
 from tests import tiny
 from tests.assembler import networks
 from tests.engine.vllm_plugin.test_model import READER
@@ -62,7 +62,7 @@ def answers(
 ) -> dict[str, list[dict[str, Any]]]:
     home = tmp_path_factory.mktemp("home")
     blobs = LocalBlobs(home / "blobs")
-    folders = [str(materialise(store(name, blobs), blobs, root=home / "s")) for name in NAMES]
+    folders = [str(materialize(store(name, blobs), blobs, root=home / "s")) for name in NAMES]
     finished = subprocess.run(
         [sys.executable, str(READER), "8", *folders],
         input=json.dumps(prompts),

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from engine.vllm_plugin import tensors
-from registry.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints.manifests import Manifest, TensorEntry
 from registry.errors import NotFound
-from registry.manifests import Manifest, TensorEntry
 
 
 @pytest.mark.parametrize("dtype", tensors.DTYPE_NAMES)

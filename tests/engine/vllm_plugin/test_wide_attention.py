@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from engine.vllm_plugin.wide_attention import expert_of_head, widen
-from registry.architecture import Architecture
+from registry.checkpoints.architecture import Architecture
 from tests.assembler import networks
 
 ATTENTION = "model.layers.1.self_attn"

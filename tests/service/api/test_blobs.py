@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from registry import settings
-from registry.blobs import BlobStore, get_bytes
+from registry.blobs.blobs import BlobStore, get_bytes
 
 DATA = bytes(range(256)) * 1000
 DIGEST = hashlib.sha256(DATA).hexdigest()

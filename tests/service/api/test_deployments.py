@@ -3,7 +3,8 @@
 import pytest
 from starlette.testclient import TestClient
 
-from registry import artifacts, db
+from registry.catalog import artifacts
+from registry.database import db
 
 DEPLOYMENTS = "/api/v1/deployments"
 

@@ -10,9 +10,10 @@ from starlette.testclient import TestClient
 
 from assembler.routing.embedder import embedder_digest
 from assembler.routing.numpy_encoder import query_encoder
-from registry import db, experts, families
-from registry.blobs import BlobStore, put_bytes
-from registry.checkpoint_folder import CheckpointFolder
+from registry.blobs.blobs import BlobStore, put_bytes
+from registry.catalog import experts, families
+from registry.checkpoints.checkpoint_folder import CheckpointFolder
+from registry.database import db
 from tests import factories, tiny
 
 VERSIONS = "/api/v1/experts/law/versions"

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from registry import db, projections
-from registry.blobs import BlobStore, put_bytes
-from registry.checkpoint_folder import CheckpointFolder
-from registry.documents import Document, serialize
+from registry.blobs.blobs import BlobStore, put_bytes
+from registry.catalog import projections
+from registry.catalog.documents import Document, serialize
+from registry.checkpoints.checkpoint_folder import CheckpointFolder
+from registry.database import db
 from tests import factories, tiny
 
 FAMILIES = "/api/v1/families"

@@ -3,10 +3,11 @@
 import pytest
 from starlette.testclient import TestClient
 
-from registry import db, experts
-from registry.blobs import BlobStore
-from registry.safetensors_header import parse_header
-from registry.tables import VersionState
+from registry.blobs.blobs import BlobStore
+from registry.catalog import experts
+from registry.checkpoints.safetensors_header import parse_header
+from registry.database import db
+from registry.database.tables import VersionState
 from tests import tiny
 from tests.assembler import rows
 

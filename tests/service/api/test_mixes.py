@@ -15,10 +15,10 @@ from assembler.mixes import job_events, mix_state, mixes
 from assembler.tables import MixState
 from engine.compression.int8_curve import Curve
 from engine.gates.report import Failure
-from registry import db
-from registry.attestations import FILE, Attestation
-from registry.blobs import BlobStore, put_bytes
-from registry.manifests import canonical_json
+from registry.blobs.blobs import BlobStore, put_bytes
+from registry.checkpoints.attestations import FILE, Attestation
+from registry.checkpoints.manifests import canonical_json
+from registry.database import db
 from tests.assembler import rows
 from tests.assembler.published import assemble, keep_report, publish
 from tests.service.gate_reports import make_curve, make_report

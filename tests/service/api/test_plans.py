@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from registry import db
-from registry.blobs import BlobStore
+from registry.blobs.blobs import BlobStore
+from registry.database import db
 from tests.assembler import rows
 
 PLAN = "/api/v1/mixes:plan"

@@ -6,8 +6,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from assembler.mixes import mixes
-from registry import db
-from registry.blobs import BlobStore
+from registry.blobs.blobs import BlobStore
+from registry.database import db
 from tests.assembler import rows
 from tests.assembler.published import publish
 

@@ -10,9 +10,12 @@ from assembler.mixes import job_events, mix_state, mixes
 from assembler.routing.embedder import embedder_digest
 from assembler.tables import MixState
 from engine.serving.tables import DeploymentState
-from registry import db, experts
-from registry.blobs import BlobStore
-from registry.documents import Document, serialize
+from registry.blobs.blobs import BlobStore
+from registry.catalog import experts
+from registry.catalog.documents import Document, serialize
+from registry.checkpoints.safetensors_header import read_header
+from registry.database import db
+from registry.database.tables import VersionState
 from registry.errors import (
     Conflict,
     Incompatible,
@@ -21,8 +24,6 @@ from registry.errors import (
     Unauthenticated,
     Unavailable,
 )
-from registry.safetensors_header import read_header
-from registry.tables import VersionState
 from service.client import connection
 from service.client.client import Client, Transfer
 from service.schemas import EventBody, MixBody
@@ -238,6 +239,15 @@ def test_a_mix_is_followed_to_its_end(client: Client, mix: MixBody) -> None:
     assert (ended.state, ended.error) == (MixState.FAILED, "the disk is full")
     messages = [event.message for event in heard]
     assert messages == ["assemble began", "assemble ended", "the disk is full"]
+
+
+def test_separators_inside_an_event_do_not_end_its_line(client: Client, mix: MixBody) -> None:
+    message = "one\u2028two\x85three\nfour"
+    with db.transaction() as session:
+        job_id = mixes.get(session, mix.ref).job_id
+        job_events.record(session, job_id, type="message", message=message)
+        mix_state.finish(session, mix.id, state=MixState.FAILED, error="the disk is full")
+    assert [event.message for event in client.events(mix)] == [message, "the disk is full"]
 
 
 def test_no_event_is_lost_or_told_twice_on_a_cut_line(

@@ -8,11 +8,11 @@ import psutil
 import pytest
 
 from assembler.demo.corpora import domains
-from registry.documents import Document, serialize
+from registry.catalog.documents import Document, serialize
 from registry.settings import settings
+from service import home as homes
 from service.demo import demo, demo_family
 from service.runtime import background
-from service.runtime import home as homes
 from service.runtime.supervisor import answers
 from tests.service.command_line import COMMAND
 from tests.service.services import wait_for

@@ -9,14 +9,15 @@ from sqlalchemy import orm
 
 from assembler.mixes import mixes, overrides
 from assembler.mixes.new_mix import NewMix
-from assembler.mixes.overrides import Waiver
+from assembler.mixes.waivers import Waiver
 from assembler.tables import MixState, MixVersion
 from engine.gates.report import Failure
-from registry import artifacts, exports, manifests
-from registry.attestations import FILE, Attestation, public_key, signing_key
-from registry.blobs import LocalBlobs, get_bytes, put_bytes
+from registry.blobs.blobs import LocalBlobs, get_bytes, put_bytes
+from registry.catalog import artifacts
+from registry.checkpoints import exports, manifests
+from registry.checkpoints.attestations import FILE, Attestation, public_key, signing_key
+from registry.checkpoints.manifests import canonical_json, json_digest
 from registry.errors import InvalidInput
-from registry.manifests import canonical_json, json_digest
 from registry.settings import settings
 from service.reports import verification
 from service.reports.verification import Check
@@ -53,7 +54,7 @@ def key() -> str:
 
 
 def check(attestation: Attestation, blobs: LocalBlobs, key: str) -> list[Check]:
-    return verification.of_version(attestation, blobs, trusted_key=key, on_bytes=lambda _: None)
+    return verification.check_version(attestation, blobs, trusted_key=key, on_bytes=lambda _: None)
 
 
 def broken(checks: list[Check]) -> list[str]:
@@ -175,7 +176,7 @@ class TestFolder:
         return tmp_path / "exported"
 
     def check(self, folder: Path, key: str | None = None) -> list[Check]:
-        return verification.of_folder(folder, trusted_key=key, on_bytes=lambda _: None)
+        return verification.check_folder(folder, trusted_key=key, on_bytes=lambda _: None)
 
     def test_as_it_was_exported(self, folder: Path, key: str) -> None:
         assert broken(self.check(folder, key)) == []

@@ -10,7 +10,7 @@ import pytest
 
 from assembler.recipes.recipe import Finetune
 from assembler.tables import MixState, MixVersion
-from registry import db
+from registry.database import db
 from registry.errors import Conflict
 from registry.settings import settings
 from service.runtime import supervisor

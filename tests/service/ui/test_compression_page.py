@@ -4,8 +4,8 @@ from playwright.sync_api import Page, expect
 
 from assembler.mixes import mixes
 from assembler.mixes.new_mix import NewMix
-from registry import db
-from registry.blobs import BlobStore, put_bytes
+from registry.blobs.blobs import BlobStore, put_bytes
+from registry.database import db
 from tests.assembler import rows
 from tests.service.gate_reports import make_curve
 

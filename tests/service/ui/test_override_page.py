@@ -7,8 +7,8 @@ from assembler.mixes import mix_state, mixes
 from assembler.mixes.new_mix import NewMix
 from assembler.tables import MixState
 from engine.gates.report import Failure
-from registry import db
-from registry.blobs import BlobStore, put_bytes
+from registry.blobs.blobs import BlobStore, put_bytes
+from registry.database import db
 from tests.assembler import rows
 from tests.assembler.published import assemble
 from tests.service.gate_reports import make_report

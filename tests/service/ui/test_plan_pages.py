@@ -4,8 +4,8 @@ import pytest
 from playwright.sync_api import Page, expect
 from starlette.testclient import TestClient
 
-from registry import db
-from registry.blobs import BlobStore
+from registry.blobs.blobs import BlobStore
+from registry.database import db
 from tests.assembler import rows
 
 FORM = {"family": "tiny", "tokens": "0", "name": "mine", "experts": ["expert-1", "expert-2"]}

@@ -9,8 +9,9 @@ from playwright.sync_api import Page, expect
 from assembler.mixes import mixes
 from assembler.mixes.mix_change import MixChange
 from assembler.mixes.new_mix import MixSpec, NewMix
-from registry import artifacts, db
-from registry.blobs import BlobStore, put_bytes
+from registry.blobs.blobs import BlobStore, put_bytes
+from registry.catalog import artifacts
+from registry.database import db
 from tests.assembler import rows
 from tests.assembler.published import publish
 from tests.service.gate_reports import make_report

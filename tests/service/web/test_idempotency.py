@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from registry import db
+from registry.database import db
 from registry.errors import InvalidInput
 from service.tables import IdempotentRequest
 from service.web.idempotency import LIFETIME, Repeatable

@@ -1,0 +1,40 @@
+"""A blob store that reads from one place and writes to another: for what need not be kept."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from registry.blobs.blobs import BlobStore, LocalBlobs, UploadTarget
+
+
+class ScratchBlobs:
+    """Reads from `base` and from what was written here; writes to `aside` alone."""
+
+    def __init__(self, base: BlobStore, aside: LocalBlobs) -> None:
+        self._base, self._aside = base, aside
+
+    def size(self, digest: str) -> int | None:
+        return self._holder(digest).size(digest)
+
+    def put(self, chunks: Iterable[bytes], *, digest: str | None = None) -> str:
+        return self._aside.put(chunks, digest=digest)
+
+    def read(self, digest: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        return self._holder(digest).read(digest, start=start, end=end)
+
+    def local_path(self, digest: str) -> Path:
+        return self._holder(digest).local_path(digest)
+
+    def upload_target(self, digest: str, *, num_bytes: int, seconds: int) -> UploadTarget | None:
+        return None
+
+    def _holder(self, digest: str) -> BlobStore:
+        return self._base if self._aside.size(digest) is None else self._aside
+
+
+@contextmanager
+def beside(base: BlobStore) -> Iterator[ScratchBlobs]:
+    """A store whose writes are gone at the end."""
+    with TemporaryDirectory(prefix="nexusmix-scratch-") as folder:
+        yield ScratchBlobs(base, LocalBlobs(Path(folder)))

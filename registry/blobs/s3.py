@@ -1,0 +1,177 @@
+"""Blobs in an S3 bucket, behind a local folder that keeps what was fetched.
+
+The only module that knows boto3: its errors end here.
+"""
+
+import base64
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from registry.blobs.blobs import CHUNK_BYTES, LocalBlobs, UploadTarget
+from registry.errors import InvalidInput, NotFound, OutOfSpace, TooLarge, Unavailable
+from registry.names import is_digest
+from registry.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+# What S3 takes in one request.
+MAX_PUT_BYTES = 5 * 2**30
+ABSENT = {"404", "NoSuchKey", "NotFound"}
+REFUSED_BYTES = {
+    "BadDigest",
+    "InvalidDigest",
+    "XAmzContentSHA256Mismatch",
+    "XAmzContentChecksumMismatch",
+}
+FULL = {"507", "InsufficientStorage", "QuotaExceeded", "XMinioStorageFull"}
+
+
+class S3Blobs:
+    """Content-addressed objects `blobs/<digest>`; `cache` holds local copies, one per digest."""
+
+    def __init__(self, client: "S3Client", *, bucket: str, cache: LocalBlobs) -> None:
+        self.client = client
+        self.bucket = bucket
+        self.cache = cache
+
+    @classmethod
+    def from_settings(cls, config: Settings) -> Self:
+        """Keys come from the settings, or else from where boto3 looks for them."""
+        assert config.s3_bucket is not None
+        key, secret = config.s3_access_key_id, config.s3_secret_access_key
+        client = boto3.client(
+            "s3",
+            endpoint_url=config.s3_endpoint_url,
+            aws_access_key_id=key.get_secret_value() if key else None,
+            aws_secret_access_key=secret.get_secret_value() if secret else None,
+            config=_client_config(own_server=config.s3_endpoint_url is not None),
+        )
+        return cls(client, bucket=config.s3_bucket, cache=LocalBlobs(config.blobs_path))
+
+    def size(self, digest: str) -> int | None:
+        try:
+            with _translated(digest):
+                return self.client.head_object(**self._object(digest))["ContentLength"]
+        except NotFound:
+            return None
+
+    def put(self, chunks: Iterable[bytes], *, digest: str | None = None) -> str:
+        # The name is known only when all bytes were seen; the copy is then where readers look.
+        digest = self.cache.put(chunks, digest=digest)
+        path = self.cache.local_path(digest)
+        if path.stat().st_size > MAX_PUT_BYTES:
+            raise TooLarge(f"blob {digest} is larger than the {MAX_PUT_BYTES} bytes S3 takes")
+        try:
+            with path.open("rb") as body, _translated(digest):
+                self.client.put_object(
+                    **self._object(digest),
+                    Body=body,
+                    ChecksumSHA256=_checksum(digest),
+                    IfNoneMatch="*",
+                )
+        except _AlreadyThere:
+            pass
+        return digest
+
+    def read(self, digest: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        if self.cache.size(digest) is not None:
+            yield from self.cache.read(digest, start=start, end=end)
+            return
+        if end is not None and end <= start:
+            return
+        wanted: dict[str, Any] = {} if (start, end) == (0, None) else {"Range": _range(start, end)}
+        try:
+            with _translated(digest):
+                found = self.client.get_object(**self._object(digest), **wanted)
+                with closing(found["Body"]) as body:
+                    yield from body.iter_chunks(CHUNK_BYTES)
+        except _BehindTheEnd:
+            return
+
+    def local_path(self, digest: str) -> Path:
+        if self.cache.size(digest) is None:
+            try:
+                self.cache.put(self.read(digest), digest=digest)
+            except InvalidInput as error:
+                raise Unavailable(f"the object store holds other bytes: {error.detail}") from error
+        return self.cache.local_path(digest)
+
+    def upload_target(self, digest: str, *, num_bytes: int, seconds: int) -> UploadTarget:
+        """A presigned PUT; the signature covers length and checksum, so S3 refuses other bytes."""
+        if num_bytes > MAX_PUT_BYTES:
+            raise TooLarge(f"{num_bytes} bytes, S3 takes at most {MAX_PUT_BYTES} at once")
+        checksum = _checksum(digest)
+        url = self.client.generate_presigned_url(
+            "put_object",
+            Params={
+                **self._object(digest),
+                "ContentLength": num_bytes,
+                "ChecksumSHA256": checksum,
+            },
+            ExpiresIn=seconds,
+        )
+        return UploadTarget(url, {"x-amz-checksum-sha256": checksum})
+
+    def _object(self, digest: str) -> dict[str, Any]:
+        if not is_digest(digest):
+            raise InvalidInput(f"{digest!r} is not a SHA-256 in lower-case hexadecimal")
+        return {"Bucket": self.bucket, "Key": f"blobs/{digest}"}
+
+
+class _AlreadyThere(Exception):
+    """The conditional put found the blob; by its name it has the same bytes."""
+
+
+class _BehindTheEnd(Exception):
+    """The range asked for begins behind the last byte."""
+
+
+@contextmanager
+def _translated(digest: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        message = error.response.get("Error", {}).get("Message", "")
+        if code in ABSENT:
+            raise NotFound(f"no blob {digest}") from error
+        if code in REFUSED_BYTES:
+            raise InvalidInput(f"the bytes are not those of blob {digest}: {message}") from error
+        if code in FULL:
+            raise OutOfSpace(f"the object store is full: {message}") from error
+        if code in ("412", "PreconditionFailed"):
+            raise _AlreadyThere from error
+        if code in ("416", "InvalidRange"):
+            raise _BehindTheEnd from error
+        raise Unavailable(f"the object store answers {code}: {message}") from error
+    except BotoCoreError as error:
+        raise Unavailable(f"the object store cannot be reached: {error}") from error
+
+
+def _client_config(*, own_server: bool) -> Config:
+    return Config(
+        signature_version="s3v4",
+        connect_timeout=5,
+        read_timeout=60,
+        retries={"mode": "standard", "total_max_attempts": 3},
+        # Ours is SHA-256, set on each put; a second one costs time, and older servers refuse it.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        # Names of buckets below a server's own address rarely resolve.
+        s3={"addressing_style": "path" if own_server else "auto"},
+    )
+
+
+def _checksum(digest: str) -> str:
+    return base64.b64encode(bytes.fromhex(digest)).decode()
+
+
+def _range(start: int, end: int | None) -> str:
+    return f"bytes={start}-" if end is None else f"bytes={start}-{end - 1}"

@@ -1,0 +1,58 @@
+"""Artifacts: checkpoints that passed their gate, and may therefore be deployed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from registry.database.tables import Artifact
+from registry.errors import NotFound
+
+
+def register(
+    session: Session,
+    *,
+    manifest_digest: str,
+    recipe: dict[str, Any],
+    recipe_digest: str,
+    gate_report_digest: str,
+    provenance_digest: str | None = None,
+    attestation_digest: str | None = None,
+) -> Artifact:
+    """Publish a checkpoint whose gate passed; publishing it again returns the first row.
+
+    The blobs must be in the store already: blob before row.
+    """
+    key = {"manifest_digest": manifest_digest, "recipe_digest": recipe_digest}
+    session.execute(
+        insert(Artifact)
+        .values(
+            **key,
+            recipe=recipe,
+            gate_report_digest=gate_report_digest,
+            provenance_digest=provenance_digest,
+            attestation_digest=attestation_digest,
+        )
+        .on_conflict_do_nothing(index_elements=list(key))
+    )
+    return session.scalars(select(Artifact).filter_by(**key)).one()
+
+
+def get(session: Session, artifact_id: int) -> Artifact:
+    """Raises NotFound."""
+    artifact = session.get(Artifact, artifact_id)
+    if artifact is None:
+        raise NotFound(f"no artifact {artifact_id}")
+    return artifact
+
+
+def find_page(
+    session: Session, *, before: int | None = None, limit: int = 50
+) -> Sequence[Artifact]:
+    """Newest first, those older than the artifact `before` only."""
+    query = select(Artifact).order_by(Artifact.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(Artifact.id < before)
+    return session.scalars(query).all()

@@ -1,0 +1,104 @@
+"""Documents in a file on an owner's disk: JSON Lines as they are, or plain text cut into documents.
+
+The registry itself stores JSON Lines only. Equal texts give equal documents, hence equal digests.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from registry.catalog.documents import Document, serialize
+from registry.errors import InvalidInput, Problem
+
+JSON_LINES = ".jsonl"
+# About 500 tokens of English: several windows of a finetune, and one prefix of a gate.
+MAX_CHARACTERS = 2000
+# One document of this many is held out.
+HELD_OUT_EVERY = 10
+BLANK_LINES = re.compile(r"\n\s*\n")
+
+
+@contextmanager
+def as_json_lines(path: Path) -> Iterator[Path]:
+    """Yield a JSON Lines file with the documents of `path`, valid inside the `with` block.
+
+    A `.jsonl` file is yielded as it is and not checked. Every other file is read as plain text; see
+    `read_text`. Nothing is written beside `path`. Raises InvalidInput.
+    """
+    if path.suffix == JSON_LINES:
+        _check_exists(path)
+        yield path
+        return
+    documents = read_text(path)
+    with TemporaryDirectory(prefix="nexusmix-") as folder:
+        json_lines = Path(folder) / f"documents{JSON_LINES}"
+        json_lines.write_bytes(serialize(documents))
+        yield json_lines
+
+
+def read_text(path: Path) -> list[Document]:
+    """Cut a plain text in UTF-8 into documents, and hold every tenth of them out.
+
+    Paragraphs, which blank lines separate, are joined to documents of at most MAX_CHARACTERS. A
+    longer paragraph is cut between two words. A document that occurs again is left out. Raises
+    InvalidInput when there is no such file, it is not UTF-8, or it gives fewer than
+    HELD_OUT_EVERY documents.
+    """
+    _check_exists(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        detail = f"{error.reason} at byte {error.start}; convert it first"
+        raise _refusal(f"{path} is not text in UTF-8", detail) from error
+    texts = list(dict.fromkeys(_cut(text)))
+    if len(texts) < HELD_OUT_EVERY:
+        detail = (
+            f"{len(text)} characters make {len(texts)} documents of up to {MAX_CHARACTERS}"
+            f" characters, at least {HELD_OUT_EVERY} different ones are needed"
+        )
+        raise _refusal(f"{path} has too little text", detail)
+    return [
+        Document(str(number), text, "train" if number % HELD_OUT_EVERY else "held-out")
+        for number, text in enumerate(texts, start=1)
+    ]
+
+
+def _cut(text: str) -> Iterator[str]:
+    """Yield texts of at most MAX_CHARACTERS, as many paragraphs in each as fit."""
+    current = ""
+    for paragraph in BLANK_LINES.split(text):
+        for piece in _pieces(paragraph.strip("\n").rstrip()):
+            if current and len(current) + 2 + len(piece) > MAX_CHARACTERS:
+                yield current
+                current = piece
+            else:
+                current = f"{current}\n\n{piece}" if current else piece
+    if current:
+        yield current
+
+
+def _pieces(paragraph: str) -> Iterator[str]:
+    """Yield the paragraph, cut at white space where it is longer than MAX_CHARACTERS.
+
+    A word that is longer itself is cut as well.
+    """
+    while len(paragraph) > MAX_CHARACTERS:
+        head = paragraph[: MAX_CHARACTERS + 1]
+        end = max(head.rfind("\n"), head.rfind(" "))
+        if end <= 0:
+            end = MAX_CHARACTERS
+        yield paragraph[:end].rstrip()
+        paragraph = paragraph[end:].lstrip()
+    if paragraph.strip():
+        yield paragraph
+
+
+def _check_exists(path: Path) -> None:
+    if not path.is_file():
+        raise InvalidInput(f"there is no file {path}")
+
+
+def _refusal(message: str, detail: str) -> InvalidInput:
+    return InvalidInput(message, problems=(Problem("/documents", detail),))

@@ -1,0 +1,134 @@
+"""Family projections: versions of the map from a domain embedding to a router row.
+
+A reference is `family@number`; `family` alone is its newest that is ready.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session, contains_eager, joinedload
+
+from registry.catalog import families
+from registry.checkpoints.manifests import json_digest
+from registry.database.tables import Family, Projection, ProjectionState
+from registry.errors import Conflict, NotFound
+from registry.names import parse_ref
+
+
+def request(
+    session: Session,
+    *,
+    family: str,
+    documents_digest: str,
+    embedder_digest: str,
+    training: dict[str, Any],
+) -> Projection:
+    """The projection trained on just these inputs: the one that exists, or a new one, queued.
+
+    A failed one is queued again. Raises NotFound and Conflict for the family.
+    """
+    owner = families.find_ready(session, family)
+    families.lock(session, owner.id)
+    inputs_digest = json_digest([owner.seed_digest, documents_digest, embedder_digest, training])
+    known = session.scalar(
+        select(Projection)
+        .where(Projection.inputs_digest == inputs_digest, Projection.family_id == owner.id)
+        .options(joinedload(Projection.family))
+    )
+    if known is not None:
+        if known.state is ProjectionState.FAILED:
+            known.state, known.error = ProjectionState.QUEUED, None
+            session.flush()
+        return known
+    last = session.scalar(
+        select(func.max(Projection.number)).where(Projection.family_id == owner.id)
+    )
+    projection = Projection(
+        family=owner,
+        number=(last or 0) + 1,
+        documents_digest=documents_digest,
+        embedder_digest=embedder_digest,
+        training=training,
+        inputs_digest=inputs_digest,
+    )
+    session.add(projection)
+    session.flush()
+    return projection
+
+
+def get(session: Session, projection_id: int) -> Projection:
+    """With its family. Raises NotFound."""
+    projection = session.get(Projection, projection_id, options=[joinedload(Projection.family)])
+    if projection is None:
+        raise NotFound(f"no projection {projection_id}")
+    return projection
+
+
+def find(session: Session, *, family: str, number: int) -> Projection:
+    """In any state, with its family. Raises NotFound."""
+    projection = session.scalar(_of(family).where(Projection.number == number))
+    if projection is None:
+        raise NotFound(f"no projection {number} of family {family!r}")
+    return projection
+
+
+def find_all(session: Session, *, family: str) -> Sequence[Projection]:
+    """All of a family, newest first. Raises NotFound for the family."""
+    families.find(session, family)
+    return session.scalars(_of(family)).all()
+
+
+def pin(session: Session, ref: str) -> Projection:
+    """A projection that is ready, with its family. Raises InvalidInput, NotFound and Conflict."""
+    name, number = parse_ref(ref)
+    if number is not None:
+        projection = find(session, family=name, number=number)
+        if projection.state is not ProjectionState.READY:
+            raise Conflict(f"projection {ref} is {projection.state.value}, not ready")
+        return projection
+    families.find(session, name)
+    ready = session.scalar(_of(name).where(Projection.state == ProjectionState.READY).limit(1))
+    if ready is None:
+        newest = session.scalar(_of(name).limit(1))
+        how = "ask for one first" if newest is None else f"{ref_of(newest)} is {newest.state.value}"
+        raise Conflict(f"family {name!r} has no projection that is ready; {how}")
+    return ready
+
+
+def ref_of(projection: Projection) -> str:
+    """The pinned reference: `family@number`."""
+    return f"{projection.family.name}@{projection.number}"
+
+
+def mark_training(session: Session, projection: Projection) -> None:
+    projection.state = ProjectionState.TRAINING
+    session.flush()
+
+
+def mark_ready(
+    session: Session, projection: Projection, *, manifest_digest: str, metrics: dict[str, Any]
+) -> None:
+    projection.state = ProjectionState.READY
+    projection.manifest_digest = manifest_digest
+    projection.metrics = metrics
+    projection.error = None
+    projection.ready_at = datetime.now(UTC)
+    session.flush()
+
+
+def mark_failed(session: Session, projection: Projection, *, error: str) -> None:
+    projection.state = ProjectionState.FAILED
+    projection.error = error
+    session.flush()
+
+
+def _of(family: str) -> Select[Projection]:
+    return (
+        select(Projection)
+        .join(Projection.family)
+        .where(Family.name == family)
+        .options(contains_eager(Projection.family))
+        .order_by(Projection.number.desc())
+    )

@@ -1,0 +1,214 @@
+"""Uploads: announce a checkpoint, send what is missing, complete it.
+
+`begin_...` learns all that headers and digests tell and answers which blobs must be sent;
+`complete_...` reads the bytes and makes the version ready. Both may be repeated at will.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from registry.blobs.blobs import BlobStore
+from registry.catalog import documents, experts, families
+from registry.catalog.documents import Document
+from registry.checkpoints import admission, manifests
+from registry.checkpoints.admission import Shard
+from registry.database.tables import Expert, ExpertVersion, Family, VersionState
+from registry.errors import Conflict, InvalidInput, Problem
+from registry.names import check_name, is_digest
+
+MAX_DOCUMENTS_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class FamilyUpload:
+    """A family whose seed is on its way, and the digests that are still to be sent."""
+
+    family: Family
+    missing: list[str]
+
+
+@dataclass(frozen=True)
+class ExpertUpload:
+    """A version that is on its way, and the digests that are still to be sent."""
+
+    version: ExpertVersion
+    missing: list[str]
+
+
+def begin_family(
+    session: Session,
+    blobs: BlobStore,
+    *,
+    name: str,
+    license: str,
+    description: str,
+    config: dict[str, Any],
+    files: Mapping[str, str],
+    shards: Iterable[Shard],
+    digests: Mapping[str, str],
+) -> FamilyUpload:
+    """Announce the seed of a family.
+
+    The same seed again finds the same family; while it is uploading, another may take its place.
+    Raises InvalidInput, InvalidCheckpoint, and Conflict when a ready family has another seed.
+    """
+    check_name(name, at="/name")
+    manifest = admission.announce(config=config, files=files, shards=shards, digests=digests)
+    missing = admission.missing(blobs, manifest, known=set())
+    seed_digest = manifests.store(blobs, manifest)
+    session.execute(
+        insert(Family)
+        .values(name=name, license=license, description=description, seed_digest=seed_digest)
+        .on_conflict_do_nothing(index_elements=["name"])
+    )
+    family = session.scalars(select(Family).where(Family.name == name).with_for_update()).one()
+    if family.seed_digest != seed_digest:
+        if family.state is not VersionState.UPLOADING:
+            raise Conflict(f"family {name!r} exists with another seed: a seed never changes")
+        family.seed_digest = seed_digest
+        family.license, family.description = license, description
+        session.flush()
+    return FamilyUpload(family, missing)
+
+
+def complete_family(session: Session, blobs: BlobStore, *, name: str) -> Family:
+    """Check the seed's bytes and make the family ready; a ready one stays as it is.
+
+    Reads the whole seed: seconds for each GB, in which no row is locked. Raises NotFound,
+    Conflict when blobs are missing, InvalidCheckpoint.
+    """
+    family = families.find(session, name)
+    if family.state is VersionState.READY:
+        return family
+    verified = family.seed_digest
+    admission.verify(blobs, manifests.load(blobs, verified), known=set())
+    session.refresh(family, ["seed_digest", "state"], with_for_update=True)
+    if family.seed_digest != verified:
+        raise Conflict(f"another seed was announced for family {name!r} meanwhile")
+    family.state = VersionState.READY
+    session.flush()
+    return family
+
+
+def begin_expert_version(
+    session: Session,
+    blobs: BlobStore,
+    *,
+    expert: str,
+    family: str,
+    license: str,
+    description: str,
+    config: dict[str, Any],
+    files: Mapping[str, str],
+    shards: Iterable[Shard],
+    digests: Mapping[str, str],
+    documents: str,
+) -> ExpertUpload:
+    """Announce a version of an expert; `documents` is the digest of its sample documents.
+
+    The same checkpoint and documents again find the same version; the expert is made with its
+    first version. Raises NotFound for the family, InvalidInput, InvalidCheckpoint, Incompatible,
+    and Conflict when the expert belongs to another family or the version was retired.
+    """
+    check_name(expert, at="/expert")
+    if not is_digest(documents):
+        problem = Problem("/documents", "expected the SHA-256 of the documents")
+        raise InvalidInput("the documents are not announced", problems=(problem,))
+    home = families.find_ready(session, family)
+    manifest = admission.announce(config=config, files=files, shards=shards, digests=digests)
+    seed = manifests.load(blobs, home.seed_digest)
+    admission.check_fits(manifest, seed)
+    missing = admission.missing(blobs, manifest, known=seed.digests())
+    if blobs.size(documents) is None:
+        missing.append(documents)
+    manifest_digest = manifests.store(blobs, manifest)
+    owner = _lock_expert(session, expert, home, license=license, description=description)
+    version = _version(session, owner, manifest_digest, documents)
+    if version.state is VersionState.RETIRED:
+        raise Conflict(f"{experts.ref_of(version)} is this very checkpoint, and was retired")
+    return ExpertUpload(version, missing)
+
+
+def complete_expert_version(
+    session: Session, blobs: BlobStore, *, expert: str, number: int
+) -> ExpertVersion:
+    """Check the bytes and make the version ready; a ready one stays as it is.
+
+    Only what differs from the seed is read: seconds for each GB, in which no row is locked.
+    Raises NotFound, Conflict when blobs are missing or the version was retired,
+    InvalidCheckpoint, and InvalidInput for the documents.
+    """
+    version = experts.find_version(session, expert=expert, number=number)
+    if version.state is VersionState.READY:
+        return version
+    seed = manifests.load(blobs, version.expert.family.seed_digest)
+    manifest = manifests.load(blobs, version.manifest_digest)
+    admission.verify(blobs, manifest, known=seed.digests())
+    documents.check_expert_documents(_read_documents(blobs, version.documents_digest))
+    session.refresh(version, ["state"], with_for_update=True)
+    if version.state is VersionState.RETIRED:
+        raise Conflict(f"{experts.ref_of(version)} was retired")
+    version.state = VersionState.READY
+    version.ready_at = datetime.now(UTC)
+    session.flush()
+    return version
+
+
+def check_projection_documents(blobs: BlobStore, digest: str) -> None:
+    """Raises Conflict when they were not sent, InvalidInput unless a projection can learn."""
+    documents.group_by_domain(_read_documents(blobs, digest))
+
+
+def _lock_expert(
+    session: Session, name: str, family: Family, *, license: str, description: str
+) -> Expert:
+    """The expert, made if it is new; locked, so that nobody else numbers its versions."""
+    session.execute(
+        insert(Expert)
+        .values(name=name, family_id=family.id, license=license, description=description)
+        .on_conflict_do_nothing(index_elements=["name"])
+    )
+    session.execute(select(Expert.id).where(Expert.name == name).with_for_update())
+    expert = experts.find(session, name)
+    if expert.family_id != family.id:
+        raise Conflict(f"expert {name!r} belongs to family {expert.family.name!r}")
+    return expert
+
+
+def _version(
+    session: Session, expert: Expert, manifest_digest: str, documents_digest: str
+) -> ExpertVersion:
+    for version in experts.find_versions(session, expert.name):
+        if (version.manifest_digest, version.documents_digest) == (
+            manifest_digest,
+            documents_digest,
+        ):
+            return version
+    last = session.scalar(
+        select(func.max(ExpertVersion.number)).where(ExpertVersion.expert_id == expert.id)
+    )
+    version = ExpertVersion(
+        expert=expert,
+        number=(last or 0) + 1,
+        manifest_digest=manifest_digest,
+        documents_digest=documents_digest,
+    )
+    session.add(version)
+    session.flush()
+    return version
+
+
+def _read_documents(blobs: BlobStore, digest: str) -> list[Document]:
+    size = blobs.size(digest)
+    if size is None:
+        raise Conflict("the documents were not sent yet", problems=(Problem("/missing", digest),))
+    if size > MAX_DOCUMENTS_BYTES:
+        detail = f"{size} bytes, at most {MAX_DOCUMENTS_BYTES} are taken: send a sample"
+        raise InvalidInput("too many documents", problems=(Problem("/documents", detail),))
+    return documents.parse(blobs.read(digest))

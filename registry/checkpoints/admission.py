@@ -1,0 +1,279 @@
+"""What a checkpoint must satisfy before it enters, free of torch.
+
+First from its announcement alone (config, headers, digests), before any byte is sent; then, once
+all blobs are there, from the bytes: they are what was announced and every number is finite.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from registry.blobs.blobs import BlobStore, get_bytes
+from registry.checkpoints import attestations
+from registry.checkpoints.architecture import Architecture
+from registry.checkpoints.manifests import DTYPE_BYTES, Manifest, TensorEntry
+from registry.checkpoints.safetensors_header import parse_header
+from registry.errors import Conflict, Incompatible, InvalidCheckpoint, Problem, pointer
+from registry.names import is_digest
+
+TOKENIZER = "tokenizer.json"
+FLOAT_DTYPES = ("BF16", "F16", "F32")
+FILE_SUFFIXES = {".json", ".jinja", ".txt", ".model", ".md"}
+LEGAL_FILES = {"LICENSE", "LICENCE", "NOTICE"}
+# All are made when a checkpoint is downloaded; sent along they could contradict it.
+COMPUTED_FILES = {"config.json", "model.safetensors.index.json", attestations.FILE}
+PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"}
+MAX_JSON_BYTES = 64 << 20
+LAYER = re.compile(r"\.layers\.\d+\.")
+# The exponent bits: all of them set means infinity or not-a-number (IEEE 754, section 3.4).
+EXPONENTS: dict[str, tuple[type[np.unsignedinteger[Any]], int]] = {
+    "BF16": (np.uint16, 0x7F80),
+    "F16": (np.uint16, 0x7C00),
+    "F32": (np.uint32, 0x7F80_0000),
+}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A safetensors file before it is sent: its name, its size in bytes, its header's JSON text."""
+
+    file: str
+    size: int
+    header: str
+
+
+def announce(
+    *,
+    config: dict[str, Any],
+    files: Mapping[str, str],
+    shards: Iterable[Shard],
+    digests: Mapping[str, str],
+) -> Manifest:
+    """The manifest of a dense checkpoint that somebody is about to send.
+
+    `files` and `digests` map file names and tensor names to SHA-256. Raises InvalidCheckpoint with
+    everything that is wrong: config, file names, headers, digests, names, shapes and dtypes.
+    """
+    architecture, problems = _read_config(config)
+    tensors, header_problems = _read_headers(shards, digests)
+    problems += header_problems
+    if not header_problems:
+        # Only now is what was not found really missing.
+        problems += _digest_problems(tensors, digests)
+        if architecture is not None:
+            problems += _tensor_problems(tensors, architecture.tensor_shapes())
+    problems += _file_problems(files)
+    if problems:
+        raise InvalidCheckpoint("the checkpoint is refused", problems=tuple(problems))
+    return Manifest(config=config, tensors=tensors, files=dict(files))
+
+
+def check_fits(manifest: Manifest, seed: Manifest) -> None:
+    """Raises Incompatible unless `manifest` branched from `seed`, see `differences`."""
+    if problems := tuple(differences(manifest, seed)):
+        raise Incompatible("the checkpoint does not fit its family", problems=problems)
+
+
+def differences(manifest: Manifest, seed: Manifest) -> Iterator[Problem]:
+    """Why `manifest` cannot have branched from `seed`: another architecture, tensors of other
+    names, shapes or dtypes, another tokenizer. What is alike in many blocks is said once."""
+    ours, theirs = manifest.architecture, seed.architecture
+    for field in fields(Architecture):
+        value, wanted = getattr(ours, field.name), getattr(theirs, field.name)
+        if value != wanted:
+            at = pointer("config", field.name)
+            yield Problem(at, f"is {value!r}, the family's seed has {wanted!r}")
+    yield from _tensor_differences(manifest.tensors, seed.tensors)
+    if manifest.files[TOKENIZER] != seed.files[TOKENIZER]:
+        detail = f"has SHA-256 {manifest.files[TOKENIZER]}, the family's is {seed.files[TOKENIZER]}"
+        yield Problem(pointer("files", TOKENIZER), detail)
+
+
+def missing(blobs: BlobStore, manifest: Manifest, *, known: set[str]) -> list[str]:
+    """Digests that must still be sent, in order; those in `known` are there already.
+
+    Raises InvalidCheckpoint when a stored blob contradicts the size that was announced for it.
+    """
+    sizes = {entry.digest: entry.num_bytes for entry in manifest.tensors.values()}
+    absent, problems = [], []
+    for digest in sorted(manifest.digests() - known):
+        size = blobs.size(digest)
+        if size is None:
+            absent.append(digest)
+        elif size != sizes.get(digest, size):
+            detail = f"blob {digest} has {size} bytes, the header tells {sizes[digest]}"
+            problems.append(Problem("/digests", detail))
+    if problems:
+        raise InvalidCheckpoint("digests contradict the headers", problems=tuple(problems))
+    return absent
+
+
+def verify(blobs: BlobStore, manifest: Manifest, *, known: set[str]) -> None:
+    """Read every blob but those in `known` once: right digest, right size, finite, valid JSON.
+
+    Raises Conflict when some were not sent yet, InvalidCheckpoint naming each bad tensor or file.
+    """
+    if absent := missing(blobs, manifest, known=known):
+        raise Conflict(
+            f"{len(absent)} blobs were not sent yet",
+            problems=tuple(Problem("/missing", digest) for digest in absent),
+        )
+    problems = []
+    checked = set(known)
+    for name, entry in manifest.tensors.items():
+        if entry.digest not in checked and (error := _tensor_error(blobs, entry)):
+            problems.append(Problem(pointer("tensors", name), f"tensor {name!r} {error}"))
+        checked.add(entry.digest)
+    for name, digest in manifest.files.items():
+        if digest not in known and (error := _file_error(blobs, name, digest)):
+            problems.append(Problem(pointer("files", name), f"file {name} {error}"))
+    if problems:
+        raise InvalidCheckpoint("the bytes that were sent are refused", problems=tuple(problems))
+
+
+def _read_config(config: dict[str, Any]) -> tuple[Architecture | None, list[Problem]]:
+    try:
+        architecture = Architecture.from_config(config)
+    except InvalidCheckpoint as error:
+        return None, list(error.problems)
+    if architecture.num_experts:
+        detail = "a mix can be neither seed nor expert: send a dense model"
+        return None, [Problem("/config/num_experts", detail)]
+    if architecture.has_gaps:
+        detail = "what was removed from a network no mix can do without: send it with its zeros"
+        return None, [Problem("/config/ffn_sizes", detail)]
+    return architecture, []
+
+
+def _read_headers(
+    shards: Iterable[Shard], digests: Mapping[str, str]
+) -> tuple[dict[str, TensorEntry], list[Problem]]:
+    tensors: dict[str, TensorEntry] = {}
+    problems: list[Problem] = []
+    for position, shard in enumerate(shards):
+        at = pointer("shards", position, "header")
+        try:
+            spans = parse_header(shard.header, file_size=shard.size, file=shard.file, pointer=at)
+        except InvalidCheckpoint as error:
+            problems += error.problems
+            continue
+        for name, span in spans.items():
+            if name in tensors:
+                problems.append(Problem(at, f"tensor {name!r} stands in an earlier shard too"))
+            tensors[name] = TensorEntry(span.dtype, span.shape, digests.get(name, ""))
+    return tensors, problems
+
+
+def _file_problems(files: Mapping[str, str]) -> Iterator[Problem]:
+    for name, digest in files.items():
+        at = pointer("files", name)
+        suffix = PurePosixPath(name).suffix
+        if name != PurePosixPath(name).name or name.startswith("."):
+            yield Problem(at, "is not a plain file name")
+        elif suffix.lower() in PICKLE_SUFFIXES:
+            yield Problem(at, "may hold a pickle, which runs code: only safetensors enters")
+        elif name in COMPUTED_FILES or suffix == ".safetensors":
+            yield Problem(at, "is computed from the checkpoint and must not be sent as a file")
+        elif suffix not in FILE_SUFFIXES and name not in LEGAL_FILES:
+            yield Problem(at, f"only {sorted(FILE_SUFFIXES)} and {sorted(LEGAL_FILES)} are kept")
+        if not is_digest(digest):
+            yield Problem(at, f"{digest!r} is not a SHA-256 in lower-case hexadecimal")
+    if TOKENIZER not in files:
+        yield Problem(pointer("files", TOKENIZER), "is missing")
+
+
+def _tensor_problems(
+    tensors: Mapping[str, TensorEntry], expected: Mapping[str, tuple[int, ...]]
+) -> Iterator[Problem]:
+    for name, shape in expected.items():
+        at = pointer("tensors", name)
+        if name not in tensors:
+            yield Problem(at, f"tensor {name!r} of shape {list(shape)} is missing")
+        elif tensors[name].shape != shape:
+            found = list(tensors[name].shape)
+            yield Problem(at, f"tensor {name!r} has shape {found}, config.json asks {list(shape)}")
+    for name, entry in tensors.items():
+        at = pointer("tensors", name)
+        if name not in expected:
+            yield Problem(at, f"tensor {name!r} has no place in this model")
+        elif entry.dtype not in FLOAT_DTYPES:
+            yield Problem(at, f"tensor {name!r} is {entry.dtype}, expected one of {FLOAT_DTYPES}")
+
+
+def _tensor_differences(
+    tensors: Mapping[str, TensorEntry], expected: Mapping[str, TensorEntry]
+) -> Iterator[Problem]:
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for name in {**expected, **tensors}:
+        found = _kind(tensors.get(name), absent="missing")
+        wanted = _kind(expected.get(name), absent="none of that name")
+        if found != wanted:
+            alike.setdefault((LAYER.sub(".layers.*.", name), found, wanted), []).append(name)
+    for (_, found, wanted), names in alike.items():
+        more = f" and {len(names) - 1} like it in other blocks" if len(names) > 1 else ""
+        detail = f"tensor {names[0]!r}{more} is {found}, the family's seed has {wanted}"
+        yield Problem(pointer("tensors", names[0]), detail)
+
+
+def _kind(entry: TensorEntry | None, *, absent: str) -> str:
+    return absent if entry is None else f"{entry.dtype} {list(entry.shape)}"
+
+
+def _digest_problems(
+    tensors: Mapping[str, TensorEntry], digests: Mapping[str, str]
+) -> Iterator[Problem]:
+    sizes: dict[str, int] = {}
+    for name, entry in tensors.items():
+        at = pointer("digests", name)
+        if name not in digests:
+            yield Problem(at, "is missing")
+        elif not is_digest(entry.digest):
+            yield Problem(at, f"{entry.digest!r} is not a SHA-256 in lower-case hexadecimal")
+        elif sizes.setdefault(entry.digest, entry.num_bytes) != entry.num_bytes:
+            yield Problem(at, "is also the digest of a tensor of another size")
+    for name in digests.keys() - tensors.keys():
+        yield Problem(pointer("digests", name), f"no header has a tensor {name!r}")
+
+
+def _tensor_error(blobs: BlobStore, entry: TensorEntry) -> str | None:
+    """What is wrong with the bytes of a tensor, read once, in chunks."""
+    width = DTYPE_BYTES[entry.dtype]
+    unsigned, exponent = EXPONENTS[entry.dtype]
+    sha = hashlib.sha256()
+    rest, position, bad = b"", 0, None
+    for chunk in blobs.read(entry.digest):
+        sha.update(chunk)
+        data = rest + chunk if rest else chunk
+        whole = len(data) - len(data) % width
+        rest = data[whole:]
+        bits = np.frombuffer(data, unsigned, whole // width) & unsigned(exponent)
+        if bad is None and (hits := bits == exponent).any():
+            bad = position + int(hits.argmax())
+        position += whole // width
+    if sha.hexdigest() != entry.digest:
+        return f"is corrupt: its bytes have SHA-256 {sha.hexdigest()}, not {entry.digest}"
+    if bad is not None:
+        index = [int(i) for i in np.unravel_index(bad, entry.shape)]
+        return f"holds NaN or infinity at {index}, expected finite numbers"
+    return None
+
+
+def _file_error(blobs: BlobStore, name: str, digest: str) -> str | None:
+    size = blobs.size(digest) or 0
+    if size > MAX_JSON_BYTES:
+        return f"has {size} bytes, at most {MAX_JSON_BYTES} are taken"
+    data = get_bytes(blobs, digest)
+    if hashlib.sha256(data).hexdigest() != digest:
+        return "is corrupt: its bytes do not have the digest that names it"
+    if name.endswith(".json"):
+        try:
+            json.loads(data)
+        except (ValueError, RecursionError) as error:
+            return f"is not JSON: {error}"
+    return None

@@ -1,0 +1,88 @@
+"""Float tensors as NumPy arrays, for processes that must not wait two seconds for torch.
+
+NumPy has no bfloat16: its numbers are the upper halves of float32's, and are handled as those.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from registry.blobs.blobs import CHUNK_BYTES, BlobStore
+from registry.checkpoints import sparse_tensors
+from registry.checkpoints.manifests import Dtype, TensorEntry
+
+Floats = NDArray[np.float32]
+Raw = NDArray[np.generic]
+
+RAW_DTYPES: dict[Dtype, np.dtype[np.generic]] = {
+    "BF16": np.dtype("<u2"),
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+}
+
+# Of a matrix that is met once: as many as stay in a core's own cache.
+BLOCK_ROWS = 256
+
+
+def read(blobs: BlobStore, entry: TensorEntry) -> Floats:
+    """The whole tensor in float32. Raises NotFound, InvalidCheckpoint for a corrupt sparse one."""
+    dtype = RAW_DTYPES[entry.dtype]
+    if entry.num_nonzero is None:
+        raw = np.fromfile(blobs.local_path(entry.digest), dtype)
+    else:
+        raw = sparse_tensors.read(blobs, entry).view(dtype)
+    return widened(raw, entry.dtype).reshape(entry.shape)
+
+
+def product(x: Floats, blobs: BlobStore, matrix: TensorEntry, *, first_row: int = 0) -> Floats:
+    """`x @ matrix[first_row:].T`, with a few rows of the matrix in memory at a time.
+
+    Raises NotFound.
+    """
+    assert matrix.num_nonzero is None, "projections are dense"
+    num_rows, width = matrix.shape
+    dtype, path = RAW_DTYPES[matrix.dtype], blobs.local_path(matrix.digest)
+    values = np.empty((*x.shape[:-1], num_rows - first_row), np.float32)
+    for start in range(first_row, num_rows, BLOCK_ROWS):
+        raw = np.fromfile(
+            path, dtype, count=BLOCK_ROWS * width, offset=start * width * dtype.itemsize
+        )
+        rows = widened(raw, matrix.dtype).reshape(-1, width)
+        values[..., start - first_row : start - first_row + len(rows)] = x @ rows.T
+    return values
+
+
+def write(blobs: BlobStore, values: Floats, *, dtype: Dtype) -> TensorEntry:
+    """Store an array, rounded to `dtype`, under the digest of its bytes. Raises OutOfSpace."""
+    digest = blobs.put(_chunks(narrowed(values, dtype)))
+    return TensorEntry(dtype, values.shape, digest)
+
+
+def widened(raw: Raw, dtype: Dtype) -> Floats:
+    """The numbers that `raw` stands for, in float32; none is rounded."""
+    if dtype == "BF16":
+        bits = raw.astype(np.uint32)
+        bits <<= 16
+        return bits.view(np.float32)
+    return raw.astype(np.float32)
+
+
+def narrowed(values: Floats, dtype: Dtype) -> Raw:
+    """The numbers as they are stored, rounded to the nearest, of two equally near to the even."""
+    if dtype == "BF16":
+        bits = values.view(np.uint32)
+        # Half of the last kept bit's worth, less one where that bit is 0: ties go to even.
+        rounded = bits >> 16
+        rounded &= 1
+        rounded += 0x7FFF
+        rounded += bits
+        rounded >>= 16
+        return rounded.astype(np.uint16)
+    return values.astype(RAW_DTYPES[dtype])
+
+
+def _chunks(raw: Raw) -> Iterator[bytes]:
+    data = np.ascontiguousarray(raw).reshape(-1).view(np.uint8)
+    for start in range(0, data.size, CHUNK_BYTES):
+        yield data[start : start + CHUNK_BYTES].tobytes()

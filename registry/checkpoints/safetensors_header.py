@@ -1,0 +1,185 @@
+"""The strict reader of safetensors headers: everything a header can lie about is refused here.
+
+The format (safetensors README, "Format"): 8 bytes little-endian header length, that many bytes of
+JSON, then the tensors' bytes, which must be covered without gap or overlap.
+"""
+
+import json
+import math
+import reprlib
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from registry.checkpoints.architecture import Shape
+from registry.checkpoints.manifests import DTYPE_BYTES, Dtype
+from registry.errors import InvalidCheckpoint, Problem
+
+LENGTH_BYTES = 8
+# The limit of the reference implementation.
+MAX_HEADER_BYTES = 100_000_000
+METADATA = "__metadata__"
+FIELDS = {"dtype", "shape", "data_offsets"}
+# Beyond these a product of sizes costs time and means nothing.
+MAX_DIMENSIONS = 8
+MAX_COUNT = 2**63
+
+
+@dataclass(frozen=True)
+class TensorSpan:
+    """A tensor's bytes in its file: from `start` to before `end`, counted from the file's start."""
+
+    dtype: Dtype
+    shape: Shape
+    start: int
+    end: int
+
+    @property
+    def num_bytes(self) -> int:
+        return self.end - self.start
+
+
+def read_header(path: Path) -> dict[str, TensorSpan]:
+    """The tensors of a local file, by name. Raises InvalidCheckpoint."""
+    raw = read_raw_header(path)
+    return parse_header(raw, file_size=path.stat().st_size, file=path.name)
+
+
+def read_raw_header(path: Path) -> str:
+    """The header's JSON text as it stands in a local file. Raises InvalidCheckpoint."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        prefix = file.read(LENGTH_BYTES)
+        if len(prefix) < LENGTH_BYTES:
+            raise _refused(path.name, f"has {size} bytes, a header length alone needs 8")
+        (length,) = struct.unpack("<Q", prefix)
+        if length > MAX_HEADER_BYTES:
+            raise _refused(path.name, _too_long(length))
+        raw = file.read(length)
+    if len(raw) < length:
+        raise _refused(path.name, f"is cut off inside its header: {len(raw)} of {length} bytes")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise _refused(path.name, f"header is not UTF-8 at byte {error.start}") from error
+
+
+def parse_header(
+    raw: str, *, file_size: int, file: str, pointer: str = ""
+) -> dict[str, TensorSpan]:
+    """Read the header of a file of `file_size` bytes; `file` and `pointer` name it in messages.
+
+    Raises InvalidCheckpoint with every problem that was found.
+    """
+    header_size = len(raw.encode(errors="surrogatepass"))
+    if header_size > MAX_HEADER_BYTES:
+        raise _refused(file, _too_long(header_size), pointer=pointer)
+    content = _json_object(raw, file, pointer)
+    problems = list(_metadata_errors(content.pop(METADATA, None)))
+    spans: dict[str, TensorSpan] = {}
+    data_start = LENGTH_BYTES + header_size
+    for name, entry in content.items():
+        errors = list(_entry_errors(entry))
+        problems += [f"tensor {name!r}: {error}" for error in errors]
+        if not errors:
+            start, end = entry["data_offsets"]
+            dtype = cast(Dtype, entry["dtype"])
+            spans[name] = TensorSpan(
+                dtype, tuple(entry["shape"]), data_start + start, data_start + end
+            )
+    if not problems:
+        # Offsets are compared with each other only where each of them makes sense by itself.
+        problems += _layout_errors(spans, data_start=data_start, file_size=file_size)
+    if problems:
+        raise _refused(file, *problems, pointer=pointer)
+    return spans
+
+
+def _json_object(raw: str, file: str, pointer: str) -> dict[str, Any]:
+    try:
+        content = json.loads(raw, object_pairs_hook=_without_repeats, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise _refused(file, f"header is not JSON: {error}", pointer=pointer) from error
+    if not isinstance(content, dict):
+        raise _refused(file, "header must be a JSON object of tensor names", pointer=pointer)
+    return content
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the name {next(n for n in names if names.count(n) > 1)!r} stands twice")
+    return content
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _metadata_errors(metadata: object) -> Iterator[str]:
+    is_text = isinstance(metadata, dict) and all(isinstance(v, str) for v in metadata.values())
+    if metadata is not None and not is_text:
+        yield f"{METADATA} {reprlib.repr(metadata)} is not an object of texts"
+
+
+def _entry_errors(entry: object) -> Iterator[str]:
+    if not isinstance(entry, dict) or set(entry) != FIELDS:
+        yield f"expected an object with exactly {sorted(FIELDS)}"
+        return
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
+        yield f"unknown dtype {reprlib.repr(dtype)}, expected one of {sorted(DTYPE_BYTES)}"
+    if not _are_counts(shape):
+        yield f"shape {reprlib.repr(shape)} is not a list of at most {MAX_DIMENSIONS} counts"
+    if not _are_counts(offsets) or len(offsets) != 2:
+        yield f"data_offsets {reprlib.repr(offsets)} is not a pair of counts"
+    elif offsets[1] < offsets[0]:
+        yield f"data_offsets {offsets} are inverted"
+    elif isinstance(dtype, str) and dtype in DTYPE_BYTES and _are_counts(shape):
+        expected = math.prod(shape) * DTYPE_BYTES[dtype]
+        if offsets[1] - offsets[0] != expected:
+            yield (
+                f"data_offsets span {offsets[1] - offsets[0]} bytes, "
+                f"{dtype} {shape} takes {expected}"
+            )
+
+
+def _are_counts(value: object) -> bool:
+    # bool is an int in Python, and `true` is no count.
+    return (
+        isinstance(value, list)
+        and len(value) <= MAX_DIMENSIONS
+        and all(type(item) is int and 0 <= item < MAX_COUNT for item in value)
+    )
+
+
+def _layout_errors(
+    spans: dict[str, TensorSpan], *, data_start: int, file_size: int
+) -> Iterator[str]:
+    reached = data_start
+    for name, span in sorted(spans.items(), key=lambda item: (item[1].start, item[1].end)):
+        if span.start < reached:
+            yield f"tensor {name!r} overlaps its predecessor by {reached - span.start} bytes"
+        elif span.start > reached:
+            yield f"{span.start - reached} bytes before tensor {name!r} belong to no tensor"
+        if span.end > file_size:
+            yield f"tensor {name!r} ends at byte {span.end}, the file has {file_size}"
+        reached = max(reached, span.end)
+    if reached < file_size:
+        yield f"{file_size - reached} bytes at the end belong to no tensor"
+    elif reached == data_start > file_size:
+        yield f"is cut off inside its header: {file_size} of {data_start} bytes"
+
+
+def _too_long(length: int) -> str:
+    return f"header of {length} bytes, at most {MAX_HEADER_BYTES} are allowed"
+
+
+def _refused(file: str, *details: str, pointer: str = "") -> InvalidCheckpoint:
+    return InvalidCheckpoint(
+        f"the header of {file} is refused",
+        problems=tuple(Problem(pointer, f"{file}: {detail}") for detail in details),
+    )

@@ -1,0 +1,72 @@
+"""A checkpoint as the one `model.safetensors` that other programs expect, made while it is read.
+
+The header is computed from the manifest, the rest is the blobs end to end, sparse ones expanded;
+nothing is stored.
+"""
+
+import bisect
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints import sparse_tensors
+from registry.checkpoints.manifests import DTYPE_BYTES, Manifest, TensorEntry
+from registry.checkpoints.safetensors_header import LENGTH_BYTES, METADATA
+
+
+class SafetensorsView:
+    """The bytes of a manifest's safetensors file; equal manifests give equal bytes."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        # Wide dtypes first, as the reference implementation does: so every tensor is aligned.
+        self._tensors = sorted(
+            manifest.tensors.items(), key=lambda item: (-DTYPE_BYTES[item[1].dtype], item[0])
+        )
+        self.header = _header(self._tensors)
+        sizes = [entry.num_bytes for _, entry in self._tensors]
+        self._starts = list(itertools.accumulate(sizes, initial=len(self.header)))
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole file."""
+        return self._starts[-1]
+
+    @property
+    def entries(self) -> list[TensorEntry]:
+        """The tensors whose bytes follow the header, end to end."""
+        return [entry for _, entry in self._tensors]
+
+    def read(self, blobs: BlobStore, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The bytes from `start` to before `end`, in chunks.
+
+        Raises NotFound for a lost blob, InvalidCheckpoint for a sparse one that is corrupt.
+        """
+        end = self.size if end is None else min(end, self.size)
+        if start < min(end, len(self.header)):
+            yield self.header[start : min(end, len(self.header))]
+        first = max(0, bisect.bisect_right(self._starts, start) - 1)
+        for position in range(first, len(self._tensors)):
+            _, entry = self._tensors[position]
+            offset = self._starts[position]
+            if offset >= end:
+                return
+            inner = max(0, start - offset)
+            yield from sparse_tensors.chunks(blobs, entry, start=inner, end=end - offset)
+
+
+def _header(tensors: list[tuple[str, TensorEntry]]) -> bytes:
+    # transformers refuses a file that does not say which framework's layout it holds.
+    content: dict[str, Any] = {METADATA: {"format": "pt"}}
+    reached = 0
+    for name, entry in tensors:
+        content[name] = {
+            "dtype": entry.dtype,
+            "shape": list(entry.shape),
+            "data_offsets": [reached, reached + entry.num_bytes],
+        }
+        reached += entry.num_bytes
+    text = json.dumps(content, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % LENGTH_BYTES)
+    return len(text).to_bytes(LENGTH_BYTES, "little") + text

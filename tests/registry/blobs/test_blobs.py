@@ -1,0 +1,113 @@
+"""Local blobs: whole or not at all, whatever happens while they are written."""
+
+import hashlib
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from registry.blobs.blobs import LocalBlobs, get_bytes, put_bytes
+from registry.errors import InvalidInput, NotFound
+from tests import small_disk
+
+ROOT = Path(__file__).parents[3]
+DATA = b"tensor bytes"
+DIGEST = hashlib.sha256(DATA).hexdigest()
+
+
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_named_by_its_bytes(blobs: LocalBlobs) -> None:
+    assert put_bytes(blobs, DATA) == DIGEST
+    assert blobs.size(DIGEST) == len(DATA)
+    assert get_bytes(blobs, DIGEST) == DATA
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=50), start=st.integers(0, 60), length=st.integers(0, 60))
+def test_ranges(blobs: LocalBlobs, data: bytes, start: int, length: int) -> None:
+    digest = put_bytes(blobs, data)
+    end = start + length
+    assert b"".join(blobs.read(digest, start=start, end=end)) == data[start:end]
+
+
+def test_wrong_bytes_are_not_kept(blobs: LocalBlobs) -> None:
+    with pytest.raises(InvalidInput, match=f"announced was {DIGEST}"):
+        blobs.put([b"other"], digest=DIGEST)
+    assert files_below(blobs.root) == []
+
+
+def test_broken_stream_leaves_nothing(blobs: LocalBlobs) -> None:
+    def broken() -> Iterator[bytes]:
+        yield DATA
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        blobs.put(broken())
+    assert files_below(blobs.root) == []
+
+
+def test_many_writers_of_one_blob(blobs: LocalBlobs) -> None:
+    threads = [threading.Thread(target=put_bytes, args=(blobs, DATA)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [path.read_bytes() for path in files_below(blobs.root)] == [DATA]
+
+
+@pytest.mark.parametrize("digest", ["", "a", "A" * 64, "../" * 21 + "a", "g" * 64])
+def test_what_is_no_digest(blobs: LocalBlobs, digest: str) -> None:
+    with pytest.raises(InvalidInput, match="not a SHA-256"):
+        blobs.size(digest)
+
+
+def test_absent_blob(blobs: LocalBlobs) -> None:
+    assert blobs.size(DIGEST) is None
+    with pytest.raises(NotFound):
+        blobs.local_path(DIGEST)
+
+
+def test_kill_9_while_writing(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from registry.blobs.blobs import LocalBlobs\n"
+        "def chunks():\n"
+        "    yield b'half'; print('written', flush=True); sys.stdin.read(); yield b'rest'\n"
+        "LocalBlobs(pathlib.Path(sys.argv[1])).put(chunks())"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        writer.send_signal(signal.SIGKILL)
+    blobs = LocalBlobs(tmp_path)
+    assert blobs.size(hashlib.sha256(b"halfrest").hexdigest()) is None
+    assert put_bytes(blobs, b"halfrest")
+
+
+def test_full_disk(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from registry import errors; from registry.blobs import blobs\n"
+        "root = pathlib.Path(sys.argv[1]); store = blobs.LocalBlobs(root)\n"
+        "kept = blobs.put_bytes(store, b'kept')\n"
+        "try:\n"
+        "    store.put(bytes(65536) for _ in range(32))\n"
+        "except errors.OutOfSpace as error:\n"
+        "    assert str(root) in error.detail\n"
+        "    assert blobs.get_bytes(store, kept) == b'kept'\n"
+        "    assert [p for p in root.rglob('incoming-*')] == []\n"
+        "    print('refused')"
+    )
+    assert small_disk.run(code, tmp_path) == "refused\n"

@@ -1,0 +1,89 @@
+"""Documents of a domain: what is read, and what is said about lines that cannot be."""
+
+import json
+
+import pytest
+
+from registry.catalog.documents import Document, check_expert_documents, parse, serialize
+from registry.errors import InvalidInput
+
+DOCUMENTS = [
+    Document("1", "Straße\nund Weg", "train"),
+    Document("2", "law", "held-out", domain="law"),
+]
+
+
+def line(**changes: object) -> str:
+    return json.dumps({"id": "1", "text": "t", "split": "train"} | changes)
+
+
+def refusal(text: str | bytes) -> str:
+    with pytest.raises(InvalidInput) as error:
+        parse([text if isinstance(text, bytes) else text.encode()])
+    (problem,) = error.value.problems
+    return problem.detail
+
+
+def test_round_trip() -> None:
+    assert parse([serialize(DOCUMENTS)]) == DOCUMENTS
+
+
+def test_chunks_may_cut_anywhere() -> None:
+    data = serialize(DOCUMENTS)
+    assert parse(data[i : i + 1] for i in range(len(data))) == DOCUMENTS
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "line 1: not JSON"),
+        (b"\xff", "line 1: not UTF-8"),
+        ("[]", "line 1: expected an object"),
+        ("[" * 100_000, "line 1: "),
+        (line(id=3), "'id' must be a text"),
+        (line(text=" \n"), "'text' must be a text that is not blank"),
+        (line(split="test"), "'split' is 'test', expected one of"),
+        (line(domain=1), "'domain' must be a text"),
+        (line() + "\n\n" + line(), "line 3: id '1' stands on an earlier line too"),
+    ],
+)
+def test_bad_line(text: str | bytes, reason: str) -> None:
+    assert reason in refusal(text)
+
+
+def test_endless_line() -> None:
+    assert "cut the document into several" in refusal(b"x" * (17 << 20))
+
+
+def test_every_bad_line_is_told() -> None:
+    with pytest.raises(InvalidInput) as error:
+        parse([b"{\n" * 3])
+    assert [problem.pointer for problem in error.value.problems] == [
+        f"/documents/{number}" for number in (1, 2, 3)
+    ]
+
+
+@pytest.mark.parametrize(("kept", "lacking"), [(0, "held-out"), (1, "train")])
+def test_both_splits_are_needed(kept: int, lacking: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        check_expert_documents([DOCUMENTS[kept]])
+    assert [repr(lacking) in problem.detail for problem in error.value.problems] == [True]
+
+
+def test_both_splits_suffice() -> None:
+    check_expert_documents(DOCUMENTS)
+
+
+def test_a_held_out_document_that_is_trained_on() -> None:
+    text = "It is not the spoon that bends, it is the theorem of the mean. " * 2
+    own = [Document("1", text, "train"), Document("2", f" {text}", "held-out")]
+    with pytest.raises(InvalidInput) as refused:
+        check_expert_documents(own)
+    (problem,) = refused.value.problems
+    assert problem.detail == "'2' is held out, and has the text of '1', split 'train'"
+
+
+def test_short_texts_may_be_the_same() -> None:
+    check_expert_documents(
+        [Document("1", "See also", "train"), Document("2", "See also", "held-out")]
+    )

@@ -1,0 +1,293 @@
+"""From an announcement to a version that is ready, with real tiny checkpoints."""
+
+import hashlib
+import json
+import struct
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+
+from registry.blobs.blobs import LocalBlobs, put_bytes
+from registry.catalog import documents, experts, families, uploads
+from registry.checkpoints.admission import Shard
+from registry.database.tables import VersionState
+from registry.errors import Conflict, Incompatible, InvalidCheckpoint, InvalidInput, NotFound
+from tests import tiny
+
+
+def digest_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def announcement(*, expert: int = 0) -> dict[str, Any]:
+    """What a client tells of a tiny checkpoint before it sends a byte."""
+    data = tiny.safetensors_bytes(expert=expert)
+    return {
+        "config": tiny.config(),
+        "files": {name: digest_of(data) for name, data in tiny.tokenizer_files().items()},
+        "shards": [Shard("model.safetensors", len(data), tiny.safetensors_header(expert=expert))],
+        "digests": {n: digest_of(data) for n, data in tiny.tensors(expert=expert).items()},
+    }
+
+
+def begin_family(session: Session, blobs: LocalBlobs, **changes: Any) -> uploads.FamilyUpload:
+    arguments = {"name": "tiny", "license": "Apache-2.0", "description": "", **announcement()}
+    return uploads.begin_family(session, blobs, **{**arguments, **changes})
+
+
+def begin_expert(
+    session: Session, blobs: LocalBlobs, *, number: int = 1, **changes: Any
+) -> uploads.ExpertUpload:
+    arguments = {
+        "expert": "law",
+        "family": "tiny",
+        "license": "CC0-1.0",
+        "description": "",
+        "documents": digest_of(documents.serialize(tiny.sample_documents(expert=number))),
+        **announcement(expert=number),
+    }
+    return uploads.begin_expert_version(session, blobs, **{**arguments, **changes})
+
+
+@pytest.fixture
+def family(session: Session, blobs: LocalBlobs) -> str:
+    begin_family(session, blobs)
+    tiny.store_manifest(blobs)
+    uploads.complete_family(session, blobs, name="tiny")
+    return "tiny"
+
+
+def problems_of(error: pytest.ExceptionInfo[InvalidInput]) -> dict[str, str]:
+    return {problem.pointer: problem.detail for problem in error.value.problems}
+
+
+def test_seed_becomes_ready(session: Session, blobs: LocalBlobs) -> None:
+    upload = begin_family(session, blobs)
+    assert len(upload.missing) == len(set(announcement()["digests"].values())) + 2
+    with pytest.raises(Conflict, match="blobs were not sent"):
+        uploads.complete_family(session, blobs, name="tiny")
+    tiny.store_manifest(blobs)
+    assert begin_family(session, blobs).missing == []
+    assert uploads.complete_family(session, blobs, name="tiny").state is VersionState.READY
+
+
+def test_ready_seed_never_changes(session: Session, blobs: LocalBlobs, family: str) -> None:
+    with pytest.raises(Conflict, match="a seed never changes"):
+        begin_family(session, blobs, **announcement(expert=1))
+
+
+def test_expert_sends_only_its_ffns(session: Session, blobs: LocalBlobs, family: str) -> None:
+    upload = begin_expert(session, blobs)
+    ffns = [data for name, data in tiny.tensors(expert=1).items() if ".mlp." in name]
+    sample = documents.serialize(tiny.sample_documents(expert=1))
+    assert set(upload.missing) == {digest_of(data) for data in [*ffns, sample]}
+
+
+def test_expert_becomes_ready(session: Session, blobs: LocalBlobs, family: str) -> None:
+    number = begin_expert(session, blobs).version.number
+    tiny.store_manifest(blobs, expert=1)
+    tiny.store_documents(blobs, expert=1)
+    version = uploads.complete_expert_version(session, blobs, expert="law", number=number)
+    assert version.ready_at is not None
+    assert experts.pin(session, "law") is experts.pin(session, "law@1") is version
+    assert begin_expert(session, blobs).missing == []
+
+
+def test_same_checkpoint_is_the_same_version(
+    session: Session, blobs: LocalBlobs, family: str
+) -> None:
+    first = begin_expert(session, blobs).version
+    assert begin_expert(session, blobs).version is first
+    assert begin_expert(session, blobs, number=2).version.number == 2
+    assert begin_expert(session, blobs, documents="a" * 64).version.number == 3
+
+
+def test_retired_version_does_not_come_back(
+    session: Session, blobs: LocalBlobs, family: str
+) -> None:
+    begin_expert(session, blobs)
+    experts.retire(session, expert="law", number=1)
+    with pytest.raises(Conflict, match="was retired"):
+        begin_expert(session, blobs)
+    with pytest.raises(Conflict, match="no version that is ready"):
+        experts.pin(session, "law")
+
+
+def test_unknown_family(session: Session, blobs: LocalBlobs) -> None:
+    with pytest.raises(NotFound, match="no family 'tiny'"):
+        begin_expert(session, blobs)
+
+
+def test_family_that_is_still_uploading(session: Session, blobs: LocalBlobs) -> None:
+    begin_family(session, blobs)
+    with pytest.raises(Conflict, match="uploading, not ready"):
+        begin_expert(session, blobs)
+
+
+def test_expert_stays_in_its_family(session: Session, blobs: LocalBlobs, family: str) -> None:
+    begin_expert(session, blobs)
+    begin_family(session, blobs, name="other")
+    uploads.complete_family(session, blobs, name="other")
+    with pytest.raises(Conflict, match="belongs to family 'tiny'"):
+        begin_expert(session, blobs, family="other")
+    assert [f.name for f in families.find_all(session)] == ["other", "tiny"]
+
+
+@pytest.mark.parametrize("name", ["", "Law", "../law", "law@1", "a" * 64])
+def test_unfit_name(session: Session, blobs: LocalBlobs, family: str, name: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        begin_expert(session, blobs, expert=name)
+    assert "/expert" in problems_of(error)
+
+
+def test_wrong_size_of_model(session: Session, blobs: LocalBlobs, family: str) -> None:
+    with pytest.raises(InvalidCheckpoint) as error:
+        begin_expert(session, blobs, config=tiny.config() | {"intermediate_size": 96})
+    problems = problems_of(error)
+    name = "model.layers.1.mlp.up_proj.weight"
+    assert problems[f"/tensors/{name}"] == (
+        f"tensor '{name}' has shape [64, 32], config.json asks [96, 32]"
+    )
+    assert len(problems) == 6, "all six FFN tensors are named at once"
+
+
+def test_wrong_family(session: Session, blobs: LocalBlobs, family: str) -> None:
+    with pytest.raises(Incompatible) as error:
+        begin_expert(session, blobs, config=tiny.config() | {"rope_theta": 5.0})
+    detail = "is 5.0, the family's seed has 10000.0"
+    assert problems_of(error) == {"/config/rope_theta": detail}
+
+
+def test_wrong_dtype(session: Session, blobs: LocalBlobs, family: str) -> None:
+    shard = announcement()["shards"][0]
+    changed = Shard(shard.file, shard.size, shard.header.replace('"BF16"', '"F16" '))
+    with pytest.raises(Incompatible) as error:
+        begin_expert(session, blobs, shards=[changed])
+    detail = "tensor 'model.norm.weight' is F16 [32], the family's seed has BF16 [32]"
+    assert problems_of(error)["/tensors/model.norm.weight"] == detail
+
+
+def test_other_tokenizer(session: Session, blobs: LocalBlobs, family: str) -> None:
+    files = announcement()["files"] | {"tokenizer.json": "b" * 64}
+    with pytest.raises(Incompatible) as error:
+        begin_expert(session, blobs, files=files)
+    assert "the family's is" in problems_of(error)["/files/tokenizer.json"]
+
+
+def test_missing_tensor(session: Session, blobs: LocalBlobs, family: str) -> None:
+    # A sound file that lacks its last tensor.
+    name = "model.norm.weight"
+    content = json.loads(tiny.safetensors_header())
+    del content[name]
+    header = json.dumps(content)
+    size = 8 + len(header) + max(e["data_offsets"][1] for n, e in content.items() if n[0] != "_")
+    digests = announcement()["digests"]
+    del digests[name]
+    with pytest.raises(InvalidCheckpoint) as error:
+        begin_expert(session, blobs, shards=[Shard("a", size, header)], digests=digests)
+    assert problems_of(error) == {f"/tensors/{name}": f"tensor '{name}' of shape [32] is missing"}
+
+
+def test_bad_header_is_told_by_its_position(
+    session: Session, blobs: LocalBlobs, family: str
+) -> None:
+    shard = announcement()["shards"][0]
+    with pytest.raises(InvalidCheckpoint) as error:
+        begin_expert(session, blobs, shards=[Shard(shard.file, shard.size - 1, shard.header)])
+    assert problems_of(error) == {
+        "/shards/0/header": "model.safetensors: tensor 'model.norm.weight' ends at byte "
+        f"{shard.size}, the file has {shard.size - 1}"
+    }
+
+
+def test_same_tensor_in_two_shards(session: Session, blobs: LocalBlobs, family: str) -> None:
+    with pytest.raises(InvalidCheckpoint) as error:
+        begin_expert(session, blobs, shards=announcement()["shards"] * 2)
+    assert "stands in an earlier shard too" in problems_of(error)["/shards/1/header"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("pytorch_model.bin", "only safetensors enters"),
+        ("optimizer.PT", "only safetensors enters"),
+        ("../tokenizer.json", "not a plain file name"),
+        (".hidden.json", "not a plain file name"),
+        ("config.json", "is computed"),
+        ("model.safetensors", "is computed"),
+        ("modeling.py", "are kept"),
+    ],
+)
+def test_unwanted_file(
+    session: Session, blobs: LocalBlobs, family: str, name: str, reason: str
+) -> None:
+    files = announcement()["files"] | {name: "a" * 64}
+    with pytest.raises(InvalidCheckpoint, match="refused") as error:
+        begin_expert(session, blobs, files=files)
+    assert [reason in detail for detail in problems_of(error).values()] == [True]
+
+
+def test_everything_wrong_is_told_at_once(session: Session, blobs: LocalBlobs, family: str) -> None:
+    digests = announcement()["digests"]
+    digests["model.norm.weight"] = "short"
+    digests["no.such.tensor"] = "a" * 64
+    del digests["model.embed_tokens.weight"]
+    with pytest.raises(InvalidCheckpoint) as error:
+        begin_expert(session, blobs, digests=digests, files={"weights.pkl": "a" * 64})
+    assert set(problems_of(error)) == {
+        "/digests/model.norm.weight",
+        "/digests/no.such.tensor",
+        "/digests/model.embed_tokens.weight",
+        "/files/weights.pkl",
+        "/files/tokenizer.json",
+    }
+
+
+def test_size_that_contradicts_a_stored_blob(
+    session: Session, blobs: LocalBlobs, family: str
+) -> None:
+    digests = announcement(expert=1)["digests"]
+    digests["model.layers.0.mlp.up_proj.weight"] = put_bytes(blobs, b"something else")
+    with pytest.raises(InvalidCheckpoint) as error:
+        begin_expert(session, blobs, digests=digests)
+    assert "has 14 bytes, the header tells 4096" in problems_of(error)["/digests"]
+
+
+@pytest.mark.parametrize("bits", [0x7FC0, 0x7F80, 0xFF80], ids=["NaN", "inf", "-inf"])
+def test_number_that_is_not_finite(
+    session: Session, blobs: LocalBlobs, family: str, bits: int
+) -> None:
+    name = "model.layers.1.mlp.down_proj.weight"
+    data = bytearray(tiny.tensors(expert=1)[name])
+    data[2 * (3 * 64 + 5) : 2 * (3 * 64 + 5) + 2] = struct.pack("<H", bits)
+    digests = announcement(expert=1)["digests"] | {name: put_bytes(blobs, bytes(data))}
+    begin_expert(session, blobs, digests=digests)
+    tiny.store_manifest(blobs, expert=1)
+    with pytest.raises(InvalidCheckpoint) as error:
+        uploads.complete_expert_version(session, blobs, expert="law", number=1)
+    detail = f"tensor '{name}' holds NaN or infinity at [3, 5], expected finite numbers"
+    assert problems_of(error) == {f"/tensors/{name}": detail}
+    version = experts.find_version(session, expert="law", number=1)
+    assert version.state is VersionState.UPLOADING
+
+
+def test_bytes_that_rotted(session: Session, blobs: LocalBlobs, family: str) -> None:
+    begin_expert(session, blobs)
+    manifest = tiny.store_manifest(blobs, expert=1)
+    name = "model.layers.0.mlp.up_proj.weight"
+    path = blobs.local_path(manifest.tensors[name].digest)
+    path.chmod(0o644)
+    path.write_bytes(b"\0" * path.stat().st_size)
+    with pytest.raises(InvalidCheckpoint) as error:
+        uploads.complete_expert_version(session, blobs, expert="law", number=1)
+    assert "is corrupt" in problems_of(error)[f"/tensors/{name}"]
+
+
+def test_documents_without_held_out_part(session: Session, blobs: LocalBlobs, family: str) -> None:
+    sample = documents.serialize(tiny.sample_documents(expert=1, num_held_out=0))
+    begin_expert(session, blobs, documents=put_bytes(blobs, sample))
+    tiny.store_manifest(blobs, expert=1)
+    with pytest.raises(InvalidInput) as error:
+        uploads.complete_expert_version(session, blobs, expert="law", number=1)
+    assert "'held-out'" in problems_of(error)["/documents"]

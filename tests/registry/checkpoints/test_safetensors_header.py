@@ -1,0 +1,279 @@
+"""Headers that lie are refused with the tensor's name; sound ones are read to the byte."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import find, given, settings
+from hypothesis import strategies as st
+
+from registry.checkpoints.manifests import DTYPE_BYTES
+from registry.checkpoints.safetensors_header import (
+    MAX_HEADER_BYTES,
+    TensorSpan,
+    parse_header,
+    read_header,
+)
+from registry.errors import InvalidCheckpoint
+
+A = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
+B = {"dtype": "BF16", "shape": [4], "data_offsets": [24, 32]}
+SOUND = {"a": A, "b": B}
+
+
+def refusal(content: object, *, size: int | None = None, data: int = 32) -> list[str]:
+    """What is said about a header before `data` bytes of tensors, or in a file of `size` bytes."""
+    raw = content if isinstance(content, str) else json.dumps(content)
+    with pytest.raises(InvalidCheckpoint, match=r"m\.safetensors is refused") as error:
+        parse_header(
+            raw, file_size=8 + len(raw) + data if size is None else size, file="m.safetensors"
+        )
+    return [problem.detail.removeprefix("m.safetensors: ") for problem in error.value.problems]
+
+
+def test_sound_header() -> None:
+    raw = json.dumps({"__metadata__": {"format": "pt"}} | SOUND)
+    spans = parse_header(raw, file_size=8 + len(raw) + 32, file="m")
+    start = 8 + len(raw)
+    assert spans == {
+        "a": TensorSpan("F32", (2, 3), start, start + 24),
+        "b": TensorSpan("BF16", (4,), start + 24, start + 32),
+    }
+
+
+@given(st.dictionaries(st.text(min_size=1), st.lists(st.integers(0, 4), max_size=3), max_size=5))
+def test_reads_what_the_reference_writes(shapes: dict[str, list[int]]) -> None:
+    shapes.pop("__metadata__", None)
+    arrays = {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
+    data = safetensors.numpy.save(arrays)
+    length = int.from_bytes(data[:8], "little")
+    spans = parse_header(data[8 : 8 + length].decode(), file_size=len(data), file="m")
+    assert {name: list(span.shape) for name, span in spans.items()} == shapes
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"dtype": "F8"}, "unknown dtype 'F8', expected one of"),
+        ({"dtype": ["F32"]}, "unknown dtype"),
+        ({"shape": [2, -3]}, "is not a list of at most 8 counts"),
+        ({"shape": [2, 3.0]}, "is not a list of at most 8 counts"),
+        ({"shape": [True, 6]}, "is not a list of at most 8 counts"),
+        ({"shape": [1] * 9}, "is not a list of at most 8 counts"),
+        ({"shape": [2**63]}, "is not a list of at most 8 counts"),
+        ({"shape": [2, 4]}, "span 24 bytes, F32 [2, 4] takes 32"),
+        ({"data_offsets": [24, 0]}, "are inverted"),
+        ({"data_offsets": [0]}, "is not a pair of counts"),
+        ({"data_offsets": [-8, 16]}, "is not a pair of counts"),
+        ({"data_offsets": [0, 23]}, "span 23 bytes, F32 [2, 3] takes 24"),
+        ({"extra": 1}, "exactly ['data_offsets', 'dtype', 'shape']"),
+    ],
+)
+def test_bad_entry(change: dict[str, Any], reason: str) -> None:
+    (detail,) = refusal({"a": A | change, "b": B})
+    assert detail.startswith("tensor 'a': ")
+    assert reason in detail
+
+
+def test_entry_that_is_no_object() -> None:
+    assert "expected an object" in refusal({"a": 3})[0]
+
+
+@pytest.mark.parametrize("metadata", [["pt"], {"format": 1}, {"format": None}, "pt", False])
+def test_metadata_that_is_no_text(metadata: object) -> None:
+    (detail,) = refusal({"__metadata__": metadata} | SOUND)
+    assert detail.startswith("__metadata__ ")
+    assert "is not an object of texts" in detail
+
+
+def test_all_bad_entries_are_told() -> None:
+    bad = {f"t{i}": A | {"dtype": "X"} for i in range(5)}
+    assert len(refusal(bad)) == 5
+
+
+def test_answer_stays_small() -> None:
+    bad = {f"t{i}": A | {"dtype": "X"} for i in range(1000)}
+    assert len(refusal(bad)) == 50
+
+
+def test_overlap() -> None:
+    b = B | {"data_offsets": [20, 28]}
+    assert refusal({"a": A, "b": b}, data=28) == ["tensor 'b' overlaps its predecessor by 4 bytes"]
+
+
+def test_gap() -> None:
+    b = B | {"data_offsets": [28, 36]}
+    assert refusal({"a": A, "b": b}, data=36) == ["4 bytes before tensor 'b' belong to no tensor"]
+
+
+def test_bytes_behind_the_last_tensor() -> None:
+    assert refusal(SOUND, data=33) == ["1 bytes at the end belong to no tensor"]
+
+
+def test_truncated_file() -> None:
+    size = 8 + len(json.dumps(SOUND)) + 31
+    assert refusal(SOUND, data=31) == [f"tensor 'b' ends at byte {size + 1}, the file has {size}"]
+
+
+def test_header_longer_than_its_file() -> None:
+    assert "cut off inside its header" in refusal({}, size=9)[0]
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        ("", "not JSON"),
+        ("\x80\x04K\x01.", "not JSON"),
+        ("[]", "must be a JSON object"),
+        ('{"a": NaN}', "NaN is not a JSON number"),
+        ('{"a": 1, "a": 2}', "the name 'a' stands twice"),
+        ("[" * 100_000, "not JSON"),
+        ("9" * 5000, "not JSON"),
+    ],
+)
+def test_not_json(raw: str, reason: str) -> None:
+    (detail,) = refusal(raw)
+    assert reason in detail
+
+
+def test_huge_header() -> None:
+    assert "at most 100000000 are allowed" in refusal(" " * (MAX_HEADER_BYTES + 1))[0]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"\x08\0\0", "has 3 bytes, a header length alone needs 8"),
+        ((10**12).to_bytes(8, "little"), "header of 1000000000000 bytes"),
+        ((50).to_bytes(8, "little") + b"{}", "cut off inside its header: 2 of 50 bytes"),
+        ((2).to_bytes(8, "little") + b"\xff\xfe", "header is not UTF-8 at byte 0"),
+        (b"\x80\x02}q\x00X\x06\x00\x00\x00", "header of"),
+    ],
+    ids=["short", "lying", "truncated", "binary", "pickle"],
+)
+def test_local_file_is_refused(tmp_path: Path, data: bytes, reason: str) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(InvalidCheckpoint) as error:
+        read_header(path)
+    assert reason in error.value.problems[0].detail
+
+
+SMALL = st.integers(-9, 9)
+SHAPES = st.lists(st.integers(0, 4), max_size=3)
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 2**70),
+    st.floats(),
+    st.sampled_from([*DTYPE_BYTES, "F8_E4M3", "f32"]),
+    st.lists(st.one_of(SMALL, st.floats(), st.booleans()), max_size=4),
+)
+
+
+@st.composite
+def sound_entries(draw: st.DrawFn) -> dict[str, Any]:
+    """Entries of tensors that lie side by side, in any order of names."""
+    names = draw(st.lists(st.text(min_size=1, max_size=3), unique=True, max_size=4))
+    entries = {}
+    end = 0
+    for name in names:
+        dtype, shape = draw(st.sampled_from(sorted(DTYPE_BYTES))), draw(SHAPES)
+        start, end = end, end + math.prod(shape) * DTYPE_BYTES[dtype]
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    return {name: entries[name] for name in draw(st.permutations(names))}
+
+
+def change(draw: st.DrawFn, entry: dict[str, Any]) -> Any:
+    """An entry that may lie: another type, size or place, a field less or more."""
+    field = draw(st.sampled_from(sorted(entry)))
+    kind = draw(st.sampled_from(["value", "number", "length", "order", "less", "more", "whole"]))
+    value = entry[field]
+    if kind == "whole":
+        return draw(VALUES)
+    if kind == "more":
+        return entry | {"extra": draw(VALUES)}
+    if kind == "less":
+        return {name: entry[name] for name in entry if name != field}
+    if kind == "value" or not isinstance(value, list) or not value:
+        return entry | {field: draw(VALUES)}
+    if kind == "order":
+        return entry | {field: value[::-1]}
+    if kind == "length":
+        return entry | {field: [*value, draw(SMALL)] if draw(st.booleans()) else value[1:]}
+    place, by = draw(st.integers(0, len(value) - 1)), draw(st.sampled_from([-8, -4, -1, 1, 4, 8]))
+    return entry | {field: [n + by * (i == place) for i, n in enumerate(value)]}
+
+
+@st.composite
+def files(draw: st.DrawFn) -> bytes:
+    """A safetensors file, sound or with up to three lies in its header, or of another length."""
+    entries = draw(sound_entries())
+    num_bytes = sum(end - start for start, end in (e["data_offsets"] for e in entries.values()))
+    for _ in range(draw(st.integers(0, 3)) if entries else 0):
+        name = draw(st.sampled_from(sorted(entries)))
+        if isinstance(entries[name], dict) and entries[name]:
+            entries[name] = change(draw, entries[name])
+    if draw(st.booleans()):
+        entries["__metadata__"] = draw(st.sampled_from([{}, {"a": "b"}, {"n": 1}, None, "x"]))
+    header = (json.dumps(entries) + draw(st.sampled_from(["", " ", "\n\n"]))).encode()
+    num_bytes += draw(st.sampled_from([0, 0, 0, -1, 1, 8]))
+    body = bytes(i % 251 for i in range(max(0, num_bytes)))
+    return len(header).to_bytes(8, "little") + header + body
+
+
+def read_by_us(file: bytes) -> dict[str, tuple[str, list[int], bytes]] | None:
+    length = int.from_bytes(file[:8], "little")
+    try:
+        spans = parse_header(file[8 : 8 + length].decode(), file_size=len(file), file="m")
+    except InvalidCheckpoint:
+        return None
+    return {
+        name: (span.dtype, list(span.shape), file[span.start : span.end])
+        for name, span in spans.items()
+    }
+
+
+def read_by_the_reference(file: bytes) -> dict[str, tuple[str, list[int], bytes]] | None:
+    try:
+        tensors = safetensors.deserialize(file)
+    except safetensors.SafetensorError:
+        return None
+    return {name: (t["dtype"], t["shape"], bytes(t["data"])) for name, t in tensors}
+
+
+def is_refused_by_us_alone(file: bytes) -> bool:
+    """Whether a file that the reference reads has a field, a dtype or a rank that we do not."""
+    length = int.from_bytes(file[:8], "little")
+    entries = json.loads(file[8 : 8 + length])
+    entries.pop("__metadata__", None)
+    return any(
+        "extra" in entry or entry["dtype"] not in DTYPE_BYTES or len(entry["shape"]) > 8
+        for entry in entries.values()
+    )
+
+
+@settings(max_examples=300)
+@given(files())
+def test_it_reads_and_refuses_what_the_reference_does(file: bytes) -> None:
+    expected = read_by_the_reference(file)
+    if expected is not None and is_refused_by_us_alone(file):
+        expected = None
+    assert read_by_us(file) == expected
+
+
+@pytest.mark.parametrize("is_sound", [True, False])
+def test_generated_files_are_of_both_kinds(is_sound: bool) -> None:
+    find(files(), lambda file: len(file) > 100 and (read_by_us(file) is not None) is is_sound)
+
+
+@given(sound_entries(), st.data())
+def test_a_name_that_stands_twice(entries: dict[str, Any], data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(entries))) if entries else "a"
+    twice = f"{json.dumps(name)}: {json.dumps(entries.get(name, A))}"
+    (detail,) = refusal("{" + f"{twice}, {twice}" + "}")
+    assert f"the name {name!r} stands twice" in detail
