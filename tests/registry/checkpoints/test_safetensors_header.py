@@ -240,7 +240,8 @@ def read_by_us(file: bytes) -> dict[str, tuple[str, list[int], bytes]] | None:
 
 def read_by_the_reference(file: bytes) -> dict[str, tuple[str, list[int], bytes]] | None:
     try:
-        tensors = safetensors.deserialize(file)
+        # The library declares no types for it.
+        tensors = safetensors.deserialize(file)  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError:
         return None
     return {name: (t["dtype"], t["shape"], bytes(t["data"])) for name, t in tensors}
