@@ -1,7 +1,6 @@
-"""Texts read from any layer on: what a change in one layer does is known without those below it.
+"""Read texts from any layer on, so that a change in one layer does not recompute those below.
 
-Letters at the end of a tensor's name: B sequences, T tokens, D hidden, S tokens that count, V
-vocabulary.
+Suffixes of tensor names: B sequences, T tokens, D hidden, S scored tokens, V vocabulary.
 """
 
 import math
@@ -20,21 +19,23 @@ from assembler.network.model import Network
 from engine.divergence.metrics import Continuation, Reading
 from engine.divergence.torch_runner import BATCH_TOKENS
 
-# Texts are cut to whole 16s of tokens: at other lengths torch's attention on CPUs ends the same
-# sums on other last digits, which int8 may round to other whole numbers.
+# Texts are cut to multiples of 16 tokens. At other lengths torch's attention on CPUs changes the
+# last digits of the same sums, and int8 may then round to other integers.
 LENGTH_STEP = 16
 
-# What enters every layer, and behind them the norm: L + 1 of [B, T, D].
+# Inputs of every layer, and of the final norm: L + 1 tensors [B, T, D].
 States = Sequence[Tensor]
 R = TypeVar("R")
-# From inputs of the head [B, S, D] of texts with these numbers to something of each text.
-Tell = Callable[[Tensor, Sequence[int]], list[R]]
+# Maps head inputs [B, S, D] of the texts with these indices to one result for each text.
+Evaluate = Callable[[Tensor, Sequence[int]], list[R]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What makes one layer compute otherwise while it is `applied`, and the numbers of the texts
-    that are to be read so. One past the last layer is the head."""
+    """A temporary change of one layer, and the indices of the texts to read under it.
+
+    `applied` is a context manager that makes the change. A `layer` one past the last is the head.
+    """
 
     layer: int
     applied: Callable[[], AbstractContextManager[None]]
@@ -42,16 +43,16 @@ class Change:
 
 
 class LayerwiseReader:
-    """A network that reads the same texts, all of one length, again and again.
+    """Reads the same texts, all of one length, again and again by one network.
 
-    Between two readings its layers may change. With the states of all layers, float32, it is handed
-    2.3 kB for each token and layer of a network of width 576; the caller keeps them.
+    The layers of the network may change between two readings. The caller keeps the states of all
+    layers: in float32, 2.3 kB for each token and layer of a network of width 576.
     """
 
     def __init__(self, network: Network, continuations: Sequence[Continuation]) -> None:
         self._network, self._blocks = network, list(network.model.layers)
         self.continuations = continuations
-        # The last token of a text is said, and never read.
+        # The last token of a text is predicted, and never an input.
         self._tokens_BT = torch.tensor([c.prefix + c.tokens[:-1] for c in continuations])
         self._next_BS = torch.tensor([c.tokens for c in continuations])
         a, positions_T = network.architecture, torch.arange(self._tokens_BT.shape[1])
@@ -60,7 +61,7 @@ class LayerwiseReader:
 
     @torch.inference_mode()
     def states(self) -> States:
-        """Of the network as it is now."""
+        """Return the inputs of all layers of the network as it is now."""
         entering: list[list[Tensor]] = [[] for _ in range(len(self._blocks) + 1)]
         for tokens_BT in torch.split(self._tokens_BT, self._batch_size):
             x_BTD = self._network.model.embed_tokens(tokens_BT)
@@ -72,8 +73,7 @@ class LayerwiseReader:
 
     @torch.inference_mode()
     def read(self, states: States, *, layer: int) -> list[Reading]:
-        """What the network says of all texts, when nothing below `layer` has changed since it gave
-        `states`."""
+        """Read all texts from `layer` on. Layers below must be those that gave `states`."""
         readings: list[Reading] = []
         for rows in torch.split(torch.arange(len(self.continuations)), self._batch_size):
             x_BTD = states[layer][rows]
@@ -84,17 +84,19 @@ class LayerwiseReader:
 
     @torch.inference_mode()
     def read_changes(self, states: States, changes: Sequence[Change]) -> list[list[Reading]]:
-        """What the network that gave `states` would say under each of the changes alone.
+        """Read the texts under each change alone, by the network that gave `states`.
 
-        They are read together: above its own layer nothing is changed, and one layer computes what
-        has come up to it of all of them.
+        All changes share the layers above them, which no change touches: each layer computes one
+        batch with the rows of all changes below it.
         """
-        return self._told(states, changes, self._readings, of_head=self._readings)
+        return self._evaluate(states, changes, self._readings, of_head=self._readings)
 
     @torch.inference_mode()
-    def contenders(self, states: States) -> LogitBounds | None:
-        """Of the network as it is now, in float32, which gave `states`; none where its head is in
-        int8, and rounds its inputs."""
+    def logit_bounds(self, states: States) -> LogitBounds | None:
+        """Return bounds around the head inputs of the float32 network that gave `states`.
+
+        None for an int8 head: it rounds its inputs, so the bounds do not hold.
+        """
         network = self._network
         if isinstance(getattr(network, "lm_head", None), Int8Linear):
             return None
@@ -107,56 +109,63 @@ class LayerwiseReader:
         states: States,
         changes: Sequence[Change],
         *,
-        contenders: LogitBounds | None,
+        bounds: LogitBounds | None,
         expected: Sequence[int],
     ) -> list[list[int]]:
-        """The FDT of what `read_changes` would say, in tokens; with the contenders of the same
-        states for little more than the work of the layers. A text is read to where it is `expected`
-        to diverge, and again, further, where it does not."""
-        tell = contenders.first_divergences if contenders else self._first_divergences
+        """Return the FDT, in tokens, of each text under each change.
+
+        It equals that of `read_changes`. With `bounds` of the same states the head costs little.
+        Each text is first read up to its `expected` FDT, and whole where it does not diverge there.
+        """
+        evaluate = bounds.first_divergences if bounds else self._first_divergences
         lengths, whole = [self._length(fdt) for fdt in expected], self._next_BS.shape[1]
-        found: list[dict[int, int]] = [{} for _ in changes]
+        known: list[dict[int, int]] = [{} for _ in changes]
         for length in sorted({*lengths, whole}):
             parts = [
-                replace(c, rows=[r for r in c.rows if r not in own and lengths[r] <= length])
-                for c, own in zip(changes, found, strict=True)
+                replace(c, rows=[r for r in c.rows if r not in fdts and lengths[r] <= length])
+                for c, fdts in zip(changes, known, strict=True)
             ]
-            told = self._told(states, parts, tell, of_head=self._first_divergences, length=length)
-            for part, own, fdts in zip(parts, found, told, strict=True):
-                read = zip(part.rows, fdts, strict=True)
-                own.update((row, fdt) for row, fdt in read if fdt < length or length == whole)
-        return [[own[row] for row in c.rows] for c, own in zip(changes, found, strict=True)]
+            read = self._evaluate(
+                states, parts, evaluate, of_head=self._first_divergences, length=length
+            )
+            for part, fdts, new in zip(parts, known, read, strict=True):
+                by_row = zip(part.rows, new, strict=True)
+                fdts.update((row, fdt) for row, fdt in by_row if fdt < length or length == whole)
+        return [[fdts[row] for row in c.rows] for c, fdts in zip(changes, known, strict=True)]
 
     def _length(self, fdt: int) -> int:
-        """How many tokens of a text are to be said, so that one which diverges there does."""
-        num_said = self._next_BS.shape[1]
-        unsaid = self._tokens_BT.shape[1] - num_said
-        read = math.ceil((unsaid + fdt + 1) / LENGTH_STEP) * LENGTH_STEP
-        return min(read - unsaid, num_said)
+        """Return how many tokens to score so that a divergence after `fdt` tokens is seen."""
+        num_scored = self._next_BS.shape[1]
+        num_unscored = self._tokens_BT.shape[1] - num_scored
+        num_read = math.ceil((num_unscored + fdt + 1) / LENGTH_STEP) * LENGTH_STEP
+        return min(num_read - num_unscored, num_scored)
 
-    def _told(
+    def _evaluate(
         self,
         states: States,
         changes: Sequence[Change],
-        tell: Tell[R],
+        evaluate: Evaluate[R],
         *,
-        of_head: Tell[R],
+        of_head: Evaluate[R],
         length: int | None = None,
     ) -> list[list[R]]:
-        """What is told of each change and so many tokens of a text, of all if it is not said how
-        many; `of_head` where that changes the head."""
-        num_said = self._next_BS.shape[1]
-        num_read = self._tokens_BT.shape[1] - num_said + (length or num_said)
+        """Evaluate the head inputs of each change over `length` scored tokens, all if not given.
+
+        `of_head` takes the place of `evaluate` for a change of the head itself.
+        """
+        num_scored = self._next_BS.shape[1]
+        num_read = self._tokens_BT.shape[1] - num_scored + (length or num_scored)
         states = [x_BTD[:, :num_read] for x_BTD in states]
-        told: list[list[R]] = [[] for _ in changes]
+        results: list[list[R]] = [[] for _ in changes]
         for batch in self._batches(changes):
-            own = iter(self._together(states, [part for _, part in batch], tell, of_head))
+            parts = [part for _, part in batch]
+            of_batch = iter(self._evaluate_batch(states, parts, evaluate, of_head))
             for number, part in batch:
-                told[number] += [next(own) for _ in part.rows]
-        return told
+                results[number] += [next(of_batch) for _ in part.rows]
+        return results
 
     def _batches(self, changes: Sequence[Change]) -> Iterator[list[tuple[int, Change]]]:
-        """Changes with their numbers, lowest layer first, cut where a batch is full."""
+        """Yield batches of (index, change), lowest layer first; a change may span batches."""
         batch, room = list[tuple[int, Change]](), self._batch_size
         for number in sorted(range(len(changes)), key=lambda number: changes[number].layer):
             rows = changes[number].rows
@@ -169,10 +178,14 @@ class LayerwiseReader:
         if batch:
             yield batch
 
-    def _together(
-        self, states: States, changes: Sequence[Change], tell: Tell[R], of_head: Tell[R]
+    def _evaluate_batch(
+        self,
+        states: States,
+        changes: Sequence[Change],
+        evaluate: Evaluate[R],
+        of_head: Evaluate[R],
     ) -> list[R]:
-        """Of changes that stand by their layers."""
+        """Evaluate one batch of changes, which must be sorted by layer."""
         x_BTD, rows = states[0][:0], list[int]()
         for layer, block in enumerate(self._blocks):
             parts = [self._through(block, x_BTD)] if rows else []
@@ -182,30 +195,31 @@ class LayerwiseReader:
                         parts.append(self._through(block, states[layer][change.rows]))
                     rows += change.rows
             x_BTD = torch.cat(parts) if parts else x_BTD
-        told = tell(self._head_inputs(x_BTD), rows) if rows else []
+        results = evaluate(self._head_inputs(x_BTD), rows) if rows else []
         for change in changes:
             if change.layer == len(self._blocks):
                 with change.applied():
-                    told += of_head(self._head_inputs(states[-1][change.rows]), change.rows)
-        return told
+                    results += of_head(self._head_inputs(states[-1][change.rows]), change.rows)
+        return results
 
     def _through(self, block: torch.nn.Module, x_BTD: Tensor) -> Tensor:
-        cosines_TC, sines_TC = (own_TC[: x_BTD.shape[1]] for own_TC in self._rotation)
+        """Run one block without a cache."""
+        cosines_TC, sines_TC = (table_TC[: x_BTD.shape[1]] for table_TC in self._rotation)
         rotation = cosines_TC, sines_TC
         out_BTD: Tensor = block(x_BTD, rotation, cache=None, domain_embeddings=None)[0]
         return out_BTD
 
     def _head_inputs(self, x_BTD: Tensor) -> Tensor:
-        """[B, S, D], of texts that may end early."""
-        num_unsaid = self._tokens_BT.shape[1] - self._next_BS.shape[1]
-        x_BSD: Tensor = self._network.model.norm(x_BTD[:, num_unsaid:])
+        """Return the normed states [B, S, D] of the scored positions; texts may be cut early."""
+        num_unscored = self._tokens_BT.shape[1] - self._next_BS.shape[1]
+        x_BSD: Tensor = self._network.model.norm(x_BTD[:, num_unscored:])
         return x_BSD
 
     def _readings(self, inputs_BSD: Tensor, rows: Sequence[int]) -> list[Reading]:
         next_BS = self._next_BS[rows]
         logits_BSV = self._network.logits(inputs_BSD).float()
-        own_BS = logits_BSV.gather(-1, next_BS[..., None])[..., 0]
-        logprobs = (own_BS - logits_BSV.logsumexp(-1)).tolist()
+        next_logits_BS = logits_BSV.gather(-1, next_BS[..., None])[..., 0]
+        logprobs = (next_logits_BS - logits_BSV.logsumexp(-1)).tolist()
         predicted = logits_BSV.argmax(-1).tolist()
         return [Reading(tuple(p), tuple(q)) for p, q in zip(predicted, logprobs, strict=True)]
 

@@ -1,27 +1,26 @@
-"""What share of each component becomes zero: rounds that spend zeros where they cost least.
+"""Choose the share of zeros of each component: rounds that set zeros where they cost least.
 
-Source: Divergent Token Metrics (arXiv 2311.01544, on sparsification). A round raises the total
-share of zeros by a step; for each component alone it is measured how the network strays when more
-of it is zero, and the new shares follow from that, until the next round measures again.
+Source: Divergent Token Metrics (arXiv 2311.01544, section on sparsification). A round raises the
+total share of zeros by a step. It measures for each component alone how the network changes when
+more of it is zero, and derives the new shares from that.
 
-What the shares are is decided otherwise than there. The paper brings all components down to one
-level, however many weights they have; what the network loses is the sum of what its components do
-to it, so here that sum is least:
+The choice of shares differs from the paper's. The paper brings all components to one level of FDT,
+however many weights they have. Here the sum of the losses of all components is minimized:
 
-- A loss is the share of divergent tokens in the checkpoint's own text and the log of DPPL over its
-  own. The paper's 75th percentile of FDT lies at the end of as few and short texts as a CPU reads;
-  FDT itself uses a text up to its first divergence, these two use all of it.
-- Of each component it is read once, at the largest share that this round may give it, and taken to
-  grow with the square of the share: what little magnitude pruning takes first harms least.
-- So few tokens tell components apart badly. A component's own reading counts as much as the mean of
-  all: what seems to cost nothing is not set to zero whole. Losses below zero, which are noise,
-  count as none.
-- Retraining between rounds is left to who takes them (`assembler.compression.sparsify`): a round
-searches
-  on the network as it is then, against the checkpoint as it was at first.
+- A loss is the share of divergent tokens in the checkpoint's own text plus the log ratio of DPPL.
+  With as few and short texts as a CPU reads, the paper's 75th percentile of FDT lies at the end of
+  the texts. FDT uses a text up to its first divergence; these two measures use all of it.
+- Each component is measured once, at the largest share that this round may give it. Its loss is
+  assumed to grow with the square of the share, since magnitude pruning takes the least harmful
+  weights first.
+- So little text separates components badly. A component's own loss therefore counts as much as the
+  mean of all, so that no component is set to zero as a whole because it seems to cost nothing.
+  Negative losses are noise and count as zero.
+- The caller retrains between rounds (`assembler.compression.sparsify`). A round searches on the
+  network as it is then, and compares with the text of the original checkpoint.
 
-A component is read from its own layer on. Races, as among units of int8, have no place here: a
-reading is needed of every component.
+A component is read from its own layer on. Unlike int8 units, components are not raced: every
+component's loss is needed.
 """
 
 import math
@@ -35,16 +34,16 @@ from engine.compression.sparsity_curve import By
 from engine.divergence.aggregates import summarize
 from engine.divergence.metrics import Continuation, Reading
 
-# Steps that a component may gain in one round, where its loss is read.
+# Number of steps that a component may gain in one round; its loss is measured at that share.
 REACH = 1.5
-# Halvings of an interval of prices, far below what a reading can tell.
+# Halvings of the interval of prices: far finer than the losses are known.
 BISECTIONS = 60
 
 OnProgress = Callable[[str], None]
 
 
 class ShareSearch:
-    """Rounds of a search on one network and some texts, all of one length."""
+    """A search on one network with texts of one length."""
 
     def __init__(
         self,
@@ -61,17 +60,19 @@ class ShareSearch:
         self._on_progress = on_progress
 
     def rounds(self, totals: Iterable[float]) -> Iterator[dict[str, float]]:
-        """The shares of all components after each round, which raises their total to the next of
-        the rising `totals`."""
+        """Yield the shares of all components after each round; `totals` must rise.
+
+        Each round raises the total share of zeros to the next total.
+        """
         shares = dict.fromkeys((c.name for c in self._components), 0.0)
         for total in totals:
             if self._by == "uniform" or total >= 1:
                 shares = dict.fromkeys(shares, total)
             else:
-                shares = self._raised(shares, total)
+                shares = self._raise(shares, total)
             yield shares
 
-    def _raised(self, shares: Shares, total: float) -> dict[str, float]:
+    def _raise(self, shares: Shares, total: float) -> dict[str, float]:
         limits = limits_of(self._components, shares, total=total)
         with as_pruned(self._network, shares):
             states = self._reader.states()
@@ -87,15 +88,18 @@ class ShareSearch:
         return least_losing(self._components, shares, limits, losses, total=total)
 
     def _loss(self, readings: Sequence[Reading]) -> float:
-        """Less a constant, which is the same for all readings of these texts."""
-        own = summarize(self._texts, readings)
-        divergent = 1 - own.equal_share if self._by == "fdt" else 0.0
-        return divergent + math.log(own.perplexity)
+        """Return the loss up to a constant that all readings of these texts share."""
+        summary = summarize(self._texts, readings)
+        divergent = 1 - summary.equal_share if self._by == "fdt" else 0.0
+        return divergent + math.log(summary.perplexity)
 
 
 def limits_of(components: Sequence[Component], shares: Shares, *, total: float) -> dict[str, float]:
-    """The largest share of each component in a round to `total`: `REACH` steps more than it has, or
-    as many more as it takes where too many are all zero already."""
+    """Return the largest share of each component in a round to `total`.
+
+    It is `REACH` steps above the present share, or more where too many components are all zero to
+    reach the total otherwise.
+    """
     step = total - total_share(components, shares)
     reach = 0.0
     limits: dict[str, float] = dict(shares)
@@ -113,11 +117,11 @@ def least_losing(
     *,
     total: float,
 ) -> dict[str, float]:
-    """Shares of `total` together, between those that there are and the limits, whose losses are
-    least in sum; `losses` are what each component adds at its limit.
+    """Return the shares between `shares` and `limits` with the least sum of losses.
 
-    Where the loss of a component grows as `a s^2`, the next weight costs `2 a s` over the number of
-    its weights: one price for all.
+    Their total is `total`. `losses` holds what each component adds at its limit. The loss of a
+    component is `a s^2` for a share s, so its next weight costs `2 a s` divided by its number of
+    weights. At the minimum this price is the same for all components.
     """
     prices = _prices(components, shares, limits, losses)
 
@@ -143,13 +147,16 @@ def _prices(
     limits: Shares,
     losses: Mapping[str, float],
 ) -> dict[str, float]:
-    """Of a weight of each component at a share of one: half its own, half the mean of all."""
-    own: dict[str, float] = {}
+    """Return the price of a weight of each component at a share of one.
+
+    Half of it is the component's own price, half the mean over all.
+    """
+    prices: dict[str, float] = {}
     for c in components:
         grown = limits[c.name] ** 2 - shares[c.name] ** 2
-        own[c.name] = max(0.0, losses[c.name]) / (grown * c.num_weights) if grown else 0.0
-    mean = sum(own[c.name] * c.num_weights for c in components)
+        prices[c.name] = max(0.0, losses[c.name]) / (grown * c.num_weights) if grown else 0.0
+    mean = sum(prices[c.name] * c.num_weights for c in components)
     mean /= sum(c.num_weights for c in components)
     if mean == 0:
-        return dict.fromkeys(own, 1.0)  # nothing tells them apart
-    return {name: (price + mean) / 2 for name, price in own.items()}
+        return dict.fromkeys(prices, 1.0)  # nothing separates them
+    return {name: (price + mean) / 2 for name, price in prices.items()}

@@ -1,15 +1,16 @@
-"""Which units cost least for each byte that they save, read no further than that takes.
+"""Rank units by their loss for each saved byte, and read no more text than the ranking needs.
 
-By FDT: a text that a candidate has not read yet can at best stay whole, so what it has read bounds
-its FDT from above. Those who lead by their bounds read on, and once the leaders have read
-everything nobody can pass them any more: they are those that reading everything would give, in the
-same order (best-first search, as A* of Hart, Nilsson and Raphael 1968). First come the texts that
-diverge early, which tell most. Only of equals are perplexities asked, for which every word of the
-vocabulary is multiplied; see `contenders`.
+By FDT: an unread text can at best stay without a divergence, so the texts read so far bound a
+candidate's mean FDT from above. The candidates with the best bounds read on. Once the leaders have
+read all texts, no other candidate can pass them: the ranking equals that of reading everything
+(best-first search, as A* of Hart, Nilsson and Raphael 1968). Texts that diverge early come first,
+since they separate candidates best. Perplexities, which need all logits, are computed only for
+candidates with equal FDT; see `logit_bounds`.
 
-Perplexities have no such bound, as they may fall again. There candidates race by successive halving
-(Jamieson and Talwalkar, arXiv 1502.07943): all read a few texts, the worse half is dropped, the
-rest reads on. What is dropped are those that are worse on these, not those that certainly are.
+By perplexity there is no such bound, since a perplexity may fall again. Candidates then race by
+successive halving (Jamieson and Talwalkar, arXiv 1502.07943): all read a few texts, the worse half
+is dropped, and the rest reads on. A dropped candidate was worse on these texts; that it is worse on
+all is not certain.
 """
 
 import math
@@ -29,14 +30,14 @@ from engine.compression.int8_curve import By
 from engine.compression.int8_units import Target, Unit
 from engine.divergence.metrics import Continuation, Reading, first_divergence, perplexity
 
-# Shares of the texts that a leader reads at once, and after which the worse half of a race is
-# dropped; the rest reads all.
+# Share of the texts that a leader reads at once; shares of the texts after which a race drops its
+# worse half.
 STRIDE = 1 / 16
 RUNGS = (0.25, 0.5)
 
-# The first that differs decides.
+# Compared as tuples: the first element that differs decides.
 Losses = tuple[float, ...]
-# By the numbers of the texts.
+# By the indices of the texts.
 Readings = dict[int, Reading]
 Fdts = dict[int, int]
 T = TypeVar("T")
@@ -45,7 +46,7 @@ OnProgress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Configuration:
-    """Units that are int8 together, with what enters each layer then, and what is said."""
+    """Units that are int8 together, with the states and the readings of that network."""
 
     units: tuple[Unit, ...]
     states: States
@@ -57,8 +58,10 @@ class Configuration:
 
 
 class UnitRanker:
-    """Ranks units by what the texts of a reader suffer; `floor` is what is said with nothing in
-    int8."""
+    """Ranks units by how much they change the readings of a reader's texts.
+
+    `floor` holds the readings with nothing in int8.
+    """
 
     def __init__(
         self,
@@ -78,8 +81,11 @@ class UnitRanker:
     def rank(
         self, parent: Configuration, candidates: Sequence[Unit], *, num_bytes: float, num: int
     ) -> list[Unit]:
-        """What may be added to a parent, which the network is now, best first: by FDT certainly so
-        for the first `num`, and for as many as save `num_bytes` together with the parent."""
+        """Return the candidates, best first, as additions to `parent`, which the network is now.
+
+        By FDT the order is exact for the first `num`, and for as many as save `num_bytes` together
+        with the parent.
+        """
         if self._by == "fdt":
             return self._best_first(parent, candidates, num_bytes, num)
         return self._race(parent, candidates, num)
@@ -90,7 +96,7 @@ class UnitRanker:
         read: dict[Unit, Fdts] = {unit: {} for unit in candidates}
         bounds = {unit: self._bound(parent, unit, {}) for unit in candidates}
         parent_fdts = _fdts(self._texts, parent.readings)
-        contenders = self._reader.contenders(parent.states)
+        logit_bounds = self._reader.logit_bounds(parent.states)
         while True:
             ranking = sorted(bounds, key=bounds.__getitem__)
             leaders = _first(ranking, parent, num_bytes, num)
@@ -101,21 +107,21 @@ class UnitRanker:
             ]
             tied = _tied(leaders, bounds)
             self._on_progress(
-                f"{len(parent.units)} units int8; of the {len(leaders)} to come next"
-                f" {len({*leaders} - {*unread, *tied})} are certain"
+                f"{len(parent.units)} units int8; {len({*leaders} - {*unread, *tied})} of the next"
+                f" {len(leaders)} are certain"
             )
             if unread:
                 order = self._earliest_first([dict(enumerate(parent_fdts)), *read.values()])
                 missing = {unit: [row for row in order if row not in read[unit]] for unit in unread}
-                rows = {unit: own[: self._stride] for unit, own in missing.items()}
-                told = self._reader.first_divergences(
+                rows = {unit: texts[: self._stride] for unit, texts in missing.items()}
+                fdts = self._reader.first_divergences(
                     parent.states,
                     self._changes(rows),
-                    contenders=contenders,
-                    # Few get further than what they grow from.
+                    bounds=logit_bounds,
+                    # Few candidates stay equal longer than their parent.
                     expected=parent_fdts,
                 )
-                _keep(told, rows, read)
+                _keep(fdts, rows, read)
                 bounds |= {unit: self._bound(parent, unit, read[unit]) for unit in unread}
             elif tied:
                 bounds |= self._losses_of_all(parent, tied)
@@ -149,77 +155,80 @@ class UnitRanker:
         ]
 
     def _earliest_first(self, read: Sequence[Fdts]) -> list[int]:
-        """The texts by the mean FDT of those who have read them."""
-        fdts = {row: [own[row] for own in read if row in own] for row in range(len(self._texts))}
+        """Return the texts' indices by their mean FDT over the candidates that have read them."""
+        fdts = {row: [r[row] for r in read if row in r] for row in range(len(self._texts))}
         return sorted(fdts, key=lambda row: np.mean(fdts[row]))
 
     def _bound(self, parent: Configuration, unit: Unit, read: Fdts) -> Losses:
-        """The least that the losses can be: what was not read stays whole, and no perplexity is too
-        low."""
+        """Return lower bounds on the losses: unread texts do not diverge, and the perplexity is not
+        bounded from below."""
         fdts = [read.get(row, len(text.tokens)) for row, text in enumerate(self._texts)]
-        worse = *_fdt_losses(fdts, floor=_fdts(self._texts, self._floor)), -math.inf
-        return tuple(loss / saved([*parent.units, unit]) for loss in worse)
+        total = *_fdt_losses(fdts, floor=_fdts(self._texts, self._floor)), -math.inf
+        return tuple(loss / saved([*parent.units, unit]) for loss in total)
 
     def _losses_of_all(self, parent: Configuration, units: Sequence[Unit]) -> dict[Unit, Losses]:
-        """On all texts, perplexities too, for which all words of the vocabulary are asked."""
+        """Return the losses on all texts, perplexities included; this computes all logits."""
         rows = dict.fromkeys(units, range(len(self._texts)))
         read: dict[Unit, Readings] = {unit: {} for unit in units}
         _keep(self._reader.read_changes(parent.states, self._changes(rows)), rows, read)
         return {unit: self._losses(parent, unit, read[unit]) for unit in units}
 
     def _losses(self, parent: Configuration, unit: Unit, readings: Readings) -> Losses:
-        """For each byte saved, on the texts that were read."""
+        """Return the losses for each saved byte on the texts that were read."""
         rows = sorted(readings)
-        texts, own = [self._texts[row] for row in rows], [readings[row] for row in rows]
-        worse = losses(self._by, texts, own, floor=[self._floor[row] for row in rows])
-        return tuple(loss / saved([*parent.units, unit]) for loss in worse)
+        texts, read = [self._texts[row] for row in rows], [readings[row] for row in rows]
+        total = losses(self._by, texts, read, floor=[self._floor[row] for row in rows])
+        return tuple(loss / saved([*parent.units, unit]) for loss in total)
 
 
 def losses(
-    by: By, texts: Sequence[Continuation], own: Sequence[Reading], *, floor: Sequence[Reading]
+    by: By, texts: Sequence[Continuation], readings: Sequence[Reading], *, floor: Sequence[Reading]
 ) -> Losses:
-    """What is worse than in the checkpoint itself; of FDT also what its 75th percentile, which is
-    cut off at the end of the texts, does not tell."""
-    log_ratio = math.log(_perplexity(own) / _perplexity(floor))
+    """Return how much worse the readings are than `floor`, those of the checkpoint itself.
+
+    By FDT: the 75th percentile first. It is cut off at the end of the texts, so the mean FDT and
+    the log ratio of perplexities decide between equals. By perplexity: the log ratio alone.
+    """
+    log_ratio = math.log(_perplexity(readings) / _perplexity(floor))
     if by != "fdt":
         return (log_ratio,)
-    return *_fdt_losses(_fdts(texts, own), floor=_fdts(texts, floor)), log_ratio
+    return *_fdt_losses(_fdts(texts, readings), floor=_fdts(texts, floor)), log_ratio
 
 
 def saved(units: Sequence[Unit]) -> int:
-    """Bytes."""
+    """Return the number of bytes that these units save."""
     return sum(unit.num_bytes_saved for unit in units)
 
 
 def _first(
     ranking: Sequence[Unit], parent: Configuration, num_bytes: float, num: int
 ) -> Sequence[Unit]:
-    """The first `num`, and as many more as save `num_bytes` together with the parent."""
+    """Return the first `num` units, and more until they save `num_bytes` with the parent."""
     while num < len(ranking) and saved([*parent.units, *ranking[:num]]) < num_bytes:
         num += 1
     return ranking[:num]
 
 
 def _tied(units: Sequence[Unit], bounds: Mapping[Unit, Losses]) -> list[Unit]:
-    """Those that only a perplexity which is not known yet tells from another."""
+    """Return the units whose FDT losses equal another's, and whose perplexity is not known yet."""
     counts = Counter(bound[:-1] for bound in bounds.values())
     return [u for u in units if bounds[u][-1] == -math.inf and counts[bounds[u][:-1]] > 1]
 
 
 def _keep(
-    told: Sequence[Sequence[T]],
+    results: Sequence[Sequence[T]],
     rows: Mapping[Unit, Sequence[int]],
     read: Mapping[Unit, dict[int, T]],
 ) -> None:
-    """What was told of these texts, under their numbers."""
-    for (unit, own), new in zip(rows.items(), told, strict=True):
-        read[unit].update(zip(own, new, strict=True))
+    """Add the results of these texts to `read`, under the texts' indices."""
+    for (unit, indices), new in zip(rows.items(), results, strict=True):
+        read[unit].update(zip(indices, new, strict=True))
 
 
-def _fdt_losses(own: Sequence[int], *, floor: Sequence[int]) -> tuple[float, float]:
-    """Of the 75th percentile, and of the mean."""
-    p75 = float(np.percentile(floor, 75) - np.percentile(own, 75))
-    return p75, float(np.mean(floor) - np.mean(own))
+def _fdt_losses(fdts: Sequence[int], *, floor: Sequence[int]) -> tuple[float, float]:
+    """Return the losses of the 75th percentile and of the mean, in tokens."""
+    p75 = float(np.percentile(floor, 75) - np.percentile(fdts, 75))
+    return p75, float(np.mean(floor) - np.mean(fdts))
 
 
 def _fdts(texts: Sequence[Continuation], readings: Sequence[Reading]) -> list[int]:

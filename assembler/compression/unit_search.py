@@ -1,8 +1,8 @@
-"""Which units become int8 next: a beam search that reads from the changed layer on.
+"""Choose the next int8 units by a beam search that reads texts from the changed layer on.
 
-Source: Divergent Token Metrics (arXiv 2311.01544, on quantization): in each round every
-configuration grows by each unit that is left, and the best are kept. Ours are rounds that add many
-units at once, and how little a round has to read; see `unit_ranking`.
+Source: Divergent Token Metrics (arXiv 2311.01544, section on quantization): in each round every
+kept configuration is extended by each remaining unit, and the best configurations are kept. Two
+things are ours: a round adds many units at once, and it reads little; see `unit_ranking`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ from engine.divergence.metrics import Continuation
 
 
 class UnitSearch:
-    """Rounds of a search on one network and some texts, all of one length."""
+    """A search on one network with texts of one length."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class UnitSearch:
         self._network, self._units, self._texts = network, units, texts
         self._by, self._target = by, target
         self._reader = LayerwiseReader(network, texts)
-        self._floor = self._measured(())
+        self._floor = self._measure(())
         self._ranker = UnitRanker(
             network,
             self._reader,
@@ -51,27 +51,27 @@ class UnitSearch:
         )
 
     def rounds(self, *, number: int, beam_width: int) -> Iterator[Configuration]:
-        """The best configuration after each of about `number` rounds, until all units are int8.
+        """Yield the best configuration after each of about `number` rounds, until all are int8.
 
-        In a round each of the `beam_width` that are kept grows until the share of what can be saved
-        is saved that the round stands for, by one unit at least. A `number` far above that of the
-        units adds them one by one, as the paper does.
+        Round r of R extends each of the `beam_width` kept configurations, by at least one unit,
+        until it saves the share r / R of all bytes that can be saved. A `number` far above the
+        number of units adds one unit in each round, as the paper does.
         """
         total = saved(self._units)
         kept = [self._floor]
         for step in range(1, number + 1):
             if len(kept[0].units) == len(self._units):
                 return
-            grown = self._grown(kept, total * step / number, beam_width)
-            # The same units may be reached from two parents.
-            measured = map(self._measured, {frozenset(units): units for units in grown}.values())
+            grown = self._extend(kept, total * step / number, beam_width)
+            # Two parents may lead to the same set of units.
+            measured = map(self._measure, {frozenset(units): units for units in grown}.values())
             kept = sorted(measured, key=self._losses)[:beam_width]
             yield kept[0]
 
-    def _grown(
+    def _extend(
         self, kept: Sequence[Configuration], num_bytes: float, beam_width: int
     ) -> Iterator[tuple[Unit, ...]]:
-        """Each parent with the best units that are left, as many as save `num_bytes` together."""
+        """Yield each parent with its best remaining units, enough to save `num_bytes` together."""
         for parent in kept:
             ranking = self._ranking(parent, num_bytes, beam_width)
             for leader in ranking[:beam_width]:
@@ -84,20 +84,20 @@ class UnitSearch:
                 yield tuple(units)
 
     def _ranking(self, parent: Configuration, num_bytes: float, beam_width: int) -> list[Unit]:
-        """The units that are left, the one that costs least for each byte saved first."""
+        """Return the remaining units, the smallest loss for each saved byte first."""
         left = [unit for unit in self._units if unit not in parent.units]
         if self._by == "order" or saved([*parent.units, *left]) <= num_bytes:
-            return left  # nothing is asked of them, or all of them are taken
+            return left  # the order is given, or all of them are taken
         with as_int8(self._network, parent.modules, target=self._target):
             return self._ranker.rank(parent, left, num_bytes=num_bytes, num=beam_width)
 
-    def _measured(self, units: tuple[Unit, ...]) -> Configuration:
+    def _measure(self, units: tuple[Unit, ...]) -> Configuration:
         with as_int8(self._network, int8_units.modules(units), target=self._target):
             states = self._reader.states()
             readings = self._reader.read(states, layer=len(states) - 1)
         return Configuration(units, states, readings)
 
     def _losses(self, configuration: Configuration) -> Losses:
-        """For each byte saved."""
-        worse = losses(self._by, self._texts, configuration.readings, floor=self._floor.readings)
-        return tuple(loss / saved(configuration.units) for loss in worse)
+        """Return the losses for each saved byte."""
+        total = losses(self._by, self._texts, configuration.readings, floor=self._floor.readings)
+        return tuple(loss / saved(configuration.units) for loss in total)

@@ -1,4 +1,4 @@
-"""What the gate between any two models is asked, as data; free of torch."""
+"""The request to compare two models, as data; free of torch."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,7 +33,7 @@ class Stored(Data):
 
 
 class Served(Data):
-    """The model of that name behind an OpenAI-compatible server's `http://HOST:PORT/v1`."""
+    """A model behind an OpenAI-compatible server at `http://HOST:PORT/v1`."""
 
     kind: Literal["served"] = "served"
     address: str
@@ -47,20 +47,25 @@ Subject = Annotated[Folder | Stored | Served, Field(discriminator="kind")]
 
 
 class DocumentsFile(Data):
-    """Documents as experts bring them; `domain` names those that name none themselves."""
+    """A file of documents in the format of experts' `documents.jsonl`.
+
+    `domain` is the domain of the documents that name none.
+    """
 
     domain: str
     path: Path
 
 
 class ComparisonRequest(Data):
+    """Two models, the held-out texts to compare them on, and changes to the default policy."""
+
     reference: Subject
     candidate: Subject
     texts: tuple[DocumentsFile, ...] = Field(min_length=1)
     policy: dict[str, Any] = Field(default={}, description="Changes to the default policy.")
 
     def read_policy(self) -> ModelPolicy:
-        """Raises InvalidInput with everything that is wrong."""
+        """Return the policy of the request. Raises InvalidInput with all problems at once."""
         policy, problems = presets.read(ModelPolicy, {}, self.policy)
         if problems:
             raise InvalidInput("the policy is refused", problems=tuple(problems))

@@ -51,9 +51,9 @@ def by_all_words(head: CountingHead, inputs_BSD: Tensor, next_BS: Tensor) -> lis
 
 def around(head: CountingHead, inputs_BSD: Tensor) -> tuple[LogitBounds, Tensor]:
     next_BS = (inputs_BSD @ head.weight_VD.T).argmax(-1)
-    contenders = LogitBounds.of(head, head.weight_VD, next_BS, inputs_BSD)
+    bounds = LogitBounds.of(head, head.weight_VD, next_BS, inputs_BSD)
     head.num_positions = 0
-    return contenders, next_BS
+    return bounds, next_BS
 
 
 @pytest.mark.parametrize("share", [0.0, 0.003, 0.03, 0.3, 3.0])
@@ -61,49 +61,49 @@ def around(head: CountingHead, inputs_BSD: Tensor) -> tuple[LogitBounds, Tensor]
 def test_the_first_divergence_is_that_by_all_words(
     share: float, rows: Sequence[int], head: CountingHead, inputs_BSD: Tensor
 ) -> None:
-    contenders, next_BS = around(head, inputs_BSD)
+    bounds, next_BS = around(head, inputs_BSD)
     own = moved(inputs_BSD, share)[rows]
     expected = by_all_words(head, own, next_BS[rows])
-    assert contenders.first_divergences(own, rows) == expected
+    assert bounds.first_divergences(own, rows) == expected
 
 
 def test_a_small_move_needs_few_positions_of_all_words(
     head: CountingHead, inputs_BSD: Tensor
 ) -> None:
-    contenders, _ = around(head, inputs_BSD)
-    contenders.first_divergences(moved(inputs_BSD, 0.01), range(NUM_TEXTS))
+    bounds, _ = around(head, inputs_BSD)
+    bounds.first_divergences(moved(inputs_BSD, 0.01), range(NUM_TEXTS))
     assert head.num_positions < NUM_TEXTS * NUM_TOKENS / 10
 
 
 def test_beyond_the_radius_all_words_are_asked_up_to_the_divergence(
     head: CountingHead, inputs_BSD: Tensor
 ) -> None:
-    contenders, _ = around(head, inputs_BSD)
+    bounds, _ = around(head, inputs_BSD)
     own = moved(inputs_BSD, 0.05)
-    fdts = contenders.first_divergences(own, range(NUM_TEXTS))
+    fdts = bounds.first_divergences(own, range(NUM_TEXTS))
     assert 0 < head.num_positions <= sum(fdts) + NUM_TEXTS
 
 
 def test_of_equal_words_the_lowest_id_is_the_argmax(head: CountingHead, inputs_BSD: Tensor) -> None:
     head.weight_VD[NUM_WORDS // 2 :] = head.weight_VD[: NUM_WORDS // 2]
-    contenders, next_BS = around(head, inputs_BSD)
+    bounds, next_BS = around(head, inputs_BSD)
     assert (next_BS < NUM_WORDS // 2).all()
-    assert contenders.first_divergences(inputs_BSD, range(NUM_TEXTS)) == [NUM_TOKENS] * NUM_TEXTS
+    assert bounds.first_divergences(inputs_BSD, range(NUM_TEXTS)) == [NUM_TOKENS] * NUM_TEXTS
     twins = LogitBounds.of(head, head.weight_VD, next_BS + NUM_WORDS // 2, inputs_BSD)
     assert twins.first_divergences(inputs_BSD, range(NUM_TEXTS)) == [0] * NUM_TEXTS
 
 
 def test_what_is_not_a_number_diverges(head: CountingHead, inputs_BSD: Tensor) -> None:
-    contenders, _ = around(head, inputs_BSD)
+    bounds, _ = around(head, inputs_BSD)
     own = inputs_BSD.clone()
     own[0, 5, 3] = torch.nan
-    fdts = contenders.first_divergences(own, range(NUM_TEXTS))
+    fdts = bounds.first_divergences(own, range(NUM_TEXTS))
     assert fdts == [5] + [NUM_TOKENS] * (NUM_TEXTS - 1)
 
 
 def test_a_vocabulary_may_be_smaller_than_what_is_kept() -> None:
     head = CountingHead(drawn(7, WIDTH, seed=1))
     inputs_BSD = drawn(2, 3, WIDTH, seed=2)
-    contenders, next_BS = around(head, inputs_BSD)
+    bounds, next_BS = around(head, inputs_BSD)
     own = moved(inputs_BSD, 0.5)
-    assert contenders.first_divergences(own, range(2)) == by_all_words(head, own, next_BS)
+    assert bounds.first_divergences(own, range(2)) == by_all_words(head, own, next_BS)

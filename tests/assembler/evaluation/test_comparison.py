@@ -23,7 +23,8 @@ from engine.divergence import noise
 from engine.divergence.torch_runner import TorchRunner
 from engine.gates.comparison_gate import DivergenceReport
 from engine.serving import vllm_process
-from registry.blobs import blobs as blob_stores
+from registry.blobs import blob_stores
+from registry.blobs.blobs import put_bytes
 from registry.catalog import documents
 from registry.checkpoints import exports, manifests
 from registry.checkpoints.checkpoint_folder import CheckpointFolder
@@ -121,7 +122,7 @@ def test_a_second_candidate_costs_the_reference_nothing(
 def test_a_mix_of_the_store_is_compared_with_a_folder(seed: Folder, texts: DocumentsFile) -> None:
     store = blob_stores.store()
     mix = tiny_mixes.store_mix(store)
-    store_digest = blob_stores.put_bytes(store, mix.to_json())
+    store_digest = put_bytes(store, mix.to_json())
     report = compare(seed, Stored(ref="mix@1", manifest_digest=store_digest), texts)
     assert report.candidate.name == "mix@1"
     assert not report.passed
@@ -149,7 +150,7 @@ def test_documents_that_name_domains_are_told_apart(seed: Folder, tmp_path: Path
 def test_the_stages_are_told(seed: Folder, texts: DocumentsFile) -> None:
     told: list[str] = []
     compare(seed, seed, texts, on_progress=told.append)
-    assert told[0] == "opening both"
+    assert told[0] == "opening both models"
     assert told[1].endswith("writes law")
     assert told[-1].endswith("reads law")
 

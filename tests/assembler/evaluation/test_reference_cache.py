@@ -16,7 +16,7 @@ PREFIXES: list[Tokens] = [(1,), (2, 3), (4, 1, 2)]
 
 
 def load() -> Runner:
-    return TorchRunner(as_network(table(6, ties=False)), ends={END})
+    return TorchRunner(as_network(table(6, ties=False)), stop_token_ids={END})
 
 
 def never() -> Runner:
