@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 import migrations
 from registry import settings
-from registry.blobs import blobs as blob_stores
+from registry.blobs import blob_stores
 from registry.blobs.blobs import LocalBlobs
 from registry.database import db
 from registry.database.postgres import EmbeddedPostgres

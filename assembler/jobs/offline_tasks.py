@@ -60,12 +60,12 @@ def train_expert(seed: str, documents: str, training: str = "{}") -> dict[str, A
 def reproduce(provenance: str, stages: str = "all") -> dict[str, Any]:
     # Only here: the others need nothing of what makes mixes.
     from assembler.jobs import reproduction
-    from registry.blobs import blobs
+    from registry.blobs import blob_stores
 
     read = reproduction.read(Path(provenance).read_bytes())
     made = reproduction.reproduce(
         read,
-        blobs=blobs.store(),
+        blobs=blob_stores.store(),
         assembly_only=stages == "assembly",
         on_progress=_tell_text,
     )
@@ -115,11 +115,11 @@ def _sparsifier(
 def _made_smaller(
     make: Make, manifest_digest: str, documents_digests: str, request: str
 ) -> dict[str, Any]:
-    from registry.blobs import blobs
+    from registry.blobs import blob_stores
     from registry.catalog import documents
     from registry.checkpoints import manifests
 
-    store = blobs.store()
+    store = blob_stores.store()
     made, curve, chosen = make(
         manifests.load(store, manifest_digest),
         [documents.parse(store.read(digest)) for digest in json.loads(documents_digests)],
@@ -157,11 +157,11 @@ def _told(curve: BaseModel, chosen: BaseModel) -> dict[str, Any]:
 def gate(request: str) -> dict[str, Any]:
     from assembler.evaluation import comparison
     from assembler.evaluation.comparison_request import ComparisonRequest
-    from registry.blobs import blobs
+    from registry.blobs import blob_stores
 
     report = comparison.gate(
         ComparisonRequest.model_validate_json(request),
-        blobs=blobs.store(),
+        blobs=blob_stores.store(),
         on_progress=_tell_text,
     )
     return report.model_dump(mode="json")

@@ -30,7 +30,7 @@ from assembler.recipes.recipe import ProjectionTraining, Recipe
 from assembler.routing.embedder import DOMAIN_TOKENS, EMBEDDER, embedders
 from assembler.tables import MixVersion
 from registry import logs
-from registry.blobs import blobs as blob_stores
+from registry.blobs import blob_stores
 from registry.blobs.blobs import BlobStore, put_bytes
 from registry.catalog import documents, embeddings, experts, projections
 from registry.checkpoints import manifests

@@ -16,9 +16,9 @@ import structlog
 
 from assembler.assembly.provenance import num_threads
 from assembler.mixes import job_events
-from engine.launch import launcher as launchers
+from engine.launch import launchers
 from engine.launch.launcher import Process, Resources
-from engine.threads import spinning
+from engine.threads import spin_count_variables
 from registry.errors import StepFailed, Unavailable
 from registry.settings import settings
 
@@ -115,7 +115,7 @@ def _watch(process: Process, cancelled: Callable[[], bool]) -> int:
 def environment(num_processes: int = 1) -> dict[str, str]:
     """What a process that computes is started in: its threads, how they wait, what they free."""
     ours = {"OMP_NUM_THREADS": str(num_threads(num_processes))}
-    return ALLOCATOR | spinning(SPIN_COUNT, os.environ) | os.environ | ours
+    return ALLOCATOR | spin_count_variables(SPIN_COUNT, os.environ) | os.environ | ours
 
 
 def _reason(status: int, log_path: Path) -> str:

@@ -16,7 +16,7 @@ from assembler.recipes.recipe import Recipe
 from assembler.tables import Mix, MixState
 from assembler.training.parallelism import Parallelism
 from engine.serving import deployments
-from registry.blobs import blobs as blob_stores
+from registry.blobs import blob_stores
 from registry.catalog import artifacts, projections
 from registry.database import db
 from registry.database.tables import ProjectionState

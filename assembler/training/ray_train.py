@@ -1,7 +1,8 @@
-"""A finetune in processes of Ray Train: placed by the cluster, and replaced when they die.
+"""Run a finetune in processes of Ray Train, which places them in the cluster and replaces dead
+ones.
 
-They are what a torchrun would start. How far they are stands in our own checkpoints, below a folder
-that every node sees; Ray keeps none.
+The processes run the same code as under torchrun. Their progress is kept in our own checkpoints, in
+a folder that every node sees; Ray keeps none.
 """
 
 import os
@@ -17,7 +18,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from assembler.assembly.provenance import num_threads
 from engine.launch.ray_launcher import connect
-from registry.blobs import blobs as blob_stores
+from registry.blobs import blob_stores
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints.manifests import Manifest
 from registry.errors import InvalidInput, NexusmixError, StepFailed
@@ -25,21 +26,23 @@ from registry.settings import settings
 
 log = structlog.get_logger(__name__)
 
-# So often the processes are started anew, all of them, because one has died.
+# How often all processes are restarted because one has died.
 MAX_FAILURES = 2
 
 
 class Train(Protocol):
+    """A function that finetunes with the given blob store and returns the resulting manifest."""
+
     def __call__(self, *, blobs: BlobStore) -> Manifest: ...
 
 
 def run(train: Train, *, checkpoint_path: Path) -> Manifest:
-    """What `train` returns in the first of the settings' `training_processes`.
+    """Run `train` in `training_processes` processes and return the first process's result.
 
-    Each calls it with the blob store that the settings name, as one of a process group. `train`
-    goes on from `checkpoint_path`. Waits while the cluster has no room. Raises Unavailable without
-    a cluster, the InvalidInput or StepFailed of `train` at once, and StepFailed when processes died
-    more than `MAX_FAILURES` times.
+    Each process calls `train` as a member of a process group, with the blob store of the settings.
+    `train` must continue from `checkpoint_path`. This waits while the cluster has no room. Raises
+    Unavailable without a cluster, InvalidInput or StepFailed as soon as `train` raises them, and
+    StepFailed when processes died more than `MAX_FAILURES` times.
     """
     connect()
     trainer = TorchTrainer(
@@ -47,7 +50,7 @@ def run(train: Train, *, checkpoint_path: Path) -> Manifest:
         scaling_config=_scaling(),
         torch_config=TorchConfig(backend="nccl" if _has_gpus() else "gloo"),
         run_config=RunConfig(
-            # Ray checks there that the nodes share a file system.
+            # Ray checks in this folder that the nodes share a file system.
             storage_path=str(checkpoint_path),
             name="ray",
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
@@ -65,21 +68,25 @@ def run(train: Train, *, checkpoint_path: Path) -> Manifest:
 
 
 def _work(train: Train, environment: Mapping[str, str]) -> Manifest | NexusmixError:
-    """In each process. What went wrong for a reason is returned: Ray starts raisers anew."""
+    """Call `train` in one process.
+
+    Expected errors are returned instead of raised, because Ray restarts a process that raises.
+    """
     os.environ.update(environment)
     settings.cache_clear()
     try:
         return train(blobs=blob_stores.open_store(settings()))
     except (InvalidInput, StepFailed) as error:
-        # All processes come to this at the same step: none is left waiting for the others.
+        # All processes reach this at the same step, so none is left waiting for the others.
         return error
 
 
 def _scaling() -> ScalingConfig:
+    """Return the number of processes and the resources of each."""
     return ScalingConfig(
         num_workers=settings().training_processes,
         use_gpu=_has_gpus(),
-        # Ray lets each have as many threads.
+        # Ray gives each process this many threads.
         resources_per_worker={"CPU": num_threads()},
     )
 
@@ -89,7 +96,8 @@ def _has_gpus() -> bool:
 
 
 def _environment() -> dict[str, str]:
-    # By hand: what Ray is told as a runtime environment it writes to its logs, passwords included.
+    """Return our environment variables, which the processes set themselves."""
+    # Not passed as Ray's runtime environment, which Ray writes to its logs, passwords included.
     return {name: value for name, value in os.environ.items() if name.startswith("NEXUSMIX_")}
 
 

@@ -1,8 +1,7 @@
-"""The one seam through which processes are started: run this command, give back a handle.
+"""The one interface through which processes are started: run a command and return a handle.
 
-`LocalLauncher` runs them on this machine, `engine.launch.ray_launcher` where a Ray cluster has
-room. What
-either starts dies with it, whole trees at a time.
+`LocalLauncher` runs processes on this machine, `engine.launch.ray_launcher` on a node of a Ray
+cluster that has room. A process and all its descendants end with the launcher that started them.
 """
 
 import os
@@ -17,42 +16,48 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.launch import process_guard
-from registry.errors import Unavailable
-from registry.settings import settings
 
 LOOPBACK = "127.0.0.1"
-# Within a command: where a server is to listen for the caller, filled in on the machine it runs on.
+# Placeholders in a command: the address on which a server listens for the caller, filled in on the
+# machine that runs it.
 HOST, PORT = "{host}", "{port}"
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a process holds of its machine while it runs; on this one it is taken as it comes."""
+    """What a process reserves while it runs; `LocalLauncher` ignores it."""
 
     num_cpus: float = 1
     num_gpus: int = 0
 
 
 class Process(Protocol):
+    """A started process."""
+
     @property
     def name(self) -> str:
-        """Names the process in logs."""
+        """The process's name in logs."""
 
     @property
     def address(self) -> str | None:
-        """`HOST:PORT` as in its command; None while it waits for a machine with room for it."""
+        """`HOST:PORT` as filled into the command; None while the process waits for a machine with
+        room."""
 
     def poll(self) -> int | None:
-        """None while it runs, then its status; a negative one is the signal that killed it."""
+        """Return None while the process runs, then its exit status; the status -N means killed by
+        signal N."""
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Wait up to `timeout` seconds for the end; what `poll` says then."""
+        """Wait up to `timeout` seconds for the end, then return the result of `poll`."""
 
     def terminate(self, grace: float) -> None:
-        """Ask it to end, and kill it with all it started when it has not after `grace` seconds."""
+        """Ask the process to end; kill it and its descendants when it still runs after `grace`
+        seconds."""
 
 
 class Launcher(Protocol):
+    """Starts processes."""
+
     def run(
         self,
         command: Sequence[str],
@@ -61,33 +66,20 @@ class Launcher(Protocol):
         log_path: Path,
         resources: Resources = Resources(),
     ) -> Process:
-        """Start a command with exactly this environment, its output appended to `log_path`.
+        """Start a command with exactly this environment and append its output to `log_path`.
 
-        `{host}` and `{port}` in the command become an address on its machine that nobody listens
-        on. The process dies with the caller's thread: call from one that lives as long as it
-        should. Raises Unavailable when the launcher cannot start anything.
+        `{host}` and `{port}` in the command are replaced by an unused address of the machine that
+        runs it. The process dies with the caller's thread, so call this from a thread that lives
+        long enough. Raises Unavailable when the launcher cannot start anything.
         """
 
 
-def configured() -> Launcher:
-    """The launcher of the settings. Raises Unavailable when its packages are not installed."""
-    if settings().launcher == "local":
-        return LocalLauncher()
-    # Ray is an extra, and loading it takes seconds.
-    try:
-        from engine.launch.ray_launcher import RayLauncher
-    except ImportError as error:
-        raise Unavailable(
-            f"NEXUSMIX_LAUNCHER is ray, but {error}: ./nexusmix installs what is missing"
-        ) from error
-    return RayLauncher()
-
-
 class LocalLauncher:
-    """Processes on this machine, each under a keeper that leads a group of its own."""
+    """Starts processes on this machine, each under a process guard that leads its own process
+    group."""
 
     def __init__(self, *, host: str = LOOPBACK) -> None:
-        """`host`: where its callers reach this machine."""
+        """`host` is the address at which callers reach this machine."""
         self._host = host
 
     def run(
@@ -100,12 +92,12 @@ class LocalLauncher:
     ) -> "LocalProcess":
         log_path.parent.mkdir(parents=True, exist_ok=True)
         port = str(free_port(self._host))
-        filled = [word.replace(HOST, self._host).replace(PORT, port) for word in command]
-        # -I -S: the keeper needs the standard library only, and starts in a few milliseconds.
-        keeping = [sys.executable, "-I", "-S", str(Path(process_guard.__file__)), str(os.getpid())]
+        arguments = [argument.replace(HOST, self._host).replace(PORT, port) for argument in command]
+        # -I -S: the guard needs only the standard library, and so starts in a few milliseconds.
+        guard = [sys.executable, "-I", "-S", str(Path(process_guard.__file__)), str(os.getpid())]
         with log_path.open("ab") as log:
             process = subprocess.Popen(
-                [*keeping, *filled],
+                [*guard, *arguments],
                 env=dict(env),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -116,13 +108,15 @@ class LocalLauncher:
 
 
 class LocalProcess:
-    def __init__(self, keeper_process: "subprocess.Popen[bytes]", *, address: str) -> None:
-        self._keeper = keeper_process
+    """A process on this machine, under its process guard."""
+
+    def __init__(self, guard: "subprocess.Popen[bytes]", *, address: str) -> None:
+        self._guard = guard
         self._address = address
 
     @property
     def pid(self) -> int:
-        return self._keeper.pid
+        return self._guard.pid
 
     @property
     def name(self) -> str:
@@ -136,30 +130,31 @@ class LocalProcess:
         return self.wait(timeout=0)
 
     def wait(self, timeout: float | None = None) -> int | None:
-        running = self._keeper.returncode is None
+        was_running = self._guard.returncode is None
         with suppress(subprocess.TimeoutExpired):
-            self._keeper.wait(timeout)
-        if running and self._keeper.returncode == -signal.SIGKILL:
-            # Perhaps it was the keeper itself that was killed, and could not clean up.
+            self._guard.wait(timeout)
+        if was_running and self._guard.returncode == -signal.SIGKILL:
+            # Perhaps the guard itself was killed and could not clean up.
             self._kill_group()
-        return self._keeper.returncode
+        return self._guard.returncode
 
     def terminate(self, grace: float) -> None:
         if self.poll() is not None:
             return
-        self._keeper.terminate()
+        self._guard.terminate()
         if self.wait(grace) is None:
-            # By the keeper, who alone knows those that left its group.
-            self._keeper.send_signal(process_guard.KILL)
-            self._keeper.wait()
+            # The guard kills them: only the guard knows the descendants that left its process
+            # group.
+            self._guard.send_signal(process_guard.KILL)
+            self._guard.wait()
 
     def _kill_group(self) -> None:
         with suppress(ProcessLookupError):
-            os.killpg(self._keeper.pid, signal.SIGKILL)
+            os.killpg(self._guard.pid, signal.SIGKILL)
 
 
 def free_port(host: str = LOOPBACK) -> int:
-    """A TCP port that nobody listens on, at the moment."""
+    """Return a TCP port of `host` on which nobody listens at the moment."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]

@@ -16,13 +16,13 @@ import httpx
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from engine.launch import launcher as launchers
+from engine.launch import launchers
 from engine.launch.launcher import Launcher
 from engine.serving import deployments, vllm_process
 from engine.serving.tables import Deployment, DeploymentState
 from engine.serving.vllm_process import Server
 from registry import logs
-from registry.blobs import blobs
+from registry.blobs import blob_stores
 from registry.checkpoints import manifests
 from registry.database import db
 from registry.errors import NexusmixError, Unavailable
@@ -137,7 +137,7 @@ class Agent:
         if not self._advance(row, DeploymentState.STARTING, error=row.error):
             return
         try:
-            store = blobs.store()
+            store = blob_stores.store()
             server = vllm_process.start(
                 manifests.load(store, row.artifact.manifest_digest),
                 blobs=store,

@@ -13,8 +13,8 @@ from time import monotonic, sleep
 
 import httpx
 
-from engine.launch import launcher as launchers
-from engine.launch.launcher import Launcher, Process, Resources
+from engine.launch import launchers
+from engine.launch.launcher import HOST, PORT, Launcher, Process, Resources
 from engine.threads import spin_count_variables
 from engine.vllm_build import is_cpu_build, serving_dtype
 from engine.vllm_plugin.model_folder import CONFIG_FILE, TOKENIZER_FILE, materialize
@@ -190,8 +190,8 @@ def _command(
         "model": str(folder),
         "load-format": load_format,
         "served-model-name": model,
-        "host": launchers.HOST,
-        "port": launchers.PORT,
+        "host": HOST,
+        "port": PORT,
         "dtype": serving_dtype(),
         "max-model-len": str(min(MAX_MODEL_LEN, max_positions)),
     }

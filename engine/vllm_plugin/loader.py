@@ -13,7 +13,7 @@ from vllm.platforms import current_platform
 
 from engine.compression import int8_units
 from engine.vllm_plugin import model_folder, tensors
-from registry.blobs import blobs
+from registry.blobs import blob_stores
 
 # Parameters of vLLM's attention layer itself, between the projections. For a quantized checkpoint
 # these are scales of a quantized key-value cache, which we do not use.
@@ -35,7 +35,7 @@ class ManifestLoader(BaseModelLoader):
         manifest = model_folder.read_manifest(Path(model_config.model))
         if current_platform.is_cpu():
             int8_units.check_processor(manifest)
-        loaded = cast(Any, model).load_weights(tensors.load(blobs.store(), manifest))
+        loaded = cast(Any, model).load_weights(tensors.load(blob_stores.store(), manifest))
         missing = {name for name, _ in model.named_parameters()} - loaded
         missing = {name for name in missing if ATTENTION not in name}
         if missing:

@@ -11,12 +11,10 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from registry.errors import InvalidInput, NotFound, OutOfSpace
-from registry.settings import Settings, settings
 
 CHUNK_BYTES = 1 << 20
 
@@ -120,20 +118,6 @@ def put_bytes(blobs: BlobStore, data: bytes) -> str:
 
 def get_bytes(blobs: BlobStore, digest: str) -> bytes:
     return b"".join(blobs.read(digest))
-
-
-def open_store(config: Settings) -> BlobStore:
-    """The store that the settings ask for."""
-    if config.s3_bucket is None:
-        return LocalBlobs(config.blobs_path)
-    from registry.blobs.s3 import S3Blobs  # boto3 costs half a second and few installations use it
-
-    return S3Blobs.from_settings(config)
-
-
-@cache
-def store() -> BlobStore:
-    return open_store(settings())
 
 
 def _write_hashing(file: BinaryIO, chunks: Iterable[bytes]) -> str:

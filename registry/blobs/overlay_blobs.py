@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from registry.blobs.blobs import BlobStore, LocalBlobs, UploadTarget
 
 
-class ScratchBlobs:
+class OverlayBlobs:
     """Reads from `base` and from what was written here; writes to `aside` alone."""
 
     def __init__(self, base: BlobStore, aside: LocalBlobs) -> None:
@@ -34,7 +34,7 @@ class ScratchBlobs:
 
 
 @contextmanager
-def beside(base: BlobStore) -> Iterator[ScratchBlobs]:
+def beside(base: BlobStore) -> Iterator[OverlayBlobs]:
     """A store whose writes are gone at the end."""
     with TemporaryDirectory(prefix="nexusmix-scratch-") as folder:
-        yield ScratchBlobs(base, LocalBlobs(Path(folder)))
+        yield OverlayBlobs(base, LocalBlobs(Path(folder)))

@@ -1,12 +1,18 @@
 """Make a mix, an expert or a folder smaller."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from service.cli.needs_server import needs_server
+from service.cli.options import IsExpert
+
+if TYPE_CHECKING:
+    from engine.compression.int8_curve import Compression
+    from engine.compression.sparsity_curve import Sparsification
 
 app = typer.Typer()
 command = partial(app.command, rich_help_panel="Mixes")
@@ -19,77 +25,80 @@ def compress(
         str,
         typer.Argument(
             metavar="MIX_OR_FOLDER",
-            help="A published mix: NAME, or NAME@NUMBER; or a dense model's folder.",
+            help="A published mix: NAME, or NAME@NUMBER; or the folder of a dense model.",
         ),
     ],
     min_fdt_75: Annotated[
         float | None,
-        typer.Option(help="Three of four texts may diverge before this token, not earlier."),
+        typer.Option(
+            help="At least three of four texts must stay the same up to this token (75th percentile"
+            " of the first divergent token)."
+        ),
     ] = None,
     sparsity: Annotated[
         float | None,
         typer.Option(
-            help="Zeros in place of int8: the share of all weights of attention and FFNs, as far"
-            " as --min-fdt-75 allows."
+            help="Zeros instead of int8: the share of zeros among all weights of attention and"
+            " FFNs, or less if --min-fdt-75 requires it."
         ),
     ] = None,
-    max_bytes: Annotated[int | None, typer.Option(help="Of all tensors together.")] = None,
+    max_bytes: Annotated[
+        int | None, typer.Option(help="Largest size of all tensors together.")
+    ] = None,
     target: Annotated[
         str | None,
-        typer.Option(help="What will serve int8: cpu, cpu-vnni (has int8 instructions) or gpu."),
+        typer.Option(help="Hardware for int8: cpu, cpu-vnni (with int8 instructions) or gpu."),
     ] = None,
     by: Annotated[
         str,
         typer.Option(
-            help="What decides: fdt, dppl; of int8 also perplexity or order, the network's own;"
-            " of zeros also uniform, the same share of each matrix."
+            help="What the search ranks by: fdt or dppl; for int8 also perplexity, or order (from"
+            " the first layer to the last); for zeros also uniform (the same share everywhere)."
         ),
     ] = "fdt",
     beam_width: Annotated[
-        int | None, typer.Option(help="Configurations kept in each round, 1 if not given.")
+        int | None, typer.Option(help="Candidates that each round keeps. Default: 1.")
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option(help="In how many steps all would be int8, 8 if not given.")
+        int | None, typer.Option(help="Rounds from no int8 unit to all of them. Default: 8.")
     ] = None,
     step: Annotated[
         float | None,
-        typer.Option(help="By how much each round raises the share of zeros, 0.1 if not given."),
+        typer.Option(help="How much each round raises the share of zeros. Default: 0.1."),
     ] = None,
     retrain_tokens: Annotated[
         int | None,
-        typer.Option(help="Of training text that what zeros leave learns from after each round."),
+        typer.Option(help="Training tokens that the remaining weights read after each round."),
     ] = None,
     keep_zeros: Annotated[
         bool,
         typer.Option(
             "--keep-zeros",
-            help="Leave in the attention and FFN columns of which only zeros are left: stock"
-            " vLLM and transformers know no Llama without them.",
+            help="Keep columns of attention and FFN that are all zero. Stock vLLM and transformers"
+            " cannot load a Llama without them.",
         ),
     ] = False,
     prompts: Annotated[
-        int | None, typer.Option(help="Held-out prefixes that are compared, 16 if not given.")
+        int | None, typer.Option(help="Held-out prefixes to compare on. Default: 16.")
     ] = None,
     documents: Annotated[
         Path | None,
-        typer.Option(help="JSON Lines: id, text, split; documents.jsonl of the folder else."),
+        typer.Option(
+            help="JSON Lines with id, text and split. Default: documents.jsonl in the folder."
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="New folder, which stock vLLM loads if it is dense.")
+        Path | None,
+        typer.Option(help="New folder for the result. Stock vLLM loads it if it is dense."),
     ] = None,
-    expert: Annotated[
-        bool, typer.Option("--expert", help="NAME is an expert's, not a mix's.")
-    ] = False,
+    expert: IsExpert = False,
 ) -> None:
-    """Make linear layers int8, as many as the first divergent token or a size asks, or with
-    --sparsity set the smallest weights of each matrix to zero.
+    """Make linear layers int8, or with --sparsity set their smallest weights to zero.
 
-    Zeros are stored compactly in the service's store; a folder has them as numbers, for others.
-
-    Prints the curve that the search came along; * marks the point that was written.
+    The search stops at the first divergent token or at the size that the options ask for.
+    It prints its curve; * marks the point that was written. The store keeps zeros compactly, a
+    folder keeps them as numbers.
     """
-    from service.cli import compressing
-
     fields = {
         "min_fdt_75": min_fdt_75,
         "sparsity": sparsity,
@@ -103,4 +112,141 @@ def compress(
         "keep_zeros": keep_zeros or None,
         "prompts": prompts,
     }
-    compressing.compress(source, fields, documents=documents, output=output, is_expert=expert)
+    run(source, fields, documents=documents, output=output, is_expert=expert)
+
+
+def run(
+    source: str,
+    fields: Mapping[str, Any],
+    *,
+    documents: Path | None,
+    output: Path | None,
+    is_expert: bool,
+) -> None:
+    """Search, write the chosen point, and print the curve.
+
+    `source` is a Hugging Face folder, or the name of a mix or an expert. Raises InvalidInput for a
+    wrong request, Conflict when `output` exists, StepFailed with the message of the child process.
+    """
+    from registry.errors import Conflict
+
+    request = read_request(fields)
+    if output is not None and output.exists():
+        raise Conflict(f"{output} exists already")
+    folder = Path(source)
+    if folder.is_dir():
+        _compress_folder(folder, request, documents=documents, output=output)
+    else:
+        _compress_stored(source, request, output=output, is_expert=is_expert)
+
+
+def read_request(fields: Mapping[str, Any]) -> "Compression | Sparsification":
+    """Return the request that `fields` make; None is a field that was not given.
+
+    With `sparsity`, the share of zeros, it is a request for zeros, and for int8 without it. Raises
+    InvalidInput.
+    """
+    from pydantic import ValidationError
+
+    from engine.compression.int8_curve import Compression
+    from engine.compression.sparsity_curve import Sparsification
+    from registry.errors import InvalidInput, Problem, pointer
+
+    given = {name: value for name, value in fields.items() if value is not None}
+    share = given.pop("sparsity", None)
+    try:
+        if share is None:
+            return Compression.model_validate(given)
+        return Sparsification.model_validate(given | {"share": share})
+    except ValidationError as error:
+        problems = tuple(Problem(pointer(*e["loc"]), e["msg"]) for e in error.errors())
+        raise InvalidInput("these options do not make a compression", problems=problems) from error
+
+
+def _compress_folder(
+    folder: Path,
+    request: "Compression | Sparsification",
+    *,
+    documents: Path | None,
+    output: Path | None,
+) -> None:
+    from registry.checkpoints.checkpoint_folder import DOCUMENTS
+    from registry.errors import InvalidInput
+    from service.quantities import size
+    from service.runtime import preparation
+    from service.terminal.console import console, notes
+
+    if output is None:
+        raise InvalidInput("--output is missing: name a new folder for the result")
+    documents = documents or folder / DOCUMENTS
+    if not documents.is_file():
+        raise InvalidInput(f"there is no {documents}: name a file with --documents")
+    paths = [str(path.absolute()) for path in (folder, documents, output)]
+    with notes.status(str(folder)) as status:
+        result = preparation.run(
+            f"{_task(request)}-folder",
+            *paths,
+            request.model_dump_json(),
+            on_progress=status.update,
+        )
+    _print_curve(result, request)
+    console.print(f"{output}: {size(result['chosen']['num_bytes'])}")
+
+
+def _compress_stored(
+    ref: str, request: "Compression | Sparsification", *, output: Path | None, is_expert: bool
+) -> None:
+    """Write the result to the store of the service, and to `output` if given."""
+    import json
+
+    from assembler.recipes.recipe import Recipe
+    from registry.blobs import blob_stores
+    from registry.checkpoints import exports, manifests
+    from service.client.local import connect
+    from service.quantities import size
+    from service.runtime import preparation
+    from service.terminal.console import console, copying, notes
+
+    with connect() as client:
+        if is_expert:
+            version = client.expert_version(ref)
+            digest, documents = version.manifest_digest, [version.documents_digest]
+        else:
+            digest = client.files(ref).manifest_digest
+            experts = Recipe.model_validate(client.mix(ref).recipe).experts
+            documents = [client.expert_version(expert).documents_digest for expert in experts]
+    with notes.status(ref) as status:
+        result = preparation.run(
+            _task(request),
+            digest,
+            json.dumps(documents),
+            request.model_dump_json(),
+            on_progress=status.update,
+        )
+    _print_curve(result, request)
+    compressed_digest = result["manifest_digest"]
+    if output is not None:
+        store = blob_stores.store()
+        manifest = manifests.load(store, compressed_digest)
+        with copying(ref, num_bytes=manifest.num_bytes) as on_bytes:
+            exports.export(manifest, store, output, on_bytes=on_bytes)
+    console.print(f"manifest {compressed_digest}: {size(result['chosen']['num_bytes'])}")
+
+
+def _task(request: "Compression | Sparsification") -> str:
+    """Return the name of the task in `assembler.jobs.offline_tasks`."""
+    from engine.compression.sparsity_curve import Sparsification
+
+    return "sparsify" if isinstance(request, Sparsification) else "compress"
+
+
+def _print_curve(result: Mapping[str, Any], request: "Compression | Sparsification") -> None:
+    from engine.compression.int8_curve import Curve
+    from engine.compression.sparsity_curve import SparsePoint, Sparsification, SparsityCurve
+    from service.terminal.compression_tables import print_curve, print_sparsity_curve
+
+    if isinstance(request, Sparsification):
+        chosen = SparsePoint.model_validate(result["chosen"])
+        print_sparsity_curve(SparsityCurve.model_validate(result["curve"]), chosen=chosen)
+    else:
+        print_curve(Curve.model_validate(result["curve"]))

@@ -177,14 +177,14 @@ def export(
 
     The files come from the store of this data folder, not through the service.
     """
-    from registry.blobs import blobs
+    from registry.blobs import blob_stores
     from registry.checkpoints import exports, manifests
     from service.client.local import connect
     from service.terminal.console import console, copying
 
     with connect() as client:
         files = client.files(version, of="experts" if expert else "mixes")
-    store = blobs.store()
+    store = blob_stores.store()
     manifest = manifests.load(store, files.manifest_digest)
     num_bytes = sum(file.size for file in files.data)
     with copying(version, num_bytes=num_bytes) as on_bytes:

@@ -7,7 +7,7 @@ from sse_starlette import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
 from assembler.mixes import mixes
-from registry.blobs import blobs as blob_stores
+from registry.blobs import blob_stores
 from registry.database import db
 from service.ui import mix_views
 from service.ui.rendering import render

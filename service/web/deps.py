@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Query
 from sqlalchemy import orm
 
-from registry.blobs import blobs as blob_stores
+from registry.blobs import blob_stores
 from registry.blobs.blobs import BlobStore
 from registry.database import db
 

@@ -18,7 +18,7 @@ from assembler.recipes.recipe import Finetune
 from assembler.tables import MixState, MixVersion
 from engine.compression.int8_curve import Compression
 from engine.gates.policy import BaseLimits, CandidateLimits, Policy, ServedLimits
-from registry.blobs import blobs as blob_stores
+from registry.blobs import blob_stores
 from registry.database import db
 from registry.settings import settings
 from tests.assembler import rows

@@ -29,7 +29,7 @@ from assembler.network import network_runner
 from engine.divergence.aggregates import summarize
 from engine.divergence.metrics import Continuation, Reading, Tokens
 from engine.divergence.runners import Runner
-from registry.blobs import blobs
+from registry.blobs import blob_stores
 from registry.catalog import documents
 from service.demo import demo_family
 from service.demo.bars import Bar
@@ -90,7 +90,7 @@ class _Contest:
     def __init__(self, shapes: Mapping[int, int], *, num_tokens: int) -> None:
         self._shapes, self.num_tokens = shapes, num_tokens
         self._folder = smollm2.seed_folder()
-        opened = open_subject(Folder(path=self._folder), blobs.store())
+        opened = open_subject(Folder(path=self._folder), blob_stores.store())
         count = sum(size * number for size, number in shapes.items())
         limit = demo_family.DOCUMENTS_PER_DOMAIN
         path = domains.fetch([DOMAIN], limit=limit, on_progress=reports.say)[DOMAIN.name]

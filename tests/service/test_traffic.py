@@ -11,7 +11,7 @@ from assembler.recipes.recipe import Finetune
 from assembler.tables import MixState
 from engine.serving import agent, vllm_process
 from engine.serving.tables import DeploymentState
-from registry.blobs import blobs as blob_stores
+from registry.blobs import blob_stores
 from registry.database import db
 from registry.settings import settings
 from service.client.client import Change, Client

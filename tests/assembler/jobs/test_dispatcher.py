@@ -8,7 +8,7 @@ from dbos import DBOSClient
 from assembler.jobs import dispatcher, queues
 from assembler.routing.embedder import embedder_digest
 from assembler.tables import MixState
-from registry.blobs import blobs as blob_stores
+from registry.blobs import blob_stores
 from registry.catalog import experts, projections
 from registry.catalog.embeddings import Embedders
 from registry.database import db

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from assembler.jobs import step_process
-from engine.launch import launcher
+from engine.launch import launchers
 from registry.errors import StepFailed, Unavailable
 
 
@@ -21,7 +21,7 @@ class Full:
 def environment(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
     """What a step is started in."""
     full = Full()
-    monkeypatch.setattr(launcher, "configured", lambda: full)
+    monkeypatch.setattr(launchers, "configured", lambda: full)
     with pytest.raises(StepFailed, match="no room"):
         step_process.run("assemble", 1, job_id="job", cancelled=lambda: False)
     return full.env

@@ -16,7 +16,7 @@ from assembler.training.finetune import CHECKPOINT_STEPS
 from engine.compression.int8_curve import Compression, Curve
 from engine.gates.mix_gate import GateReport
 from engine.gates.policy import CandidateLimits
-from registry.blobs import blobs as blob_stores
+from registry.blobs import blob_stores
 from registry.blobs.blobs import get_bytes
 from registry.catalog import artifacts, embeddings, experts
 from registry.checkpoints import manifests

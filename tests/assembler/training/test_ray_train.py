@@ -19,7 +19,7 @@ from assembler.training import ray_train
 from assembler.training.finetune import finetune
 from assembler.training.optimizer import Progress
 from engine.vllm_plugin import tensors
-from registry.blobs import blobs as blob_stores
+from registry.blobs import blob_stores
 from registry.checkpoints.manifests import Manifest
 from registry.errors import StepFailed
 from tests.assembler import tiny_mixes

@@ -10,7 +10,7 @@ from unittest import mock
 
 from engine.serving import vllm_process
 from engine.vllm_plugin import model_folder
-from registry.blobs import blobs as blob_stores
+from registry.blobs import blob_stores
 from registry.blobs.blobs import BlobStore, LocalBlobs
 from registry.checkpoints.manifests import Manifest
 from registry.settings import settings

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from engine.launch import launcher as launchers
+from engine.launch import launchers
 from engine.launch.launcher import LocalLauncher, LocalProcess
 from registry import settings
 from registry.errors import Unavailable

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from engine.launch import launcher as launchers
+from engine.launch import launchers
 from engine.launch.launcher import Resources
 from engine.launch.ray_launcher import RayLauncher, RayProcess
 from tests import ray_cluster as clusters
@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 LAUNCH = """
 import os, sys
 from pathlib import Path
-from engine.launch import launcher
-process = launcher.configured().run([sys.executable, "-c", sys.argv[2]], env=os.environ,
+from engine.launch import launchers
+process = launchers.configured().run([sys.executable, "-c", sys.argv[2]], env=os.environ,
                                     log_path=Path(sys.argv[1]))
 process.wait()
 """

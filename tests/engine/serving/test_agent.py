@@ -17,7 +17,7 @@ from engine.serving import agent as agents
 from engine.serving import deployments
 from engine.serving.agent import Agent
 from engine.serving.tables import Deployment, DeploymentState
-from registry.blobs import blobs
+from registry.blobs import blob_stores
 from registry.database import db
 from registry.errors import Unavailable
 from tests.engine.factories import make_artifact
@@ -68,7 +68,7 @@ def agent(
 
 def request(model: str, *, expert: int = 0) -> int:
     with db.transaction() as session:
-        artifact = make_artifact(session, blobs.store(), expert=expert)
+        artifact = make_artifact(session, blob_stores.store(), expert=expert)
         return deployments.request(session, artifact, model=model).id
 
 

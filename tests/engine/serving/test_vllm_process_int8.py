@@ -14,7 +14,7 @@ from engine.compression import int8_units
 from engine.divergence.aggregates import summarize
 from engine.divergence.server_runner import ServerRunner
 from engine.serving import vllm_process
-from registry.blobs import blobs as blob_stores
+from registry.blobs import blob_stores
 from registry.catalog.documents import Document
 from registry.checkpoints.checkpoint_folder import CheckpointFolder
 

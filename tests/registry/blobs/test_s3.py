@@ -8,7 +8,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from registry.blobs.blobs import CHUNK_BYTES, LocalBlobs, open_store, put_bytes
+from registry.blobs.blob_stores import open_store
+from registry.blobs.blobs import CHUNK_BYTES, LocalBlobs, put_bytes
 from registry.blobs.s3 import MAX_PUT_BYTES, S3Blobs
 from registry.errors import InvalidInput, NotFound, TooLarge, Unavailable
 from registry.settings import Settings

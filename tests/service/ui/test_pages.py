@@ -15,7 +15,7 @@ from assembler.routing.embedder import embedder_digest
 from assembler.routing.numpy_encoder import query_encoder
 from assembler.tables import MixState, MixVersion
 from engine.serving.tables import Deployment, DeploymentState
-from registry.blobs import blobs as blob_stores
+from registry.blobs import blob_stores
 from registry.blobs.blobs import BlobStore
 from registry.catalog import artifacts
 from registry.database import db

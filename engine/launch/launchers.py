@@ -1,0 +1,20 @@
+"""Chooses the launcher of the settings: this machine, or a Ray cluster."""
+
+from engine.launch.launcher import Launcher, LocalLauncher
+from registry.errors import Unavailable
+from registry.settings import settings
+
+
+def configured() -> Launcher:
+    """Return the launcher of the settings. Raises Unavailable when its packages are not
+    installed."""
+    if settings().launcher == "local":
+        return LocalLauncher()
+    # Imported here because Ray is an optional dependency and takes seconds to load.
+    try:
+        from engine.launch.ray_launcher import RayLauncher
+    except ImportError as error:
+        raise Unavailable(
+            f"NEXUSMIX_LAUNCHER is ray, but {error}: ./nexusmix installs what is missing"
+        ) from error
+    return RayLauncher()

@@ -1,0 +1,21 @@
+"""Opens the blob store of the settings: a local folder, or an S3 bucket with a folder before it."""
+
+from functools import cache
+
+from registry.blobs.blobs import BlobStore, LocalBlobs
+from registry.settings import Settings, settings
+
+
+def open_store(config: Settings) -> BlobStore:
+    """Open the store that `config` names."""
+    if config.s3_bucket is None:
+        return LocalBlobs(config.blobs_path)
+    from registry.blobs.s3 import S3Blobs  # boto3 costs half a second and few installations use it
+
+    return S3Blobs.from_settings(config)
+
+
+@cache
+def store() -> BlobStore:
+    """Return the store of this process's settings; always the same object."""
+    return open_store(settings())
