@@ -1,0 +1,47 @@
+"""/docs: the documentation, as `./nexusmix docs` builds it. It needs no key and no network."""
+
+import os
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
+
+from service.ui.rendering import FOLDER, page
+
+SITE = FOLDER.parent / "docs_site"
+
+# The theme of the documentation has its settings in the pages. Like all pages these load nothing
+# from other servers; forms send nothing.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+
+
+class DocsSite(StaticFiles):
+    """Answers with the files of a built site, or with a page that says how to build it."""
+
+    def __init__(self, folder: Path = SITE) -> None:
+        super().__init__(directory=folder, html=True, check_dir=False)
+        self.index = folder / "index.html"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.index.is_file():
+            await super().__call__(scope, receive, send)
+        else:
+            missing = page(Request(scope), "docs_missing.html", status=404, signed_in=False)
+            await missing(scope, receive, send)
+
+    def file_response(
+        self,
+        full_path: str | os.PathLike[str],
+        stat_result: os.stat_result,
+        scope: Scope,
+        status_code: int = 200,
+    ) -> Response:
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        response.headers["Content-Security-Policy"] = POLICY
+        return response
