@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 
-def spinning(count: int, base: Mapping[str, str]) -> dict[str, str]:
+def spin_count_variables(count: int, base: Mapping[str, str]) -> dict[str, str]:
     """Return the environment variables that let a thread poll `count` times for work before it
     sleeps.
 

@@ -61,8 +61,8 @@ class Sparsification(ProbeSize):
 
 
 class SparsePoint(Measures):
-    """One configuration: the share of zeros of each component and of all, and how far it diverges
-    from the checkpoint."""
+    """One configuration: the share of zeros of each component and of all, and how far it
+    diverges."""
 
     shares: dict[str, float]
     share: float = Field(description="Share of zeros among the weights of all components.")
@@ -83,7 +83,7 @@ class SparsePoint(Measures):
 
 class SparsityCurve(Data):
     """The points a search found, from the unchanged checkpoint (the noise floor) to the last
-    configuration."""
+    one."""
 
     schema_version: Literal[1] = 1
     request: Sparsification

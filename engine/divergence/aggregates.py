@@ -1,6 +1,6 @@
-"""Divergent token metrics over many prefixes: mean, quartiles, survival, and how sure they are.
+"""Aggregate divergent token metrics over many prefixes: mean, quartiles, survival, and intervals.
 
-The paper (arXiv 2311.01544, section 3.2) tells means and, for its searches, the 75th percentile.
+The paper (arXiv 2311.01544, section 3.2) reports means and, for its searches, the 75th percentile.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from engine.divergence.metrics import (
     perplexity,
 )
 
-# Of the bootstrap (Efron 1979, percentile interval); one seed, so that equal numbers give equal
+# Bootstrap (Efron 1979, percentile interval) with a fixed seed, so that equal numbers give equal
 # reports.
 RESAMPLES = 2_000
 SEED = 0
@@ -29,9 +29,10 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Distribution:
-    """Mean and quartiles over prefixes; linear interpolation between neighbors.
+    """Mean and quartiles over prefixes; quartiles are interpolated linearly between neighbors.
 
-    `interval` is the mean's, 95 %, by resampling prefixes; None for a single one.
+    `interval` is the 95 % confidence interval of the mean, by resampling prefixes; None for one
+    prefix.
     """
 
     mean: float
@@ -43,10 +44,12 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Summary:
-    """All prefixes of a domain. `equal_share`, `perplexity` and `logprob_difference` (from the
-    reference's own reading, in nats; None where that was not told) are pooled over their tokens.
+    """The metrics of all prefixes of a domain.
 
-    `survival[t - 1]` is the share of prefixes whose first t tokens are the reference's.
+    `equal_share`, `perplexity` and `logprob_difference` are pooled over all tokens.
+    `logprob_difference` is the mean absolute difference from the reference's own reading, in nats;
+    None when that reading was not given. `survival[t - 1]` is the share of prefixes whose first t
+    tokens equal the reference's.
     """
 
     num_prefixes: int
@@ -67,9 +70,10 @@ def summarize(
     *,
     expected: Sequence[Reading] | None = None,
 ) -> Summary:
-    """Compare pairwise and aggregate; at least one continuation with at least one token.
+    """Compare each reading with its continuation and aggregate the metrics.
 
-    `expected` is what the reference makes of its own texts.
+    `expected` are the reference's readings of its own texts. At least one continuation with at
+    least one token is required.
     """
     divergences = [compare(c, r) for c, r in zip(continuations, readings, strict=True)]
     lengths = [len(c.tokens) for c in continuations]
@@ -89,19 +93,20 @@ def summarize(
 
 
 def distribution_of(values: Sequence[float]) -> Distribution:
-    """Of at least one value."""
+    """Return the distribution of at least one value."""
     p25, p50, p75 = np.percentile(values, [25, 50, 75]).tolist()
     interval = None
     if len(values) > 1:
-        interval = _interval(np.asarray(values, float)[_resampled(len(values))].mean(-1))
+        interval = _interval(np.asarray(values, float)[_resample(len(values))].mean(-1))
     return Distribution(mean=float(np.mean(values)), p25=p25, p50=p50, p75=p75, interval=interval)
 
 
 def survival(divergences: Sequence[Divergence], lengths: Sequence[int]) -> tuple[float, ...]:
-    """Share of prefixes still undivergent after t tokens, for t from 1 to the longest length.
+    """Return the share of prefixes that have not diverged after t tokens, for t from 1 to the
+    longest length.
 
-    A text that ended undiverged says nothing of later tokens: from there on it is left out
-    (Kaplan and Meier 1958). For texts of one length this is the plain share.
+    A text that ends without divergence says nothing about later positions, so it is left out of
+    them (Kaplan and Meier 1958). For texts of one length the result is the plain share.
     """
     fdt, length = np.array([d.fdt for d in divergences]), np.array(lengths)
     shares, share = [], 1.0
@@ -114,17 +119,20 @@ def survival(divergences: Sequence[Divergence], lengths: Sequence[int]) -> tuple
 
 
 def _equal_share_interval(sdt: Sequence[int], lengths: Sequence[int]) -> Interval | None:
+    """Return the interval of the share of equal tokens, by resampling prefixes; None for one
+    prefix."""
     if len(sdt) == 1:
         return None
-    drawn = _resampled(len(sdt))
-    return _interval(1 - np.array(sdt)[drawn].sum(-1) / np.array(lengths)[drawn].sum(-1))
+    samples = _resample(len(sdt))
+    return _interval(1 - np.array(sdt)[samples].sum(-1) / np.array(lengths)[samples].sum(-1))
 
 
-def _resampled(count: int) -> NDArray[np.int64]:
-    """Positions [RESAMPLES, count], drawn with replacement."""
+def _resample(count: int) -> NDArray[np.int64]:
+    """Draw positions [RESAMPLES, count] with replacement."""
     return np.random.default_rng(SEED).integers(count, size=(RESAMPLES, count))
 
 
 def _interval(statistics: NDArray[np.float64]) -> Interval:
+    """Return the 95 % percentile interval of resampled statistics."""
     low, high = np.percentile(statistics, INTERVAL_PERCENTILES).tolist()
     return low, high

@@ -1,13 +1,13 @@
-"""Divergent token metrics of one prefix: how far a candidate strays from its reference's text.
+"""Divergent token metrics of one prefix: how far a candidate diverges from its reference's text.
 
 Source: Divergent Token Metrics (arXiv 2311.01544), section 3. The reference continues a prefix
-greedily; the candidate reads that text once, teacher-forced. FDT, the first divergent token, is
+greedily. The candidate reads that text once, teacher-forced. FDT, the first divergent token, is
 then the same number that two free greedy runs would give; SDT and DPPL are defined on it.
 
-Two things the paper leaves open are decided here. Ties: of tokens that share the greatest logit
-the lowest id is the argmax, for whoever writes and whoever reads. End of text: a continuation that
-ends by itself keeps its end-of-text token, which a candidate must predict too, and the paper's
-N - n is its own length.
+The paper leaves two points open, which are decided here. Ties: of tokens that share the greatest
+logit, the lowest id is the argmax, for writers and readers alike. End of text: a continuation that
+ends by itself keeps its end-of-text token, which the candidate must predict too. The paper's N - n
+is then the length of that continuation.
 """
 
 import math
@@ -20,16 +20,17 @@ from numpy.typing import NDArray
 
 Tokens = tuple[int, ...]
 
-# Keeps perplexities, their sums and ratios finite, hence storable; such a candidate is lost anyway.
+# Keeps perplexities, their sums and their ratios finite, hence storable. A candidate that reaches
+# this bound is useless anyway.
 _LARGEST_EXPONENT = 600.0
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """Greedy text of the reference, `tokens`, after `prefix`; both are token ids.
+    """The greedy continuation `tokens` of `prefix` by the reference; both are token ids.
 
-    `margins`: by how much each token's logit led the runner-up's when it was written, in nats;
-    empty where that is not known.
+    `margins` holds for each token the difference in nats between its logit and the runner-up's when
+    it was written; empty where unknown.
     """
 
     prefix: Tokens
@@ -39,9 +40,10 @@ class Continuation:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a model said while it read a continuation, one entry per token of it.
+    """A model's predictions while it read a continuation, one entry per token.
 
-    `predicted` are its argmaxes, `logprobs` (nats) what it gave the continuation's own tokens.
+    `predicted` are the argmax tokens. `logprobs` (nats) are the log-probabilities of the
+    continuation's own tokens.
     """
 
     predicted: Tokens
@@ -49,20 +51,20 @@ class Reading:
 
     @classmethod
     def of_logits(cls, logits_TV: NDArray[Any], tokens: Sequence[int]) -> Self:
-        """From the logits [T, V] that stood before each of the T `tokens`."""
+        """Return the reading of T `tokens`, given the logits [T, V] that predict each of them."""
         logits_TV = np.asarray(logits_TV, np.float64)
         assert len(logits_TV) == len(tokens)
         top_T = logits_TV.max(-1)
-        totals_T = top_T + np.log(np.exp(logits_TV - top_T[:, None]).sum(-1))
-        own_T = logits_TV[np.arange(len(tokens)), list(tokens)]
-        # NumPy's argmax is the first of equals, as ties are decided here.
+        logsumexp_T = top_T + np.log(np.exp(logits_TV - top_T[:, None]).sum(-1))
+        target_T = logits_TV[np.arange(len(tokens)), list(tokens)]
+        # NumPy's argmax returns the first of equals, which is our rule for ties.
         predicted = logits_TV.argmax(-1).tolist()
-        return cls(tuple(predicted), tuple((own_T - totals_T).tolist()))
+        return cls(tuple(predicted), tuple((target_T - logsumexp_T).tolist()))
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """One prefix: FDT and SDT in tokens, DPPL as a perplexity per token."""
+    """The divergence of one prefix: FDT and SDT in tokens, DPPL as a perplexity per token."""
 
     fdt: int
     sdt: int
@@ -70,18 +72,20 @@ class Divergence:
 
 
 def first_divergence(tokens: Sequence[int], predicted: Sequence[int]) -> int:
-    """FDT: how many tokens agree before the first that does not; all of them when none differs."""
+    """Return FDT: the number of equal tokens before the first difference, or all when none
+    differs."""
     pairs = enumerate(zip(tokens, predicted, strict=True))
     return next((i for i, (token, other) in pairs if token != other), len(tokens))
 
 
 def num_divergences(tokens: Sequence[int], predicted: Sequence[int]) -> int:
-    """SDT: how many corrections keep the candidate on the reference's path."""
+    """Return SDT: the number of corrections that keep the candidate on the reference's path."""
     return sum(token != other for token, other in zip(tokens, predicted, strict=True))
 
 
 def perplexity(logprobs: Sequence[float]) -> float:
-    """exp of the mean negative log-likelihood; 1 for an empty text, huge but finite for NaN."""
+    """Return exp of the mean negative log-likelihood; 1 for an empty text, huge but finite for
+    NaN."""
     if not logprobs:
         return 1.0
     exponent = -math.fsum(logprobs) / len(logprobs)
@@ -89,22 +93,25 @@ def perplexity(logprobs: Sequence[float]) -> float:
 
 
 def logprob_difference(readings: Sequence[Reading], expected: Sequence[Reading]) -> float:
-    """Mean over all tokens by how much two readers of the same texts differ in what they give each,
-    in nats; huge but finite for NaN.
+    """Return the mean absolute difference of two models' log-probabilities on the same texts, in
+    nats.
 
-    It sees what moves no argmax: a router in fewer digits, for one.
+    It detects changes that move no argmax, such as a router in fewer digits. Huge but finite for
+    NaN.
     """
     differences = [
-        abs(own - other)
-        for reading, theirs in zip(readings, expected, strict=True)
-        for own, other in zip(reading.logprobs, theirs.logprobs, strict=True)
+        abs(logprob - expected_logprob)
+        for reading, expected_reading in zip(readings, expected, strict=True)
+        for logprob, expected_logprob in zip(
+            reading.logprobs, expected_reading.logprobs, strict=True
+        )
     ]
     mean = math.fsum(differences) / max(1, len(differences))
     return mean if mean < _LARGEST_EXPONENT else _LARGEST_EXPONENT
 
 
 def compare(continuation: Continuation, reading: Reading) -> Divergence:
-    """FDT, SDT and DPPL of one reading. Always `sdt <= len(tokens) * log2(dppl)`."""
+    """Return FDT, SDT and DPPL of one reading. Always `sdt <= len(tokens) * log2(dppl)`."""
     assert len(reading.logprobs) == len(continuation.tokens)
     return Divergence(
         fdt=first_divergence(continuation.tokens, reading.predicted),
@@ -114,7 +121,7 @@ def compare(continuation: Continuation, reading: Reading) -> Divergence:
 
 
 def worst(continuation: Continuation, readings: Sequence[Reading]) -> Reading:
-    """Of several readings of one text the one that strays soonest; among equals, most often."""
+    """Return the reading that diverges soonest; among equals, the one that diverges most often."""
 
     def distance(reading: Reading) -> tuple[int, int, float]:
         divergence = compare(continuation, reading)

@@ -1,8 +1,9 @@
-"""The noise floor: how far the reference strays from its own text when nothing but numerics differ.
+"""Measure the noise floor: how far the reference diverges from its own text by numerics alone.
 
-No candidate can be asked for more. It is measured with everything that may change a last digit
-changed: one pass instead of token by token, then also batches of another size, in another order, on
-another number of threads; and, where a candidate is served, by the engine that serves.
+No candidate can be required to do better. The floor is measured with everything varied that may
+change a last digit: reading in one pass instead of token by token; then also batches of another
+size, in another order, on another number of threads; and, where a candidate is served, reading by
+the serving engine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,44 +19,53 @@ IN_ONE_PASS = "in one pass"
 OTHERWISE_BATCHED = "in other batches, order and threads"
 SERVED = "by the serving engine"
 
-# Odd, and small, so that batches seldom hold what they held before.
+# Odd and small, so that batches seldom have the same members as before.
 BATCH_SIZE = 3
 
 Variations = Mapping[str, Sequence[Reading]]
 
 
 def variations(runner: Runner, continuations: Sequence[Continuation]) -> dict[str, list[Reading]]:
-    """Readings of a reference's own continuations, by what was varied; each in their order."""
+    """Return the reference's readings of its own continuations by what was varied, in their
+    order."""
     return {
         IN_ONE_PASS: runner.read(continuations),
         OTHERWISE_BATCHED: _otherwise_batched(runner, continuations),
     }
 
 
-def floor(continuations: Sequence[Continuation], varied: Variations) -> Summary:
-    """Of each continuation the reading that strays soonest; of the differences of log-probabilities
-    from those in one pass, which `varied` must hold, the largest."""
+def floor(continuations: Sequence[Continuation], variations: Variations) -> Summary:
+    """Return the noise floor of the continuations.
+
+    Each continuation counts with the reading that diverges soonest. The difference of
+    log-probabilities is the largest one from the readings in one pass, which `variations` must
+    include.
+    """
     readings = [
-        worst(continuation, own)
-        for continuation, *own in zip(continuations, *varied.values(), strict=True)
+        worst(continuation, own_readings)
+        for continuation, *own_readings in zip(continuations, *variations.values(), strict=True)
     ]
-    expected = varied[IN_ONE_PASS]
+    expected = variations[IN_ONE_PASS]
     return replace(
         summarize(continuations, readings),
-        logprob_difference=max(logprob_difference(own, expected) for own in varied.values()),
+        logprob_difference=max(
+            logprob_difference(varied_readings, expected) for varied_readings in variations.values()
+        ),
     )
 
 
 def other_threads() -> threadpool_limits:
-    """Within it computations take one thread instead of several, or two instead of one."""
+    """Return a context in which computations use one thread instead of several, or two instead of
+    one."""
     most = max((pool["num_threads"] for pool in threadpool_info()), default=1)
     return threadpool_limits(1 if most > 1 else 2)
 
 
 def _otherwise_batched(runner: Runner, continuations: Sequence[Continuation]) -> list[Reading]:
-    backwards = continuations[::-1]
+    """Read in batches of BATCH_SIZE, in reverse order, on another number of threads."""
+    reversed_texts = continuations[::-1]
     readings: list[Reading] = []
     with other_threads():
-        for start in range(0, len(backwards), BATCH_SIZE):
-            readings += runner.read(backwards[start : start + BATCH_SIZE])
+        for start in range(0, len(reversed_texts), BATCH_SIZE):
+            readings += runner.read(reversed_texts[start : start + BATCH_SIZE])
     return readings[::-1]

@@ -1,4 +1,4 @@
-"""What a comparison needs of a model, wherever it runs."""
+"""The interface of a model under comparison, wherever it runs."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,13 +7,15 @@ from engine.divergence.metrics import Continuation, Reading, Tokens
 
 
 class Runner(Protocol):
-    """Two verbs. A reference writes, a candidate reads; to learn its noise a reference reads too.
+    """A model that writes and reads texts.
 
-    Prefixes and continuations may have different lengths; answers keep their order.
+    A reference writes and a candidate reads. The reference also reads when its noise is measured.
+    Prefixes and continuations may differ in length; results keep their order.
     """
 
     def write(self, prefixes: Sequence[Tokens], *, num_tokens: int) -> list[Continuation]:
-        """Continue each prefix greedily, up to `num_tokens` or its end of text, with margins."""
+        """Continue each prefix greedily by `num_tokens`, or to its end of text; margins
+        included."""
 
     def read(self, continuations: Sequence[Continuation]) -> list[Reading]:
-        """What it predicts at every token of each continuation, read teacher-forced."""
+        """Return the predictions at every token of each continuation, read teacher-forced."""

@@ -1,7 +1,8 @@
-"""Runs comparisons on an OpenAI-compatible server, by token ids: vLLM, or what speaks its dialect.
+"""Compare models behind an OpenAI-compatible server by token ids: vLLM, or any server with its
+fields.
 
-Everything goes through `/v1/completions` with the fields `prompt_logprobs` and `return_token_ids`,
-so a gateway in front of the server does no harm.
+All requests go to `/v1/completions` with the fields `prompt_logprobs` and `return_token_ids`, so
+they also pass through a gateway.
 """
 
 from collections.abc import Sequence
@@ -15,10 +16,10 @@ from engine.serving.vllm_process import Server
 from registry.errors import Incompatible, InvalidInput, Unavailable
 
 REQUEST_SECONDS = 600.0
-# Bounds the answer to one request: of each token two log-probabilities, about 200 bytes as JSON.
+# Bounds the size of one response: two log-probabilities per token, about 200 bytes as JSON.
 PROMPTS_PER_REQUEST = 32
 
-# What a comparison asks of a server, by the field of its answer.
+# The response fields that a comparison needs, and the error message when one is missing.
 NEEDED = {
     "prompt_logprobs": "gives no log-probabilities of a prompt's tokens (`prompt_logprobs`)",
     "token_ids": "does not tell the ids of its tokens (`return_token_ids`)",
@@ -33,8 +34,8 @@ Choice = dict[str, Any]
 class ServerRunner:
     """The model called `model` behind `address`, `http://HOST:PORT/v1`.
 
-    Methods raise Unavailable when the server fails, InvalidInput with its own words when it
-    refuses a request.
+    Methods raise Unavailable when the server fails, and InvalidInput with the server's own message
+    when it refuses a request.
     """
 
     address: str
@@ -46,10 +47,10 @@ class ServerRunner:
         return cls(f"{server.address}/v1", server.model)
 
     def check(self, *, vocab_size: int | None = None) -> None:
-        """Ask for everything that a comparison needs, once, in a request of one token.
+        """Check in one request of one token that the server returns everything a comparison needs.
 
-        Raises Incompatible when some of it is not answered, or when its vocabulary is not of
-        `vocab_size` tokens.
+        Raises Incompatible when a field is missing, or when the vocabulary is not `vocab_size`
+        tokens.
         """
         [choice] = self._complete([[0]], **_WRITING, prompt_logprobs=1)
         missing = [reason for field, reason in NEEDED.items() if choice.get(field) is None]
@@ -59,7 +60,7 @@ class ServerRunner:
             self._check_vocabulary(vocab_size)
 
     def write(self, prefixes: Sequence[Tokens], *, num_tokens: int) -> list[Continuation]:
-        """Texts end where the server ends them by itself."""
+        """Continue each prefix greedily. The server decides itself where a text ends."""
         choices = self._complete(prefixes, **_WRITING, max_tokens=num_tokens)
         return [
             Continuation(tuple(prefix), tuple(choice["token_ids"]), _margins(choice))
@@ -67,6 +68,7 @@ class ServerRunner:
         ]
 
     def read(self, continuations: Sequence[Continuation]) -> list[Reading]:
+        """Return the predictions at every token of each continuation."""
         texts = [c.prefix + c.tokens for c in continuations]
         choices = self._complete(texts, prompt_logprobs=1)
         return [
@@ -75,20 +77,23 @@ class ServerRunner:
         ]
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, by the server's own tokenizer, without special tokens."""
+        """Return the token ids of each text by the server's own tokenizer, without special
+        tokens."""
         choices = self._complete(texts, return_token_ids=True, add_special_tokens=False)
         return [choice["prompt_token_ids"] for choice in choices]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of token ids, special tokens included."""
+        """Return the text of token ids, special tokens included."""
         [choice] = self._complete(
             [list(tokens)], echo=True, max_tokens=0, skip_special_tokens=False
         )
         return str(choice["text"])
 
     def chat(self, messages: Sequence[dict[str, str]]) -> list[int] | None:
-        """Token ids of a conversation that awaits an answer, by the server's own chat template;
-        None when it does not chat."""
+        """Return the prompt's token ids for a conversation, by the server's own chat template.
+
+        None when the server does not chat.
+        """
         body = {"messages": list(messages), "max_tokens": 1, "return_token_ids": True}
         try:
             tokens = self._post(body, path="chat/completions").get("prompt_token_ids")
@@ -97,9 +102,10 @@ class ServerRunner:
         return None if tokens is None else list(tokens)
 
     def card(self) -> dict[str, Any]:
-        """What the server tells of the model, without what changes from one question to the next.
+        """Return the server's model card, without the fields that change from one request to the
+        next.
 
-        Raises Incompatible when it has no such model.
+        Raises Incompatible when the server has no such model.
         """
         try:
             response = httpx.get(
@@ -120,6 +126,7 @@ class ServerRunner:
         return f"{self.address}#{self.model}"
 
     def _check_vocabulary(self, vocab_size: int) -> None:
+        """Raise Incompatible unless exactly the ids below `vocab_size` are accepted."""
         try:
             self._complete([[vocab_size - 1]])
         except InvalidInput as error:
@@ -133,15 +140,15 @@ class ServerRunner:
         raise Incompatible(f"{self} has a larger vocabulary than {vocab_size} tokens")
 
     def _complete(self, prompts: Sequence[Sequence[int] | str], **fields: Any) -> list[Choice]:
-        """One choice for each prompt, in their order."""
+        """Return one choice for each prompt, in their order."""
         choices: list[Choice] = []
         for start in range(0, len(prompts), PROMPTS_PER_REQUEST):
-            part = [
+            batch = [
                 prompt if isinstance(prompt, str) else list(prompt)
                 for prompt in prompts[start : start + PROMPTS_PER_REQUEST]
             ]
-            answer = self._post({"prompt": part, "max_tokens": 1, **fields})
-            choices += sorted(answer["choices"], key=lambda choice: int(choice["index"]))
+            response = self._post({"prompt": batch, "max_tokens": 1, **fields})
+            choices += sorted(response["choices"], key=lambda choice: int(choice["index"]))
         if len(choices) != len(prompts):
             raise Incompatible(f"{self} answers {len(prompts)} prompts with {len(choices)} texts")
         return choices
@@ -158,18 +165,20 @@ class ServerRunner:
         except httpx.HTTPError as error:
             raise Unavailable(f"{self} does not answer: {error!r}") from error
         if response.is_client_error:
-            raise InvalidInput(f"{self} refuses with {response.status_code}: {_words(response)}")
+            raise InvalidInput(
+                f"{self} refuses with {response.status_code}: {_error_message(response)}"
+            )
         try:
-            answer: dict[str, Any] = response.raise_for_status().json()
+            content: dict[str, Any] = response.raise_for_status().json()
         except (httpx.HTTPError, ValueError) as error:
             raise Unavailable(f"{self} does not answer: {error}") from error
-        return answer
+        return content
 
     def _headers(self) -> dict[str, str]:
         return {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
 
 
-# Two log-probabilities of each token, by id: two tokens may look alike as text.
+# The two greatest log-probabilities of each token, by token id: two tokens may have the same text.
 _WRITING: dict[str, Any] = {
     "logprobs": 2,
     "return_token_ids": True,
@@ -178,13 +187,19 @@ _WRITING: dict[str, Any] = {
 
 
 def _margins(choice: Choice) -> tuple[float, ...]:
-    tops = [sorted(said.values(), reverse=True) for said in choice["logprobs"]["top_logprobs"]]
-    return tuple(float(first - second) for first, second, *_ in tops)
+    """Return the difference of the two greatest log-probabilities at each written token."""
+    top_logprobs = [
+        sorted(by_token.values(), reverse=True) for by_token in choice["logprobs"]["top_logprobs"]
+    ]
+    return tuple(float(first - second) for first, second, *_ in top_logprobs)
 
 
-def _reading(continuation: Continuation, said: list[dict[str, dict[str, Any]]]) -> Reading:
-    own = said[len(continuation.prefix) :]
-    pairs = list(zip(continuation.tokens, own, strict=True))
+def _reading(
+    continuation: Continuation, prompt_logprobs: list[dict[str, dict[str, Any]]]
+) -> Reading:
+    """Return the reading of a continuation from the server's `prompt_logprobs`."""
+    positions = prompt_logprobs[len(continuation.prefix) :]
+    pairs = list(zip(continuation.tokens, positions, strict=True))
     return Reading(
         predicted=tuple(_argmax(entries) for _, entries in pairs),
         logprobs=tuple(float(entries[str(token)]["logprob"]) for token, entries in pairs),
@@ -192,16 +207,16 @@ def _reading(continuation: Continuation, said: list[dict[str, dict[str, Any]]]) 
 
 
 def _argmax(entries: dict[str, dict[str, Any]]) -> int:
-    """Of one position, of which the likeliest token is told, and the one that stands there.
+    """Return the predicted token at one position.
 
-    Where they are equally likely the lower id is taken, as everywhere; of a third a server says
-    nothing.
+    `entries` holds the likeliest token and the token of the text. When both are equally likely the
+    lower id wins, as everywhere. The server does not report a third token.
     """
     return int(max(entries, key=lambda token: (entries[token]["logprob"], -int(token))))
 
 
-def _words(response: httpx.Response) -> str:
-    """Its message where it has one, as OpenAI's errors and FastAPI's do."""
+def _error_message(response: httpx.Response) -> str:
+    """Return the message of an error response, in OpenAI's or FastAPI's format if it has one."""
     try:
         body = response.json()
         return str(body.get("error", body).get("message", body))

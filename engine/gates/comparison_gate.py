@@ -1,6 +1,7 @@
-"""The gate between any two models: is a candidate kept as near to its reference as is asked?
+"""The comparison gate: decide whether a candidate model stays as close to its reference as
+required.
 
-All readings come in from outside, so judging needs neither torch nor a model.
+The caller supplies all readings, so judging needs neither torch nor a model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,30 +14,32 @@ from engine.divergence import noise
 from engine.divergence.aggregates import Summary, summarize
 from engine.divergence.metrics import Continuation, Reading
 from engine.gates import gate_limits
-from engine.gates.gate_limits import Likeness, check_reachable
+from engine.gates.gate_limits import DivergenceLimits, check_reachable
 from engine.gates.report import (
     Data,
     Decode,
     Divergent,
     Metric,
     Report,
+    earliest_divergence,
     failure,
-    first_of,
-    partings,
+    first_divergences,
     provenance,
-    worst_of,
+    surest_divergences,
 )
 from registry.errors import InvalidInput
 
-# Of the compared tokens, where no threshold of the 75th percentile is given; as the gate of a mix.
+# Share of the compared tokens that the 75th percentile of the FDT must reach when the policy gives
+# no threshold. The mix gate's default is the same share.
 DEFAULT_FDT_SHARE = 0.75
 
 
-class ModelPolicy(Likeness):
-    """How much is compared, and what a candidate must keep in every domain.
+class ModelPolicy(DivergenceLimits):
+    """How much text is compared, and what a candidate must keep in every domain.
 
-    Lengths are those of the paper (section 4.1: prefixes and completions of 100 tokens). A default
-    gives way to the noise floor, a threshold of one's own that asks for more is refused.
+    Lengths are those of the paper (arXiv 2311.01544, section 4.1: prefixes and completions of 100
+    tokens). A default threshold that the noise floor misses is lowered to the floor. A threshold
+    set by the user that the noise floor misses is refused.
     """
 
     prompts_per_domain: int = Field(default=64, ge=1, description="Held-out prefixes per domain.")
@@ -45,18 +48,19 @@ class ModelPolicy(Likeness):
         default=100, ge=1, description="Tokens the reference adds greedily to each prefix."
     )
     min_equal_share: float | None = Field(
-        default=0.99, ge=0, le=1, description="Share of tokens the candidate predicts alike."
+        default=0.99, ge=0, le=1, description="Share of tokens the candidate predicts equally."
     )
     min_fdt_75: float | None = Field(
         default=None,
         ge=0,
-        description="75th percentile of the first divergent token; three quarters of the"
-        " completion if not given.",
+        description="75th percentile of the first divergent token; by default three quarters of"
+        " the completion.",
     )
     max_dppl_ratio: float | None = Field(
         default=1.01,
         ge=1,
-        description="Candidate's perplexity on the reference's text, over the reference's own.",
+        description="The candidate's perplexity on the reference's text divided by the"
+        " reference's own.",
     )
 
     @model_validator(mode="after")
@@ -65,43 +69,52 @@ class ModelPolicy(Likeness):
         return self
 
     @property
-    def limits(self) -> Likeness:
-        """With the threshold of the 75th percentile that is held against."""
+    def limits(self) -> DivergenceLimits:
+        """The limits that are applied: the default threshold of the 75th percentile is filled
+        in."""
         if self.min_fdt_75 is not None:
             return self
         return self.model_copy(update={"min_fdt_75": DEFAULT_FDT_SHARE * self.completion_tokens})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
-    """Raw numbers of one domain; every reading is of `continuations`, in their order.
+class DomainReadings:
+    """What both models made of the texts of one domain.
 
-    `varied` are the reference's own readings, by what was varied, one of them `noise.IN_ONE_PASS`;
-    the worst of them is the floor.
+    Every sequence of readings is of `continuations`, in their order. `variations` are the
+    reference's own readings by what was varied and must include `noise.IN_ONE_PASS`; the worst of
+    them is the noise floor.
     """
 
     domain: str
     continuations: Sequence[Continuation]
-    varied: noise.Variations
+    variations: noise.Variations
     candidate: Sequence[Reading]
 
 
 class DomainDivergence(Data):
+    """The report of one domain: how far the candidate diverges, with the noise floor and every
+    limit."""
+
     domain: str
     candidate: Summary
     noise_floor: Summary
     variations: dict[str, Summary] = Field(
-        description="The reference against itself, by what was varied; the floor is their worst."
+        description="The reference against itself, by what was varied. The noise floor is the"
+        " worst of these."
     )
-    metrics: tuple[Metric, ...] = Field(description="All that was measured, with its limit.")
+    metrics: tuple[Metric, ...] = Field(description="Every measured number, with its limit.")
     examples: tuple[Divergent, ...] = Field(
-        description="Where the candidate parted; where the reference was surest, first."
+        description="Tokens at which the candidate diverged, the reference's surest ones first."
     )
 
 
 class Side(Data):
-    """A model under comparison. `digest` is over its tensors and where its texts end; of a server
-    over its address and what that tells of the model."""
+    """A model under comparison.
+
+    `digest` covers its tensors and its end-of-text tokens. For a server it covers the address and
+    the server's model card.
+    """
 
     name: str
     digest: str
@@ -111,6 +124,8 @@ class Side(Data):
 
 
 class DivergenceReport(Report):
+    """The verdict of a comparison, with the numbers of every domain."""
+
     reference: Side
     candidate: Side
     policy: ModelPolicy
@@ -120,13 +135,15 @@ class DivergenceReport(Report):
 def check_floor(
     policy: ModelPolicy,
     continuations: Sequence[Continuation],
-    varied: noise.Variations,
+    variations: noise.Variations,
     *,
     domain: str,
 ) -> None:
-    """Before a candidate is read. Raises InvalidInput for thresholds of one's own that the
-    reference itself does not keep."""
-    _refuse_beyond(policy, {domain: noise.floor(continuations, varied)})
+    """Check the policy before a candidate is read.
+
+    Raises InvalidInput for thresholds set by the user that the reference itself does not reach.
+    """
+    _refuse_unreachable(policy, {domain: noise.floor(continuations, variations)})
 
 
 def judge(
@@ -134,19 +151,19 @@ def judge(
     *,
     reference: Side,
     candidate: Side,
-    domains: Sequence[Compared],
+    domains: Sequence[DomainReadings],
     decode: Decode,
 ) -> DivergenceReport:
-    """Hold every domain against the policy. `decode` turns token ids into text for the examples.
+    """Compare every domain with the policy and return the report.
 
-    Raises InvalidInput as `check_floor`.
+    `decode` turns token ids into the text of examples. Raises InvalidInput as `check_floor`.
     """
     assert domains
-    judged = [_judged(policy, compared, decode) for compared in domains]
-    _refuse_beyond(policy, {report.domain: report.noise_floor for report, _ in judged})
+    results = [_judge_domain(policy, compared, decode) for compared in domains]
+    _refuse_unreachable(policy, {report.domain: report.noise_floor for report, _ in results})
     failures = tuple(
         failure(report.domain, metric, stage="", first=first)
-        for report, first in judged
+        for report, first in results
         for metric in report.metrics
         if not metric.kept
     )
@@ -157,31 +174,33 @@ def judge(
         policy=policy,
         passed=not failures,
         failures=failures,
-        domains=tuple(report for report, _ in judged),
+        domains=tuple(report for report, _ in results),
     )
 
 
-def _refuse_beyond(policy: ModelPolicy, floors: Mapping[str, Summary]) -> None:
-    if problems := tuple(gate_limits.beyond(policy, floors)):
+def _refuse_unreachable(policy: ModelPolicy, floors: Mapping[str, Summary]) -> None:
+    """Raise InvalidInput naming every threshold that the noise floor of a domain does not reach."""
+    if problems := tuple(gate_limits.unreachable_limits(policy, floors)):
         raise InvalidInput("the policy asks for more than numerics allow", problems=problems)
 
 
-def _judged(
-    policy: ModelPolicy, compared: Compared, decode: Decode
+def _judge_domain(
+    policy: ModelPolicy, compared: DomainReadings, decode: Decode
 ) -> tuple[DomainDivergence, Divergent | None]:
-    """A domain, and the prompt that diverged first."""
-    texts, expected = compared.continuations, compared.varied[noise.IN_ONE_PASS]
+    """Return the report of a domain, and the divergence closest to its prefix."""
+    texts, expected = compared.continuations, compared.variations[noise.IN_ONE_PASS]
     candidate = summarize(texts, compared.candidate, expected=expected)
-    floor = noise.floor(texts, compared.varied)
-    parted = partings(texts, compared.candidate, decode)
+    floor = noise.floor(texts, compared.variations)
+    divergences = first_divergences(texts, compared.candidate, decode)
     report = DomainDivergence(
         domain=compared.domain,
         candidate=candidate,
         noise_floor=floor,
         variations={
-            name: summarize(texts, own, expected=expected) for name, own in compared.varied.items()
+            name: summarize(texts, readings, expected=expected)
+            for name, readings in compared.variations.items()
         },
         metrics=tuple(gate_limits.metrics(policy.limits, candidate, floor)),
-        examples=worst_of(parted),
+        examples=surest_divergences(divergences),
     )
-    return report, first_of(parted)
+    return report, earliest_divergence(divergences)

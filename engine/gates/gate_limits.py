@@ -1,7 +1,8 @@
-"""How alike two models must be, by divergent tokens: limits, and what is held against them.
+"""Limits on the divergence of two models, and the metrics that are compared with them.
 
-What the reference shows against itself, the noise floor, is never held against a candidate: a
-default gives way to it, a threshold of one's own that asks for more is refused.
+A candidate never fails for a divergence that the reference shows against itself, the noise floor. A
+default limit that the floor misses is lowered to the floor. A limit set by the user that the floor
+misses is refused.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,11 +15,11 @@ from engine.gates.report import Data, Limit, Metric
 from registry.errors import Problem, pointer
 
 
-class Likeness(Data):
-    """Limits of what a reader makes of texts; None: told and not limited."""
+class DivergenceLimits(Data):
+    """Limits on how a model reads texts that another wrote; None: reported but not limited."""
 
     min_equal_share: float | None = Field(
-        default=None, ge=0, le=1, description="Share of tokens that are predicted alike."
+        default=None, ge=0, le=1, description="Share of tokens that are predicted equally."
     )
     min_fdt_25: float | None = Field(
         default=None, ge=0, description="25th percentile of the first divergent token."
@@ -35,93 +36,106 @@ class Likeness(Data):
     max_dppl_ratio: float | None = Field(
         default=None,
         ge=1,
-        description="The reader's perplexity on the text, over that of who wrote it.",
+        description="The reader's perplexity on the text divided by the writer's.",
     )
     max_logprob_difference: float | None = Field(
         default=None,
         ge=0,
-        description="By how much, in nats, the log-probabilities of tokens differ on average.",
+        description="Mean absolute difference of the tokens' log-probabilities, in nats.",
     )
 
 
-# A mean over all tokens has no steps that hide how one engine's last digits differ from another's:
-# a limit that gives way leaves as much room again as the noise floor takes.
+# Unlike a count of tokens, this mean is continuous: it shows every last digit by which two engines
+# differ. A limit lowered to the noise floor therefore allows twice the floor.
 DIFFERENCE_SLACK = 2.0
 
 
 @dataclass(frozen=True)
 class _Measure:
-    """`of` takes a summary and the noise floor; of the floor itself it is what can be reached."""
+    """How one metric is computed and limited.
+
+    `compute` takes a summary and the noise floor. Computed on the floor itself, it is the best
+    value that can be reached.
+    """
 
     limit: Limit
-    of: Callable[[Summary, Summary], float]
+    compute: Callable[[Summary, Summary], float]
     slack: float = 1.0
 
     def field(self, metric: str) -> str:
+        """Return the name of the metric's limit in the policy."""
         return f"{'min' if self.limit == 'at least' else 'max'}_{metric}"
 
     def allows(self, value: float, threshold: float) -> bool:
+        """Return whether `value` is within `threshold`."""
         return value >= threshold if self.limit == "at least" else value <= threshold
 
 
 _MEASURES: Mapping[str, _Measure] = {
-    "equal_share": _Measure("at least", lambda own, _: own.equal_share),
-    "fdt_25": _Measure("at least", lambda own, _: own.fdt.p25),
-    "fdt_50": _Measure("at least", lambda own, _: own.fdt.p50),
-    "fdt_75": _Measure("at least", lambda own, _: own.fdt.p75),
-    "sdt": _Measure("at most", lambda own, _: own.sdt.mean),
-    "dppl_ratio": _Measure("at most", lambda own, floor: own.perplexity / floor.perplexity),
+    "equal_share": _Measure("at least", lambda summary, _: summary.equal_share),
+    "fdt_25": _Measure("at least", lambda summary, _: summary.fdt.p25),
+    "fdt_50": _Measure("at least", lambda summary, _: summary.fdt.p50),
+    "fdt_75": _Measure("at least", lambda summary, _: summary.fdt.p75),
+    "sdt": _Measure("at most", lambda summary, _: summary.sdt.mean),
+    "dppl_ratio": _Measure("at most", lambda summary, floor: summary.perplexity / floor.perplexity),
     "logprob_difference": _Measure(
-        "at most", lambda own, _: _logprob_difference(own), slack=DIFFERENCE_SLACK
+        "at most", lambda summary, _: _logprob_difference(summary), slack=DIFFERENCE_SLACK
     ),
 }
-# In tokens: never more than are compared.
+# Limits in tokens, which cannot exceed the number of compared tokens.
 _COUNTED = ("min_fdt_25", "min_fdt_50", "min_fdt_75", "max_sdt")
 
 
 def _logprob_difference(summary: Summary) -> float:
-    # Only a summary without a reference has none, and no gate makes one.
+    """Return the mean difference of log-probabilities in nats."""
+    # Only a summary without a reference reading lacks the difference, and every gate has one.
     assert summary.logprob_difference is not None
     return summary.logprob_difference
 
 
-def metrics(limits: Likeness, summary: Summary, floor: Summary) -> Iterator[Metric]:
-    """Every number, and the limit that it is held against, which gives way to the noise floor."""
+def metrics(limits: DivergenceLimits, summary: Summary, floor: Summary) -> Iterator[Metric]:
+    """Yield every metric of `summary` with its limit, lowered to the noise floor where that misses
+    it."""
     for name, measure in _MEASURES.items():
         threshold = getattr(limits, measure.field(name))
-        reached = measure.slack * measure.of(floor, floor)
-        if threshold is not None and not measure.allows(reached, threshold):
-            threshold = reached
-        value = measure.of(summary, floor)
+        reachable = measure.slack * measure.compute(floor, floor)
+        if threshold is not None and not measure.allows(reachable, threshold):
+            threshold = reachable
+        value = measure.compute(summary, floor)
         yield Metric(metric=name, value=value, limit=measure.limit, threshold=threshold)
 
 
-def beyond(
-    limits: Likeness, floors: Mapping[str, Summary], *, at: tuple[str, ...] = ()
+def unreachable_limits(
+    limits: DivergenceLimits, floors: Mapping[str, Summary], *, at: tuple[str, ...] = ()
 ) -> Iterator[Problem]:
-    """Thresholds that differ from their default and that the reference itself does not keep.
+    """Yield a problem for each limit that the reference itself does not reach, unless it is the
+    default.
 
-    `floors` is its noise floor, by domain; the limits stand at `at` in the policy.
+    `floors` are the reference's noise floors by domain. `at` is the path of the limits in the
+    policy.
     """
     for name, measure in _MEASURES.items():
         field = measure.field(name)
-        wanted = getattr(limits, field)
+        requested = getattr(limits, field)
         default = type(limits).model_fields[field].get_default(call_default_factory=True)
-        if wanted is None or wanted == default:
+        if requested is None or requested == default:
             continue
         for domain, floor in floors.items():
-            reached = measure.of(floor, floor)
-            if not measure.allows(reached, wanted):
+            reachable = measure.compute(floor, floor)
+            if not measure.allows(reachable, requested):
                 detail = (
-                    f"is {wanted:.4g}, but on {domain} the reference against itself reaches"
-                    f" {reached:.4g}: ask for"
+                    f"is {requested:.4g}, but on {domain} the reference against itself reaches"
+                    f" {reachable:.4g}: ask for"
                     f" {'at most' if measure.limit == 'at least' else 'at least'} that"
                 )
                 yield Problem(pointer(*at, field), detail)
 
 
-def check_reachable(limits: Likeness, *, completion_tokens: int, at: str = "") -> None:
-    """Raises ValueError for limits in tokens beyond those that are compared."""
+def check_reachable(limits: DivergenceLimits, *, completion_tokens: int, at: str = "") -> None:
+    """Raise ValueError for limits in tokens that exceed the number of compared tokens.
+
+    `at` is put before the field's name in the message.
+    """
     for field in _COUNTED:
         value = getattr(limits, field)
         if value is not None and value > completion_tokens:

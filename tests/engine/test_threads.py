@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.threads import spinning
+from engine.threads import spin_count_variables
 
 
 @pytest.mark.parametrize(
@@ -11,4 +11,4 @@ from engine.threads import spinning
 def test_threads_spin_unless_a_policy_was_chosen(
     base: dict[str, str], expected: dict[str, str]
 ) -> None:
-    assert spinning(7, base) == expected
+    assert spin_count_variables(7, base) == expected

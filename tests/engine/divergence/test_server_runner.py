@@ -24,7 +24,7 @@ def served() -> Iterator[ServerRunner]:
 
 
 def test_a_server_writes_what_its_network_writes(served: ServerRunner) -> None:
-    network = TorchRunner(as_network(CANDIDATE), ends={END})
+    network = TorchRunner(as_network(CANDIDATE), stop_token_ids={END})
     expected = network.write(PREFIXES, num_tokens=8)
     written = served.write(PREFIXES, num_tokens=8)
     assert [c.tokens for c in written] == [c.tokens for c in expected]
@@ -33,7 +33,7 @@ def test_a_server_writes_what_its_network_writes(served: ServerRunner) -> None:
 
 
 def test_a_server_reads_what_its_network_reads(served: ServerRunner) -> None:
-    texts = TorchRunner(as_network(REFERENCE), ends={END}).write(PREFIXES, num_tokens=8)
+    texts = TorchRunner(as_network(REFERENCE), stop_token_ids={END}).write(PREFIXES, num_tokens=8)
     expected = TorchRunner(as_network(CANDIDATE)).read(texts)
     for one, other in zip(served.read(texts), expected, strict=True):
         assert one.predicted == other.predicted
