@@ -1,0 +1,67 @@
+"""A training that continues from its checkpoint takes the same steps as one that never stopped."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from assembler.network.model import Network
+from assembler.training.checkpoints import Checkpoints
+from assembler.training.distributed import World
+from assembler.training.optimizer import optimizer_of
+from registry.blobs.blobs import LocalBlobs
+from tests import tiny
+
+NORM = "model.norm.weight"
+ALONE = World(rank=0, size=1, device=torch.device("cpu"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoints"
+
+
+def training(blobs: LocalBlobs, folder: Path) -> tuple[Network, torch.optim.AdamW, Checkpoints]:
+    """A network of which one tensor trains."""
+    network = Network.from_manifest(tiny.store_manifest(blobs), blobs, dtype=torch.float32)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name == NORM)
+    optimizer = optimizer_of([(network.get_parameter(NORM), 1e-2)])
+    checkpoints = Checkpoints(folder, network=network, optimizer=optimizer, world=ALONE)
+    return network, optimizer, checkpoints
+
+
+def take_steps(network: Network, optimizer: torch.optim.AdamW, count: int) -> None:
+    weight = network.get_parameter(NORM)
+    for step in range(count):
+        weight.grad = (weight + step).cos()
+        optimizer.step()
+
+
+def test_it_continues_bit_for_bit(blobs: LocalBlobs, folder: Path) -> None:
+    network, optimizer, checkpoints = training(blobs, folder)
+    take_steps(network, optimizer, 3)
+    checkpoints.save(3)
+    take_steps(network, optimizer, 2)
+    resumed, its_optimizer, its_checkpoints = training(blobs, folder)
+    assert its_checkpoints.resume() == 3
+    take_steps(resumed, its_optimizer, 2)
+    assert torch.equal(resumed.get_parameter(NORM), network.get_parameter(NORM))
+
+
+def test_only_the_newest_is_kept(blobs: LocalBlobs, folder: Path) -> None:
+    network, optimizer, checkpoints = training(blobs, folder)
+    take_steps(network, optimizer, 1)
+    for step in (1, 2, 10):
+        checkpoints.save(step)
+    assert [path.name for path in folder.iterdir()] == ["step-00000010"]
+    assert checkpoints.resume() == 10
+
+
+def test_a_save_that_was_cut_off_is_no_checkpoint(blobs: LocalBlobs, folder: Path) -> None:
+    (folder / "unfinished").mkdir(parents=True)
+    network, optimizer, checkpoints = training(blobs, folder)
+    assert checkpoints.resume() == 0
+    take_steps(network, optimizer, 1)
+    checkpoints.save(1)
+    assert [path.name for path in folder.iterdir()] == ["step-00000001"]
