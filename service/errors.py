@@ -3,7 +3,6 @@
 A domain error gets its status from one table; a caller of one dialect never sees the other.
 """
 
-import re
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from registry import errors
 from registry.errors import NexusmixError, Problem, pointer
+from service.error_codes import code_of
 
 OPENAI_PREFIX = "/v1/"
 RETRY_AFTER_SECONDS = 2
@@ -34,11 +34,6 @@ STATUSES: dict[type[NexusmixError], int] = {
     errors.Unavailable: 503,
     NexusmixError: 500,
 }
-
-
-def code_of(kind: type[NexusmixError]) -> str:
-    """The class name in snake case, for programs to branch on: `invalid_checkpoint`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
 # For errors of the framework, which know a status only; the first entry of a status counts.

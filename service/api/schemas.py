@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from registry.errors import NotFound
-from service.documents import SCHEMAS
+from service.json_schemas import SCHEMAS
 from service.web.auth import Reader
 
 router = APIRouter(prefix="/schemas", tags=["schemas"])

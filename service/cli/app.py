@@ -1,6 +1,7 @@
-"""The command line. Imports are inside the commands: `--help` answers at once, and so does a typo.
+"""The command line: one module for each group of commands.
 
-The parts that need torch run as processes of their own.
+Each command imports what it needs when it runs, so `--help` answers at once. Work that needs torch
+runs in a child process.
 """
 
 import sys
@@ -8,19 +9,20 @@ import sys
 import typer
 
 from registry.errors import NexusmixError
-from service.cli import compression, experts, gates, mixes, operation
+from service.cli import comparison, compression, experts, gates, mixes, operation, policy
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Register dense experts, have them mixed, gated token by token, and served.",
+    help="Register dense experts, mix them, check the mix token by token, and serve it.",
 )
-for group in (operation, experts, mixes, compression, gates):
+for group in (operation, experts, mixes, compression, comparison, gates, policy):
     app.add_typer(group.app)
 
 
 def main() -> None:
+    """Run the command line; print an error in one line, and each problem below it."""
     try:
         app()
     except NexusmixError as error:

@@ -1,4 +1,4 @@
-"""Train, register and list experts; learn a family's projection."""
+"""Train, register and list experts; train the projection of a family."""
 
 from functools import partial
 from pathlib import Path
@@ -12,8 +12,8 @@ app = typer.Typer()
 command = partial(app.command, rich_help_panel="Experts")
 
 DOCUMENTS_HELP = (
-    "Texts of its domain: a .jsonl of id, text and split, or plain text in UTF-8, of which every"
-    " tenth part is held out."
+    "Texts of its domain: JSON Lines (.jsonl) with id, text and split, or plain text in UTF-8. Of"
+    " plain text every tenth part is held out."
 )
 
 
@@ -23,61 +23,121 @@ def train_expert(
     documents: Annotated[Path, typer.Argument(help=DOCUMENTS_HELP)],
     target: Annotated[Path, typer.Argument(help="New folder for the expert's checkpoint.")],
     seed: Annotated[
-        Path | None, typer.Option(help="Folder of the seed's checkpoint; the demo's if not given.")
+        Path | None,
+        typer.Option(help="Folder of the seed's checkpoint. Default: the seed of the demo."),
     ] = None,
     tokens: Annotated[int | None, typer.Option(min=1, help="Tokens to train on.")] = None,
 ) -> None:
-    """Train a dense expert of one domain from its family's seed."""
-    from service.cli import commands
+    """Train a dense expert of one domain from the seed of its family."""
+    import json
+    import shutil
 
-    commands.train_expert(documents, target, seed=seed, tokens=tokens)
+    from registry.catalog.document_files import as_json_lines
+    from registry.errors import Conflict
+    from service.runtime import preparation
+    from service.terminal.console import console, notes
+
+    if target.exists():
+        raise Conflict(f"{target} exists already")
+    with as_json_lines(documents) as json_lines, notes.status("seed") as status:
+        _print_split(documents)
+        if seed is None:
+            seed = Path(preparation.run("seed", on_progress=status.update)["folder"])
+        trained = preparation.run(
+            "expert",
+            str(seed.absolute()),
+            str(json_lines.absolute()),
+            json.dumps({} if tokens is None else {"tokens": tokens}),
+            on_progress=status.update,
+        )
+        shutil.copytree(trained["folder"], target)
+    metrics = trained["metrics"]
+    before, after = metrics["seed_perplexity"], metrics["expert_perplexity"]
+    console.print(f"{target}: held-out perplexity {before:.2f} -> {after:.2f}")
 
 
 @command()
 def register(
-    folder: Annotated[Path, typer.Argument(help="A Hugging Face folder; it stays as it is.")],
+    folder: Annotated[Path, typer.Argument(help="A Hugging Face folder; it is not changed.")],
     name: Annotated[str, typer.Option(help="The expert's name.")],
-    family: Annotated[str, typer.Option(help="The family it branched from.")],
+    family: Annotated[str, typer.Option(help="The family that the expert was trained from.")],
     license: Annotated[str, typer.Option(help="SPDX name of its license.")],
-    description: Annotated[str, typer.Option(help="What it is expert in.")] = "",
+    description: Annotated[str, typer.Option(help="What the expert knows.")] = "",
     documents: Annotated[
         Path | None,
-        typer.Option(help=f"{DOCUMENTS_HELP} The folder's documents.jsonl if not given."),
+        typer.Option(help=f"{DOCUMENTS_HELP} Default: documents.jsonl in the folder."),
     ] = None,
 ) -> None:
     """Register an expert, or a new version of one, with the running service."""
-    from service.cli import commands
+    from service.client.local import connect
+    from service.terminal.console import console, notes, transfer
 
-    commands.register(
-        folder,
-        name=name,
-        family=family,
-        license=license,
-        description=description,
-        documents=documents,
-    )
+    if documents is not None:
+        _print_split(documents)
+    with connect() as client, notes.status("reading the folder") as status:
+        version = client.register_expert(
+            folder,
+            name=name,
+            family=family,
+            license=license,
+            description=description,
+            documents=documents,
+            on_transfer=lambda progress: status.update(transfer(progress)),
+        )
+        status.update("embedding its domain")
+        version = client.wait_for_embedding(version)
+    console.print(f"{version.ref} is {version.state}")
 
 
 @command()
 def experts() -> None:
     """List the registered experts."""
-    from service.cli import commands
+    from service.client.local import connect
+    from service.terminal.console import print_rows
 
-    commands.list_experts()
+    with connect() as client:
+        rows = [
+            (expert.name, expert.family, expert.license, expert.description)
+            for expert in client.experts()
+        ]
+    print_rows(("expert", "family", "license", "description"), rows)
 
 
 @command()
 def learn(
-    family: Annotated[str, typer.Argument(help="The family whose projection learns on.")],
+    family: Annotated[str, typer.Argument(help="The family whose projection is trained.")],
     experts: Annotated[
         list[str] | None, typer.Argument(help="Experts whose documents it learns from as well.")
     ] = None,
     documents: Annotated[
         Path | None,
-        typer.Option(help="JSON Lines with a domain each; the newest projection's if not given."),
+        typer.Option(
+            help="JSON Lines in which each document names its domain. Default: those of the newest"
+            " projection."
+        ),
     ] = None,
 ) -> None:
-    """Have a family's projection learned anew; mixes that exist keep theirs."""
-    from service.cli import commands
+    """Train a new projection of a family. Existing mixes keep theirs."""
+    from registry.database.tables import ProjectionState
+    from registry.errors import StepFailed
+    from service.client.local import connect
+    from service.terminal.console import console, notes
 
-    commands.learn(family, experts or [], documents=documents)
+    with connect() as client, notes.status("learning the projection"):
+        requested = client.request_projection(family, documents=documents, experts=experts or [])
+        projection = client.wait_for_projection(requested)
+    if projection.state is not ProjectionState.READY:
+        raise StepFailed(f"the projection was not made: {projection.error}")
+    console.print(f"{projection.family}@{projection.number} is ready; new mixes use it")
+
+
+def _print_split(path: Path) -> None:
+    """Print how a plain text is split. JSON Lines name the split themselves."""
+    from registry.catalog.document_files import JSON_LINES, read_text
+    from service.terminal.console import console
+
+    if path.suffix == JSON_LINES:
+        return
+    documents = read_text(path)
+    num_held_out = sum(document.split == "held-out" for document in documents)
+    console.print(f"{path}: {len(documents)} documents, {num_held_out} of them held out")

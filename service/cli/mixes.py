@@ -253,7 +253,7 @@ def _recipe_changes(
     `fields`, FIELD=VALUE each, override the file `policy`; `tokens` overrides both. Raises
     InvalidInput.
     """
-    from assembler.recipes.presets import merged
+    from assembler.recipes.field_changes import merged
     from service import assignments
     from service.cli.policy import read_policy
 

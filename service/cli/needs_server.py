@@ -26,8 +26,8 @@ def needs_server(command: Callable[P, T]) -> Callable[P, T]:
         if missing:
             raise Unavailable(
                 f"{command.__name__.replace('_', '-')} needs packages of the server"
-                f" ({', '.join(missing)}), which are not installed: pip install 'nexusmix[run]', or"
-                " 'nexusmix[gpu]' for NVIDIA cards"
+                f" ({', '.join(missing)}), which are not installed: install nexusmix with its extra"
+                " `run`, or `gpu` for NVIDIA cards, as in `pip install '.[run]'`"
             )
         return command(*args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""Run the service and what it serves."""
+"""Run the service, and serve models."""
 
 import sys
 from functools import partial
@@ -16,25 +16,25 @@ command = partial(app.command, rich_help_panel="Operation")
 @command()
 @needs_server
 def up() -> None:
-    """Serve until Ctrl-C: database, web pages and API, jobs, engines."""
+    """Run the service until Ctrl-C: database, web pages and API, jobs, engines."""
     from registry import logs
     from registry.settings import settings
     from service.runtime import supervisor
-    from service.terminal import console
+    from service.terminal.console import greet
 
     logs.configure("supervisor", level=settings().log_level)
-    supervisor.up(on_ready=console.greet)
+    supervisor.up(on_ready=greet)
 
 
 @command()
 @needs_server
 def demo(
     exit: Annotated[
-        bool, typer.Option("--exit", help="End after the table instead of serving on.")
+        bool, typer.Option("--exit", help="End after the tables instead of serving on.")
     ] = False,
     report: Report = None,
 ) -> None:
-    """Run the main job on real input: three experts, one mix, gated, served, compared."""
+    """Run everything once on public texts: train three experts, mix, gate, serve and compare."""
     from service.demo import demo
 
     sys.exit(demo.main(stay=not exit, report_path=report))
@@ -44,43 +44,62 @@ def demo(
 def deploy(
     mix: Annotated[
         str,
-        typer.Argument(metavar="MIX", help="A published mix: NAME, its newest, or NAME@NUMBER."),
+        typer.Argument(
+            metavar="MIX", help="A published mix: NAME for its newest version, or NAME@NUMBER."
+        ),
     ],
     model: Annotated[
         str | None,
-        typer.Option(help="The name that applications ask for; the mix's own if not given."),
+        typer.Option(help="The model name for applications. Default: the name of the mix."),
     ] = None,
 ) -> None:
-    """Serve a published mix; what serves the name now goes on until it is ready.
+    """Serve a published mix. The present model of that name serves on until the new one is ready.
 
-    An earlier NAME@NUMBER brings that version back.
+    Name an earlier NAME@NUMBER to go back to that version.
     """
-    from service.cli import commands
+    from service.client.local import connect
+    from service.terminal.mix_progress import watch_deployment
 
-    commands.deploy(mix, model=model)
+    with connect() as client:
+        version = client.mix(mix)
+        deployment = client.deploy(version, model=model)
+        watch_deployment(client, version, model=deployment.model)
 
 
 @command()
 def undeploy(
-    model: Annotated[str, typer.Argument(help="The name that applications ask for.")],
+    model: Annotated[str, typer.Argument(help="The model name that applications use.")],
 ) -> None:
-    """End the serving of a model name, once what it has begun to answer is answered."""
-    from service.cli import commands
+    """Stop serving a model. Requests that have started are still answered."""
+    from service.client.local import connect
+    from service.terminal.console import console
 
-    commands.undeploy(model)
+    with connect() as client:
+        client.undeploy(model)
+    console.print(f"{model} is not served any more; requests that have started are still answered")
 
 
 @command()
 def status() -> None:
-    """Say where the service runs and what it serves."""
-    from service.cli import commands
+    """Print where the service runs and what it serves; ends with 1 when it does not run."""
+    from registry.settings import settings
+    from service import home
+    from service.client.local import connect
+    from service.terminal.console import console, print_rows
 
-    commands.show_status()
+    holder = home.holder(settings().home)
+    if holder is None:
+        console.print(f"nothing runs on {settings().home}")
+        sys.exit(1)
+    console.print(f"process {holder.pid} serves {settings().home} at {holder.address}")
+    with connect() as client:
+        rows = [(d.model, d.state.value, d.error or "") for d in client.deployments()]
+    print_rows(("model", "state", "error"), rows)
 
 
 @command()
 def key() -> None:
-    """Print this installation's API key."""
+    """Print the API key of this installation."""
     from service.client import local
 
     typer.echo(local.key())
@@ -89,12 +108,12 @@ def key() -> None:
 @command()
 @needs_server
 def migrate() -> None:
-    """Bring the database of NEXUSMIX_DATABASE_URL up to date; `up` does it by itself."""
+    """Bring the database of NEXUSMIX_DATABASE_URL up to date. `up` does it by itself."""
     import migrations
     from registry.errors import Unavailable
     from registry.settings import settings
 
     url = settings().database_url
     if url is None:
-        raise Unavailable("NEXUSMIX_DATABASE_URL is not set; the embedded one is migrated by `up`")
+        raise Unavailable("NEXUSMIX_DATABASE_URL is not set; `up` migrates the embedded database")
     migrations.upgrade(url)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from service.comparison import Column, Comparison
+from service.reports.mix_comparison import Column, MixComparison
 
 MIN_SHARE_BEFORE = 0.70
 MIN_SHARE_AFTER = 0.95
@@ -32,27 +32,27 @@ class Bar:
         return f"{self.claim}: {self.value:.3f}, promised {self.relation} {self.limit:.3f}"
 
 
-def check(comparison: Comparison) -> list[Bar]:
+def check(comparison: MixComparison) -> list[Bar]:
     """Every promise, held or not."""
     return [
         *_experts(comparison),
-        *_mix(comparison, comparison.before, min_share=MIN_SHARE_BEFORE),
+        *_mix(comparison, comparison.assembled, min_share=MIN_SHARE_BEFORE),
         *(
-            _mix(comparison, comparison.after, min_share=MIN_SHARE_AFTER)
-            if comparison.after
+            _mix(comparison, comparison.finetuned, min_share=MIN_SHARE_AFTER)
+            if comparison.finetuned
             else ()
         ),
     ]
 
 
-def _experts(comparison: Comparison) -> Iterator[Bar]:
+def _experts(comparison: MixComparison) -> Iterator[Bar]:
     rows = zip(comparison.domains, comparison.oracle.values, comparison.seed.values, strict=True)
     for domain, expert, seed in rows:
         claim = f"{domain}: the expert's perplexity over the seed's"
         yield Bar(claim, expert / seed, "<=", MAX_EXPERT_RATIO)
 
 
-def _mix(comparison: Comparison, mix: Column, *, min_share: float) -> Iterator[Bar]:
+def _mix(comparison: MixComparison, mix: Column, *, min_share: float) -> Iterator[Bar]:
     for other in (comparison.seed, *comparison.experts, comparison.merge):
         claim = f"{mix.title}: mean log-perplexity against that of {other.title}"
         yield Bar(claim, mix.mean_log, "<", other.mean_log)

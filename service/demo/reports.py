@@ -11,10 +11,10 @@ import psutil
 from engine.gates.mix_gate import GateReport
 from engine.gates.report import software_versions
 from registry import cpu_features
-from service.comparison import Comparison
 from service.demo.bars import Bar
 from service.demo.memory import Peaks
 from service.demo.sampling import Completion, tokens_per_second
+from service.reports.mix_comparison import MixComparison
 from service.schemas import MixBody
 from service.terminal.stages import Stages
 
@@ -26,7 +26,7 @@ class Report:
     # Seconds of each step of the mix, measured when it was made, which may be an earlier run.
     step_seconds: dict[str, float]
     gate: GateReport
-    comparison: Comparison
+    comparison: MixComparison
     bars: list[Bar]
     completions: list[Completion]
 

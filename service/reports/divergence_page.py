@@ -1,9 +1,9 @@
-"""A comparison of two models as one HTML file that needs nothing else."""
+"""Writes a comparison of two models as one HTML file that loads no other file."""
 
 from engine.gates.comparison_gate import DivergenceReport
-from service.ui.rendering import render
+from service.reports.html import render
 
 
 def html(report: DivergenceReport) -> str:
-    """With survival curves, and where the two parted, side by side."""
+    """Return the page, with survival curves and the places where the two models diverge."""
     return render("divergence.html", report=report)

@@ -1,4 +1,4 @@
-"""The gate report of a mix as one HTML file that needs nothing else."""
+"""Writes the gate report of a mix as one HTML file that loads no other file."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,12 +8,12 @@ from engine.divergence.aggregates import Summary
 from engine.gates.mix_gate import GateReport
 from engine.gates.policy import Stage
 from engine.gates.report import Divergent
-from service.comparison import Comparison
-from service.terminal.gate_tables import rows
-from service.ui.rendering import render
+from service.reports.gate_rows import gate_rows
+from service.reports.html import render
+from service.reports.mix_comparison import MixComparison
 
-# Stages in which others read the candidate's texts: what they are called, and who reads.
-READERS: Mapping[Stage, tuple[str, str]] = {
+# The stages in which a second model reads the reference's texts: title and explanation.
+STAGES_WITH_READER: Mapping[Stage, tuple[str, str]] = {
     "served": ("Served against reference", "The engine that serves reads the texts."),
     "finetuned": ("What the finetune moved", "The mix as it was before its finetune reads them."),
     "base": (
@@ -25,7 +25,11 @@ READERS: Mapping[Stage, tuple[str, str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class StageView:
-    """`rows` are domain, what was made of its texts, and the noise floor."""
+    """One stage on the page.
+
+    `rows` are (domain, the reader's summary, the noise floor); `examples` are the divergent places
+    of each domain that has some.
+    """
 
     title: str
     explanation: str
@@ -34,29 +38,31 @@ class StageView:
 
 
 def html(report: GateReport, *, ref: str, digest: str) -> str:
-    """With survival curves, and both sides of where texts parted; `digest` is the JSON report's."""
+    """Return the page of mix `ref`; `digest` is the SHA-256 of the report as JSON."""
     return render(
         "gate_report.html",
         report=report,
         ref=ref,
         digest=digest,
-        comparison=Comparison.of(report),
-        metrics=rows(report),
+        comparison=MixComparison.of(report),
+        metrics=gate_rows(report),
         stages=tuple(_stages(report)),
         policy=json.dumps(report.policy.model_dump(mode="json"), indent=2),
     )
 
 
 def _stages(report: GateReport) -> Iterator[StageView]:
-    for stage, (title, explanation) in READERS.items():
-        found = [(own, getattr(own, stage)) for own in report.domains]
-        read = [(own, summary) for own, summary in found if summary is not None]
-        if read:
+    for stage, (title, explanation) in STAGES_WITH_READER.items():
+        summaries = [(domain, getattr(domain, stage)) for domain in report.domains]
+        present = [(domain, summary) for domain, summary in summaries if summary is not None]
+        if present:
             yield StageView(
                 title=title,
                 explanation=explanation,
-                rows=tuple((own.domain, summary, own.noise_floor) for own, summary in read),
+                rows=tuple((domain.domain, s, domain.noise_floor) for domain, s in present),
                 examples=tuple(
-                    (own.domain, own.examples[stage]) for own, _ in read if own.examples[stage]
+                    (domain.domain, domain.examples[stage])
+                    for domain, _ in present
+                    if domain.examples[stage]
                 ),
             )

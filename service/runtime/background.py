@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.launch.launcher import LocalLauncher, Process
-from registry.errors import NotFound, Unavailable
+from registry.errors import Unavailable
 from registry.settings import settings
-from service.client.client import Client
-from service.runtime import home, supervisor
+from service import home
+from service.runtime import supervisor
 
 START_SECONDS = 120.0
 POLL_SECONDS = 0.1
@@ -54,25 +54,6 @@ def running() -> Iterator[Service]:
         yield service
     finally:
         service.stop()
-
-
-def connect() -> Client:
-    """A client of the service that runs on the data folder, with this installation's key.
-
-    Raises NotFound when none runs.
-    """
-    holder = home.holder(settings().home)
-    if holder is None:
-        raise NotFound("no service runs on this data folder; start it with `./nexusmix up`")
-    return Client(holder.address, key=key())
-
-
-def key() -> str:
-    """The key that the installation generated. Raises NotFound before its first start."""
-    try:
-        return settings().key_path.read_text().strip()
-    except FileNotFoundError:
-        raise NotFound("there is no key yet: `./nexusmix up` makes it") from None
 
 
 def _last_line(log_path: Path) -> str:

@@ -19,10 +19,8 @@ from rich.table import Table
 
 from engine.gates.mix_gate import GateReport
 from service.client.client import Transfer
-from service.comparison import Comparison
-from service.demo.reports import Report
-from service.demo.sampling import tokens_per_second
-from service.runtime.background import key
+from service.client.local import key
+from service.reports.mix_comparison import MixComparison
 from service.schemas import EventBody
 
 # A file has no width: there the widest table must not be folded.
@@ -31,20 +29,6 @@ FILE_WIDTH = 160
 console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
 # Progress and stages are no result: they must not end in a file that a table was redirected to.
 notes = Console(stderr=True, width=None if sys.stderr.isatty() else FILE_WIDTH)
-
-
-def print_report(report: Report) -> None:
-    """What a demo found, and what it promised in vain."""
-    print_comparison(report.comparison)
-    print_gate(report.gate)
-    for completion in report.completions:
-        console.rule(f"[bold]{completion.domain}[/bold]", align="left")
-        console.print(f"[dim]{escape(completion.prompt)}[/dim]{escape(completion.text)}")
-    console.rule()
-    speed = tokens_per_second(report.completions)
-    console.print(f"{speed:.1f} tokens/s through the gateway; pages at {report.address}")
-    for bar in report.broken:
-        console.print(f"[red]not kept[/red]  {bar}", highlight=False)
 
 
 def greet(address: str) -> None:
@@ -73,7 +57,7 @@ def moment(time: datetime) -> str:
     return time.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
-def print_comparison(comparison: Comparison) -> None:
+def print_comparison(comparison: MixComparison) -> None:
     """Rows are domains, columns everything that took part; the last two rows sum it up."""
     table = Table(title="Held-out perplexity", title_justify="left", title_style="bold")
     table.add_column("domain")

@@ -3,7 +3,7 @@
 from rich.markup import escape
 from rich.table import Table
 
-from assembler.planning.plan import Plan, Size, StepPlan
+from assembler.planning.plan_data import Plan, Size, StepPlan
 from service.quantities import between, count, size
 from service.terminal.console import console
 

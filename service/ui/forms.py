@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from assembler.mixes.mix_change import MixChange
 from assembler.mixes.new_mix import NewMix
-from assembler.mixes.overrides import Waiver
+from assembler.mixes.waivers import Waiver
 from assembler.recipes import presets
 from registry.errors import InvalidInput, Problem
 from service import assignments

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from assembler.recipes import presets
+from assembler.recipes import field_changes, presets
 from assembler.recipes.recipe import Preset, Recipe, Trained
 from engine.gates.policy import Policy
 from service.assignments import as_text
@@ -37,9 +37,9 @@ def changed(recipe: Recipe) -> tuple[str, ...]:
     """The fields in which a recipe is not as its preset, and as the default gates."""
     finetune = presets.finetune(recipe.preset, num_experts=len(recipe.experts))
     return _assignments(
-        presets.changed_fields(recipe, presets.assembly(recipe.preset))
-        | presets.changed_fields(recipe.finetune, finetune, prefix="finetune.")
-        | presets.changed_fields(recipe.gates, Policy(), prefix="gates.")
+        field_changes.changed_fields(recipe, presets.assembly(recipe.preset))
+        | field_changes.changed_fields(recipe.finetune, finetune, prefix="finetune.")
+        | field_changes.changed_fields(recipe.gates, Policy(), prefix="gates.")
     )
 
 

@@ -6,9 +6,12 @@ from engine.compression.int8_curve import Compression, Curve, Point
 from engine.divergence import noise
 from engine.divergence.metrics import Continuation, Reading
 from engine.gates.mix_gate import GateReport, Measurements, Perplexities, Sides, judge
-from engine.gates.policy import STAGES, Policy, Stage
+from engine.gates.policy import STAGES, Policy, ServedLimits, Stage
 
 DOMAINS = ("sea", "law")
+TOKENS = (1, 2, 3, 4)
+AGREES, STRAYS = Reading(TOKENS, (-0.1,) * 4), Reading((1, 2, 9, 4), (-0.1,) * 4)
+DIGEST = "ab" * 32
 Values = tuple[float, ...]
 
 
@@ -59,7 +62,7 @@ def _measured(domain: str, perplexity: Perplexities, *, known: bool) -> Measurem
         documents="d" * 64,
         perplexity=perplexity,
         continuations=[Continuation((1, 2), tokens)],
-        varied={noise.IN_ONE_PASS: [reading]},
+        variations={noise.IN_ONE_PASS: [reading]},
         readings=readings,
     )
 
@@ -79,3 +82,32 @@ def make_curve() -> Curve:
         for number in range(3)
     ]
     return Curve(request=Compression(max_bytes=900_000), points=tuple(points))
+
+
+def make_divergent_report() -> GateReport:
+    """Return a report of two domains: the served model diverges in both, the base has one."""
+    readings: dict[str, dict[Stage, list[Reading]]] = {
+        "sea": {"served": [AGREES, STRAYS], "base": [STRAYS, STRAYS]},
+        "law": {"served": [AGREES, STRAYS]},
+    }
+    measured = [
+        Measurements(
+            domain=domain,
+            documents=DIGEST,
+            perplexity=Perplexities(
+                seed=20, experts={"sea": 12, "law": 12}, merge=18, assembled=15, base=14
+            ),
+            continuations=[Continuation((7, 8), TOKENS, (0.5, 0.5, 0.25, 0.5))] * 2,
+            variations={noise.IN_ONE_PASS: [AGREES] * 2},
+            readings=of_domain,
+        )
+        for domain, of_domain in readings.items()
+    ]
+    sides = Sides(candidate=DIGEST, against={"the version before": "cd" * 32})
+    return judge(
+        Policy(completion_tokens=4, served=ServedLimits(min_fdt_75=3)),
+        manifest_digest=DIGEST,
+        stages={"assembled": sides, "candidate": sides, "served": sides, "base": sides},
+        domains=measured,
+        decode=lambda tokens: " ".join(map(str, tokens)),
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from service.runtime import home as homes
+from service import home as homes
 from service.runtime.supervisor import answers
 
 PATIENCE_SECONDS = 240.0

@@ -7,7 +7,8 @@ from starlette.testclient import TestClient
 
 from registry import errors
 from registry.errors import NexusmixError, Problem
-from service.errors import code_of, install, status_of
+from service.error_codes import code_of
+from service.errors import install, status_of
 
 PROBLEM_FIELDS = {"type", "title", "status", "detail", "instance", "code", "errors", "request_id"}
 

@@ -99,5 +99,5 @@ def test_other_commands_say_what_to_install(
     done = start(light, tmp_path, "-m", "service.cli", *arguments)
     assert done.returncode == 1
     assert done.stderr.startswith(f"nexusmix: {arguments[0]} needs packages of the server (torch,")
-    assert "pip install 'nexusmix[run]'" in done.stderr
+    assert "pip install '.[run]'" in done.stderr
     assert done.stderr.count("\n") == 1

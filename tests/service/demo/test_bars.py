@@ -1,10 +1,10 @@
-from service.comparison import Comparison
 from service.demo import bars
+from service.reports.mix_comparison import MixComparison
 from tests.service.gate_reports import make_report
 
 
 def broken(*, assembled: tuple[float, float], finetuned: tuple[float, float] | None) -> list[str]:
-    comparison = Comparison.of(make_report(assembled=assembled, finetuned=finetuned))
+    comparison = MixComparison.of(make_report(assembled=assembled, finetuned=finetuned))
     return [str(bar) for bar in bars.check(comparison) if not bar.held]
 
 

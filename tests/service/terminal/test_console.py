@@ -3,7 +3,7 @@
 import pytest
 
 from engine.gates.report import Divergent, Failure
-from service.comparison import Comparison
+from service.reports.mix_comparison import MixComparison
 from service.terminal import console
 from tests.service.gate_reports import make_report
 
@@ -12,7 +12,7 @@ def test_the_version_before_stands_beside_the_mix(capsys: pytest.CaptureFixture[
     report = make_report(
         assembled=(50.0, 50.0), finetuned=(30.0, 40.0), base=(25.0, 90.0), known=["sea"]
     )
-    console.print_comparison(Comparison.of(report))
+    console.print_comparison(MixComparison.of(report))
     out = capsys.readouterr().out
 
     assert "version before" in out

@@ -4,7 +4,7 @@ import pytest
 
 from engine.divergence.metrics import Continuation, Reading
 from engine.gates import comparison_gate
-from engine.gates.comparison_gate import Compared, DivergenceReport, ModelPolicy, Side
+from engine.gates.comparison_gate import DivergenceReport, DomainReadings, ModelPolicy, Side
 from service.terminal import divergence_tables
 
 TOKENS = (1, 2, 3, 4)
@@ -14,8 +14,8 @@ AGREES, STRAYS = Reading(TOKENS, (-0.1,) * 4), Reading((1, 2, 9, 4), (-0.1,) * 4
 def report(*readings: Reading) -> DivergenceReport:
     texts = [Continuation((7, 8), TOKENS, margins=(1.0, 1.0, 0.25, 1.0))] * len(readings)
     own = [AGREES] * len(readings)
-    compared = Compared(
-        domain="law", continuations=texts, varied={"in one pass": own}, candidate=readings
+    compared = DomainReadings(
+        domain="law", continuations=texts, variations={"in one pass": own}, candidate=readings
     )
     return comparison_gate.judge(
         ModelPolicy(completion_tokens=4),

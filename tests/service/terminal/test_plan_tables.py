@@ -2,9 +2,7 @@
 
 import pytest
 
-from assembler.planning.plan import Plan, Size, StepPlan
-from assembler.planning.plan_warnings import Caution
-from assembler.planning.time_estimates import Estimate
+from assembler.planning.plan_data import Caution, Estimate, Plan, Size, StepPlan
 from registry.errors import Problem
 from service.terminal.plan_tables import print_plan
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from registry.errors import Conflict, OutOfSpace
-from service.runtime import home as homes
+from service import home as homes
 
 
 def test_the_holder_is_known_to_others(home: Path) -> None:

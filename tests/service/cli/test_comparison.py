@@ -10,12 +10,11 @@ from assembler.evaluation.comparison_request import Folder, Served, Stored
 from assembler.mixes import mixes
 from assembler.mixes.new_mix import NewMix
 from engine.gates.comparison_gate import DivergenceReport
-from registry import db
-from registry.blobs import BlobStore
+from registry.blobs.blobs import BlobStore
+from registry.database import db
 from registry.errors import InvalidInput, NotFound
 from registry.settings import settings
-from service.cli import model_gate
-from service.runtime import home
+from service.cli import comparison
 from tests import tiny
 from tests.assembler import rows
 from tests.assembler.published import publish
@@ -67,7 +66,7 @@ def test_the_childs_reason_is_told(seed: str, expert: str) -> None:
     config.write_text(json.dumps(json.loads(config.read_text()) | {"vocab_size": 65}))
     done = gate(expert, seed)
     assert done.returncode == 1
-    assert "another vocabulary" in done.stderr
+    assert "the vocabularies differ" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -78,40 +77,36 @@ def test_without_documents_it_asks_for_some(seed: str) -> None:
 
 
 def test_a_folder_brings_its_documents(expert: str) -> None:
-    subject, texts = model_gate.find(expert)
+    subject, texts = comparison.find_model(expert)
     assert subject == Folder(path=Path(expert))
     assert [own.domain for own in texts] == ["expert"]
 
 
 def test_a_server_is_named_with_its_model() -> None:
-    subject, texts = model_gate.find("http://127.0.0.1:8000/v1#mine")
+    subject, texts = comparison.find_model("http://127.0.0.1:8000/v1#mine")
     assert (subject, texts) == (Served(address="http://127.0.0.1:8000/v1", model="mine"), [])
 
 
 @pytest.mark.parametrize("words", ["http://127.0.0.1:8000/v1", "http://127.0.0.1:8000#m"])
 def test_half_a_server_is_refused_with_what_is_right(words: str) -> None:
     with pytest.raises(InvalidInput, match="http://HOST:PORT/v1#MODEL"):
-        model_gate.find(words)
+        comparison.find_model(words)
 
 
 def test_what_can_be_nothing_is_told_what_it_could_be() -> None:
     with pytest.raises(InvalidInput, match="no folder, no NAME"):
-        model_gate.find("Not a name")
+        comparison.find_model("Not a name")
 
 
-def test_mixes_and_experts_of_the_service_are_found(
-    address: str, key: str, store: BlobStore
-) -> None:
+def test_mixes_and_experts_of_the_service_are_found(installation: None, store: BlobStore) -> None:
     with db.transaction() as session:
         rows.add_all(session, store)
         wish = NewMix(name="both", family="tiny", experts=["expert-1", "expert-2"])
         publish(session, store, mixes.request(session, store, wish))
-    with home.held(settings().home, address=address):
-        settings().key_path.write_text(key)
-        mix, texts = model_gate.find("both")
-        expert, own = model_gate.find("expert-2@1")
-        with pytest.raises(NotFound):
-            model_gate.find("nobody")
+    mix, texts = comparison.find_model("both")
+    expert, own = comparison.find_model("expert-2@1")
+    with pytest.raises(NotFound):
+        comparison.find_model("nobody")
     assert isinstance(mix, Stored)
     assert mix.ref == "both@1"
     assert [text.domain for text in texts] == ["expert-1", "expert-2"]

@@ -2,30 +2,30 @@ import math
 
 import pytest
 
-from service.comparison import Comparison
+from service.reports.mix_comparison import MixComparison
 from tests.service.gate_reports import make_report
 
 
 def test_share_of_gain_is_measured_in_mean_log_perplexity() -> None:
-    comparison = Comparison.of(make_report(assembled=(50.0, 50.0), finetuned=(25.0, 25.0)))
+    comparison = MixComparison.of(make_report(assembled=(50.0, 50.0), finetuned=(25.0, 25.0)))
 
-    assert comparison.after is not None
+    assert comparison.finetuned is not None
     assert comparison.share_of_gain(comparison.seed) == 0
-    assert comparison.share_of_gain(comparison.before) == pytest.approx(0.5)
-    assert comparison.share_of_gain(comparison.after) == pytest.approx(1)
+    assert comparison.share_of_gain(comparison.assembled) == pytest.approx(0.5)
+    assert comparison.share_of_gain(comparison.finetuned) == pytest.approx(1)
     assert comparison.seed.mean_log == pytest.approx(math.log(100))
 
 
 def test_a_mix_without_finetune_has_no_column_after_it() -> None:
-    comparison = Comparison.of(make_report(assembled=(50.0, 50.0), finetuned=None))
+    comparison = MixComparison.of(make_report(assembled=(50.0, 50.0), finetuned=None))
 
-    assert comparison.after is None
+    assert comparison.finetuned is None
     titles = [column.title for column in comparison.columns]
     assert titles == ["seed", "sea", "law", "mean merge", "mix before"]
 
 
 def test_best_is_the_lowest_of_a_row() -> None:
-    comparison = Comparison.of(make_report(assembled=(24.0, 50.0), finetuned=None))
+    comparison = MixComparison.of(make_report(assembled=(24.0, 50.0), finetuned=None))
 
     assert comparison.best(0) == 24.0
     assert comparison.best(1) == 25.0
@@ -35,7 +35,7 @@ def test_the_version_before_is_compared_in_its_own_domains() -> None:
     report = make_report(
         assembled=(50.0, 50.0), finetuned=(30.0, 40.0), base=(25.0, 90.0), known=["sea"]
     )
-    comparison = Comparison.of(report)
+    comparison = MixComparison.of(report)
 
     titles = [column.title for column in comparison.columns]
     assert titles[-3:] == ["version before", "mix before", "mix after"]
@@ -44,7 +44,7 @@ def test_the_version_before_is_compared_in_its_own_domains() -> None:
 
 
 def test_a_mix_without_a_base_has_no_version_before() -> None:
-    comparison = Comparison.of(make_report(assembled=(50.0, 50.0), finetuned=None))
+    comparison = MixComparison.of(make_report(assembled=(50.0, 50.0), finetuned=None))
 
     assert comparison.base is None
     assert comparison.change(0) is None

@@ -6,7 +6,7 @@ import pytest
 
 from engine.gates.policy import Policy
 from registry.errors import InvalidInput
-from service.cli import policy_files
+from service.cli import policy
 from service.schemas import PolicyBody
 
 
@@ -19,20 +19,20 @@ def written(folder: Path, text: str) -> Path:
 def test_yaml_and_json_say_the_same(tmp_path: Path) -> None:
     fields = {"served": {"min_fdt_75": 8}, "prefix_tokens": 9}
     yaml = "# short texts\nserved:\n  min_fdt_75: 8\nprefix_tokens: 9\n"
-    assert policy_files.read(written(tmp_path, yaml)) == fields
+    assert policy.read_policy(written(tmp_path, yaml)) == fields
     json = '{"served": {"min_fdt_75": 8}, "prefix_tokens": 9}'
-    assert policy_files.read(written(tmp_path, json)) == fields
+    assert policy.read_policy(written(tmp_path, json)) == fields
 
 
 def test_what_is_shown_is_read_again(tmp_path: Path) -> None:
     body = PolicyBody(family="tiny", number=None, policy=Policy(), created_at=None)
-    text = policy_files.text(body)
+    text = policy.policy_text(body)
     assert text.startswith("# Policy of family tiny, the default")
-    assert policy_files.read(written(tmp_path, text)) == Policy().model_dump(mode="json")
+    assert policy.read_policy(written(tmp_path, text)) == Policy().model_dump(mode="json")
 
 
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
-    assert policy_files.read(written(tmp_path, "# nothing yet\n")) == {}
+    assert policy.read_policy(written(tmp_path, "# nothing yet\n")) == {}
 
 
 @pytest.mark.parametrize(
@@ -40,15 +40,15 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     [
         ("served: [", "is neither YAML nor JSON"),
         ("- served", "holds no fields"),
-        ("prefix_tokens: .nan", "has a value that JSON does not know"),
-        ("prefix_tokens: 2026-11-25", "has a value that JSON does not know"),
+        ("prefix_tokens: .nan", "has a value that JSON does not have"),
+        ("prefix_tokens: 2026-11-25", "has a value that JSON does not have"),
     ],
 )
 def test_what_is_no_policy_is_refused(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
-        policy_files.read(written(tmp_path, text))
+        policy.read_policy(written(tmp_path, text))
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot be read: No such file"):
-        policy_files.read(tmp_path / "policy.yaml")
+        policy.read_policy(tmp_path / "policy.yaml")

@@ -9,14 +9,13 @@ from safetensors.torch import load_file
 
 from assembler.mixes import mixes
 from assembler.mixes.new_mix import NewMix
-from registry import db, manifests
-from registry.blobs import BlobStore
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints import manifests
+from registry.checkpoints.int8_config import int8_modules
+from registry.checkpoints.safetensors_header import read_header, read_raw_header
+from registry.database import db
 from registry.errors import Conflict, InvalidInput
-from registry.int8_config import int8_modules
-from registry.safetensors_header import read_header, read_raw_header
-from registry.settings import settings
-from service.cli import compressing
-from service.runtime import home
+from service.cli import compression
 from tests import tiny
 from tests.assembler import rows
 from tests.assembler.published import publish
@@ -27,7 +26,7 @@ FIELDS = {"min_fdt_75": 0.0, "rounds": 2, "prompts": 4}
 
 def compress(source: Path | str, **changes: Any) -> None:
     arguments = {"documents": None, "output": None, "is_expert": False} | changes
-    compressing.compress(str(source), FIELDS, **arguments)
+    compression.run(str(source), FIELDS, **arguments)
 
 
 @pytest.mark.slow
@@ -50,7 +49,7 @@ def test_a_folder_becomes_a_smaller_one(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_mix_becomes_a_manifest_of_the_store(
-    address: str, key: str, store: BlobStore, tmp_path: Path
+    installation: None, store: BlobStore, tmp_path: Path
 ) -> None:
     with db.transaction() as session:
         rows.add_all(session, store, num_experts=3)
@@ -58,9 +57,7 @@ def test_a_mix_becomes_a_manifest_of_the_store(
         mix = publish(session, store, mixes.request(session, store, wish))
         before = manifests.load(store, mix.assembled_digest or "")
     words = ["--min-fdt-75=0", "--rounds=1", f"--output={tmp_path / 'small'}"]
-    with home.held(settings().home, address=address):
-        settings().key_path.write_text(key)
-        done = run("compress", "mine", *words)
+    done = run("compress", "mine", *words)
 
     assert done.returncode == 0, done.stderr
     digest = done.stdout.partition("manifest ")[2].partition(":")[0]
@@ -72,13 +69,11 @@ def test_a_mix_becomes_a_manifest_of_the_store(
 
 
 @pytest.mark.slow
-def test_an_expert_of_the_service_too(address: str, key: str, store: BlobStore) -> None:
+def test_an_expert_of_the_service_too(installation: None, store: BlobStore) -> None:
     with db.transaction() as session:
         rows.add_all(session, store, num_experts=1)
     before = tiny.store_manifest(store, expert=1).num_bytes
-    with home.held(settings().home, address=address):
-        settings().key_path.write_text(key)
-        done = run("compress", "expert-1", "--expert", f"--max-bytes={before - 1}")
+    done = run("compress", "expert-1", "--expert", f"--max-bytes={before - 1}")
 
     assert done.returncode == 0, done.stderr
     digest = done.stdout.partition("manifest ")[2].partition(":")[0]
@@ -115,13 +110,11 @@ def test_a_folder_becomes_a_sparse_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_expert_becomes_sparse_in_the_store(address: str, key: str, store: BlobStore) -> None:
+def test_an_expert_becomes_sparse_in_the_store(installation: None, store: BlobStore) -> None:
     with db.transaction() as session:
         rows.add_all(session, store, num_experts=1)
     before = tiny.store_manifest(store, expert=1)
-    with home.held(settings().home, address=address):
-        settings().key_path.write_text(key)
-        done = run("compress", "expert-1", "--expert", "--sparsity=0.5", "--by=uniform")
+    done = run("compress", "expert-1", "--expert", "--sparsity=0.5", "--by=uniform")
 
     assert done.returncode == 0, done.stderr
     digest = done.stdout.partition("manifest ")[2].partition(":")[0]
@@ -145,7 +138,7 @@ def test_an_expert_becomes_sparse_in_the_store(address: str, key: str, store: Bl
 )
 def test_what_cannot_be_meant_is_refused(fields: dict[str, Any], problem: str) -> None:
     with pytest.raises(InvalidInput) as refused:
-        compressing.read(fields)
+        compression.read_request(fields)
     assert problem in refused.value.problems[0].detail
 
 

@@ -1,0 +1,104 @@
+"""Compares a mix with its experts: held-out perplexity of every model, domain by domain."""
+
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+from engine.gates.mix_gate import DomainReport, GateReport, Perplexities
+
+
+@dataclass(frozen=True)
+class Column:
+    """One model and its perplexity in each domain, in the order of the rows."""
+
+    title: str
+    values: tuple[float, ...]
+
+    @property
+    def mean_log(self) -> float:
+        """Mean log-perplexity over the domains, in nats per token."""
+        return statistics.fmean(map(math.log, self.values))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixComparison:
+    """A table with one row for each domain and one column for each model.
+
+    `base` is the version that the mix was made from, and `base_domains` are its domains.
+    `assembled` is the mix before its finetune, `finetuned` after it, `compressed` after
+    compression. `oracle` takes the right expert for each domain by its label; it is an upper bound
+    and not among `columns`.
+    """
+
+    domains: tuple[str, ...]
+    seed: Column
+    experts: tuple[Column, ...]
+    merge: Column
+    base: Column | None
+    base_domains: frozenset[str]
+    assembled: Column
+    finetuned: Column | None
+    compressed: Column | None
+    oracle: Column
+
+    @classmethod
+    def of(cls, report: GateReport) -> Self:
+        """Read the table from a gate report, in which every domain has an expert of its name."""
+        domains = report.domains
+        base = tuple(d.perplexity.base for d in domains if d.perplexity.base is not None)
+        is_finetuned = all(d.perplexity.finetuned is not None for d in domains)
+        is_compressed = all(d.perplexity.compressed is not None for d in domains)
+        return cls(
+            domains=tuple(d.domain for d in domains),
+            seed=_column("seed", domains, lambda p: p.seed),
+            experts=tuple(_expert(d.domain, domains) for d in domains),
+            merge=_column("mean merge", domains, lambda p: p.merge),
+            base=Column("version before", base) if len(base) == len(domains) else None,
+            base_domains=frozenset(d.domain for d in domains if d.base is not None),
+            assembled=_column("mix before", domains, lambda p: p.assembled),
+            finetuned=_column("mix after", domains, lambda p: p.trained) if is_finetuned else None,
+            compressed=_column("mix compressed", domains, lambda p: p.candidate)
+            if is_compressed
+            else None,
+            oracle=Column("right expert", tuple(d.perplexity.experts[d.domain] for d in domains)),
+        )
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns that exist, from the seed to the newest state of the mix."""
+        optional = (self.base, self.assembled, self.finetuned, self.compressed)
+        return (self.seed, *self.experts, self.merge, *(c for c in optional if c is not None))
+
+    def best(self, row: int) -> float:
+        """Return the lowest perplexity in a domain."""
+        return min(column.values[row] for column in self.columns)
+
+    def change(self, row: int) -> float | None:
+        """Return the relative change of perplexity from the base to the mix in a domain.
+
+        A negative change is better. None when the base does not have the domain.
+        """
+        if self.base is None or self.domains[row] not in self.base_domains:
+            return None
+        mix = self.compressed or self.finetuned or self.assembled
+        return mix.values[row] / self.base.values[row] - 1
+
+    def share_of_gain(self, column: Column) -> float:
+        """Return how much of the oracle's gain over the seed a model reaches: 1 is all of it.
+
+        The gain is measured in mean log-perplexity. NaN when the oracle gains nothing.
+        """
+        gain = self.seed.mean_log - self.oracle.mean_log
+        return (self.seed.mean_log - column.mean_log) / gain if gain > 0 else math.nan
+
+
+def _column(
+    title: str, domains: tuple[DomainReport, ...], perplexity: Callable[[Perplexities], float]
+) -> Column:
+    return Column(title, tuple(perplexity(domain.perplexity) for domain in domains))
+
+
+def _expert(name: str, domains: tuple[DomainReport, ...]) -> Column:
+    return _column(name, domains, lambda p: p.experts[name])

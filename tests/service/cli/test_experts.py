@@ -1,0 +1,71 @@
+"""Training and registering on the command line, with a plain text."""
+
+from pathlib import Path
+
+import pytest
+
+from registry.blobs.blobs import BlobStore
+from registry.catalog.document_files import read_text
+from registry.catalog.documents import parse
+from registry.database import db
+from tests import factories, tiny
+from tests.service.command_line import run
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "own.txt"
+    samples = tiny.sample_documents(expert=1, num_train=200)
+    path.write_text("\n\n".join(document.text for document in samples))
+    return path
+
+
+def test_it_is_said_what_becomes_of_a_text(tmp_path: Path, text: Path) -> None:
+    folder = tiny.write_checkpoint(tmp_path / "expert", expert=1)
+    about = ["--name", "law", "--family", "tiny", "--license", "CC0-1.0"]
+    done = run("register", str(folder), "--documents", str(text), *about)
+
+    num_documents = len(read_text(text))
+    assert f"{num_documents} documents, {num_documents // 10} of them held out" in done.stdout
+    assert "no service runs" in done.stderr
+
+
+def test_a_text_that_is_too_short_is_refused(tmp_path: Path) -> None:
+    text = tmp_path / "short.txt"
+    text.write_text("short")
+    done = run("train-expert", str(text), str(tmp_path / "expert"))
+
+    assert done.returncode == 1
+    assert "short.txt has too little text" in done.stderr
+    assert "at least 10 different ones are needed" in done.stderr
+
+
+@pytest.mark.slow
+def test_an_expert_is_trained_on_a_text(tmp_path: Path, text: Path) -> None:
+    seed, target = tiny.write_checkpoint(tmp_path / "seed"), tmp_path / "expert"
+    done = run("train-expert", str(text), str(target), "--seed", str(seed), "--tokens", "4096")
+
+    assert done.returncode == 0, done.stderr
+    assert "held-out perplexity" in done.stdout
+    assert parse([(target / "documents.jsonl").read_bytes()]) == read_text(text)
+
+
+def test_experts_of_the_running_service_are_listed(installation: None, store: BlobStore) -> None:
+    with db.transaction() as session:
+        family = factories.make_family(session, store)
+        factories.make_expert(session, family, name="law")
+    done = run("experts")
+
+    assert done.returncode == 0, done.stderr
+    assert "law" in done.stdout
+    assert "CC0-1.0" in done.stdout
+
+
+def test_expert_is_not_trained_over_something_else(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("expert")
+    done = run("train-expert", "documents.jsonl", str(folder))
+
+    assert done.returncode == 1
+    assert "exists already" in done.stderr

@@ -1,0 +1,62 @@
+"""Requesting, planning and listing on the command line."""
+
+from assembler.mixes import mixes
+from assembler.mixes.new_mix import NewMix
+from registry.blobs.blobs import BlobStore
+from registry.database import db
+from tests import factories
+from tests.assembler import rows
+from tests.assembler.published import publish
+from tests.service.command_line import run
+
+
+def test_wrong_mix_is_explained_field_by_field(installation: None, store: BlobStore) -> None:
+    with db.transaction() as session:
+        factories.make_family(session, store)
+    done = run("mix", "mine", "nobody", "--family", "nowhere")
+
+    assert done.returncode == 1
+    assert "/family: no family 'nowhere'" in done.stderr
+
+
+def test_plan_of_a_wrong_mix_ends_with_all_that_is_wrong(
+    installation: None, store: BlobStore
+) -> None:
+    with db.transaction() as session:
+        factories.make_family(session, store)
+    done = run("plan", "mix", "mine", "nobody", "--family", "tiny", "--set", "combine=no")
+
+    assert done.returncode == 1
+    for pointer in ("/family", "/experts", "/experts/0"):
+        assert f"{pointer}: " in done.stdout
+    assert "/combine: Input should be 'convex' or 'sum'" in done.stdout
+
+
+def test_a_change_is_planned_in_its_own_words(installation: None, store: BlobStore) -> None:
+    with db.transaction() as session:
+        rows.add_all(session, store, num_experts=3)
+        wish = NewMix(name="mine", family="tiny", experts=["expert-1", "expert-2"])
+        publish(session, store, mixes.request(session, store, wish))
+    words = ["extend", "mine", "expert-3", "--set", "finetune.new_share=0.7", "--no-deploy"]
+    planned = run("plan", *words)
+    refused = run(*words, "--set", "finetune.new_share=7")
+
+    assert planned.returncode == 0, planned.stderr
+    assert "assemble" in planned.stdout
+    assert refused.returncode == 1
+    assert "/finetune/new_share: Input should be less than or equal to 1" in refused.stderr
+    with db.transaction() as session:
+        assert mixes.get(session, "mine").number == 1
+
+
+def test_presets_say_what_they_change(installation: None) -> None:
+    done = run("presets")
+
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "bam-shared-kv",
+        "No mixture",
+        "attention=experts-shared-kv",
+        "finetune.tokens=0",
+    ):
+        assert words in done.stdout

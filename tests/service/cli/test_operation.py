@@ -1,0 +1,32 @@
+"""The state of the service, and serving models, on the command line."""
+
+from assembler.mixes import mixes
+from assembler.mixes.new_mix import NewMix
+from engine.serving import deployments
+from registry.blobs.blobs import BlobStore
+from registry.catalog import artifacts
+from registry.database import db
+from tests.assembler import rows
+from tests.assembler.published import publish
+from tests.service.command_line import run
+
+
+def test_status_tells_that_nothing_runs() -> None:
+    done = run("status")
+
+    assert done.returncode == 1
+    assert "nothing runs" in done.stdout
+
+
+def test_what_is_served_is_ended(installation: None, store: BlobStore) -> None:
+    with db.transaction() as session:
+        rows.add_all(session, store)
+        wish = NewMix(name="both", family="tiny", experts=["expert-1", "expert-2"])
+        mix = publish(session, store, mixes.request(session, store, wish))
+        assert mix.artifact_id is not None
+        deployments.request(session, artifacts.get(session, mix.artifact_id), model="both")
+    ended, again = run("undeploy", "both"), run("undeploy", "both")
+
+    assert (ended.returncode, again.returncode) == (0, 1), ended.stderr
+    assert "both is not served any more" in ended.stdout
+    assert "no model 'both' is deployed" in again.stderr
