@@ -1,0 +1,4 @@
+"""What commands print: tables, progress bars, stages.
+
+It may import `service.client` and `service.reports`.
+"""
