@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints import manifests
 from registry.checkpoints.admission import Shard
-from service.schemas import CheckpointRequest, MissingBlob
+from service.schemas.checkpoints import CheckpointRequest, MissingBlob
 
 # Time to send a blob to an object store; a client that needs more asks again.
 PRESIGNED_SECONDS = 6 * 3600

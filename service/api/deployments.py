@@ -10,7 +10,8 @@ from engine.serving import deployments
 from registry.catalog import artifacts
 from registry.errors import InvalidInput, NotFound, Problem
 from registry.names import check_name
-from service.schemas import DeploymentBody, DeploymentRequest, Page
+from service.schemas.common import Page
+from service.schemas.deployments import DeploymentBody, DeploymentRequest
 from service.web.auth import Reader, Writer
 from service.web.deps import Limit, Session
 from service.web.idempotency import OncePerKey

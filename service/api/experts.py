@@ -12,10 +12,10 @@ from registry.catalog import embeddings, experts, uploads
 from registry.database.tables import ExpertVersion
 from registry.errors import NotFound
 from service.api.announcements import missing_blobs, shards_of
-from service.schemas import (
+from service.schemas.common import Page
+from service.schemas.experts import (
     ExpertBody,
     ExpertWithVersions,
-    Page,
     Suggestion,
     SuggestRequest,
     VersionBody,

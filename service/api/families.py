@@ -9,11 +9,11 @@ from assembler.routing.embedder import states_embedder_digest
 from engine.gates.policy import Policy
 from registry.catalog import families, projections, uploads
 from service.api.announcements import missing_blobs, shards_of
-from service.schemas import (
+from service.schemas.common import Page
+from service.schemas.families import (
     FamilyBody,
     FamilyRequest,
     FamilyUploadBody,
-    Page,
     PolicyBody,
     ProjectionBody,
     ProjectionRequest,

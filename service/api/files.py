@@ -16,7 +16,7 @@ from registry.checkpoints.manifests import Manifest
 from registry.checkpoints.safetensors_view import SafetensorsView
 from registry.database.tables import VersionState
 from registry.errors import Conflict, NotFound
-from service.schemas import FileBody, FilesBody
+from service.schemas.checkpoints import FileBody, FilesBody
 from service.web.auth import Reader
 from service.web.deps import Blobs, Session
 

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from assembler.mixes import job_events, mix_state
 from registry.database import db
-from service.schemas import EventBody
+from service.schemas.mixes import EventBody
 
 POLL_SECONDS = 0.3
 PING_SECONDS = 15

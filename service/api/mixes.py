@@ -21,7 +21,8 @@ from registry.catalog import artifacts
 from registry.errors import NotFound
 from service.api import mix_events
 from service.reports import gate_page
-from service.schemas import MixBody, OverrideRequest, Page, PlanBody, PresetBody
+from service.schemas.common import Page
+from service.schemas.mixes import MixBody, OverrideRequest, PlanBody, PresetBody
 from service.web.auth import Reader, Writer
 from service.web.deps import Blobs, Limit, Session
 from service.web.idempotency import OncePerKey, Repeatable

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from registry.checkpoints import attestations
 from registry.settings import settings
-from service.schemas import SigningKeyBody
+from service.schemas.checkpoints import SigningKeyBody
 from service.web.auth import Reader
 
 router = APIRouter(prefix="/signing-key", tags=["operation"])

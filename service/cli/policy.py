@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from service.schemas import PolicyBody
+    from service.schemas.families import PolicyBody
 
 app = typer.Typer()
 policy = typer.Typer(

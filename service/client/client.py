@@ -26,24 +26,17 @@ from registry.database.tables import ProjectionState, VersionState
 from registry.errors import Conflict, InvalidInput, NotFound, Unavailable
 from registry.names import parse_ref
 from service.client.connection import API, MAX_ATTEMPTS, Connection, pause
-from service.schemas import (
-    DeploymentBody,
-    EventBody,
+from service.schemas.checkpoints import FilesBody, MissingBlob, SigningKeyBody
+from service.schemas.deployments import DeploymentBody
+from service.schemas.experts import (
     ExpertBody,
     ExpertWithVersions,
-    FamilyBody,
-    FamilyUploadBody,
-    FilesBody,
-    MissingBlob,
-    MixBody,
-    PolicyBody,
-    PresetBody,
-    ProjectionBody,
-    SigningKeyBody,
     Suggestion,
     VersionBody,
     VersionUploadBody,
 )
+from service.schemas.families import FamilyBody, FamilyUploadBody, PolicyBody, ProjectionBody
+from service.schemas.mixes import EventBody, MixBody, PresetBody
 
 POLL_SECONDS = 0.5
 Downloadable = Literal["mixes", "experts"]

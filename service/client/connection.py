@@ -12,7 +12,8 @@ from registry.blobs.blobs import CHUNK_BYTES
 from registry.checkpoints.checkpoint_folder import Source
 from registry.errors import NexusmixError, Problem, Unavailable
 from service.error_codes import code_of
-from service.schemas import EventBody, MissingBlob
+from service.schemas.checkpoints import MissingBlob
+from service.schemas.mixes import EventBody
 
 API = "/api/v1"
 MAX_ATTEMPTS = 6

@@ -19,7 +19,7 @@ from service.client import local
 from service.client.client import Client, Transfer
 from service.runtime import preparation
 from service.runtime.background import Service
-from service.schemas import ProjectionBody
+from service.schemas.families import ProjectionBody
 from service.terminal import console
 from service.terminal.stages import Stages
 

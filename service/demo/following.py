@@ -8,7 +8,7 @@ from assembler.tables import MixState
 from engine.serving.tables import DeploymentState
 from registry.errors import StepFailed
 from service.client.client import Client
-from service.schemas import EventBody, MixBody
+from service.schemas.mixes import EventBody, MixBody
 from service.terminal.stages import Stage, Stages
 
 

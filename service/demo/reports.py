@@ -15,7 +15,7 @@ from service.demo.bars import Bar
 from service.demo.memory import Peaks
 from service.demo.sampling import Completion, tokens_per_second
 from service.reports.mix_comparison import MixComparison
-from service.schemas import MixBody
+from service.schemas.mixes import MixBody
 from service.terminal.stages import Stages
 
 

@@ -21,7 +21,7 @@ from engine.gates.mix_gate import GateReport
 from service.client.client import Transfer
 from service.client.local import key
 from service.reports.mix_comparison import MixComparison
-from service.schemas import EventBody
+from service.schemas.mixes import EventBody
 
 # A file has no width: there the widest table must not be folded.
 FILE_WIDTH = 160

@@ -5,7 +5,7 @@ from engine.serving.tables import DeploymentState
 from registry.errors import StepFailed
 from service.client.client import Client
 from service.reports.mix_comparison import MixComparison
-from service.schemas import MixBody
+from service.schemas.mixes import MixBody
 from service.terminal import console
 from service.terminal.compression_tables import print_curve
 

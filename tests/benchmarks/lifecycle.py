@@ -17,18 +17,19 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from assembler.demo.corpora import domains
-from assembler.planning.plan import Plan
+from assembler.planning.plan_data import Plan
 from engine.gates.mix_gate import DomainReport
 from engine.vllm_build import vllm_package
+from service.client import local
 from service.client.client import Change, Client
 from service.demo import demo, demo_family, following, sampling
 from service.demo.bars import Bar
 from service.demo.demo_family import DemoFamily
 from service.runtime import background, preparation
-from service.schemas import MixBody
+from service.schemas.mixes import MixBody
 from service.terminal import console
 from service.terminal.stages import Stages
-from tests.benchmarks import reports
+from tests.benchmarks.harness import reports
 
 NAME = "lifecycle"
 PACKAGES = ("nexusmix", "torch", vllm_package())
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     own = [*domains.EXPERT_DOMAINS, domains.FURTHER_DOMAINS[0]]
     with background.running() as service:
         family = demo_family.prepare(stages, service, own=own)
-        with Client(family.address, key=background.key()) as client:
+        with Client(family.address, key=local.key()) as client:
             life = _Life(stages, client, family)
             if chosen.quick:
                 reproduced = life.live(tokens=QUICK_TOKENS, paper_tokens=QUICK_TOKENS)
@@ -121,7 +122,7 @@ class _Life:
         names = [ref.partition("@")[0] for ref in mix.recipe["experts"]]
         prompts = {name: demo.prompt(self._family.texts[name]) for name in names}
         completions = sampling.complete(
-            self._family.address, key=background.key(), model=mix.name, prompts=prompts
+            self._family.address, key=local.key(), model=mix.name, prompts=prompts
         )
         return {completion.domain: completion.text for completion in completions}
 

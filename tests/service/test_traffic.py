@@ -15,7 +15,7 @@ from registry.blobs import blob_stores
 from registry.database import db
 from registry.settings import settings
 from service.client.client import Change, Client
-from service.schemas import MixBody
+from service.schemas.mixes import MixBody
 from tests.assembler import rows
 from tests.assembler.published import publish
 from tests.assembler.workers import LENIENT

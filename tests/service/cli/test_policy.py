@@ -7,7 +7,7 @@ import pytest
 from engine.gates.policy import Policy
 from registry.errors import InvalidInput
 from service.cli import policy
-from service.schemas import PolicyBody
+from service.schemas.families import PolicyBody
 
 
 def written(folder: Path, text: str) -> Path:

@@ -26,7 +26,7 @@ from registry.errors import (
 )
 from service.client import connection
 from service.client.client import Client, Transfer
-from service.schemas import EventBody, MixBody
+from service.schemas.mixes import EventBody, MixBody
 from tests import factories, tiny
 from tests.assembler import rows
 from tests.assembler.published import publish

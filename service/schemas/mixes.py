@@ -1,0 +1,127 @@
+"""Presets, mixes, their plans, events and overrides.
+
+Bodies that request a mix are in `service.web.mix_requests`.
+"""
+
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, Field
+
+from assembler.mixes.waivers import Waiver
+from assembler.planning.plan_data import Plan
+from assembler.recipes import presets
+from assembler.recipes.recipe import Preset, Recipe
+from assembler.tables import JobEvent, MixState, MixVersion
+from service.schemas.common import Request
+
+
+class PresetBody(BaseModel):
+    """A recipe with a name, and all its fields."""
+
+    object: Literal["preset"] = "preset"
+    name: Preset
+    description: str = Field(description="What it is for, in one line.")
+    assembly: dict[str, Any]
+    finetune: dict[str, Any] = Field(description="All fields of the finetune except its tokens.")
+    tokens_per_expert: int = Field(
+        description="Finetune tokens for each expert of the mix, if a request sets no tokens."
+    )
+    changed: dict[str, Any] = Field(
+        description="Fields that differ from the default preset: `FIELD` or `finetune.FIELD`."
+    )
+
+    @classmethod
+    def of(cls, name: Preset) -> Self:
+        return cls(
+            name=name,
+            description=presets.DESCRIPTIONS[name],
+            assembly=presets.assembly(name).model_dump(mode="json", exclude={"preset"}),
+            finetune=presets.finetune(name, num_experts=1).model_dump(
+                mode="json", exclude={"tokens"}
+            ),
+            tokens_per_expert=presets.tokens_per_expert(name),
+            changed=presets.changed(name),
+        )
+
+
+class PlanBody(Plan):
+    object: Literal["mix.plan"] = "mix.plan"
+
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        return cls(**dict(plan))
+
+
+class MixBody(BaseModel):
+    """One version of a mix."""
+
+    object: Literal["mix.version"] = "mix.version"
+    id: int
+    name: str
+    version: int
+    ref: str
+    family: str
+    preset: Preset
+    base: str | None = Field(description="The version that it was made from; null for a new mix.")
+    state: MixState
+    deploy: bool
+    recipe: dict[str, Any]
+    progress: dict[str, Any] | None = Field(
+        description="Progress of the running step: step, num_steps, num_tokens, loss, eta_seconds."
+    )
+    artifact: int | None
+    error: str | None
+    created_at: datetime
+    finished_at: datetime | None
+    kept_until: datetime | None = Field(
+        description="Until when a mix that its gate refused can be exported and overridden."
+    )
+
+    @classmethod
+    def of(cls, row: MixVersion) -> Self:
+        recipe = Recipe.model_validate(row.recipe)
+        return cls(
+            id=row.id,
+            name=row.mix.name,
+            version=row.number,
+            ref=f"{row.mix.name}@{row.number}",
+            family=recipe.family,
+            preset=recipe.preset,
+            base=recipe.base,
+            state=row.state,
+            deploy=row.deploy,
+            recipe=row.recipe,
+            progress=row.progress,
+            artifact=row.artifact_id,
+            error=row.error,
+            created_at=row.created_at,
+            finished_at=row.finished_at,
+            kept_until=row.kept_until,
+        )
+
+
+class OverrideRequest(Request):
+    """Publish a mix that its gate refused."""
+
+    scope: list[Waiver] = Field(
+        min_length=1,
+        description="Every limit that the mix missed, as the gate report names it.",
+    )
+    reason: str = Field(
+        min_length=1, max_length=2000, description="Why the mix may be used nevertheless."
+    )
+
+
+class EventBody(BaseModel):
+    """Something that happened while a mix was made."""
+
+    id: int
+    type: str
+    message: str
+    data: dict[str, Any]
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: JobEvent) -> Self:
+        return cls.model_validate(row, from_attributes=True)
