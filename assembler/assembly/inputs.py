@@ -10,9 +10,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from assembler.assembly.extend import Base
-from assembler.mixes.selection import outdated
 from assembler.recipes.recipe import Recipe
-from assembler.routing.embedder import embedders, states_shape
+from assembler.routing.embedder import embedders, outdated, states_shape
 from assembler.tables import Mix, MixVersion
 from registry.blobs.blobs import BlobStore
 from registry.catalog import documents, embeddings, experts, families, projections

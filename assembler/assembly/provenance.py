@@ -4,7 +4,6 @@ With the blobs that it names, the same software and the same kind of machine, an
 mix again and must get the same bytes; see `assembler.jobs.reproduction`.
 """
 
-import os
 import platform
 from collections.abc import Mapping
 from typing import Literal, Self
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from assembler.assembly.inputs import MixInputs
 from assembler.recipes.recipe import Recipe
+from assembler.training.parallelism import num_threads
 from engine.gates.report import software_versions
 from registry import cpu_features
 from registry.blobs.blobs import BlobStore, put_bytes
@@ -138,11 +138,6 @@ class Provenance(_Data):
     def store(self, blobs: BlobStore) -> str:
         """Store the record and return its digest. Raises OutOfSpace."""
         return put_bytes(blobs, canonical_json(self.model_dump(mode="json")))
-
-
-def num_threads(num_processes: int = 1) -> int:
-    """CPU threads of each process of a step: fixed, because the order of a sum depends on them."""
-    return settings().reserved_cpus or max(1, (os.cpu_count() or 1) // num_processes)
 
 
 def _flat(environment: Environment) -> Mapping[str, str]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from assembler.recipes import presets
+from assembler.recipes import field_changes
 from engine.gates.comparison_gate import ModelPolicy
 from engine.gates.report import Data
 from registry.errors import InvalidInput
@@ -66,7 +66,7 @@ class ComparisonRequest(Data):
 
     def read_policy(self) -> ModelPolicy:
         """Return the policy of the request. Raises InvalidInput with all problems at once."""
-        policy, problems = presets.read(ModelPolicy, {}, self.policy)
+        policy, problems = field_changes.read(ModelPolicy, {}, self.policy)
         if problems:
             raise InvalidInput("the policy is refused", problems=tuple(problems))
         return policy

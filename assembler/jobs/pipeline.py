@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from assembler.training.optimizer import Progress
     from engine.compression.int8_curve import Curve
 
-# Above it, rows are too alike to tell tokens apart; mergekit warns from the same number on.
-MAX_CONDITION = 5.0
 NOTHING = np.empty(0, np.float32)
 
 

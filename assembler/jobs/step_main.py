@@ -259,7 +259,7 @@ class _Reporter:
 
 def _warn_of_condition(job_id: str, router: str, condition: float) -> None:
     """Say in the job's story when a router can hardly tell its experts apart."""
-    from assembler.jobs.pipeline import MAX_CONDITION
+    from assembler.routing.router_init import MAX_CONDITION
 
     if condition > MAX_CONDITION:
         message = (

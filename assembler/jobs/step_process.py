@@ -14,8 +14,8 @@ from pathlib import Path
 
 import structlog
 
-from assembler.assembly.provenance import num_threads
 from assembler.mixes import job_events
+from assembler.training.parallelism import num_threads
 from engine.launch import launchers
 from engine.launch.launcher import Process, Resources
 from engine.threads import spin_count_variables

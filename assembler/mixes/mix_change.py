@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 from assembler.mixes import mixes, new_mix, selection
 from assembler.mixes.new_mix import MIN_EXPERTS, ResolvedRequest
 from assembler.mixes.selection import Selection
-from assembler.recipes import presets
+from assembler.recipes import field_changes, presets
 from assembler.recipes.recipe import Recipe
+from assembler.routing.embedder import outdated
 from assembler.tables import MixVersion
 from engine.gates.policy import Policy
 from registry.blobs.blobs import BlobStore
@@ -112,7 +113,7 @@ class MixChange:
         )
         policy = {} if known is None else known.gates.model_dump()
         wanted, wrong_compression = presets.read_compression(self.compress)
-        gates, wrong_gates = presets.read(Policy, policy, self.gates, at="gates")
+        gates, wrong_gates = field_changes.read(Policy, policy, self.gates, at="gates")
         wrong = [
             Problem(pointer(other), "is not changed: a mix stays assembled as its base is")
             for other in self.others
@@ -168,7 +169,7 @@ def base_of(session: Session, ref: str) -> tuple[MixVersion, Recipe]:
         raise Conflict(f"{mixes.ref_of(base)} is a plain mean, which keeps no expert apart")
     if recipe.projection is not None:
         projection = projections.pin(session, recipe.projection)
-        if detail := selection.outdated(projection):
+        if detail := outdated(projection):
             raise Conflict(
                 f"{mixes.ref_of(base)} cannot be changed: {detail}; make the mix anew, of all its"
                 " experts"

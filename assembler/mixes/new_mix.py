@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 from sqlalchemy.orm import Session
 
+from assembler.assembly.blueprint import Blueprint
 from assembler.assembly.inputs import gather
 from assembler.mixes import selection, text_budget
 from assembler.mixes.selection import Member, Selection
-from assembler.planning.resource_estimates import Blueprint
-from assembler.recipes import family_policies, presets
+from assembler.recipes import family_policies, field_changes, presets
 from assembler.recipes.recipe import Recipe
 from assembler.training.parallelism import Parallelism
 from assembler.training.trainable import has_part
@@ -87,7 +87,7 @@ class NewMix:
             preset, self.finetune, num_experts=len(self.experts)
         )
         wanted, wrong_compression = presets.read_compression(self.compress)
-        gates, wrong_gates = presets.read(
+        gates, wrong_gates = field_changes.read(
             Policy, family_policies.content(session, self.family), self.gates, at="gates"
         )
         problems += [*wrong_assembly, *wrong_finetune, *wrong_compression, *wrong_gates]

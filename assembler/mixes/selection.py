@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import select as sql_select
 from sqlalchemy.orm import Session, joinedload
 
-from assembler.routing.embedder import EMBEDDER, embedder_digest, embedders, states_embedder_digest
+from assembler.routing.embedder import EMBEDDER, SHORT, embedder_digest, embedders, outdated
 from assembler.tables import Mix
 from registry.blobs.blobs import BlobStore
 from registry.catalog import embeddings, experts, families, projections
@@ -18,9 +18,6 @@ from registry.checkpoints.manifests import Manifest
 from registry.database.tables import DomainEmbedding, ExpertVersion, Family, Projection
 from registry.errors import Conflict, InvalidInput, NexusmixError, NotFound, Problem
 from registry.names import check_name, parse_ref
-
-# Of a digest: enough to tell two apart in a sentence.
-SHORT = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,17 +88,6 @@ def select(
         members=tuple(members),
         projection=projection,
         problems=(*problems, *member_problems),
-    )
-
-
-def outdated(projection: Projection) -> str | None:
-    """Why it cannot make rows of the domain embeddings that experts have today; None if it can."""
-    today = states_embedder_digest(projection.family.seed_digest)
-    if projection.embedder_digest == today:
-        return None
-    return (
-        f"{projections.ref_of(projection)} projects other domain embeddings "
-        f"({projection.embedder_digest[:SHORT]}) than are taken today ({today[:SHORT]})"
     )
 
 

@@ -11,13 +11,14 @@ import numpy as np
 import psutil
 from sqlalchemy.orm import Session
 
+from assembler.assembly.blueprint import Blueprint
 from assembler.assembly.inputs import MixInputs
 from assembler.mixes import mixes
 from assembler.mixes.new_mix import MixSpec, ResolvedRequest
 from assembler.mixes.selection import Member
 from assembler.planning import plan_warnings, time_estimates
 from assembler.planning.plan_data import Caution, Estimate, Plan, Size, StepPlan
-from assembler.planning.resource_estimates import Blueprint, Footprint
+from assembler.planning.resource_estimates import Footprint
 from assembler.planning.time_estimates import FOOTPRINTS, Observations
 from assembler.routing.router_rows import STATES_CENTER, VECTORS_CENTER
 from registry import licenses

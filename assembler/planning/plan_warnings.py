@@ -5,11 +5,10 @@ from itertools import combinations
 
 import numpy as np
 
-from assembler.jobs.pipeline import MAX_CONDITION
 from assembler.mixes.selection import Member
 from assembler.planning.plan_data import Caution
 from assembler.recipes.recipe import Recipe
-from assembler.routing.router_init import condition_number
+from assembler.routing.router_init import MAX_CONDITION, condition_number
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints.architecture import is_attention, is_ffn
 from registry.checkpoints.manifests import Manifest

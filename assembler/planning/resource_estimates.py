@@ -6,24 +6,18 @@ Letters: P parameters, A those that one token meets, T those that train.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Self
 
-from assembler.assembly.extend import Base
-from assembler.assembly.inputs import STATES_DTYPE, MixInputs
+from assembler.assembly.blueprint import Blueprint
+from assembler.assembly.inputs import STATES_DTYPE
 from assembler.assembly.upcycle import is_expert
 from assembler.planning.rank_memory import rank_memory
-from assembler.recipes.mix_architecture import mixture_of
-from assembler.recipes.recipe import Recipe
 from assembler.routing.embedder import states_shape
 from assembler.training.parallelism import Parallelism
 from assembler.training.trainable import DOMAIN_EMBEDDINGS, is_folded, trains
 from engine.compression import int8_units
 from engine.serving.vllm_process import KV_CACHE_GIB
 from engine.vllm_build import serving_dtype
-from registry.blobs.blobs import BlobStore
-from registry.checkpoints.architecture import Architecture
-from registry.checkpoints.manifests import DTYPE_BYTES, Dtype, Manifest, TensorEntry
+from registry.checkpoints.manifests import DTYPE_BYTES, TensorEntry
 
 # Private memory of a process that has loaded what it needs, and no model yet (measured).
 NUMPY_PROCESS = 80_000_000
@@ -49,60 +43,6 @@ class Footprint:
     memory: int
     memory_per_process: int | None = None
     work: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Blueprint:
-    """The manifests that a mix is made of, and the network that it becomes."""
-
-    inputs: MixInputs
-    mix: Architecture
-    seed: Manifest
-    experts: tuple[Manifest, ...]
-    projection: Manifest | None
-    base: Base | None
-
-    @classmethod
-    def of(cls, inputs: MixInputs, blobs: BlobStore) -> Self:
-        """Raises NotFound, and Incompatible when the recipe contradicts itself."""
-        recipe, seed = inputs.recipe, inputs.seed(blobs)
-        dense = seed.architecture
-        return cls(
-            inputs=inputs,
-            mix=dense
-            if recipe.preset == "merge"
-            else mixture_of(recipe, dense, vector_size=len(inputs.vectors[0])),
-            seed=seed,
-            experts=tuple(inputs.experts(blobs)),
-            projection=inputs.projection(blobs),
-            base=inputs.base(blobs),
-        )
-
-    @property
-    def recipe(self) -> Recipe:
-        return self.inputs.recipe
-
-    @cached_property
-    def tensor_bytes(self) -> dict[str, int]:
-        """Of every tensor of the mix."""
-        return {
-            name: math.prod(shape) * DTYPE_BYTES[self._dtype(name)]
-            for name, shape in self.mix.tensor_shapes().items()
-        }
-
-    @property
-    def num_bytes(self) -> int:
-        return sum(self.tensor_bytes.values())
-
-    def _dtype(self, name: str) -> Dtype:
-        if name == DOMAIN_EMBEDDINGS:
-            return "F32"
-        if ".gate.projection." in name:
-            learned = self.projection if self.base is None else self.base.mix
-            assert learned is not None, "the recipe needs it"
-            # A projection that starts at random is as precise as the family's.
-            return learned.tensors[name].dtype
-        return self.seed.tensors["model.norm.weight"].dtype
 
 
 def assembling(plan: Blueprint) -> Footprint:

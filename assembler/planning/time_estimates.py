@@ -12,10 +12,11 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from assembler.assembly.blueprint import Blueprint
 from assembler.assembly.inputs import gather
 from assembler.planning import resource_estimates
 from assembler.planning.plan_data import Estimate
-from assembler.planning.resource_estimates import Blueprint, Footprint
+from assembler.planning.resource_estimates import Footprint
 from assembler.recipes.recipe import Recipe
 from assembler.tables import JobEvent, MixState, MixVersion
 from engine.serving.tables import Deployment

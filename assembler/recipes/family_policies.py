@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session, contains_eager
 
-from assembler.recipes import presets
+from assembler.recipes import field_changes
 from assembler.tables import FamilyPolicy
 from engine.gates.policy import Policy
 from registry.catalog import families
@@ -22,7 +22,7 @@ def put(session: Session, family: str, changes: Mapping[str, Any]) -> FamilyPoli
 
     Raises NotFound, and InvalidInput with all that is wrong.
     """
-    policy, problems = presets.read(Policy, {}, changes)
+    policy, problems = field_changes.read(Policy, {}, changes)
     if problems:
         raise InvalidInput("the policy is refused", problems=tuple(problems))
     owner = families.find(session, family)

@@ -3,17 +3,15 @@
 Values that a paper does not state are ours; the comments say which.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, get_args
+from collections.abc import Mapping
+from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
+from assembler.recipes.field_changes import changed_fields, mistake_text, read
 from assembler.recipes.recipe import Assembly, Finetune, Preset
 from engine.compression.int8_curve import Compression
 from registry.errors import Problem, pointer
-
-Model = TypeVar("Model", bound=BaseModel)
 
 # What each is for, in a line.
 DESCRIPTIONS: Mapping[Preset, str] = {
@@ -107,21 +105,6 @@ def changed(preset: Preset) -> dict[str, Any]:
     return own | changed_fields(mine, known, prefix="finetune.")
 
 
-def changed_fields(own: BaseModel, known: BaseModel, *, prefix: str = "") -> dict[str, Any]:
-    """The fields of `known` in which `own` has another value, and that value; of a field that has
-    fields itself these, as `field.field`."""
-    changed: dict[str, Any] = {}
-    for field, value in known:
-        mine = getattr(own, field)
-        if mine == value:
-            continue
-        if isinstance(mine, BaseModel) and isinstance(value, BaseModel):
-            changed |= changed_fields(mine, value, prefix=f"{prefix}{field}.")
-        else:
-            changed[f"{prefix}{field}"] = mine
-    return changed
-
-
 def find(preset: str) -> tuple[Preset, list[Problem]]:
     """The preset of that name, else the default one and what is wrong."""
     known = next((own for own in PRESETS if own == preset), None)
@@ -132,14 +115,14 @@ def find(preset: str) -> tuple[Preset, list[Problem]]:
 
 
 def read_assembly(preset: Preset, changes: Mapping[str, Any]) -> tuple[Assembly, list[Problem]]:
-    """The preset with `changes` to its fields, see `read`."""
+    """The preset with these changes; see `field_changes`."""
     return read(Assembly, assembly(preset).model_dump(), changes)
 
 
 def read_finetune(
     preset: Preset, changes: Mapping[str, Any], *, num_experts: int
 ) -> tuple[Finetune, list[Problem]]:
-    """The preset's finetune of so many experts with `changes` to its fields, see `read`."""
+    """The preset's finetune of so many experts with these changes; see `field_changes`."""
     known = finetune(preset, num_experts=num_experts).model_dump()
     return read(Finetune, known, changes, at="finetune")
 
@@ -155,66 +138,7 @@ def read_compression(
         return Compression.model_validate(wanted), []
     except ValidationError as error:
         problems = [
-            Problem(pointer("compress", *e["loc"]), _words(Compression, e)) for e in error.errors()
+            Problem(pointer("compress", *e["loc"]), mistake_text(Compression, e))
+            for e in error.errors()
         ]
     return None, problems
-
-
-def read(
-    model: type[Model],
-    known: Mapping[str, Any],
-    changes: Mapping[str, Any],
-    *,
-    at: str | None = None,
-) -> tuple[Model, list[Problem]]:
-    """A part of a recipe, `known` with those `changes` that are right, and what is wrong with the
-    others; the part stands in the field `at` of a request.
-
-    Of a field that has fields itself only those change that are named.
-    """
-    try:
-        return model.model_validate(merged(known, changes)), []
-    except ValidationError as error:
-        mistakes = error.errors()
-    where = () if at is None else (at,)
-    problems = [Problem(pointer(*where, *e["loc"]), _words(model, e)) for e in mistakes]
-    places = [e["loc"] for e in mistakes if e["loc"]]
-    # Where fields contradict each other none can be blamed alone.
-    right = dict(changes) if places else {}
-    for place in places:
-        right = _without(right, place)
-    made, more = read(model, known, right)
-    return made, problems + more
-
-
-def merged(known: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`known` with what `changes` names; of a field that has fields itself only those."""
-    made = dict(known)
-    for field, value in changes.items():
-        own = made.get(field)
-        if isinstance(own, Mapping) and isinstance(value, Mapping):
-            value = merged(own, value)
-        made[field] = value
-    return made
-
-
-def _without(changes: Mapping[str, Any], place: Sequence[str | int]) -> dict[str, Any]:
-    """All but the change at `place`, or the nearest above it that can be left out."""
-    field, *rest = place
-    inner = changes.get(str(field))
-    kept = {own: value for own, value in changes.items() if own != field}
-    if rest and isinstance(inner, Mapping) and rest[0] in inner:
-        kept[str(field)] = _without(inner, rest)
-    return kept
-
-
-def _words(model: type[BaseModel], mistake: ErrorDetails) -> str:
-    if mistake["type"] != "extra_forbidden":
-        return mistake["msg"]
-    for step in mistake["loc"][:-1]:
-        inner = model.model_fields[str(step)].annotation
-        assert isinstance(inner, type)
-        assert issubclass(inner, BaseModel)
-        model = inner
-    fields = (field for field in model.model_fields if field != "preset")
-    return f"is no field; there are {', '.join(fields)}"

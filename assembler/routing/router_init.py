@@ -1,7 +1,7 @@
-"""The routers of a mix before anything is trained: rows per routed expert, and what they rest on.
+"""Initialize the routers of a mix: rows per routed expert, and the weights that the rows depend on.
 
-Every row is drawn or computed for its expert alone, whatever experts stand beside it: a mix that
-is extended gets the rows that it would have got from the beginning.
+Every row is drawn or computed for its expert alone, whatever other experts there are. A mix that is
+extended thus gets the rows that it would have had from the beginning.
 
 Letters: L blocks, N routed experts, n of them with documents, D hidden, R router hidden, M
 domain-embedding width, E width of an encoder's vector.
@@ -23,14 +23,19 @@ from registry.checkpoints.manifests import Manifest, TensorEntry
 from registry.checkpoints.numpy_tensors import Floats
 from registry.errors import Incompatible
 
-# The common standard deviation of freshly drawn transformer weights: logits start near zero.
+# The usual standard deviation of new transformer weights: logits start near zero.
 INITIAL_STD = 0.02
+# Above it, rows are too alike to tell tokens apart; mergekit warns from the same number on.
+MAX_CONDITION = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Routers:
-    """By tensor name. `rows` have one row per routed expert; `shared` do not depend on how many
-    there are; `domain_embeddings` [L, N, M] belong to routers with a projection."""
+    """The routers of a mix, by tensor name.
+
+    `rows` have one row per routed expert. `shared` do not depend on the number of experts.
+    `domain_embeddings` [L, N, M] exist for routers with a projection.
+    """
 
     rows: dict[str, Floats]
     shared: dict[str, TensorEntry] = field(default_factory=dict)
@@ -39,9 +44,11 @@ class Routers:
 
 @dataclass(frozen=True, kw_only=True)
 class Domains:
-    """What is known of each expert's domain, in the order of the recipe's experts: router inputs
-    [n, L, R, D], mean vectors of an encoder [n, E], documents. Only what the recipe rests on
-    has to be there."""
+    """Data about each expert's domain, in the order of the recipe's experts.
+
+    `states` are router inputs [n, L, R, D], `vectors` mean encoder vectors [n, E]. Only the data
+    that the recipe's router uses must be given.
+    """
 
     states: Floats
     vectors: Floats
@@ -58,10 +65,13 @@ def initial_routers(
     blobs: BlobStore,
     learned: Mapping[str, TensorEntry] | None = None,
 ) -> Routers:
-    """Routers of all experts of `mix`. `family` is the family's projection, where one is needed;
-    `learned` are the projection's weights as a base mix has them, instead of the family's.
+    """Return the routers of all experts of `mix`.
 
-    A routed seed knows no domain: it stands at the family's center, where rows are zero.
+    `family` is the family's projection, where one is needed. `learned` are the projection weights
+    of a base mix, used instead of the family's. A routed seed has no domain: its embedding is the
+    family's center, where rows are zero.
+
+    Raises Incompatible for a Nexus router with rows from documents.
     """
     if recipe.embeds_with_encoder:
         assert family is not None
@@ -70,7 +80,7 @@ def initial_routers(
         assert family is not None
         routers = _of_states(recipe, mix, domains.states, family, learned, blobs)
     elif recipe.router_init == "documents":
-        # The only rows that need the network, and with it torch.
+        # Imported here because only these rows need the network, and with it torch.
         from assembler.routing import document_rows
 
         row_ND = document_rows.rows(seed, domains.documents, blobs=blobs)
@@ -86,8 +96,11 @@ def initial_routers(
 
 
 def condition_number(rows_ND: Floats) -> float:
-    """Condition number of rows brought to length 1: 1 when orthogonal, without bound when they
-    point the same way, and tokens cannot be told apart."""
+    """Return the condition number of rows normalized to length 1.
+
+    It is 1 for orthogonal rows. It grows without bound as rows point the same way, so that the
+    router cannot tell tokens apart.
+    """
     lengths_N1 = np.linalg.norm(rows_ND, axis=-1, keepdims=True)
     values = np.linalg.svd(rows_ND / np.maximum(lengths_N1, 1e-12), compute_uv=False)
     return float(values[0] / max(values[-1], 1e-12))
@@ -101,6 +114,7 @@ def _of_states(
     learned: Mapping[str, TensorEntry] | None,
     blobs: BlobStore,
 ) -> Routers:
+    """Return Nexus routers whose rows come from router inputs through the family's projection."""
     if recipe.router_init == "documents":
         raise Incompatible("documents give rows, and a 'nexus' router learns a projection to rows")
     folded = router_rows.fold_rows(
@@ -122,8 +136,8 @@ def _of_vectors(
     learned: Mapping[str, TensorEntry] | None,
     blobs: BlobStore,
 ) -> Routers:
-    """As Nexus has it: one vector of an encoder for all blocks, and a projection that starts at
-    random."""
+    """Return routers as in the Nexus paper: one encoder vector for all blocks, and a projection
+    with random weights."""
     weights = learned or _random_projection(recipe, mix, family, blobs)
     if recipe.center_embeddings:
         vectors_NE = vectors_NE - numpy_tensors.read(
@@ -149,8 +163,10 @@ def _of_vectors(
 def _random_projection(
     recipe: Recipe, mix: Architecture, family: Manifest, blobs: BlobStore
 ) -> dict[str, TensorEntry]:
-    """Fresh W1 and W2 of every block: W1 keeps the size of what it reads, and W2 is small, so that
-    a mix starts near even routing."""
+    """Draw and store W1 and W2 of every block.
+
+    W1 keeps the size of its inputs. W2 is small, so that a mix starts near even routing.
+    """
     shapes = projection_shapes(mix.hidden_size, mix.domain_embedding_size)
     dtype = family.tensors[f"{router_rows.prefix(0)}0.weight"].dtype
     weights: dict[str, TensorEntry] = {}
@@ -164,6 +180,7 @@ def _random_projection(
 
 
 def _random(recipe: Recipe, mix: Architecture, blobs: BlobStore) -> Routers:
+    """Return routers with random rows and, for `mlp` routers, random hidden layers."""
     rows: dict[str, Floats] = {}
     shared: dict[str, TensorEntry] = {}
     width = mix.router_hidden_size or mix.hidden_size
@@ -179,8 +196,12 @@ def _random(recipe: Recipe, mix: Architecture, blobs: BlobStore) -> Routers:
 def _attention_rows(
     recipe: Recipe, mix: Architecture, ffn_rows: Mapping[str, Floats]
 ) -> dict[str, Floats]:
-    """Gates of attention experts: drawn as the papers' are; else the FFN router's where both read
-    the same normed input, and zero, an even mixture, where they do not."""
+    """Return the rows of attention routers.
+
+    With random initialization they are drawn, as in the papers. Otherwise they equal the FFN
+    router's rows where both read the same normed input, and are zero, an even mixture, where they
+    do not.
+    """
     if mix.attention == "average":
         return {}
     rows: dict[str, Floats] = {}
@@ -196,6 +217,7 @@ def _attention_rows(
 
 
 def _random_rows(recipe: Recipe, mix: Architecture, name: str, width: int) -> Floats:
+    """Draw one row per routed expert; a row depends on the expert's name, not on its number."""
     return np.stack(
         [
             _normal(recipe, f"{name} of {expert}", (width,), std=INITIAL_STD)
@@ -205,19 +227,21 @@ def _random_rows(recipe: Recipe, mix: Architecture, name: str, width: int) -> Fl
 
 
 def _normal(recipe: Recipe, what: str, shape: tuple[int, ...], *, std: float) -> Floats:
-    """Drawn for `what` alone: the order of drawing does not matter."""
+    """Draw values for the name `what`; the order of draws does not matter."""
     digest = hashlib.sha256(f"{recipe.seed} {what}".encode()).digest()
     random = np.random.default_rng(int.from_bytes(digest[:16], "big"))
     return random.standard_normal(shape, np.float32) * np.float32(std)
 
 
 def _by_name(rows: Sequence[Floats], mix: Architecture) -> dict[str, Floats]:
-    """Rows [n, D] of every block in their order, under the names they have in a mix."""
-    return {f"{_ffn(layer)}weight": _with_seed(own, mix) for layer, own in enumerate(rows)}
+    """Return rows [n, D] of every block under their tensor names in a mix."""
+    return {
+        f"{_ffn(layer)}weight": _with_seed(block_rows, mix) for layer, block_rows in enumerate(rows)
+    }
 
 
 def _with_seed(rows: Floats, mix: Architecture) -> Floats:
-    """Zeros for a routed seed, behind the experts on the last axis but one."""
+    """Append zeros for a routed seed, on the last axis but one."""
     missing = mix.num_experts - rows.shape[-2]
     return np.pad(rows, [(0, 0)] * (rows.ndim - 2) + [(0, missing), (0, 0)])
 

@@ -16,7 +16,7 @@ import structlog
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from assembler.assembly.provenance import num_threads
+from assembler.training.parallelism import num_threads
 from engine.launch.ray_launcher import connect
 from registry.blobs import blob_stores
 from registry.blobs.blobs import BlobStore

@@ -9,6 +9,7 @@ from assembler.jobs import pipeline
 from assembler.recipes import presets
 from assembler.recipes.presets import PRESETS
 from assembler.recipes.recipe import Preset, Recipe
+from assembler.routing.router_init import MAX_CONDITION
 from registry.blobs.blobs import LocalBlobs
 from registry.checkpoints import manifests, numpy_tensors
 from registry.checkpoints.manifests import Manifest
@@ -84,6 +85,4 @@ def test_the_router_whose_rows_are_most_alike_is_named(blobs: LocalBlobs) -> Non
     name, condition = pipeline.worst_condition(pipeline.assemble(given, blobs), blobs)
     assert name.endswith(".mlp.gate.weight")
     assert condition < pipeline.worst_condition(pipeline.assemble(twins, blobs), blobs)[1]
-    assert (
-        pipeline.worst_condition(pipeline.assemble(twins, blobs), blobs)[1] > pipeline.MAX_CONDITION
-    )
+    assert pipeline.worst_condition(pipeline.assemble(twins, blobs), blobs)[1] > MAX_CONDITION

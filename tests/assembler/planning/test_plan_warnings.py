@@ -1,7 +1,7 @@
 """What is said of a machine that may be too small."""
 
-from assembler.jobs.pipeline import MAX_CONDITION
 from assembler.planning import plan_warnings
+from assembler.routing.router_init import MAX_CONDITION
 
 
 def test_a_machine_that_is_large_enough_is_not_mentioned() -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from assembler.planning.time_estimates import Estimate, Observation, estimate
+from assembler.planning.plan_data import Estimate
+from assembler.planning.time_estimates import Observation, estimate
 from registry import settings
 
 
