@@ -1,4 +1,4 @@
-"""Products of sorted rows, each with the matrix of its own group: what experts are made of.
+"""Grouped matrix products for experts: each group of sorted rows has its own matrix.
 
 Letters at the end of a tensor's name: S rows in the order of their groups, G groups, I inputs, O
 outputs.
@@ -13,10 +13,12 @@ from torch import Tensor
 
 
 def grouped_linear(x_SI: Tensor, weights_OI: Sequence[Tensor], counts_G: Tensor) -> Tensor:
-    """[S, O]: the first `counts_G[0]` rows times the first weight's transpose, and so on.
+    """Multiply the first `counts_G[0]` rows of [S, I] by the first weight's transpose, and so on;
+    return [S, O].
 
-    No group costs more than its own rows. Every weight takes part in the graph, even of an empty
-    group, so that the graph is the same on every rank. Computes in autocast's dtype where it is on.
+    No group costs more than its own rows. Every weight is part of the graph, even that of an empty
+    group, so that the graph is the same on every rank. Computes in autocast's dtype where autocast
+    is on.
     """
     dtype = computing_dtype(x_SI)
     weights = [weight.to(dtype) for weight in weights_OI]
@@ -27,14 +29,14 @@ def grouped_linear(x_SI: Tensor, weights_OI: Sequence[Tensor], counts_G: Tensor)
 
 
 def computing_dtype(x: Tensor) -> torch.dtype:
-    """In which dtype a matrix product of `x` is computed here."""
+    """Return the dtype in which a matrix product of `x` is computed here."""
     device_type = x.device.type
     enabled = torch.is_autocast_enabled(device_type)
     return torch.get_autocast_dtype(device_type) if enabled else x.dtype
 
 
 class _GroupedLinear(torch.autograd.Function):
-    """Keeps what gradients need and no more: no input of frozen weights, no copy of any weight."""
+    """Save only what the gradients need: no inputs of frozen weights, no copy of any weight."""
 
     @staticmethod
     def forward(ctx: Any, x_SI: Tensor, counts_G: Tensor, *weights_OI: Tensor) -> Tensor:
@@ -57,7 +59,7 @@ class _GroupedLinear(torch.autograd.Function):
 def _product(
     rows: Tensor, matrices: Sequence[Tensor], counts_G: Tensor, *, transposed: bool
 ) -> Tensor:
-    """Rows of each group times its matrix, or times the matrix transposed."""
+    """Multiply the rows of each group by its matrix, or by the matrix transposed."""
     if _has_grouped_gemm(rows):
         stacked = torch.stack(list(matrices))
         return F.grouped_mm(rows, stacked.mT if transposed else stacked, offs=_ends(counts_G))
@@ -70,6 +72,7 @@ def _product(
 
 
 def _weight_gradients(grad_SO: Tensor, x_SI: Tensor, counts_G: Tensor) -> tuple[Tensor, ...]:
+    """Return the gradient [O, I] of each group's weight."""
     if _has_grouped_gemm(x_SI):
         return F.grouped_mm(grad_SO.mT, x_SI, offs=_ends(counts_G)).unbind()
     counts = counts_G.tolist()
@@ -78,9 +81,10 @@ def _weight_gradients(grad_SO: Tensor, x_SI: Tensor, counts_G: Tensor) -> tuple[
 
 
 def _has_grouped_gemm(x: Tensor) -> bool:
-    # torch has the kernel for other devices too, but as a loop, and it makes us copy the weights.
+    # On other devices torch's kernel is a loop, and it requires a copy of the weights.
     return x.is_cuda and x.dtype == torch.bfloat16
 
 
 def _ends(counts_G: Tensor) -> Tensor:
+    """Return the end of each group's rows [G]."""
     return counts_G.cumsum(0).to(torch.int32)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class RMSNorm(nn.Module):
-    """Computed in float32 whatever the input's dtype, over the last axis."""
+    """Normalize the last axis, computed in float32 whatever the input's dtype."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -15,13 +15,17 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the normed and scaled input, in its shape and dtype."""
         y: Tensor = _RMSNorm.apply(x, self.weight, self.eps)  # type: ignore[no-untyped-call]
         return y
 
 
 class _RMSNorm(torch.autograd.Function):
-    """`weight * x / rms(x)`, its gradient written out: 0.43 ms where autograd's own takes 0.72
-    (512 tokens of 576 in bfloat16, two cores)."""
+    """Compute `weight * x / rms(x)` with its gradient written by hand.
+
+    It takes 0.43 ms where autograd's own gradient takes 0.72 (512 tokens of 576 in bfloat16, two
+    cores).
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -40,6 +44,6 @@ class _RMSNorm(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             # With h = grad * weight: scale * h - scale^3 * x * mean(h * x).
             h = (grad * weight).float()
-            slope = (h * x_float).mean(-1, keepdim=True).mul_(scale**3)
-            grad_x = h.mul_(scale).addcmul_(x_float, slope, value=-1).to(x.dtype)
+            mean_hx = (h * x_float).mean(-1, keepdim=True).mul_(scale**3)
+            grad_x = h.mul_(scale).addcmul_(x_float, mean_hx, value=-1).to(x.dtype)
         return grad_x, grad_weight, None

@@ -1,4 +1,4 @@
-"""Which experts know what a text is about."""
+"""Find the experts whose domains are nearest to a text."""
 
 from sqlalchemy.orm import Session
 
@@ -9,7 +9,7 @@ from registry.catalog.embeddings import Neighbor
 
 
 def nearest(session: Session, text: str, *, family: str, limit: int) -> list[Neighbor]:
-    """The experts of a family by the nearness of their domains to `text`, nearest first.
+    """Return the experts of a family by the distance of their domains to `text`, nearest first.
 
     Only the beginning of a long text counts. Raises NotFound and Conflict for the family.
     """

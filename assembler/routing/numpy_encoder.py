@@ -1,9 +1,9 @@
-"""The encoder of `assembler.routing.text_encoder` in numpy: for the web process, which has no
+"""The encoder of `assembler.routing.text_encoder` in NumPy, for the web process, which has no
 torch.
 
-A person who pastes a text wants the nearest domains at once; starting torch for it takes seconds.
-Network: BERT (Devlin et al. 2018, section 3), post-norm, no dropout. Shapes: T tokens, M width,
-H heads, K width of a head, I inner width.
+A person who pastes a text wants the nearest domains at once, but importing torch takes seconds. The
+network is BERT (Devlin et al. 2018, section 3), post-norm, without dropout. Shapes: T tokens, M
+width, H heads, K width of a head, I inner width.
 """
 
 import json
@@ -23,7 +23,8 @@ Array = NDArray[np.float32]
 
 
 class QueryEncoder:
-    """Weights are mapped, not read: they cost memory only while the system has it to spare."""
+    """The sentence encoder with memory-mapped weights, which the system can drop when memory is
+    short."""
 
     def __init__(self, folder: Path) -> None:
         config = json.loads((folder / "config.json").read_text())
@@ -36,7 +37,7 @@ class QueryEncoder:
         self._tokenizer.enable_truncation(MAX_TOKENS)
 
     def embed(self, text: str) -> list[float]:
-        """A vector of length 1 [M], what `assembler.routing.text_encoder` gives for the same
+        """Return a vector [M] of length 1, equal to `assembler.routing.text_encoder`'s for the same
         text."""
         tokens = self._tokenizer.encode(text).ids
         mean_M = self._states(tokens).mean(axis=0)
@@ -44,6 +45,7 @@ class QueryEncoder:
         return vector
 
     def _states(self, tokens: list[int]) -> Array:
+        """Return the last hidden states [T, M]."""
         name = "embeddings.{}_embeddings.weight".format
         states_TM = (
             self._weights[name("word")][tokens]
@@ -61,6 +63,9 @@ class QueryEncoder:
         return states_TM
 
     def _attend(self, states_TM: Array, at: str) -> Array:
+        """Return the mixed values [T, M] of one layer's self-attention, before its output
+        projection."""
+
         def heads(name: str) -> Array:
             projected_TM = self._linear(states_TM, f"{at}attention.self.{name}")
             heads_THK = projected_TM.reshape(len(states_TM), self._num_heads, -1)
@@ -86,11 +91,13 @@ class QueryEncoder:
 
 @cache
 def query_encoder() -> QueryEncoder:
+    """Return the encoder of this process, loaded once."""
     return QueryEncoder(embedder_folder())
 
 
 def _gelu(x: Array) -> Array:
-    """x * Phi(x); erf by Abramowitz and Stegun, formula 7.1.26, off by at most 1.5e-7."""
+    """Return x * Phi(x), with erf by Abramowitz and Stegun, formula 7.1.26, error at most
+    1.5e-7."""
     z = np.abs(x) * np.float32(0.5**0.5)
     t = 1 / (1 + np.float32(0.3275911) * z)
     series = t * (
@@ -102,7 +109,7 @@ def _gelu(x: Array) -> Array:
 
 
 def _mapped(path: Path) -> dict[str, Array]:
-    """The float32 tensors of a safetensors file, by name."""
+    """Map the float32 tensors of a safetensors file, by name."""
     data = np.memmap(path, mode="r")
     return {
         name: data[span.start : span.end].view(np.float32).reshape(span.shape)

@@ -1,14 +1,14 @@
-"""The family projection: from a domain embedding to router rows, learned once per family.
+"""Compute the family projection, from domain embeddings to router rows, once per family.
 
 Nexus (arXiv 2408.15901, section 3) learns `e_i = P(d_i)` by gradient from the few domains of one
-mixture, so nothing makes P right anywhere else. Here d_i is, block by block, the mean router input
-of the expert on its own documents, and P is Fisher's linear discriminant: `S^-1 (d_i - c)`, where S
-is the covariance of router inputs within a domain and c their center, both of public text as the
-seed reads it. The discriminant weighs every direction by how little it varies within a domain,
-which text of any domains tells, so it holds for domains that were never seen.
+mixture, so P need not hold for any other domain. Here d_i is, block by block, the mean router input
+of the expert on its own documents, and P is Fisher's linear discriminant: `S^-1 (d_i - c)`. S is
+the covariance of router inputs within a domain and c their center, both measured on public text
+read by the seed. The discriminant weighs every direction by how little it varies within a domain.
+Text of any domains shows that, so P holds for unseen domains too.
 
-The solution is linear, and is written exactly as the network's `W2 (swish(a) * b)`: domain
-embeddings get a constant coordinate, which alone feeds `a`. Finetuning goes on from there.
+The solution is linear and is written exactly as the network's `W2 (swish(a) * b)`: domain
+embeddings get a constant coordinate, which alone feeds `a`. A finetune continues from there.
 
 Letters: L blocks, D hidden, N domains, T tokens of a batch, E width of an encoder's vector.
 """
@@ -36,9 +36,13 @@ OnProgress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class PublicStatistics:
-    """What is read of public text: of the seed's router inputs the center [L, D], where every
-    domain weighs the same whatever the amount of its text, and the covariance within a domain
-    [L, D, D]; and the center [E] of an encoder's vectors."""
+    """Statistics of public text as the seed reads it.
+
+    - `states_center` [L, D]: the center of router inputs; every domain weighs the same, whatever
+      the amount of its text.
+    - `within` [L, D, D]: the covariance of router inputs within a domain.
+    - `vectors_center` [E]: the center of an encoder's vectors.
+    """
 
     seed: Manifest
     states_center: Tensor
@@ -54,7 +58,7 @@ def train(
     blobs: BlobStore,
     on_progress: OnProgress,
 ) -> Manifest:
-    """W1 and W2 of every block from public documents, each of which names its domain.
+    """Compute W1 and W2 of every block from public documents, each with the name of its domain.
 
     Raises InvalidInput with fewer than two domains, or without documents to train on.
     """
@@ -73,13 +77,13 @@ def measure_public_text(
     blobs: BlobStore,
     on_progress: OnProgress,
 ) -> PublicStatistics:
-    """One domain after the other, of which only sums are held."""
+    """Read one domain after the other and return the statistics; only sums are held in memory."""
     inputs = RouterInputs(seed, blobs)
     means: list[Tensor] = []
     within_LDD = torch.zeros(())
-    for number, own in enumerate(domains):
+    for number, domain_documents in enumerate(domains):
         on_progress("reading documents", number, len(domains))
-        moments = inputs.moments(own, num_tokens=training.tokens_per_domain)
+        moments = inputs.moments(domain_documents, num_tokens=training.tokens_per_domain)
         means.append(moments.mean)
         within_LDD = within_LDD + moments.covariance / len(domains)
     on_progress("reading documents", len(domains), len(domains))
@@ -92,7 +96,7 @@ def measure_public_text(
 
 
 def solve(public: PublicStatistics, *, training: ProjectionTraining, blobs: BlobStore) -> Manifest:
-    """The projection in closed form. Raises OutOfSpace."""
+    """Compute the projection in closed form and return its manifest. Raises OutOfSpace."""
     entries = {
         STATES_CENTER: tensors.write(blobs, public.states_center),
         VECTORS_CENTER: tensors.write(blobs, public.vectors_center),
@@ -117,17 +121,20 @@ def solve(public: PublicStatistics, *, training: ProjectionTraining, blobs: Blob
 
 
 def _vectors_center(domains: Sequence[Sequence[Document]]) -> Tensor:
-    """The mean [E] of the domains' mean vectors, for routers that see an encoder's."""
+    """Return the mean [E] of the domains' mean encoder vectors, for routers that use the
+    encoder."""
     encoder = Encoder()
-    return torch.stack([encoder.embed(sample_evenly(own)).mean(0) for own in domains]).mean(0)
+    return torch.stack(
+        [encoder.embed(sample_evenly(domain_documents)).mean(0) for domain_documents in domains]
+    ).mean(0)
 
 
 def _whitening(within_DD: Tensor, center_D: Tensor, *, shrinkage: float) -> Tensor:
-    """B [D, D] with `B' B = S^-1` on all that is orthogonal to the center, and `B c = 0`.
+    """Return B [D, D] with `B' B = S^-1` on the space orthogonal to the center c, and `B c = 0`.
 
-    Rows must not meet the mean router input: it is in every token, and its product with the row of
-    an unseen domain would be an arbitrary bias. `shrinkage` is the share of an even covariance of
-    the same size.
+    Router rows must be orthogonal to the mean router input: it is part of every token, and its
+    product with the row of an unseen domain would be an arbitrary bias. `shrinkage` is the share of
+    an isotropic covariance of the same size that is mixed into S.
     """
     within_DD, center_D = within_DD.double(), F.normalize(center_D.double(), dim=0)
     identity_DD = torch.eye(len(center_D), dtype=torch.float64)
@@ -135,7 +142,7 @@ def _whitening(within_DD: Tensor, center_D: Tensor, *, shrinkage: float) -> Tens
     across_DD = identity_DD - along_DD
     within_DD = across_DD @ within_DD @ across_DD
     even = within_DD.trace() / (len(center_D) - 1)
-    # What stands along the center only makes the matrix one that has an inverse.
+    # The part along the center only makes the matrix invertible.
     within_DD = (1 - shrinkage) * within_DD + even * (shrinkage * across_DD + along_DD)
     lower_DD = torch.linalg.cholesky(within_DD)
     whitening_DD: Tensor = torch.linalg.solve_triangular(lower_DD, across_DD, upper=False)
@@ -143,8 +150,11 @@ def _whitening(within_DD: Tensor, center_D: Tensor, *, shrinkage: float) -> Tens
 
 
 def _as_projection(whitening_DD: Tensor, *, logit_spread: float) -> tuple[Tensor, Tensor]:
-    """W1 [2D, D + 1] and W2 [D, D] with `W2 (swish(a) * b) = logit_spread B' B d` for a constant
-    coordinate 1, `b` being `B d`."""
+    """Return W1 [2D, D + 1] and W2 [D, D] of a linear projection with the given whitening B.
+
+    With `b` = `B d` and the constant coordinate 1, they satisfy
+    `W2 (swish(a) * b) = logit_spread B' B d`.
+    """
     hidden = len(whitening_DD)
     w1 = torch.zeros(2 * hidden, hidden + 1)
     w1[:hidden, -1] = SWISH_IS_ONE

@@ -1,6 +1,6 @@
-"""What a family's projection learns from next: public text, and what experts' owners brought since.
+"""Collect the training documents of a family's next projection: public text and experts' documents.
 
-Mixes that exist keep the projection that they were made with; a new version moves none of them.
+Existing mixes keep the projection that they were made with; a new version changes none of them.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ def with_expert_documents(
     documents_digest: str | None,
     refs: Sequence[str],
 ) -> str:
-    """The digest of training documents, stored: those given, else those of the family's newest
-    projection, and beside them those of experts, each a domain of its own.
+    """Store the training documents of a projection and return their digest.
 
-    An expert's documents take the place of those of an earlier version of it. Raises InvalidInput
-    with a pointer to every expert that cannot take part, and Conflict when nothing is given and
-    the family has no projection yet.
+    They are the documents of `documents_digest`, or of the family's newest projection, and those of
+    the experts in `refs`, each as its own domain. An expert's documents replace those of its
+    earlier versions. Raises InvalidInput with a pointer to every expert that cannot take part, and
+    Conflict when no documents are given and the family has no projection yet.
     """
     if documents_digest is None:
         documents_digest = projections.pin(session, family).documents_digest
@@ -41,15 +41,16 @@ def with_expert_documents(
     )
     if problems:
         raise InvalidInput("these experts cannot teach this projection", problems=problems)
-    known = documents.parse(blobs.read(documents_digest))
-    joining = {version.expert.name for version in versions}
-    together = [document for document in known if document.domain not in joining]
+    existing = documents.parse(blobs.read(documents_digest))
+    expert_names = {version.expert.name for version in versions}
+    combined = [document for document in existing if document.domain not in expert_names]
     for version in versions:
-        together += _of_expert(blobs, version.documents_digest, domain=version.expert.name)
-    return put_bytes(blobs, documents.serialize(together))
+        combined += _of_expert(blobs, version.documents_digest, domain=version.expert.name)
+    return put_bytes(blobs, documents.serialize(combined))
 
 
 def _of_expert(blobs: BlobStore, digest: str, *, domain: str) -> list[Document]:
+    """Return an expert's training documents, with the expert's name as their domain."""
     return [
         replace(document, id=f"{domain}/{document.id}", domain=domain)
         for document in documents.parse(blobs.read(digest))

@@ -1,4 +1,4 @@
-"""Router inputs: what the FFN of every block reads, and with it the router of a mix.
+"""Capture router inputs: what the FFN of every block reads, and with it a mix's router.
 
 Letters: L blocks, T tokens of a batch, D hidden, K principal directions of a domain.
 """
@@ -26,15 +26,18 @@ BATCH_SIZE = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
-    """Mean [L, D] and covariance [L, D, D] of router inputs, and of how many tokens they are."""
+    """Mean [L, D] and covariance [L, D, D] of router inputs, and the number of tokens."""
 
     mean: Tensor
     covariance: Tensor
     num_tokens: int
 
     def embedding(self) -> Tensor:
-        """As a domain embedding is kept, [L, 1 + K, D]: the mean, and behind it the directions
-        along which most of the variance lies, each as long as the standard deviation along it."""
+        """Return the domain embedding [L, 1 + K, D]: the mean, then the principal directions.
+
+        The directions with the largest variance are kept, each scaled to the standard deviation
+        along it.
+        """
         num_layers, num_rows, width = states_shape(*self.mean.shape)
         values_LD, vectors_LDD = torch.linalg.eigh(self.covariance)
         lengths_LD = values_LD.clamp_min(0).sqrt()
@@ -45,38 +48,44 @@ class Moments:
 
 
 class RouterInputs:
-    """A dense checkpoint's network, listened to while it reads."""
+    """Captures the router inputs of a dense checkpoint while its network reads text."""
 
     def __init__(self, checkpoint: Manifest, blobs: BlobStore) -> None:
         self._reader = TokenReader.of(checkpoint, blobs)
         self._network = Network.from_manifest(checkpoint, blobs, dtype=DTYPES[fastest_on_cpu()])
         ffns = [module for module in self._network.modules() if isinstance(module, FeedForward)]
-        self._heard: list[Tensor] = [torch.empty(0)] * len(ffns)
+        self._captured: list[Tensor] = [torch.empty(0)] * len(ffns)
         for layer, ffn in enumerate(ffns):
-            ffn.register_forward_pre_hook(partial(self._hear, layer))
+            ffn.register_forward_pre_hook(partial(self._capture, layer))
 
     @torch.inference_mode()
     def batches(self, documents: Sequence[Document], *, num_tokens: int) -> Iterator[list[Tensor]]:
-        """Batch by batch one float32 [T, D] per block, of at most about `num_tokens` tokens of the
-        training documents, spread over all of them; less than a window is read whole."""
+        """Yield for each batch one float32 tensor [T, D] per block.
+
+        At most about `num_tokens` tokens are read, spread over all training documents. Documents
+        shorter than a window are read whole.
+        """
         stream = self._reader.stream(documents, split="train")
         length = min(WINDOW_TOKENS, len(stream))
         windows = sample_windows(cut_windows(stream, length), count=max(1, num_tokens // length))
         for tokens_BT in torch.split(windows, BATCH_SIZE):
             self._network.model(tokens_BT, cache=None, router_logits=None, project_rows=False)
-            yield [states_BTD.flatten(0, 1).float() for states_BTD in self._heard]
+            yield [states_BTD.flatten(0, 1).float() for states_BTD in self._captured]
 
     def moments(self, documents: Sequence[Document], *, num_tokens: int) -> Moments:
-        """Of what `batches` reads; only sums are held."""
-        squares_LDD, sums_LD, read = torch.zeros(()), torch.zeros(()), 0
+        """Return the moments of the tokens that `batches` reads; only sums are held in memory."""
+        squares_LDD, sums_LD, num_read = torch.zeros(()), torch.zeros(()), 0
         for states in self.batches(documents, num_tokens=num_tokens):
             states_LTD = torch.stack(states)
             squares_LDD = squares_LDD + states_LTD.mT @ states_LTD
             sums_LD = sums_LD + states_LTD.sum(1)
-            read += states_LTD.shape[1]
-        mean_LD = sums_LD / read
+            num_read += states_LTD.shape[1]
+        mean_LD = sums_LD / num_read
         outer_LDD = mean_LD[:, :, None] * mean_LD[:, None, :]
-        return Moments(mean=mean_LD, covariance=squares_LDD / read - outer_LDD, num_tokens=read)
+        return Moments(
+            mean=mean_LD, covariance=squares_LDD / num_read - outer_LDD, num_tokens=num_read
+        )
 
-    def _hear(self, layer: int, _module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        self._heard[layer] = arguments[0]
+    def _capture(self, layer: int, _module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        """Keep the FFN's input (a forward pre-hook)."""
+        self._captured[layer] = arguments[0]

@@ -1,9 +1,9 @@
-"""Router rows from domain embeddings, by a projection that is there already.
+"""Compute router rows from domain embeddings by an existing projection.
 
-Free of torch: an assembly needs no more than this, and should not wait for more.
+Free of torch, because an assembly needs only this part and torch takes seconds to load.
 
-Letters: L blocks, N experts, K principal directions of an expert's domain, R one more than K, D
-hidden, E width of an encoder's vector. Routers see one number more than D or E, a constant.
+Letters: L blocks, N experts, K principal directions of an expert's domain, R = K + 1, D hidden, E
+width of an encoder's vector. Routers see one coordinate more than D or E, a constant.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,19 +19,23 @@ from registry.checkpoints import numpy_tensors
 from registry.checkpoints.manifests import Manifest, TensorEntry
 from registry.checkpoints.numpy_tensors import Floats
 
-# Blocks whose rows are folded at a time: each needs a core, and a few MB.
+# Blocks computed at a time: each needs a core and a few MB.
 BLOCKS_AT_A_TIME = 2
-# Where swish is 1: what the constant coordinate of a linear projection puts into `a`.
+# swish of this value is 1; the constant coordinate of a linear projection feeds it into `a`.
 SWISH_IS_ONE = 1.2784645427610738
-# Of a family projection: the mean router inputs [L, D] and the mean vector [E] of its domains.
+# Tensors of a family projection: the mean router inputs [L, D] and the mean encoder vector [E] of
+# its domains.
 STATES_CENTER = "states_center"
 VECTORS_CENTER = "vectors_center"
 
 
 @dataclass(frozen=True)
 class FoldedRouters:
-    """What a mix takes from a projection: one [N, D] of rows per block, and the domain embeddings
-    [L, N, D + 1] they are made from, as the router sees them."""
+    """The result of a projection for a mix.
+
+    `rows` holds [N, D] per block. `domain_embeddings` [L, N, D + 1] are the embeddings that the
+    rows are computed from, as the router sees them.
+    """
 
     rows: list[Floats]
     domain_embeddings: Floats
@@ -45,15 +49,16 @@ def fold_rows(
     center: bool = True,
     learned: Mapping[str, TensorEntry] | None = None,
 ) -> FoldedRouters:
-    """Router rows of experts, in their order, whose documents have these router inputs: their mean,
-    and behind it the principal directions.
+    """Return the router rows of experts, in their order, from their documents' router inputs.
 
-    `learned` are weights by which rows are made instead of the projection's own.
+    `states_NLRD` hold per expert and block the mean, then the principal directions. `center`
+    subtracts the family's mean. `learned` are projection weights to use instead of the projection's
+    own.
     """
     own_weight = projection.config["training"]["own_weight"]
     center_LD = numpy_tensors.read(blobs, projection.tensors[STATES_CENTER])
 
-    def of_block(layer: int) -> tuple[Floats, Floats]:
+    def fold_block(layer: int) -> tuple[Floats, Floats]:
         w1 = projection.tensors[f"{prefix(layer)}0.weight"]
         means_ND, directions_NKD = states_NLRD[:, layer, 0], states_NLRD[:, layer, 1:]
         embeddings = router_embeddings(
@@ -67,20 +72,21 @@ def fold_rows(
         ]
         return project(embeddings, *weights, blobs=blobs), embeddings
 
-    # A product of so few rows is as long as the reading of its weights. Threads that share it out
-    # wait for each other, on a busy machine for seconds; blocks wait for nobody.
+    # The time of a product with so few rows is the time to read its weights. BLAS threads that
+    # share one product wait for each other, on a busy machine for seconds; blocks do not.
     with (
         threadpool_limits(1, user_api="blas"),
         ThreadPoolExecutor(BLOCKS_AT_A_TIME) as pool,
     ):
         rows, embeddings = zip(
-            *pool.map(of_block, range(projection.config["num_hidden_layers"])), strict=True
+            *pool.map(fold_block, range(projection.config["num_hidden_layers"])), strict=True
         )
     return FoldedRouters(list(rows), np.stack(embeddings))
 
 
 def project(embeddings: Floats, w1: TensorEntry, w2: TensorEntry, *, blobs: BlobStore) -> Floats:
-    """Rows [N, D] of domain embeddings: `W2 (swish(a) * b)`, `[a, b] = W1 d` (Nexus, section 3)."""
+    """Return rows [N, D] of domain embeddings: `W2 (swish(a) * b)`, `[a, b] = W1 d` (Nexus, section
+    3)."""
     a_ND, b_ND = np.split(numpy_tensors.product(embeddings, blobs, w1), 2, axis=-1)
     return numpy_tensors.product(a_ND / (1 + np.exp(-a_ND)) * b_ND, blobs, w2)
 
@@ -92,39 +98,40 @@ def router_embeddings(
     whiten: Callable[[Floats], Floats],
     own_weight: float,
 ) -> Floats:
-    """What makes the rows that tell an expert's tokens, with the constant coordinate [N, D + 1].
+    """Return the domain embeddings [N, D + 1], constant included, whose rows recognize each
+    expert's tokens.
 
-    A row should not depend on what varies within the expert's own domain either. Were S, whose
-    inverse the projection is, joined by the expert's own covariance U'U, the row would be
-    `(S + w U'U)^-1 d`; the same row comes of the projection as it is with
-    `d - w U' (I + w G G')^-1 G b`, where b and G are what W1 makes of d and U (Woodbury), which
-    `whiten` does. The length is that which makes b of length 1: how far a domain lies from the
-    center says nothing of how sure its router should be.
+    A row should also not depend on what varies within the expert's own domain. The projection is
+    the inverse of a covariance S. With the expert's own covariance U'U added to S, the row would be
+    `(S + w U'U)^-1 d`. The unchanged projection gives the same row for the embedding
+    `d - w U' (I + w G G')^-1 G b`, where b and G are W1 applied to d and U by `whiten` (Woodbury
+    identity). The embedding is scaled so that b has length 1: how far a domain lies from the center
+    says nothing about how sure its router should be.
     """
     whitened = whiten(np.concatenate([centered_ND[:, None], directions_NKD], 1))
-    b_ND, own_NKD = whitened[:, 0], whitened[:, 1:]
-    inner_NKK = np.eye(own_NKD.shape[1]) + own_weight * own_NKD @ own_NKD.swapaxes(1, 2)
-    shares_NK1 = np.linalg.solve(inner_NKK, own_weight * own_NKD @ b_ND[..., None])
+    b_ND, g_NKD = whitened[:, 0], whitened[:, 1:]
+    inner_NKK = np.eye(g_NKD.shape[1]) + own_weight * g_NKD @ g_NKD.swapaxes(1, 2)
+    shares_NK1 = np.linalg.solve(inner_NKK, own_weight * g_NKD @ b_ND[..., None])
     embeddings_ND = centered_ND - (shares_NK1 * directions_NKD).sum(1)
-    b_ND = b_ND - (shares_NK1 * own_NKD).sum(1)
+    b_ND = b_ND - (shares_NK1 * g_NKD).sum(1)
     lengths_N1 = np.linalg.norm(b_ND, axis=-1, keepdims=True)
     return _with_constant(embeddings_ND / np.maximum(lengths_N1, 1e-12))
 
 
 def _whitened(x: Floats, *, w1: TensorEntry, blobs: BlobStore) -> Floats:
-    """b of `[a, b] = W1 x`, of `x` [..., D] without the constant coordinate."""
+    """Return b of `[a, b] = W1 x` for `x` [..., D] without the constant coordinate."""
     constant = [(0, 0)] * (x.ndim - 1) + [(0, 1)]
     return numpy_tensors.product(np.pad(x, constant), blobs, w1, first_row=w1.shape[0] // 2)
 
 
 def encoder_embeddings(centered_NE: Floats) -> Floats:
-    """Vectors of an encoder at length 1, with the constant coordinate [N, E + 1]."""
+    """Return encoder vectors normalized to length 1, with the constant coordinate [N, E + 1]."""
     lengths_N1 = np.linalg.norm(centered_NE, axis=-1, keepdims=True)
     return _with_constant(centered_NE / np.maximum(lengths_N1, 1e-12))
 
 
 def prefix(layer: int) -> str:
-    """What the names of a block's two weights begin with."""
+    """Return the common prefix of the names of a block's two projection weights."""
     return f"model.layers.{layer}.mlp.gate.projection."
 
 

@@ -1,4 +1,4 @@
-"""Texts to domain embeddings: a small frozen sentence encoder."""
+"""Embed texts with a small frozen sentence encoder."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ BATCH_SIZE = 32
 
 
 class Encoder:
-    """all-MiniLM-L6-v2 on the CPU, loaded from the package that carries it."""
+    """all-MiniLM-L6-v2 on the CPU, loaded from its package."""
 
     def __init__(self) -> None:
         folder = embedder_folder()
@@ -23,7 +23,7 @@ class Encoder:
 
     @torch.inference_mode()
     def embed(self, texts: Sequence[str]) -> Tensor:
-        """One vector of length 1 per text [n, 384]: the mean of its last hidden states."""
+        """Return one vector of length 1 per text [n, 384]: the mean of its last hidden states."""
         batches = [texts[i : i + BATCH_SIZE] for i in range(0, len(texts), BATCH_SIZE)]
         return torch.cat([self._embed(batch) for batch in batches])
 

@@ -1,4 +1,4 @@
-"""Documents as token windows: what a finetune mixes and what an evaluation measures on."""
+"""Turn documents into token windows, for training and for evaluation."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -18,28 +18,29 @@ from registry.errors import InvalidInput, Problem
 
 
 class TokenReader:
-    """Text to token ids, with a checkpoint's own tokenizer."""
+    """Encodes text with a checkpoint's own tokenizer."""
 
     def __init__(self, tokenizer: Tokenizer, *, config: Mapping[str, Any]) -> None:
         self._tokenizer = tokenizer
         eos = config.get("eos_token_id")
-        # Some checkpoints name several ends; the first is the one that separates documents.
+        # Some checkpoints have several end-of-text tokens; the first separates documents.
         self._separator = eos[0] if isinstance(eos, list) else eos
 
     @classmethod
     def of(cls, manifest: Manifest, blobs: BlobStore) -> Self:
+        """Return the reader of a stored checkpoint."""
         file = get_bytes(blobs, manifest.files["tokenizer.json"])
         return cls(Tokenizer.from_str(file.decode()), config=manifest.config)
 
     def windows(self, documents: Iterable[Document], *, split: Split, length: int) -> Tensor:
-        """Documents of a split, joined by end-of-text and cut into windows [n, length].
+        """Join a split's documents by end-of-text and cut them into windows [n, length].
 
-        What is left at the end is dropped, so `n` may be 0.
+        The remainder is dropped, so `n` may be 0.
         """
         return cut_windows(self.stream(documents, split=split), length)
 
     def stream(self, documents: Iterable[Document], *, split: Split) -> list[int]:
-        """Documents of a split, joined by end-of-text."""
+        """Return the token ids of a split's documents, joined by end-of-text."""
         texts = [document.text for document in documents if document.split == split]
         stream: list[int] = []
         for encoding in self._tokenizer.encode_batch(texts, add_special_tokens=False):
@@ -49,41 +50,42 @@ class TokenReader:
         return stream
 
     def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of token ids, special tokens included."""
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Sequences [B, T], each of one domain; `labels` [B] says of which expert's.
+    """Sequences [B, T], each of one domain; `labels` [B] are the numbers of the domains' experts.
 
-    `weights` [B], 1 on average, make all domains count alike, however often each is drawn.
+    `weights` [B] average to 1 and make all domains count equally, however often each is drawn.
     """
 
     tokens: Tensor
     labels: Tensor
     weights: Tensor
 
-    def part(self, rank: int, *, of: int, device: torch.device) -> Self:
-        """Every `of`-th sequence, for the process `rank` among as many."""
-        own = slice(rank, None, of)
+    def shard(self, rank: int, *, num_shards: int, device: torch.device) -> Self:
+        """Return every `num_shards`-th sequence, beginning with number `rank`, on `device`."""
+        rows = slice(rank, None, num_shards)
         return replace(
             self,
-            tokens=self.tokens[own].to(device),
-            labels=self.labels[own].to(device),
-            weights=self.weights[own].to(device),
+            tokens=self.tokens[rows].to(device),
+            labels=self.labels[rows].to(device),
+            weights=self.weights[rows].to(device),
         )
 
-    def per_token(self, of_sequences: Tensor) -> Tensor:
-        """[B] to [B * T]."""
-        return of_sequences.repeat_interleave(self.tokens.shape[1])
+    def per_token(self, values: Tensor) -> Tensor:
+        """Repeat values [B] of sequences for their tokens [B * T]."""
+        return values.repeat_interleave(self.tokens.shape[1])
 
 
 class DomainBatches:
     """Batches that draw from every domain in turn.
 
-    Where some domains are `new` and others not, `new_share` of the sequences are of new ones. A
-    batch is a function of `entropy` and its number alone, so a resumed run needs no other state
-    than the step it stopped at. Raises InvalidInput when a domain does not fill one window.
+    Where some domains are `new` and others not, `new_share` of the sequences come from new domains.
+    A batch depends only on `entropy` and its number, so a resumed run needs no state but its step.
+    Raises InvalidInput when a domain does not fill one window.
     """
 
     def __init__(
@@ -108,7 +110,7 @@ class DomainBatches:
         self._new_share = new_share if self._new and self._old else float(bool(self._new))
 
     def batch(self, step: int) -> Batch:
-        """Batch number `step`, counted from 0."""
+        """Return batch number `step`, counted from 0."""
         numbers = range(step * self._batch_size, (step + 1) * self._batch_size)
         visits = [self._visit(number) for number in numbers]
         rows = [self._window(domain, visit) for domain, visit in visits]
@@ -120,7 +122,7 @@ class DomainBatches:
         )
 
     def _visit(self, number: int) -> tuple[int, int]:
-        """The domain of sequence `number`, and how often that domain was drawn before."""
+        """Return the domain of sequence `number`, and how often that domain was drawn before."""
         num_new = math.floor(number * self._new_share)
         is_new = math.floor((number + 1) * self._new_share) > num_new
         domains, turn = (self._new, num_new) if is_new else (self._old, number - num_new)
@@ -128,13 +130,14 @@ class DomainBatches:
         return domains[position], visit
 
     def _weight(self, domain: int) -> float:
-        """An even share over the share of sequences that are of `domain`."""
+        """Return the domain's even share divided by its share of the drawn sequences."""
         is_new = domain in self._new
         domains = self._new if is_new else self._old
         share = self._new_share if is_new else 1 - self._new_share
         return len(domains) / (len(self._windows) * share)
 
     def _window(self, domain: int, visit: int) -> Tensor:
+        """Return the window of a domain at its n-th visit; each epoch has its own order."""
         windows = self._windows[domain]
         epoch, position = divmod(visit, len(windows))
         return windows[int(self._order(len(windows), domain, epoch)[position])]
@@ -144,13 +147,13 @@ class DomainBatches:
 
 
 def cut_windows(stream: Sequence[int], length: int) -> Tensor:
-    """Windows [n, length], without what is left at the end."""
+    """Cut a stream into windows [n, length]; the remainder is dropped."""
     num_windows = len(stream) // length
     return torch.tensor(stream[: num_windows * length]).view(num_windows, length)
 
 
 def sample_windows(windows: Tensor, *, count: int) -> Tensor:
-    """At most `count` windows [n, T], spread over all of them, so that many documents take part."""
+    """Return at most `count` windows [n, T], evenly spread, so that many documents take part."""
     if len(windows) <= count:
         return windows
     return windows[torch.linspace(0, len(windows) - 1, count).round().long()]

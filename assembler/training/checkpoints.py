@@ -1,4 +1,4 @@
-"""Where a training stands, kept so that it goes on bit for bit after its process died."""
+"""Save the state of a training, so that it continues bit for bit after its process has died."""
 
 import shutil
 import warnings
@@ -21,27 +21,27 @@ from assembler.training.distributed import World
 
 
 class Checkpoints:
-    """Folders `step-N` below one path; the newest whole one counts.
+    """Checkpoint folders `step-N` below one path; the newest complete one is used.
 
-    Only what trains is kept: the rest is in the blob store.
+    Only trained tensors and the optimizer are saved: the blob store has the rest.
     """
 
     def __init__(self, path: Path, *, network: Network, optimizer: Optimizer, world: World) -> None:
         self._path, self._world = path, world
         self._network, self._optimizer = network, optimizer
-        # Flat, by names alone: with expert parallelism processes train different parameters, and
-        # any of them may be kept by another process when the run goes on.
+        # Flat and by name: with expert parallelism the processes train different parameters, and
+        # another process may hold a parameter when the run continues.
         self._options = StateDictOptions(
             ignore_frozen_params=True, flatten_optimizer_state_dict=True, strict=False
         )
 
     def save(self, step: int) -> None:
-        """Keep the state after `step` steps; a rename makes it count, then older ones go."""
+        """Save the state after `step` steps; a rename completes it, then older ones are removed."""
         unfinished, target = self._path / "unfinished", self._folder(step)
         if self._world.rank == 0:
             shutil.rmtree(unfinished, ignore_errors=True)
         self._world.barrier()
-        with _alone_is_fine():
+        with _single_process_allowed():
             save(self._state(), checkpoint_id=unfinished)
         if self._world.rank == 0:
             unfinished.rename(target)
@@ -51,14 +51,14 @@ class Checkpoints:
         self._world.barrier()
 
     def resume(self) -> int:
-        """Load the newest state, if there is one; returns how many steps it has behind it."""
+        """Load the newest state, if any; return the number of steps it has completed."""
         step = max(
             (int(f.name.removeprefix("step-")) for f in self._path.glob("step-*")), default=0
         )
         if step == 0:
             return 0
         state = self._state()
-        with _alone_is_fine():
+        with _single_process_allowed():
             load(state, checkpoint_id=self._folder(step))
         set_state_dict(
             self._network,
@@ -70,6 +70,7 @@ class Checkpoints:
         return step
 
     def _state(self) -> dict[str, Any]:
+        """Return the trained tensors and the optimizer's state."""
         network, optimizer = get_state_dict(self._network, self._optimizer, options=self._options)
         return {"network": network, "optimizer": optimizer}
 
@@ -78,8 +79,8 @@ class Checkpoints:
 
 
 @contextmanager
-def _alone_is_fine() -> Iterator[None]:
-    # It warns that a single process saves a single process's state, which is what is meant.
+def _single_process_allowed() -> Iterator[None]:
+    """Silence torch's warning that a single process saves only its own state, as intended here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         yield

@@ -1,11 +1,11 @@
-"""One process or many: the group that torchrun started, and the network spread over it.
+"""Shard the network over one process or many, in the process group that torchrun started.
 
-All but the routed experts is sliced over all processes (FSDP2). The experts are too, or, with
-expert parallelism, dealt out within groups of `expert_parallel_degree` processes and sliced between
-those groups. Two meshes over the same processes:
+All tensors but the routed experts are sharded over all processes (FSDP2). The experts are too, or,
+with expert parallelism, distributed within groups of `expert_parallel_degree` processes and sharded
+between those groups. Two meshes cover the same processes:
 
-    fsdp            [processes]                                 everything else
-    efsdp x ep      [processes / degree, degree]                routed experts
+fsdp            [processes]                                 everything else efsdp x ep
+[processes / degree, degree]                routed experts
 """
 
 import os
@@ -31,18 +31,19 @@ Prepare = Callable[[nn.Module, str], None]
 
 @dataclass(frozen=True)
 class World:
-    """This process among its fellows, and the device it computes on."""
+    """This process's rank, the number of processes, and the device this process computes on."""
 
     rank: int
     size: int
     device: torch.device
 
     def barrier(self) -> None:
+        """Wait for all processes."""
         if self.size > 1:
             dist.barrier()
 
     def sum(self, x: Tensor) -> Tensor:
-        """`x` added up over all processes, the same on each."""
+        """Return the sum of `x` over all processes, equal on each."""
         if self.size == 1:
             return x
         total = x.clone()
@@ -50,19 +51,21 @@ class World:
         return total
 
     def mean(self, x: Tensor) -> Tensor:
+        """Return the mean of `x` over all processes, equal on each."""
         return self.sum(x) / self.size
 
 
 @contextmanager
 def process_group() -> Iterator[World]:
-    """The processes of a torchrun or of Ray Train; alone, without any group, outside of both."""
+    """Join the process group of torchrun or Ray Train; without one, yield a world of one
+    process."""
     rank, size = _rank(), int(os.environ.get("WORLD_SIZE", 1))
     device = _device()
     if size == 1:
         yield World(rank=0, size=1, device=device)
         return
     if dist.is_initialized():
-        # By Ray Train, which ends it too.
+        # Ray Train created the group and will destroy it.
         yield World(rank=dist.get_rank(), size=dist.get_world_size(), device=device)
         return
     dist.init_process_group(
@@ -73,16 +76,18 @@ def process_group() -> Iterator[World]:
     )
     try:
         yield World(rank=rank, size=size, device=device)
-        # Gloo's threads let go of what they have sent once they hold the GIL, which they get while
-        # this one waits. FSDP keeps the groups, so that nothing ends these threads, and one that
-        # asks for the GIL of an interpreter that ends aborts it (pytorch/pytorch issue 190489).
+        # Gloo's threads release sent tensors once they hold the GIL, which they get while this
+        # thread waits here. FSDP keeps references to the groups, so nothing ends these threads, and
+        # a thread that requests the GIL of an interpreter that is shutting down aborts it
+        # (pytorch/pytorch issue 190489).
         dist.barrier()
     finally:
         dist.destroy_process_group()
 
 
 def is_first_process() -> bool:
-    """The one that writes what all have made; inside of a group and after it."""
+    """Return whether this process writes the common results; also valid after the group has
+    ended."""
     return _rank() == 0
 
 
@@ -94,12 +99,14 @@ def shard_network(
     dtype: torch.dtype | None = None,
     expert_parallel_degree: int = 1,
 ) -> Network:
-    """Move the network to its device; among many, each keeps a slice of it, or some of its experts.
+    """Move the network to its device; with many processes, keep a shard of it, or some of its
+    experts.
 
-    `prepare` makes of each part what is to be spread, right before it is: so no process ever holds
-    more than one block as a whole. Blocks are gathered in `dtype`, in which their products are
-    computed: what autocast makes of float32 weights it keeps until the backward pass, of all
-    blocks. Without, they are gathered as they are. The degree divides processes and routed experts.
+    `prepare` is called on each part right before it is sharded, so that no process ever holds more
+    than one whole block. Blocks are gathered in `dtype`, the dtype of their products: autocast
+    would keep its copies of float32 weights of all blocks until the backward pass. Without `dtype`
+    they are gathered as they are. `expert_parallel_degree` must divide the number of processes and
+    of routed experts.
     """
     prepare = prepare or (lambda part, prefix: None)
     if world.size == 1:
@@ -121,7 +128,7 @@ def shard_network(
         if groups is not None and isinstance(block.mlp, MoE):
             block.mlp.experts = DispatchedExperts(block.mlp.experts, groups.get_group("ep"))
             prepare(block.mlp.experts, f"{prefix}.mlp.experts")
-            _spread_experts(block.mlp.experts, groups["efsdp"], world, policy)
+            _shard_experts(block.mlp.experts, groups["efsdp"], world, policy)
         prepare(block, prefix)
         fully_shard(block, mesh=mesh, mp_policy=policy)
     prepare(network, "")
@@ -130,53 +137,58 @@ def shard_network(
 
 
 def reshard(network: Network) -> None:
-    """Behind a forward pass that no backward pass follows: the outermost part stays gathered."""
+    """Reshard the network after a forward pass without backward; FSDP keeps the outermost part
+    gathered."""
     if isinstance(network, FSDPModule):
         network.reshard()
 
 
-def _spread_experts(
+def _shard_experts(
     experts: DispatchedExperts, mesh: DeviceMesh, world: World, policy: MixedPrecisionPolicy
 ) -> None:
+    """Shard this process's experts over the groups of expert parallelism."""
     sharded = fully_shard(experts, mesh=mesh, mp_policy=policy)
-    # An expert's gradient is of the tokens of its whole group already; a sum over the groups is
-    # then one over all processes, and the loss is their mean.
+    # An expert's gradient already covers the tokens of its whole group. The sum over groups is then
+    # a sum over all processes, and the loss is their mean.
     sharded.set_gradient_divide_factor(world.size)
-    # Gloo knows no sum with a factor in it. A single group sums nothing, and torch 2.13 would then
-    # divide twice.
+    # Gloo has no sum with a factor. A single group sums nothing, and torch 2.13 would divide twice.
     sharded.set_force_sum_reduction_for_comms(mesh.size() > 1)
 
 
-def local(tensor: Tensor) -> Tensor:
-    """What this process keeps of it; each number of a spread tensor is kept by one process."""
+def local_shard(tensor: Tensor) -> Tensor:
+    """Return this process's shard of a tensor; each number is held by exactly one process."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def gathered(network: Network, world: World) -> Iterator[tuple[str, Tensor]]:
-    """What trains, by name and whole, one after the other, to the first process alone.
+def gather_trained(network: Network, world: World) -> Iterator[tuple[str, Tensor]]:
+    """Yield each trained tensor by name, whole, one after the other, to the first process only.
 
-    Every process must go through to the end. The tensors are float32, on the network's device.
+    Every process must iterate to the end. The tensors are float32, on the network's device.
     """
-    own = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
+    trained = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
     if world.size == 1:
-        yield from own.items()
+        yield from trained.items()
         return
     names_by_rank: list[list[str]] = [[] for _ in range(world.size)]
-    dist.all_gather_object(names_by_rank, list(own))
-    keeper = {name: rank for rank in reversed(range(world.size)) for name in names_by_rank[rank]}
+    dist.all_gather_object(names_by_rank, list(trained))
+    owner = {name: rank for rank in reversed(range(world.size)) for name in names_by_rank[rank]}
     for name, shape in network.architecture.tensor_shapes().items():
-        if name not in keeper:
+        if name not in owner:
             continue
-        whole = _whole(own[name]) if name in own else torch.empty(shape, device=world.device)
-        if keeper[name] != 0 and world.rank == keeper[name]:
-            dist.send(whole, dst=0)
-        if keeper[name] != 0 and world.rank == 0:
-            dist.recv(whole, src=keeper[name])
+        full_tensor = (
+            _full_tensor(trained[name])
+            if name in trained
+            else torch.empty(shape, device=world.device)
+        )
+        if owner[name] != 0 and world.rank == owner[name]:
+            dist.send(full_tensor, dst=0)
+        if owner[name] != 0 and world.rank == 0:
+            dist.recv(full_tensor, src=owner[name])
         if world.rank == 0:
-            yield name, whole
+            yield name, full_tensor
 
 
-def _whole(tensor: Tensor) -> Tensor:
+def _full_tensor(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 

@@ -1,4 +1,5 @@
-"""Which loss tells routers the domain of each text: settled once, where a finetune starts."""
+"""Choose the loss that trains routers on the domain of each text, once, before a finetune
+begins."""
 
 from collections.abc import Iterable
 
@@ -9,52 +10,64 @@ from assembler.network.model import Network
 from assembler.recipes.recipe import Finetune
 from assembler.training.batches import Batch, DomainBatches
 from assembler.training.distributed import World, reshard
-from assembler.training.losses import choices
+from assembler.training.losses import count_routing
 
-# The share that goes astray teaches nothing where a router is sure of another expert. Where 0.41 to
-# 0.51 of the tokens went right, a short finetune by it ended worse than it began; where 0.88 did it
-# was a tie with cross-entropy, and an extension took less from the old domains; CLAIMS.md.
+# Least share of tokens routed to their own expert for the loss with q = 1. That loss teaches
+# nothing where a router is sure of another expert. At shares of 0.41 to 0.51 a short finetune with
+# it ended worse than it began. At 0.88 it tied with cross-entropy, and an extension lost less on
+# the old domains (see the results page on claims).
 SURE_SHARE = 0.75
-# So many tokens are looked at; of what a default finetune of six experts costs, a hundredth.
-LOOKED_AT_TOKENS = 2048
+# Tokens that are routed to choose the loss: a hundredth of the cost of a default finetune of six
+# experts.
+SAMPLE_TOKENS = 2048
 
 
-def settle(recipe: Finetune, batches: DomainBatches, *, network: Network, world: World) -> Finetune:
-    """The recipe with its `domain_loss_q`, if it needs one and names none.
+def choose_domain_loss(
+    recipe: Finetune, batches: DomainBatches, *, network: Network, world: World
+) -> Finetune:
+    """Return the recipe with a `domain_loss_q`, if it needs one and sets none.
 
-    By where the first batches go, before anything is trained: 1 where at least `SURE_SHARE` of the
-    tokens choose the expert of their text, else 0. All processes come to the same.
+    The choice depends on how the first batches are routed before anything is trained: 1 when at
+    least `SURE_SHARE` of the tokens choose the expert of their text, else 0. All processes make the
+    same choice.
     """
     has_labels = network.architecture.num_experts > 0 and recipe.domain_weight > 0
     if recipe.domain_loss_q is not None or not has_labels:
         return recipe
     step_tokens = recipe.batch_size * recipe.sequence_length
-    num_steps = min(recipe.num_steps, -(-LOOKED_AT_TOKENS // step_tokens))
+    num_steps = min(recipe.num_steps, -(-SAMPLE_TOKENS // step_tokens))
     first = (
-        batches.batch(step).part(world.rank, of=world.size, device=world.device)
+        batches.batch(step).shard(world.rank, num_shards=world.size, device=world.device)
         for step in range(num_steps)
     )
-    share = share_to_own(first, network=network, recipe=recipe, world=world)
+    share = own_expert_share(first, network=network, recipe=recipe, world=world)
     return recipe.model_copy(update={"domain_loss_q": 1.0 if share >= SURE_SHARE else 0.0})
 
 
 @torch.no_grad()
-def share_to_own(
+def own_expert_share(
     batches: Iterable[Batch], *, network: Network, recipe: Finetune, world: World
 ) -> float:
-    """Of the tokens of each domain, the share that chooses its own expert first: mean over blocks
-    and over the domains that there are tokens of."""
-    chosen_NN = torch.zeros(())
+    """Return the share of a domain's tokens that choose its own expert first.
+
+    The mean over blocks and over the domains that have tokens.
+    """
+    counts_NN = torch.zeros(())
     for batch in batches:
-        chosen_NN = chosen_NN + _choices(batch, network, lowers=recipe.dtype == "bfloat16").cpu()
-    chosen_NN = world.sum(chosen_NN.to(world.device)).cpu()
+        counts_NN = (
+            counts_NN
+            + _count_batch_routing(batch, network, uses_bfloat16=recipe.dtype == "bfloat16").cpu()
+        )
+    counts_NN = world.sum(counts_NN.to(world.device)).cpu()
     reshard(network)
-    seen = chosen_NN.sum(1) > 0
-    return (chosen_NN.diagonal() / chosen_NN.sum(1))[seen].mean().item()
+    seen = counts_NN.sum(1) > 0
+    return (counts_NN.diagonal() / counts_NN.sum(1))[seen].mean().item()
 
 
-def _choices(batch: Batch, network: Network, *, lowers: bool) -> Tensor:
+def _count_batch_routing(batch: Batch, network: Network, *, uses_bfloat16: bool) -> Tensor:
+    """Return the routing counts [N, N] of one batch, see
+    `assembler.training.losses.count_routing`."""
     router_logits: list[Tensor] = []
-    with torch.autocast(network.device.type, torch.bfloat16, enabled=lowers):
+    with torch.autocast(network.device.type, torch.bfloat16, enabled=uses_bfloat16):
         network(batch.tokens, router_logits=router_logits, head=lambda x_BTD, _: x_BTD)
-    return choices(torch.stack(router_logits), batch.per_token(batch.labels))
+    return count_routing(torch.stack(router_logits), batch.per_token(batch.labels))

@@ -1,7 +1,7 @@
-"""The dense trainer: a seed and one domain's documents in, an expert's checkpoint folder out.
+"""Train a dense expert: a seed and one domain's documents in, an expert's checkpoint folder out.
 
-Only the FFNs train, the part that becomes a routed expert; so experts share every other tensor with
-their seed, and averaging them in a mix changes nothing.
+Only the FFNs are trained, because they become the routed experts. Experts thus share every other
+tensor with their seed, and averaging those in a mix changes nothing.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ from registry.settings import settings
 CHECKPOINT_STEPS = 10
 MAX_GRADIENT_NORM = 1.0
 EVALUATED_TOKENS = 2048
-# Goes into the cache key: raise it when the same inputs would give another expert.
+# Part of the cache key: raise it when the same inputs would give another expert.
 VERSION = 1
 
 
@@ -56,7 +56,8 @@ class ExpertTraining(Training):
 
 
 def expert_folder(seed: Path, documents: Path, *, training: ExpertTraining) -> Path:
-    """Where the cache keeps the expert of just these inputs, made or not."""
+    """Return the folder in which the cache keeps the expert of exactly these inputs, made or
+    not."""
     digests = [_digest(file) for file in (*sorted(seed.glob("*.safetensors")), documents)]
     key = json_digest([VERSION, digests, training.model_dump(mode="json")])
     return settings().cache_path / "experts" / key[:32]
@@ -65,12 +66,13 @@ def expert_folder(seed: Path, documents: Path, *, training: ExpertTraining) -> P
 def train_expert(
     seed: Path, documents: Path, *, training: ExpertTraining, on_progress: OnProgress
 ) -> Path:
-    """Train an expert, or find it in the cache; returns its Hugging Face folder.
+    """Train an expert, or find it in the cache; return its Hugging Face folder.
 
-    `seed` is a Hugging Face folder with one model.safetensors, `documents` JSON Lines with their
-    splits. The folder holds what the seed's held, the documents, and `metrics.json` with held-out
-    perplexities before and after. A run that died goes on from its last checkpoint. Raises
-    InvalidInput for documents that do not train an expert, StepFailed when the loss is not finite.
+    `seed` is a Hugging Face folder with one model.safetensors; `documents` is a JSON Lines file
+    with splits. The result holds the seed's other files, the documents, and `metrics.json` with
+    held-out perplexities before and after. An interrupted run continues from its last checkpoint.
+    Raises InvalidInput for documents that cannot train an expert, and StepFailed when the loss is
+    not finite.
     """
     folder = expert_folder(seed, documents, training=training)
     checkpoint_path = folder.with_name(f"{folder.name}.checkpoints")
@@ -91,17 +93,17 @@ def train_expert(
 
 
 class _Run:
-    """The network in training: FFNs in float32, all else frozen in what products are fast in."""
+    """The network in training: FFNs in float32, everything else frozen in the fastest dtype."""
 
     def __init__(self, seed: Path, documents: Path, training: ExpertTraining) -> None:
         config = json.loads((seed / "config.json").read_text())
-        own = parse([documents.read_bytes()])
-        check_expert_documents(own)
+        parsed_documents = parse([documents.read_bytes()])
+        check_expert_documents(parsed_documents)
         reader = TokenReader(Tokenizer.from_file(str(seed / "tokenizer.json")), config=config)
         length = training.sequence_length
         self._training = training
-        self._windows = reader.windows(own, split="train", length=length)
-        held_out = reader.windows(own, split="held-out", length=length)
+        self._windows = reader.windows(parsed_documents, split="train", length=length)
+        held_out = reader.windows(parsed_documents, split="held-out", length=length)
         if len(held_out) == 0:
             raise InvalidInput(f"the held-out documents do not fill one sequence of {length}")
         self._held_out = sample_windows(held_out, count=max(1, EVALUATED_TOKENS // length))
@@ -112,12 +114,13 @@ class _Run:
         self._network = _network(config, self._stored)
 
     def train(self, checkpoint_path: Path, on_progress: OnProgress) -> dict[str, Any]:
+        """Train the FFNs and return the metrics."""
         training = self._training
         seed_perplexity = self._perplexity()
         with process_group() as world:
             network = shard_network(self._network, world)
-            trained = [p for p in network.parameters() if p.requires_grad]
-            optimizer = optimizer_of((p, training.learning_rate) for p in trained)
+            parameters = [p for p in network.parameters() if p.requires_grad]
+            optimizer = optimizer_of((p, training.learning_rate) for p in parameters)
             checkpoints = Checkpoints(
                 checkpoint_path, network=network, optimizer=optimizer, world=world
             )
@@ -125,14 +128,14 @@ class _Run:
             clock = Clock(training, first_step)
             for step in range(first_step, training.num_steps):
                 set_learning_rates(optimizer, learning_rate_factor(training, step))
-                batch = self._batches.batch(step).part(
-                    world.rank, of=world.size, device=world.device
+                batch = self._batches.batch(step).shard(
+                    world.rank, num_shards=world.size, device=world.device
                 )
-                loss = _step(network, optimizer, trained, batch.tokens)
+                loss = _step(network, optimizer, parameters, batch.tokens)
                 if not math.isfinite(loss):
                     raise StepFailed(f"the loss is {loss} in step {step + 1}")
                 on_progress(clock.progress(step + 1, loss))
-                # The last step needs none: the expert itself is written next.
+                # No checkpoint after the last step: the expert itself is written next.
                 if (step + 1) % CHECKPOINT_STEPS == 0 and step + 1 < training.num_steps:
                     checkpoints.save(step + 1)
         return {
@@ -144,7 +147,8 @@ class _Run:
         }
 
     def weights(self) -> dict[str, Tensor]:
-        """What was trained in the dtype it is stored in; all else is the seed's, bit for bit."""
+        """Return the expert's tensors: FFNs in their stored dtype, all others exactly as in the
+        seed."""
         state = self._network.state_dict()
         return {
             name: state[name].to(tensor.dtype).contiguous() if is_ffn(name) else tensor
@@ -157,6 +161,7 @@ class _Run:
 
 
 def _network(config: dict[str, Any], stored: dict[str, Tensor]) -> Network:
+    """Return the seed's network with trainable FFNs in float32."""
     with torch.device("meta"):
         network = Network(Architecture.from_config(config))
     frozen = DTYPES[fastest()]
@@ -170,21 +175,26 @@ def _network(config: dict[str, Any], stored: dict[str, Tensor]) -> Network:
 
 
 def _autocast(network: Network) -> torch.autocast:
-    lowers = fastest() == "bfloat16"
-    return torch.autocast(network.device.type, torch.bfloat16, enabled=lowers)
+    """Return the autocast context of the network's device, enabled when bfloat16 is fastest."""
+    uses_bfloat16 = fastest() == "bfloat16"
+    return torch.autocast(network.device.type, torch.bfloat16, enabled=uses_bfloat16)
 
 
 def _step(
-    network: Network, optimizer: torch.optim.Optimizer, trained: Sequence[Tensor], tokens_BT: Tensor
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[Tensor],
+    tokens_BT: Tensor,
 ) -> float:
-    """One step on one batch; returns the loss before it. Does nothing when it is not finite."""
+    """Take one step on a batch [B, T] and return the loss before it; skip it when that is not
+    finite."""
     with _autocast(network):
         logits_BTV = network(tokens_BT)
         loss = F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), tokens_BT[:, 1:].flatten())
     value = loss.item()
     if math.isfinite(value):
         torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT_NORM)
+        torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
         optimizer.step()
         optimizer.zero_grad()
     return value

@@ -1,7 +1,7 @@
-"""The short training of an assembled mix on a mixture of its experts' documents.
+"""Finetune an assembled mix on a mixture of its experts' documents.
 
-The router of Nexus is trained through its projection, from which the rows are folded again at the
-end. One process and a torchrun of many run the same code; many shard the network (FSDP2).
+A Nexus router is trained through its projection; its rows are computed from the projection again at
+the end. One process and many under torchrun run the same code; many shard the network (FSDP2).
 """
 
 from collections.abc import Iterable, Sequence
@@ -38,8 +38,9 @@ from registry.checkpoints.manifests import Manifest, TensorEntry
 from registry.errors import InvalidInput, Problem
 
 CHECKPOINT_STEPS = 10
-# Documents are drawn in another order than the training of an expert draws its own by the same
-# seed: else a short finetune meets just what an expert knows by heart.
+# Mixed into the seed so that documents are drawn in another order than in an expert's own training
+# with the same seed. Otherwise a short finetune would see only what an expert already knows by
+# heart.
 ORDER = int.from_bytes(b"finetune")
 
 
@@ -55,20 +56,21 @@ def finetune(
     checkpoint_steps: int = CHECKPOINT_STEPS,
     expert_parallel_degree: int = 1,
 ) -> Manifest:
-    """Train `recipe.train` of a mix for `recipe.tokens`; returns the manifest of the result.
+    """Train the part `recipe.train` of a mix for `recipe.tokens`; return the resulting manifest.
 
-    `documents` are the experts', in the order of the mix's `expert_names`; those for training are
-    used. Of the experts in `new_experts` come `recipe.new_share` of the sequences. A run that died
-    goes on from `checkpoint_path`, which the caller removes once the result is on record, also with
-    other numbers of processes. Only tensors that changed are written, all by the first process;
-    others return `mix`. Raises InvalidInput when the mix has no such part or an expert too little
-    text, StepFailed when it does not fit the processes (`assembler.training.parallelism`) and when
-    the
-    training leads nowhere (`assembler.training.collapse_guard`).
+    `documents` are the experts' documents in the order of the mix's `expert_names`; the training
+    split is used. Experts in `new_experts` give `recipe.new_share` of the sequences. An interrupted
+    run continues from `checkpoint_path`, also with another number of processes; the caller removes
+    that path once the result is recorded. Only changed tensors are written, all by the first
+    process; the other processes return `mix`.
+
+    Raises InvalidInput when the mix has no such part or an expert has too little text. Raises
+    StepFailed when the mix does not fit the processes (`assembler.training.parallelism`) or the
+    training diverges (`assembler.training.collapse_guard`).
     """
     if recipe.num_steps == 0:
         return mix
-    _check_has(mix, recipe.train)
+    _check_part(mix, recipe.train)
     batches = training_batches(mix, documents, recipe=recipe, new_experts=new_experts, blobs=blobs)
     with process_group() as world:
         parallelism = Parallelism(
@@ -78,11 +80,11 @@ def finetune(
         network = shard_network(
             _trainable(mix, blobs, recipe),
             world,
-            prepare=partial(_lift, mix=mix, blobs=blobs),
+            prepare=partial(_to_float32, mix=mix, blobs=blobs),
             dtype=DTYPES[recipe.dtype],
             expert_parallel_degree=expert_parallel_degree,
         )
-        # Before a checkpoint is read, so that a run that goes on comes to the same.
+        # Chosen before a checkpoint is loaded, so that a resumed run makes the same choice.
         recipe = choose_domain_loss(recipe, batches, network=network, world=world)
         optimizer = optimizer_of(
             (parameter, recipe.router_learning_rate if is_router(name) else recipe.learning_rate)
@@ -96,28 +98,31 @@ def finetune(
         clock = Clock(recipe, first_step)
         guard = CollapseGuard(mix.architecture.expert_names, saved_step=first_step)
         for step in range(first_step, recipe.num_steps):
-            batch = batches.batch(step).shard(world.rank, num_shards=world.size, device=world.device)
+            batch = batches.batch(step).shard(
+                world.rank, num_shards=world.size, device=world.device
+            )
             set_learning_rates(optimizer, learning_rate_factor(recipe, step))
-            taken = take_step(
+            result = take_step(
                 batch, network=network, optimizer=optimizer, recipe=recipe, world=world
             )
-            guard.check(step + 1, taken)
+            guard.check(step + 1, result)
             if world.rank == 0:
                 on_progress(
                     clock.progress(
                         step + 1,
-                        taken.loss,
-                        expert_shares=taken.shares,
+                        result.loss,
+                        expert_shares=result.shares,
                         domain_loss_q=recipe.domain_loss_q,
                     )
                 )
             if (step + 1) % checkpoint_steps == 0:
                 checkpoints.save(step + 1)
                 guard.saved_step = step + 1
-        return _rewritten(mix, gather_trained(network, world), blobs)
+        return _write_trained(mix, gather_trained(network, world), blobs)
 
 
-def _check_has(mix: Manifest, train: Trained) -> None:
+def _check_part(mix: Manifest, train: Trained) -> None:
+    """Raise InvalidInput when the mix lacks the part to train."""
     if not has_part(mix.architecture, train):
         problem = Problem("/finetune/train", f"this mix has no part {train!r}")
         raise InvalidInput("there is nothing to finetune", problems=(problem,))
@@ -131,22 +136,25 @@ def training_batches(
     new_experts: frozenset[int],
     blobs: BlobStore,
 ) -> DomainBatches:
-    """What the finetune reads, see `finetune`. Raises InvalidInput."""
-    # Who joins decides on the order too: else an extension would read of the old domains just what
-    # the finetune of its base has read.
-    joining = [mix.architecture.expert_names[number] for number in sorted(new_experts)]
+    """Return the batches of a finetune, see `finetune`. Raises InvalidInput."""
+    # New experts change the order of documents. Otherwise an extension would see exactly those of
+    # the old domains that the finetune of its base has seen.
+    new_names = [mix.architecture.expert_names[number] for number in sorted(new_experts)]
     reader, length = TokenReader.of(mix, blobs), recipe.sequence_length
     return DomainBatches(
-        [reader.windows(own, split="train", length=length) for own in documents],
+        [
+            reader.windows(expert_documents, split="train", length=length)
+            for expert_documents in documents
+        ],
         batch_size=recipe.batch_size,
-        entropy=(ORDER, recipe.seed, *(int.from_bytes(name.encode()) for name in joining)),
+        entropy=(ORDER, recipe.seed, *(int.from_bytes(name.encode()) for name in new_names)),
         new=new_experts,
         new_share=recipe.new_share,
     )
 
 
 def _trainable(mix: Manifest, blobs: BlobStore, recipe: Finetune) -> Network:
-    """The network as it is stored, in `recipe.dtype`, with what trains marked."""
+    """Return the network in `recipe.dtype`, with the parameters to train marked."""
     network = Network.from_manifest(mix, blobs, dtype=DTYPES[recipe.dtype])
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(trains(name, mix.architecture, recipe.train))
@@ -156,28 +164,32 @@ def _trainable(mix: Manifest, blobs: BlobStore, recipe: Finetune) -> Network:
     return network
 
 
-def _lift(part: nn.Module, prefix: str, *, mix: Manifest, blobs: BlobStore) -> None:
-    """Put what trains of a part into float32."""
-    for name, parameter in part.named_parameters(prefix=prefix):
+def _to_float32(module: nn.Module, prefix: str, *, mix: Manifest, blobs: BlobStore) -> None:
+    """Convert the trained parameters of a module to float32."""
+    for name, parameter in module.named_parameters(prefix=prefix):
         if parameter.requires_grad and parameter.dtype != torch.float32:
-            # Read again: rounding to bfloat16 would change what is stored in float32.
+            # Read again from the store: a float32 tensor has been rounded to bfloat16 here.
             parameter.data = tensors.read(blobs, mix.tensors[name]).float()
 
 
-def _rewritten(mix: Manifest, trained: Iterable[tuple[str, Tensor]], blobs: BlobStore) -> Manifest:
-    """The mix with what was trained in it, in the dtypes it had, and rows folded from just that."""
+def _write_trained(
+    mix: Manifest, trained: Iterable[tuple[str, Tensor]], blobs: BlobStore
+) -> Manifest:
+    """Store the trained tensors in their original dtypes and compute router rows from them."""
     entries = dict(mix.tensors)
     for name, tensor in trained:
         dtype = tensors.TORCH_DTYPES[entries[name].dtype]
         entries[name] = tensors.write(blobs, tensor.to(dtype))
     if entries == mix.tensors:
-        return mix  # another process than the first, which is given nothing
+        return mix  # only the first process is given tensors
     if mix.architecture.has_projection:
-        entries |= _folded(entries, blobs)
+        entries |= _fold_rows(entries, blobs)
     return replace(mix, tensors=entries)
 
 
-def _folded(entries: dict[str, TensorEntry], blobs: BlobStore) -> dict[str, TensorEntry]:
+def _fold_rows(entries: dict[str, TensorEntry], blobs: BlobStore) -> dict[str, TensorEntry]:
+    """Compute and store the router rows of all blocks from the domain embeddings."""
+
     def read(name: str) -> Tensor:
         return tensors.read(blobs, entries[name]).float()
 

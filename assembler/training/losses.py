@@ -1,4 +1,4 @@
-"""What a finetune minimizes: next token, and what is asked of the routers beside it.
+"""Losses of a finetune: next-token cross-entropy and auxiliary losses on routers.
 
 Letters at the end of a tensor's name: L blocks, B batch, T tokens, D hidden, N routed experts, V
 vocabulary.
@@ -14,22 +14,23 @@ from torch import Tensor
 
 from assembler.network.grouped_mm import computing_dtype
 
-# Tokens whose logits exist at one time, in the dtype of the network: 512 x 49,152 words in bfloat16
-# are 50 MB. Fewer make the products with the head slower.
+# Tokens whose logits are held at a time, in the network's dtype: 512 tokens with a vocabulary of
+# 49,152 in bfloat16 take 50 MB. Fewer tokens make the products with the head slower.
 BLOCK_TOKENS = 512
-# Of those, tokens that are turned into float32 at one time, so that they stay in a cache.
+# Of those, tokens that are converted to float32 at a time, so that they stay in the CPU's cache.
 CHUNK_TOKENS = 32
-# Words of the vocabulary whose gradients are added up at one time, for the same reason.
-CHUNK_WORDS = 8192
+# Vocabulary rows whose gradients are summed at a time, for the same reason.
+CHUNK_ROWS = 8192
 
 LOG2_E = math.log2(math.e)
 
 
 def next_token_loss(x_BTD: Tensor, head_VD: Tensor, *, tokens_BT: Tensor) -> Tensor:
-    """Cross-entropy of each token given those before it, in nats, mean over all but the firsts.
+    """Return the mean cross-entropy, in nats, of each token given the tokens before it.
 
-    `x_BTD` are a network's last states. The gradients are computed with the loss, chunk by chunk,
-    so that the logits of a batch never exist (Liger Kernel, arXiv 2410.10989, section 3.2).
+    `x_BTD` are the network's last states. The first token of each sequence does not count.
+    Gradients are computed together with the loss, chunk by chunk, so that a batch's logits never
+    exist as a whole (Liger Kernel, arXiv 2410.10989, section 3.2).
     """
     dtype = computing_dtype(x_BTD)
     states_TD, targets_T = x_BTD[:, :-1].flatten(0, 1), tokens_BT[:, 1:].flatten()
@@ -40,7 +41,7 @@ def next_token_loss(x_BTD: Tensor, head_VD: Tensor, *, tokens_BT: Tensor) -> Ten
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """`cross_entropy(x @ head.T, targets)` in the dtype of x; the mean over tokens in float32."""
+    """Compute `cross_entropy(x @ head.T, targets)` in the dtype of x; the mean is float32."""
 
     @staticmethod
     def forward(ctx: Any, x_TD: Tensor, head_VD: Tensor, targets_T: Tensor) -> Tensor:
@@ -63,14 +64,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        # In place: nobody else has them, and the head's is as large as the head.
+        # In place: nothing else uses these tensors, and the head's gradient is as large as the
+        # head.
         return *(None if g is None else g.mul_(grad) for g in ctx.saved_tensors), None
 
 
 def _to_gradients(logits_TV: Tensor, targets_T1: Tensor, *, mean_of: int) -> Tensor:
-    """Replace logits by the gradients of their part in a mean over `mean_of`; returns that part."""
+    """Overwrite logits by their gradients; return these tokens' share of the mean over
+    `mean_of`."""
     loss = logits_TV.new_zeros((), dtype=torch.float32)
-    # Fresh memory for every chunk would cost as much as the arithmetic.
+    # Allocating memory for every chunk would cost as much as the arithmetic.
     scratch_TV = torch.empty_like(logits_TV[:CHUNK_TOKENS], dtype=torch.float32)
     pairs = zip(
         torch.split(logits_TV, CHUNK_TOKENS), torch.split(targets_T1, CHUNK_TOKENS), strict=True
@@ -78,7 +81,7 @@ def _to_gradients(logits_TV: Tensor, targets_T1: Tensor, *, mean_of: int) -> Ten
     for logits, targets in pairs:
         p = scratch_TV[: len(logits)].copy_(logits)
         target, largest = p.gather(1, targets), p.amax(1, keepdim=True)
-        # Powers of two take a third of the time of those of e. What they are of, in one pass.
+        # exp2 takes a third of the time of exp. Its argument is computed in one pass.
         torch.add(-LOG2_E * largest, p, alpha=LOG2_E, out=p)
         norm = p.exp2_().sum(1, keepdim=True)
         loss += (norm.log() + largest - target).sum() / mean_of
@@ -88,21 +91,22 @@ def _to_gradients(logits_TV: Tensor, targets_T1: Tensor, *, mean_of: int) -> Ten
 
 
 def _add_product(sum_VD: Tensor, left_VT: Tensor, right_TD: Tensor) -> None:
-    """`sum += left @ right` for some rows at a time, so that a narrower product stays in cache."""
-    for first in range(0, len(sum_VD), CHUNK_WORDS):
-        rows = slice(first, first + CHUNK_WORDS)
+    """Compute `sum += left @ right` for some rows at a time, so that the product stays in the
+    cache."""
+    for first in range(0, len(sum_VD), CHUNK_ROWS):
+        rows = slice(first, first + CHUNK_ROWS)
         sum_VD[rows] += left_VT[rows] @ right_TD
 
 
 def load_balance(
     p_LTN: Tensor, *, mean: Callable[[Tensor], Tensor] = lambda shares_LN: shares_LN
 ) -> Tensor:
-    """`N sum_i f_i P_i` of the probabilities of routers, mean over blocks: 1 when even, N when one
-    expert takes all.
+    """Return the load balancing loss `N sum_i f_i P_i`, mean over blocks.
 
-    f_i is the share of tokens that choose expert i first, P_i its mean probability (Switch
-    Transformer, arXiv 2101.03961, section 2.2). Where a batch lies on many processes, `mean` takes
-    f over all of them, so that the mean of their losses is the loss of the whole batch.
+    It is 1 for even routing and N when one expert takes all tokens. f_i is the share of tokens that
+    choose expert i first, P_i its mean probability (Switch Transformer, arXiv 2101.03961, section
+    2.2). For a batch on many processes, `mean` averages f over all of them, so that the mean of
+    their losses is the loss of the whole batch.
     """
     num_experts = p_LTN.shape[-1]
     chosen_LTN = F.one_hot(p_LTN.argmax(-1), num_experts).float()
@@ -110,35 +114,39 @@ def load_balance(
 
 
 def z_loss(routing_LTN: Tensor) -> Tensor:
-    """`logsumexp(logits)^2`, mean over tokens and blocks: it keeps the logits of a router small.
+    """Return `logsumexp(logits)^2`, mean over tokens and blocks, which keeps router logits small.
 
-    ST-MoE, arXiv 2202.08906, equation 5; BAM (arXiv 2408.08274) takes it over.
+    ST-MoE, arXiv 2202.08906, equation 5; also used by BAM (arXiv 2408.08274).
     """
     return routing_LTN.logsumexp(-1).square().mean()
 
 
 def domain_loss(p_LTN: Tensor, labels_T: Tensor, *, weights_T: Tensor, q: float) -> Tensor:
-    """How far routing, by the probabilities of routers, goes past the expert of each token's text,
-    mean over tokens and blocks: 0 when none does. Each token counts `weights_T` times.
+    """Return the loss of routing tokens away from the expert of their text.
 
-    Of the expert's probability p it is `(1 - p^q) / q`, generalized cross-entropy (arXiv
-    1805.07836, equation 6). At q = 1 this is the share of routing that goes astray: in a convex
-    mixture p is the expert's share of the output, and what is lost of it costs alike wherever it is
-    lost, but from a router that is sure of another expert nothing is learned. At q = 0 it is
-    cross-entropy, which learns most there, and is least where probabilities are calibrated: of
-    single tokens that tell little of their domain it asks that a router be unsure.
+    The mean over tokens, weighted by `weights_T`, and blocks; 0 when all routing goes to that
+    expert. With p the probability of that expert it is `(1 - p^q) / q`, generalized cross-entropy
+    (arXiv 1805.07836, equation 6).
+
+    At q = 1 it is the share of routing that goes elsewhere. In a convex mixture p is the expert's
+    share of the output, and each lost share costs the same. But a router that is sure of another
+    expert learns nothing. At q = 0 it is cross-entropy, which teaches such a router most. Its
+    minimum is at calibrated probabilities: where single tokens say little about their domain, it
+    wants the router to be unsure.
     """
-    own_LTN = F.one_hot(labels_T, p_LTN.shape[-1]).expand_as(p_LTN)
-    # What underflows to zero has no gradient.
-    p_LT = (p_LTN * own_LTN).sum(-1).clamp_min(torch.finfo(p_LTN.dtype).tiny)
+    one_hot_LTN = F.one_hot(labels_T, p_LTN.shape[-1]).expand_as(p_LTN)
+    # A probability that underflows to zero would have no gradient.
+    p_LT = (p_LTN * one_hot_LTN).sum(-1).clamp_min(torch.finfo(p_LTN.dtype).tiny)
     loss_LT = (1 - p_LT**q) / q if q else -p_LT.log()
     return (weights_T * loss_LT).mean()
 
 
-def choices(routing_LTN: Tensor, labels_T: Tensor) -> Tensor:
-    """[N, N]: of the tokens in each expert's documents, how many chose each expert first.
+def count_routing(routing_LTN: Tensor, labels_T: Tensor) -> Tensor:
+    """Count [N, N] how many tokens in each expert's documents chose each expert first, over all
+    blocks.
 
-    Counted over all blocks.
+    Rows are the experts of the texts (`labels_T`), columns the chosen experts. `routing_LTN` are
+    router logits.
     """
     num_experts = routing_LTN.shape[-1]
     pairs_LT = labels_T * num_experts + routing_LTN.argmax(-1) if num_experts else labels_T[:0]

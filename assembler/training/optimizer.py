@@ -1,4 +1,5 @@
-"""What every training loop here shares: its rate over time, and how it tells how far it is."""
+"""What all training loops share: the optimizer, the learning rate schedule, and progress
+reports."""
 
 import math
 import time
@@ -21,11 +22,12 @@ FINAL_RATE = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a training is.
+    """The progress of a training.
 
-    Of the last step are `loss`, in nats per token and auxiliary terms, and `expert_shares`, the
-    shares of tokens that chose each expert first, in the experts' order. `domain_loss_q` is that by
-    which routers are told their domains, whoever decided it; see `Finetune`.
+    `loss` is the last step's, in nats per token, auxiliary losses included. `expert_shares` are the
+    last step's shares of tokens that chose each expert first, in the experts' order.
+    `domain_loss_q` is the q of the router's domain loss, whether the recipe set it or the finetune
+    chose it; see `Finetune`.
     """
 
     step: int
@@ -41,9 +43,12 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-def schedule(recipe: Training, step: int) -> float:
-    """Of the peak learning rate: linear warm-up over the first tenth of the steps, then a cosine to
-    a tenth."""
+def learning_rate_factor(recipe: Training, step: int) -> float:
+    """Return the learning rate of `step` as a share of the peak.
+
+    The rate rises linearly over the first tenth of the steps, then falls to a tenth of the peak
+    along a cosine.
+    """
     num_warm_up = max(1, round(WARM_UP * recipe.num_steps))
     if step < num_warm_up:
         return (step + 1) / num_warm_up
@@ -53,25 +58,28 @@ def schedule(recipe: Training, step: int) -> float:
 
 
 def optimizer_of(peaks: Iterable[tuple[nn.Parameter, float]]) -> torch.optim.AdamW:
-    """AdamW without decay over parameters, each with its peak learning rate."""
+    """Return AdamW without weight decay over parameters, each with its peak learning rate."""
     groups: dict[float, list[nn.Parameter]] = {}
     for parameter, peak in peaks:
         groups.setdefault(peak, []).append(parameter)
     return torch.optim.AdamW(
-        [{"params": own, "lr": peak, "initial_lr": peak} for peak, own in groups.items()],
+        [
+            {"params": parameters, "lr": peak, "initial_lr": peak}
+            for peak, parameters in groups.items()
+        ],
         weight_decay=0.0,
         fused=True,
     )
 
 
-def set_rates(optimizer: torch.optim.Optimizer, share: float) -> None:
-    """To that share of each group's peak."""
+def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set each group's learning rate to the given share of its peak."""
     for group in optimizer.param_groups:
-        group["lr"] = share * group["initial_lr"]
+        group["lr"] = factor * group["initial_lr"]
 
 
 class Clock:
-    """Speed and time left, from this process's own steps."""
+    """Measures this process's training speed and estimates the time left."""
 
     def __init__(self, recipe: Training, first_step: int) -> None:
         self._recipe, self._first_step = recipe, first_step
@@ -85,7 +93,7 @@ class Clock:
         expert_shares: tuple[float, ...] = (),
         domain_loss_q: float | None = None,
     ) -> Progress:
-        """After `step` steps in all."""
+        """Return the progress after `step` steps in all."""
         seconds_per_step = (time.monotonic() - self._started) / (step - self._first_step)
         step_tokens = self._recipe.batch_size * self._recipe.sequence_length
         return Progress(

@@ -1,9 +1,10 @@
-"""`python -m assembler.training.torchrun N MODULE ARGUMENT...`: a module as N processes of this
-machine.
+"""Run a module as N processes of this machine: `python -m assembler.training.torchrun N MODULE
+ARGUMENT...`.
 
-torchrun's agent starts and watches them. Two things are ours: nothing listens beyond loopback,
-since processes meet through a file where torchrun's stores would listen on every address; and the
-whole ends as the process did that failed first, by the same signal or with its last line.
+torchrun's agent starts and watches the processes. Two things differ from plain torchrun. Nothing
+listens beyond loopback: the processes meet through a file, where torchrun's stores would listen on
+every address. And this process ends as the first failed process did, by the same signal or with the
+same last line of output.
 """
 
 import json
@@ -27,12 +28,16 @@ LOOPBACK, LOOPBACK_INTERFACE = "127.0.0.1", "lo"
 
 
 def main(num_processes: int, command: Sequence[str]) -> int:
-    """0 when all ended well; 1, with the cause as a last line on stderr; or a signal ends this."""
+    """Return 0 when all processes succeeded, 1 when one failed; then the cause is the last line on
+    stderr.
+
+    When a signal killed the first process, the same signal ends this one.
+    """
     try:
         with TemporaryDirectory(prefix="nexusmix-") as folder:
             _run(num_processes, command, folder=Path(folder))
     except _Killed as killed:
-        with suppress(OSError):  # SIGKILL needs no default handler, and takes none
+        with suppress(OSError):  # SIGKILL has no handler to reset
             signal.signal(killed.number, signal.SIG_DFL)
         os.kill(os.getpid(), killed.number)
     except _Failed as failed:
@@ -42,16 +47,19 @@ def main(num_processes: int, command: Sequence[str]) -> int:
 
 
 class _Killed(Exception):
+    """A signal killed the first process that failed."""
+
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
 
 
 class _Failed(Exception):
-    pass
+    """The first process that failed reported this reason."""
 
 
 def _run(num_processes: int, command: Sequence[str], *, folder: Path) -> None:
+    """Run the processes and wait for them; raise _Killed or _Failed when one fails."""
     os.environ |= {
         INIT_METHOD: f"file://{folder / 'group'}",
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
@@ -70,11 +78,11 @@ def _run(num_processes: int, command: Sequence[str], *, folder: Path) -> None:
         local_addr=LOOPBACK,
         logs_specs=DefaultLogsSpecs(log_dir=str(folder)),
     )
-    # Each below a keeper of its own: torchrun puts them into sessions of their own, where they
+    # Each process runs under its own process guard: torchrun starts it in its own session, where it
     # would outlive an agent that is killed.
-    keeping = ["-I", "-S", str(Path(process_guard.__file__)), str(os.getpid())]
+    guard_command = ["-I", "-S", str(Path(process_guard.__file__)), str(os.getpid())]
     try:
-        elastic_launch(config, sys.executable)(*keeping, sys.executable, "-m", *command)
+        elastic_launch(config, sys.executable)(*guard_command, sys.executable, "-m", *command)
     except SignalException as error:
         raise _Killed(error.sigval) from error
     except ChildFailedError as error:
@@ -82,22 +90,23 @@ def _run(num_processes: int, command: Sequence[str], *, folder: Path) -> None:
 
 
 def _cause(failures: Sequence[ProcessFailure]) -> Exception:
-    """What ended the first of them: the others only lost their connection to it, which they may
-    notice and tell before it has told its reason.
+    """Return what ended the first process that failed.
 
-    A process that is killed tells nothing, and does not wait for a SIGTERM of the agent.
+    The other processes only lost their connection to it, which they may notice and report before it
+    has reported its own reason. A process killed by a signal reports nothing; SIGTERM comes from
+    the agent and does not count.
     """
     killed = [-f.exitcode for f in failures if f.exitcode < 0 and f.exitcode != -signal.SIGTERM]
     if killed:
         return _Killed(killed[0])
-    told = [failure for failure in failures if Path(failure.error_file).is_file()]
-    if not told:
+    reported = [failure for failure in failures if Path(failure.error_file).is_file()]
+    if not reported:
         return _Failed(f"a process ended with status {failures[0].exitcode}")
-    return _Failed(min(told, key=_order).message)
+    return _Failed(min(reported, key=_order).message)
 
 
 def _order(failure: ProcessFailure) -> tuple[bool, int]:
-    """Reasons before what was not expected, and then by time."""
+    """Sort expected errors first, then by time."""
     path = Path(failure.error_file)
     return not json.loads(path.read_text()).get("expected", False), path.stat().st_mtime_ns
 

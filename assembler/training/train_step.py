@@ -1,4 +1,4 @@
-"""One step of a finetune: a loss, its gradient, an update; on all processes or on none."""
+"""One step of a finetune: loss, gradient, update; taken by all processes or by none."""
 
 import math
 from dataclasses import dataclass
@@ -10,42 +10,49 @@ from torch import Tensor
 from assembler.network.model import Network
 from assembler.recipes.recipe import Finetune
 from assembler.training.batches import Batch
-from assembler.training.distributed import World, local
-from assembler.training.losses import choices, domain_loss, load_balance, next_token_loss, z_loss
+from assembler.training.distributed import World, local_shard
+from assembler.training.losses import (
+    count_routing,
+    domain_loss,
+    load_balance,
+    next_token_loss,
+    z_loss,
+)
 
 MAX_GRADIENT_NORM = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taken:
-    """A step as all processes saw it; nothing has moved where a number is not finite.
+class StepResult:
+    """The result of a step, equal on all processes; nothing was updated where a number is not
+    finite.
 
-    `loss` is that before the step, `choices` [N, N] what `assembler.training.losses.choices`
-    counts; of a
-    network without experts it is empty.
+    `loss` is the loss before the step. `routing_counts` [N, N] are those of
+    `assembler.training.losses.count_routing`; empty for a network without experts.
     """
 
     loss: float
     gradient_norm: float
-    choices: Tensor
+    routing_counts: Tensor
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Of all tokens and blocks, the share that chose each expert first."""
-        return tuple((self.choices.sum(0) / self.choices.sum()).tolist())
+        """The share of all tokens and blocks that chose each expert first."""
+        return tuple((self.routing_counts.sum(0) / self.routing_counts.sum()).tolist())
 
 
-def descend(
+def take_step(
     batch: Batch,
     *,
     network: Network,
     optimizer: torch.optim.Optimizer,
     recipe: Finetune,
     world: World,
-) -> Taken:
-    """Take a step on this process's part of a batch. A `domain_weight` needs a `domain_loss_q`."""
-    lowers = recipe.dtype == "bfloat16"
-    with torch.autocast(network.device.type, torch.bfloat16, enabled=lowers):
+) -> StepResult:
+    """Take a step on this process's shard of a batch. A `domain_weight` requires a
+    `domain_loss_q`."""
+    uses_bfloat16 = recipe.dtype == "bfloat16"
+    with torch.autocast(network.device.type, torch.bfloat16, enabled=uses_bfloat16):
         loss, routing_LTN = _total_loss(batch, network=network, recipe=recipe, world=world)
     value, norm = world.mean(loss.detach()).item(), math.nan
     if math.isfinite(value):
@@ -54,16 +61,16 @@ def descend(
         if math.isfinite(norm):
             optimizer.step()
         optimizer.zero_grad()
-    chosen_NN = world.mean(choices(routing_LTN, batch.per_token(batch.labels)).float())
-    return Taken(loss=value, gradient_norm=norm, choices=chosen_NN.cpu())
+    counts_NN = world.mean(count_routing(routing_LTN, batch.per_token(batch.labels)).float())
+    return StepResult(loss=value, gradient_norm=norm, routing_counts=counts_NN.cpu())
 
 
 def _total_loss(
     batch: Batch, *, network: Network, recipe: Finetune, world: World
 ) -> tuple[Tensor, Tensor]:
-    """Next-token cross-entropy plus what the recipe asks of routers, and the logits of those.
+    """Return the next-token loss plus the recipe's router losses, and the router logits.
 
-    They are float32 [L, T, N], L and N being 0 without experts.
+    The logits are float32 [L, T, N]; L and N are 0 without experts.
     """
     a, router_logits = network.architecture, list[Tensor]()
     loss = network(
@@ -93,16 +100,16 @@ def _total_loss(
 
 
 def _clip_gradient(network: Network, world: World) -> float:
-    """Shorten the whole gradient to at most `MAX_GRADIENT_NORM`; returns how long it was.
+    """Scale the whole gradient to a norm of at most `MAX_GRADIENT_NORM`; return its norm before.
 
-    Each number of it is kept by one process, whatever mesh it is spread over.
+    Each number of the gradient is held by exactly one process, whatever mesh shards it.
     """
-    gradients = [local(p.grad) for p in network.parameters() if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
+    gradients = [local_shard(p.grad) for p in network.parameters() if p.grad is not None]
+    norm_tensor = torch.nn.utils.get_total_norm(gradients)
     if world.size > 1:
-        norm = world.sum(norm.square()).sqrt()
-    length = norm.item()
-    if length > MAX_GRADIENT_NORM:
+        norm_tensor = world.sum(norm_tensor.square()).sqrt()
+    total_norm = norm_tensor.item()
+    if total_norm > MAX_GRADIENT_NORM:
         for gradient in gradients:
-            gradient.mul_(MAX_GRADIENT_NORM / length)
-    return length
+            gradient.mul_(MAX_GRADIENT_NORM / total_norm)
+    return total_norm

@@ -19,12 +19,12 @@ from assembler.training.batches import Batch
 from assembler.training.distributed import (
     World,
     is_first_process,
-    local,
+    local_shard,
     process_group,
     shard_network,
 )
 from assembler.training.optimizer import DTYPES
-from assembler.training.train_step import descend
+from assembler.training.train_step import take_step
 from assembler.training.trainable import trains
 from tests.assembler.networks import NEXUS
 
@@ -94,25 +94,25 @@ def _step(network: Network, recipe: Finetune, world: World) -> dict[str, int]:
     tokens = torch.randint(ARCHITECTURE.vocab_size, shape)
     labels = torch.arange(recipe.batch_size) % ARCHITECTURE.num_experts
     whole = Batch(tokens=tokens, labels=labels, weights=torch.ones(recipe.batch_size))
-    batch = whole.part(world.rank, of=world.size, device=world.device)
+    batch = whole.shard(world.rank, num_shards=world.size, device=world.device)
     saved: dict[int, int] = {}
 
     def pack(x: Tensor) -> Tensor:
         # Among many processes these are the gathered weights while a block is computed.
-        own = {local(p).untyped_storage().data_ptr() for p in network.parameters()}
+        own = {local_shard(p).untyped_storage().data_ptr() for p in network.parameters()}
         storage = x.untyped_storage()
         if storage.data_ptr() not in own:
             saved[storage.data_ptr()] = storage.nbytes()
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        descend(batch, network=network, optimizer=optimizer, recipe=recipe, world=world)
+        take_step(batch, network=network, optimizer=optimizer, recipe=recipe, world=world)
     states = [s for state in optimizer.state.values() for n, s in state.items() if n != "step"]
     return held | {"moments": _bytes(states), "activations": sum(saved.values())}
 
 
 def _bytes(tensors: Any) -> int:
-    return sum(local(t).numel() * t.element_size() for t in tensors)
+    return sum(local_shard(t).numel() * t.element_size() for t in tensors)
 
 
 def _most(held: dict[str, int], world: World) -> dict[str, int]:

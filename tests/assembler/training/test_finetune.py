@@ -12,7 +12,7 @@ from assembler.network.moe import project
 from assembler.network.network_runner import routing_shares
 from assembler.recipes.recipe import Finetune, Trained
 from assembler.training.batches import TokenReader
-from assembler.training.finetune import training_batches, finetune
+from assembler.training.finetune import finetune, training_batches
 from assembler.training.losses import domain_loss, load_balance
 from assembler.training.optimizer import Progress, learning_rate_factor
 from engine.vllm_plugin import tensors
