@@ -1,0 +1,60 @@
+"""A recipe is named by its digest, counts its experts, and says what cannot stand together."""
+
+from typing import Any
+
+import pytest
+
+from assembler.recipes.recipe import Recipe, Training
+from tests.assembler import tiny_mixes
+
+
+@pytest.mark.parametrize(("tokens", "steps"), [(0, 0), (1, 1), (16, 1), (17, 2)])
+def test_the_last_step_may_see_more_than_is_asked(tokens: int, steps: int) -> None:
+    assert Training(tokens=tokens, batch_size=2, sequence_length=8).num_steps == steps
+
+
+def test_equal_requests_have_equal_digests() -> None:
+    recipe = tiny_mixes.recipe()
+    assert Recipe.model_validate_json(recipe.model_dump_json()).digest == recipe.digest
+    assert tiny_mixes.recipe(seed=1).digest != recipe.digest
+    assert tiny_mixes.recipe(experts=(2, 1, 3)).digest != recipe.digest
+
+
+def test_the_seed_is_an_expert_where_nobody_shares_it() -> None:
+    assert tiny_mixes.recipe().num_experts == 3
+    assert tiny_mixes.recipe(preset="btx").num_experts == 4
+    assert tiny_mixes.recipe(preset="merge").num_experts == 0
+    assert tiny_mixes.recipe().domains == ("expert-1", "expert-2", "expert-3")
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointers"),
+    [
+        ({"experts_per_token": 3}, []),
+        ({"experts_per_token": 4}, ["/experts_per_token"]),
+        ({"attention_experts_per_token": 4}, ["/attention_experts_per_token"]),
+        ({"shared_expert": False}, ["/combine"]),
+        ({"norm_topk_prob": True}, ["/norm_topk_prob"]),
+    ],
+)
+def test_fields_that_cannot_stand_together(changes: dict[str, Any], pointers: list[str]) -> None:
+    found = tiny_mixes.recipe(**changes).contradictions()
+    assert [problem.pointer for problem in found] == pointers
+
+
+def test_a_mean_has_no_routers_to_contradict() -> None:
+    assert list(tiny_mixes.recipe(preset="merge", experts_per_token=9).contradictions()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "states", "encoder"),
+    [
+        ({}, True, False),
+        ({"router_init": "random"}, False, True),
+        ({"router": "linear", "router_init": "documents"}, False, False),
+        ({"router": "linear"}, True, False),
+    ],
+)
+def test_what_rows_are_made_of(changes: dict[str, Any], states: bool, encoder: bool) -> None:
+    recipe = tiny_mixes.recipe(**changes)
+    assert (recipe.embeds_with_states, recipe.embeds_with_encoder) == (states, encoder)
