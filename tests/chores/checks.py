@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from tests.chores import documentation, say, succeeds
 from tests.chores.browser import ensure_browser
@@ -34,7 +34,8 @@ def check(pytest_arguments: Sequence[str]) -> bool:
         "docs": documentation.COMMAND,
         "tests": [*python, "pytest", *(pytest_arguments or ALL_BUT_LONG)],
     }
-    environment: Mapping[str, str] = os.environ if pytest_arguments else SHARING | os.environ
+    sharing = {} if pytest_arguments else SHARING
+    environment = documentation.QUIET | sharing | os.environ
     failed = [name for name, command in commands.items() if not succeeds(command, env=environment)]
     say(f"failed: {', '.join(failed)}" if failed else "all checks passed")
     return not failed

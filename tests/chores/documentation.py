@@ -1,5 +1,6 @@
 """The documentation, as pages that the service brings along."""
 
+import os
 import sys
 
 from tests.chores import ROOT, say, succeeds
@@ -12,11 +13,13 @@ COMMAND = (
     *(sys.executable, "-m", "mkdocs", "build", "--strict"),
     *("--config-file", str(CONFIG), "--site-dir", str(SITE)),
 )
+# Without the theme's advertisement for its successor.
+QUIET = {"NO_MKDOCS_2_WARNING": "1"}
 
 
 def build() -> bool:
     """Build the pages into the service's package; return whether no warning came."""
-    if not succeeds(COMMAND):
+    if not succeeds(COMMAND, env=QUIET | os.environ):
         return False
     say(f"built {SITE.relative_to(ROOT)}; a running service shows it under /docs")
     return True
