@@ -1,8 +1,9 @@
-"""Stands between a process and its launcher, so that nothing outlives either of them.
+"""Guard one command, so that neither it nor its descendants outlive it or the launcher.
 
-Run as a script, `keeper.py LAUNCHER_PID COMMAND...`, free of imports beyond the standard library.
-It leads a process group, passes SIGTERM on to the command, and kills whatever the command left
-behind, adopted grandchildren included, when the command ends or the launcher dies. Linux only.
+The guard runs as a script, `process_guard.py LAUNCHER_PID COMMAND...`, and imports only the
+standard library. It leads a process group and passes SIGTERM on to the command. When the command
+ends or the launcher dies, it kills every process that the command left behind, including orphans
+that it adopted. Linux only.
 """
 
 import ctypes
@@ -16,18 +17,19 @@ from typing import NoReturn
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
-# Sent by the system when the launcher dies, and by a launcher that has waited long enough.
+# The kernel sends this signal when the launcher dies; the launcher sends it after its grace period.
 KILL = signal.SIGUSR1
 
 
 def main(launcher_pid: int, command: list[str]) -> NoReturn:
+    """Run the command under guard and exit as it exits."""
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     child = _start(command)
     signal.signal(signal.SIGTERM, lambda *_: _kill(child, signal.SIGTERM))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everybody; we outlast
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends SIGINT to the whole group
     signal.signal(KILL, lambda *_: _kill(child, signal.SIGKILL))
     _prctl(PR_SET_PDEATHSIG, KILL)
-    if os.getppid() != launcher_pid:  # it died before we asked to be told
+    if os.getppid() != launcher_pid:  # it died before prctl asked for the signal
         _kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     _kill_orphans()
@@ -35,15 +37,16 @@ def main(launcher_pid: int, command: list[str]) -> NoReturn:
 
 
 def _start(command: list[str]) -> int:
-    keeper_pid = os.getpid()
+    """Fork, and execute the command in the child; return the child's process id."""
+    guard_pid = os.getpid()
     child = os.fork()
     if child:
         return child
-    # Should the keeper itself be killed, the command goes with it.
+    # When the guard itself is killed, the kernel kills the command too.
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != keeper_pid:
+    if os.getppid() != guard_pid:
         os._exit(1)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and exec would hand that on
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores SIGPIPE; exec would keep that
     try:
         os.execvp(command[0], command)
     except OSError as error:
@@ -52,7 +55,10 @@ def _start(command: list[str]) -> int:
 
 
 def _kill_orphans() -> None:
-    """Kill descendants until none is left: as the subreaper, each of them becomes a child here."""
+    """Kill descendants until none is left.
+
+    This process is their subreaper, so an orphaned descendant becomes its child.
+    """
     while True:
         for pid in _children():
             _kill(pid, signal.SIGKILL)
@@ -63,23 +69,25 @@ def _kill_orphans() -> None:
 
 
 def _children() -> list[int]:
-    own = str(os.getpid())
-    found = []
+    """Return the process ids of this process's children."""
+    guard_pid = str(os.getpid())
+    children = []
     for folder in Path("/proc").iterdir():
         try:
-            # "pid (name) state ppid ...": the name may hold anything, so read from its end.
+            # The line is "pid (name) state ppid ..."; the name may hold any character, so parse
+            # after its last parenthesis.
             parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
         except (OSError, IndexError):
-            continue  # not a process, or gone meanwhile
-        if parent == own and folder.name.isdigit():
-            found.append(int(folder.name))
-    return found
+            continue  # not a process, or it has ended meanwhile
+        if parent == guard_pid and folder.name.isdigit():
+            children.append(int(folder.name))
+    return children
 
 
 def _exit_like(code: int) -> NoReturn:
-    """End as the command ended: with its status, or by the signal that killed it."""
+    """Exit as the command did: with its status, or by the signal that killed it."""
     if code < 0:
-        with suppress(OSError):  # SIGKILL needs no default handler, and takes none
+        with suppress(OSError):  # SIGKILL has no handler to reset
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code)

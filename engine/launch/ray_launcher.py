@@ -1,7 +1,7 @@
-"""Processes on a Ray cluster, each under an actor on the node that has room for it.
+"""Start processes on a Ray cluster, each under an actor on a node that has room for it.
 
-The actor runs the command as `LocalLauncher` does on this machine and hands its output over. Ray
-ends the actor when the caller dies, and with the actor goes everything that it started.
+The actor starts the command with `LocalLauncher` and returns its output to the caller. Ray ends the
+actor when the caller dies, and everything that the actor started ends with it.
 """
 
 import io
@@ -20,23 +20,23 @@ from engine.launch.launcher import LOOPBACK, LocalLauncher, Resources
 from registry.errors import Unavailable
 from registry.settings import settings
 
-# How long a question for news may wait for some, and how soon it sees them.
+# How long a call for new output waits for some, and how often it checks.
 NEWS_SECONDS = 2.0
 POLL_SECONDS = 0.05
 MAX_NEWS_BYTES = 1 << 20
-# What a cluster needs to answer at all, even a busy one.
+# Time that even a busy cluster needs to answer.
 ANSWER_SECONDS = 30.0
 
-# Ray kills children of an actor that ends, and would so keep the keeper from cleaning up.
+# Ray kills the children of an actor that ends, which would stop the process guard from cleaning up.
 SPARE_CHILDREN = "RAY_kill_child_processes_on_worker_exit"
 
 _connecting = threading.Lock()
 
 
 def connect() -> None:
-    """Make this process a driver of the cluster of the settings, if it is none yet.
+    """Connect this process to the Ray cluster of the settings, unless it is connected already.
 
-    Raises Unavailable when there is no such cluster, or this host is no node of it.
+    Raises Unavailable when there is no such cluster, or this host is not a node of it.
     """
     with _connecting:
         if ray.is_initialized():
@@ -54,13 +54,13 @@ def connect() -> None:
                 f"`ray start`, or set NEXUSMIX_RAY_ADDRESS ({error})"
             ) from error
         finally:
-            # Ray puts one of its own there, which would end this process without its clean-up.
+            # Ray installs its own handler, which would end this process without its clean-up.
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)
 
 
 class RayLauncher:
-    """Processes where the cluster has room; they wait as long as it has none."""
+    """Starts processes on nodes of the cluster; they wait until a node has room."""
 
     def run(
         self,
@@ -70,7 +70,7 @@ class RayLauncher:
         log_path: Path,
         resources: Resources = Resources(),
     ) -> "RayProcess":
-        """As `Launcher.run`; GPUs that the process may use are added to its environment."""
+        """Start a command as `Launcher.run` does, and add the assigned GPUs to its environment."""
         connect()
         log_path.parent.mkdir(parents=True, exist_ok=True)
         runner = (
@@ -78,7 +78,7 @@ class RayLauncher:
             .options(
                 num_cpus=resources.num_cpus,
                 num_gpus=resources.num_gpus,
-                # Who waits for news must not keep the order to end it waiting.
+                # `terminate` must run while `news` waits for output.
                 max_concurrency=2,
                 runtime_env={"env_vars": {SPARE_CHILDREN: "0"}},
             )
@@ -88,7 +88,7 @@ class RayLauncher:
 
 
 class RayProcess:
-    """A process somewhere in the cluster; a thread of this one follows it."""
+    """A process on some node of the cluster; a thread of this process follows its output."""
 
     def __init__(self, runner: Any, log_path: Path) -> None:
         self._runner, self._log = runner, log_path.open("ab", buffering=0)
@@ -120,12 +120,13 @@ class RayProcess:
                 ray.get(self._runner.terminate.remote(grace), timeout=grace + ANSWER_SECONDS)
                 self.wait(ANSWER_SECONDS)
             except (RayError, GetTimeoutError):
-                pass  # its node does not answer
+                pass  # the node does not answer
         ray.kill(self._runner)
         self.wait()
 
     def _follow(self) -> None:
-        """Keep log and address up to date until the end, which no error here may hide."""
+        """Copy the log and the address until the process ends; always record a status, even after
+        errors."""
         status = -signal.SIGKILL
         try:
             with self._log as log:
@@ -139,7 +140,7 @@ class RayProcess:
             ray.kill(self._runner)
 
     def _copy_output(self, log: io.FileIO) -> int:
-        """To the last byte; returns the status."""
+        """Copy the output to its last byte; return the exit status."""
         while True:
             output, status = ray.get(self._runner.news.remote())
             log.write(output)
@@ -148,10 +149,11 @@ class RayProcess:
 
 
 class _Runner:
-    """The actor: starts one process on its node, and tells how it fares."""
+    """The actor: starts one process on its node and reports its output and status."""
 
     def __init__(self, command: list[str], env: dict[str, str], caller_node: str) -> None:
-        # In the actor's main thread, which lives as long as the actor: the process dies with it.
+        # Started in the actor's main thread, which lives as long as the actor: the process dies
+        # with it.
         node = ray.util.get_node_ip_address()
         gpus = ray.get_runtime_context().get_accelerator_ids()["GPU"]
         with tempfile.TemporaryDirectory() as folder:
@@ -159,17 +161,19 @@ class _Runner:
             self._process = LocalLauncher(host=LOOPBACK if node == caller_node else node).run(
                 command, env=env | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}, log_path=log_path
             )
-            # Without a name from here on: nothing of it stays behind, whatever happens.
+            # The file has no name from here on, so nothing of it stays behind whatever happens.
             self._output = log_path.open("rb")
 
     def address(self) -> str:
+        """Return `HOST:PORT` of the process."""
         return self._process.address
 
     def news(self) -> tuple[bytes, int | None]:
-        """What it has written since the last call, and its status; as soon as there is either."""
+        """Return the output since the last call and the status, as soon as there is either."""
         give_up_at = monotonic() + NEWS_SECONDS
         while True:
-            # Asked before reading: what it wrote before its end is then never missed.
+            # The status is read before the output, so that output written before the end is never
+            # missed.
             status = self._process.wait(POLL_SECONDS)
             output = self._output.read(MAX_NEWS_BYTES)
             if output or status is not None or monotonic() > give_up_at:

@@ -52,6 +52,11 @@ class Server:
         """The server's URL, without a path."""
         return f"http://{self.process.address}"
 
+    @property
+    def base_url(self) -> str:
+        """The address of the OpenAI-compatible endpoint."""
+        return f"{self.address}/v1"
+
     def is_ready(self) -> bool:
         """Return whether the server answers. Raises Unavailable, with the end of its log, when it
         has died."""

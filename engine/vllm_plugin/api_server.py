@@ -1,5 +1,5 @@
-"""Start vLLM's OpenAI server in less than half the usual time: `python -m
-engine.vllm_plugin.api_server ARGS`.
+"""Start vLLM's OpenAI server in less than half the usual time:
+`python -m engine.vllm_plugin.api_server ARGS`.
 
 On a CPU, vLLM starts its engine and its worker as two more Python processes, one after the other.
 Each of them imports everything again, which takes ten seconds. Here the worker runs in the engine's

@@ -1,4 +1,4 @@
-"""Rows and blobs that tests of deployments begin with."""
+"""Rows and blobs for tests of deployments."""
 
 from sqlalchemy.orm import Session
 
@@ -9,7 +9,7 @@ from tests import tiny
 
 
 def make_artifact(session: Session, blobs: BlobStore, *, expert: int = 0) -> Artifact:
-    """A tiny dense checkpoint as an artifact: to the engine a mix is not different."""
+    """Register a tiny dense checkpoint as an artifact; the engine treats a mix in the same way."""
     return artifacts.register(
         session,
         manifest_digest=tiny.store_manifest(blobs, expert=expert).digest,

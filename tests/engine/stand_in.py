@@ -1,6 +1,7 @@
-"""A stand-in for a vLLM server, for tests of what surrounds one: it takes the same command line.
+"""A small HTTP server with vLLM's command line, for tests of the code around a vLLM server.
 
-Its served name tells what it does: `broken...` dies at once, `busy...` never runs out of requests.
+The served model name selects its behavior: `broken...` exits at once, `busy...` always reports a
+running request.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How threads wait: as often as they are told to look, or as somebody has chosen."""
+"""The environment variables that decide how threads wait."""
 
 import pytest
 

@@ -1,9 +1,9 @@
-"""Run by tests in a process of its own: vLLM, inside this process, reads and continues prompts.
+"""Run vLLM in this process to read and continue prompts; tests start it as a separate process.
 
 Usage: `vllm_reader.py NUM_TOKENS FOLDER... < PROMPTS`. Prompts are lists of token ids, as JSON. A
-folder without a manifest is read as vLLM reads any checkpoint. The answer is one list per folder:
-for each prompt its positions, `[argmax, logprob of the token]` from the second token on, and the
-`NUM_TOKENS` tokens that follow greedily.
+folder without a manifest is loaded as vLLM loads any checkpoint. The output is one list per folder
+with an entry per prompt: `positions`, `[argmax, logprob of the token]` from the second token on,
+and `greedy`, the `NUM_TOKENS` tokens that follow.
 """
 
 import gc
@@ -29,10 +29,10 @@ def main(num_tokens: int, folders: list[str]) -> None:
 
 
 def _read(folder: str, prompts: Prompts, num_tokens: int) -> list[dict[str, Any]]:
-    ours = (Path(folder) / MANIFEST_FILE).exists()
+    has_manifest = (Path(folder) / MANIFEST_FILE).exists()
     llm = LLM(
         folder,
-        load_format=LOAD_FORMAT if ours else "auto",
+        load_format=LOAD_FORMAT if has_manifest else "auto",
         dtype="float32",
         enforce_eager=True,
         max_model_len=128,
@@ -52,9 +52,9 @@ def _read(folder: str, prompts: Prompts, num_tokens: int) -> list[dict[str, Any]
 def _answer(output: Any) -> dict[str, Any]:
     positions = []
     pairs = zip(output.prompt_token_ids[1:], output.prompt_logprobs[1:], strict=True)
-    for token, said in pairs:
-        top = next(other for other, entry in said.items() if entry.rank == 1)
-        positions.append([top, said[token].logprob])
+    for token, logprobs in pairs:
+        top = next(other for other, entry in logprobs.items() if entry.rank == 1)
+        positions.append([top, logprobs[token].logprob])
     return {"positions": positions, "greedy": list(output.outputs[0].token_ids)}
 
 

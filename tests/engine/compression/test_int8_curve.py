@@ -1,4 +1,4 @@
-"""What may be asked of a compression, and which point answers."""
+"""Requests for a smaller checkpoint, and the point of a curve that meets them."""
 
 from typing import Any
 
@@ -26,28 +26,28 @@ def curve(**request: Any) -> Curve:
     return Curve(request=Compression(**request), points=POINTS)
 
 
-def test_of_a_quality_the_smallest() -> None:
+def test_smallest_point_of_a_requested_quality_is_chosen() -> None:
     assert curve(min_fdt_75=28).chosen.num_bytes == 60
     assert curve(min_fdt_75=10).chosen.num_bytes == 40
 
 
-def test_no_more_is_asked_than_the_checkpoint_shows_against_itself() -> None:
+def test_requested_quality_is_capped_at_the_noise_floor() -> None:
     assert curve(min_fdt_75=32).chosen.num_bytes == 60
 
 
-def test_of_a_size_the_truest() -> None:
+def test_least_divergent_point_of_a_requested_size_is_chosen() -> None:
     assert curve(max_bytes=85).chosen.num_bytes == 60
     assert curve(max_bytes=50).chosen.num_bytes == 40
 
 
-def test_a_size_that_was_not_reached_is_told() -> None:
+def test_a_size_that_the_search_did_not_reach_is_refused() -> None:
     with pytest.raises(InvalidInput, match="at most 39 bytes"):
         _ = curve(max_bytes=39).chosen
 
 
 def test_a_curve_survives_json() -> None:
-    told = curve(min_fdt_75=3)
-    assert Curve.model_validate_json(told.model_dump_json()) == told
+    original = curve(min_fdt_75=3)
+    assert Curve.model_validate_json(original.model_dump_json()) == original
 
 
 @pytest.mark.parametrize(
@@ -61,12 +61,12 @@ def test_a_curve_survives_json() -> None:
         ({"max_bytes": 9, "budget": 9}, "Extra inputs are not permitted"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(request_: dict[str, Any], problem: str) -> None:
+def test_invalid_requests_are_refused(request_: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValidationError, match=problem):
         Compression.model_validate(request_)
 
 
-def test_a_size_out_of_reach_is_refused_before_anything_is_read(blobs: LocalBlobs) -> None:
+def test_an_impossible_size_is_refused_before_the_search(blobs: LocalBlobs) -> None:
     manifest = tiny.store_manifest(blobs)
     available = units(manifest, "cpu")
     least = manifest.num_bytes - sum(unit.num_bytes_saved for unit in available)
@@ -77,6 +77,6 @@ def test_a_size_out_of_reach_is_refused_before_anything_is_read(blobs: LocalBlob
     assert str(least) in refused.value.problems[0].detail
 
 
-def test_nothing_to_compress_is_told() -> None:
+def test_a_checkpoint_without_units_is_refused() -> None:
     with pytest.raises(InvalidInput, match="on a cpu"):
         Compression(max_bytes=1).check([], num_bytes=10)

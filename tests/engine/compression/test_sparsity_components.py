@@ -1,4 +1,4 @@
-"""Which matrices are components, and how many zeros they have together."""
+"""Which matrices are components, and the share of zeros of all of them."""
 
 import pytest
 
@@ -20,7 +20,9 @@ from tests.engine.compression.test_int8_units import first_in_int8
         ("bam-shared-kv", 2 + 5 * NUM_EXPERTS),
     ],
 )
-def test_every_matrix_of_attention_and_ffns(name: str, per_layer: int, blobs: LocalBlobs) -> None:
+def test_components_are_all_matrices_of_attention_and_ffns(
+    name: str, per_layer: int, blobs: LocalBlobs
+) -> None:
     manifest = networks.store(blobs, ARCHITECTURES[name])
     found = sparsity_components.components(manifest)
     assert len(found) == 2 * per_layer
@@ -28,14 +30,14 @@ def test_every_matrix_of_attention_and_ffns(name: str, per_layer: int, blobs: Lo
     assert all(manifest.tensors[c.name + ".weight"].num_numbers == c.num_weights for c in found)
 
 
-def test_kinds(blobs: LocalBlobs) -> None:
+def test_kinds_of_components(blobs: LocalBlobs) -> None:
     found = sparsity_components.components(networks.store(blobs, ARCHITECTURES["bam"]))
     kinds = [component.kind for component in found]
     assert kinds.count("attention") == 2 * 4 * NUM_EXPERTS
     assert kinds.count("ffn") == 2 * 3 * NUM_EXPERTS
 
 
-def test_what_is_int8_is_no_component(blobs: LocalBlobs) -> None:
+def test_int8_layers_are_no_components(blobs: LocalBlobs) -> None:
     manifest = networks.store(blobs, ARCHITECTURES["dense"])
     done = int8_units.units(manifest, "cpu")[0].modules
     found = sparsity_components.components(first_in_int8(manifest, "cpu"))
@@ -43,7 +45,7 @@ def test_what_is_int8_is_no_component(blobs: LocalBlobs) -> None:
     assert not {component.name for component in found} & set(done)
 
 
-def test_large_matrices_count_more(blobs: LocalBlobs) -> None:
+def test_total_share_weighs_components_by_size(blobs: LocalBlobs) -> None:
     found = sparsity_components.components(networks.store(blobs, ARCHITECTURES["dense"]))
     shares = {found[0].name: 0.5}
     weights = sum(component.num_weights for component in found)

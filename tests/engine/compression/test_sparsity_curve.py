@@ -1,4 +1,4 @@
-"""What may be asked of a search for zeros, and which point answers."""
+"""Requests for a sparse checkpoint, and the point of a curve that meets them."""
 
 from typing import Any
 
@@ -21,16 +21,16 @@ def curve(**request: Any) -> SparsityCurve:
     return SparsityCurve(request=Sparsification(**request), points=POINTS)
 
 
-def test_of_a_quality_the_most_zeros() -> None:
+def test_point_with_most_zeros_of_a_requested_quality_is_chosen() -> None:
     assert curve(share=1, min_fdt_75=28).chosen.share == 0.4
     assert curve(share=1, min_fdt_75=10).chosen.share == 0.6
 
 
-def test_no_more_is_asked_than_the_checkpoint_shows_against_itself() -> None:
+def test_requested_quality_is_capped_at_the_noise_floor() -> None:
     assert curve(share=1, min_fdt_75=32).chosen.share == 0.4
 
 
-def test_where_no_quality_is_asked_the_last() -> None:
+def test_last_point_is_chosen_without_a_requested_quality() -> None:
     assert curve(share=0.6).chosen.share == 0.6
 
 
@@ -51,6 +51,6 @@ def test_totals_rise_by_steps_to_the_share() -> None:
         ({"share": 0.5, "by": "order"}, "'fdt', 'dppl' or 'uniform'"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(request_: dict[str, Any], problem: str) -> None:
+def test_invalid_requests_are_refused(request_: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValidationError, match=problem):
         Sparsification.model_validate(request_)

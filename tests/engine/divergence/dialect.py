@@ -1,7 +1,7 @@
-"""A small real server of the dialect that comparisons speak, for what a good server never does.
+"""A small real server with the API that comparisons use, for behavior that vLLM never shows.
 
-Its model is a table (`tables.table`), its tokenizer reads numbers as ids; `without` are fields of
-the answer that it does not know.
+Its model is a table (`tables.table`), and its tokenizer reads numbers as ids. `without` names
+response fields that it leaves out.
 """
 
 import math
@@ -22,7 +22,8 @@ MODEL = "table"
 def serving(
     table: Table, *, without: Set[str] = frozenset(), vocab_size: int = VOCABULARY
 ) -> Iterator[str]:
-    """The address, `http://127.0.0.1:PORT/v1`."""
+    """Run the server for the length of the block and yield its address,
+    `http://127.0.0.1:PORT/v1`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -45,7 +46,7 @@ def serving(
             for choice in choices:
                 for field in without:
                     del choice[field]
-            # Out of order, as the standard allows.
+            # Out of order, as the API allows.
             return self._answer(200, {"choices": choices[::-1]})
 
         def log_message(self, format: str, *args: object) -> None:
@@ -70,6 +71,7 @@ def serving(
 
 
 def _choice(table: Table, prompt: Tokens, max_tokens: int) -> dict[str, Any]:
+    """Return a completion with every field that a comparison reads."""
     written = free_run(table, prompt, max_tokens)
     text = prompt + written
     return {
@@ -82,19 +84,25 @@ def _choice(table: Table, prompt: Tokens, max_tokens: int) -> dict[str, Any]:
                 for end in range(len(prompt), len(text))
             ]
         },
-        "prompt_logprobs": [None, *(_said(table, prompt, end) for end in range(1, len(prompt)))],
+        "prompt_logprobs": [
+            None,
+            *(_prompt_logprobs(table, prompt, end) for end in range(1, len(prompt))),
+        ],
     }
 
 
-def _said(table: Table, prompt: Tokens, end: int) -> dict[str, dict[str, float]]:
-    """The likeliest token and the one that stands there. Of equals any may be told: here the
-    last."""
+def _prompt_logprobs(table: Table, prompt: Tokens, end: int) -> dict[str, dict[str, float]]:
+    """Return the likeliest token and the token of the text at one position.
+
+    A server may report any of several equally likely tokens; this one reports the last.
+    """
     top = _top(table, prompt[:end])
     best = max(token for token, logprob in top if logprob == top[0][1])
     return {str(token): {"logprob": dict(top)[token]} for token in (best, prompt[end])}
 
 
 def _top(table: Table, context: Tokens) -> list[tuple[int, float]]:
+    """Return all tokens and their log-probabilities, the likeliest first."""
     row = table(context).tolist()
     total = math.log(sum(math.exp(logit) for logit in row))
     return sorted(((t, logit - total) for t, logit in enumerate(row)), key=lambda x: -x[1])

@@ -1,4 +1,4 @@
-"""Models as tables: logits that are a function of the context, ties among them, and naive runs."""
+"""Models as tables: random logits that depend on the context, and greedy decoding by definition."""
 
 from collections.abc import Callable
 from functools import cache
@@ -17,8 +17,11 @@ Table = Callable[[Tokens], NDArray[np.float64]]
 
 
 def table(seed: int, *, strays: float = 0.0, ties: bool = True) -> Table:
-    """Logits of random models: whole numbers with `ties`, so that many tokens share the greatest.
-    In a share of contexts they are others than without `strays`."""
+    """Return a random model.
+
+    With `ties` logits are whole numbers, so that many tokens share the greatest. In the share
+    `strays` of contexts the logits differ from those of the model without `strays`.
+    """
 
     @cache
     def logits(context: Tokens) -> NDArray[np.float64]:
@@ -31,7 +34,7 @@ def table(seed: int, *, strays: float = 0.0, ties: bool = True) -> Table:
 
 
 def as_network(table: Table) -> Callable[[Tensor], Tensor]:
-    """The same as a callable from tokens [B, T] to logits [B, T, V]."""
+    """Return the table as a callable from tokens [B, T] to logits [B, T, V]."""
 
     def logits(tokens_BT: Tensor) -> Tensor:
         rows = [
@@ -44,7 +47,8 @@ def as_network(table: Table) -> Callable[[Tensor], Tensor]:
 
 
 def free_run(table: Table, prefix: Tokens, num_tokens: int) -> Tokens:
-    """Greedy text by the definition: the first of the greatest, until the end of text."""
+    """Return the greedy text by definition: the first of the greatest logits, until the end of
+    text."""
     text = prefix
     while len(text) - len(prefix) < num_tokens:
         row = table(text).tolist()

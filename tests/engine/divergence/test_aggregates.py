@@ -11,10 +11,10 @@ from engine.divergence.metrics import Continuation, Divergence, Reading
 
 
 def divergences(*fdt: int) -> list[Divergence]:
-    return [Divergence(fdt=own, sdt=0, dppl=1.0) for own in fdt]
+    return [Divergence(fdt=value, sdt=0, dppl=1.0) for value in fdt]
 
 
-def test_spread_interpolates() -> None:
+def test_quartiles_are_interpolated() -> None:
     found = distribution_of([0, 1, 2, 3, 4])
     assert replace(found, interval=None) == Distribution(mean=2, p25=1, p50=2, p75=3)
 
@@ -23,8 +23,8 @@ def test_one_value_has_no_interval() -> None:
     assert distribution_of([7]) == Distribution(mean=7, p25=7, p50=7, p75=7, interval=None)
 
 
-def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
-    """Of 200 samples of one distribution about 190 hold its mean; percentiles are a bit narrow."""
+def test_intervals_cover_the_mean_in_95_percent_of_samples() -> None:
+    """About 190 of 200 intervals hold the mean; percentile intervals are a bit narrow."""
     random = np.random.default_rng(5)
     intervals = [distribution_of(random.exponential(size=60).tolist()).interval for _ in range(200)]
     covered = sum(low <= 1 <= high for low, high in filter(None, intervals))
@@ -39,8 +39,8 @@ def test_survival_of_texts_of_one_length_is_the_plain_share() -> None:
     assert survival(divergences(0, 2, 4, 4), [4] * 4) == pytest.approx((0.75, 0.75, 0.5, 0.5))
 
 
-def test_a_text_that_ended_undiverged_says_nothing_of_later_tokens() -> None:
-    """Two of three live longer than the short text; one of them diverges at its last token."""
+def test_a_text_that_ends_undiverged_is_left_out_of_later_positions() -> None:
+    """Two of three texts are longer than the short one; one of them diverges at its last token."""
     shares = survival(divergences(2, 3, 4), [2, 4, 4])
     assert shares == pytest.approx((1, 1, 1, 0.5))
 
@@ -58,8 +58,8 @@ def test_summary_pools_tokens() -> None:
     assert summary.logprob_difference is None
 
 
-def test_a_reading_is_held_against_what_the_reference_made_of_its_texts() -> None:
+def test_logprob_difference_is_relative_to_the_references_reading() -> None:
     texts = [Continuation((0,), (1, 1))]
-    expected, own = Reading((1, 1), (-0.5, -0.5)), Reading((1, 1), (-0.5, -0.7))
+    expected, reading = Reading((1, 1), (-0.5, -0.5)), Reading((1, 1), (-0.5, -0.7))
     assert summarize(texts, [expected], expected=[expected]).logprob_difference == 0
-    assert summarize(texts, [own], expected=[expected]).logprob_difference == pytest.approx(0.1)
+    assert summarize(texts, [reading], expected=[expected]).logprob_difference == pytest.approx(0.1)

@@ -1,4 +1,4 @@
-"""Divergent token metrics on hand-made and on random readings."""
+"""Divergent token metrics of hand-made and of random readings."""
 
 import math
 
@@ -33,7 +33,7 @@ def test_first_and_number_of_divergent_tokens() -> None:
     assert other.dppl == pytest.approx(2)
 
 
-def test_of_tokens_with_the_same_logit_the_lowest_is_predicted() -> None:
+def test_of_equal_logits_the_lowest_token_is_predicted() -> None:
     reading = Reading.of_logits(np.array([[0.0, 3.0, 3.0], [2.0, 1.0, 2.0]]), (2, 0))
     assert reading.predicted == (1, 0)
     assert reading.logprobs[1] == pytest.approx(-math.log(2 + math.exp(-1)))
@@ -41,7 +41,8 @@ def test_of_tokens_with_the_same_logit_the_lowest_is_predicted() -> None:
 
 @given(positions)
 def test_divergent_tokens_are_bounded_by_perplexity(positions: Positions) -> None:
-    """A mismatch leaves the token at most half of the mass: SDT <= (N - n) log2 DPPL."""
+    """A token that is not the argmax has at most half of the probability: SDT <= (N - n) log2
+    DPPL."""
     divergence = compare(*read(positions))
     assert divergence.sdt <= len(positions) * math.log2(divergence.dppl) + 1e-6
 
@@ -53,24 +54,24 @@ def test_first_divergence_bounds_their_number(positions: Positions) -> None:
     assert divergence.sdt <= len(positions) - divergence.fdt
 
 
-def test_a_hopeless_reading_keeps_a_finite_perplexity() -> None:
+def test_perplexity_of_an_impossible_text_is_finite() -> None:
     lost = compare(Continuation((0,), (1,)), Reading((2,), (-9999.0,)))
     assert math.isfinite(lost.dppl)
 
 
-def test_log_probabilities_differ_by_their_mean_distance_over_all_tokens() -> None:
+def test_logprob_difference_is_the_mean_over_all_tokens() -> None:
     expected = [Reading((1, 1, 1), (-0.5, -0.5, -0.5)), Reading((1,), (-2.0,))]
     readings = [Reading((1, 1, 1), (-0.4, -0.6, -0.5)), Reading((1,), (-1.8,))]
     assert logprob_difference(readings, expected) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("logprob", [math.nan, -math.inf])
-def test_a_hopeless_reading_differs_by_a_finite_number(logprob: float) -> None:
+def test_logprob_difference_of_nan_or_infinity_is_finite(logprob: float) -> None:
     difference = logprob_difference([Reading((1,), (logprob,))], [Reading((1,), (-0.5,))])
     assert 100 < difference < math.inf
 
 
-def test_the_worst_reading_strays_soonest_and_then_most_often() -> None:
+def test_the_worst_reading_diverges_soonest_then_most_often() -> None:
     text = Continuation((0,), (1, 1, 1))
     equal, late = Reading((1, 1, 1), (0.0,) * 3), Reading((1, 1, 2), (0.0,) * 3)
     early, often = Reading((1, 2, 1), (0.0,) * 3), Reading((1, 2, 2), (0.0,) * 3)

@@ -1,4 +1,4 @@
-"""What the noise floor varies, and that the worst of it counts."""
+"""What the noise floor varies, and that the worst variation counts."""
 
 from collections.abc import Sequence
 
@@ -28,30 +28,30 @@ def test_everything_but_the_network_is_varied() -> None:
     readings = noise.variations(runner, texts)
     (usual, *others) = seen
     assert usual[:2] == (5, [0, 1, 2, 3, 4])
-    assert [own[:2] for own in others] == [(3, [4, 3, 2]), (2, [1, 0])]
-    assert {own[2] for own in others}.isdisjoint({usual[2]})
+    assert [call[:2] for call in others] == [(3, [4, 3, 2]), (2, [1, 0])]
+    assert {call[2] for call in others}.isdisjoint({usual[2]})
     assert torch.get_num_threads() == usual[2]
-    # A table has no noise, and the order of the texts is theirs again.
+    # A table has no noise, and the texts are in their original order again.
     assert readings[noise.IN_ONE_PASS] == readings[noise.OTHERWISE_BATCHED]
 
 
-def test_the_floor_is_the_worst_of_each_text() -> None:
+def test_floor_takes_the_worst_reading_of_each_text() -> None:
     texts = [Continuation((0,), (1, 1))] * 2
     same, strays = Reading((1, 1), (0.0, 0.0)), Reading((2, 1), (0.0, 0.0))
-    varied: dict[str, Sequence[Reading]] = {
+    variations: dict[str, Sequence[Reading]] = {
         noise.IN_ONE_PASS: [same, strays],
         "b": [strays, same],
     }
-    assert noise.floor(texts, varied).fdt.mean == 0
+    assert noise.floor(texts, variations).fdt.mean == 0
 
 
-def test_of_the_floor_log_probabilities_are_as_far_apart_as_in_the_worst_variation() -> None:
+def test_floor_takes_the_largest_logprob_difference_of_all_variations() -> None:
     texts = [Continuation((0,), (1, 1))]
     same, strays = Reading((1, 1), (0.0, 0.0)), Reading((2, 1), (0.0, -0.1))
-    apart = Reading((1, 1), (-0.2, -0.2))
-    varied: dict[str, Sequence[Reading]] = {
+    other = Reading((1, 1), (-0.2, -0.2))
+    variations: dict[str, Sequence[Reading]] = {
         noise.IN_ONE_PASS: [same],
         "of other tokens": [strays],
-        "of other numbers": [apart],
+        "of other numbers": [other],
     }
-    assert noise.floor(texts, varied).logprob_difference == pytest.approx(0.2)
+    assert noise.floor(texts, variations).logprob_difference == pytest.approx(0.2)

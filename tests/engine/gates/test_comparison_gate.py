@@ -1,4 +1,4 @@
-"""What is kept, what is not, what cannot be asked, and what the report then says."""
+"""The comparison gate: verdicts, failures, refused policies and the report."""
 
 import math
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def decode(tokens: Sequence[int]) -> str:
     return " ".join(str(token) for token in tokens)
 
 
-def compared(*candidate: Reading, noise: Reading = AGREES) -> DomainReadings:
+def make_readings(*candidate: Reading, noise: Reading = AGREES) -> DomainReadings:
     return DomainReadings(
         domain="law",
         continuations=[Continuation((100, 101), TOKENS, MARGINS)] * NUM_PROMPTS,
@@ -46,14 +46,14 @@ def verdict(measured: DomainReadings, **policy: Any) -> DivergenceReport:
     )
 
 
-def test_an_equal_candidate_is_kept() -> None:
-    report = verdict(compared(*[AGREES] * NUM_PROMPTS))
+def test_an_equal_candidate_passes() -> None:
+    report = verdict(make_readings(*[AGREES] * NUM_PROMPTS))
     assert report.passed
     assert report.domains[0].candidate.survival == (1, 1, 1, 1)
 
 
-def test_a_candidate_that_strays_is_not() -> None:
-    report = verdict(compared(*[EARLY] * NUM_PROMPTS), max_sdt=1.5)
+def test_a_divergent_candidate_fails() -> None:
+    report = verdict(make_readings(*[EARLY] * NUM_PROMPTS), max_sdt=1.5)
     assert [f.metric for f in report.failures] == ["equal_share", "fdt_75", "sdt"]
     assert str(report.failures[1]) == (
         "law: fdt_75 is 1, at least 3 is required"
@@ -61,26 +61,26 @@ def test_a_candidate_that_strays_is_not() -> None:
     )
 
 
-def test_doubt_is_not_kept_although_every_argmax_agrees() -> None:
-    report = verdict(compared(*[Reading(TOKENS, (-0.2,) * 4)] * NUM_PROMPTS))
+def test_lower_probabilities_fail_although_every_argmax_agrees() -> None:
+    report = verdict(make_readings(*[Reading(TOKENS, (-0.2,) * 4)] * NUM_PROMPTS))
     assert [f.metric for f in report.failures] == ["dppl_ratio"]
 
 
-def test_other_numerics_are_seen_although_argmaxes_and_perplexity_agree() -> None:
-    apart = Reading(TOKENS, (-0.11, -0.09, -0.11, -0.09))
-    report = verdict(compared(*[apart] * NUM_PROMPTS), max_logprob_difference=0.005)
+def test_other_logprobs_fail_although_argmaxes_and_perplexity_agree() -> None:
+    other = Reading(TOKENS, (-0.11, -0.09, -0.11, -0.09))
+    report = verdict(make_readings(*[other] * NUM_PROMPTS), max_logprob_difference=0.005)
     [failure] = report.failures
     assert failure.metric == "logprob_difference"
     assert failure.value == pytest.approx(0.01)
 
 
-def test_a_reading_without_numbers_is_not_kept() -> None:
-    report = verdict(compared(*[Reading(TOKENS, (math.nan,) * 4)] * NUM_PROMPTS))
+def test_nan_logprobs_fail() -> None:
+    report = verdict(make_readings(*[Reading(TOKENS, (math.nan,) * 4)] * NUM_PROMPTS))
     assert not report.passed
 
 
-def test_examples_are_those_of_which_the_reference_was_surest() -> None:
-    [domain] = verdict(compared(AGREES, EARLY, LATE, EARLY)).domains
+def test_examples_begin_with_the_largest_margins() -> None:
+    [domain] = verdict(make_readings(AGREES, EARLY, LATE, EARLY)).domains
     assert [(e.prompt, e.position, e.margin) for e in domain.examples] == [
         (2, 2, 2.0),
         (1, 1, 0.25),
@@ -90,8 +90,8 @@ def test_examples_are_those_of_which_the_reference_was_surest() -> None:
     assert (first.context, first.text, first.predicted_text) == ("100 101 1 2", "3", "9")
 
 
-def test_the_floor_is_the_worst_of_all_variations_and_defaults_give_way_to_it() -> None:
-    report = verdict(compared(*[LATE] * NUM_PROMPTS, noise=LATE))
+def test_noise_floor_is_the_worst_variation_and_lowers_default_limits() -> None:
+    report = verdict(make_readings(*[LATE] * NUM_PROMPTS, noise=LATE))
     [domain] = report.domains
     assert domain.noise_floor.fdt.p75 == 2
     assert domain.variations["in one pass"].fdt.p75 == 4
@@ -99,20 +99,20 @@ def test_the_floor_is_the_worst_of_all_variations_and_defaults_give_way_to_it() 
 
 
 @pytest.mark.parametrize(
-    ("policy", "words"),
+    ("policy", "message"),
     [
         ({"min_fdt_75": 3}, "is 3, but on law the reference against itself reaches 2: ask for at"),
         ({"min_equal_share": 0.9}, "is 0.9, but on law the reference against itself reaches 0.75"),
         ({"max_sdt": 0.5}, "is 0.5, but on law the reference against itself reaches 1: ask for at"),
     ],
 )
-def test_what_the_reference_does_not_keep_itself_cannot_be_asked(
-    policy: dict[str, Any], words: str
+def test_limits_that_the_reference_itself_misses_are_refused(
+    policy: dict[str, Any], message: str
 ) -> None:
-    measured = compared(*[LATE] * NUM_PROMPTS, noise=LATE)
+    measured = make_readings(*[LATE] * NUM_PROMPTS, noise=LATE)
     with pytest.raises(InvalidInput) as refused:
         verdict(measured, **policy)
-    assert words in refused.value.problems[0].detail
+    assert message in refused.value.problems[0].detail
     with pytest.raises(InvalidInput):
         comparison_gate.check_floor(
             ModelPolicy(completion_tokens=4, **policy),
@@ -123,12 +123,12 @@ def test_what_the_reference_does_not_keep_itself_cannot_be_asked(
 
 
 @pytest.mark.parametrize("field", ["min_fdt_75", "max_sdt"])
-def test_more_tokens_than_are_compared_cannot_be_asked(field: str) -> None:
+def test_limits_above_the_number_of_compared_tokens_are_refused(field: str) -> None:
     with pytest.raises(ValidationError, match=f"{field} is 5, but only 4 tokens are compared"):
         ModelPolicy.model_validate({"completion_tokens": 4, field: 5})
 
 
 def test_a_report_survives_json() -> None:
-    report = verdict(compared(AGREES, EARLY, LATE, EARLY))
+    report = verdict(make_readings(AGREES, EARLY, LATE, EARLY))
     stored = canonical_json(report.model_dump(mode="json"))
     assert DivergenceReport.model_validate_json(stored) == report

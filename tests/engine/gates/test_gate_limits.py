@@ -45,19 +45,19 @@ def test_every_metric_is_reported_and_only_limited_ones_are_judged() -> None:
     assert [m.metric for m in found if not m.kept] == ["sdt"]
 
 
-def test_perplexity_is_held_against_the_reference() -> None:
+def test_perplexity_ratio_is_relative_to_the_noise_floor() -> None:
     found = metrics(DivergenceLimits(), summary(perplexity=3), summary(perplexity=2))
     assert {m.metric: m.value for m in found}["dppl_ratio"] == 1.5
 
 
-def test_limits_within_the_floor_stay() -> None:
+def test_limits_that_the_floor_reaches_are_unchanged() -> None:
     limits = {"min_fdt_75": 18.0, "max_sdt": 0.5, "max_logprob_difference": 1e-4}
     assert thresholds(PERFECT, **limits) == {
         "fdt_75": 18, "sdt": 0.5, "logprob_difference": 1e-4
     }  # fmt: skip
 
 
-def test_limits_beyond_the_floor_give_way() -> None:
+def test_limits_beyond_the_floor_are_lowered_to_it() -> None:
     floor = summary(fdt=10, sdt=3, difference=1e-3)
     limits = {"min_fdt_75": 18.0, "max_sdt": 0.5, "max_logprob_difference": 1e-4}
     assert thresholds(floor, **limits) == {
@@ -65,7 +65,7 @@ def test_limits_beyond_the_floor_give_way() -> None:
     }  # fmt: skip
 
 
-def test_a_limit_that_somebody_set_beyond_the_floor_is_a_problem() -> None:
+def test_an_explicit_limit_beyond_the_floor_is_a_problem() -> None:
     limits = DivergenceLimits(min_fdt_75=18, max_sdt=0.5)
     floors = {"law": PERFECT, "code": summary(fdt=10)}
     (problem,) = unreachable_limits(limits, floors, at=("gates", "served"))
@@ -75,7 +75,7 @@ def test_a_limit_that_somebody_set_beyond_the_floor_is_a_problem() -> None:
     )
 
 
-def test_a_default_beyond_the_floor_is_no_problem() -> None:
+def test_a_default_limit_beyond_the_floor_is_no_problem() -> None:
     class Limits(DivergenceLimits):
         min_fdt_75: float | None = 18
 
@@ -83,7 +83,7 @@ def test_a_default_beyond_the_floor_is_no_problem() -> None:
 
 
 @pytest.mark.parametrize("field", ["min_fdt_25", "min_fdt_50", "min_fdt_75", "max_sdt"])
-def test_more_tokens_than_are_compared(field: str) -> None:
+def test_a_limit_above_the_number_of_compared_tokens_is_refused(field: str) -> None:
     limits = DivergenceLimits.model_validate({field: 33})
     check_reachable(limits, completion_tokens=33)
     with pytest.raises(ValueError, match=rf"served\.{field} is 33, but only 32 tokens"):

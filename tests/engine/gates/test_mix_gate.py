@@ -1,4 +1,4 @@
-"""What passes the gate, what does not, and what the report then says."""
+"""The mix gate: verdicts, failures, refused policies and the report."""
 
 import math
 from collections.abc import Sequence
@@ -43,8 +43,11 @@ def measured(
     before: Sequence[Reading] = (AGREES,) * NUM_PROMPTS,
     base: float | None = None,
 ) -> Measurements:
-    """`before` are readings of the mix before its finetune, and, of perplexity `base`, of the
-    version before."""
+    """Return measurements of one domain.
+
+    `before` are readings of the mix before its finetune, and, when the perplexity `base` is given,
+    of the previous version.
+    """
     readings: dict[Stage, Sequence[Reading]] = {
         "served": [served] * NUM_PROMPTS,
         "finetuned": before,
@@ -82,9 +85,9 @@ def verdict(measurements: Measurements, policy: Policy = POLICY) -> GateReport:
 
 
 def values(report: GateReport, stage: Stage) -> dict[str, float]:
-    """Of the only domain, by metric."""
+    """Return the values of a stage's metrics in the only domain."""
     [domain] = report.domains
-    return {own.metric: own.value for own in domain.metrics if own.stage == stage}
+    return {metric.metric: metric.value for metric in domain.metrics if metric.stage == stage}
 
 
 def test_an_equal_and_better_candidate_passes() -> None:
@@ -108,7 +111,7 @@ def test_divergence_fails_and_names_its_place() -> None:
     assert (example.text, example.predicted_text) == ("1", "9")
 
 
-def test_a_failure_tells_the_prompt_that_diverged_first() -> None:
+def test_a_failure_names_the_prompt_that_diverged_first() -> None:
     before = [AGREES, LATER, STRAYS, STRAYS]
     limits = FinetunedLimits(min_equal_share=0.99)
     [failure] = verdict(
@@ -119,7 +122,7 @@ def test_a_failure_tells_the_prompt_that_diverged_first() -> None:
     assert (failure.first.prompt, failure.first.position) == (2, 0)
 
 
-def test_every_stage_is_measured_and_only_what_is_limited_is_judged() -> None:
+def test_every_stage_is_measured_and_only_limited_metrics_are_judged() -> None:
     report = verdict(measured(before=[STRAYS] * NUM_PROMPTS, base=15.0))
     assert report.passed
     assert values(report, "assembled") == pytest.approx(
@@ -135,13 +138,13 @@ def test_every_stage_is_measured_and_only_what_is_limited_is_judged() -> None:
         assert (found["fdt_25"], found["sdt"]) == (0, 1)
 
 
-def test_an_old_domain_that_is_lost_fails() -> None:
+def test_a_worse_old_domain_fails() -> None:
     assert verdict(measured(finetuned=15.0, base=14.0)).passed
     [failure] = verdict(measured(finetuned=15.0, base=12.0)).failures
     assert (failure.metric, failure.value) == ("base.perplexity_ratio", 1.25)
 
 
-def test_a_mix_may_be_held_against_its_experts() -> None:
+def test_a_mix_can_be_limited_relative_to_its_experts() -> None:
     policy = POLICY.model_copy(
         update={
             "assembled": ParentLimits(max_perplexity_ratio_to_expert=1.3),
@@ -152,12 +155,12 @@ def test_a_mix_may_be_held_against_its_experts() -> None:
     assert failure.metric == "assembled.perplexity_ratio_to_expert"
 
 
-def test_defaults_give_way_to_what_the_reference_does_to_itself() -> None:
-    strays = measured(STRAYS, reread=STRAYS)
-    assert verdict(strays, Policy(completion_tokens=24)).passed
+def test_default_limits_are_lowered_to_the_noise_floor() -> None:
+    measurements = measured(STRAYS, reread=STRAYS)
+    assert verdict(measurements, Policy(completion_tokens=24)).passed
 
 
-def test_a_threshold_of_ones_own_beyond_the_noise_floor_is_refused() -> None:
+def test_an_explicit_limit_beyond_the_noise_floor_is_refused() -> None:
     with pytest.raises(InvalidInput) as refused:
         verdict(measured(STRAYS, reread=STRAYS))
     [problem] = refused.value.problems
@@ -179,15 +182,15 @@ def test_shifted_probabilities_fail_although_every_argmax_agrees() -> None:
     ]
 
 
-def test_a_served_model_of_other_numerics_fails_although_all_it_predicts_is_right() -> None:
-    apart = Reading(TOKENS, (-0.1001, -0.0999, -0.1002, -0.0998) * 2)
-    report = verdict(measured(apart))
+def test_other_served_logprobs_fail_although_every_argmax_agrees() -> None:
+    other = Reading(TOKENS, (-0.1001, -0.0999, -0.1002, -0.0998) * 2)
+    report = verdict(measured(other))
     assert [f.metric for f in report.failures] == ["served.logprob_difference"]
 
 
-def test_other_numerics_are_allowed_twice_what_the_reference_itself_shows() -> None:
-    apart = Reading(TOKENS, (-0.1001, -0.0999, -0.1002, -0.0998) * 2)
-    report = verdict(measured(apart, reread=Reading(TOKENS, (-0.10008,) * 8)))
+def test_logprobs_may_differ_by_twice_the_noise_floor() -> None:
+    other = Reading(TOKENS, (-0.1001, -0.0999, -0.1002, -0.0998) * 2)
+    report = verdict(measured(other, reread=Reading(TOKENS, (-0.10008,) * 8)))
     assert report.passed
 
 
@@ -213,13 +216,13 @@ def test_an_unreachable_policy_is_refused() -> None:
         Policy(completion_tokens=8)
 
 
-def test_what_is_compared_is_named_by_digest() -> None:
+def test_the_report_names_checkpoints_and_documents_by_digest() -> None:
     report = verdict(measured())
     assert report.stages["served"] == SIDES
     assert report.domains[0].documents == "ef" * 32
     assert report.vector_instructions == cpu_features.vector_instructions()
 
 
-def test_a_policy_refuses_what_it_does_not_know() -> None:
+def test_a_policy_refuses_unknown_fields() -> None:
     with pytest.raises(ValidationError, match="max_typo"):
         Policy.model_validate({"max_typo": 1})

@@ -1,4 +1,4 @@
-"""Real process trees: how they end, and that nothing of them stays behind."""
+"""Real process trees: how they end, and that no process is left behind."""
 
 import os
 import signal
@@ -15,14 +15,14 @@ from engine.launch.launcher import LocalLauncher, LocalProcess
 from registry import settings
 from registry.errors import Unavailable
 
-# A process that starts a grandchild in a session of its own, tells both ids, and waits.
+# A process that starts a grandchild in its own session, prints both process ids, and waits.
 TREE = """
 import os, subprocess, sys, time
 child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
 print(os.getpid(), child.pid, flush=True)
 time.sleep(1000)
 """
-DEAF = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+IGNORE_SIGTERM = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
 LAUNCH = """
 import os, sys, time
 from pathlib import Path
@@ -59,14 +59,14 @@ def python(code: str) -> tuple[str, ...]:
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: int = 10) -> None:
-    """Up to `seconds`; a process tree tells about itself through files and ids only."""
-    gate = psutil.Process()
+    """Wait up to `seconds` for a condition."""
+    this_process = psutil.Process()
     for _ in range(100 * seconds):
         if condition():
             return
         with pytest.raises(psutil.TimeoutExpired):
-            gate.wait(0.01)
-    raise AssertionError("it did not happen")
+            this_process.wait(0.01)
+    raise AssertionError("the condition was not met in time")
 
 
 def tree_of(log: Path, *, seconds: int = 10) -> list[int]:
@@ -85,7 +85,7 @@ def test_status_and_output_come_back(run: Run, log: Path) -> None:
     assert sorted(log.read_text().split()) == ["err", "out"]
 
 
-def test_a_signal_is_told_as_a_negative_status(run: Run) -> None:
+def test_a_signal_gives_a_negative_status(run: Run) -> None:
     process = run(*python("import os; os.kill(os.getpid(), 11)"))
     assert process.wait(10) == -signal.SIGSEGV
 
@@ -97,14 +97,14 @@ def test_the_environment_is_the_given_one(log: Path) -> None:
     assert "HOME=" not in log.read_text()
 
 
-def test_a_server_hears_where_to_listen(run: Run, log: Path) -> None:
+def test_placeholders_become_the_address(run: Run, log: Path) -> None:
     process = run("/bin/echo", "--listen={host}:{port}")
     assert process.wait(10) == 0
     assert log.read_text() == f"--listen={process.address}\n"
     assert process.address.startswith("127.0.0.1:")
 
 
-def test_an_unknown_command_says_so(run: Run, log: Path) -> None:
+def test_an_unknown_command_is_reported(run: Run, log: Path) -> None:
     assert run("/no/such/program").wait(10) == 127
     assert "cannot run /no/such/program" in log.read_text()
 
@@ -122,8 +122,8 @@ def test_terminate_lets_a_process_finish(run: Run, log: Path) -> None:
     assert process.poll() == 7
 
 
-def test_terminate_kills_what_does_not_listen(run: Run, log: Path) -> None:
-    process = run(*python(DEAF + TREE))
+def test_terminate_kills_processes_that_ignore_sigterm(run: Run, log: Path) -> None:
+    process = run(*python(IGNORE_SIGTERM + TREE))
     pids = tree_of(log)
     process.terminate(0.2)
     assert process.poll() == -signal.SIGKILL
@@ -160,13 +160,13 @@ def test_everything_dies_with_a_killed_launcher(log: Path) -> None:
         [*python(LAUNCH), str(log), TREE], stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]
     ) as launcher:
         assert launcher.stdout
-        keeper = int(launcher.stdout.readline())
-        pids = [keeper, *tree_of(log)]
+        guard = int(launcher.stdout.readline())
+        pids = [guard, *tree_of(log)]
         launcher.kill()
     wait_until(lambda: all_gone(pids))
 
 
-def test_the_process_dies_with_a_killed_keeper(run: Run, log: Path) -> None:
+def test_the_process_dies_with_a_killed_guard(run: Run, log: Path) -> None:
     process = run(*python("import os, time; print(os.getpid(), flush=True); time.sleep(1000)"))
     run_pids = tree_of(log)
     os.kill(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Real process trees on a real cluster: how they end, and that nothing of them stays behind."""
+"""Real process trees on a real cluster: how they end, and that no process is left behind."""
 
 import os
 import signal
@@ -14,7 +14,14 @@ from engine.launch import launchers
 from engine.launch.launcher import Resources
 from engine.launch.ray_launcher import RayLauncher, RayProcess
 from tests import ray_cluster as clusters
-from tests.engine.launch.test_launcher import DEAF, TREE, all_gone, python, tree_of, wait_until
+from tests.engine.launch.test_launcher import (
+    IGNORE_SIGTERM,
+    TREE,
+    all_gone,
+    python,
+    tree_of,
+    wait_until,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
@@ -27,7 +34,7 @@ process = launchers.configured().run([sys.executable, "-c", sys.argv[2]], env=os
 process.wait()
 """
 
-# A new process of Ray's on a machine that has much else to do.
+# Time for Ray to start a process on a busy machine.
 PATIENCE_SECONDS = 120
 
 Run = Callable[..., RayProcess]
@@ -57,7 +64,7 @@ def run(log: Path) -> Iterator[Run]:
 def test_the_cluster_has_no_network_but_loopback() -> None:
     interfaces = {name for _, name in socket.if_nameindex()}
     assert interfaces == {"lo"}
-    # Threads of before the cluster are where everybody else is, and do not reach it.
+    # Threads older than the cluster are in the outer network namespace and cannot reach it.
     with socket.socket() as inside:
         assert inside.connect_ex(("127.0.0.1", clusters.PORT)) == 0
 
@@ -69,7 +76,7 @@ def test_status_and_output_come_back(run: Run, log: Path) -> None:
     assert sorted(log.read_text().split()) == ["err", "out"]
 
 
-def test_a_signal_is_told_as_a_negative_status(run: Run) -> None:
+def test_a_signal_gives_a_negative_status(run: Run) -> None:
     process = run(*python("import os; os.kill(os.getpid(), 11)"))
     assert process.wait(PATIENCE_SECONDS) == -signal.SIGSEGV
 
@@ -80,7 +87,7 @@ def test_the_environment_is_the_given_one(run: Run, log: Path) -> None:
     assert names == {"PATH", "ONE", "CUDA_VISIBLE_DEVICES", "LC_CTYPE"}
 
 
-def test_a_server_hears_where_to_listen(run: Run, log: Path) -> None:
+def test_placeholders_become_the_address(run: Run, log: Path) -> None:
     process = run("/bin/echo", "--listen={host}:{port}")
     assert process.wait(PATIENCE_SECONDS) == 0
     assert log.read_text() == f"--listen={process.address}\n"
@@ -92,7 +99,7 @@ def test_much_output_arrives_whole(run: Run, log: Path) -> None:
     assert log.stat().st_size == 5_000_001
 
 
-def test_an_unknown_command_says_so(run: Run, log: Path) -> None:
+def test_an_unknown_command_is_reported(run: Run, log: Path) -> None:
     assert run("/no/such/program").wait(PATIENCE_SECONDS) == 127
     assert "cannot run /no/such/program" in log.read_text()
 
@@ -111,14 +118,14 @@ def test_terminate_lets_a_process_finish(run: Run, log: Path) -> None:
 
 
 def test_terminate_kills_the_whole_tree(run: Run, log: Path) -> None:
-    process = run(*python(DEAF + TREE))
+    process = run(*python(IGNORE_SIGTERM + TREE))
     pids = tree_of(log, seconds=PATIENCE_SECONDS)
     process.terminate(0.2)
     assert process.poll() == -signal.SIGKILL
     assert all_gone(pids)
 
 
-def test_what_has_no_room_waits_and_can_be_ended(log: Path) -> None:
+def test_a_process_without_room_waits_and_can_be_ended(log: Path) -> None:
     process = RayLauncher().run(
         ["/bin/true"], env={}, log_path=log, resources=Resources(num_gpus=1)
     )
@@ -128,7 +135,7 @@ def test_what_has_no_room_waits_and_can_be_ended(log: Path) -> None:
     assert process.poll() == -signal.SIGKILL
 
 
-def test_a_lost_actor_reads_as_a_killed_process(run: Run, log: Path) -> None:
+def test_a_lost_actor_counts_as_a_killed_process(run: Run, log: Path) -> None:
     process = run(*python(TREE))
     pids = tree_of(log, seconds=PATIENCE_SECONDS)
     [actor] = [parent for parent in psutil.Process(pids[0]).parents() if "ray::" in parent.name()]

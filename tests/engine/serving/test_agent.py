@@ -1,4 +1,5 @@
-"""Rows and servers, made to match: real processes and database, a stand-in for vLLM."""
+"""The agent matches servers to rows: real processes and a real database, a small server for
+vLLM."""
 
 import os
 import signal
@@ -27,7 +28,7 @@ State = DeploymentState
 
 
 class StandInLauncher:
-    """Runs the stand-in where the agent asks for vLLM, with the same arguments."""
+    """Starts the stand-in server where the agent starts vLLM, with the same arguments."""
 
     def __init__(self) -> None:
         self.started: list[LocalProcess] = []
@@ -41,12 +42,14 @@ class StandInLauncher:
         resources: Resources = Resources(),
     ) -> LocalProcess:
         assert command[1:3] == ["-m", "engine.vllm_plugin.api_server"]
-        instead = [sys.executable, str(STAND_IN), *command[3:]]
-        self.started.append(LocalLauncher().run(instead, env=os.environ, log_path=log_path))
+        stand_in_command = [sys.executable, str(STAND_IN), *command[3:]]
+        self.started.append(
+            LocalLauncher().run(stand_in_command, env=os.environ, log_path=log_path)
+        )
         return self.started[-1]
 
     def child_of(self, number: int) -> psutil.Process:
-        """The stand-in itself, below its keeper."""
+        """Return the stand-in's own process, the child of its process guard."""
         return psutil.Process(self.started[number].pid).children()[0]
 
 
@@ -83,7 +86,7 @@ def read(deployment_id: int) -> Deployment:
 
 
 def rounds(agent: Agent, *, until: Callable[[], bool]) -> None:
-    """Let the agent work until a condition holds; real processes take their time."""
+    """Run rounds of the agent until a condition holds, for at most 30 seconds."""
     give_up_at = time.monotonic() + 30
     while not until():
         assert time.monotonic() < give_up_at
@@ -97,7 +100,7 @@ def become_ready(agent: Agent, deployment_id: int) -> str:
     return address
 
 
-def test_a_request_becomes_a_ready_server(agent: Agent) -> None:
+def test_a_requested_deployment_becomes_ready(agent: Agent) -> None:
     deployment_id = request("m")
     address = become_ready(agent, deployment_id)
     assert address.startswith("http://127.0.0.1:")
@@ -115,7 +118,7 @@ def test_a_dead_server_is_started_again(agent: Agent, launcher: StandInLauncher)
     assert read(deployment_id).num_starts == 2
 
 
-def test_a_server_that_hangs_is_started_again(
+def test_a_hanging_server_is_started_again(
     agent: Agent, launcher: StandInLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agents, "HEALTH_SECONDS", 0.0)
@@ -123,7 +126,7 @@ def test_a_server_that_hangs_is_started_again(
     monkeypatch.setattr(agents, "STOP_SECONDS", 0.1)
     deployment_id = request("m")
     become_ready(agent, deployment_id)
-    # It listens still: the system takes connections for it.
+    # The kernel still accepts connections for a suspended server.
     launcher.child_of(0).suspend()
     rounds(agent, until=lambda: read(deployment_id).state is not State.READY)
     assert launcher.started[0].poll() is not None
@@ -160,7 +163,9 @@ def test_a_server_with_requests_is_not_stopped(agent: Agent, launcher: StandInLa
     assert launcher.started[0].poll() is None
 
 
-def test_a_new_version_takes_over(agent: Agent, launcher: StandInLauncher) -> None:
+def test_a_new_version_replaces_the_old_one_once_ready(
+    agent: Agent, launcher: StandInLauncher
+) -> None:
     old = request("m")
     old_address = become_ready(agent, old)
     new = request("m", expert=1)
@@ -173,7 +178,7 @@ def test_a_new_version_takes_over(agent: Agent, launcher: StandInLauncher) -> No
     assert launcher.started[1].poll() is None
 
 
-def test_rows_of_a_former_agent_are_served_again(agent: Agent) -> None:
+def test_deployments_of_a_previous_agent_are_started_again(agent: Agent) -> None:
     deployment_id = request("m")
     with db.transaction() as session:
         row = deployments.get(session, deployment_id)
@@ -182,7 +187,9 @@ def test_rows_of_a_former_agent_are_served_again(agent: Agent) -> None:
     become_ready(agent, deployment_id)
 
 
-def test_closing_stops_servers_and_keeps_the_wish(agent: Agent, launcher: StandInLauncher) -> None:
+def test_closing_stops_servers_and_keeps_their_requests(
+    agent: Agent, launcher: StandInLauncher
+) -> None:
     deployment_id = request("m")
     become_ready(agent, deployment_id)
     agent.close()
@@ -190,7 +197,7 @@ def test_closing_stops_servers_and_keeps_the_wish(agent: Agent, launcher: StandI
     assert read(deployment_id).state is State.REQUESTED
 
 
-def test_lost_connections_are_made_again(agent: Agent, launcher: StandInLauncher) -> None:
+def test_lost_database_connections_are_restored(agent: Agent, launcher: StandInLauncher) -> None:
     deployment_id = request("m")
     become_ready(agent, deployment_id)
     with db.transaction() as session:
@@ -221,8 +228,8 @@ def test_a_lost_database_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(num_tries) >= 3
 
 
-@pytest.mark.slow  # vLLM itself begins to start
-def test_sigterm_ends_the_process(database: str, tmp_path: Path) -> None:
+@pytest.mark.slow  # starts vLLM itself
+def test_sigterm_stops_the_agent_and_its_servers(database: str, tmp_path: Path) -> None:
     log_path = tmp_path / "agent.log"
     process = LocalLauncher().run(
         [sys.executable, "-m", "engine.serving.agent"], env=os.environ, log_path=log_path

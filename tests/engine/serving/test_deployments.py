@@ -1,4 +1,4 @@
-"""What the rows say, without an agent: wishes, routes, replacement."""
+"""Deployments without an agent: requests, routes and replacement."""
 
 import pytest
 from sqlalchemy.orm import Session
@@ -29,7 +29,7 @@ def make_ready(session: Session, deployment: Deployment, *, address: str = ADDRE
     deployments.mark_ready(session, deployment.id, address=address)
 
 
-def test_asking_twice_gives_one_deployment(session: Session, artifact: Artifact) -> None:
+def test_requesting_twice_gives_one_deployment(session: Session, artifact: Artifact) -> None:
     first = deployments.request(session, artifact, model="m")
     assert deployments.request(session, artifact, model="m") is first
     assert list(deployments.live(session)) == [first]
@@ -46,13 +46,13 @@ def test_a_name_is_resolved_when_its_server_is_ready(session: Session, artifact:
     assert list(deployments.ready(session)) == [deployment]
 
 
-def test_a_failed_deployment_says_so(session: Session, artifact: Artifact) -> None:
+def test_resolve_reports_a_failed_deployment(session: Session, artifact: Artifact) -> None:
     deployments.request(session, artifact, model="m").state = DeploymentState.FAILED
     with pytest.raises(Unavailable, match="failed"):
         deployments.resolve(session, "m")
 
 
-def test_the_old_serves_until_the_new_is_ready(
+def test_the_old_deployment_serves_until_the_new_one_is_ready(
     session: Session, artifact: Artifact, other: Artifact
 ) -> None:
     old = deployments.request(session, artifact, model="m")
@@ -65,7 +65,7 @@ def test_the_old_serves_until_the_new_is_ready(
     assert old.state is DeploymentState.DRAINING
 
 
-def test_a_wish_under_way_is_dropped_for_a_newer_one(
+def test_a_pending_request_is_dropped_for_a_newer_one(
     session: Session, artifact: Artifact, other: Artifact
 ) -> None:
     first = deployments.request(session, artifact, model="m")
@@ -73,7 +73,7 @@ def test_a_wish_under_way_is_dropped_for_a_newer_one(
     assert first.state is DeploymentState.STOPPED
 
 
-def test_an_older_server_does_not_take_the_name_back(
+def test_a_restarted_older_deployment_does_not_replace_a_newer_one(
     session: Session, artifact: Artifact, other: Artifact
 ) -> None:
     old = deployments.request(session, artifact, model="m")
@@ -95,7 +95,7 @@ def test_stopping_is_idempotent(session: Session, artifact: Artifact) -> None:
         deployments.resolve(session, "m")
 
 
-def test_a_step_is_not_taken_from_a_state_left_meanwhile(
+def test_advance_fails_when_the_state_has_changed_meanwhile(
     session: Session, artifact: Artifact
 ) -> None:
     deployment = deployments.request(session, artifact, model="m")
@@ -110,7 +110,9 @@ def test_a_step_is_not_taken_from_a_state_left_meanwhile(
     assert deployment.state is DeploymentState.STOPPED
 
 
-def test_reset_forgets_servers(session: Session, artifact: Artifact, other: Artifact) -> None:
+def test_reset_requests_running_deployments_and_stops_draining_ones(
+    session: Session, artifact: Artifact, other: Artifact
+) -> None:
     running = deployments.request(session, artifact, model="m")
     make_ready(session, running)
     draining = deployments.request(session, other, model="n")
@@ -120,7 +122,7 @@ def test_reset_forgets_servers(session: Session, artifact: Artifact, other: Arti
     assert draining.state is DeploymentState.STOPPED
 
 
-def test_pages_are_newest_first(session: Session, artifact: Artifact) -> None:
+def test_pages_list_the_newest_first(session: Session, artifact: Artifact) -> None:
     made = [deployments.request(session, artifact, model=name) for name in "abc"]
     assert list(deployments.find_page(session, limit=2)) == [made[2], made[1]]
     assert list(deployments.find_page(session, before=made[1].id)) == [made[0]]

@@ -1,4 +1,5 @@
-"""The real server, once for all: what it says equals the reference; how it ends."""
+"""A real vLLM server, started once for all tests: its results equal the reference's; how it
+ends."""
 
 import os
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from tokenizers import Tokenizer
 
 from assembler.network import network_runner
 from assembler.network.model import Network
+from engine.divergence.errors import Incomparable
 from engine.divergence.metrics import Tokens
 from engine.divergence.server_runner import ServerRunner
 from engine.launch.launcher import LocalLauncher, LocalProcess
@@ -20,7 +22,7 @@ from engine.serving.vllm_process import Server
 from registry import settings
 from registry.blobs.blobs import LocalBlobs
 from registry.checkpoints.manifests import Manifest
-from registry.errors import Incompatible, Unavailable
+from registry.errors import Unavailable
 from tests import tiny
 from tests.assembler import tiny_mixes
 
@@ -53,44 +55,46 @@ def prompts() -> list[Tokens]:
 
 
 @pytest.mark.slow
-def test_readings_equal_the_reference(served: Server, mix: Manifest, blobs: LocalBlobs) -> None:
+def test_readings_equal_the_reference_network(
+    served: Server, mix: Manifest, blobs: LocalBlobs
+) -> None:
     runner = network_runner.runner(Network.from_manifest(mix, blobs, dtype=torch.float32))
     continuations = runner.write(prompts(), num_tokens=8)
-    read = ServerRunner.of(served).read(continuations)
+    readings = ServerRunner(served.base_url, served.model).read(continuations)
     expected = runner.read(continuations)
-    assert [r.predicted for r in read] == [c.tokens for c in continuations]
-    for got, reference in zip(read, expected, strict=True):
-        assert got.logprobs == pytest.approx(reference.logprobs, abs=1e-4)
+    assert [r.predicted for r in readings] == [c.tokens for c in continuations]
+    for reading, expected_reading in zip(readings, expected, strict=True):
+        assert reading.logprobs == pytest.approx(expected_reading.logprobs, abs=1e-4)
 
 
 @pytest.mark.slow
-def test_it_writes_what_the_reference_writes(
+def test_greedy_texts_equal_the_reference_network(
     served: Server, mix: Manifest, blobs: LocalBlobs
 ) -> None:
     network = Network.from_manifest(mix, blobs, dtype=torch.float32)
     reference = network_runner.runner(network, stop_token_ids={mix.config["eos_token_id"]})
     expected = reference.write(prompts(), num_tokens=40)
-    written = ServerRunner.of(served).write(prompts(), num_tokens=40)
-    assert [c.tokens for c in written] == [c.tokens for c in expected]
-    for one, other in zip(written, expected, strict=True):
-        assert one.margins == pytest.approx(other.margins, abs=1e-4)
+    texts = ServerRunner(served.base_url, served.model).write(prompts(), num_tokens=40)
+    assert [c.tokens for c in texts] == [c.tokens for c in expected]
+    for text, expected_text in zip(texts, expected, strict=True):
+        assert text.margins == pytest.approx(expected_text.margins, abs=1e-4)
 
 
 @pytest.mark.slow
-def test_a_text_that_it_ends_keeps_its_end(served: Server) -> None:
-    """As one that it is told to stop at."""
-    runner = ServerRunner.of(served)
-    [free] = runner.write(prompts()[:1], num_tokens=12)
+def test_a_text_keeps_its_stop_token(served: Server) -> None:
+    """The text is stopped at its fourth token by `stop_token_ids`."""
+    runner = ServerRunner(served.base_url, served.model)
+    [unstopped] = runner.write(prompts()[:1], num_tokens=12)
     stop = {"model": served.model, "prompt": [list(prompts()[0])], "max_tokens": 12}
-    stop |= {"temperature": 0, "return_token_ids": True, "stop_token_ids": [free.tokens[3]]}
+    stop |= {"temperature": 0, "return_token_ids": True, "stop_token_ids": [unstopped.tokens[3]]}
     answer = httpx.post(f"{runner.address}/completions", json=stop, timeout=30).json()
-    ended = answer["choices"][0]["token_ids"]
-    assert ended == list(free.tokens[: free.tokens.index(free.tokens[3]) + 1])
+    tokens = answer["choices"][0]["token_ids"]
+    assert tokens == list(unstopped.tokens[: unstopped.tokens.index(unstopped.tokens[3]) + 1])
 
 
 @pytest.mark.slow
-def test_a_comparison_has_all_it_needs_of_it(served: Server) -> None:
-    runner = ServerRunner.of(served)
+def test_vllm_returns_everything_a_comparison_needs(served: Server) -> None:
+    runner = ServerRunner(served.base_url, served.model)
     runner.check(vocab_size=tiny.ARCHITECTURE.vocab_size)
     assert runner.card()["id"] == "mix"
     tokenizer = Tokenizer.from_str(tiny.tokenizer_files()["tokenizer.json"].decode())
@@ -98,12 +102,12 @@ def test_a_comparison_has_all_it_needs_of_it(served: Server) -> None:
     expected = [e.ids for e in tokenizer.encode_batch(texts, add_special_tokens=False)]
     assert runner.encode(texts) == expected
     assert runner.decode([1, *expected[0]]) == "<|im_start|>to be, or"
-    with pytest.raises(Incompatible, match="larger vocabulary than 60"):
+    with pytest.raises(Incomparable, match="larger vocabulary than 60"):
         runner.check(vocab_size=60)
 
 
 @pytest.mark.slow
-def test_chat_goes_through_the_template(served: Server) -> None:
+def test_chat_uses_the_template(served: Server) -> None:
     body = {
         "model": "mix",
         "messages": [{"role": "user", "content": "hello"}],
@@ -123,19 +127,19 @@ def test_an_idle_server_has_no_requests(served: Server) -> None:
 
 @pytest.mark.slow
 def test_nothing_outlives_a_killed_server(served: Server) -> None:
-    """Last, since it ends the server: not even SIGKILL leaves an engine behind."""
+    """The last test, since it ends the server: even SIGKILL leaves no engine process behind."""
     assert isinstance(served.process, LocalProcess)
     [api_server] = psutil.Process(served.process.pid).children()
-    family = [api_server, *api_server.children(recursive=True)]
-    assert len(family) > 1
+    processes = [api_server, *api_server.children(recursive=True)]
+    assert len(processes) > 1
     api_server.kill()
     assert served.process.wait(30) == -9
-    assert not any(process.is_running() for process in family)
+    assert not any(process.is_running() for process in processes)
     with pytest.raises(Unavailable, match="ended with status -9"):
         served.is_ready()
 
 
-def test_a_server_that_dies_tells_the_end_of_its_log(tmp_path: Path) -> None:
+def test_a_dying_server_raises_with_the_end_of_its_log(tmp_path: Path) -> None:
     process = LocalLauncher().run(
         ["sh", "-c", "echo no such weights; exit 3"], env=os.environ, log_path=tmp_path / "log"
     )
@@ -153,10 +157,10 @@ def test_the_command_fits_the_checkpoint(blobs: LocalBlobs) -> None:
 
 
 @pytest.mark.parametrize(("launcher", "share"), [("local", "0.4"), ("ray", "0.9")])
-def test_a_new_version_fits_beside_the_one_before_it(
+def test_gpu_memory_leaves_room_for_the_previous_version(
     launcher: str, share: str, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On one card; a cluster gives each server a card of its own."""
+    """Both versions share one GPU; on a cluster each server has its own."""
     monkeypatch.setattr(vllm_process, "is_cpu_build", lambda: False)
     monkeypatch.setenv("NEXUSMIX_LAUNCHER", launcher)
     manifest = tiny.store_manifest(blobs)
@@ -165,13 +169,13 @@ def test_a_new_version_fits_beside_the_one_before_it(
     assert "--enforce-eager" not in command
 
 
-def test_what_the_environment_says_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_given_environment_variables_win(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = vllm_process.environment({"OMP_NUM_THREADS": "7"})
     assert environment["OMP_NUM_THREADS"] == "7"
     assert environment["VLLM_NO_USAGE_STATS"] == "1"
 
 
-def test_threads_do_not_wait_as_those_of_the_step_that_starts_it(
+def test_the_spin_count_of_the_starting_process_is_replaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(vllm_process, "is_cpu_build", lambda: True)
@@ -179,7 +183,7 @@ def test_threads_do_not_wait_as_those_of_the_step_that_starts_it(
     assert environment["GOMP_SPINCOUNT"] == str(vllm_process.SPIN_COUNT)
 
 
-def test_threads_of_a_server_wait_as_somebody_has_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chosen_wait_policy_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vllm_process, "is_cpu_build", lambda: True)
     environment = vllm_process.environment({"OMP_WAIT_POLICY": "PASSIVE"})
     assert environment["OMP_WAIT_POLICY"] == "PASSIVE"

@@ -1,7 +1,7 @@
-"""What vLLM computes in int8 equals the reference network: integers add up to the same sums.
+"""vLLM's int8 results equal the reference network's: integers add up to the same sums.
 
-An input that is rounded to its other neighbor differs by more; on tiny networks hardly any is.
-vLLM runs in one process of its own, as in `test_vllm_model`.
+A position whose input is rounded to the other neighbor differs by more; on tiny networks that is
+rare. vLLM runs in its own process, as in `test_model`.
 """
 
 import json
@@ -39,12 +39,12 @@ ARCHITECTURES: dict[str, Architecture] = {
     "sum": networks.ARCHITECTURES["sum"],
     "bam-shared-expert": networks.ARCHITECTURES["nexus-with-attention"],
 }
-# Those that vLLM knows without us.
+# Architectures that vLLM supports without our plugin.
 EXPORTED = ("dense", "dense-untied")
 PROMPT_LENGTHS = (5, 17, 40)
-# Of log-probabilities. A last bit may round an input to its other neighbor: of the positions of a
-# text one may be farther than rounding in float32 explains, and none farther than this.
-ONE_ROUNDED_OTHERWISE = 1e-3
+# Tolerance of log-probabilities. A last bit may round an input to its other neighbor. One position
+# of a text may therefore differ by more than float32 rounding, but none by more than this.
+OTHER_ROUNDING_TOLERANCE = 1e-3
 
 Answers = list[dict[str, Any]]
 
@@ -62,7 +62,7 @@ def prompts() -> list[list[int]]:
 def answers(
     prompts: list[list[int]], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Answers]:
-    """What vLLM says about the prompts, by model."""
+    """Return vLLM's output for the prompts, by model."""
     home = tmp_path_factory.mktemp("home")
     blobs = LocalBlobs(home / "blobs")
     stored = [store(blobs, architecture) for architecture in ARCHITECTURES.values()]
@@ -84,8 +84,10 @@ def test_vllm_equals_the_reference(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card")
-def test_routed_experts_too(prompts: list[list[int]], blobs: LocalBlobs, tmp_path: Path) -> None:
-    """No CPU kernel multiplies them in int8."""
+def test_vllm_equals_the_reference_with_int8_experts_on_a_gpu(
+    prompts: list[list[int]], blobs: LocalBlobs, tmp_path: Path
+) -> None:
+    """No CPU kernel multiplies routed experts in int8."""
     manifest = store(blobs, networks.NEXUS, target="gpu")
     folder = str(materialize(manifest, blobs, root=tmp_path / "s"))
     [answer] = read(prompts, [folder], home=blobs.root.parent)
@@ -93,12 +95,14 @@ def test_routed_experts_too(prompts: list[list[int]], blobs: LocalBlobs, tmp_pat
 
 
 @pytest.mark.parametrize("name", EXPORTED)
-def test_stock_vllm_reads_an_exported_folder_alike(name: str, answers: dict[str, Answers]) -> None:
+def test_vllm_without_the_plugin_reads_an_exported_folder_equally(
+    name: str, answers: dict[str, Answers]
+) -> None:
     assert answers[f"{name}, exported"] == answers[name]
 
 
 def read(prompts: list[list[int]], folders: list[str], *, home: Path) -> list[Answers]:
-    """One list of answers for each folder; `home` holds the store of their tensors."""
+    """Return one list of answers per folder; `home` holds the store of their tensors."""
     finished = subprocess.run(
         [sys.executable, str(READER), "1", *folders],
         input=json.dumps(prompts),
@@ -114,21 +118,22 @@ def read(prompts: list[list[int]], folders: list[str], *, home: Path) -> list[An
 
 
 def check(answers: Answers, prompts: list[list[int]], network: Network) -> None:
+    """Compare vLLM's answers with the reference network's readings."""
     for prompt, answer in zip(prompts, answers, strict=True):
         [expected] = network_runner.runner(network).read(
             [Continuation(tuple(prompt[:1]), tuple(prompt[1:]))]
         )
         assert [top for top, _ in answer["positions"]] == list(expected.predicted)
         logprobs = [logprob for _, logprob in answer["positions"]]
-        assert logprobs == pytest.approx(expected.logprobs, abs=ONE_ROUNDED_OTHERWISE)
-        apart = [abs(a - b) for a, b in zip(logprobs, expected.logprobs, strict=True)]
-        assert sum(distance > 1e-4 for distance in apart) <= 1
+        assert logprobs == pytest.approx(expected.logprobs, abs=OTHER_ROUNDING_TOLERANCE)
+        differences = [abs(a - b) for a, b in zip(logprobs, expected.logprobs, strict=True)]
+        assert sum(difference > 1e-4 for difference in differences) <= 1
 
 
 def store(
     blobs: BlobStore, architecture: Architecture, *, target: int8_units.Target = "cpu"
 ) -> Manifest:
-    """A random network with all that the target serves in int8."""
+    """Store a random network with all layers in int8 that the target can serve."""
     manifest = networks.store(blobs, architecture)
     units = int8_units.units(manifest, target)
     modules = int8_units.modules(units)

@@ -1,7 +1,8 @@
-"""The fast network equals the readable one: every prompt logprob within 1e-4, every greedy token.
+"""vLLM's network equals the reference network: log-probabilities within 1e-4, and all greedy
+tokens.
 
-vLLM runs in one process of its own for all of them: it warns, changes global state, and takes long
-to import.
+One separate process runs vLLM for all tests: vLLM prints warnings, changes global state, and takes
+long to import.
 """
 
 import json
@@ -46,7 +47,7 @@ def prompts() -> list[list[int]]:
 def answers(
     prompts: list[list[int]], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Answers]:
-    """What vLLM says about the prompts, by model."""
+    """Return vLLM's output for the prompts, by architecture."""
     home = tmp_path_factory.mktemp("home")
     blobs = LocalBlobs(home / "blobs")
     stored = [networks.store(blobs, architecture) for architecture in ARCHITECTURES.values()]

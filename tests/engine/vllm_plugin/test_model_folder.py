@@ -1,4 +1,4 @@
-"""The folder that vLLM is pointed at."""
+"""The model folder that vLLM loads."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from registry.errors import InvalidCheckpoint, NotFound
 from tests import tiny
 
 
-def test_it_holds_config_tokenizer_and_manifest(blobs: LocalBlobs, tmp_path: Path) -> None:
+def test_folder_holds_config_tokenizer_and_manifest(blobs: LocalBlobs, tmp_path: Path) -> None:
     manifest = tiny.store_manifest(blobs)
     folder = materialize(manifest, blobs, root=tmp_path / "serving")
     names = {path.name for path in folder.iterdir()}
@@ -22,7 +22,7 @@ def test_it_holds_config_tokenizer_and_manifest(blobs: LocalBlobs, tmp_path: Pat
     assert read_manifest(folder) == manifest
 
 
-def test_making_it_again_changes_nothing(blobs: LocalBlobs, tmp_path: Path) -> None:
+def test_materialize_twice_changes_nothing(blobs: LocalBlobs, tmp_path: Path) -> None:
     manifest = tiny.store_manifest(blobs)
     first = materialize(manifest, blobs, root=tmp_path)
     assert materialize(manifest, blobs, root=tmp_path) == first
@@ -67,7 +67,7 @@ def stale_manifest(folder: Path) -> None:
         (stale_manifest, "manifest.json"),
     ],
 )
-def test_one_that_was_changed_is_refused(
+def test_a_changed_folder_is_refused(
     change: Callable[[Path], None], name: str, blobs: LocalBlobs, tmp_path: Path
 ) -> None:
     manifest = tiny.store_manifest(blobs)
@@ -78,14 +78,16 @@ def test_one_that_was_changed_is_refused(
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/outside", "a/b", "..", ""])
-def test_files_cannot_leave_it(name: str, blobs: LocalBlobs, tmp_path: Path) -> None:
+def test_file_names_outside_the_folder_are_refused(
+    name: str, blobs: LocalBlobs, tmp_path: Path
+) -> None:
     manifest = tiny.store_manifest(blobs)
     hostile = replace(manifest, files={name: manifest.files["tokenizer.json"]})
     with pytest.raises(InvalidCheckpoint, match="file name"):
         materialize(hostile, blobs, root=tmp_path)
 
 
-def test_a_missing_blob_leaves_nothing(blobs: LocalBlobs, tmp_path: Path) -> None:
+def test_a_missing_blob_leaves_no_folder(blobs: LocalBlobs, tmp_path: Path) -> None:
     manifest = replace(tiny.store_manifest(blobs), files={"tokenizer.json": "0" * 64})
     with pytest.raises(NotFound):
         materialize(manifest, blobs, root=tmp_path / "serving")

@@ -1,4 +1,4 @@
-"""vLLM's entry point is found, and finding it costs nothing."""
+"""vLLM finds the plugin's entry point, and importing it loads nothing else."""
 
 import subprocess
 import sys

@@ -1,5 +1,6 @@
-"""vLLM serves sparse checkpoints, and those from which something was removed, as the reference
-network has them. vLLM runs in one process of its own, as in `test_vllm_model`.
+"""vLLM serves sparse checkpoints and checkpoints with removed layers as the reference network does.
+
+vLLM runs in its own process, as in `test_model`.
 """
 
 import json
@@ -31,20 +32,21 @@ from tests.engine.vllm_plugin.test_model import READER
 pytestmark = pytest.mark.slow
 
 DEEP = replace(tiny.ARCHITECTURE, num_hidden_layers=4)
-# Matrices that vanish: the first layer has no attention then, the next no FFN, the third neither.
-VANISHED = ("0.self_attn.v_proj", "1.mlp.up_proj", "2.self_attn.o_proj", "2.mlp.down_proj")
+# Matrices set to zero, which removes the first layer's attention, the second layer's FFN, and both
+# in the third layer.
+REMOVED = ("0.self_attn.v_proj", "1.mlp.up_proj", "2.self_attn.o_proj", "2.mlp.down_proj")
 
 
 def store(name: str, blobs: LocalBlobs) -> Manifest:
-    """With half of all weights zero, stored as such."""
+    """Store a network with half of all weights zero, in the sparse format."""
     architectures: dict[str, Architecture] = {"mix": networks.NEXUS}
     manifest = networks.store(blobs, architectures.get(name, DEEP))
-    made = dict(manifest.tensors)
+    stored = dict(manifest.tensors)
     for component in components(manifest):
-        share = 1.0 if name == "removed" and component.name.endswith(VANISHED) else 0.5
+        share = 1.0 if name == "removed" and component.name.endswith(REMOVED) else 0.5
         weight = f"{component.name}.weight"
-        made[weight] = pruning.store(blobs, tensors.read(blobs, made[weight]), share)
-    return without_zeros(replace(manifest, tensors=made), blobs)
+        stored[weight] = pruning.store(blobs, tensors.read(blobs, stored[weight]), share)
+    return without_zeros(replace(manifest, tensors=stored), blobs)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Attention experts side by side; that it computes their sum is `test_vllm_model`'s to show."""
+"""Attention experts joined to one wide attention; `test_model` shows that it computes their sum."""
 
 import pytest
 import torch
@@ -13,7 +13,9 @@ ATTENTION = "model.layers.1.self_attn"
 
 @pytest.mark.parametrize("architecture", [networks.BAM, networks.BAM_SHARED_KV])
 @pytest.mark.parametrize("part", ["q_proj", "o_proj"])
-def test_heads_stand_where_their_expert_is_looked_up(architecture: Architecture, part: str) -> None:
+def test_joined_heads_are_in_the_order_of_expert_of_head(
+    architecture: Architecture, part: str
+) -> None:
     [wide] = [
         tensor
         for name, tensor in widen(marked_weights(architecture), architecture)
@@ -25,21 +27,21 @@ def test_heads_stand_where_their_expert_is_looked_up(architecture: Architecture,
 
 def test_the_order_of_tensors_does_not_matter() -> None:
     weights = marked_weights(networks.BAM_SHARED_KV)
-    there = dict(widen(weights, networks.BAM_SHARED_KV))
-    back = dict(widen(reversed(weights), networks.BAM_SHARED_KV))
-    assert there.keys() == back.keys()
-    for name, tensor in there.items():
-        torch.testing.assert_close(tensor, back[name])
+    forward = dict(widen(weights, networks.BAM_SHARED_KV))
+    backward = dict(widen(reversed(weights), networks.BAM_SHARED_KV))
+    assert forward.keys() == backward.keys()
+    for name, tensor in forward.items():
+        torch.testing.assert_close(tensor, backward[name])
 
 
-def test_a_missing_expert_is_noticed() -> None:
+def test_a_missing_expert_is_refused() -> None:
     weights = [(n, t) for n, t in marked_weights(networks.BAM) if ".experts.2.q_proj." not in n]
     with pytest.raises(ValueError, match=r"self_attn\.q_proj"):
         list(widen(weights, networks.BAM))
 
 
 def marked_weights(architecture: Architecture) -> list[tuple[str, Tensor]]:
-    """The attention of one block; every number of an expert's tensors is the expert's."""
+    """Return one block's attention weights, each filled with the number of its expert."""
     weights = []
     for name, shape in architecture.tensor_shapes().items():
         if name.startswith(ATTENTION):
