@@ -1,0 +1,47 @@
+"""A transaction commits at its end, and leaves nothing when it raises."""
+
+import pytest
+from sqlalchemy import select
+
+from registry.database import db
+from registry.database.tables import Family, VersionState
+from registry.errors import Unavailable
+
+
+def names() -> list[str]:
+    with db.transaction() as session:
+        return list(session.scalars(select(Family.name)))
+
+
+def family(name: str) -> Family:
+    return Family(name=name, license="MIT", seed_digest="0" * 64, state=VersionState.READY)
+
+
+def test_what_is_done_is_kept(database: str) -> None:
+    with db.transaction() as session:
+        session.add(family("law"))
+    assert names() == ["law"]
+
+
+def test_what_raises_leaves_nothing(database: str) -> None:
+    def add_and_fail() -> None:
+        with db.transaction() as session:
+            session.add(family("law"))
+            session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        add_and_fail()
+    assert names() == []
+
+
+def test_rows_can_be_read_afterwards(database: str) -> None:
+    with db.transaction() as session:
+        row = family("law")
+        session.add(row)
+    assert row.name == "law"
+
+
+def test_without_a_database_it_says_how_to_get_one() -> None:
+    with pytest.raises(Unavailable, match="nexusmix up"):
+        db.engine()

@@ -1,0 +1,36 @@
+"""Settings come from the environment; wrong ones are all named at once."""
+
+from pathlib import Path
+
+import pytest
+
+from registry.errors import InvalidInput
+from registry.settings import Settings, settings
+
+
+def test_a_variable_is_a_field(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    monkeypatch.setenv("NEXUSMIX_PORT", "9000")
+    assert settings().port == 9000
+    assert settings().blobs_path == home / "blobs"
+
+
+def test_all_wrong_ones_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEXUSMIX_PORT", "70000")
+    monkeypatch.setenv("NEXUSMIX_LAUNCHER", "slurm")
+    with pytest.raises(InvalidInput) as refused:
+        settings()
+    pointers = {problem.pointer for problem in refused.value.problems}
+    assert pointers == {"NEXUSMIX_PORT", "NEXUSMIX_LAUNCHER"}
+
+
+def test_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEXUSMIX_S3_SECRET_ACCESS_KEY", "hush")
+    assert "hush" not in repr(settings())
+
+
+def test_a_process_on_a_cluster_takes_one_core_and_its_gpu() -> None:
+    here, cluster = Settings(launcher="local"), Settings(launcher="ray")
+    assert (here.reserved_cpus, cluster.reserved_cpus) == (None, 1)
+    assert (here.server_gpu_memory, cluster.server_gpu_memory) == (0.4, 0.9)
+    told = Settings(launcher="ray", num_threads=3, gpu_memory_utilization=0.5)
+    assert (told.reserved_cpus, told.server_gpu_memory) == (3, 0.5)
