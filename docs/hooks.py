@@ -20,9 +20,9 @@ DECISIONS = "decisions/index.md"
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Add the dated decisions to the navigation, below their list."""
-    for entry in config.nav or []:
-        pages = next(iter(entry.values()))
-        if isinstance(pages, list) and DECISIONS in pages:
+    sections = [entry for entry in config.nav or [] if isinstance(entry, dict)]
+    for pages in (section for entry in sections for section in entry.values()):
+        if DECISIONS in pages:
             pages += [f"decisions/{one.file}" for one in decisions.found_in(_folder(config))]
     return config
 

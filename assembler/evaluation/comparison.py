@@ -12,6 +12,7 @@ from itertools import chain, islice
 from assembler.evaluation import reference_cache
 from assembler.evaluation.comparison_request import ComparisonRequest, DocumentsFile
 from assembler.evaluation.comparison_sides import OpenedSide, open_subject
+from assembler.evaluation.runner_errors import as_ours
 from engine.divergence import noise
 from engine.divergence.metrics import Continuation, Reading, Tokens
 from engine.divergence.server_runner import ServerRunner
@@ -42,6 +43,7 @@ OnProgress = Callable[[str], None]
 Prompts = Mapping[str, list[Tokens]]
 
 
+@as_ours()
 def gate(
     request: ComparisonRequest, *, blobs: BlobStore, on_progress: OnProgress
 ) -> DivergenceReport:
@@ -140,7 +142,7 @@ def _read_served(
         with reference.serving(log_path) as running:
             running.wait_ready()
             on_progress(f"{reference.name} reads where it is served")
-            return {noise.SERVED: ServerRunner.of(running).read(texts)}
+            return {noise.SERVED: ServerRunner(running.base_url, running.model).read(texts)}
 
     key = reference_cache.noise_key("engine", reference.key, all_texts)
     readings = iter(reference_cache.noisy_readings(key, all_texts, make)[noise.SERVED])
@@ -182,6 +184,7 @@ def _by_domain(texts: Sequence[DocumentsFile]) -> dict[str, list[Document]]:
     return domains
 
 
+@as_ours()
 def check_comparable(
     reference: OpenedSide, candidate: OpenedSide, prompts: Prompts, policy: ModelPolicy
 ) -> None:

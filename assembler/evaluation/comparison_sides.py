@@ -7,7 +7,7 @@ transformers; both in float32. A served model runs on its server.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -20,13 +20,14 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from assembler.evaluation.comparison_request import Folder, Served, Stored, Subject
+from assembler.evaluation.runner_errors import as_ours
 from assembler.network import network_runner
 from assembler.network.model import Network
 from assembler.training.batches import TokenReader, sample_windows
+from engine.divergence import transformers_runner
 from engine.divergence.metrics import Tokens
 from engine.divergence.runners import Runner
 from engine.divergence.server_runner import ServerRunner
-from engine.divergence.torch_runner import Logits, TorchRunner
 from engine.serving import vllm_process
 from engine.serving.vllm_process import Server
 from registry.blobs.blobs import BlobStore, get_bytes
@@ -158,6 +159,7 @@ class ServedVocabulary:
         return [tuple(tokens[:length]) for tokens in encoded if len(tokens) >= length]
 
 
+@as_ours()
 def open_subject(subject: Subject, blobs: BlobStore) -> OpenedSide:
     """Open a model without reading its weights.
 
@@ -300,38 +302,7 @@ def _load_transformers(folder: Path, ends: frozenset[int]) -> Runner:
         )
     except (ValueError, OSError, ImportError) as error:
         raise InvalidInput(f"transformers cannot open {folder}: {error}") from error
-    return of_transformers(model, ends=ends)
-
-
-def of_transformers(model: Any, *, ends: Set[int] = frozenset()) -> TorchRunner:
-    """Return a runner of any causal language model of transformers, with its key-value cache."""
-
-    def last(tokens_BT: Tensor, count: int) -> Tensor:
-        logits_BTV: Tensor = model(tokens_BT, use_cache=False, logits_to_keep=count).logits
-        return logits_BTV
-
-    return TorchRunner(
-        lambda tokens_BT: model(tokens_BT, use_cache=False).logits,
-        last_logits=last,
-        new_decoder=lambda: _cached_step(model),
-        stop_token_ids=ends,
-        device=model.device,
-    )
-
-
-def _cached_step(model: Any) -> Logits:
-    """Return a function that reads the next tokens of one batch with a new key-value cache."""
-    from transformers import DynamicCache
-
-    cache = DynamicCache(config=model.config)
-
-    def step(tokens_BT: Tensor) -> Tensor:
-        logits_BTV: Tensor = model(
-            tokens_BT, past_key_values=cache, use_cache=True, logits_to_keep=1
-        ).logits
-        return logits_BTV
-
-    return step
+    return transformers_runner.of_model(model, stop_token_ids=ends)
 
 
 def _ends(config: Mapping[str, Any], generation_config: bytes) -> frozenset[int]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from assembler.evaluation import mix_gate_stages, perplexities, perturbation, reference_cache
 from assembler.evaluation.perplexities import GateCheckpoints
+from assembler.evaluation.runner_errors import as_ours
 from assembler.network import network_runner
 from assembler.network.model import Network
 from assembler.training.batches import TokenReader, sample_windows
@@ -27,9 +28,11 @@ from registry.catalog.documents import Document
 from registry.checkpoints import numpy_tensors
 from registry.checkpoints.int8_config import int8_modules
 from registry.checkpoints.manifests import Manifest
+from registry.checkpoints.tensor_names import is_router_rows
 from registry.errors import Incompatible, InvalidCheckpoint, InvalidInput, Problem, pointer
 
 
+@as_ours()
 def gate(
     checkpoints: GateCheckpoints,
     documents: Sequence[Sequence[Document]],
@@ -68,7 +71,7 @@ def gate(
             checkpoints, dict(zip(domains, texts, strict=True)), blobs
         )
         running.wait_ready()
-        served = [ServerRunner.of(running).read(domain) for domain in texts]
+        served = [ServerRunner(running.base_url, running.model).read(domain) for domain in texts]
     measurements = [
         Measurements(
             domain=domain,
@@ -118,7 +121,7 @@ def check_routers(candidate: Manifest, blobs: BlobStore) -> None:
     with_domain = [n for n in range(num_domains) if n not in a.disabled_experts]
     problems = []
     for name, entry in candidate.tensors.items():
-        if name.endswith(".mlp.gate.weight"):
+        if is_router_rows(name):
             rows_ND = numpy_tensors.read(blobs, entry)
             problems += [
                 Problem(pointer("tensors", name), f"row {number} is zero")

@@ -7,9 +7,8 @@ the serving engine.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
-
-from threadpoolctl import threadpool_info, threadpool_limits
 
 from engine.divergence.aggregates import Summary, summarize
 from engine.divergence.metrics import Continuation, Reading, logprob_difference, worst
@@ -54,11 +53,15 @@ def floor(continuations: Sequence[Continuation], variations: Variations) -> Summ
     )
 
 
-def other_threads() -> threadpool_limits:
+def other_threads() -> AbstractContextManager[object]:
     """Return a context in which computations use one thread instead of several, or two instead of
-    one."""
+    one. Needs threadpoolctl."""
+    # Not at the top: the floor of readings that others have made needs NumPy only.
+    from threadpoolctl import threadpool_info, threadpool_limits
+
     most = max((pool["num_threads"] for pool in threadpool_info()), default=1)
-    return threadpool_limits(1 if most > 1 else 2)
+    limits: AbstractContextManager[object] = threadpool_limits(1 if most > 1 else 2)
+    return limits
 
 
 def _otherwise_batched(runner: Runner, continuations: Sequence[Continuation]) -> list[Reading]:

@@ -1,5 +1,5 @@
 """Compare models behind an OpenAI-compatible server by token ids: vLLM, or any server with its
-fields.
+fields. Needs httpx.
 
 All requests go to `/v1/completions` with the fields `prompt_logprobs` and `return_token_ids`, so
 they also pass through a gateway.
@@ -7,13 +7,12 @@ they also pass through a gateway.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
+from engine.divergence.errors import Incomparable, RequestRefused, ServerUnavailable
 from engine.divergence.metrics import Continuation, Reading, Tokens
-from engine.serving.vllm_process import Server
-from registry.errors import Incompatible, InvalidInput, Unavailable
 
 REQUEST_SECONDS = 600.0
 # Bounds the size of one response: two log-probabilities per token, about 200 bytes as JSON.
@@ -34,28 +33,24 @@ Choice = dict[str, Any]
 class ServerRunner:
     """The model called `model` behind `address`, `http://HOST:PORT/v1`.
 
-    Methods raise Unavailable when the server fails, and InvalidInput with the server's own message
-    when it refuses a request.
+    Methods raise ServerUnavailable when the server fails, and RequestRefused with the server's own
+    message when it refuses a request.
     """
 
     address: str
     model: str
     key: str | None = None
 
-    @classmethod
-    def of(cls, server: Server) -> Self:
-        return cls(f"{server.address}/v1", server.model)
-
     def check(self, *, vocab_size: int | None = None) -> None:
         """Check in one request of one token that the server returns everything a comparison needs.
 
-        Raises Incompatible when a field is missing, or when the vocabulary is not `vocab_size`
+        Raises Incomparable when a field is missing, or when the vocabulary is not `vocab_size`
         tokens.
         """
         [choice] = self._complete([[0]], **_WRITING, prompt_logprobs=1)
         missing = [reason for field, reason in NEEDED.items() if choice.get(field) is None]
         if missing:
-            raise Incompatible(f"{self}: it {'; it '.join(missing)}")
+            raise Incomparable(f"{self}: it {'; it '.join(missing)}")
         if vocab_size is not None:
             self._check_vocabulary(vocab_size)
 
@@ -97,7 +92,7 @@ class ServerRunner:
         body = {"messages": list(messages), "max_tokens": 1, "return_token_ids": True}
         try:
             tokens = self._post(body, path="chat/completions").get("prompt_token_ids")
-        except InvalidInput:
+        except RequestRefused:
             return None
         return None if tokens is None else list(tokens)
 
@@ -105,7 +100,7 @@ class ServerRunner:
         """Return the server's model card, without the fields that change from one request to the
         next.
 
-        Raises Incompatible when the server has no such model.
+        Raises Incomparable when the server has no such model.
         """
         try:
             response = httpx.get(
@@ -114,9 +109,9 @@ class ServerRunner:
             response.raise_for_status()
             cards = {card["id"]: card for card in response.json()["data"]}
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-            raise Unavailable(f"{self.address}/models lists no models: {error}") from error
+            raise ServerUnavailable(f"{self.address}/models lists no models: {error}") from error
         if self.model not in cards:
-            raise Incompatible(
+            raise Incomparable(
                 f"{self.address} has no model {self.model!r}; there are {sorted(cards)}"
             )
         changing = ("created", "permission")
@@ -126,18 +121,18 @@ class ServerRunner:
         return f"{self.address}#{self.model}"
 
     def _check_vocabulary(self, vocab_size: int) -> None:
-        """Raise Incompatible unless exactly the ids below `vocab_size` are accepted."""
+        """Raise Incomparable unless exactly the ids below `vocab_size` are accepted."""
         try:
             self._complete([[vocab_size - 1]])
-        except InvalidInput as error:
-            raise Incompatible(
-                f"{self} has a smaller vocabulary than {vocab_size} tokens: {error.detail}"
+        except RequestRefused as error:
+            raise Incomparable(
+                f"{self} has a smaller vocabulary than {vocab_size} tokens: {error}"
             ) from error
         try:
             self._complete([[vocab_size]])
-        except InvalidInput:
+        except RequestRefused:
             return
-        raise Incompatible(f"{self} has a larger vocabulary than {vocab_size} tokens")
+        raise Incomparable(f"{self} has a larger vocabulary than {vocab_size} tokens")
 
     def _complete(self, prompts: Sequence[Sequence[int] | str], **fields: Any) -> list[Choice]:
         """Return one choice for each prompt, in their order."""
@@ -150,7 +145,7 @@ class ServerRunner:
             response = self._post({"prompt": batch, "max_tokens": 1, **fields})
             choices += sorted(response["choices"], key=lambda choice: int(choice["index"]))
         if len(choices) != len(prompts):
-            raise Incompatible(f"{self} answers {len(prompts)} prompts with {len(choices)} texts")
+            raise Incomparable(f"{self} answers {len(prompts)} prompts with {len(choices)} texts")
         return choices
 
     def _post(self, body: dict[str, Any], *, path: str = "completions") -> dict[str, Any]:
@@ -163,15 +158,15 @@ class ServerRunner:
                 trust_env=False,
             )
         except httpx.HTTPError as error:
-            raise Unavailable(f"{self} does not answer: {error!r}") from error
+            raise ServerUnavailable(f"{self} does not answer: {error!r}") from error
         if response.is_client_error:
-            raise InvalidInput(
+            raise RequestRefused(
                 f"{self} refuses with {response.status_code}: {_error_message(response)}"
             )
         try:
             content: dict[str, Any] = response.raise_for_status().json()
         except (httpx.HTTPError, ValueError) as error:
-            raise Unavailable(f"{self} does not answer: {error}") from error
+            raise ServerUnavailable(f"{self} does not answer: {error}") from error
         return content
 
     def _headers(self) -> dict[str, str]:

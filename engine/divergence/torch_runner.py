@@ -3,13 +3,12 @@
 Letters at the end of a tensor's name: B batch, T tokens, V vocabulary.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 
 import torch
 from torch import Tensor
 
 from engine.divergence.metrics import Continuation, Reading, Tokens
-from registry.errors import InvalidInput, Problem, pointer
 
 # Bounds the logits of one pass: 1,024 tokens with a vocabulary of 49,152 in float32 take 200 MB.
 BATCH_TOKENS = 1024
@@ -54,9 +53,9 @@ class TorchRunner:
 
     @torch.inference_mode()
     def write(self, prefixes: Sequence[Tokens], *, num_tokens: int) -> list[Continuation]:
-        """Continue each prefix greedily. Raises InvalidInput for an empty prefix, which predicts
+        """Continue each prefix greedily. Raises ValueError for an empty prefix, which predicts
         nothing."""
-        check_prefixes(prefixes)
+        _check(prefixes)
         continuations: dict[int, Continuation] = {}
         for positions in self._batches([len(p) for p in prefixes], num_new=num_tokens):
             batch = [prefixes[position] for position in positions]
@@ -127,15 +126,10 @@ class TorchRunner:
             yield from _chunks(positions, self._write_tokens // (length + num_new))
 
 
-def check_prefixes(prefixes: Iterable[Sequence[int]]) -> None:
-    """Raise InvalidInput naming every empty prefix: a model needs a token to predict the next."""
-    problems = tuple(
-        Problem(pointer("prefixes", position), "is empty, at least one token is needed")
-        for position, prefix in enumerate(prefixes)
-        if not prefix
-    )
-    if problems:
-        raise InvalidInput("a prefix must hold a token", problems=problems)
+def _check(prefixes: Sequence[Tokens]) -> None:
+    empty = [str(position) for position, prefix in enumerate(prefixes) if not prefix]
+    if empty:
+        raise ValueError(f"prefixes without a token, which predict nothing: {', '.join(empty)}")
 
 
 def _reading(logits_TV: Tensor, tokens: Tokens) -> Reading:

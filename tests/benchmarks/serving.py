@@ -30,11 +30,11 @@ from engine.serving.vllm_process import Server
 from engine.vllm_build import serving_dtype, vllm_package
 from engine.vllm_plugin import tensors
 from registry.blobs.blobs import BlobStore
-from registry.checkpoints.int8_config import WEIGHT
 from registry.checkpoints.manifests import Manifest
+from registry.checkpoints.tensor_names import WEIGHT
 from service.demo.bars import Bar
-from tests.benchmarks import demo_mix, reports
 from tests.benchmarks.faults.staging import own_home
+from tests.benchmarks.harness import demo_mix, reports
 
 NAME = "serving"
 PACKAGES = ("nexusmix", "torch", vllm_package())
@@ -112,7 +112,11 @@ def _compare(
 
 def _timed(running: Server, prompts: Sequence[Tokens], *, num_tokens: int) -> tuple[float, float]:
     """CPU seconds of the server, and seconds until it has answered."""
-    runner, began, spent = ServerRunner.of(running), time.perf_counter(), _cpu_seconds(running)
+    runner, began, spent = (
+        ServerRunner(running.base_url, running.model),
+        time.perf_counter(),
+        _cpu_seconds(running),
+    )
     runner.write(prompts, num_tokens=num_tokens)
     return _cpu_seconds(running) - spent, time.perf_counter() - began
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from threadpoolctl import threadpool_limits
 
+from assembler.evaluation.runner_errors import as_ours
 from assembler.network import network_runner
 from assembler.network.model import Network
 from engine.divergence.server_runner import ServerRunner
@@ -18,7 +19,6 @@ from registry.blobs.blobs import LocalBlobs
 from registry.errors import Unavailable
 from registry.settings import settings
 from service.demo.bars import Bar
-from tests.benchmarks import demo_mix, reports
 from tests.benchmarks.faults import planted
 from tests.benchmarks.faults.judging import (
     MAX_RATIO_TO_REFERENCE,
@@ -32,7 +32,8 @@ from tests.benchmarks.faults.judging import (
 )
 from tests.benchmarks.faults.planted import Plot
 from tests.benchmarks.faults.staging import own_home, serving
-from tests.benchmarks.kept import once
+from tests.benchmarks.harness import demo_mix, reports
+from tests.benchmarks.harness.cached_results import once
 
 PACKAGES = ("nexusmix", "torch", vllm_package())
 MIN_FAULTS = 12
@@ -145,7 +146,7 @@ def _of_server(gate: Gate, name: str) -> Verdict:
 def _served(gate: Gate, store: LocalBlobs, refusals: Mapping[str, str], **damage: Any) -> Verdict:
     """What is said of a damaged server, if it starts and answers."""
     try:
-        with serving(gate.demo.mix, store, **damage) as running:
+        with as_ours(), serving(gate.demo.mix, store, **damage) as running:
             return gate.served(running.address, running.model, refusals)
     except Unavailable as error:
         refused = {**refusals, "answer": words(error)}
@@ -165,7 +166,7 @@ def _rebuilt(gate: Gate, number: int, num_read: int) -> dict[str, Any]:
                 runner = Batched(network_runner.runner(network), size, backwards)
                 return gate.judge(runner, gate.stored_refusals(mix, store), is_served=False)
             with serving(mix, store, threads=threads) as running:
-                runner = Batched(ServerRunner.of(running), size, backwards)
+                runner = Batched(ServerRunner(running.base_url, running.model), size, backwards)
                 refusals = gate.served_refusals(running.address, running.model)
                 return gate.judge(runner, refusals, is_served=True)
 

@@ -30,9 +30,9 @@ from registry.checkpoints import admission, manifests
 from registry.checkpoints.manifests import Manifest, json_digest
 from registry.errors import NexusmixError
 from registry.settings import settings
-from tests.benchmarks.demo_mix import DemoMix
 from tests.benchmarks.faults.staging import own_home, serving
-from tests.benchmarks.kept import once
+from tests.benchmarks.harness.cached_results import once
+from tests.benchmarks.harness.demo_mix import DemoMix
 
 NAME = "faults"
 # Raise it when what is kept of an earlier run no longer holds.
@@ -123,7 +123,7 @@ class Gate:
 
         def served(texts: Sequence[Continuation]) -> dict[str, list[Reading]]:
             with own_home(self.demo) as store, serving(self.demo.mix, store) as running:
-                return {noise.SERVED: ServerRunner.of(running).read(texts)}
+                return {noise.SERVED: ServerRunner(running.base_url, running.model).read(texts)}
 
         for domain, own in self._varied("engine", served).items():
             self.varied[domain] |= own

@@ -1,19 +1,19 @@
-"""A served model is compared as a network is; what a server cannot tell is said before."""
+"""A served model is compared like a network; unsuitable servers are refused before a comparison."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
+from engine.divergence.errors import Incomparable, ServerUnavailable
 from engine.divergence.metrics import Continuation, Tokens
 from engine.divergence.server_runner import PROMPTS_PER_REQUEST, ServerRunner
 from engine.divergence.torch_runner import TorchRunner
-from registry.errors import Incompatible, Unavailable
 from tests.engine.divergence import dialect
 from tests.engine.divergence.tables import END, VOCABULARY, as_network, table
 
 PREFIXES: list[Tokens] = [(1, 2), (3,), (4, 4, 1)]
-# Without ties: of equals a server tells whichever it likes.
+# Without ties, because a server may report any of several equal tokens.
 REFERENCE, CANDIDATE = table(1, ties=False), table(1, strays=0.2, ties=False)
 
 
@@ -40,7 +40,7 @@ def test_a_server_reads_what_its_network_reads(served: ServerRunner) -> None:
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
 
 
-def test_of_equals_that_a_server_tells_the_lower_is_predicted() -> None:
+def test_of_two_equal_reported_tokens_the_lower_is_predicted() -> None:
     flat = np.zeros(VOCABULARY)
     with dialect.serving(lambda context: flat) as address:
         [reading] = ServerRunner(address, dialect.MODEL).read([Continuation((1,), (2, 3))])
@@ -65,25 +65,25 @@ def test_a_good_server_of_the_right_vocabulary_passes(served: ServerRunner) -> N
         ("logprobs", "no log-probabilities of the tokens it writes"),
     ],
 )
-def test_what_a_server_does_not_tell_is_said(field: str, reason: str) -> None:
+def test_a_missing_response_field_is_reported(field: str, reason: str) -> None:
     with (
         dialect.serving(CANDIDATE, without={field}) as address,
-        pytest.raises(Incompatible, match=reason),
+        pytest.raises(Incomparable, match=reason),
     ):
         ServerRunner(address, dialect.MODEL).check()
 
 
 @pytest.mark.parametrize(("size", "how"), [(VOCABULARY - 1, "larger"), (VOCABULARY + 1, "smaller")])
 def test_another_vocabulary_is_refused(served: ServerRunner, size: int, how: str) -> None:
-    with pytest.raises(Incompatible, match=f"{how} vocabulary than {size}"):
+    with pytest.raises(Incomparable, match=f"{how} vocabulary than {size}"):
         served.check(vocab_size=size)
 
 
-def test_a_model_that_is_not_there_is_named_with_those_that_are(served: ServerRunner) -> None:
-    with pytest.raises(Incompatible, match=r"no model 'mine'; there are \['table'\]"):
+def test_an_unknown_model_is_refused_with_the_available_names(served: ServerRunner) -> None:
+    with pytest.raises(Incomparable, match=r"no model 'mine'; there are \['table'\]"):
         ServerRunner(served.address, "mine").card()
 
 
-def test_a_server_that_is_not_there_is_unavailable() -> None:
-    with pytest.raises(Unavailable, match="does not answer"):
+def test_an_unreachable_server_is_unavailable() -> None:
+    with pytest.raises(ServerUnavailable, match="does not answer"):
         ServerRunner("http://127.0.0.1:9/v1", "table").check()
