@@ -33,7 +33,7 @@ from registry.blobs import blob_stores
 from registry.catalog import documents
 from service.demo import demo_family
 from service.demo.bars import Bar
-from tests.benchmarks import reports
+from tests.benchmarks.harness import reports
 from tests.benchmarks.rounding import round_matrices
 
 NAME = "divergence"

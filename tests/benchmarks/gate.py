@@ -27,8 +27,8 @@ from registry.catalog import documents
 from registry.checkpoints import exports
 from registry.checkpoints.manifests import Manifest
 from service.demo.bars import Bar
-from tests.benchmarks import demo_mix, processes, reports
-from tests.benchmarks.demo_mix import DemoMix
+from tests.benchmarks.harness import demo_mix, processes, reports
+from tests.benchmarks.harness.demo_mix import DemoMix
 
 NAME = "gate"
 PACKAGES = ("nexusmix", "torch", vllm_package())

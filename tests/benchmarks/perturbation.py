@@ -33,9 +33,9 @@ from engine.divergence.aggregates import INTERVAL_PERCENTILES, RESAMPLES, SEED, 
 from engine.divergence.metrics import Continuation, Reading, Tokens, compare, perplexity
 from registry.checkpoints.manifests import Manifest, json_digest
 from service.demo.bars import Bar
-from tests.benchmarks import demo_mix, reports
-from tests.benchmarks.demo_mix import DemoMix
-from tests.benchmarks.kept import once
+from tests.benchmarks.harness import demo_mix, reports
+from tests.benchmarks.harness.cached_results import once
+from tests.benchmarks.harness.demo_mix import DemoMix
 
 NAME = "perturbation"
 PACKAGES = ("nexusmix", "torch")

@@ -30,11 +30,12 @@ from engine.compression.measures import ProbeSize
 from engine.compression.sparsity_components import Kind, Shares
 from engine.compression.sparsity_curve import By, Sparsification
 from registry.blobs.blobs import BlobStore
-from registry.checkpoints.int8_config import WEIGHT
+from registry.checkpoints.tensor_names import WEIGHT
 from service.demo.bars import Bar
-from tests.benchmarks import demo_mix, reports, subjects
-from tests.benchmarks.kept import once
-from tests.benchmarks.subjects import Subject
+from tests.benchmarks.compression import subjects
+from tests.benchmarks.compression.subjects import Subject
+from tests.benchmarks.harness import demo_mix, reports
+from tests.benchmarks.harness.cached_results import once
 
 NAME = "sparsity"
 PACKAGES = ("nexusmix", "torch")

@@ -8,10 +8,11 @@ from typing import Any
 from registry.blobs.blobs import LocalBlobs
 from registry.settings import settings
 from service.demo.bars import Bar
-from tests.benchmarks import markdown, reports
-from tests.benchmarks.claims import ablations, experiments, page, plots, tables
-from tests.benchmarks.claims.known import Known
+from tests.benchmarks.claims import ablations, experiments
 from tests.benchmarks.claims.mixes import Mixes, NotMeasured
+from tests.benchmarks.claims.page import page, plots, tables
+from tests.benchmarks.claims.stored_results import Known
+from tests.benchmarks.harness import markdown, reports
 
 NAME = "claims"
 PACKAGES = ("nexusmix", "torch", "numpy", "scipy")

@@ -7,8 +7,9 @@ from typing import Any
 
 from assembler.recipes import presets
 from assembler.recipes.recipe import ProjectionTraining
-from tests.benchmarks.claims import encoder_ridge, figures
+from tests.benchmarks.claims import encoder_ridge
 from tests.benchmarks.claims.mixes import Mix, Mixes, NotMeasured
+from tests.benchmarks.claims.page import figures
 
 DEFAULT, EXPERTS = "default", "train experts, not attention"
 CROSS_ENTROPY = "domain loss by cross-entropy (q 0)"

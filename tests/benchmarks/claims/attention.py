@@ -7,8 +7,8 @@ and both against what needs no training.
 from collections.abc import Mapping
 from typing import Any
 
-from tests.benchmarks.claims import figures
 from tests.benchmarks.claims.mixes import Mix, Mixes
+from tests.benchmarks.claims.page import figures
 
 # Nothing trained.
 ASSEMBLED: Mapping[str, Mapping[str, Any]] = {

@@ -14,12 +14,11 @@ from tests.benchmarks.claims import (
     extension,
     scaling,
     similarity,
-    small_llama,
-    smollm2,
     upcycling,
 )
-from tests.benchmarks.claims.domains import ALL_DOMAINS
-from tests.benchmarks.claims.family import Family
+from tests.benchmarks.claims.families import small_llama, smollm2
+from tests.benchmarks.claims.families.domains import ALL_DOMAINS
+from tests.benchmarks.claims.families.family import Family
 from tests.benchmarks.claims.mixes import Mix, Mixes
 
 SEEDS = (0, 1, 2)

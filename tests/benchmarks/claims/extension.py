@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.claims import figures, upcycling
+from tests.benchmarks.claims import upcycling
 from tests.benchmarks.claims.estimates import over_text
 from tests.benchmarks.claims.mixes import Mix, Mixes, NotMeasured
+from tests.benchmarks.claims.page import figures
 
 RESET = ", reset"
 ROUTERS = (

@@ -41,9 +41,9 @@ from registry.catalog.documents import Document
 from registry.checkpoints import manifests
 from registry.checkpoints.manifests import Manifest, json_digest
 from registry.settings import settings
-from tests.benchmarks import reports
-from tests.benchmarks.claims.family import Family
+from tests.benchmarks.claims.families.family import Family
 from tests.benchmarks.claims.reading import Reading, answers, questions_of, read
+from tests.benchmarks.harness import reports
 
 # Raise it when the product assembles other mixes of the same inputs, or readings read otherwise;
 # and these when only its finetune comes to other weights, or only that of who joins a mix.

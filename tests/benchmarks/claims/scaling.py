@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tests.benchmarks.claims import figures
 from tests.benchmarks.claims.mixes import Mix, Mixes
+from tests.benchmarks.claims.page import figures
 
 
 def measure(mixes: Mixes, *, counts: Sequence[int]) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from tests.benchmarks import reports
 from tests.benchmarks.claims import __main__ as claims
-from tests.benchmarks.claims import mixes, page
+from tests.benchmarks.claims import mixes
+from tests.benchmarks.claims.page import page
+from tests.benchmarks.harness import reports
 
 
 @pytest.fixture

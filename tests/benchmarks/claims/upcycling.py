@@ -10,8 +10,8 @@ from typing import Any
 
 from assembler.recipes.recipe import Preset
 from registry.checkpoints.manifests import Manifest
-from tests.benchmarks.claims import figures
 from tests.benchmarks.claims.mixes import Mix, Mixes, NotMeasured
+from tests.benchmarks.claims.page import figures
 
 # By the default finetune, routers are told which domain a text is of: by the share of routing that
 # goes past its expert where they start right, else by cross-entropy. Both are tried.

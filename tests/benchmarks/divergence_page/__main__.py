@@ -4,8 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tests.benchmarks import markdown, reports
 from tests.benchmarks.divergence_page import page, plots
+from tests.benchmarks.harness import markdown, reports
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from tests.benchmarks import markdown
 from tests.benchmarks.divergence_page.cells import Figures, fdt, interval, perplexity
+from tests.benchmarks.harness import markdown
 
 WAYS = {
     "fdt": "chosen by FDT",

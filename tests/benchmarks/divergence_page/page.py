@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tests.benchmarks import markdown, reports
 from tests.benchmarks.divergence_page import tables
+from tests.benchmarks.harness import markdown, reports
 
 PAGE = markdown.PAGES / "divergence.md"
 NAMES = ("divergence", "gate", "perturbation", "compression", "sparsity", "serving", "faults")

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator
 
-from tests.benchmarks import markdown
 from tests.benchmarks.divergence_page import int8_tables
 from tests.benchmarks.divergence_page.cells import Figures, fdt, fdt_75, perplexity
+from tests.benchmarks.harness import markdown
 
 METRICS = {
     "fdt": "FDT",

@@ -12,7 +12,7 @@ from torch import Tensor
 from engine.vllm_plugin import tensors
 from registry.blobs.blobs import LocalBlobs, get_bytes, put_bytes
 from registry.checkpoints.manifests import Manifest
-from tests.benchmarks.demo_mix import DemoMix
+from tests.benchmarks.harness.demo_mix import DemoMix
 
 # A small change to what is said to a model, as an editor or a newer version of a file makes it.
 TEMPLATE_OF, TEMPLATE_NEW = "<|im_start|>", "<|im_begin|>"

@@ -14,7 +14,7 @@ from registry.blobs import blob_stores
 from registry.blobs.blobs import BlobStore, LocalBlobs
 from registry.checkpoints.manifests import Manifest
 from registry.settings import settings
-from tests.benchmarks.demo_mix import DemoMix
+from tests.benchmarks.harness.demo_mix import DemoMix
 
 DAMAGED_SERVER = "tests.benchmarks.faults.served"
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tests.benchmarks import reports
+from tests.benchmarks.harness import reports
 from tests.benchmarks.pages import pages
 
 

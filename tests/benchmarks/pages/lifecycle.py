@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from tests.benchmarks import markdown
+from tests.benchmarks.harness import markdown
 
 DOMAINS = ("german-manuals", "metamath", "dictionary", "go")
 # A mix whose perplexity is beyond the seed's has no share of a gain worth a number.

@@ -8,7 +8,7 @@ from assembler.planning.rank_memory import rank_memory
 from assembler.recipes.recipe import Finetune, Trained
 from assembler.training.parallelism import Parallelism
 from registry.checkpoints.architecture import Architecture
-from tests.benchmarks import markdown
+from tests.benchmarks.harness import markdown
 
 # Eight experts of Llama-2-7B's shapes and a shared one; domain embeddings are router inputs and a
 # constant.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.benchmarks import markdown
+from tests.benchmarks.harness import markdown
 
 FAMILY = "smollm2-135m"
 DOMAINS = {

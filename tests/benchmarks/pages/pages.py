@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.benchmarks import markdown
+from tests.benchmarks.harness import markdown
 from tests.benchmarks.pages import demo, lifecycle, memory, overview, speed
 
 TABLES: Mapping[str, Callable[[], dict[str, str]]] = {

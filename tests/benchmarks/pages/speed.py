@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tests.benchmarks import markdown
+from tests.benchmarks.harness import markdown
 
 PROGRAMS = ("nexusmix", "transformers", "transformers, our allocator")
 

@@ -11,7 +11,6 @@ here as that would compute it. `beams`: unit by unit on a small Llama, with as m
 kept as the paper keeps, and with one.
 """
 
-import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, get_args
@@ -22,12 +21,13 @@ from engine.compression.int8_curve import By
 from engine.compression.int8_units import Target
 from engine.divergence.aggregates import distribution_of
 from service.demo.bars import Bar
-from tests.benchmarks import demo_mix, reports, subjects
-from tests.benchmarks.claims import small_llama
-from tests.benchmarks.demo_mix import GENERAL, DemoMix
-from tests.benchmarks.int8_trial import Trial
-from tests.benchmarks.kept import once
-from tests.benchmarks.subjects import Subject
+from tests.benchmarks.claims.families import small_llama
+from tests.benchmarks.compression import subjects
+from tests.benchmarks.compression.int8_trial import Trial
+from tests.benchmarks.compression.subjects import Subject
+from tests.benchmarks.harness import demo_mix, reports
+from tests.benchmarks.harness.cached_results import once
+from tests.benchmarks.harness.demo_mix import GENERAL, DemoMix
 
 NAME = "compression"
 PACKAGES = ("nexusmix", "torch")
@@ -181,7 +181,3 @@ def _beams(trial: Trial) -> dict[str, Any]:
             for width in WIDTHS
         },
     }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from engine.compression.measures import ProbeSize
 from registry.catalog.documents import Document
 from registry.checkpoints.manifests import Manifest
-from tests.benchmarks.demo_mix import GENERAL, DemoMix
+from tests.benchmarks.harness.demo_mix import GENERAL, DemoMix
 
 Kind = Literal["seed", "expert", "mix"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

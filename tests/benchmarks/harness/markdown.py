@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import reports
+from tests.benchmarks.harness import reports
 
-PAGES = Path(__file__).parents[2] / "docs" / "pages" / "results"
+PAGES = Path(__file__).parents[3] / "docs" / "pages" / "results"
 PLOTS = PAGES / "plots"
 
 

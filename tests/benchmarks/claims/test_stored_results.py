@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tests.benchmarks.claims.known import Known
+from tests.benchmarks.claims.stored_results import Known
 
 OLD, NEW = {"share_of_gain": [0.5]}, {"share_of_gain": [0.7]}
 BEFORE = {"seed": OLD, "nexus": {"0": OLD, "8192": OLD}, "linear": {"0": OLD}}

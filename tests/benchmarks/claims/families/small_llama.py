@@ -36,14 +36,15 @@ from assembler.training.batches import DomainBatches, TokenReader
 from assembler.training.optimizer import Clock, learning_rate_factor, set_learning_rates
 from registry.blobs.blobs import LocalBlobs
 from registry.catalog.documents import Document, parse, serialize
-from registry.checkpoints.architecture import Architecture, is_ffn
+from registry.checkpoints.architecture import (Architecture)
+from registry.checkpoints.tensor_names import (is_ffn)
 from registry.checkpoints.manifests import json_digest
 from registry.errors import StepFailed
 from registry.settings import settings
 from service.demo.demo_family import DOCUMENTS_PER_DOMAIN
 from tests import tiny
-from tests.benchmarks import reports
-from tests.benchmarks.claims.family import WEIGHTS, Family, stored
+from tests.benchmarks.claims.families.family import WEIGHTS, Family, stored
+from tests.benchmarks.harness import reports
 
 Trains = Literal["ffn", "all"]
 Documents = Mapping[str, Sequence[Document]]

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any, Self, cast
 from unittest import mock
 
-from tests.benchmarks import arithmetic
-from tests.benchmarks.contenders import Contender
+from tests.benchmarks.finetune import arithmetic
+from tests.benchmarks.finetune.frameworks import Contender
 
 STEPS_PER_TURN = 3
 

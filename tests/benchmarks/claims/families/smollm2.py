@@ -15,8 +15,8 @@ from assembler.training.expert_training import ExpertTraining
 from registry.blobs.blobs import LocalBlobs
 from registry.catalog.documents import parse
 from service.demo.demo_family import DOCUMENTS_PER_DOMAIN, EXPERT_TRAINING
-from tests.benchmarks import reports
-from tests.benchmarks.claims.family import Family, stored
+from tests.benchmarks.claims.families.family import Family, stored
+from tests.benchmarks.harness import reports
 
 OWNED = EXPERT_DOMAINS + FURTHER_DOMAINS
 

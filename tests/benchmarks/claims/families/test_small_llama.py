@@ -10,11 +10,11 @@ from assembler.network.network_runner import log_perplexity
 from assembler.training.batches import TokenReader
 from engine.gates.mix_gate import WINDOW_TOKENS
 from registry.blobs.blobs import LocalBlobs
-from registry.checkpoints.architecture import is_ffn
+from registry.checkpoints.tensor_names import (is_ffn)
 from registry.checkpoints.manifests import Manifest
 from registry.settings import settings
-from tests.benchmarks.claims import small_llama
-from tests.benchmarks.claims.small_llama import tiny_family
+from tests.benchmarks.claims.families import small_llama
+from tests.benchmarks.claims.families.small_llama import tiny_family
 
 
 def moved(seed: Manifest, expert: Manifest) -> set[str]:

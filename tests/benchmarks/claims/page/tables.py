@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tests.benchmarks import markdown
 from tests.benchmarks.claims import similarity
 from tests.benchmarks.claims.estimates import over_seeds
+from tests.benchmarks.harness import markdown
 
 Figures = Mapping[str, Any]
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tests.benchmarks import markdown
-from tests.benchmarks.claims import tables
+from tests.benchmarks.claims.page import tables
+from tests.benchmarks.harness import markdown
 
 PAGE = markdown.PAGES / "claims.md"
 

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks.assembling STORE MATERIALS`: an assembly as a worker runs it.
+"""Assemble as a worker does: `python -m tests.benchmarks.assembly.assembling STORE INPUTS`.
 
 The step's own imports and work, without the database that tells it the digests.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from assembler.jobs import pipeline
 from registry.blobs.blobs import LocalBlobs
 from registry.checkpoints import manifests
-from tests.benchmarks import llamas
+from tests.benchmarks.assembly import llamas
 
 
 def main(store: Path, inputs: Path) -> int:

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from registry.blobs.blobs import LocalBlobs
-from tests.benchmarks import demo_mix
 from tests.benchmarks.faults import __main__ as faults
 from tests.benchmarks.faults import planted
 from tests.benchmarks.faults.judging import Gate
 from tests.benchmarks.faults.planted import Plot
 from tests.benchmarks.faults.staging import own_home
+from tests.benchmarks.harness import demo_mix
 
 
 @pytest.fixture

@@ -27,9 +27,10 @@ from registry.checkpoints import exports
 from registry.errors import OutOfSpace
 from registry.settings import settings
 from service.demo.bars import Bar
-from tests.benchmarks import llamas, mergekit, processes, reports
-from tests.benchmarks.llamas import Llamas
-from tests.benchmarks.processes import Usage
+from tests.benchmarks.assembly import llamas, mergekit
+from tests.benchmarks.assembly.llamas import Llamas
+from tests.benchmarks.harness import processes, reports
+from tests.benchmarks.harness.processes import Usage
 
 NAME = "assembly"
 PACKAGES = ("nexusmix", "numpy")
@@ -122,7 +123,7 @@ def _our_run(models: Llamas, inputs: MixInputs, *, work: Path) -> Usage:
     llamas.save(inputs, work / "inputs.json")
     before = set(models.blobs.root.glob("*/*"))
     _settle(before)
-    module = [sys.executable, "-m", "tests.benchmarks.assembling"]
+    module = [sys.executable, "-m", "tests.benchmarks.assembly.assembling"]
     command = [*module, str(models.blobs.root), str(work / "inputs.json")]
     try:
         # As the worker starts it.
@@ -224,7 +225,3 @@ def _bars(figures: dict[str, Any]) -> list[Bar]:
 
 def _median_ratio(ours: Sequence[float], other: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(ours, other, strict=True))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

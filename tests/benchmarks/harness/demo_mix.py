@@ -12,7 +12,7 @@ from registry.checkpoints.manifests import Manifest
 from registry.settings import settings
 from tests import tiny
 from tests.assembler import tiny_mixes as tiny_mixes
-from tests.benchmarks.claims import smollm2
+from tests.benchmarks.claims.families import smollm2
 from tests.benchmarks.claims.mixes import Mix, Mixes
 
 TINY_EXPERTS = (1, 2, 3)

@@ -14,7 +14,8 @@ from assembler.routing.embedder import states_shape
 from assembler.routing.router_rows import STATES_CENTER, VECTORS_CENTER
 from registry.blobs.blobs import CHUNK_BYTES, LocalBlobs, put_bytes
 from registry.checkpoints import exports, manifests, numpy_tensors
-from registry.checkpoints.architecture import Architecture, Shape, is_ffn, projection_shapes
+from registry.checkpoints.architecture import (Architecture, Shape, projection_shapes)
+from registry.checkpoints.tensor_names import (is_ffn)
 from registry.checkpoints.manifests import Manifest, TensorEntry
 from registry.checkpoints.numpy_tensors import Raw
 from tests import tiny
@@ -140,7 +141,7 @@ def _random_bits(random: np.random.Generator, shape: Shape) -> Raw:
 
 
 def save(inputs: MixInputs, path: Path) -> None:
-    """As `tests.benchmarks.assembling` reads it."""
+    """As `tests.benchmarks.assembly.assembling` reads it."""
     fields = vars(inputs) | {"recipe": inputs.recipe.model_dump(mode="json")}
     path.write_text(json.dumps(fields))
 

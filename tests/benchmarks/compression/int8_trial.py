@@ -23,9 +23,9 @@ from engine.divergence.aggregates import summarize
 from engine.divergence.metrics import Continuation, compare
 from registry.blobs.blobs import BlobStore
 from registry.catalog.documents import Document
-from registry.checkpoints.int8_config import WEIGHT
-from tests.benchmarks import reports
-from tests.benchmarks.subjects import Subject
+from registry.checkpoints.tensor_names import (WEIGHT)
+from tests.benchmarks.compression.subjects import Subject
+from tests.benchmarks.harness import reports
 
 
 class Trial:

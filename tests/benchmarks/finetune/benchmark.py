@@ -9,7 +9,6 @@ is not multiplied in hardware, it takes hours (`--dtype`).
 """
 
 import statistics
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -24,10 +23,11 @@ from assembler.training.batches import Batch
 from assembler.training.optimizer import DTYPES
 from registry.checkpoints.architecture import Architecture
 from service.demo.bars import Bar
-from tests.benchmarks import arithmetic, reports
-from tests.benchmarks.arithmetic import Product
-from tests.benchmarks.contenders import Case, Contender, Ours, Theirs
-from tests.benchmarks.turns import Turns
+from tests.benchmarks.finetune import arithmetic
+from tests.benchmarks.finetune.arithmetic import Product
+from tests.benchmarks.finetune.frameworks import Case, Contender, Ours, Theirs
+from tests.benchmarks.finetune.turns import Turns
+from tests.benchmarks.harness import reports
 
 NAME = "finetune"
 PACKAGES = ("nexusmix", "torch", "transformers")
@@ -190,7 +190,3 @@ def _figures(
 
 def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
     return [b / a for a, b in zip(ours, theirs, strict=True)]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tests.assembler.demo.corpora.test_readers import write
-from tests.benchmarks.claims import domains
-from tests.benchmarks.claims.domains import ALL_DOMAINS
+from tests.benchmarks.claims.families import domains
+from tests.benchmarks.claims.families.domains import ALL_DOMAINS
 
 
 def test_there_are_sixteen_of_different_names() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from registry.errors import StepFailed
-from tests.benchmarks import processes
+from tests.benchmarks.harness import processes
 
 # In a child of its own, so that the whole tree is seen.
 HUNGRY = """

@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-from tests.benchmarks import compression
+from tests.benchmarks.compression import benchmark
 
 
 def test_a_quick_run_has_every_subject_and_curve(tmp_path: Path) -> None:
     output = tmp_path / "compression.json"
-    assert compression.main(["--quick", f"--output={output}"]) == 0
+    assert benchmark.main(["--quick", f"--output={output}"]) == 0
     told = json.loads(output.read_text())
     found = told["subjects"]
     assert list(found) == [

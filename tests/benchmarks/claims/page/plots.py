@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tests.benchmarks.claims import tables
-from tests.benchmarks.claims.tables import LARGE, smalls
+from tests.benchmarks.claims.page import tables
+from tests.benchmarks.claims.page.tables import LARGE, smalls
 
 # The same bytes for the same figures.
 matplotlib.rcParams["svg.hashsalt"] = "nexusmix"

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import assembly
+from tests.benchmarks.assembly import benchmark
 
 
 @pytest.mark.slow
 def test_a_quick_run_leaves_a_result(tmp_path: Path) -> None:
     output = tmp_path / "result.json"
-    assert assembly.main(["--quick", "--output", str(output)]) == 0
+    assert benchmark.main(["--quick", "--output", str(output)]) == 0
     text = output.read_text()
     runs = json.loads(text)["sizes"]["tiny"]["assembly"]
-    whole, ffn = runs[assembly.OURS], runs[assembly.OURS_FFN]
+    whole, ffn = runs[benchmark.OURS], runs[benchmark.OURS_FFN]
     # Half of the means need not be made, and the process stays small, as it has no torch.
     assert 0 < ffn["written_mb"]["median"] < whole["written_mb"]["median"]
     assert whole["private_mb"]["median"] < 150

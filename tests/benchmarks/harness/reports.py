@@ -20,7 +20,7 @@ from typing import Any
 from registry import cpu_features
 from service.demo.bars import Bar
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 def options(name: str, description: str) -> argparse.ArgumentParser:

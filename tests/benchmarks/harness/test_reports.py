@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.demo.bars import Bar
-from tests.benchmarks import reports
+from tests.benchmarks.harness import reports
 
 
 @pytest.mark.parametrize(("value", "status"), [(0.1, 0), (0.3, 1), (float("nan"), 1)])

@@ -1,0 +1,1 @@
+"""The page of claims: figures, tables and plots from the results."""

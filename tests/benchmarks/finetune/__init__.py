@@ -1,0 +1,1 @@
+"""Tokens per second of a finetune against transformers' Qwen2-MoE."""
