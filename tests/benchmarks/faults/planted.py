@@ -142,7 +142,7 @@ def disabled_expert(plot: Plot) -> Manifest:
     return plot.with_config(disabled_experts=[0])
 
 
-def renormalised(plot: Plot) -> Manifest:
+def renormalized(plot: Plot) -> Manifest:
     return plot.with_config(norm_topk_prob=True)
 
 
@@ -232,7 +232,7 @@ CHECKPOINTS = (
     Checkpoint(
         name="an expert disabled", where="disabled_experts of the config", plant=disabled_expert
     ),
-    Checkpoint(name="top-k renormalised", where="norm_topk_prob of the config", plant=renormalised),
+    Checkpoint(name="top-k renormalized", where="norm_topk_prob of the config", plant=renormalized),
     Checkpoint(name="one NaN", where="in one expert's FFN of one block", plant=one_nan),
     Checkpoint(name="half-loaded shard", where="half of the blocks missing", plant=missing_tensors),
     Checkpoint(
@@ -270,7 +270,7 @@ FOLDERS = (
 # Of the server's code, planted by `served` in a process of its own, and where each is.
 SERVERS = {
     "bf16 router, served": "inputs and logits of all routers in bfloat16",
-    "top-k renormalised, served": "in the fused kernel of all blocks",
+    "top-k renormalized, served": "in the fused kernel of all blocks",
     "dropped shared expert, served": "left out of the sum in all blocks",
     "experts swapped, served": "by the loader, in one block",
     "half-loaded shard, served": "half of three matrices, in one block",

@@ -26,11 +26,11 @@ def bfloat16_router() -> None:
     _put(router.Router, "logits", logits)
 
 
-def renormalised() -> None:
-    def renormalising(**fields: Any) -> Any:
+def renormalized() -> None:
+    def renormalizing(**fields: Any) -> Any:
         return FusedMoEFactory(**(fields | {"renormalize": True}))
 
-    _put(moe, "FusedMoEFactory", renormalising)
+    _put(moe, "FusedMoEFactory", renormalizing)
 
 
 def dropped_shared_expert() -> None:
@@ -80,7 +80,7 @@ def one_nan() -> None:
 
 FAULTS: dict[str, Callable[[], None]] = {
     "bf16 router, served": bfloat16_router,
-    "top-k renormalised, served": renormalised,
+    "top-k renormalized, served": renormalized,
     "dropped shared expert, served": dropped_shared_expert,
     "experts swapped, served": swapped_experts,
     "half-loaded shard, served": half_loaded,

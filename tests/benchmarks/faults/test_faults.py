@@ -37,7 +37,7 @@ def test_damaged_weights_are_seen_by_divergent_tokens(gate: Gate, name: str) -> 
 @pytest.mark.parametrize(
     ("name", "checks"),
     [
-        ("top-k renormalised", {"config", "routers", "comparison"}),
+        ("top-k renormalized", {"config", "routers", "comparison"}),
         ("half-loaded shard", {"load"}),
         ("wrong tokenizer", {"files", "comparison"}),
         ("chat template changed", {"files", "comparison"}),
