@@ -17,8 +17,8 @@ class _Data(BaseModel):
 class Waiver(_Data):
     """One limit of the gate that need not be kept."""
 
-    domain: str
-    metric: str
+    domain: str = Field(description="Domain of the limit.")
+    metric: str = Field(description="Metric of the limit with its stage, as in `served.fdt_75`.")
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -39,12 +39,12 @@ class Waiver(_Data):
 class Override(_Data):
     """What stands in the artifact for good, under the signature of the service."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1] = Field(default=1, description="Version of this format.")
     gate_report: str = Field(description="Digest of the report whose failures are waived.")
-    scope: tuple[Waiver, ...]
-    reason: str
-    by: str
-    at: datetime
+    scope: tuple[Waiver, ...] = Field(description="Every limit that is waived.")
+    reason: str = Field(description="Why the mix may be used nevertheless.")
+    by: str = Field(description="Name of the key that did it.")
+    at: datetime = Field(description="When it was done.")
 
     def covers(self, failures: Iterable[Failure]) -> bool:
         return {Waiver.of(failure) for failure in failures} <= set(self.scope)

@@ -40,10 +40,12 @@ class Training(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tokens: int = Field(ge=0, le=10**12, description="0 skips the training.")
-    learning_rate: float = Field(default=1e-3, gt=0, le=1)
+    learning_rate: float = Field(
+        default=1e-3, gt=0, le=1, description="Learning rate of the optimizer."
+    )
     batch_size: int = Field(default=8, ge=1, description="Sequences per step.")
-    sequence_length: int = Field(default=128, ge=8)
-    seed: int = Field(default=0, ge=0)
+    sequence_length: int = Field(default=128, ge=8, description="Tokens in one sequence.")
+    seed: int = Field(default=0, ge=0, description="Seed of the order of the text.")
 
     @property
     def num_steps(self) -> int:
@@ -59,7 +61,9 @@ class Finetune(Training):
     # How many tokens it has, if nobody says, depends on the number of experts: see
     # `assembler.recipes.presets`.
     learning_rate: float = Field(default=1e-4, gt=0, le=1, description="Of all but routers.")
-    router_learning_rate: float = Field(default=3e-3, gt=0, le=1)
+    router_learning_rate: float = Field(
+        default=3e-3, gt=0, le=1, description="Learning rate of the routers."
+    )
     batch_size: int = Field(default=4, ge=1, description="Sequences per step.")
     train: Trained = Field(default="attention", description="What learns with the routers.")
     dtype: ComputingDtype = Field(
@@ -67,8 +71,12 @@ class Finetune(Training):
         description="What products are computed in, if not told what is fastest on the machine that"
         " reads the request; what trains is float32.",
     )
-    load_balance_weight: float = Field(default=0.0, ge=0)
-    z_loss_weight: float = Field(default=0.0, ge=0)
+    load_balance_weight: float = Field(
+        default=0.0, ge=0, description="Weight of the loss that spreads tokens evenly over experts."
+    )
+    z_loss_weight: float = Field(
+        default=0.0, ge=0, description="Weight of the loss that keeps router logits small."
+    )
     domain_weight: float = Field(
         default=1.0,
         ge=0,
@@ -123,10 +131,20 @@ class Assembly(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    preset: Preset = "nexus"
-    combine: Combine = "convex"
-    router: Router = "nexus"
-    router_init: RouterInit = "projection"
+    preset: Preset = Field(
+        default="nexus", description="Name of the preset that fills in the other fields."
+    )
+    combine: Combine = Field(
+        default="convex",
+        description="How the outputs of the shared and the routed experts are combined: `convex`"
+        " weights them to a sum of 1, `sum` adds them.",
+    )
+    router: Router = Field(default="nexus", description="Kind of the routers.")
+    router_init: RouterInit = Field(
+        default="projection",
+        description="Where router rows come from: the family projection, documents read by the"
+        " seed, or chance.",
+    )
     router_extension: RouterExtension = Field(
         default="append", description="Of routers without a projection, when a mix is extended."
     )
@@ -137,11 +155,17 @@ class Assembly(BaseModel):
         default=True,
         description="The seed's FFN is met by every token; else the seed is routed too.",
     )
-    attention: Attention = "average"
+    attention: Attention = Field(
+        default="average",
+        description="What becomes of the experts' attention: one average, one of each expert, or"
+        " one of each with common keys and values.",
+    )
     attention_experts_per_token: int = Field(
         default=0, ge=0, description="0: every token takes all attention experts."
     )
-    experts_per_token: int = Field(default=1, ge=1)
+    experts_per_token: int = Field(
+        default=1, ge=1, description="Routed experts that each token takes."
+    )
     norm_topk_prob: bool = Field(
         default=False, description="Divide the chosen experts' probabilities by their sum."
     )
@@ -169,19 +193,22 @@ class Assembly(BaseModel):
 class Recipe(Assembly):
     """A request with everything pinned: `experts`, `projection` and `base` are `name@number`."""
 
-    family: str
-    experts: tuple[str, ...] = Field(min_length=2)
-    projection: str | None = None
+    family: str = Field(description="Name of the family.")
+    experts: tuple[str, ...] = Field(min_length=2, description="The experts, `NAME@NUMBER` each.")
+    projection: str | None = Field(
+        default=None,
+        description="The family projection, `NAME@NUMBER`; null where the recipe needs none.",
+    )
     base: str | None = Field(
         default=None, description="The mix version that this one extends, reduces or refreshes."
     )
-    finetune: Finetune
+    finetune: Finetune = Field(description="How the mix is finetuned.")
     compress: Compression | None = Field(
         default=None,
         description="How small the mix is to become, or how true to stay; else it"
         " is not compressed.",
     )
-    gates: Policy = Policy()
+    gates: Policy = Field(default=Policy(), description="What the mix must reach to be published.")
 
     @property
     def domains(self) -> tuple[str, ...]:

@@ -60,8 +60,8 @@ class Compression(ProbeSize):
 class Point(Measures):
     """One configuration: its int8 units, the size of the checkpoint, and how far it diverges."""
 
-    units: tuple[str, ...]
-    num_bytes: int
+    units: tuple[str, ...] = Field(description="Names of the units in int8.")
+    num_bytes: int = Field(description="Bytes of all tensors.")
     int8_share: float = Field(description="Share of the checkpoint's parameters in int8.")
 
     def satisfies(self, request: Compression, *, floor: "Point") -> bool:
@@ -80,9 +80,11 @@ class Curve(Data):
     """The points a search found, from the checkpoint without int8 (the noise floor) to the last
     one."""
 
-    schema_version: Literal[1] = 1
-    request: Compression
-    points: tuple[Point, ...] = Field(min_length=1)
+    schema_version: Literal[1] = Field(default=1, description="Version of this format.")
+    request: Compression = Field(description="What was asked.")
+    points: tuple[Point, ...] = Field(
+        min_length=1, description="Every configuration that was kept, from nothing in int8 on."
+    )
 
     @property
     def chosen(self) -> Point:

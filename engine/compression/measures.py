@@ -29,10 +29,10 @@ class Measures(Data):
     FDT counts tokens; DPPL and the perplexity of held-out text are per token.
     """
 
-    fdt_75: float
-    fdt_mean: float
+    fdt_75: float = Field(description="75th percentile of the first divergent token.")
+    fdt_mean: float = Field(description="Mean of the first divergent token.")
     fdt_mean_interval: tuple[float, float] | None = Field(
         default=None, description="95 % confidence interval, by resampling prefixes."
     )
-    dppl: float
-    perplexity: float
+    dppl: float = Field(description="Perplexity on the original's greedy texts.")
+    perplexity: float = Field(description="Perplexity of held-out text.")

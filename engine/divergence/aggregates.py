@@ -5,6 +5,7 @@ The paper (arXiv 2311.01544, section 3.2) reports means and, for its searches, t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,42 +27,55 @@ INTERVAL_PERCENTILES = (2.5, 97.5)
 
 Interval = tuple[float, float]
 
+# Pydantic, where somebody uses it, takes the texts below the fields as their descriptions.
+DOCUMENTED = {"use_attribute_docstrings": True}
+
 
 @dataclass(frozen=True)
 class Distribution:
-    """Mean and quartiles over prefixes; quartiles are interpolated linearly between neighbors.
+    """Mean and quartiles over prefixes; quartiles are interpolated linearly between neighbors."""
 
-    `interval` is the 95 % confidence interval of the mean, by resampling prefixes; None for one
-    prefix.
-    """
+    __pydantic_config__: ClassVar = DOCUMENTED
 
     mean: float
+    """Mean over prefixes."""
     p25: float
+    """25th percentile."""
     p50: float
+    """Median."""
     p75: float
+    """75th percentile."""
     interval: Interval | None = None
+    """95 % confidence interval of the mean, by resampling prefixes; None for one prefix."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The metrics of all prefixes of a domain.
+    """The metrics of all prefixes of a domain."""
 
-    `equal_share`, `perplexity` and `logprob_difference` are pooled over all tokens.
-    `logprob_difference` is the mean absolute difference from the reference's own reading, in nats;
-    None when that reading was not given. `survival[t - 1]` is the share of prefixes whose first t
-    tokens equal the reference's.
-    """
+    __pydantic_config__: ClassVar = DOCUMENTED
 
     num_prefixes: int
+    """Number of prefixes."""
     num_tokens: int
+    """Number of compared tokens, of all prefixes."""
     equal_share: float
+    """Share of all tokens that the candidate predicts as the reference wrote them."""
     perplexity: float
+    """The candidate's perplexity on the reference's texts, pooled over all tokens."""
     fdt: Distribution
+    """First divergent token: how many tokens of a text agree before the first that does not."""
     sdt: Distribution
+    """Divergent tokens of a text: how many corrections keep the candidate on its path."""
     dppl: Distribution
+    """The candidate's perplexity on each text."""
     equal_share_interval: Interval | None = None
+    """95 % confidence interval of `equal_share`, by resampling prefixes; None for one prefix."""
     survival: tuple[float, ...] = ()
+    """At t - 1 the share of prefixes whose first t tokens equal the reference's."""
     logprob_difference: float | None = None
+    """Mean absolute difference of all tokens' log-probabilities from the reference's own reading,
+    in nats; None when that reading was not given."""
 
 
 def summarize(

@@ -96,9 +96,11 @@ class DomainDivergence(Data):
     """The report of one domain: how far the candidate diverges, with the noise floor and every
     limit."""
 
-    domain: str
-    candidate: Summary
-    noise_floor: Summary
+    domain: str = Field(description="Name of the domain.")
+    candidate: Summary = Field(description="The candidate against the reference.")
+    noise_floor: Summary = Field(
+        description="The reference against itself, its worst reading of each text."
+    )
     variations: dict[str, Summary] = Field(
         description="The reference against itself, by what was varied. The noise floor is the"
         " worst of these."
@@ -116,8 +118,8 @@ class Side(Data):
     the server's model card.
     """
 
-    name: str
-    digest: str
+    name: str = Field(description="Folder, registered name, or address and model.")
+    digest: str = Field(description="SHA-256 of what was compared.")
 
     def __str__(self) -> str:
         return self.name
@@ -126,10 +128,10 @@ class Side(Data):
 class DivergenceReport(Report):
     """The verdict of a comparison, with the numbers of every domain."""
 
-    reference: Side
-    candidate: Side
-    policy: ModelPolicy
-    domains: tuple[DomainDivergence, ...]
+    reference: Side = Field(description="The model that wrote the texts.")
+    candidate: Side = Field(description="The model that was judged.")
+    policy: ModelPolicy = Field(description="The limits that the candidate was judged by.")
+    domains: tuple[DomainDivergence, ...] = Field(description="The numbers of every domain.")
 
 
 def check_floor(

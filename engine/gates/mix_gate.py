@@ -38,10 +38,10 @@ WINDOW_TOKENS = 128
 class Perplexities(Data):
     """Held-out perplexity of one domain under every model of a mix's making."""
 
-    seed: FiniteFloat
-    experts: dict[str, FiniteFloat]
-    merge: FiniteFloat
-    assembled: FiniteFloat
+    seed: FiniteFloat = Field(description="Of the seed.")
+    experts: dict[str, FiniteFloat] = Field(description="Of each expert, by name.")
+    merge: FiniteFloat = Field(description="Of the mean of seed and experts.")
+    assembled: FiniteFloat = Field(description="Of the mix before its finetune.")
     finetuned: FiniteFloat | None = Field(default=None, description="None without a finetune.")
     compressed: FiniteFloat | None = Field(default=None, description="None without a compression.")
     base: FiniteFloat | None = Field(
@@ -85,7 +85,7 @@ class Measurements:
 class StageMetric(Metric):
     """A metric of one stage (see `engine.gates.policy`)."""
 
-    stage: Stage
+    stage: Stage = Field(description="The stage of the gate that the metric belongs to.")
 
 
 class DomainReport(Data):
@@ -96,16 +96,22 @@ class DomainReport(Data):
     and the previous version. None where there is no such stage.
     """
 
-    domain: str
+    domain: str = Field(description="Name of the domain, which is that of its expert.")
     documents: str = Field(
         description="SHA-256 of the domain's documents; the gate reads the held-out ones."
     )
-    perplexity: Perplexities
-    noise_floor: Summary
-    served: Summary
-    finetuned: Summary | None
-    compressed: Summary | None
-    base: Summary | None
+    perplexity: Perplexities = Field(description="Held-out perplexities.")
+    noise_floor: Summary = Field(description="The reference against itself.")
+    served: Summary = Field(description="The serving engine against the reference network.")
+    finetuned: Summary | None = Field(
+        description="The mix before its finetune; null without a finetune."
+    )
+    compressed: Summary | None = Field(
+        description="The mix before its compression; null without a compression."
+    )
+    base: Summary | None = Field(
+        description="The version that the mix was made from; null without one."
+    )
     metrics: tuple[StageMetric, ...] = Field(
         description="Every measured number with its limit, stage by stage."
     )
@@ -117,17 +123,17 @@ class DomainReport(Data):
 class Sides(Data):
     """Digests of the checkpoints that a stage compares."""
 
-    candidate: str
+    candidate: str = Field(description="Digest of the checkpoint that wrote the texts.")
     against: dict[str, str] = Field(description="Digests of the other checkpoints, by role.")
 
 
 class GateReport(Report):
     """The verdict on a candidate, with the numbers of every domain."""
 
-    policy: Policy
+    policy: Policy = Field(description="The limits that the mix was judged by.")
     manifest_digest: str = Field(description="Digest of the candidate's manifest.")
-    stages: dict[Stage, Sides]
-    domains: tuple[DomainReport, ...]
+    stages: dict[Stage, Sides] = Field(description="The checkpoints that each stage compared.")
+    domains: tuple[DomainReport, ...] = Field(description="The numbers of every domain.")
 
 
 def judge(

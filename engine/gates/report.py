@@ -36,12 +36,15 @@ class Divergent(Data):
 
     prompt: int = Field(description="Index of the prefix in its domain.")
     position: int = Field(description="First divergent token, counted from the prefix's end.")
-    margin: float | None
-    context: str
-    token: int
-    text: str
-    predicted_token: int
-    predicted_text: str
+    margin: float | None = Field(
+        description="Lead of the writer's token over its runner-up, in nats; null where it is"
+        " unknown."
+    )
+    context: str = Field(description="Text before the token.")
+    token: int = Field(description="Id of the text's token.")
+    text: str = Field(description="The text's token as text.")
+    predicted_token: int = Field(description="Id of the predicted token.")
+    predicted_text: str = Field(description="The predicted token as text.")
 
     def __str__(self) -> str:
         return (
@@ -53,10 +56,10 @@ class Divergent(Data):
 class Metric(Data):
     """A number and its limit; without a threshold it is reported but not judged."""
 
-    metric: str
-    value: float
-    limit: Limit
-    threshold: float | None
+    metric: str = Field(description="Name of the metric.")
+    value: float = Field(description="What was measured.")
+    limit: Limit = Field(description="Which side of the threshold is good.")
+    threshold: float | None = Field(description="The limit; null where the metric is not judged.")
 
     @property
     def kept(self) -> bool:
@@ -75,11 +78,11 @@ class Failure(Data):
     `served.fdt_75`.
     """
 
-    domain: str
-    metric: str
-    value: float
-    limit: Limit
-    threshold: float
+    domain: str = Field(description="Domain in which the limit was missed.")
+    metric: str = Field(description="Name of the metric.")
+    value: float = Field(description="What was measured.")
+    limit: Limit = Field(description="Which side of the threshold is good.")
+    threshold: float = Field(description="The limit.")
     first: Divergent | None = Field(
         default=None,
         description="The prompt that diverged first, where token predictions were compared.",
@@ -96,11 +99,11 @@ class Failure(Data):
 class Report(Data):
     """The verdict, and the software and hardware that produced its numbers."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[2] = Field(default=2, description="Version of this format.")
     versions: dict[str, str] = Field(
         description="Versions of the software that the numbers depend on."
     )
-    processor: str
+    processor: str = Field(description="Name of the processor.")
     vector_instructions: tuple[str, ...] = Field(
         description="Instruction sets of the processor; libraries choose their kernels by them."
     )
@@ -108,8 +111,8 @@ class Report(Data):
         description="Seed of the resampling that gives intervals. Nothing else is random: texts"
         " are greedy, and prefixes are spread evenly over the documents."
     )
-    passed: bool
-    failures: tuple[Failure, ...]
+    passed: bool = Field(description="Whether every limit was kept.")
+    failures: tuple[Failure, ...] = Field(description="Every limit that was not kept.")
 
 
 def provenance() -> dict[str, Any]:

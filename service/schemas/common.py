@@ -2,7 +2,7 @@
 
 from typing import Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 T = TypeVar("T")
 
@@ -16,9 +16,9 @@ class Request(BaseModel):
 class Page(BaseModel, Generic[T]):
     """Part of a list. Ask for the next part with `after`, the id of the last entry."""
 
-    object: Literal["list"] = "list"
-    data: list[T]
-    has_more: bool
+    object: Literal["list"] = Field(default="list", description="The kind of this object.")
+    data: list[T] = Field(description="The entries of this page.")
+    has_more: bool = Field(description="Whether entries follow those of this page.")
 
     @classmethod
     def of(cls, rows: list[T], *, limit: int) -> Self:

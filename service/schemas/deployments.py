@@ -12,21 +12,25 @@ from service.schemas.common import Request
 class DeploymentRequest(Request):
     """An artifact to serve, and its model name."""
 
-    artifact: int
+    artifact: int = Field(description="Id of the artifact, as the mix has it in `artifact`.")
     model: str = Field(description="The model name that applications use.")
 
 
 class DeploymentBody(BaseModel):
     """An artifact that is served, was served, or will be."""
 
-    object: Literal["deployment"] = "deployment"
-    id: int
-    artifact_id: int
-    model: str
-    state: DeploymentState
-    error: str | None
-    created_at: datetime
-    ready_at: datetime | None
+    object: Literal["deployment"] = Field(
+        default="deployment", description="The kind of this object."
+    )
+    id: int = Field(description="Id of the deployment.")
+    artifact_id: int = Field(description="Id of the artifact that is served.")
+    model: str = Field(description="The model name that applications use.")
+    state: DeploymentState = Field(
+        description="Where the deployment is between its request and its end."
+    )
+    error: str | None = Field(description="Why it failed; null otherwise.")
+    created_at: datetime = Field(description="When it was created.")
+    ready_at: datetime | None = Field(description="When its engine answered first; null before.")
 
     @classmethod
     def of(cls, row: Deployment) -> Self:

@@ -14,20 +14,20 @@ from service.schemas.common import Request
 class VersionRequest(CheckpointRequest):
     """A new version of an expert."""
 
-    family: str
+    family: str = Field(description="Name of the family that the expert branched from.")
     documents: str = Field(description="SHA-256 of the sample documents, JSON Lines.")
 
 
 class ExpertBody(BaseModel):
     """A dense model that knows one domain."""
 
-    object: Literal["expert"] = "expert"
+    object: Literal["expert"] = Field(default="expert", description="The kind of this object.")
     id: str = Field(description="The name; `after` takes it to ask for the next page.")
-    name: str
-    family: str
-    license: str
-    description: str
-    created_at: datetime
+    name: str = Field(description="Name of the expert, also of its domain.")
+    family: str = Field(description="Name of its family.")
+    license: str = Field(description="License, as an SPDX expression.")
+    description: str = Field(description="What it is expert in.")
+    created_at: datetime = Field(description="When its first version was announced.")
 
     @classmethod
     def of(cls, row: Expert) -> Self:
@@ -44,18 +44,22 @@ class ExpertBody(BaseModel):
 class VersionBody(BaseModel):
     """One version of an expert."""
 
-    object: Literal["expert.version"] = "expert.version"
-    expert: str
-    version: int
-    ref: str
-    state: VersionState
+    object: Literal["expert.version"] = Field(
+        default="expert.version", description="The kind of this object."
+    )
+    expert: str = Field(description="Name of the expert.")
+    version: int = Field(description="Number of the version, from 1.")
+    ref: str = Field(description="`NAME@NUMBER`, as requests name it.")
+    state: VersionState = Field(
+        description="Whether its bytes are still being sent, or it can be used."
+    )
     embedded: bool = Field(
         description="Whether its domain embedding exists; mixes and suggestions need it."
     )
-    manifest_digest: str
-    documents_digest: str
-    created_at: datetime
-    ready_at: datetime | None
+    manifest_digest: str = Field(description="SHA-256 that stands for the whole checkpoint.")
+    documents_digest: str = Field(description="SHA-256 of its sample documents.")
+    created_at: datetime = Field(description="When it was created.")
+    ready_at: datetime | None = Field(description="When all bytes had arrived; null before.")
 
     @classmethod
     def of(cls, row: ExpertVersion, *, embedded: bool) -> Self:
@@ -75,7 +79,7 @@ class VersionBody(BaseModel):
 class VersionUploadBody(VersionBody):
     """A version, and its blobs that must be sent."""
 
-    missing: list[MissingBlob]
+    missing: list[MissingBlob] = Field(description="Blobs that the service does not have yet.")
 
 
 class ExpertWithVersions(ExpertBody):
@@ -87,16 +91,20 @@ class ExpertWithVersions(ExpertBody):
 class SuggestRequest(Request):
     """A text, to find experts whose domain is near."""
 
-    text: str = Field(min_length=1, max_length=100_000)
-    family: str
-    limit: int = Field(default=3, ge=1, le=100)
+    text: str = Field(
+        min_length=1,
+        max_length=100_000,
+        description="Text of the domain that an expert is looked for.",
+    )
+    family: str = Field(description="Name of the family to search in.")
+    limit: int = Field(default=3, ge=1, le=100, description="Largest number of suggestions.")
 
 
 class Suggestion(BaseModel):
     """An expert near a text."""
 
-    expert: str
-    ref: str
+    expert: str = Field(description="Name of the expert.")
+    ref: str = Field(description="Its newest embedded version, `NAME@NUMBER`.")
     similarity: float = Field(
         description="Cosine of the text's and the domain's embeddings; 1 is the same direction."
     )

@@ -16,19 +16,21 @@ from service.schemas.common import Request
 class FamilyRequest(CheckpointRequest):
     """The seed of a new family."""
 
-    name: str
+    name: str = Field(description="Name of the new family.")
 
 
 class FamilyBody(BaseModel):
     """A family of experts that were trained from one seed."""
 
-    object: Literal["family"] = "family"
-    name: str
-    state: VersionState
-    license: str
-    description: str
-    seed_digest: str
-    created_at: datetime
+    object: Literal["family"] = Field(default="family", description="The kind of this object.")
+    name: str = Field(description="Name of the family.")
+    state: VersionState = Field(
+        description="Whether the bytes of its seed are still being sent, or it can be used."
+    )
+    license: str = Field(description="License of the seed, as an SPDX expression.")
+    description: str = Field(description="What the seed is, for readers.")
+    seed_digest: str = Field(description="SHA-256 that stands for the seed's checkpoint.")
+    created_at: datetime = Field(description="When it was created.")
 
     @classmethod
     def of(cls, row: Family) -> Self:
@@ -38,7 +40,7 @@ class FamilyBody(BaseModel):
 class FamilyUploadBody(FamilyBody):
     """A family, and the blobs of its seed that must be sent."""
 
-    missing: list[MissingBlob]
+    missing: list[MissingBlob] = Field(description="Blobs that the service does not have yet.")
 
 
 class ProjectionRequest(Request):
@@ -54,23 +56,33 @@ class ProjectionRequest(Request):
         default=[],
         description="Registered experts; the projection is trained on their documents too.",
     )
-    training: ProjectionTraining = ProjectionTraining()
+    training: ProjectionTraining = Field(
+        default=ProjectionTraining(), description="How the projection is trained."
+    )
 
 
 class ProjectionBody(BaseModel):
     """A projection of a family: it initializes the routers of mixes."""
 
-    object: Literal["projection"] = "projection"
-    family: str
-    number: int
-    state: ProjectionState
-    documents_digest: str
-    training: dict[str, Any]
-    manifest_digest: str | None
-    metrics: dict[str, Any] | None
-    error: str | None
-    created_at: datetime
-    ready_at: datetime | None
+    object: Literal["projection"] = Field(
+        default="projection", description="The kind of this object."
+    )
+    family: str = Field(description="Name of the family.")
+    number: int = Field(description="Number of the projection, from 1.")
+    state: ProjectionState = Field(
+        description="Where the projection is between its request and its end."
+    )
+    documents_digest: str = Field(description="SHA-256 of the training documents.")
+    training: dict[str, Any] = Field(description="How it is trained.")
+    manifest_digest: str | None = Field(
+        description="SHA-256 that stands for its tensors; null before it is ready."
+    )
+    metrics: dict[str, Any] | None = Field(
+        description="What its training measured; null before it is ready."
+    )
+    error: str | None = Field(description="Why it failed; null otherwise.")
+    created_at: datetime = Field(description="When it was created.")
+    ready_at: datetime | None = Field(description="When it was ready; null before.")
 
     @classmethod
     def of(cls, row: Projection) -> Self:
@@ -81,13 +93,13 @@ class ProjectionBody(BaseModel):
 class PolicyBody(BaseModel):
     """What a mix of a family must reach to be published. A request can change it for one mix."""
 
-    object: Literal["policy"] = "policy"
-    family: str
+    object: Literal["policy"] = Field(default="policy", description="The kind of this object.")
+    family: str = Field(description="Name of the family.")
     number: int | None = Field(
         description="Version of the policy; null for the default policy of a family without one."
     )
-    policy: Policy
-    created_at: datetime | None
+    policy: Policy = Field(description="The policy itself.")
+    created_at: datetime | None = Field(description="When it was put; null for the default policy.")
 
     @classmethod
     def of(cls, row: FamilyPolicy) -> Self:

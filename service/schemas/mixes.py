@@ -19,10 +19,12 @@ from service.schemas.common import Request
 class PresetBody(BaseModel):
     """A recipe with a name, and all its fields."""
 
-    object: Literal["preset"] = "preset"
-    name: Preset
+    object: Literal["preset"] = Field(default="preset", description="The kind of this object.")
+    name: Preset = Field(description="Name of the preset.")
     description: str = Field(description="What it is for, in one line.")
-    assembly: dict[str, Any]
+    assembly: dict[str, Any] = Field(
+        description="How experts become one network: the recipe's fields."
+    )
     finetune: dict[str, Any] = Field(description="All fields of the finetune except its tokens.")
     tokens_per_expert: int = Field(
         description="Finetune tokens for each expert of the mix, if a request sets no tokens."
@@ -46,7 +48,7 @@ class PresetBody(BaseModel):
 
 
 class PlanBody(Plan):
-    object: Literal["mix.plan"] = "mix.plan"
+    object: Literal["mix.plan"] = Field(default="mix.plan", description="The kind of this object.")
 
     @classmethod
     def of(cls, plan: Plan) -> Self:
@@ -56,24 +58,28 @@ class PlanBody(Plan):
 class MixBody(BaseModel):
     """One version of a mix."""
 
-    object: Literal["mix.version"] = "mix.version"
-    id: int
-    name: str
-    version: int
-    ref: str
-    family: str
-    preset: Preset
+    object: Literal["mix.version"] = Field(
+        default="mix.version", description="The kind of this object."
+    )
+    id: int = Field(description="Id of the version among those of all mixes; `after` takes it.")
+    name: str = Field(description="Name of the mix.")
+    version: int = Field(description="Number of the version, from 1.")
+    ref: str = Field(description="`NAME@NUMBER`, as requests name it.")
+    family: str = Field(description="Name of its family.")
+    preset: Preset = Field(description="The preset that it was requested with.")
     base: str | None = Field(description="The version that it was made from; null for a new mix.")
-    state: MixState
-    deploy: bool
-    recipe: dict[str, Any]
+    state: MixState = Field(description="The step that the mix is in, or how it ended.")
+    deploy: bool = Field(description="Whether it is served once its gate has passed.")
+    recipe: dict[str, Any] = Field(
+        description="Every field of its recipe, with all versions pinned."
+    )
     progress: dict[str, Any] | None = Field(
         description="Progress of the running step: step, num_steps, num_tokens, loss, eta_seconds."
     )
-    artifact: int | None
-    error: str | None
-    created_at: datetime
-    finished_at: datetime | None
+    artifact: int | None = Field(description="Id of its artifact; null before its gate has passed.")
+    error: str | None = Field(description="Why it failed; null otherwise.")
+    created_at: datetime = Field(description="When it was requested.")
+    finished_at: datetime | None = Field(description="When it ended; null before.")
     kept_until: datetime | None = Field(
         description="Until when a mix that its gate refused can be exported and overridden."
     )
@@ -116,11 +122,11 @@ class OverrideRequest(Request):
 class EventBody(BaseModel):
     """Something that happened while a mix was made."""
 
-    id: int
-    type: str
-    message: str
-    data: dict[str, Any]
-    created_at: datetime
+    id: int = Field(description="Number of the event; `Last-Event-ID` takes it.")
+    type: str = Field(description="Kind of the event.")
+    message: str = Field(description="The event as a sentence.")
+    data: dict[str, Any] = Field(description="The event's numbers, by name.")
+    created_at: datetime = Field(description="When it happened.")
 
     @classmethod
     def of(cls, row: JobEvent) -> Self:
