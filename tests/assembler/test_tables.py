@@ -1,0 +1,20 @@
+"""Which checkpoint of a mix version counts, as its steps go by."""
+
+from assembler.tables import FINAL_STATES, MixState, MixVersion
+
+
+def test_the_last_step_gives_the_candidate() -> None:
+    version = MixVersion()
+    assert (version.trained_digest, version.candidate_digest) == (None, None)
+    version.assembled_digest = "assembled"
+    assert (version.trained_digest, version.candidate_digest) == ("assembled", "assembled")
+    version.finetuned_digest = "finetuned"
+    assert (version.trained_digest, version.candidate_digest) == ("finetuned", "finetuned")
+    version.compressed_digest = "compressed"
+    assert (version.trained_digest, version.candidate_digest) == ("finetuned", "compressed")
+
+
+def test_only_three_states_are_final() -> None:
+    running = set(MixState) - set(FINAL_STATES)
+    assert {MixState.QUEUED, MixState.GATING, MixState.PUBLISHING} < running
+    assert len(FINAL_STATES) == 3
