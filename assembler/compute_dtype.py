@@ -1,4 +1,4 @@
-"""What products are computed in."""
+"""Choose the dtype of matrix products."""
 
 from typing import Literal
 
@@ -9,10 +9,10 @@ ComputingDtype = Literal["bfloat16", "float32"]
 
 
 def fastest() -> ComputingDtype:
-    """What training computes in: bfloat16 on GPUs, else `fastest_on_cpu`."""
+    """Return the dtype of training: bfloat16 on GPUs, otherwise `fastest_on_cpu`."""
     return fastest_on_cpu() if is_cpu_build() else "bfloat16"
 
 
 def fastest_on_cpu() -> ComputingDtype:
-    """bfloat16 on processors that multiply in it; also what computes there beside a GPU."""
+    """Return bfloat16 on processors with bfloat16 products, otherwise float32."""
     return "bfloat16" if cpu_features.multiplies_bfloat16() else "float32"

@@ -1,4 +1,4 @@
-"""Mixes, their versions, and what jobs tell while they run."""
+"""Tables of mixes, their versions, policies of families, and events of jobs."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -38,7 +38,7 @@ class Mix(Base):
 
 
 class MixVersion(Base):
-    """One request, made once: the recipe with every version pinned, and what each step left."""
+    """One version of a mix: the pinned recipe, and the results of each step."""
 
     __tablename__ = "mix_versions"
     __table_args__ = (UniqueConstraint("mix_id", "number"),)
@@ -51,40 +51,40 @@ class MixVersion(Base):
     deploy: Mapped[bool]
     state: Mapped[MixState] = mapped_column(default=MixState.QUEUED)
     job_id: Mapped[str] = mapped_column(unique=True)
-    # How far the running step is: step, num_steps, num_tokens, loss, eta_seconds.
+    # Progress of the running step: step, num_steps, num_tokens, loss, eta_seconds.
     progress: Mapped[dict[str, Any] | None]
     assembled_digest: Mapped[str | None]
     finetuned_digest: Mapped[str | None]
     compressed_digest: Mapped[str | None]
-    # Size against divergence, as the compression found it, see `engine.compression.int8_curve`.
+    # Curve of size against divergence; see `engine.compression.int8_curve`.
     curve_digest: Mapped[str | None]
-    # On what it was assembled, finetuned and compressed, see `assembler.assembly.provenance`.
+    # Where it was assembled, finetuned and compressed; see `assembler.assembly.provenance`.
     environment: Mapped[dict[str, Any] | None]
     gate_report_digest: Mapped[str | None]
-    # Of who published it against its gate, and why, see `assembler.mixes.overrides`.
+    # Record of an override of the gate; see `assembler.mixes.overrides`.
     override_digest: Mapped[str | None]
     artifact_id: Mapped[int | None] = mapped_column(ForeignKey("artifacts.id"))
     error: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]
-    # Of what its gate has refused, see `assembler.mixes.retention`.
+    # How long a refused candidate is kept; see `assembler.mixes.retention`.
     kept_until: Mapped[datetime | None]
 
     mix: Mapped[Mix] = relationship(lazy="raise")
 
     @property
     def trained_digest(self) -> str | None:
-        """Of the mix before any compression, which versions made from it start from."""
+        """Return the digest before any compression; changed versions start from it."""
         return self.finetuned_digest or self.assembled_digest
 
     @property
     def candidate_digest(self) -> str | None:
-        """Of the mix as it is gated and published."""
+        """Return the digest of the mix that is gated and published."""
         return self.compressed_digest or self.trained_digest
 
 
 class FamilyPolicy(Base):
-    """A version of what mixes of a family must reach, where a request says nothing else."""
+    """One version of a family's default policy for the gates of its mixes."""
 
     __tablename__ = "family_policies"
     __table_args__ = (UniqueConstraint("family_id", "number"),)
@@ -99,7 +99,7 @@ class FamilyPolicy(Base):
 
 
 class JobEvent(Base):
-    """A line in the story of a job; the identity orders them and is the SSE event id."""
+    """An event of a job. The identity orders events, and is the id of the server-sent event."""
 
     __tablename__ = "job_events"
 

@@ -1,20 +1,7 @@
-"""The error tree.
-
-NexusmixError
-├── InvalidInput          what was sent is wrong: says what, where, and what would be right
-│   ├── TooLarge              more bytes than this installation takes at once
-│   ├── InvalidCheckpoint     a safetensors header or tensor that must not enter
-│   └── Incompatible          a sound checkpoint that does not fit its family or its fellow experts
-├── NotFound              no such thing under that name
-├── Conflict              the thing is in a state that does not allow this
-├── Unauthenticated       no key, or an unknown one
-├── GateFailed            a candidate diverges more than its policy allows
-├── StepFailed            a child process of a job ended badly
-├── OutOfSpace            the disk cannot hold what is asked for
-└── Unavailable           a part we depend on does not answer
-"""
+"""The errors that a user may see: a tree below NexusmixError."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 # More than anybody reads; a hostile upload must not get an answer as large as itself.
 MAX_PROBLEMS = 50
@@ -22,10 +9,15 @@ MAX_PROBLEMS = 50
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, and where: `pointer` is a JSON pointer into the request body."""
+    """One thing that is wrong in a request."""
+
+    # Pydantic takes the texts below the fields as their descriptions.
+    __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
 
     pointer: str
+    """JSON pointer (RFC 6901) to the wrong part of the request body."""
     detail: str
+    """What is wrong with it."""
 
 
 def pointer(*steps: str | int) -> str:
@@ -53,44 +45,44 @@ def _rebuild(
 
 
 class InvalidInput(NexusmixError):
-    pass
+    """What was sent is wrong. The problems say where, and what would be right."""
 
 
 class TooLarge(InvalidInput):
-    pass
+    """More bytes than this installation takes at once."""
 
 
 class InvalidCheckpoint(InvalidInput):
-    pass
+    """A safetensors header or a tensor is not safe or not sound."""
 
 
 class Incompatible(InvalidInput):
-    pass
+    """A sound checkpoint does not fit its family or the other experts."""
 
 
 class NotFound(NexusmixError):
-    pass
+    """Nothing has that name."""
 
 
 class Conflict(NexusmixError):
-    pass
+    """The object is in a state that does not allow this."""
 
 
 class Unauthenticated(NexusmixError):
-    pass
+    """The request has no key, or an unknown one."""
 
 
 class GateFailed(NexusmixError):
-    pass
+    """A candidate diverges more than its policy allows."""
 
 
 class StepFailed(NexusmixError):
-    pass
+    """A process of a job failed."""
 
 
 class OutOfSpace(NexusmixError):
-    pass
+    """The disk cannot hold the bytes."""
 
 
 class Unavailable(NexusmixError):
-    pass
+    """A part that the service depends on does not answer."""

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from registry.blobs.blobs import BlobStore, put_bytes
 from registry.catalog import documents
 from registry.catalog.documents import Document
-from registry.checkpoints.architecture import Architecture, is_ffn
+from registry.checkpoints.architecture import Architecture
 from registry.checkpoints.manifests import Manifest, TensorEntry
+from registry.checkpoints.tensor_names import is_ffn
 
 ARCHITECTURE = Architecture(
     vocab_size=64,

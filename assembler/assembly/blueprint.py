@@ -9,10 +9,10 @@ from assembler.assembly.extend import Base
 from assembler.assembly.inputs import MixInputs
 from assembler.recipes.mix_architecture import mixture_of
 from assembler.recipes.recipe import Recipe
-from assembler.training.trainable import DOMAIN_EMBEDDINGS
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints.architecture import Architecture
 from registry.checkpoints.manifests import DTYPE_BYTES, Dtype, Manifest
+from registry.checkpoints.tensor_names import DOMAIN_EMBEDDINGS, FINAL_NORM, is_projection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +61,9 @@ class Blueprint:
     def _dtype(self, name: str) -> Dtype:
         if name == DOMAIN_EMBEDDINGS:
             return "F32"
-        if ".gate.projection." in name:
+        if is_projection(name):
             learned = self.projection if self.base is None else self.base.mix
             assert learned is not None, "the recipe needs it"
             # A projection that starts at random is as precise as the family's.
             return learned.tensors[name].dtype
-        return self.seed.tensors["model.norm.weight"].dtype
+        return self.seed.tensors[FINAL_NORM].dtype

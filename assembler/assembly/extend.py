@@ -12,14 +12,21 @@ from functools import partial
 import numpy as np
 
 from assembler.assembly.averaging import each, mean
-from assembler.assembly.upcycle import check_same_tensors, expert_name, finished, is_expert
+from assembler.assembly.upcycle import check_same_tensors, finished, is_expert
 from assembler.recipes.recipe import Recipe
 from assembler.routing.router_init import Routers
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints import numpy_tensors
-from registry.checkpoints.architecture import Architecture, is_ffn
+from registry.checkpoints.architecture import Architecture
 from registry.checkpoints.manifests import Manifest, TensorEntry
 from registry.checkpoints.numpy_tensors import Floats
+from registry.checkpoints.tensor_names import (
+    DOMAIN_EMBEDDINGS,
+    as_routed_expert,
+    as_shared_expert,
+    is_ffn,
+    is_projection,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +44,7 @@ class Base:
 
 def projection_of(base: Manifest) -> dict[str, TensorEntry]:
     """Return W1 and W2 of every block as the base learned them; empty without a projection."""
-    return {name: entry for name, entry in base.tensors.items() if ".gate.projection." in name}
+    return {name: entry for name, entry in base.tensors.items() if is_projection(name)}
 
 
 def extend(
@@ -69,13 +76,13 @@ def extend(
     for name in seed.tensors:
         if is_expert(name, mix):
             for number, (place, member) in enumerate(zip(places, members, strict=True)):
-                entries[expert_name(name, number)] = (
+                entries[as_routed_expert(name, number)] = (
                     member.tensors[name]
                     if place is None
-                    else base.mix.tensors[expert_name(name, place)]
+                    else base.mix.tensors[as_routed_expert(name, place)]
                 )
         if is_ffn(name) and recipe.shared_expert:
-            shared = name.replace(".mlp.", ".mlp.shared_expert.")
+            shared = as_shared_expert(name)
             entries[shared] = base.mix.tensors[shared]
     kept = _keep_learned(recipe, routers, base=base, places=places, blobs=blobs)
     return finished(seed, mix, entries=entries, routers=kept, blobs=blobs)
@@ -122,7 +129,7 @@ def _keep_learned(
         domain_embeddings=(
             None
             if embeddings_LNM is None
-            else _choose_rows(embeddings_LNM, old("model.domain_embeddings"), places)
+            else _choose_rows(embeddings_LNM, old(DOMAIN_EMBEDDINGS), places)
         ),
     )
 

@@ -12,8 +12,17 @@ from assembler.recipes.recipe import Recipe
 from assembler.routing.router_init import Routers
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints import numpy_tensors
-from registry.checkpoints.architecture import Architecture, is_attention, is_ffn, is_key_value
+from registry.checkpoints.architecture import Architecture
 from registry.checkpoints.manifests import Manifest, TensorEntry
+from registry.checkpoints.tensor_names import (
+    DOMAIN_EMBEDDINGS,
+    FINAL_NORM,
+    as_routed_expert,
+    as_shared_expert,
+    is_attention,
+    is_ffn,
+    is_key_value,
+)
 from registry.errors import Incompatible
 
 
@@ -40,9 +49,9 @@ def upcycle(
     for name in seed.tensors:
         if is_expert(name, mix):
             for number, member in enumerate(members):
-                entries[expert_name(name, number)] = member.tensors[name]
+                entries[as_routed_expert(name, number)] = member.tensors[name]
         if is_ffn(name) and recipe.shared_expert:
-            entries[name.replace(".mlp.", ".mlp.shared_expert.")] = seed.tensors[name]
+            entries[as_shared_expert(name)] = seed.tensors[name]
     return finished(seed, mix, entries=entries, routers=routers, blobs=blobs)
 
 
@@ -76,13 +85,13 @@ def finished(
     blobs: BlobStore,
 ) -> Manifest:
     """Write the routers, and return the manifest of a mix with these entries."""
-    dtype = seed.tensors["model.norm.weight"].dtype
+    dtype = seed.tensors[FINAL_NORM].dtype
     entries |= routers.shared
     for name, rows in routers.rows.items():
         entries[name] = numpy_tensors.write(blobs, rows, dtype=dtype)
     if routers.domain_embeddings is not None:
         embeddings = numpy_tensors.write(blobs, routers.domain_embeddings, dtype="F32")
-        entries["model.domain_embeddings"] = embeddings
+        entries[DOMAIN_EMBEDDINGS] = embeddings
     return Manifest(
         config=seed.config | mix.to_config(),
         files=seed.files,
@@ -96,12 +105,6 @@ def is_expert(name: str, mix: Architecture) -> bool:
         return is_ffn(name)
     shared = mix.attention == "experts-shared-kv" and is_key_value(name)
     return is_ffn(name) or (is_attention(name) and not shared)
-
-
-def expert_name(name: str, number: int) -> str:
-    """Return the name of a dense checkpoint's tensor as part of expert `number`."""
-    part = ".mlp." if is_ffn(name) else ".self_attn."
-    return name.replace(part, f"{part}experts.{number}.")
 
 
 def check_same_tensors(seed: Manifest, experts: Iterable[Manifest]) -> None:

@@ -12,8 +12,8 @@ from engine.compression.int8_units import LARGEST_WEIGHT, Target, with_int8
 from engine.vllm_plugin import tensors
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints import manifests
-from registry.checkpoints.int8_config import WEIGHT
 from registry.checkpoints.manifests import Manifest, TensorEntry
+from registry.checkpoints.tensor_names import WEIGHT
 
 
 def write(

@@ -12,8 +12,8 @@ from engine.compression.int8_curve import Compression, Curve, Point
 from engine.compression.int8_units import Unit
 from registry.blobs.blobs import BlobStore
 from registry.catalog.documents import Document
-from registry.checkpoints.int8_config import WEIGHT
 from registry.checkpoints.manifests import Manifest
+from registry.checkpoints.tensor_names import WEIGHT
 
 
 class Compressor:

@@ -24,8 +24,8 @@ from engine.compression.sparsity_components import Shares
 from engine.vllm_plugin import tensors
 from registry.blobs.blobs import BlobStore
 from registry.catalog.documents import Document
-from registry.checkpoints.int8_config import WEIGHT
 from registry.checkpoints.manifests import Manifest
+from registry.checkpoints.tensor_names import WEIGHT
 from registry.errors import StepFailed
 
 # Seeds an order of documents that differs from the order of other trainings.

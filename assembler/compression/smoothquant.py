@@ -22,9 +22,10 @@ from torch import Tensor
 from assembler.network.int8_linear import as_int8
 from assembler.network.model import Network
 from engine.compression import int8_units
-from engine.compression.int8_units import FFN, Target, Unit
+from engine.compression.int8_units import Target, Unit
+from registry.checkpoints import tensor_names
 from registry.checkpoints.architecture import Architecture
-from registry.checkpoints.int8_config import WEIGHT
+from registry.checkpoints.tensor_names import WEIGHT
 
 # Alpha of equation 4, the share of an outlier that moves into the weights: the paper's usual value.
 MIGRATION_STRENGTH = 0.5
@@ -113,20 +114,19 @@ def _channels(network: Network, units: Sequence[Unit]) -> Iterator[tuple[str, tu
 
 def _of_unit(unit: Unit, a: Architecture) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield the producers of one unit's inputs, each with the modules that read them."""
-    block = f"model.layers.{unit.layer}."
     has_own_norm = not a.parallel_block
-    if unit.name == "lm_head":
-        yield "model.norm.weight", unit.modules
+    if unit.name == tensor_names.LM_HEAD:
+        yield tensor_names.FINAL_NORM, unit.modules
     elif unit.name.endswith(".qkv_proj"):
         if has_own_norm:
-            yield f"{block}input_layernorm.weight", unit.modules
+            yield tensor_names.input_norm(unit.layer), unit.modules
     elif unit.name.endswith(".o_proj"):
-        yield f"{block}self_attn.v_proj.weight", unit.modules
+        yield f"{tensor_names.attention(unit.layer)}.v_proj.weight", unit.modules
     else:
         if has_own_norm and a.num_experts == 0:
-            yield f"{block}post_attention_layernorm.weight", unit.modules[:2]
-        for start in range(0, len(unit.modules), len(FFN)):
-            _, up, down = unit.modules[start : start + len(FFN)]
+            yield tensor_names.ffn_norm(unit.layer), unit.modules[:2]
+        for start in range(0, len(unit.modules), len(tensor_names.FFN_PARTS)):
+            _, up, down = unit.modules[start : start + len(tensor_names.FFN_PARTS)]
             yield up + WEIGHT, (down,)
 
 

@@ -20,8 +20,8 @@ from engine.vllm_plugin import tensors
 from registry.blobs.blobs import BlobStore
 from registry.catalog.documents import Document
 from registry.checkpoints import manifests
-from registry.checkpoints.int8_config import WEIGHT
 from registry.checkpoints.manifests import Manifest
+from registry.checkpoints.tensor_names import WEIGHT
 from registry.errors import InvalidInput
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from engine.vllm_plugin import tensors
 from registry.blobs.blobs import BlobStore
-from registry.checkpoints import manifests
+from registry.checkpoints import manifests, tensor_names
 from registry.checkpoints.architecture import Architecture
 from registry.checkpoints.int8_config import int8_modules
 from registry.checkpoints.manifests import Manifest, TensorEntry
@@ -68,9 +68,9 @@ def without_zeros(manifest: Manifest, blobs: BlobStore) -> Manifest:
 def _attends_to_nothing(manifest: Manifest, layer: int, blobs: BlobStore) -> bool:
     """Tell whether a layer's attention always returns zeros."""
     groups = manifest.architecture.num_key_value_heads
-    prefix = f"model.layers.{layer}.self_attn."
-    values = tensors.read(blobs, manifest.tensors[f"{prefix}v_proj.weight"])
-    outputs = tensors.read(blobs, manifest.tensors[f"{prefix}o_proj.weight"])
+    module = tensor_names.attention(layer)
+    values = tensors.read(blobs, manifest.tensors[f"{module}.v_proj.weight"])
+    outputs = tensors.read(blobs, manifest.tensors[f"{module}.o_proj.weight"])
     # The heads of one group are adjacent.
     has_values = values.view(groups, -1).any(1)
     has_outputs = outputs.mT.reshape(groups, -1).any(1)
@@ -83,8 +83,8 @@ def _columns(manifest: Manifest, layer: int, blobs: BlobStore) -> list[int]:
     if a.ffn_size(layer) == 0:
         return []
     gate_FD, up_FD, down_DF = (
-        tensors.read(blobs, manifest.tensors[f"model.layers.{layer}.mlp.{part}_proj.weight"])
-        for part in ("gate", "up", "down")
+        tensors.read(blobs, manifest.tensors[f"{tensor_names.ffn(layer)}.{part}.weight"])
+        for part in tensor_names.FFN_PARTS
     )
     counts_F = gate_FD.any(1) & up_FD.any(1) & down_DF.any(0)
     num_kept = -(-int(counts_F.sum()) // COLUMNS) * COLUMNS

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from assembler.content_cache import made_once
+from registry.checkpoints import tensor_names
 from registry.checkpoints.architecture import Architecture
 from registry.errors import Unavailable
 from registry.settings import settings
@@ -120,14 +121,14 @@ def _tensors(
         values = gguf.dequantize(tensor.data, tensor.tensor_type)
         match tensor.name.split("."):
             case ["blk", layer, part, "weight"]:
-                name = f"model.layers.{layer}.{_TENSOR_NAMES[part]}.weight"
+                name = f"{tensor_names.block(int(layer))}.{_TENSOR_NAMES[part]}.weight"
                 if part in heads:
                     values = _undo_rotary_permutation(values, heads[part])
             case ["token_embd", "weight"]:
-                name = "model.embed_tokens.weight"
+                name = tensor_names.EMBEDDINGS
             case _:
                 assert tensor.name == "output_norm.weight", tensor.name
-                name = "model.norm.weight"
+                name = tensor_names.FINAL_NORM
         yield name, torch.from_numpy(values.copy()).to(torch.bfloat16)
 
 

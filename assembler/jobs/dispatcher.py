@@ -1,7 +1,7 @@
-"""From rows that want a job to jobs, and from jobs that ended badly back to their rows.
+"""Turn rows that wait for a job into workflows, and mark rows whose workflow ended without a result.
 
-Whoever writes a row is done with it; every worker turns such rows into workflows, under an id
-that depends on the row alone, so that two workers, or the same one again, make one job of it.
+The process that writes a row does not start the job; any worker does. The id of the workflow
+depends on the row alone, so two workers make one job of it.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ from registry.database.tables import (
 )
 
 if TYPE_CHECKING:
-    # Half a second, which every step would wait for.
+    # Importing it takes half a second, and every step imports this module.
     from dbos import DBOSClient
 
 log = structlog.get_logger(__name__)
@@ -40,7 +40,7 @@ LOST = "the job ended without a result; the worker's log says why"
 
 @dataclass(frozen=True)
 class Wanted:
-    """A job that some row waits for."""
+    """A job that a row waits for."""
 
     workflow: str
     queue: str
@@ -49,7 +49,7 @@ class Wanted:
 
 
 def enqueue(client: "DBOSClient") -> None:
-    """Make a workflow for every row that waits for one, and end rows whose workflow is over."""
+    """Enqueue a workflow for every row that waits for one, and settle rows whose workflow ended."""
     with db.transaction() as session:
         wanted = list(_wanted(session))
     if not wanted:
@@ -87,7 +87,7 @@ def _wanted(session: Session) -> Iterator[Wanted]:
 
 
 def _unembedded(session: Session) -> Iterator[int]:
-    """Versions without the domain embedding that is taken today."""
+    """Yield the ids of expert versions without a domain embedding of the current embedders."""
     for family in session.scalars(select(Family).where(Family.state == VersionState.READY)):
         current = embedders(family.seed_digest)
         embedding = select(DomainEmbedding.id).where(
@@ -100,7 +100,7 @@ def _unembedded(session: Session) -> Iterator[int]:
             .join(ExpertVersion.expert)
             .where(
                 Expert.family_id == family.id,
-                # One that was retired since stays in the mixes that have it.
+                # A retired version stays in the mixes that have it, so it is embedded too.
                 ExpertVersion.state != VersionState.UPLOADING,
                 ~embedding.exists(),
             )
@@ -121,9 +121,9 @@ def _enqueue(client: "DBOSClient", job: Wanted) -> None:
 
 
 def _settle(job: Wanted, status: str) -> bool:
-    """Bring a row to its end when its workflow is over; True when it wants a new workflow instead.
+    """Mark a row whose workflow has ended; return True if the row waits for a new workflow.
 
-    The row is read again under a lock: it may have reached its end by itself since.
+    The row is read again under a lock, since the job may have ended it in the meantime.
     """
     with db.transaction() as session:
         if job.workflow == queues.MAKE_MIX:
@@ -133,7 +133,7 @@ def _settle(job: Wanted, status: str) -> bool:
         if job.workflow == queues.TRAIN_PROJECTION:
             row = session.get_one(Projection, job.target_id, with_for_update=True)
             if row.state is ProjectionState.QUEUED:
-                return True  # it failed once and was asked for again
+                return True  # it failed before, and was requested again
             if row.state is ProjectionState.TRAINING:
                 projections.mark_failed(session, row, error=LOST)
     return False

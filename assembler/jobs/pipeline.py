@@ -17,6 +17,7 @@ from registry.blobs.blobs import BlobStore
 from registry.checkpoints import numpy_tensors
 from registry.checkpoints.architecture import Architecture
 from registry.checkpoints.manifests import Manifest
+from registry.checkpoints.tensor_names import is_router_rows
 from registry.settings import settings
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def worst_condition(mix: Manifest, blobs: BlobStore) -> tuple[str, float]:
     conditions = {
         name: router_init.condition_number(numpy_tensors.read(blobs, entry))
         for name, entry in mix.tensors.items()
-        if name.endswith(".mlp.gate.weight")
+        if is_router_rows(name)
     }
     name = max(conditions, key=conditions.__getitem__)
     return name, conditions[name]

@@ -1,10 +1,10 @@
-"""Names that the durable job store knows us by; a change orphans the jobs under the old name."""
+"""Names in the durable job store. A change of a name orphans the jobs under the old one."""
 
 APPLICATION = "nexusmix"
-# Fixed: by default it is computed from the workflows' code, and an upgrade would strand every job.
+# Fixed. The default is computed from the workflows' code, so an upgrade would strand every job.
 APPLICATION_VERSION = "1"
 
-# One heavy job at a time for each worker; short ones need not wait behind it.
+# Each worker runs one heavy job at a time; short jobs do not wait for it.
 HEAVY = "heavy"
 SHORT = "short"
 

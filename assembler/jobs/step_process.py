@@ -1,7 +1,7 @@
-"""One step of a job as a process of its own: watched, stopped when its job is, its errors read.
+"""Run one step of a job as a child process: watch it, stop it with its job, read its error.
 
-The worker stays small and alive whatever torch does. The child and all it starts die with the
-worker, so that a step never runs twice at the same time.
+The worker stays small and alive whatever torch does. The child and all its processes end with the
+worker, so a step never runs twice at the same time.
 """
 
 import json
@@ -26,30 +26,30 @@ log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 5.0
-# A child that was killed from outside (out of memory, most often) gets other chances.
+# A child that was killed from outside, mostly for lack of memory, is started again.
 MAX_ATTEMPTS = 3
 MAX_TAIL_BYTES = 4096
-# How often a thread of libgomp looks whether there is work before it sleeps. By default 300,000
-# times, in which two steps side by side, of two threads on two cores, take each other's time: 35 to
-# 70 s each for what takes 26 so (SmolLM2-135M reading 6,144 tokens). A training alone is as fast.
+# How often a thread of libgomp polls for work before it sleeps. With the default of 300,000, two
+# steps side by side, of two threads each on two cores, take time from each other: 35 to 70 s each
+# instead of 26 s (SmolLM2-135M reading 6,144 tokens). A training alone is as fast with either.
 SPIN_COUNT = 10_000
-# What is freed stays with the process. Else glibc gives large tensors back and gets cleared pages
-# for the next: with them a finetune that trains everything took 1.5 s a step instead of 1.1, one
-# that trains routers 0.58 instead of 0.52, and torch's huge pages 7 GB instead of 4
-# (`bench finetune`'s shape, bfloat16, two cores). In huge pages, where the kernel has them, routers
-# take 5 % less again; the first step of everything then takes 3 s more, to clear 4 GB of them.
+# Freed memory stays with the process. By default glibc returns large tensors to the kernel and gets
+# cleared pages for the next ones. Then a step of a finetune of all parameters took 1.5 s instead of
+# 1.1 s, of routers 0.58 s instead of 0.52 s, and torch's huge pages 7 GB instead of 4 GB (the shape
+# of `bench finetune`, bfloat16, two cores). With huge pages of glibc, routers take 5 % less again;
+# the first step of a finetune of all parameters takes 3 s more, to clear 4 GB of them.
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(2**40),
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 
-# Set when the worker is asked to stop; running steps end without an outcome and go on later.
+# Set when the worker must stop. Running steps then end without an outcome, and continue later.
 STOPPING = threading.Event()
 
 
 class WorkerStopping(BaseException):
-    """Ends a step without an outcome; not an Exception, which would be recorded as its outcome."""
+    """Ends a step without an outcome. An Exception would be recorded as the outcome."""
 
 
 class Cancelled(Exception):
@@ -72,9 +72,8 @@ def run(
     """
     log_path = job_events.log_path(job_id, step)
     if settings().launcher == "ray":
-        num_processes = (
-            1  # a step that needs more asks the cluster, see `assembler.training.ray_train`
-        )
+        # A step that needs more processes asks the cluster; see `assembler.training.ray_train`.
+        num_processes = 1
     torchrun = ["assembler.training.torchrun", str(num_processes)] if num_processes > 1 else []
     command = [sys.executable, "-m", *torchrun, "assembler.jobs.step_main", step, str(target_id)]
     for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -90,7 +89,7 @@ def run(
 
 
 def _start(command: list[str], log_path: Path, *, step: str, num_processes: int) -> Process:
-    # A finetune on a cluster only waits for its training processes, which reserve their own.
+    # A finetune on a cluster only waits for its training processes, which reserve their own CPUs.
     resources = Resources(num_cpus=0 if step == "finetune" else num_threads())
     try:
         return launchers.configured().run(
@@ -113,7 +112,7 @@ def _watch(process: Process, cancelled: Callable[[], bool]) -> int:
 
 
 def environment(num_processes: int = 1) -> dict[str, str]:
-    """What a process that computes is started in: its threads, how they wait, what they free."""
+    """Return the environment of a computing process: threads, their polling, the allocator."""
     ours = {"OMP_NUM_THREADS": str(num_threads(num_processes))}
     return ALLOCATOR | spin_count_variables(SPIN_COUNT, os.environ) | os.environ | ours
 

@@ -1,6 +1,6 @@
-"""The worker process, `python -m assembler.jobs.worker`: runs the jobs, one heavy one at a time.
+"""The worker process, `python -m assembler.jobs.worker`: run jobs, one heavy job at a time.
 
-Torch never comes in here: each step of a job is a child process (`assembler.jobs.step_main`).
+It never loads torch: each step of a job is a child process (`assembler.jobs.step_main`).
 """
 
 import logging
@@ -33,7 +33,7 @@ __all__ = ["main", "workflows"]
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT; 0 then, 1 when the worker cannot go on and wants a restart."""
+    """Run until SIGTERM or SIGINT, and return 0; return 1 if the worker needs a restart."""
     logs.configure("worker", level=settings().log_level)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: step_process.STOPPING.set())
@@ -57,7 +57,7 @@ def _work(presence: Presence, url: str) -> None:
     try:
         _rounds(presence, client, url)
     finally:
-        # Running steps see this too, stop their processes and end without an outcome.
+        # Running steps see this as well: they stop their processes and record no outcome.
         step_process.STOPPING.set()
         DBOS.destroy(workflow_completion_timeout_sec=STOP_SECONDS)
     release(client, executor_id=presence.executor_id)
@@ -82,11 +82,11 @@ def _rounds(presence: Presence, client: DBOSClient, url: str) -> None:
 
 
 def _launch(executor_id: str, url: str) -> DBOSClient:
-    """Start DBOS, after our own unfinished jobs went back to their queues.
+    """Put this worker's unfinished jobs back into their queues, then start DBOS.
 
-    DBOS would recover them by itself, but uncounted.
+    DBOS would recover them by itself, but without counting the attempts.
     """
-    # A logger that has a handler is left alone by DBOS, so its lines take our format.
+    # DBOS does not change a logger that has a handler, so its lines take our format.
     dbos_log = logging.getLogger("dbos")
     dbos_log.addHandler(logging.NullHandler())
     dbos_log.setLevel(logging.WARNING)
@@ -94,7 +94,7 @@ def _launch(executor_id: str, url: str) -> DBOSClient:
     client = DBOSClient(
         system_database_url=url,
         application_name=queues.APPLICATION,
-        # Waiting for the database inside a call would leave our lock unattended meanwhile.
+        # A call that waits for the database would keep this worker from renewing its lease.
         retry_connection_errors=False,
     )
     recover(client, executor_id=executor_id)

@@ -1,7 +1,8 @@
-"""The durable jobs: a list of steps each, written down as they end, so a dead worker costs one.
+"""The durable jobs: each is a list of steps that are recorded as they end.
 
-Steps never raise what should end a job: they note it in the job's row and answer whether to go on.
-So nothing has to be pickled, and a cancelled job leaves no stack trace in the log.
+A dead worker therefore costs at most one step. A step does not raise to end its job: it stores the
+error in the job's row and returns whether the job continues. So no error has to be pickled, and a
+cancelled job leaves no stack trace in the log.
 """
 
 from typing import Literal
@@ -25,6 +26,7 @@ from registry.errors import StepFailed
 
 @DBOS.workflow(name=queues.MAKE_MIX)
 def make_mix(version_id: int) -> None:
+    """Make one version of a mix, step by step."""
     for step in (assemble, finetune, compress, gate, publish, deploy):
         if not step(version_id):
             return
@@ -32,11 +34,13 @@ def make_mix(version_id: int) -> None:
 
 @DBOS.workflow(name=queues.EMBED_DOMAIN)
 def embed_domain(version_id: int) -> None:
+    """Embed the domain of one version of an expert."""
     embed(version_id, _job_id())
 
 
 @DBOS.workflow(name=queues.TRAIN_PROJECTION)
 def train_projection(projection_id: int) -> None:
+    """Learn one version of a family's projection."""
     train(projection_id, _job_id())
 
 
@@ -51,7 +55,7 @@ def finetune(version_id: int) -> bool:
         return True
     parallelism = Parallelism.of_settings()
     try:
-        job_events.durably(lambda session: _check_spread(session, version_id, parallelism))
+        job_events.durably(lambda session: _check_parallelism(session, version_id, parallelism))
     except StepFailed as error:
         detail = error.detail
         job_events.durably(lambda session: _fail_mix(session, version_id, detail))
@@ -102,7 +106,7 @@ def train(projection_id: int, job_id: str) -> None:
 
 
 def _run(version_id: int, *, step: str, num_processes: int = 1) -> bool:
-    """Run one step of a mix in processes of its own; answer whether the mix is to go on."""
+    """Run one step of a mix in child processes; return whether the job continues."""
     if job_events.durably(lambda session: mix_state.begin(session, version_id, step=step)):
         job_id = job_events.durably(lambda session: mix_state.locked(session, version_id).job_id)
         try:
@@ -127,12 +131,12 @@ def _is_over(version_id: int) -> bool:
             return mix_state.is_over(session, version_id)
     except DBAPIError as error:
         if job_events.is_outage(error):
-            return False  # a database that restarts is no reason to stop a training step
+            return False  # a restarting database does not stop a training step
         raise
 
 
 def _skip(session: Session, version_id: int, *, step: Literal["finetune", "compress"]) -> bool:
-    """End the step at once when the recipe does not ask for it: not worth a process."""
+    """End a step that the recipe does not ask for, without starting a process."""
     recipe = Recipe.model_validate(mix_state.locked(session, version_id).recipe)
     if recipe.compress if step == "compress" else recipe.finetune.tokens:
         return False
@@ -141,7 +145,7 @@ def _skip(session: Session, version_id: int, *, step: Literal["finetune", "compr
     return True
 
 
-def _check_spread(session: Session, version_id: int, parallelism: Parallelism) -> None:
+def _check_parallelism(session: Session, version_id: int, parallelism: Parallelism) -> None:
     recipe = Recipe.model_validate(mix_state.locked(session, version_id).recipe)
     parallelism.check(num_experts=recipe.num_experts, batch_size=recipe.finetune.batch_size)
 
@@ -155,7 +159,7 @@ def _publish(session: Session, version_id: int) -> bool:
 
 
 def _deploy(session: Session, version_id: int) -> bool:
-    """Ask for a deployment when the request did; the mix has succeeded with that."""
+    """Request a deployment if the mix's request asks for one, and mark the mix as succeeded."""
     if mix_state.begin(session, version_id, step="deploy"):
         version = mix_state.locked(session, version_id)
         mix = session.get_one(Mix, version.mix_id)

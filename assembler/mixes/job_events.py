@@ -1,7 +1,7 @@
-"""What jobs tell while they run: events in order, each step begun and ended once, and a bell.
+"""Record the events of jobs in order, begin and end each step once, and wake the workers.
 
-A job is known by its `job_id`, which is also the id of its durable workflow. The rows of this
-module are for people and pages; the workflow engine keeps its own.
+The `job_id` of a job is also the id of its durable workflow. The rows of this module are for people
+and pages; the workflow engine keeps its own.
 """
 
 import time
@@ -25,14 +25,14 @@ T = TypeVar("T")
 WAKE_CHANNEL = "nexusmix_jobs"
 MAX_EVENTS = 1000
 RETRY_SECONDS = 0.5
-# A restart of the database takes seconds; after this long somebody has to look.
+# A restart of the database takes seconds; a longer outage needs a person.
 GIVE_UP_SECONDS = 300.0
 
 
 def record(
     session: Session, job_id: str, *, type: str, message: str, data: dict[str, Any] | None = None
 ) -> JobEvent:
-    """Append an event; `type` is state, metrics or message."""
+    """Append an event; `type` is `state`, `metrics` or `message`."""
     event = JobEvent(job_id=job_id, type=type, message=message, data=data or {})
     session.add(event)
     session.flush()
@@ -40,7 +40,7 @@ def record(
 
 
 def events_after(session: Session, job_id: str, *, last_id: int = 0) -> Sequence[JobEvent]:
-    """Events of a job with a greater id than `last_id`, oldest first, at most MAX_EVENTS."""
+    """Return at most MAX_EVENTS events of a job with ids above `last_id`, oldest first."""
     query = (
         select(JobEvent)
         .where(JobEvent.job_id == job_id, JobEvent.id > last_id)
@@ -51,7 +51,7 @@ def events_after(session: Session, job_id: str, *, last_id: int = 0) -> Sequence
 
 
 def begin_step(session: Session, job_id: str, *, step: str) -> bool:
-    """Note that a step begins; False when it has ended already and must not be repeated."""
+    """Record that a step begins. Return False for a step that has ended: it must not run again."""
     if _has_event(session, job_id, step, "ended"):
         return False
     if not _has_event(session, job_id, step, "began"):
@@ -63,14 +63,14 @@ def begin_step(session: Session, job_id: str, *, step: str) -> bool:
 def end_step(
     session: Session, job_id: str, *, step: str, data: dict[str, Any] | None = None
 ) -> None:
-    """Note, in the transaction that stores its result, that a step ended."""
+    """Record that a step ended, in the transaction that stores its result."""
     if not _has_event(session, job_id, step, "ended"):
         data = {"step": step, "phase": "ended", **(data or {})}
         record(session, job_id, type="state", message=f"{step} ended", data=data)
 
 
 def num_recoveries(session: Session, job_id: str) -> int:
-    """How often the job was taken up again since its last step ended."""
+    """Return how often the job was recovered since its last step ended."""
     ended = select(func.max(JobEvent.id)).where(*_is(job_id, phase="ended"))
     last_id = session.scalar(ended) or 0
     query = select(func.count()).where(*_is(job_id, phase="recovered"), JobEvent.id > last_id)
@@ -78,23 +78,23 @@ def num_recoveries(session: Session, job_id: str) -> int:
 
 
 def log_path(job_id: str, name: str) -> Path:
-    """Where a process of a job writes its output."""
+    """Return the path of the log of one process of a job."""
     return settings().home / "logs" / "jobs" / job_id / f"{name}.log"
 
 
 def wake(session: Session) -> None:
-    """Ring for the workers when this transaction commits: a row wants a job.
+    """Notify the workers, when this transaction commits, that a row waits for a job.
 
-    Only a shortcut: a worker that misses the bell finds the row at its next round.
+    This only saves time: a worker that misses it finds the row at its next poll.
     """
     session.execute(select(func.pg_notify(WAKE_CHANNEL, "")))
 
 
 def durably(work: Callable[[Session], T]) -> T:
-    """Run `work` in a transaction, again while the database is away.
+    """Run `work` in a transaction, and repeat it while the database is unreachable.
 
-    A commit whose answer was lost may have happened, so `work` must bear being run twice. Raises
-    the last OperationalError after GIVE_UP_SECONDS.
+    `work` must be safe to run twice, because a commit may succeed although its answer is lost.
+    Raises the last error after GIVE_UP_SECONDS.
     """
     deadline = time.monotonic() + GIVE_UP_SECONDS
     while True:
@@ -109,7 +109,7 @@ def durably(work: Callable[[Session], T]) -> T:
 
 
 def is_outage(error: DBAPIError) -> bool:
-    """Whether the server was gone, rather than the statement wrong."""
+    """Tell whether the server was unreachable; otherwise the statement was wrong."""
     return error.connection_invalidated or isinstance(error, OperationalError)
 
 

@@ -1,7 +1,7 @@
-"""Held-out documents are text that no finetune saw: neither of its own expert, nor of another.
+"""Refuse mixes whose held-out documents are training documents of any of their experts.
 
-Told in the first step of a job, which reads documents whole, before anything is trained; a plan
-reads their beginning only. Within one expert it is told when that is registered.
+The first step of a job checks this before any training, since it reads all documents; a plan reads
+only their beginning. Registration checks the documents of one expert against each other.
 """
 
 from collections.abc import Mapping
@@ -19,8 +19,10 @@ MAX_IDS = 5
 
 
 def finetuned_on(session: Session, recipe: Recipe) -> dict[str, str]:
-    """Digests of the documents of every expert that the mix, or a version it goes back to, was or
-    is to be finetuned with; by pinned reference."""
+    """Return the digests of the documents, by pinned expert, of the mix and of its base versions.
+
+    A base version counts because its finetune has read the documents of its experts.
+    """
     refs = dict.fromkeys(recipe.experts)
     while recipe.base is not None:
         recipe = Recipe.model_validate(mixes.get(session, recipe.base).recipe)
@@ -29,10 +31,13 @@ def finetuned_on(session: Session, recipe: Recipe) -> dict[str, str]:
 
 
 def check(recipe: Recipe, known: Mapping[str, str], blobs: BlobStore) -> None:
-    """`known` is what `finetuned_on` gives. Raises InvalidInput with the held-out documents of the
-    mix's experts that have the text of a training document of any, by their ids."""
+    """Compare the documents of all experts in `known`, the result of `finetuned_on`.
+
+    Raises InvalidInput with the ids of the held-out documents of the mix's experts whose text is a
+    training document of any expert.
+    """
     parsed = {ref: documents.parse(blobs.read(digest)) for ref, digest in known.items()}
-    trained = {ref: documents.training_texts(own) for ref, own in parsed.items()}
+    trained = {ref: documents.training_texts(texts) for ref, texts in parsed.items()}
     problems = []
     for number, ref in enumerate(recipe.experts):
         for other, texts in trained.items():

@@ -1,4 +1,4 @@
-"""A finished mix with other experts: one more, one fewer, or one in the place of another."""
+"""Requests to change a finished mix: add, remove or replace one expert."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,20 +19,20 @@ from registry.catalog import experts, projections
 from registry.errors import Conflict, InvalidInput, NexusmixError, NotFound, Problem, pointer
 from registry.names import parse_ref
 
-# Where the experts that stay come from.
+# Pointer to the experts that stay.
 BASE = "/base"
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixChange:
-    """A change of the finished mix `base`, which is assembled as it was; nothing was checked yet.
+    """A request to change the experts of the finished mix `base`; nothing is checked yet.
 
-    An expert is `joining`, or `leaving`, or one takes the other's place, and may be another version
-    of the same. The base's other experts keep what they have learned, and are not asked whether
-    they could be mixed today: one that was retired since stays. `name` is by default the base's;
-    `finetune` changes fields of the preset's, `gates` those of the base's; it is compressed only if
-    `compress` asks for that, and made from what the base was before its own compression; `others`
-    are fields that were sent and cannot be changed.
+    `joining` is added, `leaving` is removed; with both, the new expert takes the place of the old
+    one, of which it may be another version. The assembly stays that of the base. The other experts
+    keep what the base has learned, and may have been retired since. `name` defaults to the base's.
+    `finetune` changes fields of the preset, `gates` fields of the base's policy. The mix is
+    compressed only if `compress` says so; it is made from the base before its compression. `others`
+    names fields of the request that cannot be changed.
     """
 
     base: str
@@ -46,7 +46,7 @@ class MixChange:
 
     @property
     def joining_at(self) -> str:
-        """Where the request names who joins."""
+        """Return the pointer to the field that names the new expert."""
         return "/expert" if self.leaving is None else "/by"
 
     def read(self, session: Session, blobs: BlobStore) -> ResolvedRequest:
@@ -58,7 +58,7 @@ class MixChange:
         changes, problems = self._fields(known, num_experts=len(members))
         problems += wrong_members
         name = self.name or base.mix.name
-        found = selection.select(
+        selected = selection.select(
             session,
             blobs,
             name=name,
@@ -68,25 +68,25 @@ class MixChange:
             needs_projection=False,
             kept=known.experts,
         )
-        problems += [*found.problems, *self._idle(found, known)]
+        problems += [*selected.problems, *self._unchanged(selected, known)]
         changes |= {
             "base": mixes.ref_of(base),
-            "experts": members if problems else found.experts,
+            "experts": members if problems else selected.experts,
         }
         recipe = known.model_copy(update=changes)
-        # Its fields are the base's: what fits no longer is the number of experts.
+        # All other fields are the base's, so only the number of experts can contradict them.
         problems += [
             Problem("/expert", f"{contradiction.pointer[1:]} {contradiction.detail}")
             for contradiction in recipe.contradictions()
         ]
-        return new_mix.conclude(session, blobs, name, found, recipe=recipe, problems=problems)
+        return new_mix.conclude(session, blobs, name, selected, recipe=recipe, problems=problems)
 
     def _read_without_base(
         self, session: Session, blobs: BlobStore, error: NexusmixError
     ) -> ResolvedRequest:
         _, problems = self._fields(None, num_experts=MIN_EXPERTS)
         joining = [] if self.joining is None else [self.joining]
-        found = selection.select(
+        selected = selection.select(
             session,
             blobs,
             name=self.name,
@@ -98,8 +98,8 @@ class MixChange:
         return ResolvedRequest(
             name=self.name or self.base.partition("@")[0],
             family=None,
-            members=found.members,
-            problems=(Problem(BASE, error.detail), *problems, *found.problems),
+            members=selected.members,
+            problems=(Problem(BASE, error.detail), *problems, *selected.problems),
             blueprint=None,
             error=error,
         )
@@ -122,48 +122,48 @@ class MixChange:
         return changes, [*wrong, *wrong_finetune, *wrong_compression, *wrong_gates]
 
     def _members(self, known: Recipe) -> tuple[tuple[str, ...], list[str], list[Problem]]:
-        """All experts afterwards, where each is named, and who cannot join or leave."""
+        """Return the experts of the changed mix, a pointer for each, and the problems."""
         problems: list[Problem] = []
         members, pointers = list(known.experts), [BASE] * len(known.experts)
         place = len(members)
         if self.leaving is not None:
             leaving = _member(known, self.leaving)
             if leaving is None:
-                detail = f"{self.leaving!r} is none of the mix's experts: {', '.join(members)}"
+                detail = f"{self.leaving!r} is not in the mix; its experts are {', '.join(members)}"
                 problems.append(Problem("/expert", detail))
             else:
                 place = members.index(leaving)
                 del members[place], pointers[place]
         if self.joining is not None:
             name = self.joining.partition("@")[0]
-            same = next((own for own in members if parse_ref(own)[0] == name), None)
+            same = next((ref for ref in members if parse_ref(ref)[0] == name), None)
             if same is None:
                 members.insert(place, self.joining)
                 pointers.insert(place, self.joining_at)
             else:
-                detail = f"{same} is in the mix already; replace it to have another version"
+                detail = f"{same} is in the mix already; use replace to change its version"
                 problems.append(Problem(self.joining_at, detail))
         elif len(members) < MIN_EXPERTS:
-            detail = f"{self.leaving} cannot go: a mix has at least {MIN_EXPERTS} experts"
+            detail = f"{self.leaving} cannot be removed: a mix has at least {MIN_EXPERTS} experts"
             problems.append(Problem("/expert", detail))
         return tuple(members), pointers, problems
 
-    def _idle(self, found: Selection, known: Recipe) -> Iterator[Problem]:
-        """An expert that takes its own place would make the same mix once more."""
-        for member in found.members:
+    def _unchanged(self, selected: Selection, known: Recipe) -> Iterator[Problem]:
+        """Report a new expert that is in the mix already: the change would make the same mix."""
+        for member in selected.members:
             ref = experts.ref_of(member.version)
             if member.pointer != BASE and ref in known.experts:
                 yield Problem(member.pointer, f"{ref} is in the mix already")
 
 
 def base_of(session: Session, ref: str) -> tuple[MixVersion, Recipe]:
-    """The finished mix and its recipe. Raises InvalidInput, NotFound and Conflict."""
+    """Return a finished mix and its recipe. Raises InvalidInput, NotFound and Conflict."""
     base = mixes.get(session, ref)
     recipe = Recipe.model_validate(base.recipe)
     if base.artifact_id is None:
         raise Conflict(
-            f"{mixes.ref_of(base)} is {base.state}: only a version that has passed its gate is"
-            " changed"
+            f"{mixes.ref_of(base)} is {base.state}: only a version that has passed its gate can"
+            " be changed"
         )
     if recipe.preset == "merge":
         raise Conflict(f"{mixes.ref_of(base)} is a plain mean, which keeps no expert apart")
@@ -178,5 +178,5 @@ def base_of(session: Session, ref: str) -> tuple[MixVersion, Recipe]:
 
 
 def _member(recipe: Recipe, expert: str) -> str | None:
-    """Which of the recipe's experts, pinned, `name` or `name@number` is."""
-    return next((own for own in recipe.experts if expert in (own, parse_ref(own)[0])), None)
+    """Return the recipe's pinned expert that `expert`, `name` or `name@number`, names."""
+    return next((ref for ref in recipe.experts if expert in (ref, parse_ref(ref)[0])), None)

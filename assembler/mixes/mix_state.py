@@ -1,7 +1,7 @@
-"""How a mix version moves through its states; every change locks the row and leaves an event.
+"""Move a mix version through its states; every change locks the row and records an event.
 
-A version that is over (succeeded, failed, cancelled) stays so, unless its gate is overruled: a step
-that comes too late with its result, because it was cancelled meanwhile, is refused.
+A final state (succeeded, failed, cancelled) stays, unless the gate is overruled. The result of a
+step that ends after its version was cancelled is refused.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ STATES = {
 
 
 def begin(session: Session, version_id: int, *, step: str) -> bool:
-    """Enter a step; False when there is nothing to do: it ended before, or the version is over."""
+    """Enter a step. Return False if it has ended before, or the version is in a final state."""
     version = locked(session, version_id)
     if version.state in FINAL_STATES or not job_events.begin_step(
         session, version.job_id, step=step
@@ -35,7 +35,10 @@ def begin(session: Session, version_id: int, *, step: str) -> bool:
 
 
 def complete(session: Session, version_id: int, *, step: str, **values: Any) -> MixVersion:
-    """Store what a step leaves (columns of the row) and end it. Raises Conflict when over."""
+    """Store the results of a step (columns of the row) and end it.
+
+    Raises Conflict if the version is in a final state.
+    """
     version = locked(session, version_id)
     if version.state in FINAL_STATES:
         raise Conflict(f"{version.job_id} is {version.state}; {step} came too late")
@@ -47,14 +50,14 @@ def complete(session: Session, version_id: int, *, step: str, **values: Any) -> 
 
 
 def report(session: Session, version_id: int, *, progress: dict[str, Any]) -> None:
-    """Say how far the running step is."""
+    """Store the progress of the running step."""
     version = locked(session, version_id)
     if version.state not in FINAL_STATES:
         version.progress = progress
 
 
 def keep_report(session: Session, version_id: int, *, digest: str) -> None:
-    """A failed gate keeps its report, and for a while its candidate; the step does not end."""
+    """Keep the report of a failed gate, and for a while its candidate; the step does not end."""
     version = locked(session, version_id)
     version.gate_report_digest = digest
     version.kept_until = retention.until()
@@ -75,7 +78,7 @@ def finish(session: Session, version_id: int, *, state: MixState, error: str | N
 def overrule(
     session: Session, version_id: int, *, override_digest: str, message: str
 ) -> MixVersion:
-    """Let what its gate has refused succeed, the one way out of a final state."""
+    """Mark a version that its gate refused as succeeded: the only way out of a final state."""
     version = locked(session, version_id)
     if version.state is not MixState.FAILED:
         raise Conflict(f"{version.job_id} is {version.state} by now")
@@ -87,12 +90,13 @@ def overrule(
 
 
 def is_over(session: Session, version_id: int) -> bool:
+    """Tell whether a version is in a final state."""
     query = select(MixVersion.state).where(MixVersion.id == version_id)
     return session.scalar(query) in FINAL_STATES
 
 
 def locked(session: Session, version_id: int) -> MixVersion:
-    """The row, held until the transaction ends. Raises NotFound."""
+    """Return the row, locked until the transaction ends. Raises NotFound."""
     version = session.get(MixVersion, version_id, with_for_update=True, populate_existing=True)
     if version is None:
         raise NotFound(f"no mix version {version_id}")

@@ -1,6 +1,6 @@
-"""Mixes: a request becomes a recipe with everything pinned, and a version that wants a job.
+"""Request, find and cancel mixes. A request becomes a pinned recipe and a queued version.
 
-The row is the wish: whoever commits it is done. A worker turns queued rows into workflows.
+The committed row is all that a request needs: a worker turns queued rows into workflows.
 """
 
 from collections.abc import Sequence
@@ -22,18 +22,17 @@ from registry.names import parse_ref
 
 
 def request(
-    session: Session, blobs: BlobStore, wish: MixSpec, *, deploy: bool = False
+    session: Session, blobs: BlobStore, spec: MixSpec, *, deploy: bool = False
 ) -> MixVersion:
-    """The version with just the recipe that is wished for: the one that exists, or a new one,
-    queued.
+    """Return the version of a mix with the requested recipe: an existing one, or a new queued one.
 
-    A version that failed or was cancelled does not count as existing. Raises InvalidInput with all
-    that is wrong; of a revision whose base is unknown or not finished NotFound and Conflict.
+    A failed or cancelled version does not count as existing. Raises InvalidInput with all problems
+    at once; for a change whose base is unknown or unfinished, NotFound and Conflict.
     """
-    reading = wish.read(session, blobs)
-    recipe = reading.checked().recipe
-    assert reading.family is not None, "without one there were problems"
-    mix = _mix(session, reading.name, reading.family)
+    resolved = spec.read(session, blobs)
+    recipe = resolved.checked().recipe
+    assert resolved.family is not None, "a missing family is a problem, and was refused"
+    mix = _mix(session, resolved.name, resolved.family)
     version = find_same(session, mix.name, recipe) or _new(session, mix, recipe)
     if deploy:
         _deploy(session, version)
@@ -42,9 +41,9 @@ def request(
 
 
 def get(session: Session, ref: str) -> MixVersion:
-    """The version that `name@number` names, or the newest of `name`, with its mix and family.
+    """Return the version `name@number`, or the newest of `name`, with its mix and family.
 
-    Raises InvalidInput for what is no reference, NotFound.
+    Raises InvalidInput for a malformed reference, NotFound.
     """
     name, number = parse_ref(ref)
     query = _versions().where(Mix.name == name).order_by(MixVersion.number.desc()).limit(1)
@@ -57,7 +56,7 @@ def get(session: Session, ref: str) -> MixVersion:
 
 
 def find_same(session: Session, name: str, recipe: Recipe) -> MixVersion | None:
-    """The newest version of mix `name` with this recipe that can be used, or may still succeed."""
+    """Return the newest version of a mix with this recipe that neither failed nor was cancelled."""
     unusable = (MixState.FAILED, MixState.CANCELLED)
     return session.scalar(
         _versions()
@@ -74,7 +73,7 @@ def find_same(session: Session, name: str, recipe: Recipe) -> MixVersion | None:
 def find_page(
     session: Session, *, before: int | None = None, limit: int = 50
 ) -> Sequence[MixVersion]:
-    """Newest first, those older than the version with id `before` only."""
+    """Return one page of versions, newest first, all older than the version with id `before`."""
     query = _versions().order_by(MixVersion.id.desc()).limit(limit)
     if before is not None:
         query = query.where(MixVersion.id < before)
@@ -82,29 +81,29 @@ def find_page(
 
 
 def cancel(session: Session, ref: str) -> MixVersion:
-    """Stop a version; its running step notices at once. Cancelling again changes nothing.
+    """Cancel a version; its running step ends at once. Cancelling again changes nothing.
 
-    Raises NotFound, and Conflict when it succeeded or failed already.
+    Raises NotFound, and Conflict if the version has succeeded or failed.
     """
     mix_state.finish(session, get(session, ref).id, state=MixState.CANCELLED)
-    # Read again: locking the row forgot its mix.
+    # Read again: locking the row has dropped its mix.
     version = get(session, ref)
     if version.state is not MixState.CANCELLED:
-        raise Conflict(f"{ref} is {version.state} and cannot be cancelled any more")
+        raise Conflict(f"{ref} is {version.state} and can no longer be cancelled")
     return version
 
 
 def ref_of(version: MixVersion) -> str:
-    """`name@number`."""
+    """Return `name@number`."""
     return f"{version.mix.name}@{version.number}"
 
 
 def _mix(session: Session, name: str, family: Family) -> Mix:
-    """The mix of that name, made if need be, and locked: versions are numbered one at a time."""
+    """Return the mix of that name, made if necessary, locked so that version numbers are unique."""
     session.execute(insert(Mix).values(name=name, family_id=family.id).on_conflict_do_nothing())
     mix = session.scalars(select(Mix).where(Mix.name == name).with_for_update()).one()
     if mix.family_id != family.id:
-        # Whoever asked first has come between the reading and this.
+        # Another request has made it since this one was checked.
         raise Conflict(f"mix {name!r} was just made in another family")
     return mix
 
@@ -126,7 +125,7 @@ def _new(session: Session, mix: Mix, recipe: Recipe) -> MixVersion:
 
 
 def _deploy(session: Session, version: MixVersion) -> None:
-    """Have it served under the mix's name, now if it is made already, else when it is."""
+    """Serve the version under the mix's name: now if it is published, otherwise once it is."""
     version.deploy = True
     if version.artifact_id is not None and version.state in FINAL_STATES:
         artifact = artifacts.get(session, version.artifact_id)

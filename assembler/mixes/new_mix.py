@@ -1,6 +1,7 @@
-"""What is asked for, read once: everything it names looked up and pinned, and all that is wrong.
+"""Resolve a request for a mix once: look up and pin all that it names, and collect all problems.
 
-A mix is made from a reading without problems, and a plan shows a reading, so both tell of the same.
+A mix is made from a resolved request without problems, and a plan shows a resolved request, so both
+report the same problems.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,9 +30,9 @@ MIN_EXPERTS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedRequest:
-    """What a wish means, as far as it was understood; without problems there is a blueprint.
+    """The result of resolving a request; it has a blueprint only if it has no problems.
 
-    `error` is why there is nothing to change: that the base of a revision is unknown or unfinished.
+    `error` says why a change has no base: the base is unknown or unfinished.
     """
 
     name: str
@@ -43,11 +44,11 @@ class ResolvedRequest:
 
     @property
     def experts(self) -> tuple[str, ...]:
-        """Those that were found, pinned."""
+        """Return the experts that were found, pinned."""
         return tuple(experts.ref_of(member.version) for member in self.members)
 
     def checked(self) -> Blueprint:
-        """Raises InvalidInput with all problems, or what `error` is with the same."""
+        """Return the blueprint. Raises InvalidInput with all problems, or `error` with the same."""
         if self.blueprint is not None:
             return self.blueprint
         if self.error is not None:
@@ -59,16 +60,16 @@ class MixSpec(Protocol):
     """A request for a new mix, or for a change of one."""
 
     def read(self, session: Session, blobs: BlobStore) -> ResolvedRequest:
-        """Never raises for what is wrong with it."""
+        """Resolve the request. Problems of the request are returned, never raised."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewMix:
-    """A new mix, as somebody asked for it: nothing of this has been checked.
+    """A request for a new mix; nothing is checked yet.
 
-    `experts` are `name`, its newest version, or `name@number`; the family's newest projection is
-    taken; `assembly` and `finetune` change fields of the preset, `gates` those of the family's
-    newest policy; `compress` is empty where the mix is not to be compressed.
+    `experts` are `name`, which means its newest version, or `name@number`. The projection is the
+    family's newest. `assembly` and `finetune` change fields of the preset, `gates` fields of the
+    family's newest policy. An empty `compress` means no compression.
     """
 
     name: str
@@ -94,7 +95,7 @@ class NewMix:
         if len(self.experts) < MIN_EXPERTS:
             detail = f"needs at least {MIN_EXPERTS} experts, got {len(self.experts)}"
             problems.append(Problem("/experts", detail))
-        found = selection.select(
+        selected = selection.select(
             session,
             blobs,
             name=self.name,
@@ -103,52 +104,52 @@ class NewMix:
             pointers=[pointer("experts", number) for number in range(len(self.experts))],
             needs_projection=assembly.needs_projection,
         )
-        problems += found.problems
+        problems += selected.problems
         recipe = None
         if len(self.experts) >= MIN_EXPERTS:
             recipe = Recipe(
                 **assembly.model_dump(),
                 family=self.family,
-                # Where some were not found, what was asked for still tells how many there are.
-                experts=tuple(self.experts) if problems else found.experts,
-                projection=projections.ref_of(found.projection) if found.projection else None,
+                # If some were not found, the requested names still give the number of experts.
+                experts=tuple(self.experts) if problems else selected.experts,
+                projection=projections.ref_of(selected.projection) if selected.projection else None,
                 finetune=finetune,
                 compress=wanted,
                 gates=gates,
             )
-            # A field that is wrong by itself was left out, and would only seem to contradict.
+            # A wrong field was left out, so a contradiction with its default is not reported.
             wrong = {problem.pointer for problem in problems}
             problems += [p for p in recipe.contradictions() if p.pointer not in wrong]
-        return conclude(session, blobs, self.name, found, recipe=recipe, problems=problems)
+        return conclude(session, blobs, self.name, selected, recipe=recipe, problems=problems)
 
 
 def conclude(
     session: Session,
     blobs: BlobStore,
     name: str,
-    found: Selection,
+    selected: Selection,
     *,
     recipe: Recipe | None,
     problems: Iterable[Problem],
 ) -> ResolvedRequest:
-    """The reading of what was found; what only the whole mix can tell is looked at last."""
+    """Return the resolved request, after the checks that need the whole mix."""
     problems = tuple(problems)
     blueprint = None
     if recipe is not None and not problems:
         whole = Blueprint.of(gather(session, recipe), blobs)
-        problems = (*_untrainable(whole), *_incompressible(whole))
-        problems += tuple(text_budget.problems(found.members, recipe, whole.seed, blobs))
+        problems = (*_training_problems(whole), *_compression_problems(whole))
+        problems += tuple(text_budget.problems(selected.members, recipe, whole.seed, blobs))
         blueprint = None if problems else whole
     return ResolvedRequest(
         name=name,
-        family=found.family,
-        members=found.members,
+        family=selected.family,
+        members=selected.members,
         problems=problems,
         blueprint=blueprint,
     )
 
 
-def _untrainable(blueprint: Blueprint) -> Iterable[Problem]:
+def _training_problems(blueprint: Blueprint) -> Iterable[Problem]:
     training = blueprint.recipe.finetune
     if not training.num_steps:
         return
@@ -159,7 +160,7 @@ def _untrainable(blueprint: Blueprint) -> Iterable[Problem]:
     )
 
 
-def _incompressible(blueprint: Blueprint) -> Iterable[Problem]:
+def _compression_problems(blueprint: Blueprint) -> Iterable[Problem]:
     wanted = blueprint.recipe.compress
     if wanted is None:
         return

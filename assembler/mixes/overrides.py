@@ -1,4 +1,4 @@
-"""A mix whose gate failed, published all the same: on record who did it, for what, and why."""
+"""Publish a mix whose gate failed, with a signed record of who did it, for which limits, and why."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -18,11 +18,11 @@ from registry.errors import Conflict, InvalidInput, Problem, pointer
 def override(
     session: Session, blobs: BlobStore, ref: str, *, scope: Sequence[Waiver], reason: str, by: str
 ) -> MixVersion:
-    """Publish a version whose gate failed, and have it served if it was to be.
+    """Publish a version whose gate failed, and deploy it if its request says so.
 
-    `scope` names just the limits that were not kept, all of them: nobody waives what they have not
-    read. Asking the same again changes nothing. Raises NotFound, Conflict when its gate has not
-    failed or its candidate is gone, InvalidInput for another scope or without a reason.
+    `scope` must name exactly the limits that failed, so that nobody waives a limit without having
+    read it. The same call again changes nothing. Raises NotFound, Conflict if the gate has not
+    failed or the candidate is gone, InvalidInput for another scope or without a reason.
     """
     version = mixes.get(session, ref)
     known = read(version, blobs)
@@ -53,7 +53,7 @@ def override(
 
 
 def read(version: MixVersion, blobs: BlobStore) -> Override | None:
-    """What was overridden of a version, if anything was."""
+    """Return the record of a version's override, None if it has none."""
     if version.override_digest is None:
         return None
     return Override.model_validate_json(get_bytes(blobs, version.override_digest))
@@ -67,12 +67,12 @@ def _check(report: GateReport, scope: Sequence[Waiver], reason: str) -> None:
         if waiver not in scope
     ]
     problems += [
-        Problem(pointer("scope", number), f"{waiver} was kept, there is nothing to waive")
+        Problem(pointer("scope", number), f"{waiver} did not fail, so there is nothing to waive")
         for number, waiver in enumerate(scope)
         if waiver not in failed
     ]
     if not reason.strip():
-        problems.append(Problem("/reason", "say why it may be used all the same"))
+        problems.append(Problem("/reason", "say why the mix may be used all the same"))
     if problems:
         raise InvalidInput("the gate is not overridden", problems=tuple(problems))
 

@@ -1,4 +1,4 @@
-"""The last step of a mix: an artifact of what passed its gate, with its provenance, signed."""
+"""The last step of a mix: register an artifact with its provenance and sign it."""
 
 from sqlalchemy.orm import Session
 
@@ -14,10 +14,10 @@ from registry.settings import settings
 
 
 def publish(session: Session, version: MixVersion, *, blobs: BlobStore) -> Artifact:
-    """Of a version that is assembled, finetuned and compressed if it was to be, and has passed its
-    gate, or is published against it.
+    """Publish a version that has passed its gate, or whose gate was overridden.
 
-    Blobs before the row that names them; publishing again returns the first row. Raises OutOfSpace.
+    Blobs are written before the row that names them. Publishing again returns the first row. Raises
+    OutOfSpace.
     """
     manifest_digest = version.candidate_digest
     assert manifest_digest is not None

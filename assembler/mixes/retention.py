@@ -1,7 +1,7 @@
-"""What a gate has refused is kept for a while, to be looked at, compared, exported or overruled.
+"""Keep the candidates that a gate refused for a while, to inspect, compare, export or overrule.
 
-Then its version forgets which checkpoint it was. Tensors stay in the store, which removes nothing
-that it was ever given.
+After that the version drops the digests of its checkpoints. The tensors stay: the store removes
+nothing.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -16,30 +16,30 @@ from registry.settings import settings
 
 
 def until() -> datetime:
-    """How long a candidate is kept that is refused now."""
+    """Return the time until which a candidate is kept that is refused now."""
     return datetime.now(UTC) + timedelta(days=settings().candidate_days)
 
 
 def is_kept(version: MixVersion) -> bool:
-    """Whether the checkpoint of a version that its gate has refused can still be had."""
+    """Tell whether the candidate of a refused version is still kept."""
     if version.state is not MixState.FAILED or version.gate_report_digest is None:
         return False
-    # Of those that were refused before there was a limit, none is known.
+    # Versions that were refused before there was a limit have none.
     return version.kept_until is None or version.kept_until > datetime.now(UTC)
 
 
 def check_kept(version: MixVersion) -> None:
-    """Raises Conflict for a refused version whose candidate is gone."""
+    """Raise Conflict for a refused version whose candidate is gone."""
     if not is_kept(version):
         assert version.kept_until is not None
         raise Conflict(
-            f"its candidate was kept until {version.kept_until:%Y-%m-%d %H:%M} UTC; ask for the mix"
-            " again, with gates that it keeps"
+            f"its candidate was kept until {version.kept_until:%Y-%m-%d %H:%M} UTC; request the mix"
+            " again, with a policy that it satisfies"
         )
 
 
 def remove_expired(session: Session) -> int:
-    """Forget candidates whose time is over, and say how many those are. Their reports stay."""
+    """Drop the candidates whose time is over, and return their number. Their reports stay."""
     expired = session.scalars(
         select(MixVersion)
         .where(

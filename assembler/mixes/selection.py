@@ -1,6 +1,6 @@
-"""Whether a request can be fulfilled, told from rows and manifests alone, all of it at once.
+"""Check a request against rows and manifests, and collect all problems at once.
 
-Nobody should have to mend one mistake to be told of the next.
+A user sees every mistake in the first answer, not one after the other.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -22,8 +22,11 @@ from registry.names import check_name, parse_ref
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """An expert of a request, as it was found, and the pointer to where it is named; `embedding` is
-    None when it has none of use."""
+    """An expert of a request that was found.
+
+    `pointer` is the field of the request that names it. `embedding` is None if it has no current
+    domain embedding.
+    """
 
     pointer: str
     version: ExpertVersion
@@ -37,7 +40,7 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What a request names, as far as it was found, and all that is wrong with it."""
+    """What was found of the names in a request, and all problems."""
 
     family: Family | None
     seed: Manifest | None
@@ -47,7 +50,7 @@ class Selection:
 
     @property
     def experts(self) -> tuple[str, ...]:
-        """Those that were found, pinned."""
+        """Return the experts that were found, pinned."""
         return tuple(experts.ref_of(member.version) for member in self.members)
 
 
@@ -62,11 +65,11 @@ def select(
     needs_projection: bool,
     kept: Collection[str] = (),
 ) -> Selection:
-    """Look up all that a request names. Never raises for what is wrong with it.
+    """Look up all that a request names. Problems of the request are returned, never raised.
 
-    `pointers` say where the request names each expert. Experts in `kept`, pinned, are in the mix
-    already: one that was retired since may stay. Name and family are None where they would be those
-    of a base that was not found.
+    `pointers` gives the field of the request that names each expert. The pinned experts in `kept`
+    are in the mix already and may have been retired since. `name` and `family` are None if they
+    come from a base that was not found.
     """
     problems = [] if name is None else list(_name_problems(session, name, family))
     owner, projection = None, None
@@ -122,7 +125,7 @@ def _members(
         same = next((m for m in members if m.version.expert_id == version.expert_id), None)
         if same is not None:
             detail = f"{experts.ref_of(same.version)} is in the mix already, by {same.pointer}"
-            problems.append(Problem(at, f"{detail}: an expert has one version in a mix"))
+            problems.append(Problem(at, f"{detail}: a mix has one version of an expert"))
             continue
         manifest = manifests.load(blobs, version.manifest_digest)
         embedded = embeddings.find_all(session, version)
@@ -154,7 +157,7 @@ def _embedding_problems(
         return
     newest = next(iter(embedded), None)
     if newest is None or newest.embedder_digest == embedder_digest():
-        # Or its router inputs are not taken yet, as they are today.
+        # Or its router inputs are missing or outdated.
         yield f"the domain of {name!r} is not embedded yet, try again in a moment"
     else:
         yield (
@@ -167,8 +170,10 @@ def _embedding_problems(
 def _family_problems(
     version: ExpertVersion, manifest: Manifest, *, owner: Family, seed: Manifest
 ) -> Iterator[str]:
-    """An expert of the family was compared with its seed when it was registered; one of another
-    family is now, so that it can be seen whether it might have been registered in this one."""
+    """Report an expert of another family, and whether it could be registered in this one.
+
+    Experts of this family were compared with the seed at their registration.
+    """
     name, other = version.expert.name, version.expert.family
     if other.id == owner.id:
         return
@@ -186,7 +191,7 @@ def _family_problems(
 
 
 def _is_current(row: DomainEmbedding, version: ExpertVersion) -> bool:
-    """Whether it is what mixes of the version's family are made from today."""
+    """Tell whether an embedding was made by the embedders that this family uses today."""
     current = embedders(version.expert.family.seed_digest)
     return (row.embedder_digest, row.states_embedder_digest) == (current.encoder, current.states)
 

@@ -1,6 +1,6 @@
-"""Whether the experts' documents suffice for the finetune and the gate, told before either begins.
+"""Check, before a job begins, that the experts' documents suffice for its finetune and its gate.
 
-Documents are read, and tokenized, only until they suffice.
+Documents are read and tokenized only until they suffice.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,22 +17,22 @@ from registry.checkpoints.admission import TOKENIZER
 from registry.checkpoints.manifests import Manifest
 from registry.errors import Problem
 
-# No text is made of longer tokens throughout: more of it need not be tokenized.
+# No text consists of longer tokens throughout, so no more characters need to be tokenized.
 CHARACTERS_PER_TOKEN = 64
 
 
 def problems(
     members: Sequence[Member], recipe: Recipe, seed: Manifest, blobs: BlobStore
 ) -> Iterator[Problem]:
-    """Experts whose documents do not fill one sequence of the finetune, or one of the gate."""
+    """Report experts whose documents do not fill one sequence of the finetune or of the gate."""
     needed: dict[Split, int] = {"held-out": max(WINDOW_TOKENS, recipe.gates.prefix_tokens)}
     if recipe.finetune.num_steps:
         needed["train"] = recipe.finetune.sequence_length
     tokenizer = Tokenizer.from_str(get_bytes(blobs, seed.files[TOKENIZER]).decode())
     num_ends = int(seed.config.get("eos_token_id") is not None)
     for member in members:
-        own = documents.stream(blobs.read(member.version.documents_digest))
-        for split, (found, wanted) in _missing(own, needed, tokenizer, num_ends).items():
+        texts = documents.stream(blobs.read(member.version.documents_digest))
+        for split, (found, wanted) in _missing(texts, needed, tokenizer, num_ends).items():
             detail = (
                 f"the {split} documents of {member.name!r} have {found} tokens, {wanted} are needed"
                 f" for one sequence of the {'gate' if split == 'held-out' else 'finetune'}"
@@ -41,15 +41,15 @@ def problems(
 
 
 def _missing(
-    own: Iterator[Document], needed: Mapping[Split, int], tokenizer: Tokenizer, num_ends: int
+    texts: Iterator[Document], needed: Mapping[Split, int], tokenizer: Tokenizer, num_ends: int
 ) -> dict[Split, tuple[int, int]]:
-    """Of splits with less than is needed: the tokens that there are, and those needed.
+    """Return the found and the needed number of tokens, for each split that has too few.
 
-    `num_ends` tokens are put behind each document.
+    `num_ends` end tokens follow each document.
     """
     found = dict.fromkeys(needed, 0)
     missing = set(needed)
-    for document in own:
+    for document in texts:
         split = document.split
         if split in missing:
             text = document.text[: CHARACTERS_PER_TOKEN * needed[split]]

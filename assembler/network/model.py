@@ -22,8 +22,9 @@ from assembler.network.rms_norm import RMSNorm
 from engine.vllm_plugin import tensors
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints.architecture import Architecture
-from registry.checkpoints.int8_config import SCALE, int8_modules
+from registry.checkpoints.int8_config import int8_modules
 from registry.checkpoints.manifests import Manifest
+from registry.checkpoints.tensor_names import SCALE
 
 
 class Network(nn.Module):

@@ -1,7 +1,6 @@
-"""What a request for a mix would mean, told before anything is done.
+"""Plan a mix: its problems and warnings, or its size, time and memory. Nothing is changed.
 
-Only rows, manifests and the beginning of documents are read, and of all tensors just domain
-embeddings and their center.
+A plan reads rows, manifests, the beginning of documents, the domain embeddings and their center.
 """
 
 import shutil
@@ -29,36 +28,38 @@ from registry.checkpoints.numpy_tensors import Floats
 from registry.settings import settings
 
 
-def plan(session: Session, blobs: BlobStore, wish: MixSpec) -> Plan:
-    """What `mixes.request` would do with the same wish. Changes nothing, and never raises for what
-    is wrong with it."""
-    reading = wish.read(session, blobs)
-    owners = _licenses(reading)
+def plan(session: Session, blobs: BlobStore, spec: MixSpec) -> Plan:
+    """Plan what `mixes.request` would make of the same request.
+
+    Problems of the request are returned, never raised.
+    """
+    resolved = spec.read(session, blobs)
+    owners = _licenses(resolved)
     about = Plan(
-        name=reading.name,
-        family=None if reading.family is None else reading.family.name,
-        experts=reading.experts,
-        problems=reading.problems,
+        name=resolved.name,
+        family=None if resolved.family is None else resolved.family.name,
+        experts=resolved.experts,
+        problems=resolved.problems,
         warnings=tuple(
             Caution(kind="license", detail=detail) for detail in licenses.concerns(owners)
         ),
     )
-    blueprint = reading.blueprint
+    blueprint = resolved.blueprint
     if blueprint is None:
         return about
     size = _size(blueprint, time_estimates.observe(session, blobs))
-    warnings = (*_cautions(reading.members, blueprint, size, blobs), *about.warnings)
-    same = mixes.find_same(session, reading.name, blueprint.recipe)
+    warnings = (*_cautions(resolved.members, blueprint, size, blobs), *about.warnings)
+    same = mixes.find_same(session, resolved.name, blueprint.recipe)
     existing = None if same is None else mixes.ref_of(same)
     license = licenses.combined(owners.values())
     changes = {"size": size, "warnings": warnings, "existing": existing, "license": license}
     return about.model_copy(update=changes)
 
 
-def _licenses(reading: ResolvedRequest) -> dict[str, str]:
-    """By who brings them."""
-    owners = {member.name: member.version.expert.license for member in reading.members}
-    return owners if reading.family is None else {"the seed": reading.family.license} | owners
+def _licenses(resolved: ResolvedRequest) -> dict[str, str]:
+    """Return the license of each expert by its name, and of the seed."""
+    owners = {member.name: member.version.expert.license for member in resolved.members}
+    return owners if resolved.family is None else {"the seed": resolved.family.license} | owners
 
 
 def _size(blueprint: Blueprint, observations: Observations) -> Size:
@@ -109,7 +110,7 @@ def _cautions(
 
 
 def _centered_domains(inputs: MixInputs, projection: Manifest, blobs: BlobStore) -> Floats:
-    """What the routers tell domains apart by [L, N, M]."""
+    """Return the centered domain embeddings that routers see [L, N, M]."""
     if inputs.recipe.embeds_with_encoder:
         center_E = numpy_tensors.read(blobs, projection.tensors[VECTORS_CENTER])
         return np.array(inputs.vectors, np.float32)[None] - center_E

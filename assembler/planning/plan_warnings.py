@@ -1,4 +1,4 @@
-"""What may go wrong with a mix that can be made, each with its number."""
+"""Warnings about a mix that can be made, each with the number that it rests on."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
@@ -10,21 +10,21 @@ from assembler.planning.plan_data import Caution
 from assembler.recipes.recipe import Recipe
 from assembler.routing.router_init import MAX_CONDITION, condition_number
 from registry.blobs.blobs import BlobStore
-from registry.checkpoints.architecture import is_attention, is_ffn
 from registry.checkpoints.manifests import Manifest
 from registry.checkpoints.numpy_tensors import Floats
+from registry.checkpoints.tensor_names import is_attention, is_ffn
 
-# Two unit vectors of this cosine alone have MAX_CONDITION for their condition number.
+# Two unit vectors with this cosine have the condition number MAX_CONDITION.
 MAX_COSINE = (MAX_CONDITION**2 - 1) / (MAX_CONDITION**2 + 1)
 MIN_DOCUMENTS = 8
-# A finetune that reads the same text more often than so learns it by heart.
+# A finetune that reads the same text more often overfits it.
 MAX_PASSES = 4.0
-# Of text in languages that tokenizers know.
+# For text in languages that the tokenizer has seen.
 BYTES_PER_TOKEN = 4
 
 
 def of_domains(names: Sequence[str], centered_LNM: Floats) -> Iterator[Caution]:
-    """Domains that routers can hardly tell apart, by their centered embeddings in each block."""
+    """Warn of domains whose centered embeddings [L, N, M] routers can hardly separate."""
     lengths_LN1 = np.linalg.norm(centered_LNM, axis=-1, keepdims=True)
     unit_LNM = centered_LNM / np.maximum(lengths_LN1, 1e-12)
     cosines_NN = (unit_LNM @ unit_LNM.swapaxes(-1, -2)).mean(0)
@@ -46,7 +46,7 @@ def of_domains(names: Sequence[str], centered_LNM: Floats) -> Iterator[Caution]:
 
 
 def of_experts(members: Sequence[Member], seed: Manifest, recipe: Recipe) -> Iterator[Caution]:
-    """Experts that bring nothing, or what a mean of attention loses; by digests alone."""
+    """Warn of experts that equal the seed, and of changed attention; compares digests only."""
     for member in members:
         ffn = [name for name in seed.tensors if is_ffn(name)]
         moved = _changed(member.manifest, seed, ffn)
@@ -64,7 +64,7 @@ def of_experts(members: Sequence[Member], seed: Manifest, recipe: Recipe) -> Ite
 
 
 def of_documents(members: Sequence[Member], recipe: Recipe, blobs: BlobStore) -> Iterator[Caution]:
-    """Too little text to know a domain by, or to train on; told from its size."""
+    """Warn of too little text to embed a domain or to train on, estimated from its size."""
     share = recipe.finetune.tokens / len(members)
     for member in members:
         num_documents = member.embedding.num_documents if member.embedding else 0
@@ -87,7 +87,7 @@ def of_documents(members: Sequence[Member], recipe: Recipe, blobs: BlobStore) ->
 def of_machine(
     *, memory: Mapping[str, int], total_memory: int, disk_needed: int, disk_free: int
 ) -> Iterator[Caution]:
-    """Steps that this machine may have no room for."""
+    """Warn of steps that need more memory or disk than this machine has."""
     for step, needed in memory.items():
         if needed > total_memory:
             detail = (
@@ -101,4 +101,5 @@ def of_machine(
 
 
 def _changed(manifest: Manifest, seed: Manifest, names: Sequence[str]) -> int:
+    """Return how many of these tensors differ from the seed's."""
     return sum(manifest.tensors[name].digest != seed.tensors[name].digest for name in names)

@@ -1,9 +1,9 @@
-"""What one process of a finetune holds in memory, part by part, told from shapes alone.
+"""Estimate the memory of one process of a finetune from tensor shapes, part by part.
 
-Of a process with the most of everything: FSDP2 cuts every tensor along its first axis into parts of
-`ceil(rows / processes)`. Exact for what lasts (weights, gradients, moments); of activations and
-buffers a model, held to within a tenth by its test, that assumes tokens evenly spread over experts.
-What libraries and allocators keep for themselves comes on top.
+The estimate is for the process that needs most: FSDP2 shards every tensor along its first axis into
+parts of `ceil(rows / processes)`. It is exact for weights, gradients and moments. For activations
+and buffers it is a model that assumes an even number of tokens for each expert; its test holds it
+to within a tenth. The memory of libraries and allocators comes on top.
 
 Letters: T tokens of one process, D hidden, F FFN inner, H query heads, G key-value heads, C head
 width, K experts per token, V vocabulary, P processes.
@@ -16,31 +16,39 @@ from dataclasses import asdict, dataclass
 from assembler.compute_dtype import ComputingDtype
 from assembler.recipes.recipe import Finetune
 from assembler.training.parallelism import Parallelism
-from assembler.training.trainable import DOMAIN_EMBEDDINGS, trains
+from assembler.training.trainable import trains
 from registry.checkpoints.architecture import Architecture, Shape
+from registry.checkpoints.tensor_names import (
+    DOMAIN_EMBEDDINGS,
+    block,
+    expert_number,
+    is_in_block,
+    is_routed_expert,
+)
 
 FLOAT32 = 4
 DTYPE_BYTES: Mapping[ComputingDtype, int] = {"bfloat16": 2, "float32": 4}
-# Tokens whose logits exist at one time, as in `assembler.training.losses`, which needs torch.
+# Tokens whose logits exist at one time. Equals the constant in `assembler.training.losses`, which
+# cannot be imported here because it needs torch.
 LOGIT_TOKENS = 512
-# Of width D, what the two norms of a block keep in float32 for the backward pass: their inputs and,
-# where they train, what they make of them.
+# Float32 tensors of width D that the two norms of a block keep for the backward pass: their inputs,
+# and their outputs if they train.
 KEPT_NORMS, KEPT_TRAINED_NORMS = 2, 4
-# Of width D, copies that autocast makes of float32 states for one product each.
+# Copies of width D that autocast makes of float32 states, one for each product.
 AUTOCAST_COPIES = 5
-# Of width F, what an FFN keeps: gate, its SiLU and up; of one that trains, their product as well.
+# Tensors of width F that an FFN keeps: gate, its SiLU, up, and their product if the FFN trains.
 KEPT_INNER, KEPT_TRAINED_INNER = 3, 4
-# Of Adam, for each parameter.
+# Moments that Adam keeps for each parameter.
 MOMENTS = 2
-# Blocks whose whole weights exist at one time: the one that is computed and the next.
+# Blocks whose whole weights exist at one time: the current one and the next.
 GATHERED_BLOCKS = 2
-# Copies of a block's dispatched rows at one time: sorted, arrived, sorted again, and computed.
+# Copies of a block's dispatched rows at one time: sorted, received, sorted again, and computed.
 DISPATCHED_COPIES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class RankMemory:
-    """Bytes. Of one process alone nothing is gathered or dispatched."""
+    """Memory of one process, in bytes. A single process gathers and dispatches nothing."""
 
     frozen_weights: int
     trained_weights: int
@@ -57,22 +65,24 @@ class RankMemory:
 
 
 def rank_memory(mix: Architecture, recipe: Finetune, parallelism: Parallelism) -> RankMemory:
-    """Of the process of a finetune that holds most."""
-    spread = _ShardedNetwork(mix, recipe, parallelism)
-    trained = spread.numbers(spread.trained)
+    """Estimate the memory of the process of a finetune that needs most."""
+    network = _ShardedNetwork(mix, recipe, parallelism)
+    trained = network.numbers(network.trained)
     return RankMemory(
-        frozen_weights=spread.width * spread.numbers(spread.frozen) + spread.embeddings,
+        frozen_weights=network.width * network.numbers(network.frozen) + network.embeddings,
         trained_weights=FLOAT32 * trained,
         gradients=FLOAT32 * trained,
         moments=MOMENTS * FLOAT32 * trained,
-        activations=spread.activations(),
-        gathered=spread.gathered(),
-        dispatch=spread.dispatch(),
-        logits=spread.logits(),
+        activations=network.activations(),
+        gathered=network.gathered(),
+        dispatch=network.dispatch(),
+        logits=network.logits(),
     )
 
 
 class _ShardedNetwork:
+    """The tensors of one mix, and how a finetune shards them over its processes."""
+
     def __init__(self, mix: Architecture, recipe: Finetune, parallelism: Parallelism) -> None:
         self.mix, self.recipe, self.parallelism = mix, recipe, parallelism
         self.width = DTYPE_BYTES[recipe.dtype]
@@ -88,16 +98,16 @@ class _ShardedNetwork:
 
     @property
     def embeddings(self) -> int:
-        """Those of domains are the same everywhere."""
+        """Return the bytes of the domain embeddings, which every process holds."""
         return FLOAT32 * math.prod(self.mix.tensor_shapes().get(DOMAIN_EMBEDDINGS, (0,)))
 
     def numbers(self, names: Iterable[str]) -> int:
-        """How many numbers of these tensors the process keeps between steps."""
+        """Return how many numbers of these tensors the process keeps between steps."""
         return sum(self._kept(name, self.shapes[name]) for name in names)
 
     def _kept(self, name: str, shape: Shape) -> int:
         processes, degree = self.parallelism.num_processes, self._degree
-        if _is_expert(name) and degree > 1:
+        if is_routed_expert(name) and degree > 1:
             return _part(shape, -(-processes // degree)) if self._is_kept(name) else 0
         return _part(shape, processes)
 
@@ -106,8 +116,8 @@ class _ShardedNetwork:
         return self.parallelism.expert_parallel_degree
 
     def activations(self) -> int:
-        """What is kept of T tokens for the backward pass, and copies of weights with it."""
-        # Below the first block's mixture nothing trains, where only mixtures do.
+        """Return the bytes kept for the backward pass: activations and copies of weights."""
+        # If only mixtures train, no gradient goes below the mixture of the first block.
         first = self._block(whole=self.recipe.train in ("attention", "all"))
         others = (self.mix.num_hidden_layers - 1) * self._block(whole=True)
         last_norm = KEPT_TRAINED_NORMS if self.recipe.train == "all" else KEPT_NORMS
@@ -115,7 +125,7 @@ class _ShardedNetwork:
         return self.num_tokens * (first + others + last_norm) + self._weight_copies()
 
     def _block(self, *, whole: bool) -> int:
-        """Bytes for each token; `whole` where gradients go through all of the block."""
+        """Return the bytes for each token; `whole` if gradients go through all of the block."""
         mix, train = self.mix, self.recipe.train
         hidden, full = self._mixture_states(), 0
         if whole:
@@ -126,14 +136,17 @@ class _ShardedNetwork:
         return states + whole * self._attention() + self._inner(whole=whole)
 
     def _mixture_states(self) -> int:
-        """Of width D: the router's input, the shared expert's output, those of K experts and, of
-        experts that train, as many inputs."""
+        """Count the tensors of width D that a mixture keeps for each token.
+
+        They are the router's input, the shared expert's output, the outputs of K experts, and their
+        inputs if the experts train.
+        """
         mix = self.mix
         rows = mix.num_experts_per_tok * (1 + self._trains("experts"))
         return 1 + mix.shared_expert + rows if mix.num_experts else 1
 
     def _attention(self) -> int:
-        """Queries, their outputs, keys and values; probabilities are not kept by fused kernels."""
+        """Return the bytes of queries, outputs, keys and values; fused kernels keep no others."""
         mix = self.mix
         heads = 2 * mix.num_attention_heads + 2 * mix.num_key_value_heads
         experts = mix.num_experts if mix.num_experts and mix.attention != "average" else 1
@@ -155,34 +168,34 @@ class _ShardedNetwork:
         return self.recipe.train in (part, "all")
 
     def _weight_copies(self) -> int:
-        """Of one process, what autocast makes of matrices that train and keeps as long."""
+        """Return the bytes of the copies that autocast keeps of trained matrices, on one process."""
         if not self.is_one or self.width == FLOAT32:
             return 0
-        matrices = (self.shapes[name] for name in self.trained if ".layers." in name)
+        matrices = (self.shapes[name] for name in self.trained if is_in_block(name))
         return self.width * sum(math.prod(shape) for shape in matrices if len(shape) > 1)
 
     def gathered(self) -> int:
-        """Whole blocks and what is whole in all of a step, with gradients before they are cut."""
+        """Return the bytes of gathered weights, and of gradients before they are scattered."""
         if self.is_one:
             return 0
-        block = [name for name in self.shapes if name.startswith("model.layers.0.")]
-        outside = [name for name in self.shapes if ".layers." not in name]
-        whole = GATHERED_BLOCKS * self.width * self._whole(block)
-        # Gradients of a block in the dtype of computing, and as float32 on their way.
-        whole += (self.width + FLOAT32) * self._whole(n for n in block if n in self.trained)
+        first = [name for name in self.shapes if name.startswith(f"{block(0)}.")]
+        outside = [name for name in self.shapes if not is_in_block(name)]
+        whole = GATHERED_BLOCKS * self.width * self._whole(first)
+        # Gradients of a block in the compute dtype, and in float32 for their reduction.
+        whole += (self.width + FLOAT32) * self._whole(n for n in first if n in self.trained)
         for name in outside:
             trained = name in self.trained
             whole += (3 * FLOAT32 if trained else self.width) * math.prod(self.shapes[name])
         return whole
 
     def _whole(self, names: Iterable[str]) -> int:
-        """Numbers of these tensors of a block, of experts those that this process computes."""
+        """Count the numbers of these tensors; of experts only those that this process computes."""
         return sum(math.prod(self.shapes[name]) for name in names if self._is_kept(name))
 
     def _is_kept(self, name: str) -> bool:
-        """Whether the first process of a group, which stands for all, has it."""
+        """Tell whether the first process of a group has the tensor; it stands for all processes."""
         num_kept = -(-self.mix.num_experts // self._degree)
-        return not _is_expert(name) or _expert(name) < num_kept
+        return not is_routed_expert(name) or expert_number(name) < num_kept
 
     def dispatch(self) -> int:
         if self._degree == 1 or not self.mix.num_experts:
@@ -191,8 +204,8 @@ class _ShardedNetwork:
         return DISPATCHED_COPIES * rows * self.mix.hidden_size * self.width
 
     def logits(self) -> int:
-        """Those of some tokens, the gradient of the last states, the head in the dtype of computing
-        and, where it trains, its gradient."""
+        """Return the bytes of the loss: logits of some tokens, the gradient of the last states, the
+        head in the compute dtype, and its gradient if it trains."""
         mix = self.mix
         buffer = min(LOGIT_TOKENS, self.num_tokens) * mix.vocab_size * self.width
         states = self.num_tokens * mix.hidden_size * self.width
@@ -203,15 +216,7 @@ class _ShardedNetwork:
         return buffer + states + copied + FLOAT32 * head
 
 
-def _is_expert(name: str) -> bool:
-    return ".mlp.experts." in name
-
-
-def _expert(name: str) -> int:
-    return int(name.partition(".mlp.experts.")[2].partition(".")[0])
-
-
 def _part(shape: Shape, processes: int) -> int:
-    """Numbers of the largest of so many parts along the first axis."""
+    """Count the numbers of the largest part when the first axis is divided among processes."""
     rows, *others = shape
     return -(-rows // processes) * math.prod(others)

@@ -1,6 +1,6 @@
-"""What each step of a mix moves, keeps and holds in memory, told from manifests alone.
+"""Estimate what each step of a mix reads, writes and needs in memory, from manifests alone.
 
-Letters: P parameters, A those that one token meets, T those that train.
+Letters: P parameters, A active parameters of one token, T trained parameters.
 """
 
 import math
@@ -13,28 +13,30 @@ from assembler.assembly.upcycle import is_expert
 from assembler.planning.rank_memory import rank_memory
 from assembler.routing.embedder import states_shape
 from assembler.training.parallelism import Parallelism
-from assembler.training.trainable import DOMAIN_EMBEDDINGS, is_folded, trains
+from assembler.training.trainable import is_folded, trains
 from engine.compression import int8_units
 from engine.serving.vllm_process import KV_CACHE_GIB
 from engine.vllm_build import serving_dtype
 from registry.checkpoints.manifests import DTYPE_BYTES, TensorEntry
+from registry.checkpoints.tensor_names import DOMAIN_EMBEDDINGS, is_projection, is_router
 
-# Private memory of a process that has loaded what it needs, and no model yet (measured).
+# Measured private memory of a process that has loaded its libraries and no model.
 NUMPY_PROCESS = 80_000_000
 TORCH_PROCESS = 300_000_000
 VLLM_PROCESS = 1_500_000_000
-# Of a parameter that trains, a checkpoint has the float32 weight and the two moments of Adam; the
-# last one stays until the next is whole.
+# A checkpoint holds the float32 weight and two Adam moments of each trained parameter. The last
+# checkpoint stays until the next is complete, so two exist at a time.
 CHECKPOINT_BYTES = 2 * 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """Of one step, in bytes. `kept` stays in the store, `scratch` is gone when the step ends.
+    """The resources of one step, in bytes.
 
-    `work` is what its time grows with: bytes of an assembly or a start, else floating point
-    operations. `memory` is that of all processes of the step, `memory_per_process` of the one with
-    most where they are many.
+    `kept` stays in the store; `scratch` is removed when the step ends. `memory` is the sum over all
+    processes of the step; `memory_per_process` is that of the largest one, if there are several.
+    `work` is what the time grows with: bytes for an assembly or a start, floating point operations
+    for all other steps.
     """
 
     read: int
@@ -46,7 +48,7 @@ class Footprint:
 
 
 def assembling(plan: Blueprint) -> Footprint:
-    """Means are read and written, and routers written; all else is referred to."""
+    """Estimate an assembly: it reads and writes means, and writes routers; all else is shared."""
     read = kept = 0
     for sources in _means(plan):
         if any(source.digest != sources[0].digest for source in sources):
@@ -61,7 +63,10 @@ def assembling(plan: Blueprint) -> Footprint:
 
 
 def finetuning(plan: Blueprint) -> Footprint:
-    """Forward and backward through A, and gradients of T: 4 A + 2 T operations for each token."""
+    """Estimate a finetune: 4 A + 2 T operations for each token.
+
+    They are forward and backward through the active, and gradients of the trained parameters.
+    """
     recipe, mix = plan.recipe.finetune, plan.mix
     shapes = mix.tensor_shapes()
     names = [name for name in shapes if trains(name, mix, recipe.train)]
@@ -82,9 +87,12 @@ def finetuning(plan: Blueprint) -> Footprint:
 
 
 def compressing(plan: Blueprint) -> Footprint:
-    """In each round every unit that is left is tried: read from its layer on, by half of the texts
-    on the mean, as the worse candidates are dropped early. Small beside it: writing the texts,
-    measuring each round's best, and the tensors themselves."""
+    """Estimate a compression to int8.
+
+    Each round tries every remaining unit, from its layer on, on half of the texts on average, since
+    worse candidates are dropped early. Writing texts, measuring the best of each round and writing
+    tensors cost little beside that.
+    """
     wanted, mix = plan.recipe.compress, plan.mix
     assert wanted is not None
     units = int8_units.units_of(mix, plan.tensor_bytes, wanted.target)
@@ -99,7 +107,8 @@ def compressing(plan: Blueprint) -> Footprint:
 
 
 def gating(plan: Blueprint) -> Footprint:
-    """Every network reads the held-out text once; the mix writes, reads twice and is served."""
+    """Estimate a gate: every network reads the held-out text once; the mix writes its texts, reads
+    them twice and is served."""
     policy, num_domains = plan.recipe.gates, len(plan.recipe.experts)
     recipe = plan.recipe
     wanted = (recipe.finetune.num_steps, recipe.compress, plan.base)
@@ -123,6 +132,7 @@ def gating(plan: Blueprint) -> Footprint:
 
 
 def serving(plan: Blueprint) -> Footprint:
+    """Estimate the start of a vLLM server with the mix."""
     width = 4 if serving_dtype() == "float32" else 2
     return Footprint(
         read=plan.num_bytes,
@@ -132,16 +142,18 @@ def serving(plan: Blueprint) -> Footprint:
 
 
 def _means(plan: Blueprint) -> Iterator[list[TensorEntry]]:
-    """What is averaged, tensor by tensor; see `assembler.assembly.upcycle` and
-    `assembler.assembly.extend`."""
+    """Yield the entries that are averaged into each tensor.
+
+    See `assembler.assembly.upcycle` and `assembler.assembly.extend`.
+    """
     recipe, base, experts = plan.recipe, plan.base, list(plan.experts)
     with_seed = recipe.preset == "merge" or not recipe.shared_expert
     for name, entry in plan.seed.tensors.items():
         if recipe.preset != "merge" and is_expert(name, plan.mix):
             continue
         if base is None:
-            own = [expert.tensors[name] for expert in experts]
-            yield [*own, entry] if with_seed else own
+            entries = [expert.tensors[name] for expert in experts]
+            yield [*entries, entry] if with_seed else entries
         else:
             pairs = zip(recipe.experts, experts, strict=True)
             joining = [e.tensors[name] for ref, e in pairs if ref not in base.experts]
@@ -152,19 +164,19 @@ def _means(plan: Blueprint) -> Iterator[list[TensorEntry]]:
 
 
 def _routers(plan: Blueprint) -> tuple[int, int]:
-    """Bytes read and written for them."""
+    """Return the bytes that are read and written for routers."""
     read = kept = 0
     for name in plan.tensor_bytes:
-        if ".gate." not in name and name != DOMAIN_EMBEDDINGS:
+        if not is_router(name) and name != DOMAIN_EMBEDDINGS:
             continue
-        is_referred = ".gate.projection." in name and (
+        is_referred = is_projection(name) and (
             plan.base is not None or plan.recipe.router_init == "projection"
         )
         kept += 0 if is_referred else plan.tensor_bytes[name]
         if plan.base is not None:
             read += plan.base.mix.tensors[name].num_bytes
     if plan.projection is not None:
-        # What a base has learned since is read beside it.
+        # The base's learned projection is read as well.
         read += plan.projection.num_bytes
     if plan.recipe.embeds_with_states:
         dense = plan.seed.architecture
@@ -174,9 +186,9 @@ def _routers(plan: Blueprint) -> tuple[int, int]:
 
 
 def _one_router(plan: Blueprint) -> int:
-    """Weights of one block's router in float32, as they are read and once computed with."""
+    """Return the bytes of two float32 copies of the largest router: as read, and as computed."""
     largest = max(
-        (math.prod(shape) for name, shape in plan.mix.tensor_shapes().items() if ".gate." in name),
+        (math.prod(shape) for name, shape in plan.mix.tensor_shapes().items() if is_router(name)),
         default=0,
     )
     return 2 * 4 * largest

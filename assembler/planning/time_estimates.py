@@ -1,7 +1,7 @@
-"""How long a step may take: from what earlier ones of this installation took, else roughly.
+"""Estimate how long a step takes, from earlier steps of this installation or by rough rates.
 
-A step takes a fixed time, for starting, and one that grows with its work. Where an observation
-tells only their sum, it bounds another step between "all of it is fixed" and "all of it grows".
+A step takes a fixed time to start, and a time that grows with its work. If only the sum of an
+earlier step is known, it gives two bounds: all of it is fixed, or all of it grows.
 """
 
 import os
@@ -26,7 +26,7 @@ from registry.database.tables import Artifact
 from registry.errors import NexusmixError
 from registry.settings import settings
 
-# The newest tell most: software and machine change.
+# Only the newest count, since software and machine change.
 MAX_OBSERVATIONS = 5
 
 FOOTPRINTS: Mapping[str, Callable[[Blueprint], Footprint]] = {
@@ -39,15 +39,17 @@ FOOTPRINTS: Mapping[str, Callable[[Blueprint], Footprint]] = {
 
 
 def steps_of(recipe: Recipe) -> tuple[str, ...]:
-    """Those that have something to do."""
+    """Return the steps of a recipe that have work to do."""
     idle = {"finetune": not recipe.finetune.num_steps, "compress": recipe.compress is None}
     return tuple(step for step in FOOTPRINTS if not idle.get(step))
 
 
 @dataclass(frozen=True)
 class Rough:
-    """Assumed of a step nobody has seen yet: seconds to start, and work per second, slow to fast;
-    operations are counted for each core of the machine."""
+    """Assumed ranges, slow to fast, for a step without observations.
+
+    `start` is in seconds, `rate` in work per second; operations count for each core.
+    """
 
     start: tuple[float, float]
     rate: tuple[float, float]
@@ -66,15 +68,14 @@ ROUGH: Mapping[str, Rough] = {
 
 @dataclass(frozen=True)
 class Observation:
-    """A step that was done: its work, the seconds it took, and how many of them were fixed, where
-    that is known."""
+    """A step that was run: its work, its seconds, and the fixed part of them if that is known."""
 
     work: float
     seconds: float
     fixed: float | None = None
 
     def bounds(self, work: float) -> tuple[float, float]:
-        """Seconds of other work."""
+        """Return the bounds in seconds for another amount of work."""
         share = work / self.work
         if self.fixed is not None:
             known = self.fixed + (self.seconds - self.fixed) * share
@@ -89,7 +90,7 @@ def estimate(step: str, work: float, observations: Sequence[Observation]) -> Est
     if not observations:
         return _rough(step, work)
     bounds = [observation.bounds(work) for observation in observations]
-    # Whatever little there is to do, a process has to start.
+    # A process has to start, however little work there is.
     floor = min(ROUGH[step].start[0], *(observation.seconds for observation in observations))
     return Estimate(
         low=max(floor, min(low for low, _ in bounds)),
@@ -99,9 +100,9 @@ def estimate(step: str, work: float, observations: Sequence[Observation]) -> Est
 
 
 def observe(session: Session, blobs: BlobStore) -> dict[str, list[Observation]]:
-    """The newest observations of each step."""
-    found: dict[str, list[Observation]] = {step: [] for step in FOOTPRINTS}
-    found["deploy"] = _deployments(session, blobs)
+    """Return the newest observations of each step."""
+    observations: dict[str, list[Observation]] = {step: [] for step in FOOTPRINTS}
+    observations["deploy"] = _deployments(session, blobs)
     versions = session.scalars(
         select(MixVersion)
         .where(MixVersion.state == MixState.SUCCEEDED)
@@ -113,18 +114,18 @@ def observe(session: Session, blobs: BlobStore) -> dict[str, list[Observation]]:
             inputs = gather(session, Recipe.model_validate(version.recipe))
             plan = Blueprint.of(inputs, blobs)
         except NexusmixError:
-            continue  # made of what is no longer here, or with another embedder
+            continue  # its inputs are gone, or were made with another embedder
         for step, seconds in _seconds(session, version.job_id).items():
             if step not in steps_of(plan.recipe):
-                continue  # ended at once, as there was nothing to do
+                continue  # ended at once: it had no work
             work = FOOTPRINTS[step](plan).work
             fixed = _fixed(session, version.job_id, seconds) if step == "finetune" else None
-            found[step].append(Observation(work, seconds, fixed))
-    return found
+            observations[step].append(Observation(work, seconds, fixed))
+    return observations
 
 
 def _seconds(session: Session, job_id: str) -> dict[str, float]:
-    """How long each step of a job took; none of a job that was interrupted."""
+    """Return the seconds of each step of a job; empty for a job that was interrupted."""
     events = session.scalars(
         select(JobEvent)
         .where(JobEvent.job_id == job_id, JobEvent.type == "state")
@@ -146,16 +147,16 @@ def _seconds(session: Session, job_id: str) -> dict[str, float]:
 
 
 def _fixed(session: Session, job_id: str, seconds: float) -> float | None:
-    """The seconds of a finetune that were not training, by the speed that it told of last."""
-    told = session.scalar(
+    """Return the seconds of a finetune that were not training, by its last reported speed."""
+    metrics = session.scalar(
         select(JobEvent.data)
         .where(JobEvent.job_id == job_id, JobEvent.type == "metrics")
         .order_by(JobEvent.id.desc())
         .limit(1)
     )
-    if told is None or not told.get("tokens_per_second"):
+    if metrics is None or not metrics.get("tokens_per_second"):
         return None
-    training: float = told["num_tokens"] / told["tokens_per_second"]
+    training: float = metrics["num_tokens"] / metrics["tokens_per_second"]
     return max(0.0, seconds - training)
 
 
@@ -163,7 +164,7 @@ def _deployments(session: Session, blobs: BlobStore) -> list[Observation]:
     rows = session.execute(
         select(Deployment, Artifact.manifest_digest)
         .join(Deployment.artifact)
-        # One that was started again has waited for whatever ended it.
+        # A deployment that was started again includes the time until its failure was noticed.
         .where(Deployment.ready_at.is_not(None), Deployment.num_starts == 1)
         .order_by(Deployment.id.desc())
         .limit(MAX_OBSERVATIONS)

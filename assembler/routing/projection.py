@@ -23,11 +23,12 @@ from torch import Tensor
 from assembler.recipes.recipe import ProjectionTraining
 from assembler.routing.embedder import EMBEDDER, embedder_digest, states_embedder_digest
 from assembler.routing.router_inputs import RouterInputs
-from assembler.routing.router_rows import STATES_CENTER, SWISH_IS_ONE, VECTORS_CENTER, prefix
+from assembler.routing.router_rows import STATES_CENTER, SWISH_IS_ONE, VECTORS_CENTER
 from assembler.routing.text_encoder import Encoder
 from engine.vllm_plugin import tensors
 from registry.blobs.blobs import BlobStore
 from registry.catalog.documents import Document, group_by_domain, sample_evenly
+from registry.checkpoints import tensor_names
 from registry.checkpoints.manifests import Manifest
 
 # (what is being done, how much of it is done, of how much)
@@ -101,13 +102,13 @@ def solve(public: PublicStatistics, *, training: ProjectionTraining, blobs: Blob
         STATES_CENTER: tensors.write(blobs, public.states_center),
         VECTORS_CENTER: tensors.write(blobs, public.vectors_center),
     }
-    dtype = tensors.TORCH_DTYPES[public.seed.tensors["model.norm.weight"].dtype]
+    dtype = tensors.TORCH_DTYPES[public.seed.tensors[tensor_names.FINAL_NORM].dtype]
     for layer, within_DD in enumerate(public.within):
         center_D = public.states_center[layer]
         whitening_DD = _whitening(within_DD, center_D, shrinkage=training.shrinkage)
         w1, w2 = _as_projection(whitening_DD, logit_spread=training.logit_spread)
-        entries[f"{prefix(layer)}0.weight"] = tensors.write(blobs, w1.to(dtype))
-        entries[f"{prefix(layer)}1.weight"] = tensors.write(blobs, w2.to(dtype))
+        entries[tensor_names.projection(layer, 0)] = tensors.write(blobs, w1.to(dtype))
+        entries[tensor_names.projection(layer, 1)] = tensors.write(blobs, w2.to(dtype))
     config = {
         "embedder": EMBEDDER,
         "embedder_digest": embedder_digest(),

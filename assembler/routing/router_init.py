@@ -17,7 +17,7 @@ from assembler.recipes.recipe import Recipe
 from assembler.routing import router_rows
 from registry.blobs.blobs import BlobStore
 from registry.catalog.documents import Document
-from registry.checkpoints import numpy_tensors
+from registry.checkpoints import numpy_tensors, tensor_names
 from registry.checkpoints.architecture import Architecture, projection_shapes
 from registry.checkpoints.manifests import Manifest, TensorEntry
 from registry.checkpoints.numpy_tensors import Floats
@@ -120,7 +120,7 @@ def _of_states(
     folded = router_rows.fold_rows(
         family, states_NLRD, blobs=blobs, center=recipe.center_embeddings, learned=learned
     )
-    weights = {n: entry for n, entry in family.tensors.items() if ".gate.projection." in n}
+    weights = {n: entry for n, entry in family.tensors.items() if tensor_names.is_projection(n)}
     return Routers(
         rows=_by_name(folded.rows, mix),
         shared=dict(learned or weights),
@@ -147,8 +147,8 @@ def _of_vectors(
     rows = [
         router_rows.project(
             embeddings_NM,
-            weights[f"{router_rows.prefix(layer)}0.weight"],
-            weights[f"{router_rows.prefix(layer)}1.weight"],
+            weights[tensor_names.projection(layer, 0)],
+            weights[tensor_names.projection(layer, 1)],
             blobs=blobs,
         )
         for layer in range(mix.num_hidden_layers)
@@ -168,11 +168,11 @@ def _random_projection(
     W1 keeps the size of its inputs. W2 is small, so that a mix starts near even routing.
     """
     shapes = projection_shapes(mix.hidden_size, mix.domain_embedding_size)
-    dtype = family.tensors[f"{router_rows.prefix(0)}0.weight"].dtype
+    dtype = family.tensors[tensor_names.projection(0, 0)].dtype
     weights: dict[str, TensorEntry] = {}
     for layer in range(mix.num_hidden_layers):
         for part, shape in shapes.items():
-            name = f"{_ffn(layer)}{part}"
+            name = f"{tensor_names.router(layer)}.{part}"
             std = shape[1] ** -0.5 if ".0." in part else INITIAL_STD
             values = _normal(recipe, name, shape, std=std)
             weights[name] = numpy_tensors.write(blobs, values, dtype=dtype)
@@ -185,9 +185,10 @@ def _random(recipe: Recipe, mix: Architecture, blobs: BlobStore) -> Routers:
     shared: dict[str, TensorEntry] = {}
     width = mix.router_hidden_size or mix.hidden_size
     for layer in range(mix.num_hidden_layers):
-        rows[f"{_ffn(layer)}weight"] = _random_rows(recipe, mix, f"{_ffn(layer)}weight", width)
+        name = tensor_names.router_rows(layer)
+        rows[name] = _random_rows(recipe, mix, name, width)
         if mix.router == "mlp":
-            name = f"{_ffn(layer)}hidden.weight"
+            name = tensor_names.router_hidden(layer)
             hidden_RD = _normal(recipe, name, (width, mix.hidden_size), std=mix.hidden_size**-0.5)
             shared[name] = numpy_tensors.write(blobs, hidden_RD, dtype="BF16")
     return Routers(rows=rows, shared=shared)
@@ -206,11 +207,11 @@ def _attention_rows(
         return {}
     rows: dict[str, Floats] = {}
     for layer in range(mix.num_hidden_layers):
-        name = f"model.layers.{layer}.self_attn.gate.weight"
+        name = tensor_names.attention_router_rows(layer)
         if recipe.router_init == "random":
             rows[name] = _random_rows(recipe, mix, name, mix.hidden_size)
         elif mix.parallel_block:
-            rows[name] = ffn_rows[f"{_ffn(layer)}weight"]
+            rows[name] = ffn_rows[tensor_names.router_rows(layer)]
         else:
             rows[name] = np.zeros((mix.num_experts, mix.hidden_size), np.float32)
     return rows
@@ -236,7 +237,8 @@ def _normal(recipe: Recipe, what: str, shape: tuple[int, ...], *, std: float) ->
 def _by_name(rows: Sequence[Floats], mix: Architecture) -> dict[str, Floats]:
     """Return rows [n, D] of every block under their tensor names in a mix."""
     return {
-        f"{_ffn(layer)}weight": _with_seed(block_rows, mix) for layer, block_rows in enumerate(rows)
+        tensor_names.router_rows(layer): _with_seed(block_rows, mix)
+        for layer, block_rows in enumerate(rows)
     }
 
 
@@ -244,7 +246,3 @@ def _with_seed(rows: Floats, mix: Architecture) -> Floats:
     """Append zeros for a routed seed, on the last axis but one."""
     missing = mix.num_experts - rows.shape[-2]
     return np.pad(rows, [(0, 0)] * (rows.ndim - 2) + [(0, missing), (0, 0)])
-
-
-def _ffn(layer: int) -> str:
-    return f"model.layers.{layer}.mlp.gate."

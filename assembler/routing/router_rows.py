@@ -15,7 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from registry.blobs.blobs import BlobStore
-from registry.checkpoints import numpy_tensors
+from registry.checkpoints import numpy_tensors, tensor_names
 from registry.checkpoints.manifests import Manifest, TensorEntry
 from registry.checkpoints.numpy_tensors import Floats
 
@@ -59,7 +59,7 @@ def fold_rows(
     center_LD = numpy_tensors.read(blobs, projection.tensors[STATES_CENTER])
 
     def fold_block(layer: int) -> tuple[Floats, Floats]:
-        w1 = projection.tensors[f"{prefix(layer)}0.weight"]
+        w1 = projection.tensors[tensor_names.projection(layer, 0)]
         means_ND, directions_NKD = states_NLRD[:, layer, 0], states_NLRD[:, layer, 1:]
         embeddings = router_embeddings(
             means_ND - (center_LD[layer] if center else 0),
@@ -68,7 +68,8 @@ def fold_rows(
             own_weight=own_weight,
         )
         weights = [
-            (learned or projection.tensors)[f"{prefix(layer)}{number}.weight"] for number in (0, 1)
+            (learned or projection.tensors)[tensor_names.projection(layer, number)]
+            for number in (0, 1)
         ]
         return project(embeddings, *weights, blobs=blobs), embeddings
 
@@ -128,11 +129,6 @@ def encoder_embeddings(centered_NE: Floats) -> Floats:
     """Return encoder vectors normalized to length 1, with the constant coordinate [N, E + 1]."""
     lengths_N1 = np.linalg.norm(centered_NE, axis=-1, keepdims=True)
     return _with_constant(centered_NE / np.maximum(lengths_N1, 1e-12))
-
-
-def prefix(layer: int) -> str:
-    """Return the common prefix of the names of a block's two projection weights."""
-    return f"model.layers.{layer}.mlp.gate.projection."
 
 
 def _with_constant(values: Floats) -> Floats:

@@ -24,6 +24,7 @@ from assembler.network.model import Network
 from assembler.network.moe import MoE
 from assembler.training.expert_parallel import DispatchedExperts
 from assembler.training.parallelism import INIT_METHOD
+from registry.checkpoints import tensor_names
 
 # Called with a part of the network and the prefix of its parameters' names.
 Prepare = Callable[[nn.Module, str], None]
@@ -124,12 +125,11 @@ def shard_network(
             mesh_dim_names=("efsdp", "ep"),
         )
     for number, block in enumerate(network.model.layers):
-        prefix = f"model.layers.{number}"
         if groups is not None and isinstance(block.mlp, MoE):
             block.mlp.experts = DispatchedExperts(block.mlp.experts, groups.get_group("ep"))
-            prepare(block.mlp.experts, f"{prefix}.mlp.experts")
+            prepare(block.mlp.experts, tensor_names.routed_experts(number))
             _shard_experts(block.mlp.experts, groups["efsdp"], world, policy)
-        prepare(block, prefix)
+        prepare(block, tensor_names.block(number))
         fully_shard(block, mesh=mesh, mp_policy=policy)
     prepare(network, "")
     fully_shard(network, mesh=mesh)

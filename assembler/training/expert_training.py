@@ -36,8 +36,9 @@ from assembler.training.optimizer import (
     set_learning_rates,
 )
 from registry.catalog.documents import check_expert_documents, parse
-from registry.checkpoints.architecture import Architecture, is_ffn
+from registry.checkpoints.architecture import Architecture
 from registry.checkpoints.manifests import json_digest
+from registry.checkpoints.tensor_names import is_ffn
 from registry.errors import InvalidInput, StepFailed
 from registry.settings import settings
 

@@ -30,11 +30,13 @@ from assembler.training.optimizer import (
 )
 from assembler.training.parallelism import Parallelism
 from assembler.training.train_step import take_step
-from assembler.training.trainable import has_part, is_router, trains
+from assembler.training.trainable import has_part, trains
 from engine.vllm_plugin import tensors
 from registry.blobs.blobs import BlobStore
 from registry.catalog.documents import Document
+from registry.checkpoints import tensor_names
 from registry.checkpoints.manifests import Manifest, TensorEntry
+from registry.checkpoints.tensor_names import is_router
 from registry.errors import InvalidInput, Problem
 
 CHECKPOINT_STEPS = 10
@@ -159,7 +161,7 @@ def _trainable(mix: Manifest, blobs: BlobStore, recipe: Finetune) -> Network:
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(trains(name, mix.architecture, recipe.train))
     if mix.architecture.has_projection:
-        embeddings = tensors.read(blobs, mix.tensors["model.domain_embeddings"])
+        embeddings = tensors.read(blobs, mix.tensors[tensor_names.DOMAIN_EMBEDDINGS])
         network.model.domain_embeddings = embeddings.float()
     return network
 
@@ -194,10 +196,10 @@ def _fold_rows(entries: dict[str, TensorEntry], blobs: BlobStore) -> dict[str, T
         return tensors.read(blobs, entries[name]).float()
 
     rows: dict[str, TensorEntry] = {}
-    for layer, embeddings_NM in enumerate(read("model.domain_embeddings")):
-        gate = f"model.layers.{layer}.mlp.gate."
-        w1, w2 = (read(f"{gate}projection.{number}.weight") for number in (0, 1))
-        dtype = tensors.TORCH_DTYPES[entries[f"{gate}weight"].dtype]
+    for layer, embeddings_NM in enumerate(read(tensor_names.DOMAIN_EMBEDDINGS)):
+        name = tensor_names.router_rows(layer)
+        w1, w2 = (read(tensor_names.projection(layer, number)) for number in (0, 1))
+        dtype = tensors.TORCH_DTYPES[entries[name].dtype]
         row_ND = project(embeddings_NM, w1, w2)
-        rows[f"{gate}weight"] = tensors.write(blobs, row_ND.to(dtype))
+        rows[name] = tensors.write(blobs, row_ND.to(dtype))
     return rows

@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from registry import cpu_features
+from registry.checkpoints import tensor_names
 from registry.checkpoints.architecture import Architecture, Shape
 from registry.checkpoints.int8_config import (
     CONFIG_FIELD,
     LARGEST,
     LARGEST_WITHOUT_VNNI,
-    SCALE,
-    WEIGHT,
     int8_modules,
     largest_weight,
     quantization_config,
 )
 from registry.checkpoints.manifests import Manifest, TensorEntry
+from registry.checkpoints.tensor_names import SCALE, WEIGHT
 from registry.errors import InvalidCheckpoint
 
 # The processor that serves the checkpoint; each has other kernels. `cpu` is any x86 processor,
@@ -33,7 +33,6 @@ LARGEST_WEIGHT: dict[Target, int] = {
 }
 
 SCALE_BYTES = 4
-FFN = ("gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True)
@@ -127,28 +126,28 @@ def check_processor(manifest: Manifest) -> None:
 def _groups(a: Architecture, target: Target) -> Iterator[tuple[str, int, tuple[str, ...]]]:
     """Yield the name, the block and the linear layers of each possible unit."""
     for layer in range(a.num_hidden_layers):
-        block = f"model.layers.{layer}."
-        attention, mlp = f"{block}self_attn.", f"{block}mlp"
+        attention, ffn = tensor_names.attention(layer), tensor_names.ffn(layer)
         if a.num_experts == 0 or a.attention == "average":
-            yield f"{attention}qkv_proj", layer, tuple(f"{attention}{p}_proj" for p in "qkv")
-            yield f"{attention}o_proj", layer, (f"{attention}o_proj",)
+            yield f"{attention}.qkv_proj", layer, tuple(f"{attention}.{p}_proj" for p in "qkv")
+            yield f"{attention}.o_proj", layer, (f"{attention}.o_proj",)
         # Attention experts keep their precision: vLLM sees one wide attention, whose output
         # projection has a single scale for the outputs of all experts.
         if a.num_experts == 0:
-            yield mlp, layer, _ffn(mlp)
+            yield ffn, layer, _ffn(ffn)
             continue
         if a.shared_expert:
-            yield f"{mlp}.shared_expert", layer, _ffn(f"{mlp}.shared_expert")
+            shared = tensor_names.shared_expert(layer)
+            yield shared, layer, _ffn(shared)
         if target == "gpu":
-            experts = [f"{mlp}.experts.{number}" for number in range(a.num_experts)]
+            experts = [tensor_names.routed_expert(layer, number) for number in range(a.num_experts)]
             modules = tuple(module for expert in experts for module in _ffn(expert))
-            yield f"{mlp}.experts", layer, modules
+            yield tensor_names.routed_experts(layer), layer, modules
     if not a.tie_word_embeddings:
-        yield "lm_head", a.num_hidden_layers, ("lm_head",)
+        yield tensor_names.LM_HEAD, a.num_hidden_layers, (tensor_names.LM_HEAD,)
 
 
 def _ffn(prefix: str) -> tuple[str, ...]:
-    return tuple(f"{prefix}.{name}" for name in FFN)
+    return tuple(f"{prefix}.{name}" for name in tensor_names.FFN_PARTS)
 
 
 def _unit(

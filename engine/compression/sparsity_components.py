@@ -5,18 +5,13 @@ attention and FFN is a component with its own share of zeros. In a mixture, each
 expert is one.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from registry.checkpoints.architecture import is_attention
-from registry.checkpoints.int8_config import WEIGHT, int8_modules
+from registry.checkpoints.int8_config import int8_modules
 from registry.checkpoints.manifests import Manifest
-
-PROJECTION = re.compile(
-    r"(?P<module>model\.layers\.(?P<layer>\d+)\..+\.(q|k|v|o|gate|up|down)_proj)\.weight"
-)
+from registry.checkpoints.tensor_names import WEIGHT, is_attention, linear_in_block
 
 Kind = Literal["attention", "ffn"]
 # The share of zero weights of each component, by its name; a missing component has 0.
@@ -42,11 +37,11 @@ def components(manifest: Manifest) -> tuple[Component, ...]:
     Raises InvalidCheckpoint for a quantization that is not supported.
     """
     int8_already = int8_modules(manifest.config)
-    matches = ((PROJECTION.fullmatch(name), entry) for name, entry in manifest.tensors.items())
+    found = ((linear_in_block(name), entry) for name, entry in manifest.tensors.items())
     matrices = [
-        Component(match["module"], int(match["layer"]), entry.num_numbers)
-        for match, entry in matches
-        if match is not None and match["module"] not in int8_already
+        Component(*linear, entry.num_numbers)
+        for linear, entry in found
+        if linear is not None and linear[0] not in int8_already
     ]
     return tuple(sorted(matrices, key=lambda component: component.layer))
 

@@ -6,17 +6,13 @@ joins them when they are loaded. Letters at the end of a tensor's name: N expert
 wide attention.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from registry.checkpoints.architecture import Architecture
-
-EXPERT_TENSOR = re.compile(
-    r"(?P<attention>.*\.self_attn)\.experts\.(?P<expert>\d+)\.(?P<part>[qkvo]_proj\.weight)"
-)
+from registry.checkpoints.tensor_names import split_attention_expert
 
 
 def num_heads(a: Architecture) -> int:
@@ -52,13 +48,14 @@ def widen(weights: Iterable[tuple[str, Tensor]], a: Architecture) -> Iterator[tu
     """
     held: dict[str, dict[int, Tensor]] = {}
     for name, tensor in weights:
-        match = EXPERT_TENSOR.fullmatch(name)
-        if match is None:
+        split = split_attention_expert(name)
+        if split is None:
             yield name, tensor
             continue
-        joined_name = f"{match['attention']}.{match['part']}"
+        attention, number, part = split
+        joined_name = f"{attention}.{part}"
         parts = held.setdefault(joined_name, {})
-        parts[int(match["expert"])] = tensor
+        parts[number] = tensor
         if parts.keys() == set(range(a.num_experts)):
             del held[joined_name]
             ordered = [parts[i] for i in range(a.num_experts)]

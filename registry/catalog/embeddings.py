@@ -4,7 +4,7 @@ the mean router inputs of the version's own network.
 Vectors of different embedders live in different spaces; every question names the embedder.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -81,6 +81,33 @@ def find_all(session: Session, version: ExpertVersion) -> Sequence[DomainEmbeddi
         .where(DomainEmbedding.expert_version_id == version.id)
         .order_by(DomainEmbedding.id.desc())
     ).all()
+
+
+def find_embedded(
+    session: Session,
+    versions: Sequence[ExpertVersion],
+    *,
+    embedders_of: Callable[[str], Embedders],
+) -> set[int]:
+    """Return the ids of the versions that today's embedders have embedded, in one query.
+
+    `embedders_of` gives the embedders of a family by the digest of its seed.
+    """
+    ids = [version.id for version in versions]
+    rows = session.execute(
+        select(
+            DomainEmbedding.expert_version_id,
+            DomainEmbedding.embedder_digest,
+            DomainEmbedding.states_embedder_digest,
+        ).where(DomainEmbedding.expert_version_id.in_(ids))
+    )
+    existing = {tuple(row) for row in rows}
+    current = [embedders_of(version.expert.family.seed_digest) for version in versions]
+    return {
+        version.id
+        for version, embedders in zip(versions, current, strict=True)
+        if (version.id, embedders.encoder, embedders.states) in existing
+    }
 
 
 def nearest(

@@ -1,8 +1,9 @@
 """Experts and their versions: find, list, pin to a version that is ready, retire."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from sqlalchemy import Select, or_, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, contains_eager
 
 from registry.database.tables import Expert, ExpertVersion, Family, VersionState
@@ -61,6 +62,20 @@ def get_version(session: Session, version_id: int) -> ExpertVersion:
 def find_versions(session: Session, expert: str) -> Sequence[ExpertVersion]:
     """All versions, newest first."""
     query = _versions().where(Expert.name == expert).order_by(ExpertVersion.number.desc())
+    return session.scalars(query).all()
+
+
+def find_newest(
+    session: Session, names: Collection[str], *, state: VersionState | None = None
+) -> Sequence[ExpertVersion]:
+    """Return the newest version of each named expert, in one query, ordered by name.
+
+    With `state`, the newest version in that state. Experts without one are left out.
+    """
+    query = _versions().where(Expert.name.in_(names))
+    if state is not None:
+        query = query.where(ExpertVersion.state == state)
+    query = query.ext(distinct_on(Expert.name)).order_by(Expert.name, ExpertVersion.number.desc())
     return session.scalars(query).all()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, Self, get_args, get_origin
 
+from registry.checkpoints import tensor_names
 from registry.errors import InvalidCheckpoint, Problem
 
 Combine = Literal["convex", "sum"]
@@ -171,30 +172,25 @@ class Architecture:
 
     def tensor_shapes(self) -> dict[str, Shape]:
         """Every tensor of the checkpoint with its shape, in layer order."""
-        shapes: dict[str, Shape] = {
-            "model.embed_tokens.weight": (self.vocab_size, self.hidden_size)
-        }
+        shapes: dict[str, Shape] = {tensor_names.EMBEDDINGS: (self.vocab_size, self.hidden_size)}
         if self.has_projection:
-            shapes["model.domain_embeddings"] = (
+            shapes[tensor_names.DOMAIN_EMBEDDINGS] = (
                 self.num_hidden_layers,
                 self.num_experts,
                 self.domain_embedding_size,
             )
         for layer in range(self.num_hidden_layers):
-            prefix = f"model.layers.{layer}."
-            block: dict[str, Shape] = {}
             if has_attention := self.has_attention(layer):
-                block |= self._attention_shapes()
+                shapes |= self._attention_shapes(layer)
             if ffn_size := self.ffn_size(layer):
-                block |= self._mlp_shapes(ffn_size)
+                shapes |= self._mlp_shapes(layer, ffn_size)
             if has_attention:
-                block["input_layernorm.weight"] = (self.hidden_size,)
+                shapes[tensor_names.input_norm(layer)] = (self.hidden_size,)
             if ffn_size and not self.parallel_block:
-                block["post_attention_layernorm.weight"] = (self.hidden_size,)
-            shapes |= {prefix + name: shape for name, shape in block.items()}
-        shapes["model.norm.weight"] = (self.hidden_size,)
+                shapes[tensor_names.ffn_norm(layer)] = (self.hidden_size,)
+        shapes[tensor_names.FINAL_NORM] = (self.hidden_size,)
         if not self.tie_word_embeddings:
-            shapes["lm_head.weight"] = (self.vocab_size, self.hidden_size)
+            shapes[tensor_names.LM_HEAD + tensor_names.WEIGHT] = (self.vocab_size, self.hidden_size)
         return shapes
 
     @property
@@ -218,7 +214,9 @@ class Architecture:
     def num_parameters(self) -> int:
         """Of the network; domain embeddings and projections, which inference does not need, not."""
         return sum(
-            math.prod(shape) for name, shape in self.tensor_shapes().items() if _computes(name)
+            math.prod(shape)
+            for name, shape in self.tensor_shapes().items()
+            if tensor_names.is_computed_with(name)
         )
 
     @property
@@ -226,55 +224,59 @@ class Architecture:
         """Those that one token meets: all but the routed experts that it does not take."""
         active = 0.0
         for name, shape in self.tensor_shapes().items():
-            if not _computes(name):
+            if not tensor_names.is_computed_with(name):
                 continue
             share = 1.0
-            if ".mlp.experts." in name:
+            if tensor_names.is_routed_expert(name):
                 share = self.num_experts_per_tok / self.num_experts
-            elif ".self_attn.experts." in name and self.num_attention_experts_per_tok:
+            elif tensor_names.is_attention_expert(name) and self.num_attention_experts_per_tok:
                 share = self.num_attention_experts_per_tok / self.num_experts
             active += share * math.prod(shape)
         return round(active)
 
-    def _attention_shapes(self) -> dict[str, Shape]:
+    def _attention_shapes(self, layer: int) -> dict[str, Shape]:
+        module = tensor_names.attention(layer)
         queries = self.num_attention_heads * self.head_dim
         keys = self.num_key_value_heads * self.head_dim
         query = {"q_proj.weight": (queries, self.hidden_size)}
         key_value = {f"{p}_proj.weight": (keys, self.hidden_size) for p in "kv"}
         output = {"o_proj.weight": (self.hidden_size, queries)}
         if self.num_experts == 0 or self.attention == "average":
-            return {f"self_attn.{n}": s for n, s in (query | key_value | output).items()}
+            return {f"{module}.{n}": s for n, s in (query | key_value | output).items()}
         shared = key_value if self.attention == "experts-shared-kv" else {}
         own = query | output if shared else query | key_value | output
-        shapes: dict[str, Shape] = {f"self_attn.{n}": s for n, s in shared.items()}
+        shapes: dict[str, Shape] = {f"{module}.{n}": s for n, s in shared.items()}
         for expert in range(self.num_experts):
-            shapes |= {f"self_attn.experts.{expert}.{n}": s for n, s in own.items()}
-        shapes["self_attn.gate.weight"] = (self.num_experts, self.hidden_size)
+            module = tensor_names.attention_expert(layer, expert)
+            shapes |= {f"{module}.{n}": s for n, s in own.items()}
+        shapes[tensor_names.attention_router_rows(layer)] = (self.num_experts, self.hidden_size)
         return shapes
 
-    def _mlp_shapes(self, ffn_size: int) -> dict[str, Shape]:
+    def _mlp_shapes(self, layer: int, ffn_size: int) -> dict[str, Shape]:
         ffn: dict[str, Shape] = {
             "gate_proj.weight": (ffn_size, self.hidden_size),
             "up_proj.weight": (ffn_size, self.hidden_size),
             "down_proj.weight": (self.hidden_size, ffn_size),
         }
         if self.num_experts == 0:
-            return {f"mlp.{n}": s for n, s in ffn.items()}
+            return {f"{tensor_names.ffn(layer)}.{n}": s for n, s in ffn.items()}
         shapes: dict[str, Shape] = {}
         if self.router == "nexus":
             shapes |= {
-                f"mlp.gate.{n}": s
+                f"{tensor_names.router(layer)}.{n}": s
                 for n, s in projection_shapes(self.hidden_size, self.domain_embedding_size).items()
             }
         router_input = self.hidden_size
         if self.router == "mlp":
             router_input = self.router_hidden_size
-            shapes["mlp.gate.hidden.weight"] = (router_input, self.hidden_size)
-        shapes["mlp.gate.weight"] = (self.num_experts, router_input)
+            shapes[tensor_names.router_hidden(layer)] = (router_input, self.hidden_size)
+        shapes[tensor_names.router_rows(layer)] = (self.num_experts, router_input)
         if self.shared_expert:
-            shapes |= {f"mlp.shared_expert.{n}": s for n, s in ffn.items()}
+            module = tensor_names.shared_expert(layer)
+            shapes |= {f"{module}.{n}": s for n, s in ffn.items()}
         for expert in range(self.num_experts):
-            shapes |= {f"mlp.experts.{expert}.{n}": s for n, s in ffn.items()}
+            module = tensor_names.routed_expert(layer, expert)
+            shapes |= {f"{module}.{n}": s for n, s in ffn.items()}
         return shapes
 
 
@@ -284,24 +286,6 @@ def projection_shapes(hidden_size: int, domain_embedding_size: int) -> dict[str,
         "projection.0.weight": (2 * hidden_size, domain_embedding_size),
         "projection.1.weight": (hidden_size, hidden_size),
     }
-
-
-def is_ffn(tensor_name: str) -> bool:
-    """Whether a dense checkpoint's tensor belongs to an FFN: the part that becomes an expert."""
-    return ".mlp." in tensor_name
-
-
-def is_attention(tensor_name: str) -> bool:
-    """Whether a dense checkpoint's tensor is one of attention's four projections."""
-    return ".self_attn." in tensor_name
-
-
-def is_key_value(tensor_name: str) -> bool:
-    return tensor_name.endswith((".k_proj.weight", ".v_proj.weight"))
-
-
-def _computes(tensor_name: str) -> bool:
-    return ".gate.projection." not in tensor_name and not tensor_name.endswith("domain_embeddings")
 
 
 def _rope_theta(config: dict[str, Any]) -> object:

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from registry.checkpoints.architecture import Shape
+from registry.checkpoints.tensor_names import SCALE, WEIGHT
 from registry.errors import InvalidCheckpoint, Problem
 
 CONFIG_FIELD = "quantization_config"
 # Ours, inside that field; readers of others pass it by.
 LARGEST_FIELD = "largest_weight"
-WEIGHT, SCALE = ".weight", ".weight_scale"
 
 # Symmetric: -128 is not used.
 LARGEST = 127

@@ -1,4 +1,4 @@
-"""The light encoder is the heavy one, number by number."""
+"""The NumPy encoder equals the torch encoder."""
 
 import subprocess
 import sys
@@ -15,12 +15,12 @@ TEXTS = [
 ]
 
 
-def test_it_gives_what_the_encoder_gives() -> None:
+def test_vectors_equal_those_of_the_torch_encoder() -> None:
     vectors = torch.tensor([query_encoder().embed(text) for text in TEXTS])
     torch.testing.assert_close(vectors, Encoder().embed(TEXTS), atol=1e-6, rtol=0)
 
 
-def test_it_needs_no_torch() -> None:
+def test_encoding_loads_neither_torch_nor_transformers() -> None:
     code = (
         "import sys\n"
         "from assembler.routing.numpy_encoder import query_encoder\n"

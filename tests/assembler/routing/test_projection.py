@@ -1,4 +1,4 @@
-"""A family projection on a tiny seed: it tells domains apart, and folds to rows."""
+"""A family projection on a tiny seed: it distinguishes domains and gives router rows."""
 
 from dataclasses import replace
 
@@ -46,11 +46,15 @@ def trained(
 
 
 def experts(blobs: LocalBlobs, seed: Manifest) -> torch.Tensor:
-    """Router inputs [n, L, R, D] of domains that the projection has not seen."""
+    """Return the router inputs [n, L, R, D] of domains that the projection has not seen."""
     inputs = RouterInputs(seed, blobs)
-    own = [tiny.sample_documents(expert=unseen(number)) for number in range(NUM_DOMAINS)]
-    moments = [inputs.moments(documents, num_tokens=NUM_TOKENS) for documents in own]
-    return torch.stack([of_domain.embedding() for of_domain in moments])
+    documents_by_domain = [
+        tiny.sample_documents(expert=unseen(number)) for number in range(NUM_DOMAINS)
+    ]
+    moments = [
+        inputs.moments(documents, num_tokens=NUM_TOKENS) for documents in documents_by_domain
+    ]
+    return torch.stack([domain_moments.embedding() for domain_moments in moments])
 
 
 def unseen(number: int) -> int:
@@ -58,7 +62,7 @@ def unseen(number: int) -> int:
 
 
 def read(blobs: LocalBlobs, seed: Manifest, expert: int, *, layer: int) -> torch.Tensor:
-    """Router inputs [T, D] of a domain's held-out text."""
+    """Return the router inputs [T, D] of a domain's held-out text."""
     held_out = [
         replace(document, split="train")
         for document in tiny.sample_documents(expert=expert)
@@ -68,7 +72,7 @@ def read(blobs: LocalBlobs, seed: Manifest, expert: int, *, layer: int) -> torch
     return torch.cat([states[layer] for states in batches])
 
 
-def test_unread_text_of_an_unseen_domain_goes_to_its_row(blobs: LocalBlobs) -> None:
+def test_held_out_text_of_unseen_domains_is_routed_to_its_row(blobs: LocalBlobs) -> None:
     seed = tiny.store_manifest(blobs)
     routing = fold_rows(trained(blobs, seed), experts(blobs, seed).numpy(), blobs=blobs)
     shares = []
@@ -80,8 +84,11 @@ def test_unread_text_of_an_unseen_domain_goes_to_its_row(blobs: LocalBlobs) -> N
     assert torch.stack(shares).mean() > 2 / NUM_DOMAINS
 
 
-def test_logits_are_as_far_spread_as_asked_and_no_row_meets_the_center(blobs: LocalBlobs) -> None:
-    """Within the domains that the projection has read, and whichever expert a row is of."""
+def test_logits_have_the_requested_spread_and_rows_are_orthogonal_to_the_center(
+    blobs: LocalBlobs,
+) -> None:
+    """The spread is measured within the domains that the projection has read, for any expert's
+    row."""
     seed = tiny.store_manifest(blobs)
     training = TRAINING.model_copy(update={"logit_spread": 2.0})
     projection = trained(blobs, seed, training=training)
@@ -99,7 +106,7 @@ def test_logits_are_as_far_spread_as_asked_and_no_row_meets_the_center(blobs: Lo
     torch.testing.assert_close(spread_N, torch.full((NUM_DOMAINS,), 2.0), rtol=0.05, atol=0)
 
 
-def test_how_far_a_domain_lies_does_not_matter(blobs: LocalBlobs) -> None:
+def test_rows_do_not_depend_on_the_distance_from_the_center(blobs: LocalBlobs) -> None:
     seed = tiny.store_manifest(blobs)
     projection = trained(blobs, seed)
     center_LD = tensors.read(blobs, projection.tensors["states_center"]).numpy()
@@ -110,7 +117,7 @@ def test_how_far_a_domain_lies_does_not_matter(blobs: LocalBlobs) -> None:
     np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
 
 
-def test_the_manifest_says_how_to_use_it_and_is_reproducible(blobs: LocalBlobs) -> None:
+def test_the_manifest_names_its_embedders_and_is_reproducible(blobs: LocalBlobs) -> None:
     seed = tiny.store_manifest(blobs)
     projection = trained(blobs, seed)
     assert projection.config["embedder_digest"] == embedder_digest()
@@ -127,7 +134,7 @@ def test_the_manifest_says_how_to_use_it_and_is_reproducible(blobs: LocalBlobs) 
     assert trained(blobs, seed).tensors == projection.tensors
 
 
-def test_documents_must_name_two_domains(blobs: LocalBlobs) -> None:
+def test_at_least_two_named_domains_are_required(blobs: LocalBlobs) -> None:
     seed = tiny.store_manifest(blobs)
     nameless = tiny.sample_documents()
     one = [replace(document, domain="only") for document in nameless]

@@ -1,4 +1,4 @@
-"""Router inputs as a mix's routers will see them, and their mean."""
+"""Router inputs as a mix's routers read them, and their moments."""
 
 import torch
 
@@ -11,24 +11,25 @@ from registry.catalog.documents import Document
 from tests import tiny
 
 
-def test_they_are_what_the_norm_before_the_ffn_gives(blobs: LocalBlobs) -> None:
-    """Seen in the first block: what attention adds to the embeddings, normed."""
+def test_router_inputs_are_the_normed_inputs_of_the_ffns(blobs: LocalBlobs) -> None:
+    """RMS norms with unit weights give a mean square of 1 for every token."""
     checkpoint = tiny.store_manifest(blobs)
     inputs = RouterInputs(checkpoint, blobs)
     (states,) = inputs.batches(tiny.sample_documents(), num_tokens=WINDOW_TOKENS)
-    assert [own.shape for own in states] == [(WINDOW_TOKENS, 32)] * 2
-    # The tiny norms weigh every coordinate by 1.
-    for own in states:
-        torch.testing.assert_close(own.square().mean(-1), torch.ones(len(own)), rtol=0.02, atol=0)
+    assert [layer_states.shape for layer_states in states] == [(WINDOW_TOKENS, 32)] * 2
+    for layer_states in states:
+        torch.testing.assert_close(
+            layer_states.square().mean(-1), torch.ones(len(layer_states)), rtol=0.02, atol=0
+        )
     assert not torch.allclose(states[0], states[1])
 
 
-def test_moments_are_those_of_what_was_read(blobs: LocalBlobs) -> None:
+def test_moments_are_those_of_the_captured_inputs(blobs: LocalBlobs) -> None:
     inputs = RouterInputs(tiny.store_manifest(blobs, expert=1), blobs)
-    own = tiny.sample_documents(expert=1)
-    moments = inputs.moments(own, num_tokens=4 * WINDOW_TOKENS)
+    documents = tiny.sample_documents(expert=1)
+    moments = inputs.moments(documents, num_tokens=4 * WINDOW_TOKENS)
     assert moments.num_tokens == 4 * WINDOW_TOKENS
-    batches = list(inputs.batches(own, num_tokens=4 * WINDOW_TOKENS))
+    batches = list(inputs.batches(documents, num_tokens=4 * WINDOW_TOKENS))
     for layer in range(2):
         states_TD = torch.cat([batch[layer] for batch in batches])
         torch.testing.assert_close(moments.mean[layer], states_TD.mean(0))
@@ -36,7 +37,7 @@ def test_moments_are_those_of_what_was_read(blobs: LocalBlobs) -> None:
         torch.testing.assert_close(moments.covariance[layer], expected_DD, rtol=1e-3, atol=1e-4)
 
 
-def test_an_embedding_is_the_mean_and_what_varies_most(blobs: LocalBlobs) -> None:
+def test_an_embedding_is_the_mean_and_the_principal_directions(blobs: LocalBlobs) -> None:
     generator = torch.Generator().manual_seed(0)
     axes_DD, _ = torch.linalg.qr(torch.randn(64, 64, generator=generator))
     variances_D = torch.cat([torch.zeros(62), torch.tensor([4.0, 9.0])])
@@ -48,15 +49,17 @@ def test_an_embedding_is_the_mean_and_what_varies_most(blobs: LocalBlobs) -> Non
     torch.testing.assert_close(rows_RD[1:].T @ rows_RD[1:], covariance, rtol=0, atol=1e-4)
 
 
-def test_experts_read_the_same_text_differently(blobs: LocalBlobs) -> None:
-    own = tiny.sample_documents(expert=1)
+def test_router_inputs_of_an_expert_differ_from_the_seeds_after_the_first_ffn(
+    blobs: LocalBlobs,
+) -> None:
+    documents = tiny.sample_documents(expert=1)
     seed, expert = (
         RouterInputs(tiny.store_manifest(blobs, expert=number), blobs)
-        .moments(own, num_tokens=512)
+        .moments(documents, num_tokens=512)
         .mean
         for number in (0, 1)
     )
-    # The first block's router stands before the first FFN, which is all that an expert changed.
+    # The first block's router precedes the first FFN, and an expert changed only FFNs.
     assert torch.equal(seed[0], expert[0])
     assert not torch.allclose(seed[1], expert[1])
 
@@ -64,6 +67,6 @@ def test_experts_read_the_same_text_differently(blobs: LocalBlobs) -> None:
 def test_less_text_than_a_window_is_read_whole(blobs: LocalBlobs) -> None:
     checkpoint = tiny.store_manifest(blobs)
     short = [Document("1", "abc", "train"), Document("2", "not read", "held-out")]
-    # And the end of the document.
+    # Three characters and the end-of-text token.
     assert RouterInputs(checkpoint, blobs).moments(short, num_tokens=8192).num_tokens == 4
     assert len(TokenReader.of(checkpoint, blobs).windows(short, split="train", length=8)) == 0

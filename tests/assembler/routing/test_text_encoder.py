@@ -1,4 +1,5 @@
-"""The sentence encoder: normalized, indifferent to its batch, and near for near texts."""
+"""The sentence encoder: vectors of length 1, independent of the batch, and close for similar
+texts."""
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from assembler.routing.text_encoder import Encoder
 TEXTS = ["The cat sat on the mat.", "A kitten rests upon a rug.", "def f(x): return x + 1 " * 40]
 
 
-def test_vectors_are_of_length_one_and_near_for_near_texts() -> None:
+def test_vectors_have_length_one_and_are_close_for_similar_texts() -> None:
     vectors = Encoder().embed(TEXTS)
     assert vectors.shape == (3, 384)
     assert vectors.norm(dim=1).tolist() == pytest.approx([1, 1, 1])

@@ -1,4 +1,4 @@
-"""Windows over documents, and batches that depend on nothing but seed and step."""
+"""Token windows of documents, and batches that depend on nothing but seed and step."""
 
 import pytest
 import torch
@@ -19,20 +19,20 @@ def test_documents_are_joined_by_end_of_text(blobs: LocalBlobs) -> None:
     assert [reader.decode(window) for window in windows.tolist()] == ["abc", f"{tiny.EOS}de"]
 
 
-def test_only_the_split_asked_for_is_read(blobs: LocalBlobs) -> None:
+def test_only_the_requested_split_is_read(blobs: LocalBlobs) -> None:
     reader = TokenReader.of(tiny.store_manifest(blobs), blobs)
     documents = [Document("1", "abc", "train"), Document("2", "xyz", "held-out")]
     windows = reader.windows(documents, split="held-out", length=3)
     assert [reader.decode(window) for window in windows.tolist()] == ["xyz"]
 
 
-def test_a_batch_draws_from_every_domain_and_says_which() -> None:
+def test_a_batch_draws_from_every_domain_and_labels_it() -> None:
     batch = DomainBatches(WINDOWS, batch_size=6, entropy=[0]).batch(0)
     assert batch.labels.tolist() == [0, 1, 2, 0, 1, 2]
     assert (batch.tokens[:, 0] // 10).tolist() == batch.labels.tolist()
 
 
-def test_domains_that_come_less_often_count_more_each_time() -> None:
+def test_rarer_domains_have_larger_weights() -> None:
     mixture = DomainBatches(WINDOWS, batch_size=12, entropy=[0], new={2}, new_share=0.5)
     batch = mixture.batch(0)
     assert batch.labels.bincount().tolist() == [3, 3, 6]
@@ -40,13 +40,13 @@ def test_domains_that_come_less_often_count_more_each_time() -> None:
     assert counts == pytest.approx([4, 4, 4])
 
 
-def test_an_epoch_shows_every_window_once() -> None:
+def test_an_epoch_contains_every_window_once() -> None:
     mixture = DomainBatches(WINDOWS, batch_size=4, entropy=[0])
     seen = torch.cat([mixture.batch(step).tokens for step in range(3)]).flatten()
     assert sorted(seen.tolist()) == torch.cat(WINDOWS).flatten().tolist()
 
 
-def test_a_batch_is_a_function_of_seed_and_step() -> None:
+def test_a_batch_depends_only_on_seed_and_step() -> None:
     first, again = (DomainBatches(WINDOWS, batch_size=5, entropy=[3]) for _ in range(2))
     first.batch(0)
     assert torch.equal(first.batch(7).tokens, again.batch(7).tokens)
@@ -60,7 +60,7 @@ def test_a_domain_without_a_window_is_named() -> None:
     assert [problem.pointer for problem in error.value.problems] == ["/experts/1"]
 
 
-def test_evenly_spreads_over_all_windows() -> None:
+def test_sampled_windows_are_evenly_spread() -> None:
     windows = torch.arange(9)[:, None]
     assert sample_windows(windows, count=3).flatten().tolist() == [0, 4, 8]
     assert sample_windows(windows, count=20) is windows

@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def training(blobs: LocalBlobs, folder: Path) -> tuple[Network, torch.optim.AdamW, Checkpoints]:
-    """A network of which one tensor trains."""
+    """Return a network with one trained tensor, its optimizer and its checkpoints."""
     network = Network.from_manifest(tiny.store_manifest(blobs), blobs, dtype=torch.float32)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name == NORM)
@@ -38,14 +38,14 @@ def take_steps(network: Network, optimizer: torch.optim.AdamW, count: int) -> No
         optimizer.step()
 
 
-def test_it_continues_bit_for_bit(blobs: LocalBlobs, folder: Path) -> None:
+def test_a_resumed_training_continues_bit_for_bit(blobs: LocalBlobs, folder: Path) -> None:
     network, optimizer, checkpoints = training(blobs, folder)
     take_steps(network, optimizer, 3)
     checkpoints.save(3)
     take_steps(network, optimizer, 2)
-    resumed, its_optimizer, its_checkpoints = training(blobs, folder)
-    assert its_checkpoints.resume() == 3
-    take_steps(resumed, its_optimizer, 2)
+    resumed, resumed_optimizer, resumed_checkpoints = training(blobs, folder)
+    assert resumed_checkpoints.resume() == 3
+    take_steps(resumed, resumed_optimizer, 2)
     assert torch.equal(resumed.get_parameter(NORM), network.get_parameter(NORM))
 
 
@@ -58,7 +58,7 @@ def test_only_the_newest_is_kept(blobs: LocalBlobs, folder: Path) -> None:
     assert checkpoints.resume() == 10
 
 
-def test_a_save_that_was_cut_off_is_no_checkpoint(blobs: LocalBlobs, folder: Path) -> None:
+def test_an_unfinished_save_is_no_checkpoint(blobs: LocalBlobs, folder: Path) -> None:
     (folder / "unfinished").mkdir(parents=True)
     network, optimizer, checkpoints = training(blobs, folder)
     assert checkpoints.resume() == 0

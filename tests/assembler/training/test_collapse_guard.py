@@ -22,7 +22,9 @@ def result(
     ("loss", "gradient_norm", "what"),
     [(math.nan, 1.0, "loss is nan"), (1.0, math.inf, "gradient is inf")],
 )
-def test_a_number_that_is_not_finite(loss: float, gradient_norm: float, what: str) -> None:
+def test_a_number_that_is_not_finite_stops_the_training(
+    loss: float, gradient_norm: float, what: str
+) -> None:
     guard = CollapseGuard(NAMES, saved_step=4)
     with pytest.raises(StepFailed) as failed:
         guard.check(7, result([[3, 1], [0, 4]], loss=loss, gradient_norm=gradient_norm))
@@ -30,7 +32,7 @@ def test_a_number_that_is_not_finite(loss: float, gradient_norm: float, what: st
         assert words in failed.value.detail
 
 
-def test_a_collapse_is_one_over_many_steps() -> None:
+def test_a_collapse_needs_many_steps() -> None:
     guard = CollapseGuard(NAMES, saved_step=0)
     for step in range(1, COLLAPSED_STEPS):
         guard.check(step, result([[0, 8], [0, 8]]))
@@ -55,5 +57,5 @@ def test_one_step_with_both_experts_is_no_collapse() -> None:
         ([[98.0, 2.0], [100.0, 0.0]], None),
     ],
 )
-def test_all_domains_must_go_there(counts: list[list[float]], expert: int | None) -> None:
+def test_a_collapse_needs_all_domains(counts: list[list[float]], expert: int | None) -> None:
     assert collapsed_to(torch.tensor(counts)) == expert

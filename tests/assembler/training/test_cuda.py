@@ -1,4 +1,4 @@
-"""A finetune on NVIDIA cards learns what it learns on the CPU, and does not wait for them."""
+"""A finetune on NVIDIA GPUs learns what it learns on the CPU, and never waits for the GPU."""
 
 import json
 import os
@@ -21,23 +21,23 @@ pytestmark = pytest.mark.gpu
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_SECONDS = 600
-ONE_CARD = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card")
-TWO_CARDS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two NVIDIA cards")
+ONE_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card")
+TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two NVIDIA cards")
 
 
 @pytest.mark.parametrize(
-    ("num_cards", "degree"),
+    ("num_gpus", "degree"),
     [
-        pytest.param(1, 1, marks=ONE_CARD),
-        pytest.param(2, 1, marks=TWO_CARDS),
-        pytest.param(2, 2, marks=TWO_CARDS),
+        pytest.param(1, 1, marks=ONE_GPU),
+        pytest.param(2, 1, marks=TWO_GPUS),
+        pytest.param(2, 2, marks=TWO_GPUS),
     ],
 )
 @pytest.mark.parametrize("train", ["router", "all"])
-def test_cards_learn_what_the_cpu_learns(
-    blobs: LocalBlobs, tmp_path: Path, num_cards: int, degree: int, train: str
+def test_gpus_learn_what_the_cpu_learns(
+    blobs: LocalBlobs, tmp_path: Path, num_gpus: int, degree: int, train: str
 ) -> None:
-    """Over NCCL and FSDP2 where there are two; degree 2 deals the experts out."""
+    """Two GPUs use NCCL and FSDP2; with degree 2 they use expert parallelism."""
     mix = manifests.store(blobs, tiny_mixes.store_mix(blobs, experts=EXPERTS))
     options = Options(
         blobs=str(blobs.root),
@@ -47,14 +47,14 @@ def test_cards_learn_what_the_cpu_learns(
         degree=degree,
         last=0,
     )
-    on_cards = finetuned(options, num_processes=num_cards, cards=None)
+    on_gpus = finetuned(options, num_processes=num_gpus, visible_gpus=None)
     options |= {"checkpoints": str(tmp_path / "cpu"), "degree": 1}
-    on_cpu = finetuned(options, num_processes=1, cards="")
-    assert on_cards["losses"] == pytest.approx(on_cpu["losses"], rel=1e-3)
+    on_cpu = finetuned(options, num_processes=1, visible_gpus="")
+    assert on_gpus["losses"] == pytest.approx(on_cpu["losses"], rel=1e-3)
 
 
-@ONE_CARD
-def test_a_mixture_is_launched_without_waiting_for_its_card() -> None:
+@ONE_GPU
+def test_a_mixture_never_synchronizes_with_its_gpu() -> None:
     mixture = MoE(ARCHITECTURES["convex-top-2"]).to("cuda", torch.bfloat16)
     x_TD = torch.randn(16, ARCHITECTURES["convex"].hidden_size).to("cuda", torch.bfloat16)
     x_TD.requires_grad_()
@@ -70,8 +70,8 @@ def test_a_mixture_is_launched_without_waiting_for_its_card() -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def finetuned(options: Options, *, num_processes: int, cards: str | None) -> dict[str, Any]:
-    """What the first process made; `cards` are those that are seen, None all."""
+def finetuned(options: Options, *, num_processes: int, visible_gpus: str | None) -> dict[str, Any]:
+    """Return the first process's result; `visible_gpus` is None for all GPUs."""
     module = "tests.assembler.finetune_process"
     command = [sys.executable, "-m", module]
     if num_processes > 1:
@@ -79,7 +79,7 @@ def finetuned(options: Options, *, num_processes: int, cards: str | None) -> dic
     done = subprocess.run(
         [*command, json.dumps([options])],
         cwd=ROOT,
-        env=os.environ | ({} if cards is None else {"CUDA_VISIBLE_DEVICES": cards}),
+        env=os.environ | ({} if visible_gpus is None else {"CUDA_VISIBLE_DEVICES": visible_gpus}),
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,

@@ -1,4 +1,7 @@
-"""A finetune of many processes, each with a part of the network, is the finetune of one."""
+"""A finetune in many processes, each with a shard of the network, equals the finetune in one.
+
+Covers: expert_parallel.
+"""
 
 import json
 import os
@@ -30,7 +33,7 @@ PATIENCE_SECONDS = 1200
 
 @dataclass(frozen=True)
 class Layout:
-    """Processes, and how many of them share out the experts."""
+    """The number of processes, and the degree of expert parallelism."""
 
     num_processes: int
     degree: int = 1
@@ -39,15 +42,19 @@ class Layout:
         return f"{self.num_processes}x{self.degree}"
 
 
-ALONE, SLICED, DEALT, BOTH = Layout(1), Layout(2), Layout(2, 2), Layout(4, 2)
+ALONE, SHARDED, EXPERT_PARALLEL, BOTH = Layout(1), Layout(2), Layout(2, 2), Layout(4, 2)
 ROUTER, ALL, ROUNDED = (
     RECIPE.model_copy(update=changes)
     for changes in ({"train": "router"}, {"train": "all"}, {"dtype": "bfloat16"})
 )
-# What the tests ask of many processes. All of two, or of four, is made by one torchrun: it takes
-# longer to start than to do any of it.
-WHOLE = [
-    *[(layout, recipe) for layout in (SLICED, DEALT) for recipe in (ROUTER, ALL, ROUNDED)],
+# The runs of many processes that tests need. One torchrun makes all those of two, or of four,
+# processes, because starting it takes longer than any of them.
+UNINTERRUPTED = [
+    *[
+        (layout, recipe)
+        for layout in (SHARDED, EXPERT_PARALLEL)
+        for recipe in (ROUTER, ALL, ROUNDED)
+    ],
     (BOTH, ALL),
 ]
 
@@ -62,7 +69,7 @@ def shared_blobs(tmp_path_factory: pytest.TempPathFactory) -> LocalBlobs:
 
 @pytest.fixture(scope="module")
 def mix(shared_blobs: LocalBlobs) -> str:
-    """In float32, so that what is learned is not rounded before it is compared."""
+    """Store a mix in float32, so that the learned weights are compared without rounding."""
     stored = tiny_mixes.store_mix(shared_blobs, experts=EXPERTS)
     loaded = tensors.load(shared_blobs, stored)
     entries = {name: tensors.write(shared_blobs, tensor.float()) for name, tensor in loaded}
@@ -71,30 +78,45 @@ def mix(shared_blobs: LocalBlobs) -> str:
 
 @pytest.fixture(scope="module")
 def whole(shared_blobs: LocalBlobs, mix: str, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """What processes make of a recipe that nobody interrupts; of many, of those in `WHOLE`."""
+    """Return a function that runs a recipe without interruption in a layout; many-process ones must
+    be in `UNINTERRUPTED`."""
 
     def options(layout: Layout, recipe: Finetune) -> Options:
         folder = tmp_path_factory.mktemp(str(layout))
         return options_of(shared_blobs, mix, folder, recipe=recipe, layout=layout)
 
     @cache
-    def alone(recipe: Finetune) -> Result:
+    def in_one_process(recipe: Finetune) -> Result:
         return one_process(options(ALONE, recipe))
 
     @cache
-    def by(num_processes: int) -> dict[tuple[Layout, Finetune], Result]:
-        asked = [(at, recipe) for at, recipe in WHOLE if at.num_processes == num_processes]
-        made = many_processes(num_processes, [options(at, recipe) for at, recipe in asked])
-        return dict(zip(asked, made, strict=True))
+    def in_many_processes(num_processes: int) -> dict[tuple[Layout, Finetune], Result]:
+        runs = [
+            (layout, recipe)
+            for layout, recipe in UNINTERRUPTED
+            if layout.num_processes == num_processes
+        ]
+        results = many_processes(
+            num_processes, [options(layout, recipe) for layout, recipe in runs]
+        )
+        return dict(zip(runs, results, strict=True))
 
     return lambda layout, recipe: (
-        alone(recipe) if layout == ALONE else by(layout.num_processes)[layout, recipe]
+        in_one_process(recipe)
+        if layout == ALONE
+        else in_many_processes(layout.num_processes)[layout, recipe]
     )
 
 
 @pytest.mark.parametrize(
     ("layout", "recipe"),
-    [(SLICED, ROUTER), (SLICED, ALL), (DEALT, ROUTER), (DEALT, ALL), (BOTH, ALL)],
+    [
+        (SHARDED, ROUTER),
+        (SHARDED, ALL),
+        (EXPERT_PARALLEL, ROUTER),
+        (EXPERT_PARALLEL, ALL),
+        (BOTH, ALL),
+    ],
     ids=lambda value: value.train if isinstance(value, Finetune) else str(value),
 )
 def test_many_processes_learn_what_one_learns(
@@ -112,49 +134,53 @@ def test_many_processes_learn_what_one_learns(
         assert (one[name] - many[name]).norm() <= 1e-5 * one[name].norm(), name
 
 
-def test_in_bfloat16_some_choices_flip(whole: Whole) -> None:
-    """Gradients are rounded before they are added up: two processes learn a little differently.
+def test_bfloat16_changes_some_routing_choices(whole: Whole) -> None:
+    """Gradients are rounded before they are summed, so two processes learn slightly differently.
 
-    Measured: with the same weights, in the first step, loss and choices are the same. Then up to 4
-    of a step's 512 first choices go to another expert, and losses differ by up to 0.15 %; on a
+    Measured: in the first step, with the same weights, loss and choices are equal. Later up to 4 of
+    a step's 512 first choices go to another expert, and losses differ by up to 0.15 %; on a
     processor that multiplies in bfloat16 up to 12, and up to 0.55 %. Between bfloat16 and float32
-    in one process losses differ by up to 0.43 %. Dealing out experts changes nothing more.
+    in one process losses differ by up to 0.43 %. Expert parallelism adds no difference.
     """
-    expected, sliced, dealt = (whole(layout, ROUNDED) for layout in (ALONE, SLICED, DEALT))
-    assert sliced["losses"]["1"] == pytest.approx(expected["losses"]["1"], rel=1e-5)
-    assert sliced["shares"]["1"] == pytest.approx(expected["shares"]["1"])
-    of_loss, of_shares = (0.005, 0.02) if fastest_on_cpu() == "float32" else (0.0075, 0.03)
-    assert sliced["losses"] == pytest.approx(expected["losses"], rel=of_loss)
+    expected, sharded, expert_parallel = (
+        whole(layout, ROUNDED) for layout in (ALONE, SHARDED, EXPERT_PARALLEL)
+    )
+    assert sharded["losses"]["1"] == pytest.approx(expected["losses"]["1"], rel=1e-5)
+    assert sharded["shares"]["1"] == pytest.approx(expected["shares"]["1"])
+    loss_tolerance, share_tolerance = (
+        (0.005, 0.02) if fastest_on_cpu() == "float32" else (0.0075, 0.03)
+    )
+    assert sharded["losses"] == pytest.approx(expected["losses"], rel=loss_tolerance)
     for step, shares in expected["shares"].items():
-        assert sliced["shares"][step] == pytest.approx(shares, abs=of_shares)
-    assert dealt["losses"] == pytest.approx(sliced["losses"], rel=1e-5)
+        assert sharded["shares"][step] == pytest.approx(shares, abs=share_tolerance)
+    assert expert_parallel["losses"] == pytest.approx(sharded["losses"], rel=1e-5)
 
 
-@pytest.mark.parametrize("before", [SLICED, DEALT], ids=str)
-def test_one_process_goes_on_where_two_died(
+@pytest.mark.parametrize("before", [SHARDED, EXPERT_PARALLEL], ids=str)
+def test_one_process_continues_a_run_of_two(
     shared_blobs: LocalBlobs, mix: str, whole: Whole, tmp_path: Path, before: Layout
 ) -> None:
     dying = options_of(shared_blobs, mix, tmp_path, layout=before, last=LAST_STEP)
     many_processes(before.num_processes, [dying], dies=True)
     rest = one_process(options_of(shared_blobs, mix, tmp_path))
-    assert_is_the_rest(rest, whole(ALONE, ALL))
+    assert_continues(rest, whole(ALONE, ALL))
 
 
-def test_two_processes_go_on_where_one_died(
+def test_two_processes_continue_a_run_of_one(
     shared_blobs: LocalBlobs, mix: str, whole: Whole, tmp_path: Path
 ) -> None:
-    asked = []
-    for after in (SLICED, DEALT):
+    options = []
+    for after in (SHARDED, EXPERT_PARALLEL):
         folder = tmp_path / str(after)
         with pytest.raises(_Died):
             one_process(options_of(shared_blobs, mix, folder, last=LAST_STEP))
-        asked.append(options_of(shared_blobs, mix, folder, layout=after))
-    for rest in many_processes(2, asked):
-        assert_is_the_rest(rest, whole(ALONE, ALL))
+        options.append(options_of(shared_blobs, mix, folder, layout=after))
+    for rest in many_processes(2, options):
+        assert_continues(rest, whole(ALONE, ALL))
 
 
-def assert_is_the_rest(rest: Result, whole: Result) -> None:
-    """What went on from the checkpoint is what an undisturbed run learns after it."""
+def assert_continues(rest: Result, whole: Result) -> None:
+    """Check that the continued run has the losses of an uninterrupted one after the checkpoint."""
     assert min(map(int, rest["losses"])) == CHECKPOINT_STEPS + 1
     expected = {step: loss for step, loss in whole["losses"].items() if step in rest["losses"]}
     assert rest["losses"] == pytest.approx(expected, rel=1e-5)
@@ -184,25 +210,25 @@ def options_of(
 
 
 def one_process(options: Options) -> Result:
-    """What this process makes. Raises _Died after step `last`."""
+    """Run a finetune in this process. Raises _Died after step `last`."""
     return run(options, die=_die)
 
 
 def many_processes(
-    num_processes: int, asked: Sequence[Options], *, dies: bool = False
+    num_processes: int, options: Sequence[Options], *, dies: bool = False
 ) -> list[Result]:
-    """What the first process made, one after the other; nothing of a torchrun that dies."""
+    """Run finetunes one after the other; return the first process's results, or none if `dies`."""
     torchrun = (sys.executable, "-m", "assembler.training.torchrun", str(num_processes))
-    done = subprocess.run(
-        [*torchrun, "tests.assembler.finetune_process", json.dumps(asked)],
+    completed = subprocess.run(
+        [*torchrun, "tests.assembler.finetune_process", json.dumps(options)],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,
     )
-    assert (done.returncode != 0) == dies, done.stderr[-4000:]
-    return [] if dies else list(json.loads(done.stdout))
+    assert (completed.returncode != 0) == dies, completed.stderr[-4000:]
+    return [] if dies else list(json.loads(completed.stdout))
 
 
 class _Died(Exception):

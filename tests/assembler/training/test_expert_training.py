@@ -1,4 +1,5 @@
-"""The dense trainer on a tiny seed: what it writes, that it learns, and survives kill -9."""
+"""The dense trainer on a tiny seed: its output, that it learns, and that it survives an
+interruption."""
 
 import json
 from pathlib import Path
@@ -9,7 +10,7 @@ from safetensors.torch import load_file
 from assembler.training.expert_training import ExpertTraining, expert_folder, train_expert
 from assembler.training.optimizer import Progress
 from registry.catalog import documents
-from registry.checkpoints.architecture import is_ffn
+from registry.checkpoints.tensor_names import is_ffn
 from registry.errors import InvalidInput
 from tests import tiny
 
@@ -29,8 +30,8 @@ def own(tmp_path: Path) -> Path:
 
 
 def test_only_ffns_change_and_the_domain_is_learned(seed: Path, own: Path) -> None:
-    told: list[Progress] = []
-    folder = train_expert(seed, own, training=TRAINING, on_progress=told.append)
+    reports: list[Progress] = []
+    folder = train_expert(seed, own, training=TRAINING, on_progress=reports.append)
     before, after = (load_file(f / "model.safetensors") for f in (seed, folder))
     assert {name for name in before if not before[name].equal(after[name])} == {
         name for name in before if is_ffn(name)
@@ -41,15 +42,15 @@ def test_only_ffns_change_and_the_domain_is_learned(seed: Path, own: Path) -> No
         assert (folder / name).read_bytes() == (seed / name).read_bytes()
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["expert_perplexity"] < 0.75 * metrics["seed_perplexity"]
-    assert [progress.step for progress in told] == list(range(1, 31))
+    assert [progress.step for progress in reports] == list(range(1, 31))
 
 
 def test_the_same_inputs_train_once(seed: Path, own: Path) -> None:
-    told: list[Progress] = []
-    first = train_expert(seed, own, training=TRAINING, on_progress=told.append)
-    again = train_expert(seed, own, training=TRAINING, on_progress=told.append)
+    reports: list[Progress] = []
+    first = train_expert(seed, own, training=TRAINING, on_progress=reports.append)
+    again = train_expert(seed, own, training=TRAINING, on_progress=reports.append)
     assert again == first == expert_folder(seed, own, training=TRAINING)
-    assert len(told) == TRAINING.num_steps
+    assert len(reports) == TRAINING.num_steps
 
 
 def test_a_run_that_died_goes_on_to_the_same_expert(seed: Path, own: Path, home: Path) -> None:
@@ -57,11 +58,11 @@ def test_a_run_that_died_goes_on_to_the_same_expert(seed: Path, own: Path, home:
         if progress.step == 25:
             raise KeyboardInterrupt
 
-    told: list[Progress] = []
+    reports: list[Progress] = []
     with pytest.raises(KeyboardInterrupt):
         train_expert(seed, own, training=TRAINING, on_progress=die)
-    resumed = train_expert(seed, own, training=TRAINING, on_progress=told.append)
-    assert told[0].step == 21
+    resumed = train_expert(seed, own, training=TRAINING, on_progress=reports.append)
+    assert reports[0].step == 21
     weights = (resumed / "model.safetensors").read_bytes()
     resumed.rename(resumed.with_name("resumed"))
     whole = train_expert(seed, own, training=TRAINING, on_progress=lambda progress: None)

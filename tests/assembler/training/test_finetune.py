@@ -1,4 +1,4 @@
-"""The finetune of a tiny mix: what changes, that it helps, and that it survives being killed."""
+"""The finetune of a tiny mix: which tensors change, that it helps, and that it can be resumed."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -40,9 +40,9 @@ def run(
     recipe: Finetune = RECIPE,
     progress: list[Progress] | None = None,
 ) -> Manifest:
-    told = [] if progress is None else progress
+    reports = [] if progress is None else progress
     return tiny_mixes.finetuned(
-        mix, blobs, folder, recipe=recipe, on_progress=told.append, checkpoint_steps=4
+        mix, blobs, folder, recipe=recipe, on_progress=reports.append, checkpoint_steps=4
     )
 
 
@@ -64,7 +64,7 @@ def test_the_router_learns_and_nothing_else_moves(blobs: LocalBlobs, tmp_path: P
     assert progress[-1].loss < progress[0].loss
 
 
-def test_held_out_text_goes_to_its_own_expert(blobs: LocalBlobs, tmp_path: Path) -> None:
+def test_held_out_text_is_routed_to_its_own_expert(blobs: LocalBlobs, tmp_path: Path) -> None:
     recipe = RECIPE.model_copy(update={"tokens": 3 * RECIPE.tokens})
     tuned = run(tiny_mixes.store_mix(blobs), blobs, tmp_path, recipe=recipe)
     network = Network.from_manifest(tuned, blobs, dtype=torch.float32)
@@ -74,7 +74,7 @@ def test_held_out_text_goes_to_its_own_expert(blobs: LocalBlobs, tmp_path: Path)
         assert routing_shares(network, windows)[number] > 0.8
 
 
-def test_rows_are_folded_from_what_is_stored(blobs: LocalBlobs, tmp_path: Path) -> None:
+def test_rows_are_computed_from_the_stored_projection(blobs: LocalBlobs, tmp_path: Path) -> None:
     tuned = run(tiny_mixes.store_mix(blobs), blobs, tmp_path)
     gate = "model.layers.1.mlp.gate"
     read = {name: tensors.read(blobs, entry) for name, entry in tuned.tensors.items()}
@@ -113,9 +113,7 @@ def test_a_linear_router_trains_its_rows(blobs: LocalBlobs, tmp_path: Path) -> N
     }
 
 
-def test_an_interrupted_run_ends_as_if_nothing_had_happened(
-    blobs: LocalBlobs, tmp_path: Path
-) -> None:
+def test_an_interrupted_run_resumes_to_the_same_result(blobs: LocalBlobs, tmp_path: Path) -> None:
     mix, steps = tiny_mixes.store_mix(blobs), list[int]()
 
     def die_in_step_7(progress: Progress) -> None:
@@ -139,7 +137,7 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(
     assert resumed.digest == run(mix, blobs, tmp_path / "whole").digest
 
 
-def test_a_half_written_checkpoint_does_not_count(blobs: LocalBlobs, tmp_path: Path) -> None:
+def test_an_unfinished_checkpoint_is_ignored(blobs: LocalBlobs, tmp_path: Path) -> None:
     mix = tiny_mixes.store_mix(blobs)
     (tmp_path / "unfinished").mkdir()
     (tmp_path / "unfinished" / "__0_0.distcp").write_bytes(b"torn")
@@ -150,19 +148,19 @@ def test_a_half_written_checkpoint_does_not_count(blobs: LocalBlobs, tmp_path: P
 
 def test_an_extension_reads_other_text_of_the_old_domains_than_its_base(blobs: LocalBlobs) -> None:
     mix, recipe = tiny_mixes.store_mix(blobs), RECIPE.model_copy(update={"sequence_length": 8})
-    read_of_first = []
+    texts_of_first_domain = []
     for new in (frozenset[int](), frozenset({1}), frozenset({2})):
         batches = training_batches(
             mix, tiny_mixes.expert_documents(), recipe=recipe, new_experts=new, blobs=blobs
         )
-        read = [batches.batch(step) for step in range(2)]
-        read_of_first.append([b.tokens[b.labels == 0].tolist() for b in read])
-    base, *extensions = read_of_first
+        first_batches = [batches.batch(step) for step in range(2)]
+        texts_of_first_domain.append([b.tokens[b.labels == 0].tolist() for b in first_batches])
+    base, *extensions = texts_of_first_domain
     assert extensions[0] != base[: len(extensions[0])]
     assert extensions[0] != extensions[1]
 
 
-def test_no_tokens_no_change(blobs: LocalBlobs, tmp_path: Path) -> None:
+def test_zero_tokens_change_nothing(blobs: LocalBlobs, tmp_path: Path) -> None:
     mix = tiny_mixes.store_mix(blobs)
     assert run(mix, blobs, tmp_path, recipe=Finetune(tokens=0)) is mix
 
@@ -193,7 +191,7 @@ def test_load_balance_is_one_when_even_and_n_when_not() -> None:
     assert load_balance(even_LTN[:, :1].expand(-1, 5, -1)).item() == pytest.approx(3)
 
 
-def test_domain_loss_is_the_share_that_goes_past_the_right_expert() -> None:
+def test_domain_loss_at_q_one_is_the_share_routed_elsewhere() -> None:
     labels_T = torch.tensor([0, 1, 2, 2])
     even = torch.full((2, 4, 3), 1 / 3)
     assert domain_loss(even, labels_T, weights_T=torch.ones(4), q=1).item() == pytest.approx(2 / 3)
@@ -204,14 +202,14 @@ def test_domain_loss_is_the_share_that_goes_past_the_right_expert() -> None:
     ).item() == pytest.approx(1)
 
 
-def test_domain_loss_counts_each_token_by_its_weight() -> None:
+def test_domain_loss_weighs_tokens() -> None:
     half_right = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
     weights_T = torch.tensor([0.5, 1.5])
     loss = domain_loss(half_right, torch.tensor([0, 1]), weights_T=weights_T, q=1)
     assert loss.item() == pytest.approx(0.75)
 
 
-def test_domain_loss_does_not_make_routers_less_sure_for_the_tokens_that_mislead() -> None:
+def test_misleading_tokens_do_not_make_routers_less_sure_at_q_one() -> None:
     """Two thirds of a document's tokens point to its expert, one third points elsewhere."""
     sureness = torch.tensor(2.0, requires_grad=True)
     pointing_TN = torch.eye(2)[torch.tensor([0, 0, 1])]
@@ -242,7 +240,7 @@ def test_domain_loss_of_a_probability_that_underflows_is_finite(q: float) -> Non
     assert gradient.isfinite().all()
 
 
-def test_the_smaller_q_the_more_is_learned_where_a_router_is_sure_of_another() -> None:
+def test_a_smaller_q_gives_larger_gradients_to_a_router_that_is_wrong() -> None:
     gradients = []
     for q in (1.0, 0.25, 0.0):
         logits_LTN = torch.tensor([[[-4.0, 4.0]]], requires_grad=True)
@@ -254,7 +252,7 @@ def test_the_smaller_q_the_more_is_learned_where_a_router_is_sure_of_another() -
     assert gradients[-1] > 0.99
 
 
-def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
+def test_the_learning_rate_warms_up_and_falls_to_a_tenth() -> None:
     recipe = Finetune(tokens=100 * 8 * 128, batch_size=8)
     rates = [learning_rate_factor(recipe, step) for step in range(recipe.num_steps)]
     assert rates[0] == pytest.approx(0.1)

@@ -10,18 +10,21 @@ from assembler.training import losses
 from assembler.training.losses import count_routing, domain_loss, load_balance, next_token_loss
 
 
-def drawn(*shape: int) -> torch.Tensor:
+def random_tensor(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
 @pytest.mark.parametrize("length", [2, 9])
-def test_the_loss_and_its_gradients_are_those_of_cross_entropy(
+def test_loss_and_gradients_equal_cross_entropy(
     length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Several blocks, chunks and groups of rows, none of them full at the end.
     for size, value in (("BLOCK_TOKENS", 5), ("CHUNK_TOKENS", 2), ("CHUNK_ROWS", 4)):
         monkeypatch.setattr(losses, size, value)
-    x_BTD, head_VD = drawn(2, length, 8).requires_grad_(), drawn(11, 8).requires_grad_()
+    x_BTD, head_VD = (
+        random_tensor(2, length, 8).requires_grad_(),
+        random_tensor(11, 8).requires_grad_(),
+    )
     tokens_BT = torch.arange(2 * length).view(2, length) % 11
     loss = next_token_loss(x_BTD, head_VD, tokens_BT=tokens_BT)
     plain = F.cross_entropy((x_BTD[:, :-1] @ head_VD.mT).flatten(0, 1), tokens_BT[:, 1:].flatten())
@@ -32,7 +35,7 @@ def test_the_loss_and_its_gradients_are_those_of_cross_entropy(
 
 
 def test_a_head_that_does_not_train_has_no_gradient() -> None:
-    x_BTD, head_VD = drawn(1, 4, 8).requires_grad_(), drawn(11, 8)
+    x_BTD, head_VD = random_tensor(1, 4, 8).requires_grad_(), random_tensor(11, 8)
     next_token_loss(x_BTD, head_VD, tokens_BT=torch.tensor([[1, 2, 3, 4]])).backward()  # type: ignore[no-untyped-call]  # untyped in torch
     assert x_BTD.grad is not None
     assert not x_BTD.grad[:, -1].any()
@@ -47,20 +50,20 @@ def test_balance_is_1_for_even_routing_and_n_for_one_expert() -> None:
 
 
 def test_z_loss_is_the_mean_square_of_log_sums() -> None:
-    logits_LTN = drawn(2, 3, 4)
+    logits_LTN = random_tensor(2, 3, 4)
     sums = [math.log(sum(map(math.exp, row))) for row in logits_LTN.view(6, 4).tolist()]
     expected = sum(z**2 for z in sums) / 6
     assert losses.z_loss(logits_LTN).item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("q", "of_half"), [(1.0, 0.5), (0.5, 2 * (1 - math.sqrt(0.5))), (0.0, math.log(2))]
+    ("q", "loss_of_half"), [(1.0, 0.5), (0.5, 2 * (1 - math.sqrt(0.5))), (0.0, math.log(2))]
 )
-def test_domain_loss_goes_from_cross_entropy_to_lost_share(q: float, of_half: float) -> None:
+def test_domain_loss_ranges_from_cross_entropy_to_lost_share(q: float, loss_of_half: float) -> None:
     labels_T, weights_T = torch.tensor([0, 1]), torch.ones(2)
     p_LTN = torch.tensor([[[0.5, 0.5], [0.0, 1.0]]])
     loss = domain_loss(p_LTN, labels_T, weights_T=weights_T, q=q)
-    assert loss.item() == pytest.approx(of_half / 2)
+    assert loss.item() == pytest.approx(loss_of_half / 2)
 
 
 def test_an_expert_without_any_probability_still_learns() -> None:

@@ -11,7 +11,7 @@ def pointers(*, processes: int, degree: int, experts: int, batch: int) -> list[s
     return [p.pointer for p in parallelism.problems(num_experts=experts, batch_size=batch)]
 
 
-def test_what_fits_has_no_problem() -> None:
+def test_a_fitting_mix_has_no_problems() -> None:
     assert pointers(processes=4, degree=2, experts=6, batch=8) == []
     # A plain mean has no experts.
     assert pointers(processes=2, degree=2, experts=0, batch=4) == []
@@ -25,7 +25,7 @@ def test_every_problem_is_named() -> None:
         Parallelism(num_processes=4, expert_parallel_degree=3).check(num_experts=4, batch_size=6)
 
 
-def test_it_is_read_from_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parallelism_is_read_from_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEXUSMIX_TRAINING_PROCESSES", "4")
     monkeypatch.setenv("NEXUSMIX_EXPERT_PARALLEL_DEGREE", "2")
     assert Parallelism.of_settings() == Parallelism(num_processes=4, expert_parallel_degree=2)

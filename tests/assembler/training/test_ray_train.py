@@ -1,4 +1,5 @@
-"""A finetune by Ray Train on a real cluster: what one process learns, whoever dies on the way."""
+"""A finetune by Ray Train on a real cluster learns what one process learns, even if one is
+killed."""
 
 import json
 import os
@@ -29,7 +30,7 @@ from tests.assembler.workers import request_mix, version_of
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.usefixtures("ray_cluster", "two_processes"),
-    # Ray uses what it has deprecated itself.
+    # Ray itself uses deprecated functions.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
@@ -39,7 +40,8 @@ LAST_STEP = 6
 
 @dataclass(frozen=True)
 class Notes:
-    """Losses as they are told, in a file; whoever tells first is killed after step `last`."""
+    """Writes losses to a file as they are reported; kills the first reporting process after step
+    `last`."""
 
     path: Path
     last: int = 0
@@ -51,12 +53,12 @@ class Notes:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def losses(self) -> dict[int, dict[int, float]]:
-        """By process, in the order in which they began, and step."""
-        found: dict[int, dict[int, float]] = {}
+        """Return losses by process, in the order in which they began, and step."""
+        losses: dict[int, dict[int, float]] = {}
         for line in self.path.read_text().splitlines():
             pid, step, loss = json.loads(line)
-            found.setdefault(pid, {})[step] = loss
-        return found
+            losses.setdefault(pid, {})[step] = loss
+        return losses
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def two_processes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEXUSMIX_TRAINING_PROCESSES", "2")
 
 
-def test_two_processes_learn_what_one_learns_though_one_is_killed(tmp_path: Path) -> None:
+def test_two_processes_learn_what_one_learns_after_one_is_killed(tmp_path: Path) -> None:
     blobs = blob_stores.store()
     mix = tiny_mixes.store_mix(blobs)
     alone, two = Notes(tmp_path / "alone"), Notes(tmp_path / "two", last=LAST_STEP)
@@ -82,7 +84,7 @@ def test_two_processes_learn_what_one_learns_though_one_is_killed(tmp_path: Path
     torch.testing.assert_close(rows(result), rows(undisturbed), rtol=1e-3, atol=1e-3)
 
 
-def test_what_leads_nowhere_is_not_tried_again(tmp_path: Path) -> None:
+def test_a_diverged_training_is_not_retried(tmp_path: Path) -> None:
     blobs = blob_stores.store()
     mix, name = tiny_mixes.store_mix(blobs), "model.domain_embeddings"
     nan = tensors.write(blobs, torch.full(mix.tensors[name].shape, torch.nan))
@@ -100,9 +102,9 @@ def test_a_step_of_a_job_trains_on_the_cluster(database: str) -> None:
     done = version_of(version.id)
     assert done.finetuned_digest not in (None, done.assembled_digest)
     events = job_rows.durably(lambda session: job_rows.events_after(session, version.job_id))
-    told = [event.data["step"] for event in events if event.type == "metrics"]
-    assert told == sorted(set(told))
-    assert told[-1] == 12
+    steps = [event.data["step"] for event in events if event.type == "metrics"]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 12
 
 
 def trained(mix: Manifest, folder: Path, notes: Notes) -> Manifest:

@@ -5,11 +5,12 @@ import pytest
 from assembler.recipes.recipe import Trained
 from assembler.training import trainable
 from registry.checkpoints.architecture import Architecture
+from registry.checkpoints.tensor_names import DOMAIN_EMBEDDINGS
 from tests.assembler import networks
 
 
 def trained(mix: Architecture, train: Trained) -> set[str]:
-    """Names of what trains in the first block, without the beginning they share."""
+    """Return the names of the first block's trained tensors, without their common prefix."""
     names = (name for name in mix.tensor_shapes() if trainable.trains(name, mix, train))
     return {name.removeprefix("model.layers.0.") for name in names if ".layers.0." in name}
 
@@ -38,7 +39,7 @@ def test_all_is_all_but_domain_embeddings() -> None:
     mix = networks.NEXUS
     left_out = {name for name in mix.tensor_shapes() if not trainable.trains(name, mix, "all")}
     rows = {f"model.layers.{layer}.mlp.gate.weight" for layer in range(mix.num_hidden_layers)}
-    assert left_out == rows | {trainable.DOMAIN_EMBEDDINGS}
+    assert left_out == rows | {DOMAIN_EMBEDDINGS}
 
 
 def test_a_part_that_a_mix_does_not_have() -> None:
