@@ -1,4 +1,4 @@
-"""Turn rows that wait for a job into workflows, and mark rows whose workflow ended without a result.
+"""Turn rows that wait for a job into workflows, and settle rows whose workflow was lost.
 
 The process that writes a row does not start the job; any worker does. The id of the workflow
 depends on the row alone, so two workers make one job of it.

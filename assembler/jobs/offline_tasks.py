@@ -1,16 +1,16 @@
-"""`python -m assembler.jobs.offline_tasks`: what needs torch, and no job.
+"""`python -m assembler.jobs.offline_tasks`: tasks that need torch but no job.
 
     seed                                          unpack the demo family's seed
     expert SEED DOCUMENTS [ExpertTraining JSON]   train an expert from it, or find it in the cache
-    gate REQUEST                                  compare two models, a `ModelGateRequest` as JSON
+    gate REQUEST                                  compare two models, a `ComparisonRequest` as JSON
     reproduce PROVENANCE [assembly]               make a mix again, or only assemble it, and compare
     compress MANIFEST DOCUMENTS REQUEST           make a checkpoint of the store smaller: digests,
                                                   of documents as a JSON list; Compression JSON
     compress-folder FOLDER DOCUMENTS OUTPUT REQUEST     the same with paths, from folder to folder
     sparsify, sparsify-folder                     both with a Sparsification
 
-Writes one JSON object a line to stdout: `{"progress": ...}` as it goes on, `{"result": ...}` at the
-end. Ends with 0, or with 1 and a last line `{"error": "..."}`.
+Writes JSON objects to stdout, one a line: `{"progress": ...}` during the task, `{"result": ...}`
+at its end. Ends with 0, or with 1 and a last line `{"error": "..."}`.
 """
 
 import json
@@ -31,10 +31,10 @@ from registry.catalog.documents import Document
 from registry.checkpoints.manifests import Manifest
 from registry.errors import NexusmixError
 
-# What was written, the curve that a search came along, and the point of it that was chosen.
-Made = tuple[Manifest, BaseModel, BaseModel]
-# Of a checkpoint with the documents of each domain, as a request in JSON asks.
-Make = Callable[[Manifest, Sequence[Sequence[Document]], str, BlobStore], Made]
+# The written manifest, the curve of the search, and its chosen point.
+Compressed = tuple[Manifest, BaseModel, BaseModel]
+# Compresses a checkpoint with the documents of each domain, for a request in JSON.
+Compress = Callable[[Manifest, Sequence[Sequence[Document]], str, BlobStore], Compressed]
 
 
 def prepare_seed() -> dict[str, Any]:
@@ -58,7 +58,7 @@ def train_expert(seed: str, documents: str, training: str = "{}") -> dict[str, A
 
 
 def reproduce(provenance: str, stages: str = "all") -> dict[str, Any]:
-    # Only here: the others need nothing of what makes mixes.
+    # Imported here: no other task makes mixes.
     from assembler.jobs import reproduction
     from registry.blobs import blob_stores
 
@@ -73,47 +73,47 @@ def reproduce(provenance: str, stages: str = "all") -> dict[str, Any]:
 
 
 def compress(manifest_digest: str, documents_digests: str, request: str) -> dict[str, Any]:
-    return _made_smaller(_compressor, manifest_digest, documents_digests, request)
+    return _compress_stored(_compressor, manifest_digest, documents_digests, request)
 
 
 def compress_folder(folder: str, documents_path: str, output: str, request: str) -> dict[str, Any]:
-    return _folder_made_smaller(_compressor, folder, documents_path, output, request)
+    return _compress_folder(_compressor, folder, documents_path, output, request)
 
 
 def sparsify(manifest_digest: str, documents_digests: str, request: str) -> dict[str, Any]:
-    return _made_smaller(_sparsifier, manifest_digest, documents_digests, request)
+    return _compress_stored(_sparsifier, manifest_digest, documents_digests, request)
 
 
 def sparsify_folder(folder: str, documents_path: str, output: str, request: str) -> dict[str, Any]:
-    return _folder_made_smaller(_sparsifier, folder, documents_path, output, request)
+    return _compress_folder(_sparsifier, folder, documents_path, output, request)
 
 
 def _compressor(
     manifest: Manifest, documents: Sequence[Sequence[Document]], request: str, blobs: BlobStore
-) -> Made:
+) -> Compressed:
     from assembler.compression.quantize import Compressor
     from engine.compression.int8_curve import Compression
 
-    asked = Compression.model_validate_json(request)
-    compressor = Compressor(manifest, documents, asked, blobs=blobs, on_progress=_tell_text)
+    parsed = Compression.model_validate_json(request)
+    compressor = Compressor(manifest, documents, parsed, blobs=blobs, on_progress=_tell_text)
     curve = compressor.curve()
     return compressor.write(curve.chosen), curve, curve.chosen
 
 
 def _sparsifier(
     manifest: Manifest, documents: Sequence[Sequence[Document]], request: str, blobs: BlobStore
-) -> Made:
+) -> Compressed:
     from assembler.compression.sparsify import Sparsifier
     from engine.compression.sparsity_curve import Sparsification
 
-    asked = Sparsification.model_validate_json(request)
-    sparsifier = Sparsifier(manifest, documents, asked, blobs=blobs, on_progress=_tell_text)
+    parsed = Sparsification.model_validate_json(request)
+    sparsifier = Sparsifier(manifest, documents, parsed, blobs=blobs, on_progress=_tell_text)
     curve = sparsifier.curve()
     return sparsifier.write(curve.chosen), curve, curve.chosen
 
 
-def _made_smaller(
-    make: Make, manifest_digest: str, documents_digests: str, request: str
+def _compress_stored(
+    make: Compress, manifest_digest: str, documents_digests: str, request: str
 ) -> dict[str, Any]:
     from registry.blobs import blob_stores
     from registry.catalog import documents
@@ -126,18 +126,18 @@ def _made_smaller(
         request,
         store,
     )
-    return _told(curve, chosen) | {"manifest_digest": made.digest}
+    return _summary(curve, chosen) | {"manifest_digest": made.digest}
 
 
-def _folder_made_smaller(
-    make: Make, folder: str, documents_path: str, output: str, request: str
+def _compress_folder(
+    make: Compress, folder: str, documents_path: str, output: str, request: str
 ) -> dict[str, Any]:
     from registry.blobs.blobs import LocalBlobs
     from registry.catalog import documents
     from registry.checkpoints import exports
     from registry.checkpoints.checkpoint_folder import CheckpointFolder
 
-    # Beside the result: what has room for that has room for a copy too, the disk of /tmp may not.
+    # Beside the result, where there is room for a copy; the disk of /tmp may be too small.
     with TemporaryDirectory(dir=Path(output).parent, prefix=".compress-") as scratch:
         store = LocalBlobs(Path(scratch))
         made, curve, chosen = make(
@@ -147,10 +147,10 @@ def _folder_made_smaller(
             store,
         )
         exports.export(made, store, Path(output), on_bytes=lambda num_bytes: None)
-    return _told(curve, chosen)
+    return _summary(curve, chosen)
 
 
-def _told(curve: BaseModel, chosen: BaseModel) -> dict[str, Any]:
+def _summary(curve: BaseModel, chosen: BaseModel) -> dict[str, Any]:
     return {"curve": curve.model_dump(mode="json"), "chosen": chosen.model_dump(mode="json")}
 
 

@@ -1,4 +1,7 @@
-"""Mixes from their inputs: digests in, a manifest out, whoever asks and wherever it runs."""
+"""Make a mix from its inputs, step by step: inputs and blobs in, a manifest out.
+
+Jobs and `assembler.jobs.reproduction` call the same functions.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -28,7 +31,7 @@ NOTHING = np.empty(0, np.float32)
 
 
 def assemble(inputs: MixInputs, blobs: BlobStore) -> Manifest:
-    """The mix before any finetune. Raises Incompatible when its parts do not fit together."""
+    """Assemble the mix. Raises Incompatible if its parts do not fit together."""
     recipe, seed = inputs.recipe, inputs.seed(blobs)
     experts = inputs.experts(blobs)
     if recipe.preset == "merge":
@@ -52,9 +55,8 @@ def finetune(
     on_progress: Callable[["Progress"], None],
     expert_parallel_degree: int = 1,
 ) -> Manifest:
-    """The mix after its finetune, see `assembler.training.finetune`, by whatever the settings
-    launch."""
-    # An assembly, which should take seconds, does not load what only training needs.
+    """Finetune a mix with the launcher of the settings; see `assembler.training.finetune`."""
+    # Imported here: an assembly takes seconds, and does not load what only training needs.
     from assembler.training import finetune
 
     train = partial(
@@ -81,8 +83,10 @@ def compress(
     blobs: BlobStore,
     on_progress: Callable[[str], None],
 ) -> tuple[Manifest, "Curve"]:
-    """The mix as small as its recipe asks, and the curve of the search; see
-    `assembler.compression.quantize`, also for what is raised."""
+    """Compress a mix as its recipe asks; return it with the curve of the search.
+
+    Raises the errors of `assembler.compression.quantize`.
+    """
     from assembler.compression.quantize import Compressor
 
     assert inputs.recipe.compress is not None
@@ -98,7 +102,7 @@ def compress(
 
 
 def worst_condition(mix: Manifest, blobs: BlobStore) -> tuple[str, float]:
-    """The router whose rows are most alike, and their condition number; of a mixture."""
+    """Return the router of a mixture whose rows are most alike, and its condition number."""
     conditions = {
         name: router_init.condition_number(numpy_tensors.read(blobs, entry))
         for name, entry in mix.tensors.items()

@@ -1,4 +1,4 @@
-"""Makes a mix again from its provenance, beside the store, and says whether the same came out."""
+"""Make a mix again from its provenance, outside the store, and compare the results."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,7 +23,7 @@ MAX_NAMES = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """`differing` are tensors, or other parts, that are not as they were; at most MAX_NAMES."""
+    """A repeated step. `differing` names at most MAX_NAMES tensors or parts that differ."""
 
     name: str
     expected: str
@@ -36,12 +36,12 @@ class Stage:
 
 
 def read(data: bytes) -> Provenance:
-    """Raises InvalidInput."""
+    """Read a provenance from JSON. Raises InvalidInput."""
     try:
         return Provenance.model_validate_json(data)
     except ValidationError as error:
         problems = tuple(Problem(pointer(*e["loc"]), e["msg"]) for e in error.errors())
-        raise InvalidInput("this is not a provenance of a mix", problems=problems) from error
+        raise InvalidInput("this is not the provenance of a mix", problems=problems) from error
 
 
 def reproduce(
@@ -51,11 +51,11 @@ def reproduce(
     assembly_only: bool,
     on_progress: Callable[[str], None],
 ) -> list[Stage]:
-    """Assemble, finetune and compress what the provenance names; nothing of it is kept.
+    """Assemble, finetune and compress again, and compare each step; nothing is kept.
 
-    Raises NotFound naming every blob that is needed and not there.
+    Raises NotFound with every blob that is missing.
     """
-    _check_there(provenance, blobs)
+    _check_blobs(provenance, blobs)
     torch.set_num_threads(provenance.environment.num_threads)
     inputs = provenance.inputs(blobs)
     with overlay_blobs.beside(blobs) as aside, TemporaryDirectory(prefix="nexusmix-") as folder:
@@ -71,7 +71,7 @@ def reproduce(
                 inputs,
                 blobs=aside,
                 checkpoint_path=Path(folder),
-                on_progress=lambda progress: on_progress(_told(progress)),
+                on_progress=lambda progress: on_progress(_describe(progress)),
             )
             stages.append(_stage("finetune", provenance.finetuned, made, blobs))
         if provenance.compressed is not None:
@@ -81,7 +81,7 @@ def reproduce(
 
 
 def report(provenance: Provenance, stages: list[Stage]) -> dict[str, Any]:
-    """As JSON, with what is different here from where the mix was made."""
+    """Return the stages as JSON, with the differences between this environment and the first."""
     return {
         "same": all(stage.is_same for stage in stages),
         "stages": [asdict(stage) | {"same": stage.is_same} for stage in stages],
@@ -106,7 +106,7 @@ def _differing(one: Manifest, other: Manifest) -> list[str]:
     return [*(part for part, (a, b) in parts.items() if a != b), *names]
 
 
-def _check_there(provenance: Provenance, blobs: BlobStore) -> None:
+def _check_blobs(provenance: Provenance, blobs: BlobStore) -> None:
     roots = [provenance.seed, *provenance.experts, *(d for _, d in provenance.base_experts)]
     roots += [digest for digest in (provenance.projection, provenance.base) if digest]
     made = {
@@ -116,7 +116,7 @@ def _check_there(provenance: Provenance, blobs: BlobStore) -> None:
     }
     absent = {
         d
-        # What was expected is only compared with: of it, the manifests do.
+        # Of the expected results only the manifests are needed, for the comparison.
         for d in (*roots, *made, *provenance.documents, *provenance.states, provenance.vectors)
         if blobs.size(d) is None
     }
@@ -130,5 +130,5 @@ def _check_there(provenance: Provenance, blobs: BlobStore) -> None:
         )
 
 
-def _told(progress: Progress) -> str:
+def _describe(progress: Progress) -> str:
     return f"finetuning, step {progress.step} of {progress.num_steps}, loss {progress.loss:.3f}"

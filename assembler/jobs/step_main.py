@@ -1,12 +1,11 @@
-"""`python -m assembler.jobs.step_main STEP ID`: one step of a job, in a process of its own, with
-torch.
+"""`python -m assembler.jobs.step_main STEP ID`: run one step of a job in a process of its own.
 
-Reads its inputs from rows and blobs, writes blobs first, then its result and its end in one short
-transaction: a step that died is simply run again. Ends with 0, or with 1 and a last line
-`{"error": "..."}` on stderr.
+A step reads its inputs from rows and blobs. It writes blobs first, then its result and its end in
+one short transaction, so a step that died is run again. The process ends with 0, or with 1 and a
+last line `{"error": "..."}` on stderr.
 
-What a step needs is imported by the step: all of it together takes four times as long to load as
-what an assembly needs, and a mix should be usable in seconds.
+Each step imports what it needs: everything together takes four times as long to load as an
+assembly needs, and a mix should be usable in seconds.
 """
 
 import json
@@ -46,13 +45,14 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# Where torchrun reads what ended a process of many.
+# torchrun reads the error of a process from this file.
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
-# More often is only noise: rows that nobody has time to look at.
+# Progress that is stored more often cannot be followed by a person.
 REPORT_SECONDS = 0.5
 
 
 def assemble(version_id: int) -> None:
+    """Check the documents for leaks, and assemble the mix."""
     from assembler.jobs import pipeline
 
     blobs = blob_stores.store()
@@ -72,6 +72,7 @@ def assemble(version_id: int) -> None:
 
 
 def finetune(version_id: int) -> None:
+    """Finetune the assembled mix; every process of the step runs this."""
     from assembler.jobs import pipeline
     from assembler.training.distributed import is_first_process
 
@@ -99,6 +100,7 @@ def finetune(version_id: int) -> None:
 
 
 def compress(version_id: int) -> None:
+    """Compress the mix as its recipe asks."""
     from assembler.jobs import pipeline
 
     blobs = blob_stores.store()
@@ -108,7 +110,7 @@ def compress(version_id: int) -> None:
         manifests.load(blobs, version.trained_digest),
         inputs,
         blobs=blobs,
-        on_progress=_Reporter(version.job_id, version_id=version_id).said,
+        on_progress=_Reporter(version.job_id, version_id=version_id).described,
     )
     _complete(
         version_id,
@@ -120,7 +122,7 @@ def compress(version_id: int) -> None:
 
 
 def gate(version_id: int) -> None:
-    """Raises GateFailed, after its report is on record, when the candidate must not pass."""
+    """Measure and judge the candidate. Raises GateFailed if it fails, after storing the report."""
     from assembler.evaluation import mix_gate
 
     blobs = blob_stores.store()
@@ -143,6 +145,7 @@ def gate(version_id: int) -> None:
 
 
 def embed(version_id: int) -> None:
+    """Embed the domain of an expert: the encoder's vector and the router inputs."""
     from assembler.routing.router_inputs import RouterInputs
     from assembler.routing.text_encoder import Encoder
     from engine.vllm_plugin import tensors
@@ -150,11 +153,11 @@ def embed(version_id: int) -> None:
     blobs = blob_stores.store()
     with db.transaction() as session:
         version = experts.get_version(session, version_id)
-    own = documents.parse(blobs.read(version.documents_digest))
-    texts = documents.sample_evenly(own)
+    parsed = documents.parse(blobs.read(version.documents_digest))
+    texts = documents.sample_evenly(parsed)
     vector = Encoder().embed(texts).mean(0).tolist()
     inputs = RouterInputs(manifests.load(blobs, version.manifest_digest), blobs)
-    moments = inputs.moments(own, num_tokens=DOMAIN_TOKENS)
+    moments = inputs.moments(parsed, num_tokens=DOMAIN_TOKENS)
     states_digest = tensors.write(blobs, moments.embedding()).digest
 
     def store(session: Session) -> None:
@@ -174,6 +177,7 @@ def embed(version_id: int) -> None:
 
 
 def train_projection(projection_id: int) -> None:
+    """Learn a family's projection."""
     from assembler.routing import projection
 
     blobs = blob_stores.store()
@@ -226,26 +230,26 @@ def main(step: str, target_id: int) -> int:
 
 
 class _Reporter:
-    """Tells how far a step is, not more often than anybody looks."""
+    """Stores the progress of a step, at most once in REPORT_SECONDS."""
 
     def __init__(self, job_id: str, *, version_id: int | None = None) -> None:
         self._job_id, self._version_id = job_id, version_id
-        self._told_at = float("-inf")
+        self._reported_at = float("-inf")
 
     def trained(self, state: "Progress") -> None:
-        self._tell(asdict(state), is_last=state.step == state.num_steps)
+        self._report(asdict(state), is_last=state.step == state.num_steps)
 
     def counted(self, what: str, step: int, num_steps: int) -> None:
         values = {"what": what, "step": step, "num_steps": num_steps}
-        self._tell(values, is_last=step == num_steps)
+        self._report(values, is_last=step == num_steps)
 
-    def said(self, what: str) -> None:
-        self._tell({"what": what}, is_last=False)
+    def described(self, what: str) -> None:
+        self._report({"what": what}, is_last=False)
 
-    def _tell(self, values: dict[str, Any], *, is_last: bool) -> None:
+    def _report(self, values: dict[str, Any], *, is_last: bool) -> None:
         now = time.monotonic()
-        if is_last or now - self._told_at >= REPORT_SECONDS:
-            self._told_at = now
+        if is_last or now - self._reported_at >= REPORT_SECONDS:
+            self._reported_at = now
             job_events.durably(lambda session: self._write(session, values))
 
     def _write(self, session: Session, values: dict[str, Any]) -> None:
@@ -258,7 +262,7 @@ class _Reporter:
 
 
 def _warn_of_condition(job_id: str, router: str, condition: float) -> None:
-    """Say in the job's story when a router can hardly tell its experts apart."""
+    """Record a message of the job if a router can hardly separate its experts."""
     from assembler.routing.router_init import MAX_CONDITION
 
     if condition > MAX_CONDITION:
@@ -304,8 +308,8 @@ def _gate_checkpoints(
 
 def _failed(message: str, *, expected: bool = True) -> int:
     if path := os.environ.get(ERROR_FILE):
-        told = {"message": message, "timestamp": int(time.time()), "expected": expected}
-        Path(path).write_text(json.dumps(told))
+        failure = {"message": message, "timestamp": int(time.time()), "expected": expected}
+        Path(path).write_text(json.dumps(failure))
     sys.stderr.write(json.dumps({"error": message}) + "\n")
     return 1
 

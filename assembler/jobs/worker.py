@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 # The import registers the workflows.
 from assembler.jobs import dispatcher, queues, step_process, workflows
-from assembler.jobs.worker_lease import Presence, Reaper, recover, release
+from assembler.jobs.worker_lease import Lease, Reaper, recover, release
 from assembler.mixes import retention
 from registry import logs
 from registry.database import db
@@ -40,32 +40,32 @@ def main() -> int:
     url = settings().database_url
     if url is None:
         raise Unavailable("no database: NEXUSMIX_DATABASE_URL is not set")
-    presence = Presence(settings().executor_id, url=url)
+    lease = Lease(settings().executor_id, url=url)
     try:
-        if presence.claim(give_up=step_process.STOPPING.is_set):
-            _work(presence, url)
+        if lease.claim(give_up=step_process.STOPPING.is_set):
+            _work(lease, url)
         return 0
     except NexusmixError as error:
         log.error("the worker gives up", error=error.detail)
         return 1
     finally:
-        presence.close()
+        lease.close()
 
 
-def _work(presence: Presence, url: str) -> None:
-    client = _launch(presence.executor_id, url)
+def _work(lease: Lease, url: str) -> None:
+    client = _launch(lease.executor_id, url)
     try:
-        _rounds(presence, client, url)
+        _rounds(lease, client, url)
     finally:
         # Running steps see this as well: they stop their processes and record no outcome.
         step_process.STOPPING.set()
         DBOS.destroy(workflow_completion_timeout_sec=STOP_SECONDS)
-    release(client, executor_id=presence.executor_id)
+    release(client, executor_id=lease.executor_id)
     client.destroy()
 
 
-def _rounds(presence: Presence, client: DBOSClient, url: str) -> None:
-    reaper = Reaper(client, executor_id=presence.executor_id, url=url)
+def _rounds(lease: Lease, client: DBOSClient, url: str) -> None:
+    reaper = Reaper(client, executor_id=lease.executor_id, url=url)
     next_reaping = time.monotonic()
     while not step_process.STOPPING.is_set():
         try:
@@ -75,10 +75,10 @@ def _rounds(presence: Presence, client: DBOSClient, url: str) -> None:
                 with db.transaction() as session:
                     retention.remove_expired(session)
                 next_reaping = time.monotonic() + REAP_SECONDS
-            presence.listen(ROUND_SECONDS)
+            lease.listen(ROUND_SECONDS)
         except (psycopg.OperationalError, DBAPIError) as error:
             log.warning("the database went away", error=str(error).strip())
-            presence.reclaim()
+            lease.reclaim()
 
 
 def _launch(executor_id: str, url: str) -> DBOSClient:

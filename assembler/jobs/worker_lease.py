@@ -1,9 +1,9 @@
-"""Liveness of workers: a session lock each, and what happens to the jobs of a worker without one.
+"""Leases of workers: each holds an advisory lock, and jobs of a worker without one are recovered.
 
-The job store gives a worker back only its own unfinished jobs, and only when it starts again
-under the same name. So every worker holds an advisory lock named after itself for as long as its
-session lives. Whoever can take that lock knows that the worker is dead, and while holding it acts
-in its place: nobody else can, not even the worker itself coming back.
+The job store returns unfinished jobs only to their own worker, and only when it starts again under
+the same name. So every worker holds an advisory lock of its name as long as its database session
+lives. A process that can take the lock of a worker knows that the worker is dead. While it holds
+the lock it acts for that worker; no other process can, not even the worker itself.
 """
 
 import hashlib
@@ -25,9 +25,10 @@ from registry.errors import Conflict, Unavailable
 
 log = structlog.get_logger(__name__)
 
-# DBOS's own counter starts again at every resume, so a job that kills its workers is counted here.
+# Recoveries are counted here, since the counter of DBOS starts again at every resume.
 MAX_RECOVERIES = 5
-# After a restart of the database all locks are free for a moment, until their owners are back.
+# A worker is dead if its lock is free this long. A restart of the database frees all locks until
+# their owners have reconnected.
 DEAD_SECONDS = 10.0
 RECLAIM_SECONDS = 15.0
 OUTAGE_SECONDS = 300.0
@@ -36,8 +37,8 @@ POLL_SECONDS = 0.2
 LISTEN = sql.SQL("LISTEN {}").format(sql.Identifier(job_events.WAKE_CHANNEL))
 
 
-class Presence:
-    """A worker's session: holds the lock that says it lives, and hears the bell of new jobs."""
+class Lease:
+    """A worker's database session: it holds the worker's lock and listens for new jobs."""
 
     def __init__(self, executor_id: str, *, url: str) -> None:
         self.executor_id = executor_id
@@ -45,20 +46,20 @@ class Presence:
         self._connection: psycopg.Connection | None = None
 
     def claim(self, *, give_up: Callable[[], bool]) -> bool:
-        """Wait for the lock at the start of a worker; False when `give_up()` turned true."""
+        """Wait for the worker's lock. Return False if `give_up()` becomes true."""
         self._connect()
-        told = False
+        has_warned = False
         while not self._try_lock():
             if give_up():
                 return False
-            if not told:
+            if not has_warned:
                 log.warning("another worker has this name, waiting", executor_id=self.executor_id)
-                told = True
+                has_warned = True
             time.sleep(POLL_SECONDS)
         return True
 
     def listen(self, seconds: float) -> None:
-        """Return when the bell rings or after `seconds`. Raises psycopg.OperationalError."""
+        """Return when a job is announced, or after `seconds`. Raises psycopg.OperationalError."""
         assert self._connection is not None
         for _ in self._connection.notifies(timeout=seconds, stop_after=1):
             pass
@@ -66,14 +67,14 @@ class Presence:
     def reclaim(self) -> None:
         """Reconnect after the session was lost, and take the lock again.
 
-        Raises Unavailable when the database stays away, and Conflict when somebody else has the
-        lock: this worker was taken for dead, and its jobs run elsewhere.
+        Raises Unavailable if the database stays unreachable, and Conflict if another process holds
+        the lock: then this worker's jobs run elsewhere.
         """
         self._connect()
         deadline = time.monotonic() + RECLAIM_SECONDS
         while not self._try_lock():
             if time.monotonic() > deadline:
-                raise Conflict(f"somebody else acts for worker {self.executor_id}")
+                raise Conflict(f"another process acts for worker {self.executor_id}")
             time.sleep(POLL_SECONDS)
 
     def close(self) -> None:
@@ -90,7 +91,7 @@ class Presence:
                 return
             except psycopg.OperationalError as error:
                 if time.monotonic() > deadline:
-                    raise Unavailable(f"the database stays away: {error}") from error
+                    raise Unavailable(f"the database stays unreachable: {error}") from error
                 time.sleep(POLL_SECONDS)
 
     def _try_lock(self) -> bool:
@@ -99,7 +100,7 @@ class Presence:
 
 
 class Reaper:
-    """Finds jobs of workers that died, and hands them back to their queue."""
+    """Finds jobs of dead workers and puts them back into their queues."""
 
     def __init__(self, client: DBOSClient, *, executor_id: str, url: str) -> None:
         self._client = client
@@ -108,7 +109,7 @@ class Reaper:
         self._free_since: dict[str, float] = {}
 
     def look(self) -> None:
-        """Take over from every other worker whose lock was free for DEAD_SECONDS."""
+        """Recover the jobs of every other worker whose lock was free for DEAD_SECONDS."""
         pending = self._client.list_workflows(status="PENDING", load_input=False, load_output=False)
         others = {workflow.executor_id for workflow in pending} - {self._executor_id, None}
         self._free_since = {k: v for k, v in self._free_since.items() if k in others}
@@ -126,16 +127,16 @@ class Reaper:
 
 
 def recover(client: DBOSClient, *, executor_id: str) -> None:
-    """Put the unfinished jobs of a worker that died back on their queues.
+    """Put the unfinished jobs of a dead worker back into their queues.
 
-    The caller holds the worker's lock. A job whose step was put back MAX_RECOVERIES times already
-    fails instead: it may be what kills the workers.
+    The caller must hold the worker's lock. A job whose step was recovered MAX_RECOVERIES times
+    fails instead, since it may be what kills the workers.
     """
     for workflow in _pending(client, executor_id):
         job_id = workflow.workflow_id
         with db.transaction() as session:
-            goes_on = _count_recovery(session, job_id)
-        if goes_on:
+            can_continue = _count_recovery(session, job_id)
+        if can_continue:
             _put_back(client, workflow)
         else:
             log.error("job given up", job_id=job_id, recoveries=MAX_RECOVERIES)
@@ -143,25 +144,25 @@ def recover(client: DBOSClient, *, executor_id: str) -> None:
 
 
 def release(client: DBOSClient, *, executor_id: str) -> None:
-    """Put the unfinished jobs of a worker that stops in order back; that counts against no job."""
+    """Put back the unfinished jobs of a worker that stops in order; no recovery is counted."""
     for workflow in _pending(client, executor_id):
         _put_back(client, workflow)
 
 
 def connect(url: str) -> psycopg.Connection:
-    """A plain session for locks and bells, outside the pool."""
+    """Open a session for locks and notifications, outside the connection pool."""
     address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     return psycopg.connect(address, autocommit=True, connect_timeout=5)
 
 
 def try_lock(connection: psycopg.Connection, executor_id: str) -> bool:
-    """Take the lock of a worker for as long as the session lives, unless somebody else has it."""
+    """Take the lock of a worker for the life of the session; return False if it is taken."""
     row = connection.execute("SELECT pg_try_advisory_lock(%s)", (lock_key(executor_id),)).fetchone()
     return row is not None and bool(row[0])
 
 
 def lock_key(executor_id: str) -> int:
-    """PostgreSQL names advisory locks by a signed 64-bit number."""
+    """Return the key of a worker's advisory lock: a signed 64-bit number, as PostgreSQL asks."""
     name = hashlib.sha256(f"{queues.APPLICATION}:worker:{executor_id}".encode()).digest()
     return int.from_bytes(name[:8], "big", signed=True)
 
@@ -173,16 +174,16 @@ def _pending(client: DBOSClient, executor_id: str) -> list[WorkflowStatus]:
 
 
 def _put_back(client: DBOSClient, workflow: WorkflowStatus) -> None:
-    # Without a queue name it would land on DBOS's own queue, past the limit of heavy jobs.
+    # Without a queue name it would go to DBOS's own queue, which has no limit of heavy jobs.
     client.resume_workflow(workflow.workflow_id, queue_name=workflow.queue_name or queues.HEAVY)
     log.info("job put back", job_id=workflow.workflow_id, from_executor=workflow.executor_id)
 
 
 def _count_recovery(session: Session, job_id: str) -> bool:
-    """Note one more recovery; False, and a failed mix, when there were too many."""
+    """Record one more recovery. If there were too many, fail the mix and return False."""
     num_before = job_events.num_recoveries(session, job_id)
     if num_before < MAX_RECOVERIES:
-        text = f"the worker died; going on ({num_before + 1} of {MAX_RECOVERIES})"
+        text = f"the worker died; continuing ({num_before + 1} of {MAX_RECOVERIES})"
         job_events.record(session, job_id, type="state", message=text, data={"phase": "recovered"})
         return True
     version_id = session.scalar(select(MixVersion.id).where(MixVersion.job_id == job_id))

@@ -1,4 +1,4 @@
-"""Publish a mix whose gate failed, with a signed record of who did it, for which limits, and why."""
+"""Publish a mix whose gate failed, with a signed record: by whom, for which limits, and why."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -168,7 +168,7 @@ class _ShardedNetwork:
         return self.recipe.train in (part, "all")
 
     def _weight_copies(self) -> int:
-        """Return the bytes of the copies that autocast keeps of trained matrices, on one process."""
+        """Return the bytes of autocast's copies of trained matrices, on one process."""
         if not self.is_one or self.width == FLOAT32:
             return 0
         matrices = (self.shapes[name] for name in self.trained if is_in_block(name))

@@ -1,4 +1,7 @@
-"""Mixes from digests alone, with nobody to ask."""
+"""Mixes from digests alone, with nobody to ask.
+
+Covers: assembler.assembly.inputs.
+"""
 
 from dataclasses import replace
 

@@ -90,5 +90,5 @@ def test_missing_blobs_are_named_before_anything_is_made(blobs: LocalBlobs, tmp_
 
 def test_what_is_no_lock_is_refused(blobs: LocalBlobs) -> None:
     put_bytes(blobs, b"{}")
-    with pytest.raises(InvalidInput, match="not a provenance"):
+    with pytest.raises(InvalidInput, match="not the provenance"):
         reproduction.read(b'{"schema_version": 2}')

@@ -1,4 +1,7 @@
-"""Jobs run to their end whatever dies on the way: real workers, real steps, tiny networks."""
+"""Jobs run to their end whatever dies on the way: real workers, real steps, tiny networks.
+
+Covers: queues, step_main, workflows, assembler.mixes.publishing.
+"""
 
 import math
 from collections.abc import Iterator

@@ -6,7 +6,7 @@ import pytest
 from dbos import DBOSClient
 
 from assembler.jobs import dispatcher, queues, worker_lease
-from assembler.jobs.worker_lease import MAX_RECOVERIES, Presence, Reaper
+from assembler.jobs.worker_lease import MAX_RECOVERIES, Lease, Reaper
 from assembler.tables import MixState, MixVersion
 from registry.errors import Conflict
 from tests.assembler.job_store import empty_store, set_status, status_of
@@ -39,7 +39,7 @@ def test_a_lock_is_held_by_one_session_as_long_as_it_lives(database: str) -> Non
 
 
 def test_a_worker_waits_for_its_own_name(database: str) -> None:
-    first, second = (Presence("worker", url=database) for _ in range(2))
+    first, second = (Lease("worker", url=database) for _ in range(2))
     assert first.claim(give_up=lambda: False)
     assert not second.claim(give_up=lambda: True)
     first.close()
@@ -51,7 +51,7 @@ def test_a_worker_that_was_replaced_gives_up(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_lease, "RECLAIM_SECONDS", 0)
-    presence = Presence("worker", url=database)
+    presence = Lease("worker", url=database)
     presence.claim(give_up=lambda: False)
     presence.close()
     with worker_lease.connect(database) as other:
