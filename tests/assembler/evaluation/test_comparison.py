@@ -1,4 +1,7 @@
-"""Two models compared from wherever they are, and what cannot be compared."""
+"""Two models compared from wherever they are, and what cannot be compared.
+
+Covers: comparison_request, comparison_sides.
+"""
 
 import json
 from collections.abc import Callable
@@ -196,7 +199,7 @@ def test_other_tokenizers_are_refused(seed: Folder, expert: Folder, texts: Docum
 
 @pytest.mark.parametrize(
     ("template", "said"),
-    [("{{ messages[-1]['content'] }}", "reads 'what is this?'"), (None, "answers none")],
+    [("{{ messages[-1]['content'] }}", "reads 'what is this?'"), (None, "refuses it")],
 )
 def test_other_chat_templates_are_refused(
     seed: Folder, expert: Folder, texts: DocumentsFile, template: str | None, said: str
