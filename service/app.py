@@ -1,10 +1,12 @@
 """The web process: `uvicorn --factory service.app:create_app`."""
 
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
 from registry import logs
@@ -17,7 +19,10 @@ from service.api import (
     families,
     files,
     health,
+    mix_records,
     mixes,
+    presets,
+    revisions,
     schemas,
     signing_key,
 )
@@ -35,7 +40,9 @@ API = (
     blobs.router,
     mixes.router,
     mixes.plan_router,
-    mixes.presets_router,
+    revisions.router,
+    mix_records.router,
+    presets.router,
     deployments.router,
     schemas.router,
     signing_key.router,
@@ -43,46 +50,53 @@ API = (
 
 
 def create_app() -> FastAPI:
-    """Everything that answers HTTP. The database is first needed when a request comes."""
+    """Return the web application. It first needs the database when a request comes."""
     app = FastAPI(
         title="nexusmix",
         lifespan=_lifespan,
         openapi_url="/api/v1/openapi.json",
-        # Both pages load their script from elsewhere, which our content policy forbids.
+        # Both load their script from another server, which our content policy forbids.
         docs_url=None,
         redoc_url=None,
     )
     errors.install(app)
-    # The last one added is the first to see a request.
+    # Middleware that is added last sees a request first.
     app.add_middleware(LimitBody)
     if auth.is_loopback(settings().host):
-        app.add_middleware(KnownHosts, hosts=_own_hosts(settings().host))
+        app.add_middleware(KnownHosts, hosts=_loopback_names(settings().host))
     app.add_middleware(Observe)
     for router in API:
-        app.include_router(router, prefix="/api/v1")
-    app.include_router(gateway.router)
-    app.include_router(health.router)
+        app.include_router(router, prefix="/api/v1", responses=errors.DOCUMENTED)
+    app.include_router(gateway.router, responses=errors.OPENAI_DOCUMENTED)
+    app.include_router(health.router, responses=errors.DOCUMENTED)
+    _summarize(app)
     app.include_router(pages.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.mount("/docs", DocsSite(), name="docs")
     return app
 
 
+def _summarize(app: FastAPI) -> None:
+    """Give every route the first sentence of its description as its summary."""
+    for route in app.routes:
+        if isinstance(route, APIRoute):
+            route.summary = re.split(r"[.;:](?:\s|$)", route.description, maxsplit=1)[0]
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     logs.configure("web", level=settings().log_level)
-    # Ours has the same lines, without the query strings that may carry a key.
+    # Our own access log leaves out query strings: a query string may carry a key.
     logging.getLogger("uvicorn.access").disabled = True
     async with gateway.open_client() as engines:
         app.state.engines = engines
         yield
 
 
-def _own_hosts(host: str) -> frozenset[str]:
-    """Names that a request may address us by on a loopback address.
+def _loopback_names(host: str) -> frozenset[str]:
+    """Return the host names that requests may use when the server listens on loopback.
 
-    A page elsewhere can point a name of its own at this machine (DNS rebinding) and would read
-    what is open here. A server that others can reach asks everybody for a key instead, and cannot
-    know the names it goes by.
+    A foreign page can let its own name point to this machine (DNS rebinding) and read what needs no
+    key here. A server that listens elsewhere does not know its names, but always asks for a key.
     """
     return frozenset({"localhost", "127.0.0.1", "::1", host.lower()})

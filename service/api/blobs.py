@@ -1,10 +1,11 @@
-"""/blobs: the bytes of tensors and files, by the digest that names them."""
+"""/blobs: the bytes of tensors and files, by their digest."""
 
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from typing import Annotated
 
 from anyio import from_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from registry.blobs.blobs import BlobStore
 from registry.errors import InvalidInput, NotFound, OutOfSpace, Problem, TooLarge
@@ -15,19 +16,23 @@ from service.web.deps import Blobs
 
 router = APIRouter(prefix="/blobs", tags=["blobs"])
 
+Digest = Annotated[str, Path(description="SHA-256 of the bytes, in lower-case hexadecimal.")]
+
 
 @router.head("/{digest}")
-def ask(digest: str, blobs: Blobs, _: Reader) -> Response:
-    """Whether a blob is there, and how long it is."""
+def ask(digest: Digest, blobs: Blobs, _: Reader) -> Response:
+    """Answer 200 with the size of a blob, or 404 when it is not stored."""
     size = blobs.size(_checked(digest))
     if size is None:
         raise NotFound(f"no blob {digest}")
     return Response(headers={"Content-Length": str(size)})
 
 
-@router.put("/{digest}", status_code=201, responses={200: {"description": "It was there."}})
-def send(digest: str, request: Request, blobs: Blobs, _: Writer) -> Response:
-    """Store a blob. Refused when its bytes have another digest; sending it again is harmless."""
+@router.put(
+    "/{digest}", status_code=201, responses={200: {"description": "The blob was stored already."}}
+)
+def send(digest: Digest, request: Request, blobs: Blobs, _: Writer) -> Response:
+    """Store a blob. Bytes with another digest are refused. Sending a blob again changes nothing."""
     if blobs.size(_checked(digest)) is not None:
         return Response(status_code=200)
     _check_room(int(request.headers.get("content-length", "0")))
@@ -36,6 +41,7 @@ def send(digest: str, request: Request, blobs: Blobs, _: Writer) -> Response:
 
 
 def _checked(digest: str) -> str:
+    """Return `digest` if it is one. Raises InvalidInput."""
     if not is_digest(digest):
         problem = Problem("/path/digest", "expected a SHA-256 in lower-case hexadecimal")
         raise InvalidInput(f"{digest[:80]!r} names no blob", problems=(problem,))
@@ -43,14 +49,14 @@ def _checked(digest: str) -> str:
 
 
 def _check_room(num_bytes: int) -> None:
-    """Before any byte is taken. Raises TooLarge and OutOfSpace."""
+    """Check the size before any byte is read. Raises TooLarge and OutOfSpace."""
     limit = settings().max_upload_bytes
     if num_bytes > limit:
-        raise TooLarge(f"{num_bytes} bytes, at most {limit} are taken")
+        raise TooLarge(f"the blob has {num_bytes} bytes; at most {limit} are accepted")
     settings().home.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(settings().home).free
     if num_bytes > free:
-        raise OutOfSpace(f"{num_bytes} bytes, but only {free} are free on the disk")
+        raise OutOfSpace(f"the blob has {num_bytes} bytes, but only {free} are free on the disk")
 
 
 def _store(blobs: BlobStore, digest: str, request: Request) -> None:
@@ -58,12 +64,15 @@ def _store(blobs: BlobStore, digest: str, request: Request) -> None:
 
 
 def _received(stream: AsyncIterator[bytes], *, limit: int) -> Iterator[bytes]:
-    """The body as it arrives on the event loop, for the worker thread that writes it to disk."""
+    """Yield the body, which arrives on the event loop, to the thread that writes it to disk.
+
+    Raises TooLarge.
+    """
     num_bytes = 0
     while chunk := from_thread.run(_next, stream):
         num_bytes += len(chunk)
         if num_bytes > limit:
-            raise TooLarge(f"more than the {limit} bytes that are taken")
+            raise TooLarge(f"the blob has more than {limit} bytes, which is the limit")
         yield chunk
 
 

@@ -1,9 +1,9 @@
-"""/deployments: which artifact answers under which model name."""
+"""/deployments: which artifact is served as which model."""
 
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from sqlalchemy import orm
 
 from engine.serving import deployments
@@ -13,10 +13,12 @@ from registry.names import check_name
 from service.schemas.common import Page
 from service.schemas.deployments import DeploymentBody, DeploymentRequest
 from service.web.auth import Reader, Writer
-from service.web.deps import Limit, Session
+from service.web.deps import AfterNumber, Limit, Session
 from service.web.idempotency import OncePerKey
 
 router = APIRouter(prefix="/deployments", tags=["deployments"])
+
+DeploymentId = Annotated[int, Path(description="Id of the deployment.")]
 
 
 @router.post("", status_code=202)
@@ -27,7 +29,7 @@ def request(
     session: Session,
     repeatable: OncePerKey,
 ) -> DeploymentBody:
-    """Have an artifact served. What serves the name now goes on until the new one is ready."""
+    """Serve an artifact. The present model of that name serves on until the new one is ready."""
     answer = repeatable.once(
         session, body=body.model_dump(), status=202, make=partial(_request, session, body)
     )
@@ -41,21 +43,23 @@ def list_page(
     session: Session,
     _: Reader,
     limit: Limit = 20,
-    after: Annotated[int | None, Query(description="The last `id` of the page before.")] = None,
+    after: AfterNumber = None,
 ) -> Page[DeploymentBody]:
-    """Newest first."""
+    """List deployments, newest first."""
     rows = deployments.find_page(session, before=after, limit=limit + 1)
     return Page.of([DeploymentBody.of(row) for row in rows], limit=limit)
 
 
 @router.get("/{deployment_id}")
-def get(deployment_id: int, session: Session, _: Reader) -> DeploymentBody:
+def get(deployment_id: DeploymentId, session: Session, _: Reader) -> DeploymentBody:
+    """Return a deployment."""
     return DeploymentBody.of(deployments.get(session, deployment_id))
 
 
 @router.delete("/{deployment_id}")
-def stop(deployment_id: int, session: Session, _: Writer) -> DeploymentBody:
-    """End it: what it has begun to answer is answered. Again changes nothing."""
+def stop(deployment_id: DeploymentId, session: Session, _: Writer) -> DeploymentBody:
+    """Stop a deployment. Requests that have started are still answered. Stopping it again changes
+    nothing."""
     deployment = deployments.get(session, deployment_id)
     deployments.stop(session, deployment)
     return DeploymentBody.of(deployment)

@@ -1,5 +1,6 @@
-"""/experts: registration in two steps, and finding what is registered."""
+"""/experts: register experts in two steps, list them, and find the nearest to a text."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -10,7 +11,6 @@ from assembler.routing import nearest_experts
 from assembler.routing.embedder import embedders
 from registry.catalog import embeddings, experts, uploads
 from registry.database.tables import ExpertVersion
-from registry.errors import NotFound
 from service.api.announcements import missing_blobs, shards_of
 from service.schemas.common import Page
 from service.schemas.experts import (
@@ -23,18 +23,20 @@ from service.schemas.experts import (
     VersionUploadBody,
 )
 from service.web.auth import Reader, Writer
-from service.web.deps import After, Blobs, Limit, Session
+from service.web.deps import After, Blobs, ExpertName, Limit, Session, VersionNumber
 
 router = APIRouter(prefix="/experts", tags=["experts"])
 
-Words = Annotated[str, Query(description="Part of a name or description.")]
+Words = Annotated[str, Query(description="Text to find in names and descriptions.")]
+OfFamily = Annotated[str | None, Query(description="Only experts of this family.")]
 
 
 @router.post("/{name}/versions", status_code=201)
 def begin(
-    name: str, body: VersionRequest, session: Session, blobs: Blobs, _: Writer
+    name: ExpertName, body: VersionRequest, session: Session, blobs: Blobs, _: Writer
 ) -> VersionUploadBody:
-    """Announce a version; the answer says what must be sent. Again: what is still missing."""
+    """Announce a version; the answer lists the blobs to send. Announce it again to see what is
+    still missing."""
     upload = uploads.begin_expert_version(
         session,
         blobs,
@@ -54,8 +56,10 @@ def begin(
 
 
 @router.post("/{name}/versions/{number}/complete")
-def complete(name: str, number: int, session: Session, blobs: Blobs, _: Writer) -> VersionBody:
-    """Check all bytes and make the version ready; its domain is embedded soon after."""
+def complete(
+    name: ExpertName, number: VersionNumber, session: Session, blobs: Blobs, _: Writer
+) -> VersionBody:
+    """Check all bytes and make the version ready. Its domain is embedded soon after."""
     version = uploads.complete_expert_version(session, blobs, expert=name, number=number)
     job_events.wake(session)
     return _body(session, version)
@@ -66,33 +70,38 @@ def list_page(
     session: Session,
     _: Reader,
     q: Words = "",
-    family: str | None = None,
+    family: OfFamily = None,
     limit: Limit = 20,
     after: After = None,
 ) -> Page[ExpertBody]:
+    """List experts by name."""
     rows = experts.find_page(session, text=q, family=family, after=after or "", limit=limit + 1)
     return Page.of([ExpertBody.of(row) for row in rows], limit=limit)
 
 
 @router.get("/{name}")
-def get(name: str, session: Session, _: Reader) -> ExpertWithVersions:
+def get(name: ExpertName, session: Session, _: Reader) -> ExpertWithVersions:
+    """Return an expert with its versions."""
     expert = ExpertBody.of(experts.find(session, name))
-    versions = [_body(session, row) for row in experts.find_versions(session, name)]
+    versions = _bodies(session, experts.find_versions(session, name))
     return ExpertWithVersions(**expert.model_dump(), versions=versions)
 
 
 @router.get("/{name}/versions/{number}")
-def get_version(name: str, number: int, session: Session, _: Reader) -> VersionBody:
+def get_version(
+    name: ExpertName, number: VersionNumber, session: Session, _: Reader
+) -> VersionBody:
+    """Return a version of an expert."""
     return _body(session, experts.find_version(session, expert=name, number=number))
 
 
-# Not below /experts/{name}: a verb on all of them.
+# `/experts:suggest` is not below `/experts/`.
 suggest_router = APIRouter(tags=["experts"])
 
 
 @suggest_router.post("/experts:suggest")
 def suggest(body: SuggestRequest, session: Session, _: Reader) -> Page[Suggestion]:
-    """The experts of a family whose domains are nearest to a text, nearest first."""
+    """Return the experts of a family whose domains are nearest to a text, nearest first."""
     neighbors = nearest_experts.nearest(session, body.text, family=body.family, limit=body.limit)
     data = [
         Suggestion(
@@ -106,9 +115,10 @@ def suggest(body: SuggestRequest, session: Session, _: Reader) -> Page[Suggestio
 
 
 def _body(session: orm.Session, version: ExpertVersion) -> VersionBody:
-    try:
-        current = embedders(version.expert.family.seed_digest)
-        embeddings.find(session, version, embedders=current)
-    except NotFound:
-        return VersionBody.of(version, embedded=False)
-    return VersionBody.of(version, embedded=True)
+    [body] = _bodies(session, [version])
+    return body
+
+
+def _bodies(session: orm.Session, versions: Sequence[ExpertVersion]) -> list[VersionBody]:
+    embedded = embeddings.find_embedded(session, versions, embedders_of=embedders)
+    return [VersionBody.of(version, embedded=version.id in embedded) for version in versions]

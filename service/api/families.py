@@ -1,4 +1,4 @@
-"""/families: seeds, the projections that are learned once for each family, and its policy."""
+"""/families: seeds, and the projections and policies of each family."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -20,14 +20,14 @@ from service.schemas.families import (
 )
 from service.web.auth import Reader, Writer
 from service.web.changes import PolicyChanges
-from service.web.deps import Blobs, Session
+from service.web.deps import Blobs, FamilyName, Session, VersionNumber
 
 router = APIRouter(prefix="/families", tags=["families"])
 
 
 @router.post("", status_code=201)
 def begin(body: FamilyRequest, session: Session, blobs: Blobs, _: Writer) -> FamilyUploadBody:
-    """Announce the seed of a family; the answer says what must be sent."""
+    """Announce the seed of a family; the answer lists the blobs to send."""
     upload = uploads.begin_family(
         session,
         blobs,
@@ -45,22 +45,25 @@ def begin(body: FamilyRequest, session: Session, blobs: Blobs, _: Writer) -> Fam
 
 @router.get("")
 def list_all(session: Session, _: Reader) -> Page[FamilyBody]:
+    """List all families."""
     return Page(data=[FamilyBody.of(row) for row in families.find_all(session)], has_more=False)
 
 
 @router.get("/{name}")
-def get(name: str, session: Session, _: Reader) -> FamilyBody:
+def get(name: FamilyName, session: Session, _: Reader) -> FamilyBody:
+    """Return a family."""
     return FamilyBody.of(families.find(session, name))
 
 
 @router.post("/{name}/complete")
-def complete(name: str, session: Session, blobs: Blobs, _: Writer) -> FamilyBody:
+def complete(name: FamilyName, session: Session, blobs: Blobs, _: Writer) -> FamilyBody:
+    """Check all bytes of the seed and make the family ready."""
     return FamilyBody.of(uploads.complete_family(session, blobs, name=name))
 
 
 @router.post("/{name}/projections", status_code=202)
 def request_projection(
-    name: str,
+    name: FamilyName,
     body: ProjectionRequest,
     request: Request,
     response: Response,
@@ -68,7 +71,7 @@ def request_projection(
     blobs: Blobs,
     _: Writer,
 ) -> ProjectionBody:
-    """Have a projection trained. The same documents and training find the same projection."""
+    """Train a projection. The same documents and training find the same projection again."""
     family = families.find_ready(session, name)
     if body.documents is not None:
         uploads.check_projection_documents(blobs, body.documents)
@@ -87,26 +90,30 @@ def request_projection(
 
 
 @router.get("/{name}/projections")
-def list_projections(name: str, session: Session, _: Reader) -> Page[ProjectionBody]:
+def list_projections(name: FamilyName, session: Session, _: Reader) -> Page[ProjectionBody]:
+    """List the projections of a family."""
     rows = projections.find_all(session, family=name)
     return Page(data=[ProjectionBody.of(row) for row in rows], has_more=False)
 
 
 @router.get("/{name}/projections/{number}")
-def get_projection(name: str, number: int, session: Session, _: Reader) -> ProjectionBody:
+def get_projection(
+    name: FamilyName, number: VersionNumber, session: Session, _: Reader
+) -> ProjectionBody:
+    """Return a projection of a family."""
     return ProjectionBody.of(projections.find(session, family=name, number=number))
 
 
 @router.put("/{name}/policy")
-def put_policy(name: str, body: PolicyChanges, session: Session, _: Writer) -> PolicyBody:
-    """Give the family a new version of its policy: the default one with these changes. Mixes that
-    exist keep theirs; the same again changes nothing."""
+def put_policy(name: FamilyName, body: PolicyChanges, session: Session, _: Writer) -> PolicyBody:
+    """Set the policy of a family: the default policy with these changes. Existing mixes keep their
+    policy. Setting the same policy again changes nothing."""
     return PolicyBody.of(family_policies.put(session, name, body))
 
 
 @router.get("/{name}/policy")
-def get_policy(name: str, session: Session, _: Reader) -> PolicyBody:
-    """The newest version, which new mixes are gated by."""
+def get_policy(name: FamilyName, session: Session, _: Reader) -> PolicyBody:
+    """Return the newest version of the policy, which new mixes are gated by."""
     families.find(session, name)
     newest = family_policies.find(session, name)
     if newest is None:
@@ -115,8 +122,8 @@ def get_policy(name: str, session: Session, _: Reader) -> PolicyBody:
 
 
 @router.get("/{name}/policies")
-def list_policies(name: str, session: Session, _: Reader) -> Page[PolicyBody]:
-    """All versions, newest first."""
+def list_policies(name: FamilyName, session: Session, _: Reader) -> Page[PolicyBody]:
+    """List all versions of the policy, newest first."""
     families.find(session, name)
     rows = family_policies.find_all(session, name)
     return Page(data=[PolicyBody.of(row) for row in rows], has_more=False)

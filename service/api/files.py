@@ -1,10 +1,11 @@
-"""Checkpoints of experts and mixes as the files that Hugging Face clients download."""
+"""Checkpoints of experts and mixes as Hugging Face files to download."""
 
 import hashlib
 import re
 from collections.abc import Callable, Iterator
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import StreamingResponse
 
 from assembler.mixes import mixes, retention
@@ -18,41 +19,60 @@ from registry.database.tables import VersionState
 from registry.errors import Conflict, NotFound
 from service.schemas.checkpoints import FileBody, FilesBody
 from service.web.auth import Reader
-from service.web.deps import Blobs, Session
+from service.web.deps import Blobs, ExpertName, MixName, Session, VersionNumber
 
 router = APIRouter(tags=["files"])
 
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 Read = Callable[[int, int], Iterator[bytes]]
+FileName = Annotated[str, Path(description="Name of the file, as the list of files has it.")]
 
 
 @router.get("/experts/{name}/versions/{number}/files")
-def list_of_expert(name: str, number: int, session: Session, blobs: Blobs, _: Reader) -> FilesBody:
-    """What can be downloaded of a version; together the folder that Hugging Face clients read."""
+def list_of_expert(
+    name: ExpertName, number: VersionNumber, session: Session, blobs: Blobs, _: Reader
+) -> FilesBody:
+    """List the files of a version; together they are a Hugging Face folder."""
     return _listing(_of_expert(session, blobs, name, number), None, blobs)
 
 
 @router.get("/mixes/{name}/versions/{number}/files")
-def list_of_mix(name: str, number: int, session: Session, blobs: Blobs, _: Reader) -> FilesBody:
-    """What can be downloaded of a version, once its gate has passed, or, without a signature, while
-    one that it has refused is kept."""
+def list_of_mix(
+    name: MixName, number: VersionNumber, session: Session, blobs: Blobs, _: Reader
+) -> FilesBody:
+    """List the files of a version whose gate passed. Those of a refused version can be downloaded
+    without a signature, as long as it is kept."""
     return _listing(*_of_mix(session, blobs, name, number), blobs)
 
 
 @router.get("/experts/{name}/versions/{number}/files/{file}")
 @router.head("/experts/{name}/versions/{number}/files/{file}", include_in_schema=False)
 def get_of_expert(
-    name: str, number: int, file: str, request: Request, session: Session, blobs: Blobs, _: Reader
+    name: ExpertName,
+    number: VersionNumber,
+    file: FileName,
+    request: Request,
+    session: Session,
+    blobs: Blobs,
+    _: Reader,
 ) -> Response:
+    """Return a file of an expert, or one range of it."""
     return _file(request, blobs, _of_expert(session, blobs, name, number), None, file)
 
 
 @router.get("/mixes/{name}/versions/{number}/files/{file}")
 @router.head("/mixes/{name}/versions/{number}/files/{file}", include_in_schema=False)
 def get_of_mix(
-    name: str, number: int, file: str, request: Request, session: Session, blobs: Blobs, _: Reader
+    name: MixName,
+    number: VersionNumber,
+    file: FileName,
+    request: Request,
+    session: Session,
+    blobs: Blobs,
+    _: Reader,
 ) -> Response:
+    """Return a file of a mix, or one range of it."""
     return _file(request, blobs, *_of_mix(session, blobs, name, number), file)
 
 
@@ -66,15 +86,18 @@ def _of_expert(session: Session, blobs: BlobStore, name: str, number: int) -> Ma
 def _of_mix(
     session: Session, blobs: BlobStore, name: str, number: int
 ) -> tuple[Manifest, str | None]:
-    """With the digest of its attestation, which what its gate has refused does not have."""
+    """Return the manifest of a mix and the digest of its attestation; a refused mix has none.
+
+    Raises NotFound and Conflict.
+    """
     version = mixes.get(session, f"{name}@{number}")
     digest = version.candidate_digest
     if digest is not None and retention.is_kept(version):
         return manifests.load(blobs, digest), None
     if digest is None or version.artifact_id is None:
         raise Conflict(
-            f"mix {name}@{number} is {version.state}; it can be had when its gate passed, and for a"
-            " set time when that refused it"
+            f"mix {name}@{number} is {version.state}; a mix can be downloaded when its gate passed,"
+            " and for a limited time when its gate refused it"
         )
     artifact = artifacts.get(session, version.artifact_id)
     return manifests.load(blobs, digest), artifact.attestation_digest
@@ -96,7 +119,7 @@ def _file(
     attestation_digest: str | None,
     file: str,
 ) -> Response:
-    # Only names that the manifest knows are looked up: a path has nowhere to lead.
+    # Only names in the manifest are looked up, so a name cannot lead to another path.
     if file == CONFIG:
         data = config_json(manifest)
         return _ranged(
@@ -127,18 +150,21 @@ def _file(
 
 
 def _ranged(request: Request, read: Read, *, size: int, etag: str) -> Response:
-    """The whole or one range (RFC 9110, section 14); several at once get the whole."""
+    """Answer with the whole file or one range of it (RFC 9110, section 14).
+
+    A request for several ranges gets the whole file.
+    """
     headers = {"ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     start, end, status = 0, size, 200
-    wanted = RANGE.fullmatch(request.headers.get("range", ""))
+    requested = RANGE.fullmatch(request.headers.get("range", ""))
     if (
-        wanted
-        and any(wanted.groups())
+        requested
+        and any(requested.groups())
         and request.headers.get("if-range") in (None, headers["ETag"])
     ):
-        start, end = _span(*wanted.groups(), size=size)
+        start, end = _span(*requested.groups(), size=size)
         if start >= end:
             return Response(status_code=416, headers=headers | {"Content-Range": f"bytes */{size}"})
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
@@ -151,7 +177,7 @@ def _ranged(request: Request, read: Read, *, size: int, etag: str) -> Response:
 
 
 def _span(first: str, last: str, *, size: int) -> tuple[int, int]:
-    """From `start` to before `end`; `-n` asks for the last n bytes."""
+    """Return the range as start and end, end excluded; an empty `first` means the last bytes."""
     if not first:
         return max(0, size - int(last)), size
     return int(first), min(size, int(last) + 1 if last else size)

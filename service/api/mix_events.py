@@ -1,4 +1,4 @@
-"""The story of a mix as server-sent events: unnamed, data in JSON, resumable by `Last-Event-ID`."""
+"""The events of a mix as server-sent events: data in JSON, resumable with `Last-Event-ID`."""
 
 from collections.abc import AsyncIterator, Sequence
 
@@ -16,28 +16,29 @@ PING_SECONDS = 15
 
 
 def response(version_id: int, job_id: str, *, last_id: int) -> Response:
-    events, over = _read(version_id, job_id, last_id)
-    if over and not events:
-        # What tells a browser's EventSource to stop coming back.
+    """Stream the events after `last_id`, until the mix ends."""
+    events, is_over = _read(version_id, job_id, last_id)
+    if is_over and not events:
+        # This tells a browser's EventSource not to connect again.
         return Response(status_code=204)
-    return EventSourceResponse(_story(version_id, job_id, last_id), ping=PING_SECONDS)
+    return EventSourceResponse(_stream(version_id, job_id, last_id), ping=PING_SECONDS)
 
 
-async def _story(version_id: int, job_id: str, last_id: int) -> AsyncIterator[ServerSentEvent]:
+async def _stream(version_id: int, job_id: str, last_id: int) -> AsyncIterator[ServerSentEvent]:
     while True:
-        events, over = await run_in_threadpool(_read, version_id, job_id, last_id)
+        events, is_over = await run_in_threadpool(_read, version_id, job_id, last_id)
         for event in events:
             yield ServerSentEvent(event.model_dump_json(), id=str(event.id))
             last_id = event.id
-        if over and not events:
+        if is_over and not events:
             return
         if not events:
             await anyio.sleep(POLL_SECONDS)
 
 
 def _read(version_id: int, job_id: str, last_id: int) -> tuple[Sequence[EventBody], bool]:
-    """What came after `last_id`, and whether the mix was over before that was read."""
+    """Return the events after `last_id`, and whether the mix had ended before they were read."""
     with db.transaction() as session:
-        over = mix_state.is_over(session, version_id)
+        is_over = mix_state.is_over(session, version_id)
         rows = job_events.events_after(session, job_id, last_id=last_id)
-        return [EventBody.of(row) for row in rows], over
+        return [EventBody.of(row) for row in rows], is_over

@@ -1,8 +1,8 @@
-"""/schemas: what the documents of this service look like, as JSON Schema."""
+"""/schemas: the JSON Schemas of the documents of this service."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 
 from registry.errors import NotFound
 from service.json_schemas import SCHEMAS
@@ -10,10 +10,12 @@ from service.web.auth import Reader
 
 router = APIRouter(prefix="/schemas", tags=["schemas"])
 
+SchemaName = Annotated[str, Path(description="Name of the document.")]
+
 
 @router.get("/{name}")
-def get(name: str, _: Reader) -> dict[str, Any]:
-    """Of `policy`, `gate-report` or `divergence-report`."""
+def get(name: SchemaName, _: Reader) -> dict[str, Any]:
+    """Return the schema of `policy`, `gate-report` or `divergence-report`."""
     model = SCHEMAS.get(name)
     if model is None:
         raise NotFound(f"no schema {name!r}; there are {', '.join(SCHEMAS)}")

@@ -1,4 +1,4 @@
-"""/signing-key: what this service signs published mixes with, for those who verify them."""
+"""/signing-key: the public key that verifies published mixes."""
 
 from fastapi import APIRouter
 
@@ -12,5 +12,6 @@ router = APIRouter(prefix="/signing-key", tags=["operation"])
 
 @router.get("")
 def get(_: Reader) -> SigningKeyBody:
+    """Return the public key that verifies the signatures of this service."""
     key = attestations.signing_key(settings().signing_key_path)
     return SigningKeyBody(public_key=attestations.public_key(key))

@@ -1,4 +1,4 @@
-"""HTTP with a service, for its client: a cut connection is tried again, problems become errors."""
+"""HTTP for the client: repeats a request when the line breaks, and raises problems as errors."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,9 +18,9 @@ from service.schemas.mixes import EventBody
 API = "/api/v1"
 MAX_ATTEMPTS = 6
 FIRST_PAUSE_SECONDS = 0.25
-# The server, or a part of it, is away for a moment.
+# The server, or a part of it, is away for a moment: send the request again.
 RETRIED = {502, 503, 504}
-# In streams of events a ping comes every 15 seconds.
+# Longer than the 15 seconds between the pings of an event stream.
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 
 KINDS = {
@@ -31,7 +31,10 @@ KINDS = {
 
 
 class Connection:
-    """Every request may be sent twice: all that a client asks for is safe to repeat."""
+    """A connection to one service. It may send any request twice: all requests can be repeated.
+
+    All methods raise the error that the service raised, and Unavailable when it does not answer.
+    """
 
     def __init__(self, address: str, *, key: str) -> None:
         self._authorization = {"Authorization": f"Bearer {key}"}
@@ -41,7 +44,7 @@ class Connection:
         self._http.close()
 
     def get(self, path: str, **params: Any) -> Any:
-        """Raises the error that the service raised, or Unavailable when it stays away."""
+        """Return the JSON answer to a GET."""
         return self._request("GET", path, params=params).json()
 
     def post(
@@ -51,15 +54,16 @@ class Connection:
         *,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        """Raises what `get` raises. Takes its time: completing an upload reads all of it."""
+        """Return the JSON answer to a POST, however long it takes: completing an upload is slow."""
         timeout = httpx.Timeout(None, connect=10.0)
         return self._request("POST", path, json=body, headers=headers, timeout=timeout).json()
 
     def put(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Raises what `get` raises."""
+        """Return the JSON answer to a PUT."""
         return self._request("PUT", path, json=body).json()
 
     def has_blob(self, digest: str) -> bool:
+        """Return whether the service has a blob."""
         try:
             self._request("HEAD", f"/blobs/{digest}")
         except errors.NotFound:
@@ -67,25 +71,22 @@ class Connection:
         return True
 
     def send(self, blob: MissingBlob, source: Source, *, on_sent: Callable[[int], None]) -> None:
-        """PUT a blob to where it is wanted; `on_sent` hears how many of its bytes are on their way.
-
-        Raises what `get` raises.
-        """
-        # A presigned address carries its own right to write; our key is nobody else's business.
-        ours = self._authorization if blob.url.startswith("/") else {}
-        headers = ours | blob.headers | {"Content-Length": str(source.num_bytes)}
+        """PUT a blob where the service wants it; `on_sent` gets the number of bytes sent so far."""
+        # A presigned address of an object store needs no key, and must not see ours.
+        own_headers = self._authorization if blob.url.startswith("/") else {}
+        headers = own_headers | blob.headers | {"Content-Length": str(source.num_bytes)}
 
         def put() -> httpx.Response:
             return self._http.put(blob.url, content=_counted(source, on_sent), headers=headers)
 
-        _persistently(put)
+        _retry(put)
 
     def fetch(
         self, path: str, file: BinaryIO, *, num_bytes: int, on_bytes: Callable[[int], None]
     ) -> None:
-        """GET `num_bytes` into a file; after a cut it goes on where it was.
+        """GET `num_bytes` into a file, and continue where the line broke.
 
-        `on_bytes` hears the size of every chunk. Raises what `get` raises.
+        `on_bytes` gets the size of every chunk.
         """
         num_failures = 0
         while file.tell() < num_bytes:
@@ -94,7 +95,7 @@ class Connection:
                 with self._http.stream("GET", API + path, headers=headers) as response:
                     if response.is_error:
                         response.read()
-                    _check(response)
+                    _raise_error(response)
                     for chunk in response.iter_raw(CHUNK_BYTES):
                         file.write(chunk)
                         on_bytes(len(chunk))
@@ -106,15 +107,15 @@ class Connection:
                 pause(num_failures)
 
     def events(self, path: str, *, last_id: int) -> Iterator[EventBody]:
-        """Server-sent events behind `last_id`, until the service ends them or the line is cut.
+        """Yield the server-sent events after `last_id`, until the service ends the stream.
 
-        Raises httpx.TransportError for the cut.
+        Raises httpx.TransportError when the line breaks.
         """
         headers = self._authorization | {"Last-Event-ID": str(last_id)}
         with self._http.stream("GET", API + path, headers=headers) as response:
             if response.is_error:
                 response.read()
-                _check(response)
+                _raise_error(response)
             if response.status_code == httpx.codes.NO_CONTENT:
                 return
             for event in EventSource(response).iter_sse():
@@ -123,7 +124,7 @@ class Connection:
                     yield EventBody.model_validate_json(event.data)
 
     def delete(self, path: str) -> Any:
-        """Raises what `get` raises."""
+        """Return the JSON answer to a DELETE."""
         return self._request("DELETE", path).json()
 
     def _request(
@@ -139,15 +140,16 @@ class Connection:
         def send() -> httpx.Response:
             return self._http.request(method, API + path, headers=headers, **arguments)
 
-        return _persistently(send)
+        return _retry(send)
 
 
 def pause(attempt: int) -> None:
-    """Twice as long after each failed attempt. Raises nothing: the caller knows its limit."""
+    """Sleep after a failed attempt, twice as long each time. The caller limits the attempts."""
     time.sleep(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
 
 
-def _persistently(send: Callable[[], httpx.Response]) -> httpx.Response:
+def _retry(send: Callable[[], httpx.Response]) -> httpx.Response:
+    """Send a request up to MAX_ATTEMPTS times, until it is answered."""
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
             response = send()
@@ -156,14 +158,14 @@ def _persistently(send: Callable[[], httpx.Response]) -> httpx.Response:
                 raise Unavailable(f"the service does not answer: {error}") from error
         else:
             if response.status_code not in RETRIED or attempt == MAX_ATTEMPTS:
-                _check(response)
+                _raise_error(response)
                 return response
         pause(attempt)
     raise AssertionError("the last attempt returns or raises")
 
 
-def _check(response: httpx.Response) -> None:
-    """Raise the error that a problem body (RFC 9457) tells of."""
+def _raise_error(response: httpx.Response) -> None:
+    """Raise the error in a problem body (RFC 9457)."""
     if not response.is_error:
         return
     try:
@@ -172,13 +174,14 @@ def _check(response: httpx.Response) -> None:
         problems = tuple(Problem(**entry) for entry in problem["errors"])
         raise kind(problem["detail"], problems=problems)
     except (ValueError, KeyError, TypeError):
-        pass  # not from us: an object store, or a proxy between
+        pass  # the answer is not ours: an object store, or a proxy in between
     kind = errors.NotFound if response.status_code == httpx.codes.NOT_FOUND else Unavailable
     method, host = response.request.method, response.url.host
     raise kind(f"{method} at {host} was answered {response.status_code}: {response.text[:200]}")
 
 
 def _counted(source: Source, on_sent: Callable[[int], None]) -> Iterator[bytes]:
+    """Yield the chunks of `source`, and call `on_sent` with the bytes so far after each."""
     num_sent = 0
     for chunk in source.chunks():
         yield chunk

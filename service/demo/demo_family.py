@@ -1,8 +1,7 @@
-"""The demo's family, ready to be mixed: public texts, a seed, experts trained from it, all of them
-registered.
+"""Prepares the family of the demo: fetches texts, trains experts from a seed, registers them.
 
-Everything goes through the interfaces that users have: the trainer and the client. What was made
-once is found again, by content: a second run trains nothing.
+It uses the interfaces that users have: trainer and client. Results are found again by their
+content, so a second run trains nothing.
 """
 
 import json
@@ -16,25 +15,26 @@ from registry.database.tables import ProjectionState
 from registry.errors import StepFailed
 from registry.settings import settings
 from service.client import local
-from service.client.client import Client, Transfer
+from service.client.client import Client
+from service.client.transfers import Transfer
 from service.runtime import preparation
 from service.runtime.background import Service
 from service.schemas.families import ProjectionBody
 from service.terminal import console
 from service.terminal.stages import Stages
 
-# Several times what the trainings read; more would only make the first run longer.
+# Several times as much as the trainings read; more would only make the first run longer.
 DOCUMENTS_PER_DOMAIN = 400
-# Enough to know a domain, in about two minutes on two cores.
+# Enough for an expert to learn its domain, in about two minutes on two cores.
 EXPERT_TRAINING = {"tokens": 16_384, "batch_size": 4}
 
-# JSON Lines of each domain.
+# Name of a domain -> its documents, JSON Lines.
 Texts = Mapping[str, Path]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoFamily:
-    """Where it is registered, its name, and the experts' texts, each by the name of its expert."""
+    """A registered family: address of the service, its name, and the texts of each expert."""
 
     address: str
     name: str
@@ -55,14 +55,14 @@ class Expert:
     folder: Path
 
 
-def prepare(stages: Stages, service: Service, *, own: Sequence[Domain]) -> DemoFamily:
-    """Experts of the domains `own`, and a projection that learned from none of them.
+def prepare(stages: Stages, service: Service, *, expert_domains: Sequence[Domain]) -> DemoFamily:
+    """Register an expert for each of these domains, and a projection trained on other domains.
 
-    Raises Unavailable when texts cannot be had, StepFailed when a training fails.
+    Raises Unavailable when texts cannot be fetched, StepFailed when a training fails.
     """
-    texts, public = _collect(stages, own)
+    texts, public = _collect(stages, expert_domains)
     seed = _unpack(stages)
-    experts = [_train(stages, domain, seed, texts) for domain in own]
+    experts = [_train(stages, domain, seed, texts) for domain in expert_domains]
     with stages.stage("Service") as stage:
         address = stage.result = service.wait()
     with Client(address, key=local.key()) as client:
@@ -73,17 +73,17 @@ def prepare(stages: Stages, service: Service, *, own: Sequence[Domain]) -> DemoF
     return DemoFamily(address=address, name=seed.name, texts=texts)
 
 
-def _collect(stages: Stages, own: Sequence[Domain]) -> tuple[Texts, Texts]:
-    """Documents of the experts' domains, and of those that the projection learns from."""
+def _collect(stages: Stages, expert_domains: Sequence[Domain]) -> tuple[Texts, Texts]:
+    """Fetch the documents of the experts' domains, and of the projection's domains."""
     with stages.stage("Texts") as stage:
         texts = domains.fetch(
-            [*own, *domains.PROJECTION_DOMAINS],
+            [*expert_domains, *domains.PROJECTION_DOMAINS],
             limit=DOCUMENTS_PER_DOMAIN,
             on_progress=stage.say,
         )
         of_experts, public = (
             {domain.name: texts[domain.name] for domain in group}
-            for group in (own, domains.PROJECTION_DOMAINS)
+            for group in (expert_domains, domains.PROJECTION_DOMAINS)
         )
         stage.result = f"{len(of_experts)} domains for experts, {len(public)} for the projection"
     return of_experts, public
@@ -111,7 +111,7 @@ def _train(stages: Stages, domain: Domain, seed: Seed, texts: Texts) -> Expert:
 
 
 def _register_family(stages: Stages, client: Client, seed: Seed, public: Texts) -> ProjectionBody:
-    """The projection is asked for at once: it trains while the experts are registered."""
+    """Register the family and request its projection, which trains while experts are registered."""
     with stages.stage("Family") as stage:
         client.register_family(
             seed.folder,
@@ -122,7 +122,7 @@ def _register_family(stages: Stages, client: Client, seed: Seed, public: Texts) 
         )
         path = settings().cache_path / "projection.jsonl"
         path.write_bytes(b"".join(file.read_bytes() for file in public.values()))
-        stage.result = "registered, and its projection asked for"
+        stage.result = "registered, and its projection requested"
         return client.request_projection(seed.name, documents=path)
 
 

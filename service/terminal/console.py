@@ -1,4 +1,4 @@
-"""What the command line prints: greetings, tables, progress of a mix."""
+"""Prints greetings, tables and progress bars on the terminal."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,35 +18,38 @@ from rich.progress import (
 from rich.table import Table
 
 from engine.gates.mix_gate import GateReport
-from service.client.client import Transfer
 from service.client.local import key
+from service.client.transfers import Transfer
 from service.reports.mix_comparison import MixComparison
 from service.schemas.mixes import EventBody
 
-# A file has no width: there the widest table must not be folded.
+# A file has no width; use one in which the widest table is not folded.
 FILE_WIDTH = 160
 
 console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
-# Progress and stages are no result: they must not end in a file that a table was redirected to.
+# For progress and stages. They go to stderr, so that a redirected stdout has only results.
 notes = Console(stderr=True, width=None if sys.stderr.isatty() else FILE_WIDTH)
 
 
 def greet(address: str) -> None:
-    """Where the pages are; the link signs in."""
+    """Print the address of the pages, and a link that signs in."""
     notes.print(f"nexusmix serves at {address}", highlight=False)
     notes.print(f"sign in with {login_link(address)}", highlight=False, soft_wrap=True)
     notes.print("Ctrl-C stops it", highlight=False)
 
 
 def login_link(address: str) -> str:
+    """Return the address of the login page with this installation's key."""
     return f"{address}/login?key={key()}"
 
 
 def transfer(progress: Transfer) -> str:
+    """Format the progress of an upload: 12 of 34 MB sent."""
     return f"{progress.num_sent / 1e6:.0f} of {progress.num_bytes / 1e6:.0f} MB sent"
 
 
 def print_rows(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a plain table."""
     table = Table(*titles, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*row)
@@ -54,11 +57,12 @@ def print_rows(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def moment(time: datetime) -> str:
+    """Format a time in the local time zone."""
     return time.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def print_comparison(comparison: MixComparison) -> None:
-    """Rows are domains, columns everything that took part; the last two rows sum it up."""
+    """Print perplexities: a row for each domain, a column for each model, and two rows of means."""
     table = Table(title="Held-out perplexity", title_justify="left", title_style="bold")
     table.add_column("domain")
     for column in comparison.columns:
@@ -82,7 +86,7 @@ def print_comparison(comparison: MixComparison) -> None:
 
 
 def print_gate(report: GateReport) -> None:
-    """One line for each domain; in brackets the noise floor, the reference against itself."""
+    """Print one line for each domain; in brackets the noise floor, then every missed limit."""
     verdict = "[green]passed[/green]" if report.passed else "[red]failed[/red]"
     table = Table(
         title=f"Gate: {verdict} (in brackets: the reference against itself)",
@@ -102,13 +106,13 @@ def print_gate(report: GateReport) -> None:
         )
     console.print(table)
     for failure in report.failures:
-        # It quotes what models wrote, which may look like markup.
+        # A failure quotes texts of models, which can look like markup.
         console.print(f"  {escape(str(failure))}", highlight=False)
 
 
 @contextmanager
 def watching(name: str) -> Iterator[Callable[[EventBody], None]]:
-    """A bar that follows the events of a mix."""
+    """Show a progress bar; the function that it yields takes the events of a mix."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -131,7 +135,7 @@ def watching(name: str) -> Iterator[Callable[[EventBody], None]]:
 
 @contextmanager
 def copying(name: str, *, num_bytes: int) -> Iterator[Callable[[int], None]]:
-    """A bar that is told of bytes as they arrive."""
+    """Show a progress bar; the function that it yields takes the number of new bytes."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,20 +1,26 @@
-"""An expert as its pages show it."""
+"""Experts as the pages show them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from sqlalchemy.orm import Session
 
 from assembler.routing.embedder import embedders
-from registry.blobs.blobs import BlobStore
+from registry.blobs import blob_stores
 from registry.catalog import embeddings, experts
 from registry.checkpoints import manifests
 from registry.database.tables import Expert, ExpertVersion, VersionState
-from registry.errors import NotFound
+
+# Entries of a cache: two numbers for each version that was shown.
+MAX_SIZES = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class VersionView:
+    """One version; `num_own_bytes` are the bytes of the tensors that its seed does not have."""
+
     number: int
     state: VersionState
     embedded: bool
@@ -26,7 +32,7 @@ class VersionView:
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertView:
-    """`versions` are newest first."""
+    """An expert; `versions` are newest first. In a list of experts there is only the newest."""
 
     name: str
     family: str
@@ -40,42 +46,58 @@ class ExpertView:
         return self.versions[0] if self.versions else None
 
 
-def view(session: Session, blobs: BlobStore, expert: Expert) -> ExpertView:
+def view(session: Session, expert: Expert) -> ExpertView:
+    """Return an expert with all its versions."""
     versions = experts.find_versions(session, expert.name)
+    return _expert(expert, _versions(session, versions))
+
+
+def views(session: Session, rows: Sequence[Expert]) -> list[ExpertView]:
+    """Return experts with their newest versions, for a list. Needs two queries, however many."""
+    newest = experts.find_newest(session, [expert.name for expert in rows])
+    by_expert = {
+        row.expert_id: version
+        for row, version in zip(newest, _versions(session, newest), strict=True)
+    }
+    return [_expert(row, [by_expert[row.id]] if row.id in by_expert else []) for row in rows]
+
+
+def _expert(expert: Expert, versions: Sequence[VersionView]) -> ExpertView:
     return ExpertView(
         name=expert.name,
         family=expert.family.name,
         license=expert.license,
         description=expert.description,
         created_at=expert.created_at,
-        versions=tuple(_version(session, blobs, version) for version in versions),
+        versions=tuple(versions),
     )
 
 
-def is_embedded(session: Session, version: ExpertVersion) -> bool:
-    try:
-        current = embedders(version.expert.family.seed_digest)
-        embeddings.find(session, version, embedders=current)
-    except NotFound:
-        return False
-    return True
+def _versions(session: Session, rows: Sequence[ExpertVersion]) -> list[VersionView]:
+    embedded = embeddings.find_embedded(session, rows, embedders_of=embedders)
+    return [_version(row, embedded=row.id in embedded) for row in rows]
 
 
-def _version(session: Session, blobs: BlobStore, version: ExpertVersion) -> VersionView:
-    total, own = _sizes(blobs, version.manifest_digest, version.expert.family.seed_digest)
+def _version(row: ExpertVersion, *, embedded: bool) -> VersionView:
+    num_bytes, num_own_bytes = _sizes(row.manifest_digest, row.expert.family.seed_digest)
     return VersionView(
-        number=version.number,
-        state=version.state,
-        embedded=is_embedded(session, version),
-        num_bytes=total,
-        num_own_bytes=own,
-        manifest_digest=version.manifest_digest,
-        created_at=version.created_at,
+        number=row.number,
+        state=row.state,
+        embedded=embedded,
+        num_bytes=num_bytes,
+        num_own_bytes=num_own_bytes,
+        manifest_digest=row.manifest_digest,
+        created_at=row.created_at,
     )
 
 
-def _sizes(blobs: BlobStore, manifest_digest: str, seed_digest: str) -> tuple[int, int]:
-    """Bytes of a checkpoint's tensors, and of those that the seed does not have."""
+@lru_cache(MAX_SIZES)
+def _sizes(manifest_digest: str, seed_digest: str) -> tuple[int, int]:
+    """Return the bytes of a checkpoint's tensors, and of the tensors that its seed does not have.
+
+    A digest always stands for the same manifest, so the result can be cached.
+    """
+    blobs = blob_stores.store()
     manifest, seed = (manifests.load(blobs, digest) for digest in (manifest_digest, seed_digest))
     shared = seed.digests()
     own = [t.num_bytes for t in manifest.tensors.values() if t.digest not in shared]

@@ -1,4 +1,4 @@
-"""What the forms about mixes send, as wishes; what is in them is checked where wishes are read."""
+"""Reads the forms about mixes. `assembler.mixes` checks the values."""
 
 from typing import Any
 
@@ -13,7 +13,11 @@ from service import assignments
 
 
 class _Form(BaseModel):
-    """`tokens` of the finetune, blank for the preset's; `fields`, one FIELD=VALUE a line."""
+    """Fields of all forms.
+
+    `tokens` are the tokens of the finetune; blank means as the preset says. `fields` has one
+    FIELD=VALUE a line.
+    """
 
     name: str = ""
     tokens: str = ""
@@ -21,7 +25,7 @@ class _Form(BaseModel):
     deploy: bool = False
 
     def changes(self) -> dict[str, Any]:
-        """As `assignments.read`, which raises InvalidInput."""
+        """Return the fields as a nested mapping. Raises InvalidInput for a wrong line."""
         changes = assignments.read(line for line in self.fields.splitlines() if line.strip())
         if tokens := self.tokens.replace(",", "").strip():
             changes["finetune"] = changes.get("finetune", {}) | {"tokens": tokens}
@@ -29,12 +33,14 @@ class _Form(BaseModel):
 
 
 class RequestForm(_Form):
+    """The form for a new mix."""
+
     family: str = ""
     experts: list[str] = []
     preset: str = presets.DEFAULT
 
-    def wish(self) -> NewMix:
-        """Raises InvalidInput for lines that set nothing."""
+    def spec(self) -> NewMix:
+        """Return what `mixes.request` takes. Raises InvalidInput for a wrong line."""
         changes = self.changes()
         parts = {part: changes.pop(part, {}) for part in assignments.PARTS}
         return NewMix(
@@ -48,15 +54,15 @@ class RequestForm(_Form):
 
 
 class RevisionForm(_Form):
-    """An expert that joins a mix, one that leaves it, or one that takes the other's place."""
+    """The form to change a mix: an expert to add, one to remove, or both to replace one."""
 
     joining: str = ""
     leaving: str = ""
 
-    def wish(self, base: str) -> MixChange:
-        """Raises InvalidInput for lines that set nothing, and where no expert was chosen."""
+    def spec(self, base: str) -> MixChange:
+        """Return what `mixes.request` takes. Raises InvalidInput for a wrong line or no expert."""
         if not self.joining and not self.leaving:
-            problem = Problem("/expert", "choose who joins or leaves")
+            problem = Problem("/expert", "choose an expert to add or to remove")
             raise InvalidInput("this changes nothing", problems=(problem,))
         changes = self.changes()
         parts = {part: changes.pop(part, {}) for part in assignments.PARTS}
@@ -71,11 +77,11 @@ class RevisionForm(_Form):
 
 
 class OverrideForm(BaseModel):
-    """`scope`, each DOMAIN:METRIC of a limit that its gate has missed."""
+    """The form to publish a refused mix; `scope` has DOMAIN:METRIC of each missed limit."""
 
     scope: list[str] = []
     reason: str = ""
 
     def waivers(self) -> list[Waiver]:
-        """Raises InvalidInput."""
+        """Return the limits to waive. Raises InvalidInput."""
         return [Waiver.parse(text) for text in self.scope]

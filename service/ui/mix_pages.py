@@ -1,4 +1,4 @@
-"""The pages about mixes: the list, a request, and a version as it is made."""
+"""The pages about mixes: the list, the form for a request, and one version."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -23,13 +23,13 @@ from service.web.deps import Blobs, Session
 router = APIRouter(prefix="/mixes", route_class=PageRoute, include_in_schema=False)
 
 MAX_ROWS = 100
-# The encoder reads no further than its first few hundred words anyway.
+# The encoder reads only the first few hundred words.
 MAX_TEXT_CHARACTERS = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """An expert that can be chosen; `nearness` is the cosine to a pasted text, if there is one."""
+    """An expert that can be chosen; `nearness` is its cosine similarity to the pasted text."""
 
     name: str
     description: str
@@ -55,7 +55,7 @@ def show_form(
 
 @router.get("/preset")
 def show_preset(_: Visitor, preset: str = presets.DEFAULT) -> Response:
-    """What the preset that was chosen in the form is for."""
+    """Describe the preset that is selected in the form."""
     return HTMLResponse(render("_preset.html", preset=preset_views.view(preset)))
 
 
@@ -68,7 +68,7 @@ def show_choices(session: Session, _: Visitor, family: str) -> Response:
 def suggest(
     session: Session, _: Visitor, family: Annotated[str, Form()], text: Annotated[str, Form()] = ""
 ) -> Response:
-    """The choices once more, nearest to the text first, and the nearest ones chosen."""
+    """Show the choices again, nearest to the text first, with the nearest ones selected."""
     if not text.strip():
         raise InvalidInput("paste some text first")
     near = nearest_experts.nearest(
@@ -89,7 +89,7 @@ def create(
     form: Annotated[RequestForm, Form()],
 ) -> Response:
     try:
-        version = mixes.request(session, blobs, form.wish(), deploy=form.deploy)
+        version = mixes.request(session, blobs, form.spec(), deploy=form.deploy)
     except NexusmixError as error:
         session.rollback()
         return _form(request, session, form=form, error=error)
@@ -111,9 +111,9 @@ def revise(
     _: Visitor,
     form: Annotated[RevisionForm, Form()],
 ) -> Response:
-    """Have the finished mix changed; what cannot be is explained above its page."""
+    """Request a changed version of a finished mix; a problem is shown on the mix's page."""
     try:
-        version = mixes.request(session, blobs, form.wish(ref), deploy=form.deploy)
+        version = mixes.request(session, blobs, form.spec(ref), deploy=form.deploy)
     except InvalidInput as error:
         session.rollback()
         view = mix_views.view(session, blobs, mixes.get(session, ref))
@@ -123,7 +123,7 @@ def revise(
 
 @router.get("/{ref}/live")
 def show_live(ref: str, session: Session, _: Visitor) -> EventSourceResponse:
-    mixes.get(session, ref)  # an unknown one is answered while that is still possible
+    mixes.get(session, ref)  # answers 404 for an unknown mix, before the stream starts
     return live.follow(ref)
 
 
@@ -136,7 +136,7 @@ def override(
     visitor: Visitor,
     form: Annotated[OverrideForm, Form()],
 ) -> Response:
-    """Publish what its gate has refused; what is missing for that is explained above its page."""
+    """Publish a mix that its gate refused; a problem is shown on the mix's page."""
     try:
         overrides.override(
             session, blobs, ref, scope=form.waivers(), reason=form.reason, by=visitor.name
@@ -190,8 +190,12 @@ def _choices(
     chosen: list[str],
     nearness: dict[str, float] | None = None,
 ) -> list[Choice]:
-    """The experts of a family that have a version to mix, nearest first, then by name."""
+    """Return the experts of a family with a ready version, nearest first, then by name."""
     near = nearness or {}
+    rows = experts.find_page(session, family=family, limit=MAX_ROWS)
+    names = [expert.name for expert in rows]
+    ready = experts.find_newest(session, names, state=VersionState.READY)
+    ready_ids = {version.expert_id for version in ready}
     choices = [
         Choice(
             name=expert.name,
@@ -200,7 +204,7 @@ def _choices(
             chosen=expert.name in chosen,
             nearness=near.get(expert.name),
         )
-        for expert in experts.find_page(session, family=family, limit=MAX_ROWS)
-        if any(v.state is VersionState.READY for v in experts.find_versions(session, expert.name))
+        for expert in rows
+        if expert.id in ready_ids
     ]
     return sorted(choices, key=lambda choice: (-near.get(choice.name, -1.0), choice.name))

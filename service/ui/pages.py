@@ -1,6 +1,6 @@
-"""The pages about experts and the chat, and the router of all pages.
+"""The pages about experts, the chat page, and the router of all pages.
 
-They call the same domain functions as the API; nothing can be done here that it cannot do.
+Pages call the same functions as the API, so everything that a page does can also be done by REST.
 """
 
 from fastapi import APIRouter, Request, Response
@@ -10,7 +10,7 @@ from engine.serving import deployments
 from registry.catalog import experts
 from service.ui import expert_views, mix_pages, plan_pages, sign_in
 from service.ui.rendering import PageRoute, Visitor, page
-from service.web.deps import Blobs, Session
+from service.web.deps import Session
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 router.include_router(sign_in.router)
@@ -31,17 +31,14 @@ def redirect_favicon() -> Response:
 
 
 @router.get("/experts")
-def show_experts(request: Request, session: Session, blobs: Blobs, _: Visitor) -> Response:
-    rows = experts.find_page(session, limit=MAX_EXPERTS)
-    views = [expert_views.view(session, blobs, expert) for expert in rows]
+def show_experts(request: Request, session: Session, _: Visitor) -> Response:
+    views = expert_views.views(session, experts.find_page(session, limit=MAX_EXPERTS))
     return page(request, "experts.html", experts=views)
 
 
 @router.get("/experts/{name}")
-def show_expert(
-    name: str, request: Request, session: Session, blobs: Blobs, _: Visitor
-) -> Response:
-    view = expert_views.view(session, blobs, experts.find(session, name))
+def show_expert(name: str, request: Request, session: Session, _: Visitor) -> Response:
+    view = expert_views.view(session, experts.find(session, name))
     return page(request, "expert.html", expert=view)
 
 

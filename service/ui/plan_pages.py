@@ -1,4 +1,4 @@
-"""What a form about a mix would mean, shown beside it before it is sent."""
+"""Shows the plan of a mix beside its form, before the form is sent."""
 
 from typing import Annotated
 
@@ -17,7 +17,7 @@ router = APIRouter(prefix="/mixes", route_class=PageRoute, include_in_schema=Fal
 def show_plan(
     session: Session, blobs: Blobs, _: Visitor, form: Annotated[RequestForm, Form()]
 ) -> Response:
-    planned = plan.plan(session, blobs, form.wish())
+    planned = plan.plan(session, blobs, form.spec())
     return HTMLResponse(render("_plan.html", plan=planned))
 
 
@@ -25,5 +25,5 @@ def show_plan(
 def show_plan_of_revision(
     ref: str, session: Session, blobs: Blobs, _: Visitor, form: Annotated[RevisionForm, Form()]
 ) -> Response:
-    planned = plan.plan(session, blobs, form.wish(ref))
+    planned = plan.plan(session, blobs, form.spec(ref))
     return HTMLResponse(render("_plan.html", plan=planned))

@@ -1,6 +1,6 @@
-"""Where a mix comes from and what may become of it: its bases, and the changes on offer."""
+"""The base versions of a mix, and the changes that its page offers."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -11,7 +11,7 @@ from assembler.mixes.new_mix import MIN_EXPERTS
 from assembler.recipes.recipe import Recipe
 from assembler.tables import MixVersion
 from registry.catalog import experts
-from registry.database.tables import ExpertVersion
+from registry.database.tables import ExpertVersion, VersionState
 from registry.errors import Conflict
 
 MAX_EXPERTS = 200
@@ -19,7 +19,7 @@ MAX_EXPERTS = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """An expert that may join."""
+    """An expert that can be added."""
 
     ref: str
     description: str
@@ -27,9 +27,10 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class RevisionChoices:
-    """Who may join, whose newer versions may take their own place, and who may leave; all pinned.
+    """The changes that can be requested, each expert as NAME@NUMBER.
 
-    A mix of as few experts as it can have loses none.
+    `joining` can be added. `renewing` are newer versions of experts in the mix. `leaving` are its
+    experts. `can_shrink` is False when the mix has the smallest number of experts.
     """
 
     joining: tuple[Candidate, ...]
@@ -39,17 +40,17 @@ class RevisionChoices:
 
 
 def bases(session: Session, recipe: Recipe) -> list[str]:
-    """The version a mix was made from, the one that was made from, and so on."""
-    found: list[str] = []
+    """Return the version that a mix was made from, the base of that version, and so on."""
+    refs: list[str] = []
     while recipe.base is not None:
         version = mixes.get(session, recipe.base)
         recipe = Recipe.model_validate(version.recipe)
-        found.append(mixes.ref_of(version))
-    return found
+        refs.append(mixes.ref_of(version))
+    return refs
 
 
 def choices(session: Session, version: MixVersion) -> RevisionChoices | None:
-    """None of a mix that cannot be changed."""
+    """Return the possible changes of a mix; None if it cannot be changed."""
     try:
         _, recipe = base_of(session, mixes.ref_of(version))
     except Conflict:
@@ -63,13 +64,11 @@ def choices(session: Session, version: MixVersion) -> RevisionChoices | None:
     )
 
 
-def _newest(session: Session, family: str) -> Iterator[ExpertVersion]:
-    """The newest version that is ready of each expert."""
-    for expert in experts.find_page(session, family=family, limit=MAX_EXPERTS):
-        try:
-            yield experts.pin(session, expert.name)
-        except Conflict:
-            continue
+def _newest(session: Session, family: str) -> Sequence[ExpertVersion]:
+    """Return the newest ready version of each expert of a family."""
+    rows = experts.find_page(session, family=family, limit=MAX_EXPERTS)
+    names = [expert.name for expert in rows]
+    return experts.find_newest(session, names, state=VersionState.READY)
 
 
 def _candidate(version: ExpertVersion) -> Candidate:

@@ -1,9 +1,9 @@
-"""What routes ask for, as aliases, so that their signatures read like sentences."""
+"""Dependencies of routes as type aliases."""
 
 from collections.abc import Iterator
 from typing import Annotated
 
-from fastapi import Depends, Query
+from fastapi import Depends, Path, Query
 from sqlalchemy import orm
 
 from registry.blobs import blob_stores
@@ -16,8 +16,23 @@ def _session() -> Iterator[orm.Session]:
         yield session
 
 
-# The scope ends before the answer is sent: nothing is acknowledged that is not committed.
+FamilyName = Annotated[str, Path(description="Name of the family.")]
+ExpertName = Annotated[str, Path(description="Name of the expert.")]
+MixName = Annotated[str, Path(description="Name of the mix.")]
+VersionNumber = Annotated[int, Path(description="Number of the version, from 1.")]
+
+
+def _mix_ref(name: MixName, number: VersionNumber) -> str:
+    return f"{name}@{number}"
+
+
+# The transaction ends before the answer is sent, so the answer never reports uncommitted work.
 Session = Annotated[orm.Session, Depends(_session, scope="function")]
 Blobs = Annotated[BlobStore, Depends(blob_stores.store)]
-Limit = Annotated[int, Query(ge=1, le=100, description="Most entries of one page.")]
-After = Annotated[str | None, Query(description="The last `id` of the page before.")]
+# `NAME@NUMBER`, from the parameters `name` and `number` of the path.
+MixRef = Annotated[str, Depends(_mix_ref)]
+Limit = Annotated[int, Query(ge=1, le=100, description="Largest number of entries on a page.")]
+After = Annotated[str | None, Query(description="The `id` of the last entry on the page before.")]
+AfterNumber = Annotated[
+    int | None, Query(description="The `id` of the last entry on the page before.")
+]

@@ -1,8 +1,8 @@
-"""What may be asked of mixes over HTTP: a new one, or a changed one; and a plan of either.
+"""Request bodies for a new mix, and for a changed version of a finished mix.
 
-Recipe fields are documented here and checked in `assembler.mixes.new_mix`, with all else that a
-request
-names: so every mistake comes in one list, and a plan's problems are what a request is refused with.
+The recipe's fields are documented here, but `assembler.mixes.new_mix` checks them, together with
+everything else in the request. So the answer lists every problem at once, and a plan has the same
+problems as a request.
 """
 
 from typing import Any
@@ -15,11 +15,14 @@ from assembler.recipes import presets
 from assembler.recipes.recipe import Assembly
 from service.web.changes import CompressionFields, FinetuneChanges, PolicyChanges
 
+DEPLOY = "Serve the mix under its name once its gate has passed."
+FINETUNE = "Changes to the finetune of the preset."
+COMPRESS = "How small the mix must become, or how close it must stay. Empty: no compression."
+
 
 def _document_recipe(schema: dict[str, Any]) -> None:
-    """The fields that a preset fills in, and their types, on the API's page."""
-    fields = Assembly.model_json_schema()["properties"]
-    schema["properties"] |= fields
+    """Add the recipe's fields, which a preset fills in, to the OpenAPI document."""
+    schema["properties"] |= Assembly.model_json_schema()["properties"]
     schema["additionalProperties"] = False
 
 
@@ -28,29 +31,31 @@ def _document_as_closed(schema: dict[str, Any]) -> None:
 
 
 class MixRequest(BaseModel):
-    """Experts, and how they become one network. Fields of the recipe that are not given are the
-    preset's, see `/presets`; the defaults shown are those of `nexus`."""
+    """Experts, and how they become one network. A recipe field that is missing is taken from the
+    preset, see `/presets`; the defaults shown here are those of `nexus`."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra=_document_recipe)
 
-    name: str = Field(description="Of the mix, and the model name that applications ask for.")
-    family: str = Field(description="The family that all experts are of.")
+    name: str = Field(description="Name of the mix, and of the model for applications.")
+    family: str = Field(description="The family of all experts.")
     experts: list[str] = Field(
-        description="At least two: `name`, or `name@number` for a certain version."
+        description="At least two: `name` for the newest version, or `name@number`."
     )
-    deploy: bool = Field(default=False, description="Serve it under its name once it is made.")
-    preset: str = presets.DEFAULT
-    finetune: FinetuneChanges = Field(default={}, description="Changes to the preset's.")
-    compress: CompressionFields = Field(
-        default={}, description="How small it is to become, or how true to stay; else it is not."
+    deploy: bool = Field(default=False, description=DEPLOY)
+    preset: str = Field(
+        default=presets.DEFAULT, description="Name of the preset that fills in the recipe."
     )
+    finetune: FinetuneChanges = Field(default={}, description=FINETUNE)
+    compress: CompressionFields = Field(default={}, description=COMPRESS)
     gates: PolicyChanges = Field(
         default={},
-        description="Changes to the family's policy; the defaults shown are of none.",
+        description="Changes to the family's policy. The defaults shown are those of the default"
+        " policy.",
     )
 
     @property
-    def wish(self) -> NewMix:
+    def spec(self) -> NewMix:
+        """What `mixes.request` and `plan.plan` take."""
         return NewMix(
             name=self.name,
             family=self.family,
@@ -63,23 +68,21 @@ class MixRequest(BaseModel):
         )
 
 
-class _Revision(BaseModel):
-    """A finished mix with other experts; it is assembled as it was. Problems with the mix itself,
-    or with experts that stay, point to `/base`."""
+class _RevisionRequest(BaseModel):
+    """A finished mix with other experts, assembled as before. Problems of the mix itself, or of
+    experts that stay, point to `/base`."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra=_document_as_closed)
 
     name: str | None = Field(
-        default=None, description="Of the mix that comes of it; else the same."
+        default=None, description="Name of the new mix. Default: a new version of the same mix."
     )
-    deploy: bool = Field(default=False, description="Serve it under its name once it is made.")
-    finetune: FinetuneChanges = Field(default={}, description="Changes to the preset's.")
-    compress: CompressionFields = Field(
-        default={}, description="How small it is to become, or how true to stay; else it is not."
-    )
-    gates: PolicyChanges = Field(default={}, description="Changes to those it had.")
+    deploy: bool = Field(default=False, description=DEPLOY)
+    finetune: FinetuneChanges = Field(default={}, description=FINETUNE)
+    compress: CompressionFields = Field(default={}, description=COMPRESS)
+    gates: PolicyChanges = Field(default={}, description="Changes to the gates of the base mix.")
 
-    def _wish(self, base: str, *, joining: str | None, leaving: str | None) -> MixChange:
+    def _spec(self, base: str, *, joining: str | None, leaving: str | None) -> MixChange:
         return MixChange(
             base=base,
             joining=joining,
@@ -92,31 +95,37 @@ class _Revision(BaseModel):
         )
 
 
-class ExtensionRequest(_Revision):
-    __doc__ = _Revision.__doc__
+class ExtensionRequest(_RevisionRequest):
+    __doc__ = _RevisionRequest.__doc__
 
-    expert: str = Field(description="Who joins: `name`, or `name@number` for a certain version.")
-
-    def wish(self, base: str) -> MixChange:
-        return self._wish(base, joining=self.expert, leaving=None)
-
-
-class RemovalRequest(_Revision):
-    __doc__ = _Revision.__doc__
-
-    expert: str = Field(description="One of its experts: `name`, or `name@number`.")
-
-    def wish(self, base: str) -> MixChange:
-        return self._wish(base, joining=None, leaving=self.expert)
-
-
-class ReplacementRequest(_Revision):
-    __doc__ = _Revision.__doc__
-
-    expert: str = Field(description="One of its experts: `name`, or `name@number`.")
-    by: str = Field(
-        description="Who takes its place: `name`, or `name@number`; another version of it may."
+    expert: str = Field(
+        description="The expert to add: `name` for its newest version, or `name@number`."
     )
 
-    def wish(self, base: str) -> MixChange:
-        return self._wish(base, joining=self.by, leaving=self.expert)
+    def spec(self, base: str) -> MixChange:
+        """What `mixes.request` and `plan.plan` take; `base` is `NAME@NUMBER`."""
+        return self._spec(base, joining=self.expert, leaving=None)
+
+
+class RemovalRequest(_RevisionRequest):
+    __doc__ = _RevisionRequest.__doc__
+
+    expert: str = Field(description="The expert to remove: `name`, or `name@number`.")
+
+    def spec(self, base: str) -> MixChange:
+        """What `mixes.request` and `plan.plan` take; `base` is `NAME@NUMBER`."""
+        return self._spec(base, joining=None, leaving=self.expert)
+
+
+class ReplacementRequest(_RevisionRequest):
+    __doc__ = _RevisionRequest.__doc__
+
+    expert: str = Field(description="The expert to replace: `name`, or `name@number`.")
+    by: str = Field(
+        description="The expert to put in its place: `name`, or `name@number`. It may be another"
+        " version of the same expert."
+    )
+
+    def spec(self, base: str) -> MixChange:
+        """What `mixes.request` and `plan.plan` take; `base` is `NAME@NUMBER`."""
+        return self._spec(base, joining=self.by, leaving=self.expert)

@@ -87,6 +87,21 @@ def test_one_that_was_not_taken(
         embeddings.find(session, versions[0], embedders=embedders)
 
 
+def test_versions_that_are_embedded_today_are_found_together(
+    session: Session, versions: list[ExpertVersion], blobs: LocalBlobs
+) -> None:
+    newer = factories.make_version(session, versions[0].expert, blobs, number=2)
+    found = embeddings.find_embedded(session, [*versions, newer], embedders_of=of_seed)
+    assert found == {version.id for version in versions}
+    others = embeddings.find_embedded(
+        session, versions, embedders_of=lambda seed: Embedders(encoder="other", states=seed)
+    )
+    assert others == set()
+
+
 def current(version: ExpertVersion) -> Embedders:
-    states = states_embedder_digest(version.expert.family.seed_digest)
-    return Embedders(encoder=EMBEDDER_DIGEST, states=states)
+    return of_seed(version.expert.family.seed_digest)
+
+
+def of_seed(digest: str) -> Embedders:
+    return Embedders(encoder=EMBEDDER_DIGEST, states=states_embedder_digest(digest))

@@ -69,6 +69,20 @@ def test_versions_newest_first(session: Session, law: Expert) -> None:
     assert [version.number for version in experts.find_versions(session, "law")] == [4, 3, 2, 1]
 
 
+def test_the_newest_versions_are_found_together(
+    session: Session, law: Expert, blobs: LocalBlobs
+) -> None:
+    other = factories.make_family(session, blobs, name="other")
+    art = factories.make_expert(session, other, name="art")
+    factories.make_version(session, art, blobs)
+    factories.make_expert(session, other, name="empty")
+    names = ["law", "art", "empty"]
+    newest = [experts.ref_of(version) for version in experts.find_newest(session, names)]
+    assert newest == ["art@1", "law@4"]
+    ready = experts.find_newest(session, names, state=VersionState.READY)
+    assert [experts.ref_of(version) for version in ready] == ["art@1", "law@2"]
+
+
 def test_retired_version_is_passed_over(session: Session, law: Expert) -> None:
     experts.retire(session, expert="law", number=2)
     assert experts.pin(session, "law").number == 1

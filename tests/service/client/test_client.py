@@ -1,4 +1,7 @@
-"""The client library against the real service, over lines that hold and lines that break."""
+"""The client library against the real service, over lines that hold and lines that break.
+
+Covers: transfers.
+"""
 
 import threading
 from collections.abc import Iterator
@@ -25,7 +28,8 @@ from registry.errors import (
     Unavailable,
 )
 from service.client import connection
-from service.client.client import Client, Transfer
+from service.client.client import Client
+from service.client.transfers import Transfer
 from service.schemas.mixes import EventBody, MixBody
 from tests import factories, tiny
 from tests.assembler import rows
@@ -176,11 +180,14 @@ def test_errors_come_back_as_they_were_raised(client: Client, seed: Path, expert
     assert refused.value.problems[0].pointer == "/files/tokenizer.json"
 
 
-def test_folders_that_hold_no_expert(client: Client, seed: Path, tmp_path: Path) -> None:
+def test_a_folder_without_documents_or_tensors_is_refused(
+    client: Client, seed: Path, expert: Path
+) -> None:
     with pytest.raises(InvalidInput, match="documents"):
         register(client, seed)
+    (expert / "model.safetensors").unlink()
     with pytest.raises(InvalidInput, match="safetensors"):
-        register(client, tmp_path)
+        register(client, expert)
 
 
 def test_a_wrong_key(address: str, seed: Path) -> None:

@@ -1,0 +1,56 @@
+"""Creates the mix that a request asks for, and answers with it."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request, Response
+from pydantic import BaseModel
+from sqlalchemy import orm
+
+from assembler.mixes import mixes
+from assembler.mixes.new_mix import MixSpec
+from registry.blobs.blobs import BlobStore
+from service.schemas.mixes import MixBody
+from service.web.deps import Blobs, Session
+from service.web.idempotency import OncePerKey, Repeatable
+
+
+@dataclass(frozen=True)
+class Requester:
+    """What a route needs to create a mix."""
+
+    request: Request
+    response: Response
+    session: orm.Session
+    blobs: BlobStore
+    repeatable: Repeatable
+
+    def create(self, body: BaseModel, spec: MixSpec, *, deploy: bool) -> MixBody:
+        """Create a queued mix, or return the one that the same request created before.
+
+        `body` is compared to find a repeated request. The answer's `Location` leads to the mix.
+        Raises InvalidInput with every problem of `spec`.
+        """
+        answer = self.repeatable.once(
+            self.session,
+            body=body.model_dump(mode="json", exclude_unset=True),
+            status=202,
+            make=lambda: self._create(spec, deploy=deploy).model_dump(mode="json"),
+        )
+        mix = MixBody.model_validate(answer)
+        # The request path can be longer: a revision is requested below the base mix.
+        collection = "".join(self.request.url.path.partition("/mixes")[:2])
+        self.response.headers["Location"] = f"{collection}/{mix.name}/versions/{mix.version}"
+        return mix
+
+    def _create(self, spec: MixSpec, *, deploy: bool) -> MixBody:
+        return MixBody.of(mixes.request(self.session, self.blobs, spec, deploy=deploy))
+
+
+def _requester(
+    request: Request, response: Response, session: Session, blobs: Blobs, repeatable: OncePerKey
+) -> Requester:
+    return Requester(request, response, session, blobs, repeatable)
+
+
+MixRequester = Annotated[Requester, Depends(_requester)]
