@@ -1,4 +1,4 @@
-"""`FIELD=VALUE`, as people write on a command line or in a form, as fields of a request."""
+"""Reads `FIELD=VALUE`, from a command line or a form, as fields of a request."""
 
 import json
 from collections.abc import Iterable
@@ -7,9 +7,9 @@ from typing import Any, Never
 from engine.gates.policy import STAGES
 from registry.errors import InvalidInput, Problem, pointer
 
-# Parts of a recipe whose fields are written `PART.FIELD`.
+# Parts of a recipe. Their fields are written `PART.FIELD`.
 PARTS = ("finetune", "compress", "gates")
-# Where fields may stand: a policy has parts itself.
+# Prefixes that a field may have. `gates` is a policy, whose stages have fields too.
 PATHS = ((), *((part,) for part in PARTS), *(("gates", stage) for stage in STAGES))
 FORMS = (
     "FIELD=VALUE",
@@ -18,17 +18,16 @@ FORMS = (
     "gates.FIELD=VALUE",
     "gates.STAGE.FIELD=VALUE",
 )
-# What a request says elsewhere.
-OTHERS = frozenset({"name", "family", "experts", "expert", "by", "preset", "deploy", *PARTS})
+# Fields of a request that have their own argument or form field.
+ELSEWHERE = frozenset({"name", "family", "experts", "expert", "by", "preset", "deploy", *PARTS})
 
 
 def read(assignments: Iterable[str]) -> dict[str, Any]:
-    """The fields of the recipe, and those of its parts below `finetune`, `compress` and `gates`; of
-    the last, the stages of a policy have fields again.
+    """Return the fields as a nested mapping: `gates.served.sdt=1` sets gates -> served -> sdt.
 
-    A value that is JSON is that number, truth value or list, any other a text. Whether there is
-    such a field, and what it may be, the service knows. Raises InvalidInput for what is no
-    assignment.
+    A value that is JSON becomes that value; any other value is a text. Only the service checks
+    whether a field exists and takes the value. Raises InvalidInput for a text that is not an
+    assignment, or sets a field that cannot be set here.
     """
     body: dict[str, Any] = {}
     problems: list[Problem] = []
@@ -37,8 +36,8 @@ def read(assignments: Iterable[str]) -> dict[str, Any]:
         *parts, field = path.strip().split(".")
         if not equals or not field or tuple(parts) not in PATHS:
             problems.append(Problem("", f"{text!r} is none of {', '.join(FORMS)}"))
-        elif not parts and field in OTHERS:
-            detail = "is no field of the recipe that could be set; it has a place of its own"
+        elif not parts and field in ELSEWHERE:
+            detail = "cannot be set here: it has its own argument or form field"
             problems.append(Problem(pointer(field), detail))
         else:
             target = body
@@ -51,7 +50,7 @@ def read(assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def as_text(value: Any) -> str:
-    """What `read` reads as this value."""
+    """Return the text that `read` turns into this value."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -63,5 +62,5 @@ def _value(text: str) -> Any:
 
 
 def _refuse(constant: str) -> Never:
-    """NaN and the infinities, which Python reads and no other JSON parser knows."""
+    """Refuse NaN and infinities, which Python reads but JSON does not have."""
     raise ValueError(constant)

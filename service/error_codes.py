@@ -6,5 +6,5 @@ from registry.errors import NexusmixError
 
 
 def code_of(kind: type[NexusmixError]) -> str:
-    """The class name in snake case, for programs to branch on: `invalid_checkpoint`."""
+    """Return the class name in snake case, `invalid_checkpoint`, for programs to compare."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()

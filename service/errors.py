@@ -1,6 +1,6 @@
-"""Errors as HTTP: problem+json (RFC 9457) on our own paths, OpenAI's envelope below /v1.
+"""Turns errors into HTTP answers: problem+json (RFC 9457), and OpenAI's envelope below /v1.
 
-A domain error gets its status from one table; a caller of one dialect never sees the other.
+One table gives each kind of error its status.
 """
 
 from http import HTTPStatus
@@ -17,11 +17,12 @@ from starlette.requests import ClientDisconnect
 from registry import errors
 from registry.errors import NexusmixError, Problem, pointer
 from service.error_codes import code_of
+from service.schemas.errors import ErrorBody
 
 OPENAI_PREFIX = "/v1/"
 RETRY_AFTER_SECONDS = 2
 
-# The nearest entry along a class's ancestors counts.
+# A class without an entry has the status of its nearest ancestor.
 STATUSES: dict[type[NexusmixError], int] = {
     errors.InvalidInput: 422,
     errors.TooLarge: 413,
@@ -36,16 +37,25 @@ STATUSES: dict[type[NexusmixError], int] = {
 }
 
 
-# For errors of the framework, which know a status only; the first entry of a status counts.
+# Codes for errors of the framework, which have only a status. The first entry of a status counts.
 STATUS_CODES = {status: code_of(kind) for kind, status in reversed(STATUSES.items())}
 
-# Codes that programs written for OpenAI know.
+# For the OpenAPI document: what every route answers besides its own statuses.
+DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    "default": {"model": ErrorBody, "description": "An error, as application/problem+json."}
+}
+OPENAI_DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    "default": {"description": "An error in OpenAI's envelope."}
+}
+
+# Our code -> the code that programs for OpenAI know.
 OPENAI_CODES = {"not_found": "model_not_found", "unauthenticated": "invalid_api_key"}
 
 log = structlog.stdlib.get_logger(__name__)
 
 
 def install(app: FastAPI) -> None:
+    """Let the application answer every error in the dialect of the request's path."""
     app.add_exception_handler(NexusmixError, _on_domain_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -55,13 +65,14 @@ def install(app: FastAPI) -> None:
 
 
 def status_of(error: NexusmixError) -> int:
+    """Return the HTTP status of a domain error."""
     return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
 
 
 def openai_error(
     status: int, message: str, *, code: str | None, param: str | None = None
 ) -> dict[str, Any]:
-    """OpenAI's envelope, all four keys always there."""
+    """Return an error in OpenAI's envelope. All four keys are always present."""
     kind = "server_error" if status >= 500 else "invalid_request_error"
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
@@ -75,30 +86,32 @@ def response(
     problems: tuple[Problem, ...] = (),
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
-    """The error body in the dialect of the request's path."""
+    """Return an error answer in the dialect of the request's path."""
     headers = dict(headers or {})
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if _is_openai(request):
-        # OpenAI's clients know 400 for what is wrong in a body.
+        # OpenAI's clients expect 400 for a wrong body.
         status = 400 if status == HTTPStatus.UNPROCESSABLE_ENTITY else status
         param = problems[0].pointer.lstrip("/") if problems else None
         envelope = openai_error(status, detail, code=code, param=param)
         return JSONResponse(envelope, status_code=status, headers=headers)
-    problem = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "instance": request.url.path,
-        "code": code,
-        "errors": [{"pointer": p.pointer, "detail": p.detail} for p in problems],
-        "request_id": getattr(request.state, "request_id", None),
-    }
+    problem = ErrorBody(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        instance=request.url.path,
+        code=code,
+        errors=list(problems),
+        request_id=getattr(request.state, "request_id", None),
+    )
     return JSONResponse(
-        problem, status_code=status, headers=headers, media_type="application/problem+json"
+        problem.model_dump(mode="json"),
+        status_code=status,
+        headers=headers,
+        media_type="application/problem+json",
     )
 
 
@@ -147,5 +160,5 @@ def _on_disconnect(request: Request, error: Exception) -> Response:
 
 
 def _on_bug(request: Request, error: Exception) -> Response:
-    # The traceback is logged by the server, beside the same request id.
-    return response(request, 500, "an error on our side; it was logged", code="internal_error")
+    # The server logs the traceback with the same request id.
+    return response(request, 500, "an error in the service; it was logged", code="internal_error")

@@ -1,17 +1,17 @@
-"""The OpenAI-compatible endpoint: find a model's engine, pass the request on, stream the answer.
+"""The OpenAI-compatible routes: find the engine of a model, forward the request, stream the answer.
 
-Bodies go through byte for byte; what the engine answers, its errors included, is the answer.
+Bodies are forwarded byte for byte. The engine's answer is the answer, also when it is an error.
 """
 
 import json
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 import httpx
 import structlog
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
@@ -26,22 +26,25 @@ from service.web.auth import Writer
 from service.web.deps import Session
 
 router = APIRouter(prefix="/v1", tags=["openai"])
+
+ModelName = Annotated[str, Path(description="Name of a served model.")]
 log = structlog.stdlib.get_logger(__name__)
 
 OVERHEAD_HEADER = "X-Nexusmix-Overhead-Ms"
 EVENT_STREAM = "text/event-stream"
 EVENT_END = b"\n\n"
 NO_ANSWER = "the engine of this model does not answer; it is being restarted"
-# vLLM closes an idle connection after five seconds, and what is sent just then gets no answer.
+# vLLM closes an idle connection after five seconds. Stop using it earlier: a request that is sent
+# in that moment gets no answer.
 IDLE_SECONDS = 2.0
-# How often a request is sent whose connection ended without an answer.
+# Attempts to send a request when the connection ends without an answer.
 MAX_ATTEMPTS = 3
-# Of the answer, what the client needs; the rest belongs to the connection with the engine.
-PASSED_BACK = ("content-type", "retry-after")
+# Headers of the engine's answer that the client gets; the others concern the inner connection.
+FORWARDED_HEADERS = ("content-type", "retry-after")
 
 
 def open_client() -> httpx.AsyncClient:
-    """The connections to the engines. A completion may take any time; only connecting may not."""
+    """Return the HTTP client for the engines. Connecting has a deadline, a completion has none."""
     return httpx.AsyncClient(
         timeout=httpx.Timeout(None, connect=5.0),
         limits=httpx.Limits(
@@ -53,23 +56,30 @@ def open_client() -> httpx.AsyncClient:
 
 @router.get("/models")
 def list_models(session: Session, _: Writer) -> dict[str, Any]:
+    """List the models that answer now."""
     return {"object": "list", "data": [_model(row) for row in deployments.ready(session)]}
 
 
 @router.get("/models/{model}")
-def get_model(model: str, session: Session, _: Writer) -> dict[str, Any]:
+def get_model(model: ModelName, session: Session, _: Writer) -> dict[str, Any]:
+    """Return a model."""
     return _model(deployments.find_by_model(session, model))
 
 
 @router.post("/completions")
 @router.post("/chat/completions")
 async def complete(request: Request, _: Writer) -> Response:
-    """Raises NotFound for an unknown model, Unavailable while its engine starts or is gone."""
+    """Answer with a completion of the requested model.
+
+    Raises NotFound for an unknown model, Unavailable while its engine starts or is gone.
+    """
     began = time.perf_counter()
     body = await request.body()
     model = _model_name(body)
     upstream, sent = await _ask(request, model, body)
-    headers = {name: upstream.headers[name] for name in PASSED_BACK if name in upstream.headers}
+    headers = {
+        name: upstream.headers[name] for name in FORWARDED_HEADERS if name in upstream.headers
+    }
     headers[OVERHEAD_HEADER] = f"{(sent - began) * 1000:.2f}"
     if upstream.is_stream_consumed:
         return Response(upstream.content, status_code=upstream.status_code, headers=headers)
@@ -77,7 +87,7 @@ async def complete(request: Request, _: Writer) -> Response:
 
 
 class Relay(StreamingResponse):
-    """An engine's events on their way to the client; either end going away closes the other."""
+    """Streams the events of an engine to the client. When one side leaves, the other is closed."""
 
     def __init__(self, upstream: httpx.Response, *, headers: dict[str, str]) -> None:
         super().__init__(_events(upstream), status_code=upstream.status_code, headers=headers)
@@ -87,13 +97,14 @@ class Relay(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            # The engine stops generating when its connection closes: a cancelled task says so too.
+            # The engine stops generating when its connection closes. A cancelled task must close it
+            # too.
             with anyio.CancelScope(shield=True):
                 await self.upstream.aclose()
 
 
 async def _events(upstream: httpx.Response) -> AsyncIterator[bytes]:
-    """Whole events only, so that one that the engine could not finish never reaches the client."""
+    """Yield whole events, so that the client never gets half an event of a dying engine."""
     rest = b""
     try:
         async for chunk in upstream.aiter_raw():
@@ -108,10 +119,10 @@ async def _events(upstream: httpx.Response) -> AsyncIterator[bytes]:
 
 
 async def _ask(request: Request, model: str, body: bytes) -> tuple[httpx.Response, float]:
-    """The answer of the model's engine, and when it was asked.
+    """Return the answer of the model's engine, and the time when it was asked.
 
-    A connection that ends without an answer is no failure yet: the engine closed it while it was
-    idle, or another engine has taken the model over. Raises NotFound and Unavailable.
+    Tries again when a connection ends without an answer: the engine may have closed it while it was
+    idle, or another engine may serve the model now. Raises NotFound and Unavailable.
     """
     client: httpx.AsyncClient = request.app.state.engines
     for _ in range(MAX_ATTEMPTS):
@@ -136,10 +147,11 @@ async def _ask(request: Request, model: str, body: bytes) -> tuple[httpx.Respons
 async def _send(
     client: httpx.AsyncClient, forwarded: httpx.Request, request: Request
 ) -> httpx.Response | None:
-    """The engine's answer: read to its end, or to the first event when it is a stream.
+    """Send a request and return the engine's answer.
 
-    None when the connection ended before an answer began. Raises Unavailable when it ended after
-    that, ClientDisconnect when nobody waits any more.
+    A stream is read up to its first event, any other answer to its end. Returns None when the
+    connection ends before an answer begins. Raises Unavailable when it ends later, and
+    ClientDisconnect when the client has gone.
     """
     upstream: httpx.Response | None = None
     failure: httpx.HTTPError | None = None
@@ -163,23 +175,26 @@ async def _send(
 
 
 async def _cancel_when_gone(request: Request, scope: anyio.CancelScope) -> None:
+    """Cancel `scope` when the client disconnects."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
     scope.cancel()
 
 
 def _resolve(model: str) -> str:
+    """Return the address of the model's engine. Raises NotFound and Unavailable."""
     with db.transaction() as session:
         return deployments.resolve(session, model)
 
 
 def _model_name(body: bytes) -> str:
+    """Return the `model` field of a request body. Raises InvalidInput."""
     try:
         model = json.loads(body)["model"]
     except (ValueError, KeyError, TypeError):
         model = None
     if not isinstance(model, str):
-        problem = Problem("/model", "is missing: the name of a deployed mix")
+        problem = Problem("/model", "is missing; name a deployed model")
         raise InvalidInput("the body must be a JSON object with a `model`", problems=(problem,))
     return model
 

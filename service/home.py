@@ -1,4 +1,4 @@
-"""The data folder of an installation: made, held by one service at a time, with room left."""
+"""The data folder of an installation: makes it, and locks it for one service at a time."""
 
 import fcntl
 import json
@@ -16,7 +16,7 @@ MIN_FREE_BYTES = 2 * 2**30
 
 @dataclass(frozen=True)
 class Holder:
-    """Who serves a data folder: process number and address of its pages."""
+    """The service that holds a data folder: its process id and the address of its pages."""
 
     pid: int
     address: str
@@ -24,10 +24,10 @@ class Holder:
 
 @contextmanager
 def held(home: Path, *, address: str) -> Iterator[None]:
-    """Be the one service on `home`.
+    """Hold `home` for this process, and make it if needed.
 
-    Raises Conflict naming the other one, and OutOfSpace when there is no room to work in. The
-    lock is the kernel's: it goes with the process, however that ends.
+    Raises Conflict when another service holds it, and OutOfSpace when too little is free. The
+    kernel drops the lock when the process ends, however it ends.
     """
     home.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(home).free
@@ -56,7 +56,7 @@ def held(home: Path, *, address: str) -> Iterator[None]:
 
 
 def holder(home: Path) -> Holder | None:
-    """Who serves `home` now, or None."""
+    """Return the service that holds `home`, or None."""
     try:
         with _lock_path(home).open() as file:
             try:

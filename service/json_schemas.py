@@ -1,4 +1,4 @@
-"""Documents that are written and read as JSON, by the names of their schemas."""
+"""JSON Schemas of the documents that the service writes and reads."""
 
 from collections.abc import Mapping
 

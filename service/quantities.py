@@ -1,8 +1,8 @@
-"""Bytes, seconds and counts as people read them."""
+"""Formats bytes, seconds and counts for people."""
 
 
 def size(num_bytes: float) -> str:
-    """Decimal, three digits: 269 MB."""
+    """Format bytes in decimal units with three digits: 269 MB."""
     value = float(num_bytes)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:
@@ -12,6 +12,7 @@ def size(num_bytes: float) -> str:
 
 
 def duration(seconds: float) -> str:
+    """Format seconds: 12.3 s, or 4 min 05 s."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -19,7 +20,7 @@ def duration(seconds: float) -> str:
 
 
 def count(number: float) -> str:
-    """Three digits: 135 M."""
+    """Format a count with three digits: 135 M."""
     value = float(number)
     for unit in ("", " k", " M"):
         if value < 1000:
@@ -29,6 +30,6 @@ def count(number: float) -> str:
 
 
 def between(low: float, high: float) -> str:
-    """A range of seconds; one number where both read alike."""
+    """Format a range of seconds; one number if both ends look the same."""
     first, last = duration(low), duration(high)
     return first if first == last else f"{first} to {last}"

@@ -1,4 +1,4 @@
-"""Keys of callers, and the answers to requests that may be repeated."""
+"""API keys, and the answers to requests that may be repeated."""
 
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from registry.database.db import Base
 
 
 class ApiKey(Base):
-    """A key is kept as its SHA-256 only; `prefix` lets people tell keys apart."""
+    """An API key. Only its SHA-256 is stored; `prefix` lets people tell keys apart."""
 
     __tablename__ = "api_keys"
 
@@ -23,7 +23,7 @@ class ApiKey(Base):
 
 
 class IdempotentRequest(Base):
-    """The answer that was given to a creating request sent with an `Idempotency-Key`."""
+    """The answer to a request with an `Idempotency-Key`, for when the request is repeated."""
 
     __tablename__ = "idempotent_requests"
     __table_args__ = (UniqueConstraint("api_key_id", "path", "key"),)

@@ -1,4 +1,4 @@
-"""What the demo promises of its mix, checked on the figures it has just measured."""
+"""The promises about the mix of the demo, checked on the figures that it measured."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from service.reports.mix_comparison import Column, MixComparison
 
 MIN_SHARE_BEFORE = 0.70
 MIN_SHARE_AFTER = 0.95
-# An expert that knows its domain has at most this share of the seed's perplexity there.
+# In its own domain an expert has at most this share of the seed's perplexity.
 MAX_EXPERT_RATIO = 0.75
 
 
@@ -23,7 +23,7 @@ class Bar:
 
     @property
     def held(self) -> bool:
-        """A NaN holds nothing."""
+        """Whether the promise is kept; a NaN keeps none."""
         if self.relation == ">=":
             return self.value >= self.limit
         return self.value < self.limit or (self.relation == "<=" and self.value == self.limit)
@@ -33,7 +33,7 @@ class Bar:
 
 
 def check(comparison: MixComparison) -> list[Bar]:
-    """Every promise, held or not."""
+    """Return every promise, kept or not."""
     return [
         *_experts(comparison),
         *_mix(comparison, comparison.assembled, min_share=MIN_SHARE_BEFORE),

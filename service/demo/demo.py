@@ -1,7 +1,7 @@
-"""`nexusmix demo`: the main job on real input, from public texts to a mix that is served.
+"""`nexusmix demo`: everything once on real input, from public texts to a served mix.
 
-Everything goes through the interfaces that users have: the trainer, the client, the gateway. What
-was made once is found again, by content: a second run trains nothing.
+It uses the interfaces that users have: trainer, client, gateway. Results are found again by their
+content, so a second run trains nothing.
 """
 
 import json
@@ -27,9 +27,12 @@ PROMPT_WORDS = 40
 
 
 def main(*, stay: bool, report_path: Path | None) -> int:
-    """0 when the mix keeps what is promised of it, 1 when not; serves on afterwards if `stay`."""
-    # An ordinary kill unwinds as Ctrl-C does, so that nothing is left behind. A shell that runs
-    # this in the background has Ctrl-C ignored: then too it must end us when it is sent.
+    """Run the demo, and serve on afterwards if `stay`.
+
+    Returns 0 when the mix keeps every promise, 1 when not, 130 after an interrupt.
+    """
+    # Let SIGTERM unwind as Ctrl-C does, so that no process is left behind. Handle SIGINT too: a
+    # shell that runs this in the background makes it ignore that signal.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     stages = Stages(console.notes)
@@ -50,7 +53,7 @@ def main(*, stay: bool, report_path: Path | None) -> int:
 
 
 def _run(stages: Stages, service: Service) -> Report:
-    family = demo_family.prepare(stages, service, own=domains.EXPERT_DOMAINS)
+    family = demo_family.prepare(stages, service, expert_domains=domains.EXPERT_DOMAINS)
     with Client(family.address, key=local.key()) as client:
         with stages.stage("Mix") as stage:
             experts = [domain.name for domain in domains.EXPERT_DOMAINS]
@@ -79,9 +82,9 @@ def _complete(stages: Stages, family: DemoFamily) -> list[Completion]:
 
 
 def prompt(path: Path) -> str:
-    """The first PROMPT_WORDS words of a held-out document, as they stand."""
-    own = documents.parse([path.read_bytes()])
-    text = next(document.text for document in own if document.split == "held-out")
+    """Return the first PROMPT_WORDS words of a held-out document, unchanged."""
+    parsed = documents.parse([path.read_bytes()])
+    text = next(document.text for document in parsed if document.split == "held-out")
     words = text.split(maxsplit=PROMPT_WORDS)
     rest = words[PROMPT_WORDS] if len(words) > PROMPT_WORDS else ""
     return text.removesuffix(rest).rstrip()

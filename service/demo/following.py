@@ -1,4 +1,4 @@
-"""A mix as one stage of a long command: followed while it is made, its steps timed."""
+"""Follows a mix as one stage of a long command, and measures its steps."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -13,8 +13,11 @@ from service.terminal.stages import Stage, Stages
 
 
 def make(stage: Stage, client: Client, mix: MixBody) -> tuple[MixBody, dict[str, float]]:
-    """Wait for a mix that was asked for; with the seconds of each step, which may be of an earlier
-    run. Raises StepFailed when it is not made."""
+    """Wait for a requested mix; return it with the seconds of each step.
+
+    The steps of a mix that exists already are those of an earlier run. Raises StepFailed when the
+    mix fails.
+    """
     began: dict[str, datetime] = {}
     seconds: dict[str, float] = {}
 
@@ -24,7 +27,7 @@ def make(stage: Stage, client: Client, mix: MixBody) -> tuple[MixBody, dict[str,
             began[str(step)] = event.created_at
         elif phase == "ended":
             seconds[str(step)] = (event.created_at - began[str(step)]).total_seconds()
-        stage.say(_told(event.data) if event.type == "metrics" else event.message)
+        stage.say(_summary(event.data) if event.type == "metrics" else event.message)
 
     mix = client.wait_for_mix(mix, on_event=follow)
     if mix.state is not MixState.SUCCEEDED:
@@ -35,7 +38,7 @@ def make(stage: Stage, client: Client, mix: MixBody) -> tuple[MixBody, dict[str,
 
 
 def await_deployment(stages: Stages, client: Client, model: str) -> None:
-    """Until the model answers. Raises StepFailed when it does not come to that."""
+    """Wait until the model answers. Raises StepFailed when it does not start."""
     with stages.stage("Deployment") as stage:
         deployment = client.wait_for_deployment(model)
         if deployment.state is not DeploymentState.READY:
@@ -43,5 +46,5 @@ def await_deployment(stages: Stages, client: Client, model: str) -> None:
         stage.result = f"model {model!r}"
 
 
-def _told(data: Mapping[str, Any]) -> str:
+def _summary(data: Mapping[str, Any]) -> str:
     return f"step {data['step']} of {data['num_steps']}, loss {data['loss']:.3f}"

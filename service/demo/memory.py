@@ -1,4 +1,4 @@
-"""How much memory each kind of process took at most, sampled while something runs."""
+"""Measures the peak memory of each kind of process while something runs."""
 
 import threading
 from collections.abc import Iterator
@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 
 import psutil
 
-# Summing up the pages of a large process takes milliseconds of its time and ours.
+# Adding up the pages of a large process costs milliseconds, of its time too.
 SAMPLE_SECONDS = 2.0
 
-# The first word that occurs in a command line tells the kind; a keeper counts with what it keeps.
+# Text in a command line -> kind of the process; the first that occurs counts. A guard process
+# counts with the process that it guards.
 KINDS = {
     "postgres": "database",
     "service.runtime.supervisor": "supervisor",
@@ -20,7 +21,7 @@ KINDS = {
     "assembler.jobs.offline_tasks": "preparation",
     "engine.serving.agent": "agent",
     "engine.vllm_plugin.api_server": "engine",
-    # vLLM's core process, by the two names it has in its life.
+    # vLLM's core process has one of these names, first this and then that.
     "multiprocessing": "engine",
     "VLLM": "engine",
 }
@@ -28,9 +29,10 @@ KINDS = {
 
 @dataclass
 class Peak:
-    """Bytes: of all processes of a kind together, and of the largest one.
+    """Peak memory of one kind of process, in bytes.
 
-    PSS shares pages among those who map them, so kinds may be added; RSS counts them for each.
+    `pss` is the sum over its processes: PSS divides shared pages among processes, so that sums are
+    right. `rss` is the largest process, with all its shared pages.
     """
 
     pss: int = 0
@@ -39,18 +41,20 @@ class Peak:
 
 
 class Peaks:
+    """Peak memory by kind of process."""
+
     def __init__(self) -> None:
         self.by_kind: dict[str, Peak] = {}
 
     def sample(self) -> None:
-        """Look at this process and all below it."""
+        """Measure this process and all its descendants once."""
         this = psutil.Process()
         seen: dict[str, list[tuple[int, int]]] = {"command": [_memory(this)]}
         for process in this.children(recursive=True):
             try:
                 seen.setdefault(_kind(process.cmdline()), []).append(_memory(process))
             except psutil.Error:
-                continue  # it ended meanwhile
+                continue  # the process has ended
         for kind, sizes in seen.items():
             peak = self.by_kind.setdefault(kind, Peak())
             peak.pss = max(peak.pss, sum(pss for pss, _ in sizes))
@@ -63,7 +67,7 @@ class Peaks:
 
 @contextmanager
 def sampled() -> Iterator[Peaks]:
-    """Sample until the block ends."""
+    """Measure every SAMPLE_SECONDS until the block ends."""
     peaks = Peaks()
     ended = threading.Event()
 

@@ -1,4 +1,4 @@
-"""All figures of a demo as one JSON object, for those who compare machines and versions."""
+"""All figures of a demo as one JSON object, to compare machines and versions."""
 
 import os
 import platform
@@ -21,9 +21,11 @@ from service.terminal.stages import Stages
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
+    """What a demo measured."""
+
     address: str
     mix: MixBody
-    # Seconds of each step of the mix, measured when it was made, which may be an earlier run.
+    # Seconds of each step, from the run in which the mix was made.
     step_seconds: dict[str, float]
     gate: GateReport
     comparison: MixComparison
@@ -37,7 +39,7 @@ class Report:
 
 
 def to_json(report: Report, *, stages: Stages, peaks: Peaks) -> dict[str, Any]:
-    """Seconds, perplexities, bytes."""
+    """Return the figures: times in seconds, perplexities, memory in bytes."""
     comparison = report.comparison
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

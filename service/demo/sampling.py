@@ -1,4 +1,4 @@
-"""One completion for each domain from the served mix, through the official client."""
+"""Asks the served mix for one completion in each domain, with OpenAI's client."""
 
 import time
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class Completion:
 
 
 def complete(address: str, *, key: str, model: str, prompts: Mapping[str, str]) -> list[Completion]:
-    """Continue the prompt of each domain greedily, one after the other."""
+    """Complete the prompt of each domain greedily, one after the other."""
     completions = []
     with OpenAI(base_url=f"{address}/v1", api_key=key) as client:
         for domain, prompt in prompts.items():
@@ -35,5 +35,5 @@ def complete(address: str, *, key: str, model: str, prompts: Mapping[str, str]) 
 
 
 def tokens_per_second(completions: list[Completion]) -> float:
-    """Of one request at a time, reading the prompt included."""
+    """Return the speed of one request at a time, with the time to read the prompt."""
     return sum(c.num_tokens for c in completions) / sum(c.seconds for c in completions)

@@ -1,8 +1,8 @@
-"""Checks a published mix against the statement that the service signed of it.
+"""Checks a published mix against the signed statement about it.
 
-The statement names by digest the checkpoint, the gate report, the recipe and the provenance. The
-checkpoint names its tensors and files; the report and the provenance name the checkpoint again.
-Every check hashes the bytes anew.
+The statement names the checkpoint, the gate report, the recipe and the provenance by digest. The
+checkpoint names its tensors and files; the report and the provenance name the checkpoint. Every
+check hashes the bytes again.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from registry.checkpoints.manifests import Manifest, TensorEntry, json_digest
 from registry.checkpoints.safetensors_header import read_header
 from registry.errors import InvalidInput, NotFound
 
-# Of what is damaged or missing this much is named.
+# Damaged or missing blobs that a check names; it counts the others.
 MAX_NAMES = 5
 
 OnBytes = Callable[[int], None]
@@ -35,7 +35,7 @@ Record = TypeVar("Record", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Check:
-    """One link; `detail` says what was found, and where it does not hold what is wrong."""
+    """The result of one check; `detail` says what was found, or what is wrong."""
 
     title: str
     holds: bool
@@ -45,7 +45,7 @@ class Check:
 def check_version(
     attestation: Attestation, blobs: BlobStore, *, trusted_key: str, on_bytes: OnBytes
 ) -> list[Check]:
-    """The whole chain, in a store that has the blobs."""
+    """Check everything that the statement names, in a store that has the blobs."""
     statement = attestation.statement
     checks = [_signature(attestation, trusted_key)]
     manifest = _manifest(statement, blobs)
@@ -56,10 +56,10 @@ def check_version(
 
 
 def check_folder(folder: Path, *, trusted_key: str | None, on_bytes: OnBytes) -> list[Check]:
-    """A downloaded folder: its signature, and that it holds just the checkpoint that was signed.
+    """Check the signature in a downloaded folder, and that the folder holds the signed checkpoint.
 
-    Without a trusted key any will do, and the check tells which it was. Raises InvalidInput when
-    the folder has no attestation that can be read, InvalidCheckpoint for a bad header.
+    Without a trusted key any key is accepted, and the check names it. Raises InvalidInput when the
+    folder has no readable attestation, InvalidCheckpoint for a wrong safetensors header.
     """
     try:
         data = (folder / attestations.FILE).read_bytes()
@@ -70,20 +70,20 @@ def check_folder(folder: Path, *, trusted_key: str | None, on_bytes: OnBytes) ->
         ) from error
     except ValidationError as error:
         raise InvalidInput(f"{folder / attestations.FILE} is not an attestation") from error
-    made = _of_files(folder, on_bytes).digest
+    actual = _folder_manifest(folder, on_bytes).digest
     expected = attestation.statement.manifest
     return [
         _signature(attestation, trusted_key),
         Check(
             "checkpoint",
-            made == expected,
-            expected if made == expected else f"the files are {made}, signed was {expected}",
+            actual == expected,
+            expected if actual == expected else f"the files are {actual}, signed was {expected}",
         ),
     ]
 
 
 def num_bytes(attestation: Attestation, blobs: BlobStore) -> int:
-    """What `check_version` will read of the checkpoint; 0 when its manifest is lost or damaged."""
+    """Return the bytes of the checkpoint that `check_version` reads; 0 if its manifest is lost."""
     manifest = _manifest(attestation.statement, blobs)
     if manifest is None:
         return 0
@@ -96,41 +96,41 @@ def _signature(attestation: Attestation, trusted_key: str | None) -> Check:
         return Check("signature", False, f"the statement was not signed by {key}")
     if trusted_key is not None and key != trusted_key:
         return Check("signature", False, f"signed by {key}, not by {trusted_key}")
-    untold = "" if trusted_key else "; whose that is, only --key can hold it against"
-    return Check("signature", True, f"by {key}{untold}")
+    unchecked = "" if trusted_key else "; give --key to check whose key this is"
+    return Check("signature", True, f"by {key}{unchecked}")
 
 
 def _manifest(statement: Statement, blobs: BlobStore) -> Manifest | None:
-    data = _whole(statement.manifest, blobs)
+    data = _undamaged(statement.manifest, blobs)
     return None if data is None else Manifest.from_json(data)
 
 
 def _blobs(manifest: Manifest, blobs: BlobStore, on_bytes: OnBytes) -> Check:
     names = {entry.digest: name for name, entry in manifest.tensors.items()}
     names |= {digest: name for name, digest in manifest.files.items()}
-    wrong = [name for digest, name in names.items() if not _is_whole(digest, blobs, on_bytes)]
+    wrong = [name for digest, name in names.items() if not _is_undamaged(digest, blobs, on_bytes)]
     if wrong:
-        named = ", ".join(sorted(wrong)[:MAX_NAMES])
-        return Check("tensors", False, f"{len(wrong)} damaged or missing: {named}")
-    return Check("tensors", True, f"{len(names)} tensors and files, as they were")
+        first = ", ".join(sorted(wrong)[:MAX_NAMES])
+        return Check("tensors", False, f"{len(wrong)} damaged or missing: {first}")
+    return Check("tensors", True, f"{len(names)} tensors and files, unchanged")
 
 
 def _records(statement: Statement, blobs: BlobStore) -> Iterator[Check]:
-    """Of report and provenance: whole, and of this very checkpoint."""
+    """Check that report and provenance are undamaged, and belong to this checkpoint."""
     report = _parsed(GateReport, statement.gate_report, blobs)
     yield _found("gate report", report, statement.gate_report)
     if report is not None:
-        yield _linked("gated", report.manifest_digest, statement.manifest)
+        yield _linked("report of this checkpoint", report.manifest_digest, statement.manifest)
         yield _gate(report, statement, blobs)
     provenance = _parsed(Provenance, statement.lock, blobs)
     yield _found("provenance", provenance, statement.lock)
     if provenance is not None:
-        yield _linked("locked", provenance.made, statement.manifest)
+        yield _linked("provenance of this checkpoint", provenance.made, statement.manifest)
         yield _linked("recipe", _recipe_digest(statement.lock, blobs), statement.recipe)
 
 
 def _gate(report: GateReport, statement: Statement, blobs: BlobStore) -> Check:
-    """Passed, or overridden on record, for just its failures."""
+    """Check that the gate passed, or that a record overrides exactly its failures."""
     if report.passed:
         return Check("gate", True, "passed")
     failures = "; ".join(map(str, report.failures))
@@ -151,24 +151,27 @@ def _found(title: str, content: object, digest: str) -> Check:
 
 def _linked(title: str, digest: str, expected: str) -> Check:
     holds = digest == expected
-    return Check(title, holds, "just this" if holds else f"{digest}, not {expected}")
+    return Check(title, holds, "matches" if holds else f"{digest}, not {expected}")
 
 
 def _recipe_digest(provenance_digest: str, blobs: BlobStore) -> str:
-    """Of the recipe as it stands in a provenance: what recipes can say since is no part of it."""
+    """Return the digest of the recipe in a provenance, as it was written.
+
+    A recipe that is parsed and written again would have the fields that were added since.
+    """
     return json_digest(json.loads(get_bytes(blobs, provenance_digest))["recipe"])
 
 
 def _parsed(kind: type[Record], digest: str, blobs: BlobStore) -> Record | None:
-    data = _whole(digest, blobs)
+    data = _undamaged(digest, blobs)
     try:
         return None if data is None else kind.model_validate_json(data)
     except ValidationError:
         return None
 
 
-def _whole(digest: str, blobs: BlobStore) -> bytes | None:
-    """The bytes, if they still have their digest."""
+def _undamaged(digest: str, blobs: BlobStore) -> bytes | None:
+    """Return the bytes of a blob, or None if they are lost or have another digest."""
     try:
         data = get_bytes(blobs, digest)
     except NotFound:
@@ -176,15 +179,15 @@ def _whole(digest: str, blobs: BlobStore) -> bytes | None:
     return data if hashlib.sha256(data).hexdigest() == digest else None
 
 
-def _is_whole(digest: str, blobs: BlobStore, on_bytes: OnBytes) -> bool:
+def _is_undamaged(digest: str, blobs: BlobStore, on_bytes: OnBytes) -> bool:
     try:
         return _hashed(blobs.read(digest), on_bytes) == digest
     except NotFound:
         return False
 
 
-def _of_files(folder: Path, on_bytes: OnBytes) -> Manifest:
-    """The manifest of what is really in a folder."""
+def _folder_manifest(folder: Path, on_bytes: OnBytes) -> Manifest:
+    """Return the manifest of the files in a folder, hashed now."""
     path = folder / TENSORS
     tensors = {
         name: TensorEntry(

@@ -1,4 +1,4 @@
-"""The whole service behind another program: started when it does not run, stopped afterwards."""
+"""Runs the service for another program: starts it if needed, and stops it afterwards."""
 
 import os
 import sys
@@ -15,12 +15,12 @@ from service.runtime import supervisor
 
 START_SECONDS = 120.0
 POLL_SECONDS = 0.1
-# Longer than the supervisor takes to stop its own children.
+# The supervisor needs less to stop its own children.
 STOP_SECONDS = 60.0
 
 
 class Service:
-    """The service on the data folder: one that runs already, or a child of ours."""
+    """The service on the data folder: one that runs already, or a child process of this one."""
 
     def __init__(self) -> None:
         self.log_path = settings().home / "logs" / "supervisor.log"
@@ -30,7 +30,10 @@ class Service:
             self._process = LocalLauncher().run(command, env=os.environ, log_path=self.log_path)
 
     def wait(self) -> str:
-        """Its address, once its pages answer. Raises Unavailable when it ends or takes too long."""
+        """Wait until the pages answer, and return their address.
+
+        Raises Unavailable when the service ends or takes too long.
+        """
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             holder = home.holder(settings().home)
@@ -42,13 +45,14 @@ class Service:
         raise Unavailable(f"the service did not start: {_last_line(self.log_path)}")
 
     def stop(self) -> None:
-        """End what was started here; a service that ran before goes on."""
+        """Stop the service if it was started here."""
         if self._process is not None:
             self._process.terminate(STOP_SECONDS)
 
 
 @contextmanager
 def running() -> Iterator[Service]:
+    """Run the service until the block ends."""
     service = Service()
     try:
         yield service
@@ -57,5 +61,6 @@ def running() -> Iterator[Service]:
 
 
 def _last_line(log_path: Path) -> str:
+    """Return the last line of a log, and its path."""
     lines = log_path.read_text(errors="replace").splitlines() if log_path.exists() else []
-    return f"{lines[-1] if lines else 'no word'} ({log_path})"
+    return f"{lines[-1] if lines else 'its log is empty'} ({log_path})"

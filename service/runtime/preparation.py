@@ -1,4 +1,4 @@
-"""Runs `assembler.jobs.offline_tasks`, which needs torch, as a child, and hears what it tells."""
+"""Runs a task of `assembler.jobs.offline_tasks`, which needs torch, in a child process."""
 
 import json
 import sys
@@ -17,9 +17,10 @@ GRACE_SECONDS = 5.0
 
 
 def run(*arguments: str, on_progress: Callable[[str], None]) -> dict[str, Any]:
-    """The result of `python -m assembler.jobs.offline_tasks ARGUMENTS`.
+    """Run `python -m assembler.jobs.offline_tasks ARGUMENTS` and return its result.
 
-    Raises StepFailed with the child's own message. The child ends when this is interrupted.
+    `on_progress` gets the messages of the child. The child ends when this call is interrupted.
+    Raises StepFailed with the child's error.
     """
     log_path = settings().home / "logs" / "preparation" / f"{time.time_ns()}.log"
     command = [sys.executable, "-m", "assembler.jobs.offline_tasks", *arguments]
@@ -30,19 +31,19 @@ def run(*arguments: str, on_progress: Callable[[str], None]) -> dict[str, Any]:
         process.terminate(GRACE_SECONDS)
     if process.poll() != 0 or "result" not in last:
         reason = last.get("error", f"ended with status {process.poll()}")
-        raise StepFailed(f"{arguments[0]}: {reason} (all of it: {log_path})")
+        raise StepFailed(f"{arguments[0]}: {reason} (full log: {log_path})")
     log_path.unlink()
     result: dict[str, Any] = last["result"]
     return result
 
 
 def _follow(process: Process, log_path: Path, on_progress: Callable[[str], None]) -> dict[str, Any]:
-    """The last JSON object that the child wrote, once it has ended."""
+    """Wait for the child, and return the last JSON object that it wrote."""
     last: dict[str, Any] = {}
     with log_path.open() as log:
         running = True
         while running:
-            # Asked before reading: what it wrote before its end is then never missed.
+            # Look before reading, so that nothing the child wrote before its end is missed.
             running = process.wait(POLL_SECONDS) is None
             for line in log.readlines():
                 last = _parsed(line) or last
@@ -52,7 +53,7 @@ def _follow(process: Process, log_path: Path, on_progress: Callable[[str], None]
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
-    """None for what is no object of ours: warnings of libraries, half a line."""
+    """Return the JSON object in a line; None for other lines, such as warnings of libraries."""
     try:
         content = json.loads(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A process that is to run: started, started again when it dies, with pauses that grow."""
+"""Keeps a process running: starts it again when it dies, after pauses that grow."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,13 @@ log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
-# Who lived this long was well: its next pause is short again.
+# After this time a process counts as healthy, and its next pause is short again.
 HEALTHY_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
 
 class Child:
-    """One long-lived process of the service, in a process group of its own, output in a file."""
+    """A long-lived process of the service, in its own process group, with its output in a file."""
 
     def __init__(
         self, name: str, command: Sequence[str], *, env: Mapping[str, str], log_path: Path
@@ -34,10 +34,11 @@ class Child:
 
     @property
     def pid(self) -> int | None:
+        """The process id, None while the process does not run."""
         return None if self._process is None else self._process.pid
 
     def keep_running(self) -> None:
-        """Start it when it does not run and its pause is over; to be called again and again."""
+        """Start the process if it does not run and its pause is over. Call this again and again."""
         now = time.monotonic()
         if self._process is not None:
             status = self._process.poll()
@@ -52,7 +53,7 @@ class Child:
             log.info("process started", name=self.name, pid=self._process.pid)
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL to its group when that takes longer than STOP_SECONDS."""
+        """Send SIGTERM, and after STOP_SECONDS SIGKILL to the process group."""
         if self._process is not None:
             self._process.terminate(STOP_SECONDS)
             self._process = None

@@ -1,6 +1,6 @@
-"""`nexusmix up`: the database, then web, worker and agent as processes that are kept running.
+"""`nexusmix up`: runs the database, and keeps the web, worker and agent processes running.
 
-Everything it starts dies with it, however it dies; a signal stops all of it in order.
+Every process it starts dies with it, however it dies. A signal stops all of them in order.
 """
 
 import os
@@ -32,10 +32,11 @@ KILL_SECONDS = 5.0
 
 
 def up(*, on_ready: Callable[[str], None] | None = None) -> None:
-    """Serve until SIGINT or SIGTERM; `on_ready` is called with the address when pages answer.
+    """Run the service until SIGINT or SIGTERM.
 
-    To be called from the main thread of a process of its own. Raises Conflict when the data folder
-    or the port is taken, OutOfSpace, and Unavailable when a part does not start.
+    Calls `on_ready` with the address when the pages answer. Call this from the main thread of a
+    process that does nothing else. Raises Conflict when the data folder or the port is taken,
+    OutOfSpace, and Unavailable when a part does not start.
     """
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -51,7 +52,7 @@ def up(*, on_ready: Callable[[str], None] | None = None) -> None:
             settings.cache_clear()
         children = _children(host, port)
         stack.callback(_stop, children)
-        # It takes seconds to load, which is time enough to prepare the database.
+        # The web process loads for seconds; prepare the database meanwhile.
         children[0].keep_running()
         _prepare_database()
         _start(children, address, stopping)
@@ -63,10 +64,10 @@ def up(*, on_ready: Callable[[str], None] | None = None) -> None:
 
 
 def free_port(host: str, port: int) -> int:
-    """`port` itself, or any free one for 0. Raises Conflict when it is taken."""
+    """Return `port`, or a free port for 0. Raises Conflict when the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
-        # As uvicorn will: connections that just ended do not make a port taken.
+        # As uvicorn does it: connections that have just ended do not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -79,7 +80,7 @@ def free_port(host: str, port: int) -> int:
 
 
 def answers(address: str) -> bool:
-    """Whether a web process serves pages at `address`."""
+    """Return whether a web process serves pages at `address`."""
     connection = HTTPConnection(address.removeprefix("http://"), timeout=5)
     try:
         connection.request("GET", "/")
@@ -95,8 +96,8 @@ def _embedded() -> EmbeddedPostgres:
 
 
 def _prepare_database() -> None:
-    """Migrate, and make the key of this installation."""
-    # Imported here, because the web process loads meanwhile, on another core.
+    """Migrate the database, and make the key of this installation."""
+    # Imported here: meanwhile the web process loads on another core.
     import migrations
     from registry.database import db
     from service import keys
@@ -106,7 +107,7 @@ def _prepare_database() -> None:
     migrations.upgrade(url)
     with db.transaction() as session:
         keys.installation_key(session, path=settings().key_path)
-    # The children have pools of their own; this process only watches.
+    # Close the connections: the children have their own, and this process only watches.
     db.engine().dispose()
 
 
@@ -127,7 +128,7 @@ def _children(host: str, port: int) -> list[Child]:
 
 
 def _start(children: list[Child], address: str, stopping: threading.Event) -> None:
-    """Wait until the web answers, then start the others. Raises Unavailable."""
+    """Wait until the web process answers, then start the others. Raises Unavailable."""
     web, *others = children
     deadline = time.monotonic() + WEB_SECONDS
     while not answers(address):
@@ -155,7 +156,7 @@ def _stop(children: list[Child]) -> None:
 
 
 def _kill_descendants() -> None:
-    """Whatever a child left behind: it would hold memory and ports with nobody to end it."""
+    """Kill processes that a child left behind, which would hold memory and ports for ever."""
     survivors = psutil.Process().children(recursive=True)
     for survivor in survivors:
         log.warning("killing what was left behind", pid=survivor.pid)

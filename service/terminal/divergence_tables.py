@@ -1,4 +1,4 @@
-"""A comparison of two models as the command line prints it."""
+"""Prints a comparison of two models."""
 
 from rich.markup import escape
 from rich.table import Table
@@ -12,7 +12,7 @@ FLOOR = "noise floor"
 
 
 def print_report(report: DivergenceReport) -> None:
-    """One line for each domain and one for its noise floor, then where the two parted."""
+    """Print a line for each domain and its noise floor, missed limits, and divergent places."""
     verdict = "[green]kept[/green]" if report.passed else "[red]not kept[/red]"
     table = Table(
         title=f"{escape(report.candidate.name)} against {escape(report.reference.name)}: {verdict}",

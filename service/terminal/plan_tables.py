@@ -1,4 +1,4 @@
-"""A plan as the command line prints it: what is wrong, or what it needs step by step."""
+"""Prints a plan: every problem, or what each step needs."""
 
 from rich.markup import escape
 from rich.table import Table
@@ -9,12 +9,13 @@ from service.terminal.console import console
 
 
 def print_plan(plan: Plan) -> None:
+    """Print problems, or the size and the steps of the mix, its license and warnings."""
     if plan.problems:
         console.print(f"[red]{escape(plan.name)} cannot be made[/red]")
         for problem in plan.problems:
             console.print(f"  {problem.pointer}: {escape(problem.detail)}", highlight=False)
     if plan.existing is not None:
-        console.print(f"{plan.existing} was made just so already: nothing would be done")
+        console.print(f"{plan.existing} exists with the same recipe: nothing would be done")
     if plan.size is not None:
         _print_size(plan.name, plan.size)
     if plan.license is not None:

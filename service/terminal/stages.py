@@ -1,4 +1,4 @@
-"""Stages of a long command: what runs now on a terminal, one line with its seconds when it ends."""
+"""Shows the stages of a long command: what runs now, and a line with its seconds at the end."""
 
 import time
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from rich.status import Status
 
 @dataclass
 class Stage:
-    """One stage; `result` is what its line says at the end."""
+    """One stage; `result` is printed at the end of its line."""
 
     title: str
     result: str = ""
@@ -20,13 +20,13 @@ class Stage:
     _status: Status | None = field(default=None, repr=False)
 
     def say(self, text: str) -> None:
-        """What it does now; only shown on a terminal."""
+        """Show what the stage does now. Nothing is printed to a file."""
         if self._status is not None:
             self._status.update(f"{self.title}: {escape(text)}")
 
 
 class Stages:
-    """Times stages in the order they are entered, and prints them."""
+    """Measures stages and prints a line for each."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -35,12 +35,12 @@ class Stages:
 
     @property
     def seconds(self) -> float:
-        """Since the first."""
+        """Seconds since the stages began."""
         return time.monotonic() - self._began
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Stage]:
-        """Raising leaves no line: the error speaks."""
+        """Run a stage until the block ends. A stage that raises prints no line."""
         began = time.monotonic()
         with self.console.status(title) as status:
             stage = Stage(title, _status=status)

@@ -1,4 +1,4 @@
-"""/docs: the documentation, as `./nexusmix docs` builds it. It needs no key and no network."""
+"""/docs: the documentation that `./nexusmix docs` builds. It needs no key and no network."""
 
 import os
 from pathlib import Path
@@ -12,8 +12,8 @@ from service.ui.rendering import FOLDER, page
 
 SITE = FOLDER.parent / "docs_site"
 
-# The theme of the documentation has its settings in the pages. Like all pages these load nothing
-# from other servers; forms send nothing.
+# The theme of the documentation puts its settings into inline scripts. The pages load nothing from
+# other servers, and no form can send anything.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
@@ -22,7 +22,7 @@ POLICY = (
 
 
 class DocsSite(StaticFiles):
-    """Answers with the files of a built site, or with a page that says how to build it."""
+    """Serves the built documentation, or a page that says how to build it."""
 
     def __init__(self, folder: Path = SITE) -> None:
         super().__init__(directory=folder, html=True, check_dir=False)

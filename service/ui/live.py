@@ -1,4 +1,4 @@
-"""The live part of a mix's page as server-sent events: the rendered part, each time it changed."""
+"""The live part of a mix's page: sent as a server-sent event each time it changes."""
 
 from collections.abc import AsyncIterator
 
@@ -14,11 +14,12 @@ from service.ui.rendering import render
 
 POLL_SECONDS = 0.5
 PING_SECONDS = 15
-# A named event: the page listens for it and hangs up, an end alone would make it come again.
+# The page closes the stream at this event. If the stream only ended, the page would connect again.
 SETTLED = {"event": "settled", "data": "settled"}
 
 
 def follow(ref: str) -> EventSourceResponse:
+    """Stream the live part of a mix's page until nothing changes by itself any more."""
     return EventSourceResponse(_parts(ref), ping=PING_SECONDS)
 
 
@@ -36,6 +37,7 @@ async def _parts(ref: str) -> AsyncIterator[dict[str, str]]:
 
 
 def _part(ref: str) -> tuple[str, bool]:
+    """Return the rendered part, and whether it will not change by itself any more."""
     with db.transaction() as session:
         view = mix_views.view(session, blob_stores.store(), mixes.get(session, ref))
         return render("_mix.html", view=view), view.settled

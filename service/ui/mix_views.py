@@ -1,4 +1,4 @@
-"""A mix version as its page shows it: how far it is, its loss curve, its gate report."""
+"""A version of a mix as its page shows it: progress, loss curve, gate report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ STEPS = {
     "publish": "Publish",
     "deploy": "Deploy",
 }
-# A deployment in one of these will not change by itself.
+# States in which a deployment stays until somebody changes it.
 AT_REST = (DeploymentState.READY, DeploymentState.STOPPED, DeploymentState.FAILED)
 
 
@@ -47,7 +47,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Progress:
-    """`share` is None where nobody knows how much is left."""
+    """Progress of the running step; `share` is None when its length is not known."""
 
     share: float | None
     text: str
@@ -55,10 +55,12 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class MixView:
-    """`curve` is [tokens, losses]; `settled` means that nothing more will happen by itself.
+    """Everything on the page of a mix.
 
-    `changed` is what the recipe says other than its preset; `chain` are the versions that it was
-    made from, the nearest first; `choices` are the changes that may be asked for, if any may.
+    `settled` means that nothing changes by itself any more. `changed` are the fields that differ
+    from the preset, as FIELD=VALUE. `chain` are the versions that it was made from, the nearest
+    first. `choices` are the changes that can be requested, None if there are none. `curve` has
+    the tokens and the losses of the finetune.
     """
 
     ref: str
@@ -66,7 +68,7 @@ class MixView:
     number: int
     state: MixState
     serving: DeploymentState | None
-    over: bool
+    is_over: bool
     settled: bool
     error: str | None
     kept_until: datetime | None
@@ -89,12 +91,13 @@ class MixView:
 
 
 def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
+    """Return a version of a mix for its page."""
     events = job_events.events_after(session, version.job_id)
     report = _report(blobs, version)
     serving = _serving(session, version)
-    over = version.state in FINAL_STATES
+    is_over = version.state in FINAL_STATES
     awaits_serving = version.state is MixState.SUCCEEDED and version.deploy
-    settled = over and (not awaits_serving or serving in AT_REST)
+    settled = is_over and (not awaits_serving or serving in AT_REST)
     recipe = Recipe.model_validate(version.recipe)
     return MixView(
         ref=f"{version.mix.name}@{version.number}",
@@ -102,7 +105,7 @@ def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
         number=version.number,
         state=version.state,
         serving=serving,
-        over=over,
+        is_over=is_over,
         settled=settled,
         error=version.error,
         kept_until=version.kept_until,
@@ -113,7 +116,7 @@ def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
         changed=preset_views.changed(recipe),
         chain=tuple(revision_views.bases(session, recipe)),
         has_provenance=_has_provenance(session, version),
-        # A form must not be replaced under the hands of who fills it in.
+        # Before that the page is replaced again and again, and a form would lose its input.
         choices=revision_views.choices(session, version) if settled else None,
         steps=tuple(_steps(version, events)),
         progress=_progress(version.progress),
@@ -145,7 +148,7 @@ def _has_provenance(session: Session, version: MixVersion) -> bool:
 
 
 def _serving(session: Session, version: MixVersion) -> DeploymentState | None:
-    """How the deployment of this version's artifact is, if it has one."""
+    """Return the state of the deployment of this version, None if another version has it."""
     try:
         deployment = deployments.find_by_model(session, version.mix.name)
     except NotFound:
@@ -156,7 +159,7 @@ def _serving(session: Session, version: MixVersion) -> DeploymentState | None:
 def _steps(version: MixVersion, events: Sequence[JobEvent]) -> list[Step]:
     began = _times(events, "began")
     ended = _times(events, "ended")
-    over = version.state in FINAL_STATES
+    is_over = version.state in FINAL_STATES
     names = [name for name in STEPS if name != "deploy" or version.deploy]
     steps = []
     for name in names:
@@ -164,7 +167,7 @@ def _steps(version: MixVersion, events: Sequence[JobEvent]) -> list[Step]:
         if name in ended:
             state = "done"
         elif name in began:
-            state = "stopped" if over else "running"
+            state = "stopped" if is_over else "running"
         seconds = None
         if name in ended and name in began:
             seconds = (ended[name] - began[name]).total_seconds()
@@ -173,6 +176,7 @@ def _steps(version: MixVersion, events: Sequence[JobEvent]) -> list[Step]:
 
 
 def _times(events: Sequence[JobEvent], phase: str) -> dict[str, datetime]:
+    """Return when each step reached a phase, `began` or `ended`."""
     return {
         event.data["step"]: event.created_at
         for event in events
@@ -181,7 +185,7 @@ def _times(events: Sequence[JobEvent], phase: str) -> dict[str, datetime]:
 
 
 def _progress(progress: dict[str, Any] | None) -> Progress | None:
-    """`step` of `num_steps`, and whatever else the running step tells; or only what it does."""
+    """Describe the progress that a step recorded: steps, tokens, loss and time left, if known."""
     if not progress:
         return None
     if not progress.get("num_steps"):

@@ -1,4 +1,4 @@
-"""Presets as the pages show them, and what of a recipe its preset does not say."""
+"""Presets as the pages show them, and where a recipe differs from its preset."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from service.assignments import as_text
 
 @dataclass(frozen=True, kw_only=True)
 class PresetView:
-    """`changed` are the fields in which it is not the default preset, as people write them."""
+    """A preset; `changed` are the fields that differ from the default preset, as FIELD=VALUE."""
 
     name: Preset
     description: str
@@ -22,7 +22,7 @@ class PresetView:
 
 
 def view(name: str) -> PresetView:
-    """Of the default preset when there is none of that name."""
+    """Return a preset by name; the default preset for an unknown name."""
     preset, _ = presets.find(name)
     return PresetView(
         name=preset,
@@ -34,7 +34,7 @@ def view(name: str) -> PresetView:
 
 
 def changed(recipe: Recipe) -> tuple[str, ...]:
-    """The fields in which a recipe is not as its preset, and as the default gates."""
+    """Return the fields in which a recipe differs from its preset and the default policy."""
     finetune = presets.finetune(recipe.preset, num_experts=len(recipe.experts))
     return _assignments(
         field_changes.changed_fields(recipe, presets.assembly(recipe.preset))

@@ -1,4 +1,4 @@
-"""Signing in with an API key: the pages keep it in a cookie that scripts cannot read."""
+"""Signing in with an API key, which a cookie keeps that scripts cannot read."""
 
 from typing import Annotated
 
@@ -17,7 +17,7 @@ YEAR_SECONDS = 365 * 24 * 3600
 
 @router.get("/login")
 def show(request: Request, session: Session, key: str = "", next: str = "/") -> Response:
-    """The form; `?key=` is the link that `nexusmix up` prints, and needs no form."""
+    """Show the form. With `?key=`, the link that `nexusmix up` prints, sign in at once."""
     if key:
         return enter(request, session, key=key, next=next)
     return page(request, "login.html", signed_in=False, next=next, wrong=False)
@@ -57,5 +57,5 @@ def leave() -> Response:
 
 
 def _own_path(target: str) -> str:
-    """`target` if it is a path of ours; a login link must not lead to somebody else's page."""
+    """Return `target` if it is a path on this server, else `/`: no link leads to another site."""
     return target if target.startswith("/") and target[1:2] not in ("/", "\\") else "/"

@@ -1,6 +1,6 @@
-"""Parts of a recipe as a request sends them: documented here, and checked where they are read.
+"""Types of recipe parts in a request body: documented with their fields, but not checked here.
 
-So that every mistake of a request comes in one list, see `assembler.mixes.new_mix`.
+`assembler.mixes.new_mix` checks them, so that one answer lists every problem of a request.
 """
 
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ from engine.gates.policy import Policy
 
 
 def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    """Whole in one piece: what it refers to would be looked for in the API's own document."""
+    """Return the JSON Schema of `model` without references, which OpenAPI would not find."""
     schema = model.model_json_schema()
     definitions = schema.pop("$defs", {})
     for field in schema["properties"].values():

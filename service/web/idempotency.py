@@ -1,6 +1,6 @@
-"""`Idempotency-Key` (IETF draft 07): a creating request that is repeated gets its first answer.
+"""`Idempotency-Key` (IETF draft 07): a repeated request gets the answer of the first one.
 
-The answer is stored in the transaction of the thing it created: there are both, or neither.
+The answer is stored in the same transaction as what the request created, so both exist or neither.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ LIFETIME = timedelta(hours=24)
 
 @dataclass(frozen=True)
 class Repeatable:
-    """Under which name a request may be repeated: per key of the caller, and per path."""
+    """A request that may be repeated: API key, path, and the `Idempotency-Key` if it has one."""
 
     api_key_id: int
     path: str
@@ -31,9 +31,9 @@ class Repeatable:
     def once(
         self, session: Session, *, body: Any, status: int, make: Callable[[], dict[str, Any]]
     ) -> dict[str, Any]:
-        """Run `make`, or return what it returned when the same request came before.
+        """Return the result of `make`, or the stored result if the same request came before.
 
-        Raises InvalidInput when the same key came with another body.
+        Raises InvalidInput when the key was used with another body.
         """
         if self.key is None:
             return make()
@@ -58,26 +58,34 @@ class Repeatable:
             return response
         if earlier.body_digest != body_digest:
             raise InvalidInput(
-                "this Idempotency-Key came before, with another body; use a new key",
+                "this Idempotency-Key was used before with another body; use a new key",
                 problems=(Problem("/header/idempotency-key", "belongs to another request"),),
             )
         return earlier.response
 
     def _find(self, session: Session) -> IdempotentRequest | None:
-        mine = (
+        same_request = (
             IdempotentRequest.api_key_id == self.api_key_id,
             IdempotentRequest.path == self.path,
             IdempotentRequest.key == self.key,
         )
         expired = IdempotentRequest.created_at < datetime.now(UTC) - LIFETIME
-        session.execute(delete(IdempotentRequest).where(*mine, expired))
-        return session.scalar(select(IdempotentRequest).where(*mine))
+        session.execute(delete(IdempotentRequest).where(*same_request, expired))
+        return session.scalar(select(IdempotentRequest).where(*same_request))
 
 
 def _repeatable(
     request: Request,
     caller: Writer,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            description="A word of your choice. The same word again gives the same answer, and"
+            " nothing is done twice.",
+        ),
+    ] = None,
 ) -> Repeatable:
     return Repeatable(caller.key_id, request.url.path, idempotency_key)
 

@@ -1,5 +1,4 @@
-"""What happens to every request: an id, a log line, metrics, safe headers, a known host, a bounded
-body."""
+"""Middleware: request ids, access log, metrics, security headers, host check, body limit."""
 
 import re
 import time
@@ -16,16 +15,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import errors
 
-# A safetensors header of a 400-billion model is below one MiB; JSON needs no more than this.
+# Enough for JSON: the safetensors header of a model with 400 billion parameters is below one MiB.
 MAX_BODY_BYTES = 32 * 2**20
-# Blobs are streamed to disk and have a limit of their own.
+# Blobs are streamed to disk and have their own limit.
 STREAMED_PREFIX = "/api/v1/blobs/"
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
-    # Pages load their own files only, and nobody may frame them.
+    # Pages load only our own files, and other sites cannot frame them.
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' data:; "
         "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -36,16 +35,16 @@ REQUESTS = Counter(
     "nexusmix_http_requests_total", "Requests answered.", ["method", "route", "status"]
 )
 SECONDS = Histogram(
-    "nexusmix_http_request_seconds", "Time to the first byte of the answer.", ["method", "route"]
+    "nexusmix_http_request_seconds", "Seconds until the answer starts.", ["method", "route"]
 )
 
 log = structlog.stdlib.get_logger(__name__)
 
 
 class Observe:
-    """Gives each request an id, and logs and counts it when its answer starts.
+    """Gives each request an id and security headers, logs it and counts it.
 
-    The query string is never logged: `/login?key=` carries a secret.
+    It never logs the query string: `/login?key=` carries a secret.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -74,7 +73,7 @@ class Observe:
 
 
 class KnownHosts:
-    """Refuses requests that address us by a name which is not among `hosts`."""
+    """Refuses requests whose Host header names none of `hosts`."""
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str]) -> None:
         self.app, self.hosts = app, hosts
@@ -89,7 +88,7 @@ class KnownHosts:
 
 
 class LimitBody:
-    """Refuses bodies that are longer than any honest request, before they fill the memory."""
+    """Refuses bodies longer than MAX_BODY_BYTES, before they fill the memory."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -103,7 +102,7 @@ class LimitBody:
 
         async def receive_bounded() -> Message:
             nonlocal received
-            # Raised where the body is read, so that the usual handlers write the answer.
+            # Raise where the body is read, so that the usual error handlers write the answer.
             if max(announced, received) > MAX_BODY_BYTES:
                 raise _too_large()
             message = await receive()
@@ -116,7 +115,7 @@ class LimitBody:
 
 
 def _host(scope: Scope) -> str | None:
-    """The name in the Host header, in lower case and without its port."""
+    """Return the name in the Host header in lower case, without the port; None if it is wrong."""
     try:
         return urlsplit(f"//{Headers(scope=scope).get('host', '')}").hostname
     except ValueError:
@@ -128,6 +127,7 @@ def _too_large() -> HTTPException:
 
 
 def _record(scope: Scope, *, status: int, seconds: float) -> None:
+    """Count and log a request."""
     route = getattr(scope.get("route"), "path", "unmatched")
     REQUESTS.labels(scope["method"], route, status).inc()
     SECONDS.labels(scope["method"], route).observe(seconds)

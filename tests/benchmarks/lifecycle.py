@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stages = Stages(console.notes)
     own = [*domains.EXPERT_DOMAINS, domains.FURTHER_DOMAINS[0]]
     with background.running() as service:
-        family = demo_family.prepare(stages, service, own=own)
+        family = demo_family.prepare(stages, service, expert_domains=own)
         with Client(family.address, key=local.key()) as client:
             life = _Life(stages, client, family)
             if chosen.quick:

@@ -1,4 +1,7 @@
-"""The app as a whole: what it documents, and that it needs no database to start."""
+"""The app as a whole: what it documents, and that it needs no database to start.
+
+Covers: service.web.changes.
+"""
 
 import pytest
 from fastapi.dependencies.models import Dependant

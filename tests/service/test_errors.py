@@ -1,4 +1,7 @@
-"""Each path has one dialect for errors, whatever went wrong on it."""
+"""Each path has one dialect for errors, whatever went wrong on it.
+
+Covers: error_codes, service.schemas.errors.
+"""
 
 import pytest
 from fastapi import FastAPI

@@ -120,18 +120,18 @@ def test_nothing_of_a_half_event_reaches_the_client(address: str, model: str, ke
 
 
 @pytest.mark.parametrize(
-    ("path", "wish"),
+    ("path", "spec"),
     [
         ("completions", {"prompt": "think"}),
         ("chat/completions", {"messages": say("think"), "stream": True}),
     ],
 )
 def test_a_client_that_leaves_stops_the_engine(
-    address: str, model: str, key: str, upstream: Upstream, path: str, wish: dict[str, Any]
+    address: str, model: str, key: str, upstream: Upstream, path: str, spec: dict[str, Any]
 ) -> None:
     connection = HTTPConnection(address.removeprefix("http://"))
     headers = {"Authorization": f"Bearer {key}"}
-    connection.request("POST", f"/v1/{path}", json.dumps({"model": model, **wish}), headers)
+    connection.request("POST", f"/v1/{path}", json.dumps({"model": model, **spec}), headers)
     assert upstream.began.wait(WAIT_SECONDS)
     connection.close()
     assert upstream.left.wait(WAIT_SECONDS)

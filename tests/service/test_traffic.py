@@ -64,7 +64,7 @@ def test_no_request_fails_while_a_mix_is_extended_and_reduced(
 
 def _deploy_mix() -> None:
     """Of two experts, finished, and asked to be served; a third is there to join."""
-    wish = NewMix(
+    spec = NewMix(
         name="mine",
         family="tiny",
         experts=["expert-1", "expert-2"],
@@ -74,8 +74,8 @@ def _deploy_mix() -> None:
     blobs = blob_stores.store()
     with db.transaction() as session:
         rows.add_all(session, blobs, num_experts=3)
-        publish(session, blobs, mixes.request(session, blobs, wish))
-        mixes.request(session, blobs, wish, deploy=True)
+        publish(session, blobs, mixes.request(session, blobs, spec))
+        mixes.request(session, blobs, spec, deploy=True)
     db.engine().dispose()
 
 

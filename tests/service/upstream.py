@@ -46,13 +46,13 @@ class Upstream:
             self.left.set()
         return JSONResponse(_body(body, text="".join(WORDS), finish_reason="length"))
 
-    async def _stream(self, body: dict[str, Any], wish: str) -> AsyncIterator[str]:
+    async def _stream(self, body: dict[str, Any], spec: str) -> AsyncIterator[str]:
         for word in WORDS:
             yield f"data: {json.dumps(_body(body, delta={'content': word}))}\n\n"
-        if wish == "die":
+        if spec == "die":
             yield 'data: {"half'
             raise ConnectionError("killed")
-        if wish == "think":
+        if spec == "think":
             self.began.set()
             try:
                 await asyncio.Event().wait()

@@ -1,11 +1,11 @@
-// A chat with a served model: the OpenAI endpoint of this service, streamed, by the page's cookie.
+// A chat with a served model through the OpenAI endpoint of this service. The page's cookie signs in.
 "use strict";
 {
   const byId = (id) => document.getElementById(id);
   const [lines, form, message, send, speed, model] =
     ["lines", "ask", "message", "send", "speed", "model"].map(byId);
   let history = [];
-  let running = null; // what stops the answer that is being written
+  let running = null; // the AbortController of the running answer
 
   function add(role, text = "") {
     const line = document.createElement("div");
@@ -16,7 +16,7 @@
     return line;
   }
 
-  // Server-sent events of one response, as parsed JSON, until [DONE].
+  // Yields the server-sent events of a response as parsed JSON, until [DONE].
   async function* events(response) {
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
@@ -43,7 +43,7 @@
         model: model.value,
         messages: talk,
         max_tokens: 256,
-        // Small models wander when they are sampled freely.
+        // Small models drift from the subject at higher temperatures.
         temperature: 0.3,
         stream: true,
         stream_options: { include_usage: true },
@@ -65,7 +65,7 @@
   async function submit() {
     const text = message.value.trim();
     if (!text || running) return;
-    const talk = history; // a new chat may begin meanwhile
+    const talk = history; // a new chat replaces `history`, not this one
     message.value = "";
     add("user", text);
     talk.push({ role: "user", content: text });
@@ -97,7 +97,7 @@
     submit();
   });
   send.addEventListener("click", (event) => {
-    if (!running) return; // a click then sends, by the form
+    if (!running) return; // the click submits the form
     event.preventDefault();
     running.abort();
   });

@@ -1,5 +1,5 @@
-// Draws the finetune's loss from the points that the server puts beside the chart; htmx replaces
-// those as they come, the chart stays.
+// Draws the finetune's loss. The server puts the points beside the chart; htmx replaces the points and
+// keeps the chart.
 "use strict";
 {
   let plot = null;

@@ -1,4 +1,7 @@
-"""Wishes for deployments; making them true is the agent's."""
+"""Wishes for deployments; making them true is the agent's.
+
+Covers: service.schemas.deployments.
+"""
 
 import pytest
 from starlette.testclient import TestClient

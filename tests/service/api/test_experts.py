@@ -1,4 +1,8 @@
-"""Registration over HTTP: what is announced, sent and completed, and what is refused before."""
+"""Registration over HTTP: what is announced, sent and completed, and what is refused before.
+
+Covers: announcements, assembler.routing.nearest_experts, service.schemas.checkpoints,
+service.schemas.experts.
+"""
 
 import json
 from pathlib import Path

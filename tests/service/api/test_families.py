@@ -1,4 +1,7 @@
-"""Seeds and projections over HTTP."""
+"""Seeds and projections over HTTP.
+
+Covers: service.schemas.families.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,8 @@
-"""Asking for a mix, following it, and what is answered to wishes that cannot be fulfilled."""
+"""Asking for a mix, following it, and what is answered to wishes that cannot be fulfilled.
+
+Covers: mix_events, mix_records, mix_requester, schemas, signing_key, service.json_schemas,
+service.schemas.common, service.schemas.mixes, service.web.deps, service.web.mix_requests.
+"""
 
 import hashlib
 import json
@@ -69,7 +73,7 @@ def test_the_same_key_gives_the_first_answer(client: TestClient) -> None:
     assert client.post(MIXES, json=BODY, headers=headers).json() == first.json()
     other = client.post(MIXES, json=BODY | {"name": "other"}, headers=headers)
     assert (other.status_code, other.json()["code"]) == (422, "invalid_input")
-    # A new key is a new wish: the cancelled version does not count.
+    # A new key is a new spec: the cancelled version does not count.
     again = client.post(MIXES, json=BODY, headers={"Idempotency-Key": "k2"})
     assert again.json()["version"] == 2
 

@@ -1,4 +1,7 @@
-"""Changing a finished mix over HTTP, and the presets it was made by."""
+"""Changing a finished mix over HTTP, and the presets it was made by.
+
+Covers: presets.
+"""
 
 from typing import Any
 

@@ -101,8 +101,8 @@ def test_what_can_be_nothing_is_told_what_it_could_be() -> None:
 def test_mixes_and_experts_of_the_service_are_found(installation: None, store: BlobStore) -> None:
     with db.transaction() as session:
         rows.add_all(session, store)
-        wish = NewMix(name="both", family="tiny", experts=["expert-1", "expert-2"])
-        publish(session, store, mixes.request(session, store, wish))
+        spec = NewMix(name="both", family="tiny", experts=["expert-1", "expert-2"])
+        publish(session, store, mixes.request(session, store, spec))
     mix, texts = comparison.find_model("both")
     expert, own = comparison.find_model("expert-2@1")
     with pytest.raises(NotFound):

@@ -1,4 +1,7 @@
-"""`nexusmix compress`, as people start it."""
+"""`nexusmix compress`, as people start it.
+
+Covers: assembler.jobs.offline_tasks.
+"""
 
 import json
 from pathlib import Path
@@ -53,8 +56,8 @@ def test_a_mix_becomes_a_manifest_of_the_store(
 ) -> None:
     with db.transaction() as session:
         rows.add_all(session, store, num_experts=3)
-        wish = NewMix(name="mine", family="tiny", experts=["expert-1", "expert-2"])
-        mix = publish(session, store, mixes.request(session, store, wish))
+        spec = NewMix(name="mine", family="tiny", experts=["expert-1", "expert-2"])
+        mix = publish(session, store, mixes.request(session, store, spec))
         before = manifests.load(store, mix.assembled_digest or "")
     words = ["--min-fdt-75=0", "--rounds=1", f"--output={tmp_path / 'small'}"]
     done = run("compress", "mine", *words)

@@ -1,4 +1,7 @@
-"""The light install: client and command line run with the project's base dependencies alone."""
+"""The light install: client and command line run with the project's base dependencies alone.
+
+Covers: needs_server.
+"""
 
 import os
 import re

@@ -1,4 +1,7 @@
-"""Requesting, planning and listing on the command line."""
+"""Requesting, planning and listing on the command line.
+
+Covers: options.
+"""
 
 from assembler.mixes import mixes
 from assembler.mixes.new_mix import NewMix
@@ -35,8 +38,8 @@ def test_plan_of_a_wrong_mix_ends_with_all_that_is_wrong(
 def test_a_change_is_planned_in_its_own_words(installation: None, store: BlobStore) -> None:
     with db.transaction() as session:
         rows.add_all(session, store, num_experts=3)
-        wish = NewMix(name="mine", family="tiny", experts=["expert-1", "expert-2"])
-        publish(session, store, mixes.request(session, store, wish))
+        spec = NewMix(name="mine", family="tiny", experts=["expert-1", "expert-2"])
+        publish(session, store, mixes.request(session, store, spec))
     words = ["extend", "mine", "expert-3", "--set", "finetune.new_share=0.7", "--no-deploy"]
     planned = run("plan", *words)
     refused = run(*words, "--set", "finetune.new_share=7")

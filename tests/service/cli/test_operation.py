@@ -21,8 +21,8 @@ def test_status_tells_that_nothing_runs() -> None:
 def test_what_is_served_is_ended(installation: None, store: BlobStore) -> None:
     with db.transaction() as session:
         rows.add_all(session, store)
-        wish = NewMix(name="both", family="tiny", experts=["expert-1", "expert-2"])
-        mix = publish(session, store, mixes.request(session, store, wish))
+        spec = NewMix(name="both", family="tiny", experts=["expert-1", "expert-2"])
+        mix = publish(session, store, mixes.request(session, store, spec))
         assert mix.artifact_id is not None
         deployments.request(session, artifacts.get(session, mix.artifact_id), model="both")
     ended, again = run("undeploy", "both"), run("undeploy", "both")

@@ -1,4 +1,7 @@
-"""The demo's edges; its whole way is walked by `./nexusmix demo` itself."""
+"""The demo's edges; its whole way is walked by `./nexusmix demo` itself.
+
+Covers: demo_family, service.runtime.background.
+"""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""A comparison as a page of its own: curves, and the two sides of where they parted."""
+"""A comparison as a page: curves, and both sides of each divergence."""
 
 from service.reports import divergence_page
 from tests.service.terminal.test_divergence_tables import AGREES, STRAYS, report
@@ -20,5 +20,5 @@ def test_the_sides_stand_beside_each_other() -> None:
 
 def test_what_is_kept_has_no_examples() -> None:
     page = divergence_page.html(report(AGREES))
-    assert "where they parted" not in page
+    assert "where the models diverge" not in page
     assert "<del>" not in page

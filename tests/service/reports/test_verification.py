@@ -114,7 +114,7 @@ def test_a_report_of_another_mix(
     assert other.gate_report_digest is not None
     statement = attestation.statement.model_copy(update={"gate_report": other.gate_report_digest})
     forged = Attestation.of(statement, signing_key(settings().signing_key_path))
-    assert "gated" in broken(check(forged, blobs, key))
+    assert "report of this checkpoint" in broken(check(forged, blobs, key))
 
 
 def test_a_recipe_from_before_it_could_be_compressed(

@@ -42,7 +42,12 @@ def test_a_plan_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert "mine: 373 M parameters, 214 M of them for each token" in out
     assert "1.0 s to 1 min 30 s" in out
-    for words in ("rough: [assumed]", "license: MIT", "alike, 7.1", "mine@1 was made just so"):
+    for words in (
+        "rough: [assumed]",
+        "license: MIT",
+        "alike, 7.1",
+        "mine@1 exists with the same recipe",
+    ):
         assert words in out
 
 

@@ -15,10 +15,10 @@ def test_sizes_and_what_was_taken(page: Page, store: BlobStore) -> None:
     wanted = curve.request.model_dump() | {"max_bytes": 50_000_000}
     with db.transaction() as session:
         rows.add_all(session, store)
-        wish = NewMix(
+        spec = NewMix(
             name="small", family="tiny", experts=["expert-1", "expert-2"], compress=wanted
         )
-        version = mixes.request(session, store, wish)
+        version = mixes.request(session, store, spec)
         version.curve_digest = put_bytes(store, curve.model_dump_json().encode())
     page.goto("/mixes/small@1")
     expect(page.get_by_text("int8 for cpu, at most 50 MB")).to_be_visible()

@@ -1,4 +1,7 @@
-"""The pages, as a person meets them: in a browser, on a real database."""
+"""The pages, as a person meets them: in a browser, on a real database.
+
+Covers: expert_views, live, mix_pages, mix_views, rendering, sign_in.
+"""
 
 import json
 import threading
@@ -44,9 +47,9 @@ def experts(store: BlobStore) -> list[str]:
 
 
 def request_mix(experts: list[str]) -> MixVersion:
-    wish = NewMix(name="mine", family="tiny", experts=experts, finetune={"tokens": 1024})
+    spec = NewMix(name="mine", family="tiny", experts=experts, finetune={"tokens": 1024})
     with db.transaction() as session:
-        return mixes.request(session, blob_stores.store(), wish)
+        return mixes.request(session, blob_stores.store(), spec)
 
 
 def test_visitor_signs_in_and_arrives_where_they_wanted(anonymous_page: Page, key: str) -> None:

@@ -1,4 +1,7 @@
-"""The plan beside the form of a mix."""
+"""The plan beside the form of a mix.
+
+Covers: preset_views.
+"""
 
 import pytest
 from playwright.sync_api import Page, expect

@@ -1,4 +1,7 @@
-"""A finished mix as its page shows it, and the changes that can be asked for there."""
+"""A finished mix as its page shows it, and the changes that can be asked for there.
+
+Covers: revision_views.
+"""
 
 import json
 from collections.abc import Sequence
@@ -22,24 +25,24 @@ def mine(store: BlobStore) -> None:
     """`mine@2` of the experts 1 to 3, made from `mine@1` of the first two; there is an expert 4."""
     with db.transaction() as session:
         rows.add_all(session, store, num_experts=4)
-    wish = NewMix(
+    spec = NewMix(
         name="mine",
         family="tiny",
         experts=["expert-1", "expert-2"],
         assembly={"experts_per_token": 2},
         finetune={"tokens": 1024},
     )
-    make(store, wish, values=(30, 40))
+    make(store, spec, values=(30, 40))
     extension = MixChange(base="mine", joining="expert-3", finetune={"tokens": 0})
     make(store, extension, values=(33, 40, 28), base=(30, 40, 90))
 
 
 def make(
-    store: BlobStore, wish: MixSpec, *, values: Sequence[float], base: Sequence[float] | None = None
+    store: BlobStore, spec: MixSpec, *, values: Sequence[float], base: Sequence[float] | None = None
 ) -> None:
     """As its job would have left it, with a gate report of these perplexities and a provenance."""
     with db.transaction() as session:
-        version = publish(session, store, mixes.request(session, store, wish))
+        version = publish(session, store, mixes.request(session, store, spec))
         domains = [ref.partition("@")[0] for ref in version.recipe["experts"]]
         report = make_report(
             assembled=tuple(values),
@@ -79,8 +82,8 @@ def test_the_version_before_is_compared(page: Page) -> None:
 
 def test_an_extension_is_planned_and_asked_for(page: Page) -> None:
     page.goto("/mixes/mine")
-    page.get_by_text("Extend by one more expert").click()
-    page.get_by_label("Expert that joins").select_option("expert-4@1")
+    page.get_by_text("Add an expert").click()
+    page.get_by_label("Expert to add").select_option("expert-4@1")
     form = page.locator("#extend")
     form.get_by_label("Finetune, in tokens").fill("0")
     form.get_by_role("button", name="Plan it first").click()
@@ -97,8 +100,8 @@ def test_what_is_wrong_with_a_change_is_planned_and_explained(
     page.goto("/mixes/mine")
     page.get_by_text("Replace an expert").click()
     form = page.locator("#replace")
-    form.get_by_label("Expert that leaves").select_option("expert-1@1")
-    form.get_by_label("Expert that takes its place").select_option("expert-4@1")
+    form.get_by_label("Expert to remove").select_option("expert-1@1")
+    form.get_by_label("Expert to put in its place").select_option("expert-4@1")
     form.get_by_label("Other fields").fill("finetune.new_share=7\ncombine=sum")
     form.get_by_role("button", name="Plan it first").click()
     planned = page.locator("#replace-planned")
@@ -107,14 +110,14 @@ def test_what_is_wrong_with_a_change_is_planned_and_explained(
     form.get_by_role("button", name="Replace").click()
     expect(page.get_by_role("alert")).to_contain_text("less than or equal to 1")
     expect(page.get_by_role("alert")).to_contain_text("/combine")
-    expect(form.get_by_label("Expert that leaves")).to_have_value("expert-1@1")
+    expect(form.get_by_label("Expert to remove")).to_have_value("expert-1@1")
     complaints.clear()  # the browser reports the 422
 
 
 def test_a_removal(page: Page) -> None:
     page.goto("/mixes/mine")
     page.get_by_text("Remove an expert").click()
-    page.locator("#remove").get_by_label("Expert that leaves").select_option("expert-2@1")
+    page.locator("#remove").get_by_label("Expert to remove").select_option("expert-2@1")
     page.locator("#remove").get_by_role("button", name="Remove").click()
     expect(page.locator("#chain")).to_contain_text("mine@2")
     expect(page.get_by_text("expert-2@1")).to_have_count(0)
@@ -123,13 +126,13 @@ def test_a_removal(page: Page) -> None:
 def test_two_experts_are_the_fewest(page: Page) -> None:
     page.goto("/mixes/mine@1")
     page.get_by_text("Remove an expert").click()
-    expect(page.get_by_text("none of these can leave")).to_be_visible()
+    expect(page.get_by_text("none can be removed")).to_be_visible()
     expect(page.locator("#remove")).to_have_count(0)
 
 
 def test_a_mean_cannot_be_changed(page: Page, store: BlobStore) -> None:
-    wish = NewMix(name="mean", family="tiny", experts=["expert-1", "expert-2"], preset="merge")
-    make(store, wish, values=(50, 50))
+    spec = NewMix(name="mean", family="tiny", experts=["expert-1", "expert-2"], preset="merge")
+    make(store, spec, values=(50, 50))
     page.goto("/mixes/mean")
     expect(page.get_by_role("heading", name="Recipe")).to_be_visible()
     expect(page.get_by_text("Change this mix")).to_have_count(0)
@@ -138,5 +141,5 @@ def test_a_mean_cannot_be_changed(page: Page, store: BlobStore) -> None:
 def test_a_changed_mix_fits_a_narrow_screen(page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 700})
     page.goto("/mixes/mine")
-    page.get_by_text("Extend by one more expert").click()
+    page.get_by_text("Add an expert").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
