@@ -1,4 +1,7 @@
-"""The migrations make the tables that the code describes, and can be taken back."""
+"""The migrations make the tables that the code describes, and can be taken back.
+
+Covers: registry.database.tables, engine.serving.tables, service.tables.
+"""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,7 @@
-"""A checkpoint made smaller: a curve, a point on it, and the tensors of that point."""
+"""A checkpoint made smaller: a curve, a point on it, and the tensors of that point.
+
+Covers: probe.
+"""
 
 from typing import Any
 

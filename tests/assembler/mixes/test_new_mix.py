@@ -1,4 +1,7 @@
-"""What a request is refused with: everything that is wrong, and the same as a plan tells."""
+"""What a request is refused with: everything that is wrong, and the same as a plan tells.
+
+Covers: text_budget, assembler.routing.embedder.
+"""
 
 from typing import Any
 

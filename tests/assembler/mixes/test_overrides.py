@@ -1,4 +1,7 @@
-"""A failed gate is overridden for what it missed, all of it and nothing else, and on record."""
+"""A failed gate is overridden for what it missed, all of it and nothing else, and on record.
+
+Covers: waivers.
+"""
 
 import re
 

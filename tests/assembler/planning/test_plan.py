@@ -1,4 +1,7 @@
-"""What a plan tells of mixes that can be made, and of those that cannot."""
+"""What a plan tells of mixes that can be made, and of those that cannot.
+
+Covers: plan_data.
+"""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,4 +1,7 @@
-"""Estimates from manifests, held against what the steps of a tiny mix really write."""
+"""Estimates from manifests, held against what the steps of a tiny mix really write.
+
+Covers: assembler.assembly.blueprint.
+"""
 
 from pathlib import Path
 from typing import Any

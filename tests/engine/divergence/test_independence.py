@@ -1,4 +1,7 @@
-"""The library runs for strangers: without the rest of nexusmix, and with NumPy or torch only."""
+"""The library runs for strangers: without the rest of nexusmix, and with NumPy or torch only.
+
+Covers: runners.
+"""
 
 import subprocess
 import sys

@@ -1,4 +1,7 @@
-"""A served model is compared like a network; unsuitable servers are refused before a comparison."""
+"""A served model is compared like a network; unsuitable servers are refused before a comparison.
+
+Covers: errors.
+"""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,7 @@
-"""One teacher-forced reading equals two free runs: on tables, our network and transformers'."""
+"""One teacher-forced reading equals two free runs: on tables, our network and transformers'.
+
+Covers: transformers_runner.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,7 @@
-"""The mix gate: verdicts, failures, refused policies and the report."""
+"""The mix gate: verdicts, failures, refused policies and the report.
+
+Covers: policy, report.
+"""
 
 import math
 from collections.abc import Sequence

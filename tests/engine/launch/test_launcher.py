@@ -1,4 +1,7 @@
-"""Real process trees: how they end, and that no process is left behind."""
+"""Real process trees: how they end, and that no process is left behind.
+
+Covers: launchers, process_guard.
+"""
 
 import os
 import signal

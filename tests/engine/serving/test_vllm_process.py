@@ -1,5 +1,8 @@
 """A real vLLM server, started once for all tests: its results equal the reference's; how it
-ends."""
+ends.
+
+Covers: engine.vllm_plugin.api_server.
+"""
 
 import os
 from collections.abc import Iterator

@@ -3,6 +3,8 @@ tokens.
 
 One separate process runs vLLM for all tests: vLLM prints warnings, changes global state, and takes
 long to import.
+
+Covers: attention, loader, moe, router.
 """
 
 import json

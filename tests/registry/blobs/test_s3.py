@@ -1,4 +1,7 @@
-"""The S3 store against a real server."""
+"""The S3 store against a real server.
+
+Covers: blob_stores.
+"""
 
 import hashlib
 from collections.abc import Iterator

@@ -1,4 +1,7 @@
-"""From an announcement to a version that is ready, with real tiny checkpoints."""
+"""From an announcement to a version that is ready, with real tiny checkpoints.
+
+Covers: registry.checkpoints.admission.
+"""
 
 import hashlib
 import json
