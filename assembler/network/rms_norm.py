@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class RMSNorm(nn.Module):
-    """Normalize the last axis, computed in float32 whatever the input's dtype."""
+    """Normalize the last axis; computed in float32 for any dtype of the input."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ CAPTURE = 1
 DOMAIN_TOKENS = 8192
 # Principal directions kept per domain; twice as many add nothing (measured).
 DOMAIN_DIRECTIONS = 32
-# Of a digest: enough to tell two apart in a sentence.
+# Characters of a digest shown in messages.
 SHORT = 12
 
 
@@ -62,7 +62,7 @@ def states_shape(num_layers: int, hidden_size: int) -> tuple[int, int, int]:
 
 
 def outdated(projection: Projection) -> str | None:
-    """Why it cannot make rows of the domain embeddings that experts have today; None if it can."""
+    """Return why a projection does not fit today's domain embeddings, or None when it fits."""
     today = states_embedder_digest(projection.family.seed_digest)
     if projection.embedder_digest == today:
         return None

@@ -50,7 +50,7 @@ VERSION = 1
 
 
 class ExpertTraining(Training):
-    """How an expert is trained from its seed."""
+    """The settings of an expert's training from its seed."""
 
     tokens: int = Field(default=16_384, ge=1, le=10**12)
     learning_rate: float = Field(default=5e-4, gt=0, le=1)

@@ -102,7 +102,7 @@ def _total_loss(
 def _clip_gradient(network: Network, world: World) -> float:
     """Scale the whole gradient to a norm of at most `MAX_GRADIENT_NORM`; return its norm before.
 
-    Each number of the gradient is held by exactly one process, whatever mesh shards it.
+    Each number of the gradient is held by exactly one process, however it is sharded.
     """
     gradients = [local_shard(p.grad) for p in network.parameters() if p.grad is not None]
     norm_tensor = torch.nn.utils.get_total_norm(gradients)

@@ -19,8 +19,7 @@ By = Literal["fdt", "dppl", "perplexity", "order"]
 
 
 class Compression(ProbeSize):
-    """How small a checkpoint must be, or how close to itself it must stay, and how to search for
-    it."""
+    """A request for a smaller checkpoint: the size or quality to reach, and the search for it."""
 
     target: Target = Field(default="cpu", description="The processor that will serve it.")
     max_bytes: int | None = Field(default=None, ge=1, description="Bytes of all its tensors.")

@@ -51,6 +51,7 @@ class Unit:
 
     @property
     def num_bytes_saved(self) -> int:
+        """The bytes that int8 saves."""
         return self.num_bytes - self.num_int8_bytes
 
 

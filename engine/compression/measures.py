@@ -6,7 +6,7 @@ from engine.gates.report import Data
 
 
 class ProbeSize(Data):
-    """How much held-out text a search compares on."""
+    """The amount of held-out text that a search compares on."""
 
     prompts: int = Field(default=16, ge=4, description="Held-out prefixes.")
     prefix_tokens: int = Field(default=32, ge=1, description="Tokens of each prefix.")
@@ -24,7 +24,7 @@ class ProbeSize(Data):
 
 
 class Measures(Data):
-    """How far a changed checkpoint diverges from the original.
+    """The divergence of a changed checkpoint from the original.
 
     FDT counts tokens; DPPL and the perplexity of held-out text are per token.
     """

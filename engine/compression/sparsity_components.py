@@ -28,6 +28,7 @@ class Component:
 
     @property
     def kind(self) -> Kind:
+        """The kind of layer that the matrix belongs to."""
         return "attention" if is_attention(self.name + WEIGHT) else "ffn"
 
 
@@ -37,10 +38,10 @@ def components(manifest: Manifest) -> tuple[Component, ...]:
     Raises InvalidCheckpoint for a quantization that is not supported.
     """
     int8_already = int8_modules(manifest.config)
-    found = ((linear_in_block(name), entry) for name, entry in manifest.tensors.items())
+    matches = ((linear_in_block(name), entry) for name, entry in manifest.tensors.items())
     matrices = [
         Component(*linear, entry.num_numbers)
-        for linear, entry in found
+        for linear, entry in matches
         if linear is not None and linear[0] not in int8_already
     ]
     return tuple(sorted(matrices, key=lambda component: component.layer))

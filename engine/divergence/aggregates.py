@@ -27,7 +27,7 @@ INTERVAL_PERCENTILES = (2.5, 97.5)
 
 Interval = tuple[float, float]
 
-# Pydantic, where somebody uses it, takes the texts below the fields as their descriptions.
+# A config for pydantic: it takes the string below each field as the field's description.
 DOCUMENTED = {"use_attribute_docstrings": True}
 
 

@@ -35,7 +35,7 @@ DEFAULT_FDT_SHARE = 0.75
 
 
 class ModelPolicy(DivergenceLimits):
-    """How much text is compared, and what a candidate must keep in every domain.
+    """The amount of compared text, and the limits that a candidate must keep in every domain.
 
     Lengths are those of the paper (arXiv 2311.01544, section 4.1: prefixes and completions of 100
     tokens). A default threshold that the noise floor misses is lowered to the floor. A threshold
@@ -79,7 +79,7 @@ class ModelPolicy(DivergenceLimits):
 
 @dataclass(frozen=True, kw_only=True)
 class DomainReadings:
-    """What both models made of the texts of one domain.
+    """The readings of both models on the texts of one domain.
 
     Every sequence of readings is of `continuations`, in their order. `variations` are the
     reference's own readings by what was varied and must include `noise.IN_ONE_PASS`; the worst of

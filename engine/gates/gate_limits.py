@@ -52,7 +52,7 @@ DIFFERENCE_SLACK = 2.0
 
 @dataclass(frozen=True)
 class _Measure:
-    """How one metric is computed and limited.
+    """The computation and the limit of one metric.
 
     `compute` takes a summary and the noise floor. Computed on the floor itself, it is the best
     value that can be reached.

@@ -182,6 +182,7 @@ class _DomainResult:
 
     @classmethod
     def of(cls, policy: Policy, measured: Measurements, decode: Decode) -> "_DomainResult":
+        """Summarize the measurements of one domain."""
         texts, expected = measured.continuations, measured.variations[noise.IN_ONE_PASS]
         floor = noise.floor(texts, measured.variations)
         summaries = {

@@ -117,7 +117,7 @@ class BaseLimits(DivergenceLimits):
 
 
 class Policy(Data):
-    """How much is measured, and the limits of each stage, which hold in every domain.
+    """The amount of measured text, and the limits of each stage, which hold in every domain.
 
     A metric without a limit (null) is measured and reported all the same.
     """

@@ -25,7 +25,7 @@ HOST, PORT = "{host}", "{port}"
 
 @dataclass(frozen=True)
 class Resources:
-    """What a process reserves while it runs; `LocalLauncher` ignores it."""
+    """The CPUs and GPUs that a process reserves while it runs; `LocalLauncher` ignores them."""
 
     num_cpus: float = 1
     num_gpus: int = 0
@@ -90,6 +90,7 @@ class LocalLauncher:
         log_path: Path,
         resources: Resources = Resources(),
     ) -> "LocalProcess":
+        """Start a command as `Launcher.run` does."""
         log_path.parent.mkdir(parents=True, exist_ok=True)
         port = str(free_port(self._host))
         arguments = [argument.replace(HOST, self._host).replace(PORT, port) for argument in command]
@@ -116,6 +117,7 @@ class LocalProcess:
 
     @property
     def pid(self) -> int:
+        """The id of the process guard, which leads the process group."""
         return self._guard.pid
 
     @property

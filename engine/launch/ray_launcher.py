@@ -161,7 +161,7 @@ class _Runner:
             self._process = LocalLauncher(host=LOOPBACK if node == caller_node else node).run(
                 command, env=env | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}, log_path=log_path
             )
-            # The file has no name from here on, so nothing of it stays behind whatever happens.
+            # The file is deleted from here on but stays open, so nothing is left behind.
             self._output = log_path.open("rb")
 
     def address(self) -> str:
@@ -180,4 +180,5 @@ class _Runner:
                 return output, status
 
     def terminate(self, grace: float) -> None:
+        """End the process; kill it when it still runs after `grace` seconds."""
         self._process.terminate(grace)

@@ -237,6 +237,7 @@ def _is_drained(running: Running) -> bool:
 
 
 def main() -> None:
+    """Run an agent until SIGTERM or SIGINT."""
     logs.configure("agent", level=settings().log_level)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -21,12 +21,13 @@ def request(session: Session, artifact: Artifact, *, model: str) -> Deployment:
     """Request that an artifact is served as `model`; return the deployment.
 
     Nothing changes when the artifact is already served or starting. The deployment that serves the
-    name now goes on until the new one is ready. An older request that is still starting is dropped.
+    name now continues until the new one is ready. An older request that is still starting is
+    dropped.
     """
-    others = _find_live(session, model)
-    if others and others[0].artifact_id == artifact.id:
-        return others[0]
-    for other in others:
+    live_deployments = _find_live(session, model)
+    if live_deployments and live_deployments[0].artifact_id == artifact.id:
+        return live_deployments[0]
+    for other in live_deployments:
         # A deployment that was ready before and is being restarted still serves the name.
         if other.state in PENDING_STATES and other.ready_at is None:
             stop(session, other)

@@ -16,6 +16,7 @@ from vllm.v1.engine import utils
 
 
 def main() -> None:
+    """Run vLLM's API server, with a forked engine on a CPU."""
     if current_platform.is_cpu():
         # vLLM's CPU platform insists on "spawn" because OpenMP forbids a fork after the first
         # parallel region. Forking is safe here: nothing has been computed yet when the engine is

@@ -1,6 +1,7 @@
-"""One process of finetunes that torchrun starts for `test_sharding`, or one within the test.
+"""Run finetunes in one of the processes that torchrun starts for `test_distributed`, or within a
+test.
 
-Its argument is a JSON list of `Options`. The first process prints a list of what `run` returns.
+The argument is a JSON list of `Options`. The first process prints the list of results of `run`.
 """
 
 import json
@@ -33,8 +34,11 @@ RECIPE = Finetune(
 
 
 class Options(TypedDict):
-    """Folders of blobs and checkpoints, a mix by its digest, and the step after which the run dies;
-    0: it does not."""
+    """The options of one finetune.
+
+    Folders of blobs and checkpoints, the digest of the mix, and `last`, the step after which the
+    run dies; 0: it does not.
+    """
 
     blobs: str
     checkpoints: str
@@ -45,11 +49,12 @@ class Options(TypedDict):
 
 
 def run(options: Options, *, die: Callable[[], object]) -> dict[str, Any]:
-    """`{"digest", "losses", "shares"}`, the latter two by step, as text."""
-    blobs, told = LocalBlobs(Path(options["blobs"])), dict[str, Progress]()
+    """Run a finetune and return `{"digest", "losses", "shares"}`, the latter two by step, as
+    text."""
+    blobs, progress_by_step = LocalBlobs(Path(options["blobs"])), dict[str, Progress]()
 
-    def note(progress: Progress) -> None:
-        told[str(progress.step)] = progress
+    def record(progress: Progress) -> None:
+        progress_by_step[str(progress.step)] = progress
         if progress.step == options["last"]:
             die()
 
@@ -59,14 +64,14 @@ def run(options: Options, *, die: Callable[[], object]) -> dict[str, Any]:
         documents=tiny_mixes.expert_documents(EXPERTS),
         blobs=blobs,
         checkpoint_path=Path(options["checkpoints"]),
-        on_progress=note,
+        on_progress=record,
         checkpoint_steps=CHECKPOINT_STEPS,
         expert_parallel_degree=options["degree"],
     )
     return {
         "digest": manifests.store(blobs, tuned),
-        "losses": {step: p.loss for step, p in told.items()},
-        "shares": {step: p.expert_shares for step, p in told.items()},
+        "losses": {step: p.loss for step, p in progress_by_step.items()},
+        "shares": {step: p.expert_shares for step, p in progress_by_step.items()},
     }
 
 

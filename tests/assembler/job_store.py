@@ -1,4 +1,4 @@
-"""The durable job store without a worker: workflows as rows, brought into any state."""
+"""The durable job store without a worker: workflow rows that tests set to any state."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from tests.assembler.workers import forget_jobs
 
 @contextmanager
 def empty_store(url: str) -> Iterator[DBOSClient]:
-    """A client of a store that knows no job."""
+    """Yield a client of a job store without jobs."""
     forget_jobs()
     DBOS.migrate(url)
     client = DBOSClient(system_database_url=url, application_name=queues.APPLICATION)
@@ -24,7 +24,7 @@ def empty_store(url: str) -> Iterator[DBOSClient]:
 
 
 def set_status(job_id: str, status: str, *, executor_id: str | None = None) -> None:
-    """As if a worker had taken the workflow, or ended it."""
+    """Set a workflow's status as if a worker had taken or ended it."""
     with db.transaction() as session:
         session.execute(
             text(
@@ -36,6 +36,6 @@ def set_status(job_id: str, status: str, *, executor_id: str | None = None) -> N
 
 
 def status_of(client: DBOSClient, job_id: str) -> tuple[str, str | None]:
-    """Status and queue."""
+    """Return a job's status and queue."""
     workflow = client.retrieve_workflow(job_id).get_status()
     return workflow.status, workflow.queue_name

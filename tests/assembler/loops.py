@@ -1,7 +1,6 @@
-"""What each kind of network computes, as loops over tokens, heads and experts: slow and plain.
+"""A slow, plain definition of every kind of network, as loops over tokens, heads and experts.
 
-It shares no code with `assembler.network.model`; checkpoints come as a dictionary of float32
-tensors.
+It shares no code with `assembler.network.model`. Checkpoints are dictionaries of float32 tensors.
 Letters at the end of a tensor's name: T tokens, D hidden, C head width, N experts.
 """
 
@@ -14,7 +13,7 @@ State = dict[str, Tensor]
 
 
 def logits(state: State, a: Architecture, tokens_T: Tensor) -> Tensor:
-    """Next-token logits [T, V] of one sequence."""
+    """Return the next-token logits [T, V] of one sequence."""
     x_TD = state["model.embed_tokens.weight"][tokens_T]
     for layer in range(a.num_hidden_layers):
         block = _below(state, f"model.layers.{layer}.")
@@ -37,8 +36,8 @@ def _attention_of(weights: State, a: Architecture, x_TD: Tensor) -> Tensor:
         return _attention(weights, a, x_TD)
     outputs = []
     for expert in range(a.num_experts):
-        own = weights | _below(weights, f"experts.{expert}.")
-        outputs.append(_attention(own, a, x_TD))
+        expert_weights = weights | _below(weights, f"experts.{expert}.")
+        outputs.append(_attention(expert_weights, a, x_TD))
     num_chosen = a.num_attention_experts_per_tok or a.num_experts
     mixed = torch.zeros_like(x_TD)
     for t, x_D in enumerate(x_TD):
@@ -48,33 +47,35 @@ def _attention_of(weights: State, a: Architecture, x_TD: Tensor) -> Tensor:
 
 
 def _attention(weights: State, a: Architecture, x_TD: Tensor) -> Tensor:
-    """Causal attention, head by head, each head's output through its own columns of `o_proj`."""
+    """Compute causal attention head by head; each head's output passes its own columns of
+    `o_proj`."""
     out_TD = torch.zeros_like(x_TD)
     for head in range(a.num_attention_heads):
         group = head * a.num_key_value_heads // a.num_attention_heads
-        here = slice(head * a.head_dim, (head + 1) * a.head_dim)
-        shared = slice(group * a.head_dim, (group + 1) * a.head_dim)
-        query_TC = _rotate(x_TD @ weights["q_proj.weight"][here].T, a)
-        key_TC = _rotate(x_TD @ weights["k_proj.weight"][shared].T, a)
-        value_TC = x_TD @ weights["v_proj.weight"][shared].T
+        head_rows = slice(head * a.head_dim, (head + 1) * a.head_dim)
+        group_rows = slice(group * a.head_dim, (group + 1) * a.head_dim)
+        query_TC = _rotate(x_TD @ weights["q_proj.weight"][head_rows].T, a)
+        key_TC = _rotate(x_TD @ weights["k_proj.weight"][group_rows].T, a)
+        value_TC = x_TD @ weights["v_proj.weight"][group_rows].T
         for t, query_C in enumerate(query_TC):
             scores = key_TC[: t + 1] @ query_C / a.head_dim**0.5
             seen_C = scores.softmax(0) @ value_TC[: t + 1]
-            out_TD[t] += weights["o_proj.weight"][:, here] @ seen_C
+            out_TD[t] += weights["o_proj.weight"][:, head_rows] @ seen_C
     return out_TD
 
 
 def _rotate(x_TC: Tensor, a: Architecture) -> Tensor:
-    """Dimension c and c + C/2 as a complex number, turned by `position * theta^(-2c/C)`."""
+    """Rotate dimensions c and c + C/2, as a complex number, by the angle
+    `position * theta^(-2c/C)`."""
     half = a.head_dim // 2
     speeds = a.rope_theta ** (-torch.arange(half) * 2 / a.head_dim)
     angles = torch.outer(torch.arange(len(x_TC)).float(), speeds)
-    turned = torch.complex(x_TC[:, :half], x_TC[:, half:]) * torch.exp(1j * angles)
-    return torch.cat([turned.real, turned.imag], 1)
+    rotated = torch.complex(x_TC[:, :half], x_TC[:, half:]) * torch.exp(1j * angles)
+    return torch.cat([rotated.real, rotated.imag], 1)
 
 
 def _feed(weights: State, a: Architecture, x_D: Tensor) -> Tensor:
-    """The FFN, or the mixture of FFNs, of one token."""
+    """Compute the FFN, or the mixture of FFNs, of one token."""
     if not a.num_experts:
         return _ffn(weights, x_D)
     router_input = x_D
@@ -99,7 +100,7 @@ def _ffn(weights: State, x_D: Tensor) -> Tensor:
 
 
 def _chosen(logits_N: Tensor, a: Architecture, num_chosen: int) -> dict[int, float]:
-    """Probabilities of the most probable experts; disabled ones are as if they were not there."""
+    """Return the probabilities of the most probable experts; disabled experts take no part."""
     enabled = [i for i in range(a.num_experts) if i not in a.disabled_experts]
     shares = dict(zip(enabled, logits_N[enabled].softmax(0).tolist(), strict=True))
     return dict(sorted(shares.items(), key=lambda pair: -pair[1])[:num_chosen])

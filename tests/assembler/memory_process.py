@@ -1,7 +1,8 @@
-"""One process of a training step that says what it holds; see `test_rank_memory`.
+"""Run training steps in one process and measure what it holds in memory; see `test_rank_memory`.
 
-Its argument is a JSON list of cases, each an object: `recipe`, `degree` and `experts_per_token`.
-The first process prints for each, of each part, the bytes of the process that holds most.
+The argument is a JSON list of cases, each an object with `recipe`, `degree` and
+`experts_per_token`. For each case the first process prints the bytes of every part, in the process
+that holds most of it.
 """
 
 import json
@@ -28,7 +29,7 @@ from assembler.training.train_step import take_step
 from assembler.training.trainable import trains
 from tests.assembler.networks import NEXUS
 
-# No two widths alike, and a head that weighs little; an odd number of rows is cut unevenly.
+# All widths differ, and the head is small. An odd number of rows is divided unevenly.
 ARCHITECTURE = replace(
     NEXUS,
     vocab_size=63,
@@ -44,20 +45,20 @@ ARCHITECTURE = replace(
 
 def measure(cases: list[dict[str, Any]]) -> list[dict[str, int]]:
     with process_group() as world:
-        return [_held(case, world) for case in cases]
+        return [_measure_case(case, world) for case in cases]
 
 
-def _held(case: dict[str, Any], world: World) -> dict[str, int]:
+def _measure_case(case: dict[str, Any], world: World) -> dict[str, int]:
     recipe = Finetune.model_validate(case["recipe"])
     architecture = replace(ARCHITECTURE, num_experts_per_tok=case["experts_per_token"])
     network = shard_network(
         _network(architecture, recipe),
         world,
-        prepare=_lift,
+        prepare=_to_float32,
         dtype=DTYPES[recipe.dtype],
         expert_parallel_degree=case["degree"],
     )
-    return _most(_step(network, recipe, world), world)
+    return _maximum_over_processes(_step(network, recipe, world), world)
 
 
 def _network(architecture: Any, recipe: Finetune) -> Network:
@@ -71,8 +72,8 @@ def _network(architecture: Any, recipe: Finetune) -> Network:
     return network
 
 
-def _lift(part: nn.Module, prefix: str) -> None:
-    for parameter in part.parameters():
+def _to_float32(module: nn.Module, prefix: str) -> None:
+    for parameter in module.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
 
@@ -86,22 +87,24 @@ def _step(network: Network, recipe: Finetune, world: World) -> dict[str, int]:
     }
     optimizer = torch.optim.AdamW([p for p in parameters if p.requires_grad], fused=True)
 
-    def note(*_: object) -> None:
+    def record(*_: object) -> None:
         held["gradients"] = _bytes(p.grad for p in parameters if p.grad is not None)
 
-    optimizer.register_step_pre_hook(note)
+    optimizer.register_step_pre_hook(record)
     shape = (recipe.batch_size, recipe.sequence_length)
     tokens = torch.randint(ARCHITECTURE.vocab_size, shape)
     labels = torch.arange(recipe.batch_size) % ARCHITECTURE.num_experts
-    whole = Batch(tokens=tokens, labels=labels, weights=torch.ones(recipe.batch_size))
-    batch = whole.shard(world.rank, num_shards=world.size, device=world.device)
+    full_batch = Batch(tokens=tokens, labels=labels, weights=torch.ones(recipe.batch_size))
+    batch = full_batch.shard(world.rank, num_shards=world.size, device=world.device)
     saved: dict[int, int] = {}
 
     def pack(x: Tensor) -> Tensor:
-        # Among many processes these are the gathered weights while a block is computed.
-        own = {local_shard(p).untyped_storage().data_ptr() for p in network.parameters()}
+        # With many processes these are the gathered weights while a block is computed.
+        parameter_storages = {
+            local_shard(p).untyped_storage().data_ptr() for p in network.parameters()
+        }
         storage = x.untyped_storage()
-        if storage.data_ptr() not in own:
+        if storage.data_ptr() not in parameter_storages:
             saved[storage.data_ptr()] = storage.nbytes()
         return x
 
@@ -115,7 +118,7 @@ def _bytes(tensors: Any) -> int:
     return sum(local_shard(t).numel() * t.element_size() for t in tensors)
 
 
-def _most(held: dict[str, int], world: World) -> dict[str, int]:
+def _maximum_over_processes(held: dict[str, int], world: World) -> dict[str, int]:
     counts = torch.tensor(list(held.values()))
     if world.size > 1:
         dist.all_reduce(counts, dist.ReduceOp.MAX)

@@ -1,4 +1,4 @@
-"""Tiny random networks of every kind, as checkpoints: what can be described can be run."""
+"""Checkpoints of tiny random networks, one for every kind of architecture."""
 
 import math
 from dataclasses import replace
@@ -52,7 +52,8 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def store(blobs: BlobStore, architecture: Architecture) -> Manifest:
-    """A checkpoint with random tensors, no two alike, under every name of the architecture."""
+    """Store a checkpoint with a random tensor, each a different one, for every name of the
+    architecture."""
     entries = {}
     for position, (name, shape) in enumerate(architecture.tensor_shapes().items()):
         values = torch.randn(shape, generator=torch.Generator().manual_seed(position))
@@ -67,7 +68,10 @@ def store(blobs: BlobStore, architecture: Architecture) -> Manifest:
 
 
 def without_expert(mix: Manifest, number: int, blobs: BlobStore) -> Manifest:
-    """What disabling an expert must amount to: every softmax runs over the others only."""
+    """Remove an expert: a mix with the expert disabled must compute the same.
+
+    Every softmax then runs over the other experts only.
+    """
     kept = {}
     for name, entry in mix.tensors.items():
         if f".experts.{number}." in name:
@@ -87,5 +91,5 @@ def without_expert(mix: Manifest, number: int, blobs: BlobStore) -> Manifest:
 
 
 def int8_modules(manifest: Manifest, target: Target) -> list[str]:
-    """All linear layers that may be int8."""
+    """Return all linear layers that can be int8."""
     return int8_units.modules(int8_units.units(manifest, target))

@@ -1,4 +1,4 @@
-"""Finished mixes as their jobs would have left them."""
+"""Finished mixes in the state in which their jobs leave them."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ from registry.checkpoints.manifests import canonical_json
 
 
 def publish(session: Session, blobs: BlobStore, version: MixVersion) -> MixVersion:
-    """Assembled, and passed by a gate that has measured nothing."""
+    """Assemble and publish a mix, with a passing gate report without measurements."""
     assemble(session, blobs, version)
     keep_report(blobs, version, failures=())
     version.artifact_id = publishing.publish(session, version, blobs=blobs).id
@@ -34,7 +34,7 @@ def assemble(session: Session, blobs: BlobStore, version: MixVersion) -> None:
 
 
 def keep_report(blobs: BlobStore, version: MixVersion, *, failures: Sequence[Failure]) -> None:
-    """As a gate would leave it that has measured nothing."""
+    """Store a gate report without measurements."""
     assert version.assembled_digest is not None
     report = GateReport(
         **provenance(),

@@ -1,4 +1,4 @@
-"""Rows and blobs of a tiny family, as uploads would have left them, ready to be mixed."""
+"""Rows and blobs of a tiny family, in the state in which uploads leave them, ready to be mixed."""
 
 from collections.abc import Sequence
 
@@ -33,7 +33,7 @@ def add_family(session: Session, blobs: BlobStore, *, name: str = "tiny") -> Fam
 def add_expert(
     session: Session, blobs: BlobStore, family: Family, *, number: int, embedded: bool = True
 ) -> ExpertVersion:
-    """Expert `number` of `tests.tiny`, named expert-NUMBER, in its first version."""
+    """Add expert `number` of `tests.tiny`, named expert-NUMBER, in its first version."""
     expert = Expert(name=f"expert-{number}", family=family, license="Apache-2.0")
     version = ExpertVersion(
         expert=expert,
@@ -61,8 +61,11 @@ def embed(
     embedder: str = EMBEDDER,
     embedders: Embedders | None = None,
 ) -> None:
-    """By today's embedders, unless others are said; router inputs are random, and those of the
-    version itself unless another is said."""
+    """Store a version's embeddings, by today's embedders by default.
+
+    Router inputs are random; `states_of` gives the id of the version that they are drawn for, by
+    default this one.
+    """
     shape = states_shape(tiny.ARCHITECTURE.num_hidden_layers, tiny.ARCHITECTURE.hidden_size)
     states = np.random.default_rng(states_of or version.id).standard_normal(shape, np.float32)
     embeddings.store(
@@ -80,8 +83,7 @@ def embed(
 def add_projection(
     session: Session, blobs: BlobStore, family: Family, *, embedder_digest: str | None = None
 ) -> Projection:
-    """A projection with random weights, ready; of today's domain embeddings unless others are
-    said."""
+    """Add a ready projection with random weights, of today's domain embeddings by default."""
     projection = projections.request(
         session,
         family=family.name,
@@ -95,7 +97,7 @@ def add_projection(
 
 
 def add_all(session: Session, blobs: BlobStore, *, num_experts: int = 2) -> Family:
-    """A family with experts 1 to `num_experts`, all embedded, and a projection."""
+    """Add a family with embedded experts 1 to `num_experts` and a projection."""
     family = add_family(session, blobs)
     for number in range(1, num_experts + 1):
         add_expert(session, blobs, family, number=number)
@@ -108,7 +110,7 @@ def _projection_manifest(blobs: BlobStore) -> Manifest:
     num_layers, hidden = tiny.ARCHITECTURE.num_hidden_layers, tiny.ARCHITECTURE.hidden_size
     shapes: dict[str, Shape] = {STATES_CENTER: (num_layers, hidden), VECTORS_CENTER: (VECTOR_SIZE,)}
     for layer in range(num_layers):
-        # The projection sees a constant beside the router inputs.
+        # The projection's input has a constant after the router inputs.
         block = projection_shapes(hidden, hidden + 1)
         shapes |= {f"model.layers.{layer}.mlp.gate.{name}": s for name, s in block.items()}
     tensors = {}

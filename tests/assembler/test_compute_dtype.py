@@ -1,4 +1,4 @@
-"""What products are computed in, by what the machine has."""
+"""The fastest data type for matrix products, by build and processor."""
 
 import pytest
 
@@ -16,5 +16,5 @@ def test_bfloat16_where_it_is_fast(
     monkeypatch.setattr(compute_dtype, "is_cpu_build", lambda: is_cpu_build)
     monkeypatch.setattr(cpu_features, "multiplies_bfloat16", lambda: multiplies)
     assert compute_dtype.fastest() == dtype
-    # Beside a GPU the processor is as it is.
+    # A GPU build does not change what the CPU multiplies fast.
     assert compute_dtype.fastest_on_cpu() == ("bfloat16" if multiplies else "float32")

@@ -1,4 +1,4 @@
-"""Folders that are made once, whole or not at all."""
+"""Cached folders are made once, completely or not at all."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def test_work_is_done_once(tmp_path: Path) -> None:
     assert [file.name for file in folder.iterdir()] == ["a"]
 
 
-def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failure_leaves_no_folder(tmp_path: Path) -> None:
     def fail(target: Path) -> None:
         (target / "half").touch()
         raise RuntimeError("died in the middle")
@@ -28,7 +28,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_first_of_two_that_do_the_same_counts(tmp_path: Path) -> None:
+def test_the_first_of_two_concurrent_results_is_kept(tmp_path: Path) -> None:
     folder = tmp_path / "result"
 
     def overtaken(target: Path) -> None:

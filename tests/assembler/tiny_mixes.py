@@ -1,4 +1,4 @@
-"""Tiny mixtures of the tiny experts, with a random projection."""
+"""Tiny mixes of the tiny experts, with a random projection."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,13 +43,14 @@ def recipe(
 
 
 def projection(blobs: BlobStore) -> Manifest:
-    """Random W1 and W2 for both blocks, and both centers."""
+    """Store random W1 and W2 for both blocks, and both centers."""
     generator = torch.Generator().manual_seed(7)
     num_layers, hidden = tiny.ARCHITECTURE.num_hidden_layers, tiny.ARCHITECTURE.hidden_size
     shapes = projection_shapes(hidden, hidden + 1)
     entries = {
         f"model.layers.{layer}.mlp.gate.{name}": tensors.write(
-            # W1 reads what it makes of length 1, W2 what is as wide as the network.
+            # Embeddings are scaled so that W1's output has length 1; W2's input is as wide as the
+            # network.
             blobs,
             torch.randn(shape, generator=generator) / (1 if ".0." in name else shape[1] ** 0.5),
         )
@@ -72,16 +73,16 @@ def store_mix(
     experts: Sequence[int] = (1, 2, 3),
     **changes: Any,
 ) -> Manifest:
-    """Tiny experts, assembled; `changes` are to the preset's fields."""
+    """Assemble a mix of tiny experts; `changes` replace fields of the preset."""
     return assemble(recipe(preset=preset, experts=experts, **changes), blobs)
 
 
 def assemble(recipe: Recipe, blobs: BlobStore, *, base: Base | None = None) -> Manifest:
-    """What the recipe asks for, of tiny experts as they are stored, or as `base` has them."""
+    """Assemble the recipe's mix from tiny experts, as stored or as `base` has them."""
     seed = tiny.store_manifest(blobs)
     mix = mixture_of(recipe, tiny.ARCHITECTURE, vector_size=VECTOR_SIZE)
     numbers = [int(name.removeprefix("expert-")) for name in recipe.domains]
-    made = router_init.initial_routers(
+    routers = router_init.initial_routers(
         recipe,
         mix,
         seed=seed,
@@ -94,15 +95,17 @@ def assemble(recipe: Recipe, blobs: BlobStore, *, base: Base | None = None) -> M
         learned=None if base is None else extend.projection_of(base.mix),
         blobs=blobs,
     )
-    known = {} if base is None else base.experts
+    base_experts = {} if base is None else base.experts
     experts = [
-        known.get(ref) or tiny.store_manifest(blobs, expert=number)
+        base_experts.get(ref) or tiny.store_manifest(blobs, expert=number)
         for ref, number in zip(recipe.experts, numbers, strict=True)
     ]
     if base is None:
-        return upcycle.upcycle(recipe, mix, seed=seed, experts=experts, routers=made, blobs=blobs)
+        return upcycle.upcycle(
+            recipe, mix, seed=seed, experts=experts, routers=routers, blobs=blobs
+        )
     return extend.extend(
-        recipe, mix, base=base, seed=seed, experts=experts, routers=made, blobs=blobs
+        recipe, mix, base=base, seed=seed, experts=experts, routers=routers, blobs=blobs
     )
 
 
@@ -120,7 +123,7 @@ def finetuned(
     on_progress: OnProgress = lambda _: None,
     checkpoint_steps: int = CHECKPOINT_STEPS,
 ) -> Manifest:
-    """On the experts' documents; its checkpoints lie in `folder`."""
+    """Finetune a mix on its experts' documents; checkpoints are written to `folder`."""
     return finetune(
         mix,
         recipe=recipe,
@@ -133,13 +136,13 @@ def finetuned(
 
 
 def vector(expert: int) -> Floats:
-    """The mean vector of an expert's documents, as an encoder would give it."""
+    """Return an expert's mean document vector, as an encoder would give it."""
     random = np.random.default_rng(100 + expert)
     return random.standard_normal(VECTOR_SIZE, np.float32)
 
 
 def states(expert: int) -> Floats:
-    """The router inputs [L, R, D] of an expert."""
+    """Return the router inputs [L, R, D] of an expert."""
     shape = states_shape(tiny.ARCHITECTURE.num_hidden_layers, tiny.ARCHITECTURE.hidden_size)
     return np.random.default_rng(200 + expert).standard_normal(shape, np.float32)
 

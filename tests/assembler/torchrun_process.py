@@ -1,7 +1,10 @@
-"""One of many processes that `test_torchrun` has started, as a step whose number says what it does.
+"""A training step whose number selects its behavior; `test_torchrun` runs it in many processes.
 
-1: the first process prints on which addresses any of them listens. 2: the second one fails. 3: the
-second one is killed. Whoever is left waits for the others.
+- 1: the first process prints the addresses on which any process listens.
+- 2: the second process fails.
+- 3: the second process is killed.
+
+The other processes wait for each other.
 """
 
 import json
@@ -30,7 +33,10 @@ def act(what: int) -> None:
 
 
 def _listening() -> list[str]:
-    """Addresses of the agent and all below it; this process and the agent have a keeper between."""
+    """Return the listening addresses of the agent and all its descendants.
+
+    A process guard stands between this process and the agent.
+    """
     agent = psutil.Process().parents()[1]
     return [
         connection.laddr.ip

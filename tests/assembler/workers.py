@@ -1,4 +1,4 @@
-"""Real worker processes for tests: started, killed, and looked at through what they leave."""
+"""Real worker processes for tests: start them, kill them, and read the state that they leave."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ PATIENCE_SECONDS = 240.0
 
 SHORT = Finetune(tokens=60 * 4 * 32, batch_size=4, sequence_length=32)
 ENDLESS = Finetune(tokens=10**9, batch_size=4, sequence_length=32)
-# Random networks are no better than their seed; what is tested here is the way.
+# Lenient limits: random networks are no better than their seed, and the tests check the jobs.
 LENIENT = Policy(
     prompts_per_domain=2,
     completion_tokens=8,
@@ -35,7 +35,7 @@ LENIENT = Policy(
     candidate=CandidateLimits(max_perplexity_ratio_to_seed=100),
     base=BaseLimits(max_perplexity_ratio=100),
 )
-# One of every event that a whole job leaves.
+# Every event of a whole job, once.
 WHOLE: dict[tuple[str | None, str], int] = {
     **{(step, phase): 1 for step in STATES for phase in ("began", "ended")},
     (None, "finished"): 1,
@@ -43,14 +43,14 @@ WHOLE: dict[tuple[str | None, str], int] = {
 
 
 def forget_jobs() -> None:
-    """Drop what the job store remembers of earlier tests, whose rows are gone."""
+    """Delete the jobs of earlier tests, whose rows are gone."""
     with db.transaction() as session:
         session.execute(text("DROP SCHEMA IF EXISTS dbos CASCADE"))
 
 
 @contextmanager
 def worker(*, executor_id: str = "worker-1") -> Iterator[subprocess.Popen[bytes]]:
-    """A worker on the database and the data folder of the test; killed at the end if it runs."""
+    """Run a worker on the test's database and data folder; kill it at the end of the block."""
     log = settings().home / "logs" / "worker.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ) | {
@@ -77,10 +77,10 @@ def request_mix(
     compress: Compression | None = None,
     gates: Policy = LENIENT,
 ) -> MixVersion:
-    """A mix of two tiny experts, `mine`, to be deployed; committed as a route would."""
+    """Request a mix `mine` of two tiny experts, to be deployed, and commit."""
     with db.transaction() as session:
         rows.add_all(session, blob_stores.store())
-        wish = NewMix(
+        new_mix = NewMix(
             name="mine",
             family="tiny",
             experts=["expert-1", "expert-2"],
@@ -88,7 +88,7 @@ def request_mix(
             compress={} if compress is None else compress.model_dump(),
             gates=gates.model_dump(),
         )
-        return mixes.request(session, blob_stores.store(), wish, deploy=True)
+        return mixes.request(session, blob_stores.store(), new_mix, deploy=True)
 
 
 def version_of(version_id: int) -> MixVersion:
@@ -96,7 +96,7 @@ def version_of(version_id: int) -> MixVersion:
 
 
 def num_tokens_of(version: MixVersion) -> int:
-    """How many tokens its finetune has read; 0 while another step runs."""
+    """Return the number of tokens that the finetune has read; 0 while another step runs."""
     progress = version_of(version.id).progress or {}
     return int(progress.get("num_tokens", 0))
 
@@ -118,7 +118,8 @@ def wait_until_over(version_id: int) -> MixVersion:
 
 
 def phases(job_id: str) -> Counter[tuple[str | None, str]]:
-    """How often each step of a job began and ended, and, without a step, what befell the job."""
+    """Count how often each step of a job began and ended; the step None stands for the whole
+    job."""
     events = job_events.durably(lambda session: job_events.events_after(session, job_id))
     return Counter(
         (event.data.get("step"), event.data["phase"]) for event in events if event.type == "state"
@@ -126,7 +127,7 @@ def phases(job_id: str) -> Counter[tuple[str | None, str]]:
 
 
 def processes_of_home() -> list[psutil.Process]:
-    """Everything that runs with the data folder of this test, but not the test itself."""
+    """Return all processes that use this test's data folder, except the test itself."""
     found = []
     for process in psutil.process_iter():
         try:

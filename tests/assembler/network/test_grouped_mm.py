@@ -1,4 +1,4 @@
-"""Grouped products against the loop over groups that defines them."""
+"""Grouped matrix products equal the loop over groups that defines them."""
 
 import pytest
 import torch
@@ -20,8 +20,8 @@ DEVICES = [
 ]
 
 
-def drawn(device: str, *, dtype: torch.dtype) -> tuple[Tensor, list[Tensor]]:
-    """Rows [S, I] and one weight [O, I] of each group, that ask for gradients."""
+def random_inputs(device: str, *, dtype: torch.dtype) -> tuple[Tensor, list[Tensor]]:
+    """Return rows [S, I] and one weight [O, I] per group, all with gradients."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*size: int) -> Tensor:
@@ -32,18 +32,20 @@ def drawn(device: str, *, dtype: torch.dtype) -> tuple[Tensor, list[Tensor]]:
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-def test_it_is_each_group_times_its_weight(device: str, dtype: torch.dtype, error: float) -> None:
-    x_SI, weights = drawn(device, dtype=dtype)
+def test_result_and_gradients_equal_a_loop_over_groups(
+    device: str, dtype: torch.dtype, error: float
+) -> None:
+    x_SI, weights = random_inputs(device, dtype=dtype)
     counts_G = torch.tensor(COUNTS, device=device)
     pairs = zip(torch.split(x_SI, COUNTS), weights, strict=True)
     expected = torch.cat([F.linear(rows, weight) for rows, weight in pairs])
     inputs = [x_SI, *weights]
-    found = grouped_linear(x_SI, weights, counts_G)
-    torch.testing.assert_close(found, expected, rtol=error, atol=error)
+    result = grouped_linear(x_SI, weights, counts_G)
+    torch.testing.assert_close(result, expected, rtol=error, atol=error)
     # The weight of an empty group has a gradient too: zeros.
-    asked, known = (
-        torch.autograd.grad(y.float().square().sum(), inputs) for y in (found, expected)
+    gradients, expected_gradients = (
+        torch.autograd.grad(y.float().square().sum(), inputs) for y in (result, expected)
     )
-    for gradient, other in zip(asked, known, strict=True):
+    for gradient, other in zip(gradients, expected_gradients, strict=True):
         scale = other.abs().max().item() + 1
         torch.testing.assert_close(gradient, other, rtol=error, atol=error * scale)

@@ -1,4 +1,4 @@
-"""int8 in the reference network: whole numbers, and what layers compute with them."""
+"""int8 in the reference network: rounding to integers, and linear layers."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from assembler.network.int8_linear import Int8Linear, quantize
 from registry import cpu_features
 
 
-def test_rows_are_whole_numbers_of_their_own_scale() -> None:
+def test_rows_are_rounded_to_integers_with_their_own_scale() -> None:
     rows = torch.tensor([[-2.0, 1.0, 0.5], [0.0, 0.0, 0.0], [1e-6, 3e-6, -3e-6]])
     integers, scales = quantize(rows)
     assert integers.tolist() == [[-127, 64, 32], [0, 0, 0], [42, 127, -127]]
@@ -16,10 +16,10 @@ def test_rows_are_whole_numbers_of_their_own_scale() -> None:
 
 @pytest.mark.parametrize("multiplies_int8", [True, False])
 @pytest.mark.parametrize("shape", [(7, 96), (2, 3, 96), (0, 96)])
-def test_a_layer_computes_what_integers_would(
+def test_a_layer_equals_integer_arithmetic(
     shape: tuple[int, ...], multiplies_int8: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also on a processor without VNNI, which adds them up in float32."""
+    """Also on a processor without VNNI, which sums in float32."""
     if multiplies_int8 and not cpu_features.multiplies_int8():
         pytest.skip("this processor has no VNNI")
     monkeypatch.setattr(cpu_features, "multiplies_int8", lambda: multiplies_int8)

@@ -1,4 +1,7 @@
-"""The reference network against two independent definitions: transformers, and plain loops."""
+"""The reference network equals two independent definitions: transformers, and plain loops.
+
+Covers: attention, moe.
+"""
 
 from dataclasses import replace
 
@@ -35,7 +38,7 @@ def test_dense_equals_transformers(tied: bool) -> None:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @torch.inference_mode()
-def test_it_equals_loops_over_tokens_heads_and_experts(name: str, blobs: LocalBlobs) -> None:
+def test_network_equals_loops_over_tokens_heads_and_experts(name: str, blobs: LocalBlobs) -> None:
     network = stored_network(ARCHITECTURES[name], blobs)
     expected = [
         loops.logits(network.state_dict(), ARCHITECTURES[name], text) for text in tokens(length=9)
@@ -46,8 +49,8 @@ def test_it_equals_loops_over_tokens_heads_and_experts(name: str, blobs: LocalBl
 
 
 @torch.inference_mode()
-def test_equal_experts_are_the_dense_network(blobs: LocalBlobs) -> None:
-    """A convex mixture of one FFN with itself is that FFN, whatever the router says."""
+def test_equal_experts_give_the_dense_network(blobs: LocalBlobs) -> None:
+    """A convex mixture of one FFN with itself equals that FFN for any routing."""
     mix, seed = tiny_mixes.store_mix(blobs), tiny.store_manifest(blobs)
     network = Network.from_manifest(mix, blobs, dtype=torch.float32)
     for mixture in network.modules():
@@ -60,19 +63,19 @@ def test_equal_experts_are_the_dense_network(blobs: LocalBlobs) -> None:
 
 
 @torch.inference_mode()
-def test_rows_from_the_projection_are_the_folded_rows(blobs: LocalBlobs) -> None:
+def test_projected_rows_equal_the_stored_rows(blobs: LocalBlobs) -> None:
     network = Network.from_manifest(tiny_mixes.store_mix(blobs), blobs, dtype=torch.float32)
     folded: list[Tensor] = []
     projected: list[Tensor] = []
     network(tokens(), router_logits=folded)
     network(tokens(), router_logits=projected, project_rows=True)
-    # What is folded was rounded to bfloat16.
+    # The stored rows were rounded to bfloat16.
     torch.testing.assert_close(folded[0], projected[0], rtol=0.02, atol=0.05)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @torch.inference_mode()
-def test_reading_in_pieces_is_reading_at_once(name: str, blobs: LocalBlobs) -> None:
+def test_reading_in_pieces_equals_reading_at_once(name: str, blobs: LocalBlobs) -> None:
     network = stored_network(ARCHITECTURES[name], blobs)
     cache, text = Cache(), tokens()
     pieces = [network(piece, cache=cache) for piece in torch.split(text, [5, 1, 13], 1)]
@@ -80,7 +83,7 @@ def test_reading_in_pieces_is_reading_at_once(name: str, blobs: LocalBlobs) -> N
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_parameters_are_named_as_the_checkpoint(name: str) -> None:
+def test_parameters_have_the_names_of_the_checkpoint(name: str) -> None:
     network = Network(ARCHITECTURES[name])
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     assert shapes == ARCHITECTURES[name].tensor_shapes()
@@ -88,7 +91,7 @@ def test_parameters_are_named_as_the_checkpoint(name: str) -> None:
 
 @pytest.mark.parametrize("name", [n for n, a in ARCHITECTURES.items() if a.disabled_experts])
 @torch.inference_mode()
-def test_disabled_experts_might_as_well_be_gone(name: str, blobs: LocalBlobs) -> None:
+def test_a_disabled_expert_equals_a_removed_one(name: str, blobs: LocalBlobs) -> None:
     mix = networks.store(blobs, ARCHITECTURES[name])
     [disabled] = ARCHITECTURES[name].disabled_experts
     rest = networks.without_expert(mix, disabled, blobs)
@@ -113,11 +116,11 @@ def stored_network(architecture: Architecture, blobs: LocalBlobs) -> Network:
 
 
 @pytest.mark.parametrize("name", [n for n, a in ARCHITECTURES.items() if a.num_experts])
-def test_by_what_is_told_of_routers_nothing_else_learns(name: str, blobs: LocalBlobs) -> None:
+def test_losses_on_router_logits_train_only_routers(name: str, blobs: LocalBlobs) -> None:
     network = stored_network(ARCHITECTURES[name], blobs).requires_grad_()
-    told: list[Tensor] = []
-    network(tokens(), router_logits=told)
-    torch.autograd.backward(torch.stack(told).logsumexp(-1).sum())
-    learning = {n for n, p in network.named_parameters() if p.grad is not None}
-    assert learning
-    assert all(".mlp.gate." in name for name in learning)
+    logits: list[Tensor] = []
+    network(tokens(), router_logits=logits)
+    torch.autograd.backward(torch.stack(logits).logsumexp(-1).sum())
+    trained = {n for n, p in network.named_parameters() if p.grad is not None}
+    assert trained
+    assert all(".mlp.gate." in name for name in trained)

@@ -1,4 +1,4 @@
-"""Perplexity, divergence and routing of a tiny mix, against slow definitions."""
+"""Perplexity, divergence and routing of a tiny mix equal slow definitions."""
 
 import math
 
@@ -32,14 +32,14 @@ def test_log_perplexity_is_the_mean_over_tokens(
     assert network_runner.log_perplexity(network, PROMPTS) == pytest.approx(expected, abs=1e-5)
 
 
-def test_greedy_text_is_what_rereading_predicts(network: Network) -> None:
+def test_a_network_predicts_its_own_greedy_text(network: Network) -> None:
     runner = network_runner.runner(network)
     continuations = runner.write(PREFIXES, num_tokens=5)
     assert [c.prefix for c in continuations] == PREFIXES
     assert summarize(continuations, runner.read(continuations)).equal_share == 1
 
 
-def test_logprobs_are_of_the_continuation(network: Network) -> None:
+def test_logprobs_are_those_of_the_continuation(network: Network) -> None:
     runner = network_runner.runner(network)
     (continuation,) = runner.write(PREFIXES[:1], num_tokens=4)
     (reading,) = runner.read([continuation])
