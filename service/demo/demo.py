@@ -57,8 +57,10 @@ def _run(stages: Stages, service: Service) -> Report:
     with Client(family.address, key=local.key()) as client:
         with stages.stage("Mix") as stage:
             experts = [domain.name for domain in domains.EXPERT_DOMAINS]
-            asked = client.request_mix(name=MIX, family=family.name, experts=experts, deploy=True)
-            mix, step_seconds = following.make(stage, client, asked)
+            requested = client.request_mix(
+                name=MIX, family=family.name, experts=experts, deploy=True
+            )
+            mix, step_seconds = following.make(stage, client, requested)
         following.await_deployment(stages, client, MIX)
         gate = client.gate_report(mix)
     comparison = MixComparison.of(gate)

@@ -43,6 +43,8 @@ class DemoFamily:
 
 @dataclass(frozen=True)
 class Seed:
+    """The seed of the demo, as a Hugging Face folder."""
+
     folder: Path
     name: str
     license: str
@@ -51,6 +53,8 @@ class Seed:
 
 @dataclass(frozen=True)
 class Expert:
+    """A trained expert, as a Hugging Face folder."""
+
     domain: Domain
     folder: Path
 

@@ -62,6 +62,7 @@ class Peaks:
             peak.num_processes = max(peak.num_processes, len(sizes))
 
     def to_json(self) -> dict[str, dict[str, int]]:
+        """Return the peaks by kind, in bytes."""
         return {kind: asdict(peak) for kind, peak in sorted(self.by_kind.items())}
 
 

@@ -11,6 +11,8 @@ MAX_TOKENS = 48
 
 @dataclass(frozen=True)
 class Completion:
+    """A completion by the served mix, and the seconds it took."""
+
     domain: str
     prompt: str
     text: str

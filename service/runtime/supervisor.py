@@ -165,6 +165,7 @@ def _kill_descendants() -> None:
 
 
 def main() -> int:
+    """Run the service until a signal comes. Returns the exit status."""
     logs.configure("supervisor", level=settings().log_level)
     try:
         up()

@@ -48,6 +48,8 @@ class PresetBody(BaseModel):
 
 
 class PlanBody(Plan):
+    """What a request for a mix would do."""
+
     object: Literal["mix.plan"] = Field(default="mix.plan", description="The kind of this object.")
 
     @classmethod

@@ -100,5 +100,5 @@ def _sizes(manifest_digest: str, seed_digest: str) -> tuple[int, int]:
     blobs = blob_stores.store()
     manifest, seed = (manifests.load(blobs, digest) for digest in (manifest_digest, seed_digest))
     shared = seed.digests()
-    own = [t.num_bytes for t in manifest.tensors.values() if t.digest not in shared]
-    return manifest.num_bytes, sum(own)
+    unshared = [t.num_bytes for t in manifest.tensors.values() if t.digest not in shared]
+    return manifest.num_bytes, sum(unshared)

@@ -40,6 +40,7 @@ class Choice:
 
 @router.get("")
 def show_all(request: Request, session: Session, _: Visitor) -> Response:
+    """List the newest versions of all mixes."""
     return page(request, "mixes.html", versions=mixes.find_page(session, limit=MAX_ROWS))
 
 
@@ -50,6 +51,7 @@ def show_form(
     _: Visitor,
     experts: Annotated[list[str] | None, Query()] = None,
 ) -> Response:
+    """Show the form for a new mix, with some experts selected."""
     return _form(request, session, form=RequestForm(experts=experts or [], deploy=True))
 
 
@@ -61,6 +63,7 @@ def show_preset(_: Visitor, preset: str = presets.DEFAULT) -> Response:
 
 @router.get("/choices")
 def show_choices(session: Session, _: Visitor, family: str) -> Response:
+    """Show the experts of another family."""
     return HTMLResponse(render("_choices.html", choices=_choices(session, family, chosen=[])))
 
 
@@ -88,6 +91,7 @@ def create(
     _: Visitor,
     form: Annotated[RequestForm, Form()],
 ) -> Response:
+    """Request a mix; its problems are shown above the form."""
     try:
         version = mixes.request(session, blobs, form.spec(), deploy=form.deploy)
     except NexusmixError as error:
@@ -98,6 +102,7 @@ def create(
 
 @router.get("/{ref}")
 def show(ref: str, request: Request, session: Session, blobs: Blobs, _: Visitor) -> Response:
+    """Show a version of a mix."""
     view = mix_views.view(session, blobs, mixes.get(session, ref))
     return page(request, "mix.html", view=view, form=RevisionForm(deploy=True), error=None)
 
@@ -123,6 +128,7 @@ def revise(
 
 @router.get("/{ref}/live")
 def show_live(ref: str, session: Session, _: Visitor) -> EventSourceResponse:
+    """Stream the live part of a mix's page."""
     mixes.get(session, ref)  # answers 404 for an unknown mix, before the stream starts
     return live.follow(ref)
 
@@ -151,6 +157,7 @@ def override(
 
 @router.post("/{ref}/cancel")
 def cancel(ref: str, session: Session, _: Visitor) -> Response:
+    """Stop making a mix."""
     mixes.cancel(session, ref)
     return RedirectResponse(f"/mixes/{ref}", status_code=303)
 

@@ -40,6 +40,8 @@ AT_REST = (DeploymentState.READY, DeploymentState.STOPPED, DeploymentState.FAILE
 
 @dataclass(frozen=True)
 class Step:
+    """A step of making a mix."""
+
     title: str
     state: StepState
     seconds: float | None

@@ -22,6 +22,7 @@ MAX_EXPERTS = 200
 
 @router.get("/")
 def show_start(_: Visitor) -> Response:
+    """Lead to the experts."""
     return RedirectResponse("/experts")
 
 
@@ -32,18 +33,21 @@ def redirect_favicon() -> Response:
 
 @router.get("/experts")
 def show_experts(request: Request, session: Session, _: Visitor) -> Response:
+    """List the experts."""
     views = expert_views.views(session, experts.find_page(session, limit=MAX_EXPERTS))
     return page(request, "experts.html", experts=views)
 
 
 @router.get("/experts/{name}")
 def show_expert(name: str, request: Request, session: Session, _: Visitor) -> Response:
+    """Show an expert with its versions."""
     view = expert_views.view(session, experts.find(session, name))
     return page(request, "expert.html", expert=view)
 
 
 @router.get("/chat")
 def show_chat(request: Request, session: Session, _: Visitor, model: str = "") -> Response:
+    """Show a chat with one of the served models."""
     models = [deployment.model for deployment in deployments.ready(session)]
     starting = [d.model for d in deployments.live(session) if d.state in deployments.PENDING_STATES]
     return page(request, "chat.html", models=models, starting=starting, model=model)

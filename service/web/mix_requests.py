@@ -69,8 +69,7 @@ class MixRequest(BaseModel):
 
 
 class _RevisionRequest(BaseModel):
-    """A finished mix with other experts, assembled as before. Problems of the mix itself, or of
-    experts that stay, point to `/base`."""
+    """What all changes of a finished mix have in common."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra=_document_as_closed)
 
@@ -96,7 +95,8 @@ class _RevisionRequest(BaseModel):
 
 
 class ExtensionRequest(_RevisionRequest):
-    __doc__ = _RevisionRequest.__doc__
+    """A finished mix with one more expert, assembled as before. Problems of the mix itself, or of
+    its experts, point to `/base`."""
 
     expert: str = Field(
         description="The expert to add: `name` for its newest version, or `name@number`."
@@ -108,7 +108,8 @@ class ExtensionRequest(_RevisionRequest):
 
 
 class RemovalRequest(_RevisionRequest):
-    __doc__ = _RevisionRequest.__doc__
+    """A finished mix without one of its experts, assembled as before. Problems of the mix itself,
+    or of experts that stay, point to `/base`."""
 
     expert: str = Field(description="The expert to remove: `name`, or `name@number`.")
 
@@ -118,7 +119,8 @@ class RemovalRequest(_RevisionRequest):
 
 
 class ReplacementRequest(_RevisionRequest):
-    __doc__ = _RevisionRequest.__doc__
+    """A finished mix with one expert replaced, assembled as before. Problems of the mix itself, or
+    of experts that stay, point to `/base`."""
 
     expert: str = Field(description="The expert to replace: `name`, or `name@number`.")
     by: str = Field(
