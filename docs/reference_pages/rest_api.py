@@ -1,16 +1,17 @@
 """The page of the REST API, generated from the OpenAPI document that the service answers with."""
 
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reference_pages import json_schema, markdown
 from reference_pages.json_schema import Schema
+from registry.errors import NexusmixError
 from service.app import create_app
+from service.error_codes import code_of
+from service.errors import STATUSES
 
 METHODS = ("get", "head", "post", "put", "patch", "delete")
-# FastAPI's own error body; the service answers with the one described on the page.
-UNUSED = ("HTTPValidationError", "ValidationError")
-
 INTRODUCTION = """\
 The service answers below `/api/v1`; `/v1` speaks the dialect of OpenAI. The same document for
 programs is at `/api/v1/openapi.json`.
@@ -22,6 +23,11 @@ Lists come in pages. `has_more` says that there is another page, which starts `a
 A request with an `Idempotency-Key` header can be repeated: the same key gives the same answer."""
 
 
+ERRORS = """\
+Every route below `/api/v1` answers an error with an [ErrorBody](#errorbody). The routes below `/v1`
+answer with OpenAI's envelope, and with 400 where the table has 422."""
+
+
 def text() -> str:
     document = create_app().openapi()
     parts = ["# REST API", markdown.paragraph(INTRODUCTION)]
@@ -29,16 +35,25 @@ def text() -> str:
         parts.append(f"## {tag}")
         for path, method, operation in operations:
             parts += _operation(path, method, operation)
-    parts.append("## Bodies")
+    parts += ["## Errors", markdown.paragraph(ERRORS), _errors(), "## Bodies"]
     for name, schema in schemas(document).items():
-        parts += [f"### {name}", str(schema.get("description", "")), _body(schema)]
+        about = markdown.paragraph(str(schema.get("description", "")))
+        parts += [f"### {name}", about, _body(schema)]
     return markdown.page(*parts)
+
+
+def _errors() -> str:
+    rows = [
+        (markdown.code(code_of(kind)), str(status), inspect.getdoc(kind) or "")
+        for kind, status in STATUSES.items()
+        if kind is not NexusmixError
+    ]
+    return markdown.table(("code", "status", "meaning"), rows)
 
 
 def schemas(document: Schema) -> dict[str, Schema]:
     """Return the bodies of requests and responses, by name."""
-    found = document["components"]["schemas"]
-    return {name: schema for name, schema in found.items() if name not in UNUSED}
+    return dict(document["components"]["schemas"])
 
 
 def operations(document: Schema) -> Iterator[tuple[str, str, Schema]]:
@@ -59,7 +74,7 @@ def _by_tag(document: Schema) -> Mapping[str, list[tuple[str, str, Schema]]]:
 def _operation(path: str, method: str, operation: Schema) -> Iterator[str]:
     yield f"### {operation['summary']}"
     yield markdown.code(f"{method.upper()} {path}")
-    yield str(operation.get("description", ""))
+    yield markdown.paragraph(str(operation.get("description", "")))
     parameters = operation.get("parameters", ())
     if parameters:
         rows = [_parameter(parameter) for parameter in parameters]
