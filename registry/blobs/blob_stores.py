@@ -1,4 +1,4 @@
-"""Opens the blob store of the settings: a local folder, or an S3 bucket with a folder before it."""
+"""Open the blob store of the settings: a local folder, or an S3 bucket with a local cache."""
 
 from functools import cache
 
@@ -7,7 +7,7 @@ from registry.settings import Settings, settings
 
 
 def open_store(config: Settings) -> BlobStore:
-    """Open the store that `config` names."""
+    """Open the store that `config` describes."""
     if config.s3_bucket is None:
         return LocalBlobs(config.blobs_path)
     from registry.blobs.s3 import S3Blobs  # boto3 costs half a second and few installations use it

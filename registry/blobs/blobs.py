@@ -1,7 +1,7 @@
-"""Content-addressed bytes: the seam, and the local folder behind it.
+"""Content-addressed bytes: the protocol of a blob store, and a store in a local folder.
 
-A blob is named by the SHA-256 of its bytes, so writing one twice is harmless and reading
-can verify.
+The name of a blob is the SHA-256 of its bytes. So writing a blob twice is harmless, and a reader
+can verify it.
 """
 
 import errno
@@ -21,37 +21,40 @@ CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class UploadTarget:
-    """Where a client sends a blob by itself: PUT to `url`, with `headers`."""
+    """Where a client sends a blob directly: `PUT` to `url` with `headers`."""
 
     url: str
     headers: dict[str, str]
 
 
 class BlobStore(Protocol):
-    """Where tensors and files are kept."""
+    """Stores tensors and files by the digest of their bytes."""
 
     def size(self, digest: str) -> int | None:
-        """Bytes of a blob, or None when it is not there."""
+        """Return the size of a blob in bytes, or None if the store does not have it."""
 
     def put(self, chunks: Iterable[bytes], *, digest: str | None = None) -> str:
         """Store bytes and return their digest.
 
-        Raises InvalidInput when `digest` is given and is not the digest of what came (nothing is
-        kept then), OutOfSpace when the disk is full.
+        Raises InvalidInput if `digest` is given and is not the digest of the bytes, and keeps
+        nothing then. Raises OutOfSpace if the disk is full.
         """
 
     def read(self, digest: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The bytes from `start` to before `end`, in chunks. Raises NotFound."""
+        """Yield the bytes from `start` up to `end`, exclusive, in chunks. Raises NotFound."""
 
     def local_path(self, digest: str) -> Path:
-        """A read-only file with the blob's bytes, to be mapped into memory. Raises NotFound."""
+        """Return the path of a read-only file with the blob's bytes. Raises NotFound."""
 
     def upload_target(self, digest: str, *, num_bytes: int, seconds: int) -> UploadTarget | None:
-        """Where to send a blob past the web process, for `seconds`; None when it must pass it."""
+        """Return where a client can send a blob directly for `seconds`.
+
+        None if the blob must go through the web process.
+        """
 
 
 class LocalBlobs:
-    """Blobs as files `ab/cd...` below one folder; also the cache in front of a remote store."""
+    """Stores blobs as files `ab/cd...` below one folder; also the cache of a remote store."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -98,7 +101,7 @@ class LocalBlobs:
                 raise InvalidInput(f"the bytes have SHA-256 {actual}, announced was {digest}")
             target = self._path(actual)
             target.parent.mkdir(exist_ok=True)
-            # A rename is atomic: readers see the whole blob or none, a repeat changes nothing.
+            # A rename is atomic: readers see the whole blob or none, and a repeat changes nothing.
             incoming.chmod(0o444)
             incoming.replace(target)
             sync_folder(target.parent)
@@ -113,10 +116,12 @@ class LocalBlobs:
 
 
 def put_bytes(blobs: BlobStore, data: bytes) -> str:
+    """Store bytes and return their digest. Raises OutOfSpace."""
     return blobs.put([data])
 
 
 def get_bytes(blobs: BlobStore, digest: str) -> bytes:
+    """Return all bytes of a blob. Raises NotFound."""
     return b"".join(blobs.read(digest))
 
 
@@ -132,7 +137,7 @@ def _write_hashing(file: BinaryIO, chunks: Iterable[bytes]) -> str:
 
 @contextmanager
 def refusing_full_disk(folder: Path) -> Iterator[None]:
-    """Raises OutOfSpace, naming `folder`, where the system says that the disk is full."""
+    """Turn the system's error of a full disk into OutOfSpace, which names `folder`."""
     try:
         yield
     except OSError as error:
@@ -142,7 +147,7 @@ def refusing_full_disk(folder: Path) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put the names in a folder on the disk: a power cut could lose those that were given."""
+    """Write a folder's entries to the disk, so that a power cut does not lose new names."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,7 +1,7 @@
-"""A large file written past the page cache, from parts laid end to end.
+"""Write a large file from consecutive parts, without the page cache.
 
-The bytes of a checkpoint are read once and written once. Through the page cache they would push out
-what others read from there, and where they fill it, writing them slows down to half.
+The bytes of a checkpoint are read once and written once. In the page cache they would displace what
+other processes read, and once they fill it, writing becomes half as fast.
 """
 
 import bisect
@@ -16,18 +16,20 @@ from io import BytesIO, FileIO
 from pathlib import Path
 from queue import SimpleQueue
 
-# Of one write, and how many are on their way at a time: disks are fast with many requests. Two of
-# 16 MB wrote 1.8 GB in 388 tensors at 1.4 GB/s, sixteen of 2 MB at 1.7 (medians of five).
+# Size of one write, and number of writes at a time: disks are fast with many requests. Two writes
+# of 16 MB reached 1.4 GB/s for 1.8 GB in 388 tensors, sixteen of 2 MB 1.7 GB/s (medians of five).
 CHUNK_BYTES = 2 << 20
 NUM_CHUNKS = 16
-# What direct writes must begin and end at, at most: no disk has larger sectors.
+# Direct writes must begin and end at multiples of a sector; no disk has larger ones.
 SECTOR_BYTES = 4096
 
 
 @dataclass(frozen=True)
 class Part:
-    """`num_bytes` that `open` gives to read, and is asked for only when they are needed: once for
-    each chunk that they are part of."""
+    """A part of a file: `num_bytes` bytes that `open` returns.
+
+    `open` is called once for each chunk that contains bytes of the part.
+    """
 
     num_bytes: int
     open: Callable[[], FileIO | BytesIO]
@@ -36,17 +38,17 @@ class Part:
 def write(
     path: Path, start: bytes, parts: Sequence[Part], *, on_bytes: Callable[[int], None]
 ) -> None:
-    """A new file of `start` and `parts`; it is on the disk when this returns.
+    """Write a new file of `start` and `parts`; it is on the disk when this returns.
 
-    `on_bytes` hears, from the calling thread, how many bytes were written since it was called last.
-    Raises OSError, for a full disk before anything is copied, and what `open` raises.
+    `on_bytes` is called from the calling thread with the number of bytes written since its last
+    call. Raises OSError, for a full disk before anything is copied, and the errors of `open`.
     """
     starts = list(itertools.accumulate((part.num_bytes for part in parts), initial=len(start)))
     size = starts[-1]
     target = _create(path)
     buffers = SimpleQueue[mmap.mmap]()
     for _ in range(NUM_CHUNKS):
-        # A mapping begins where a page does, as direct writes ask.
+        # A mapping begins at a page boundary, as direct writes need.
         buffers.put(mmap.mmap(-1, CHUNK_BYTES))
 
     def write_chunk(begin: int) -> int:
@@ -61,7 +63,7 @@ def write(
         return end - begin
 
     try:
-        # Threads write inside of what is there: a file that grows takes one write at a time.
+        # Allocate first: a growing file takes only one write at a time.
         os.posix_fallocate(target, 0, size)
         with ThreadPoolExecutor(NUM_CHUNKS) as pool:
             try:
@@ -82,14 +84,14 @@ def _create(path: Path) -> int:
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-    # A file system without direct writes, which may have made the file nevertheless.
+    # The file system has no direct writes. It may have created the file all the same.
     return os.open(path, flags & ~os.O_EXCL, 0o644)
 
 
 def _fill(
     buffer: memoryview, begin: int, start: bytes, parts: Sequence[Part], starts: Sequence[int]
 ) -> None:
-    """The bytes of the whole file from `begin` on; part i of it begins at `starts[i]`."""
+    """Fill the buffer with the file's bytes from `begin` on; part i begins at `starts[i]`."""
     filled = min(max(0, len(start) - begin), len(buffer))
     buffer[:filled] = start[begin : begin + filled]
     position = bisect.bisect_right(starts, begin + filled) - 1

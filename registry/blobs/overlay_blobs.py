@@ -1,4 +1,4 @@
-"""A blob store that reads from one place and writes to another: for what need not be kept."""
+"""A blob store that reads from two stores and writes to one of them, for temporary results."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from registry.blobs.blobs import BlobStore, LocalBlobs, UploadTarget
 
 
 class OverlayBlobs:
-    """Reads from `base` and from what was written here; writes to `aside` alone."""
+    """Reads from `base` and `aside`, and writes to `aside` only."""
 
     def __init__(self, base: BlobStore, aside: LocalBlobs) -> None:
         self._base, self._aside = base, aside
@@ -35,6 +35,6 @@ class OverlayBlobs:
 
 @contextmanager
 def beside(base: BlobStore) -> Iterator[OverlayBlobs]:
-    """A store whose writes are gone at the end."""
+    """Open a store over `base` whose writes are removed at the end of the `with` block."""
     with TemporaryDirectory(prefix="nexusmix-scratch-") as folder:
         yield OverlayBlobs(base, LocalBlobs(Path(folder)))

@@ -1,6 +1,6 @@
-"""Blobs in an S3 bucket, behind a local folder that keeps what was fetched.
+"""Blobs in an S3 bucket, with a local cache of fetched blobs.
 
-The only module that knows boto3: its errors end here.
+This is the only module that uses boto3; it turns boto3's errors into ours.
 """
 
 import base64
@@ -21,7 +21,7 @@ from registry.settings import Settings
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# What S3 takes in one request.
+# The largest object that S3 takes in one request.
 MAX_PUT_BYTES = 5 * 2**30
 ABSENT = {"404", "NoSuchKey", "NotFound"}
 REFUSED_BYTES = {
@@ -34,7 +34,7 @@ FULL = {"507", "InsufficientStorage", "QuotaExceeded", "XMinioStorageFull"}
 
 
 class S3Blobs:
-    """Content-addressed objects `blobs/<digest>`; `cache` holds local copies, one per digest."""
+    """Stores objects `blobs/<digest>` in a bucket; `cache` holds local copies."""
 
     def __init__(self, client: "S3Client", *, bucket: str, cache: LocalBlobs) -> None:
         self.client = client
@@ -43,7 +43,7 @@ class S3Blobs:
 
     @classmethod
     def from_settings(cls, config: Settings) -> Self:
-        """Keys come from the settings, or else from where boto3 looks for them."""
+        """Open the store of the settings. Without keys in them, boto3 looks for keys itself."""
         assert config.s3_bucket is not None
         key, secret = config.s3_access_key_id, config.s3_secret_access_key
         client = boto3.client(
@@ -57,19 +57,19 @@ class S3Blobs:
 
     def size(self, digest: str) -> int | None:
         try:
-            with _translated(digest):
+            with _translate_errors(digest):
                 return self.client.head_object(**self._object(digest))["ContentLength"]
         except NotFound:
             return None
 
     def put(self, chunks: Iterable[bytes], *, digest: str | None = None) -> str:
-        # The name is known only when all bytes were seen; the copy is then where readers look.
+        # The digest is known only after all bytes, so they go to the cache first.
         digest = self.cache.put(chunks, digest=digest)
         path = self.cache.local_path(digest)
         if path.stat().st_size > MAX_PUT_BYTES:
             raise TooLarge(f"blob {digest} is larger than the {MAX_PUT_BYTES} bytes S3 takes")
         try:
-            with path.open("rb") as body, _translated(digest):
+            with path.open("rb") as body, _translate_errors(digest):
                 self.client.put_object(
                     **self._object(digest),
                     Body=body,
@@ -88,7 +88,7 @@ class S3Blobs:
             return
         wanted: dict[str, Any] = {} if (start, end) == (0, None) else {"Range": _range(start, end)}
         try:
-            with _translated(digest):
+            with _translate_errors(digest):
                 found = self.client.get_object(**self._object(digest), **wanted)
                 with closing(found["Body"]) as body:
                     yield from body.iter_chunks(CHUNK_BYTES)
@@ -104,7 +104,7 @@ class S3Blobs:
         return self.cache.local_path(digest)
 
     def upload_target(self, digest: str, *, num_bytes: int, seconds: int) -> UploadTarget:
-        """A presigned PUT; the signature covers length and checksum, so S3 refuses other bytes."""
+        """Return a presigned PUT. Its signature covers length and checksum, so S3 checks both."""
         if num_bytes > MAX_PUT_BYTES:
             raise TooLarge(f"{num_bytes} bytes, S3 takes at most {MAX_PUT_BYTES} at once")
         checksum = _checksum(digest)
@@ -126,15 +126,15 @@ class S3Blobs:
 
 
 class _AlreadyThere(Exception):
-    """The conditional put found the blob; by its name it has the same bytes."""
+    """The conditional put found the blob, which has the same bytes by its name."""
 
 
 class _BehindTheEnd(Exception):
-    """The range asked for begins behind the last byte."""
+    """The requested range begins after the last byte."""
 
 
 @contextmanager
-def _translated(digest: str) -> Iterator[None]:
+def _translate_errors(digest: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
@@ -161,10 +161,10 @@ def _client_config(*, own_server: bool) -> Config:
         connect_timeout=5,
         read_timeout=60,
         retries={"mode": "standard", "total_max_attempts": 3},
-        # Ours is SHA-256, set on each put; a second one costs time, and older servers refuse it.
+        # Each put has a SHA-256 checksum. A second one costs time, and older servers refuse it.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        # Names of buckets below a server's own address rarely resolve.
+        # Bucket names as subdomains of a private server's address rarely resolve.
         s3={"addressing_style": "path" if own_server else "auto"},
     )
 
