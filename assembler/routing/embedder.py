@@ -68,5 +68,5 @@ def outdated(projection: Projection) -> str | None:
         return None
     return (
         f"{projections.ref_of(projection)} projects other domain embeddings "
-        f"({projection.embedder_digest[:SHORT]}) than are taken today ({today[:SHORT]})"
+        f"({projection.embedder_digest[:SHORT]}) than experts have today ({today[:SHORT]})"
     )

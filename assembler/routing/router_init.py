@@ -116,7 +116,10 @@ def _of_states(
 ) -> Routers:
     """Return Nexus routers whose rows come from router inputs through the family's projection."""
     if recipe.router_init == "documents":
-        raise Incompatible("documents give rows, and a 'nexus' router learns a projection to rows")
+        raise Incompatible(
+            "router_init 'documents' gives rows, but a 'nexus' router computes its rows by a"
+            " projection"
+        )
     folded = router_rows.fold_rows(
         family, states_NLRD, blobs=blobs, center=recipe.center_embeddings, learned=learned
     )

@@ -52,7 +52,7 @@ class Parallelism:
         problems = tuple(self.problems(num_experts=num_experts, batch_size=batch_size))
         if problems:
             details = "; ".join(f"{problem.pointer} {problem.detail}" for problem in problems)
-            raise StepFailed(f"the finetune cannot be spread so: {details}")
+            raise StepFailed(f"the finetune does not fit its processes: {details}")
 
 
 def num_threads(num_processes: int = 1) -> int:

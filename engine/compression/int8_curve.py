@@ -29,7 +29,7 @@ class Compression(ProbeSize):
         description="75th percentile of the first divergent token to keep; capped at that of the"
         " checkpoint read against itself.",
     )
-    by: By = Field(default="fdt", description="What decides which units become int8.")
+    by: By = Field(default="fdt", description="The measure that decides which units become int8.")
     beam_width: int = Field(default=1, ge=1, description="Configurations kept in each round.")
     rounds: int = Field(
         default=8, ge=1, description="Number of about equal steps until everything is int8."
@@ -80,7 +80,7 @@ class Curve(Data):
     one."""
 
     schema_version: Literal[1] = Field(default=1, description="Version of this format.")
-    request: Compression = Field(description="What was asked.")
+    request: Compression = Field(description="The request of the search.")
     points: tuple[Point, ...] = Field(
         min_length=1, description="Every configuration that was kept, from nothing in int8 on."
     )

@@ -32,7 +32,9 @@ class Sparsification(ProbeSize):
         description="75th percentile of the first divergent token to keep; capped at that of the"
         " checkpoint read against itself.",
     )
-    by: By = Field(default="fdt", description="What decides the share of each component.")
+    by: By = Field(
+        default="fdt", description="The measure that decides the share of each component."
+    )
     step: float = Field(
         default=DEFAULT_STEP, gt=0, le=1, description="Share of zeros that each round adds."
     )

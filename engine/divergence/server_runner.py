@@ -20,10 +20,10 @@ PROMPTS_PER_REQUEST = 32
 
 # The response fields that a comparison needs, and the error message when one is missing.
 NEEDED = {
-    "prompt_logprobs": "gives no log-probabilities of a prompt's tokens (`prompt_logprobs`)",
-    "token_ids": "does not tell the ids of its tokens (`return_token_ids`)",
-    "prompt_token_ids": "does not tell the ids of a prompt's tokens (`return_token_ids`)",
-    "logprobs": "gives no log-probabilities of the tokens it writes (`logprobs`)",
+    "prompt_logprobs": "returns no log-probabilities of a prompt's tokens (`prompt_logprobs`)",
+    "token_ids": "returns no ids of the tokens it writes (`return_token_ids`)",
+    "prompt_token_ids": "returns no ids of a prompt's tokens (`return_token_ids`)",
+    "logprobs": "returns no log-probabilities of the tokens it writes (`logprobs`)",
 }
 
 Choice = dict[str, Any]

@@ -38,14 +38,19 @@ WINDOW_TOKENS = 128
 class Perplexities(Data):
     """Held-out perplexity of one domain under every model of a mix's making."""
 
-    seed: FiniteFloat = Field(description="Of the seed.")
-    experts: dict[str, FiniteFloat] = Field(description="Of each expert, by name.")
-    merge: FiniteFloat = Field(description="Of the mean of seed and experts.")
-    assembled: FiniteFloat = Field(description="Of the mix before its finetune.")
-    finetuned: FiniteFloat | None = Field(default=None, description="None without a finetune.")
-    compressed: FiniteFloat | None = Field(default=None, description="None without a compression.")
+    seed: FiniteFloat = Field(description="Perplexity of the seed.")
+    experts: dict[str, FiniteFloat] = Field(description="Perplexity of each expert, by name.")
+    merge: FiniteFloat = Field(description="Perplexity of the mean of seed and experts.")
+    assembled: FiniteFloat = Field(description="Perplexity of the mix before its finetune.")
+    finetuned: FiniteFloat | None = Field(
+        default=None, description="Perplexity of the mix after its finetune; null without one."
+    )
+    compressed: FiniteFloat | None = Field(
+        default=None, description="Perplexity of the mix after its compression; null without one."
+    )
     base: FiniteFloat | None = Field(
-        default=None, description="The mix version that this one was made from."
+        default=None,
+        description="Perplexity of the version that the mix was made from; null without one.",
     )
 
     @property

@@ -57,8 +57,8 @@ class Metric(Data):
     """A number and its limit; without a threshold it is reported but not judged."""
 
     metric: str = Field(description="Name of the metric.")
-    value: float = Field(description="What was measured.")
-    limit: Limit = Field(description="Which side of the threshold is good.")
+    value: float = Field(description="The measured number.")
+    limit: Limit = Field(description="Whether the value must be at least or at most the threshold.")
     threshold: float | None = Field(description="The limit; null where the metric is not judged.")
 
     @property
@@ -80,8 +80,8 @@ class Failure(Data):
 
     domain: str = Field(description="Domain in which the limit was missed.")
     metric: str = Field(description="Name of the metric.")
-    value: float = Field(description="What was measured.")
-    limit: Limit = Field(description="Which side of the threshold is good.")
+    value: float = Field(description="The measured number.")
+    limit: Limit = Field(description="Whether the value must be at least or at most the threshold.")
     threshold: float = Field(description="The limit.")
     first: Divergent | None = Field(
         default=None,

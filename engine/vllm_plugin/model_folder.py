@@ -59,16 +59,16 @@ def check(folder: Path, manifest: Manifest) -> None:
         elif name == CONFIG_FILE:
             if _json(contents[name]) == manifest.config:
                 continue
-            detail = "is not the config that the manifest tells"
+            detail = "differs from the manifest's config"
         elif name not in expected:
-            detail = "is not of this checkpoint"
+            detail = "does not belong to this checkpoint"
         elif (digest := hashlib.sha256(contents[name]).hexdigest()) != expected[name]:
             detail = f"has SHA-256 {digest}, expected {expected[name]}"
         else:
             continue
         problems.append(Problem(pointer("files", name), detail))
     if problems:
-        message = f"{folder} was changed since it was made: remove it, and it is made anew"
+        message = f"{folder} was changed: remove it, and it will be made again"
         raise InvalidCheckpoint(message, problems=tuple(problems))
 
 

@@ -128,11 +128,11 @@ def phases(job_id: str) -> Counter[tuple[str | None, str]]:
 
 def processes_of_home() -> list[psutil.Process]:
     """Return all processes that use this test's data folder, except the test itself."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         try:
             if process.environ().get("NEXUSMIX_HOME") == str(settings().home):
-                found.append(process)
+                processes.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue
-    return [process for process in found if process.pid != os.getpid()]
+    return [process for process in processes if process.pid != os.getpid()]

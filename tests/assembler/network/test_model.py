@@ -30,10 +30,10 @@ def tokens(*, num_sequences: int = 2, length: int = 19) -> Tensor:
 @torch.inference_mode()
 def test_dense_equals_transformers(tied: bool) -> None:
     architecture = replace(tiny.ARCHITECTURE, tie_word_embeddings=tied)
-    theirs = LlamaForCausalLM(LlamaConfig(**architecture.to_config()))  # type: ignore[no-untyped-call]
-    ours, state = Network(architecture), theirs.state_dict()
-    ours.load_state_dict({name: state[name] for name in ours.state_dict()})
-    torch.testing.assert_close(ours(tokens()), theirs(tokens()).logits, atol=1e-5, rtol=0)
+    hf_model = LlamaForCausalLM(LlamaConfig(**architecture.to_config()))  # type: ignore[no-untyped-call]
+    network, state = Network(architecture), hf_model.state_dict()
+    network.load_state_dict({name: state[name] for name in network.state_dict()})
+    torch.testing.assert_close(network(tokens()), hf_model(tokens()).logits, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -28,8 +28,8 @@ def test_a_number_that_is_not_finite_stops_the_training(
     guard = CollapseGuard(NAMES, saved_step=4)
     with pytest.raises(StepFailed) as failed:
         guard.check(7, result([[3, 1], [0, 4]], loss=loss, gradient_norm=gradient_norm))
-    for words in (what, "step 7", "37.5% to law", "62.5% to code", "checkpoint: of step 4"):
-        assert words in failed.value.detail
+    for fragment in (what, "step 7", "37.5% to law", "62.5% to code", "checkpoint: of step 4"):
+        assert fragment in failed.value.detail
 
 
 def test_a_collapse_needs_many_steps() -> None:

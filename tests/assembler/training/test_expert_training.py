@@ -23,21 +23,21 @@ def seed(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Path:
+def expert_documents(tmp_path: Path) -> Path:
     path = tmp_path / "own.jsonl"
     path.write_bytes(documents.serialize(tiny.sample_documents(expert=1)))
     return path
 
 
-def test_only_ffns_change_and_the_domain_is_learned(seed: Path, own: Path) -> None:
+def test_only_ffns_change_and_the_domain_is_learned(seed: Path, expert_documents: Path) -> None:
     reports: list[Progress] = []
-    folder = train_expert(seed, own, training=TRAINING, on_progress=reports.append)
+    folder = train_expert(seed, expert_documents, training=TRAINING, on_progress=reports.append)
     before, after = (load_file(f / "model.safetensors") for f in (seed, folder))
     assert {name for name in before if not before[name].equal(after[name])} == {
         name for name in before if is_ffn(name)
     }
     assert {name: t.dtype for name, t in after.items()} == {n: t.dtype for n, t in before.items()}
-    assert (folder / "documents.jsonl").read_bytes() == own.read_bytes()
+    assert (folder / "documents.jsonl").read_bytes() == expert_documents.read_bytes()
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         assert (folder / name).read_bytes() == (seed / name).read_bytes()
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -45,27 +45,31 @@ def test_only_ffns_change_and_the_domain_is_learned(seed: Path, own: Path) -> No
     assert [progress.step for progress in reports] == list(range(1, 31))
 
 
-def test_the_same_inputs_train_once(seed: Path, own: Path) -> None:
+def test_the_same_inputs_train_once(seed: Path, expert_documents: Path) -> None:
     reports: list[Progress] = []
-    first = train_expert(seed, own, training=TRAINING, on_progress=reports.append)
-    again = train_expert(seed, own, training=TRAINING, on_progress=reports.append)
-    assert again == first == expert_folder(seed, own, training=TRAINING)
+    first = train_expert(seed, expert_documents, training=TRAINING, on_progress=reports.append)
+    again = train_expert(seed, expert_documents, training=TRAINING, on_progress=reports.append)
+    assert again == first == expert_folder(seed, expert_documents, training=TRAINING)
     assert len(reports) == TRAINING.num_steps
 
 
-def test_a_run_that_died_goes_on_to_the_same_expert(seed: Path, own: Path, home: Path) -> None:
+def test_an_interrupted_run_resumes_to_the_same_expert(
+    seed: Path, expert_documents: Path, home: Path
+) -> None:
     def die(progress: Progress) -> None:
         if progress.step == 25:
             raise KeyboardInterrupt
 
     reports: list[Progress] = []
     with pytest.raises(KeyboardInterrupt):
-        train_expert(seed, own, training=TRAINING, on_progress=die)
-    resumed = train_expert(seed, own, training=TRAINING, on_progress=reports.append)
+        train_expert(seed, expert_documents, training=TRAINING, on_progress=die)
+    resumed = train_expert(seed, expert_documents, training=TRAINING, on_progress=reports.append)
     assert reports[0].step == 21
     weights = (resumed / "model.safetensors").read_bytes()
     resumed.rename(resumed.with_name("resumed"))
-    whole = train_expert(seed, own, training=TRAINING, on_progress=lambda progress: None)
+    whole = train_expert(
+        seed, expert_documents, training=TRAINING, on_progress=lambda progress: None
+    )
     assert (whole / "model.safetensors").read_bytes() == weights
 
 

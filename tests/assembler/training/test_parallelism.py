@@ -19,8 +19,8 @@ def test_a_fitting_mix_has_no_problems() -> None:
 
 def test_every_problem_is_named() -> None:
     degree = "NEXUSMIX_EXPERT_PARALLEL_DEGREE"
-    found = pointers(processes=4, degree=3, experts=4, batch=6)
-    assert found == [degree, degree, "/finetune/batch_size"]
+    problem_pointers = pointers(processes=4, degree=3, experts=4, batch=6)
+    assert problem_pointers == [degree, degree, "/finetune/batch_size"]
     with pytest.raises(StepFailed, match=r"divide the 4 training processes.*multiple of the 4"):
         Parallelism(num_processes=4, expert_parallel_degree=3).check(num_experts=4, batch_size=6)
 

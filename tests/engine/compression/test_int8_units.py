@@ -19,8 +19,8 @@ from tests.assembler.networks import ARCHITECTURES
 
 def names(name: str, target: int8_units.Target, blobs: LocalBlobs) -> list[str]:
     """Return the names of the units of the first block and of the head."""
-    found = units(networks.store(blobs, ARCHITECTURES[name]), target)
-    return [unit.name.removeprefix("model.layers.0.") for unit in found if unit.layer != 1]
+    all_units = units(networks.store(blobs, ARCHITECTURES[name]), target)
+    return [unit.name.removeprefix("model.layers.0.") for unit in all_units if unit.layer != 1]
 
 
 def test_a_dense_block_has_three_units(blobs: LocalBlobs) -> None:

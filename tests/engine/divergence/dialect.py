@@ -72,11 +72,11 @@ def serving(
 
 def _choice(table: Table, prompt: Tokens, max_tokens: int) -> dict[str, Any]:
     """Return a completion with every field that a comparison reads."""
-    written = free_run(table, prompt, max_tokens)
-    text = prompt + written
+    completion = free_run(table, prompt, max_tokens)
+    text = prompt + completion
     return {
         "text": " ".join(map(str, text)),
-        "token_ids": list(written),
+        "token_ids": list(completion),
         "prompt_token_ids": list(prompt),
         "logprobs": {
             "top_logprobs": [

@@ -15,8 +15,8 @@ def divergences(*fdt: int) -> list[Divergence]:
 
 
 def test_quartiles_are_interpolated() -> None:
-    found = distribution_of([0, 1, 2, 3, 4])
-    assert replace(found, interval=None) == Distribution(mean=2, p25=1, p50=2, p75=3)
+    distribution = distribution_of([0, 1, 2, 3, 4])
+    assert replace(distribution, interval=None) == Distribution(mean=2, p25=1, p50=2, p75=3)
 
 
 def test_one_value_has_no_interval() -> None:

@@ -29,10 +29,10 @@ def served() -> Iterator[ServerRunner]:
 def test_a_server_writes_what_its_network_writes(served: ServerRunner) -> None:
     network = TorchRunner(as_network(CANDIDATE), stop_token_ids={END})
     expected = network.write(PREFIXES, num_tokens=8)
-    written = served.write(PREFIXES, num_tokens=8)
-    assert [c.tokens for c in written] == [c.tokens for c in expected]
-    for one, other in zip(written, expected, strict=True):
-        assert one.margins == pytest.approx(other.margins, abs=1e-6)
+    texts = served.write(PREFIXES, num_tokens=8)
+    assert [c.tokens for c in texts] == [c.tokens for c in expected]
+    for text, expected_text in zip(texts, expected, strict=True):
+        assert text.margins == pytest.approx(expected_text.margins, abs=1e-6)
 
 
 def test_a_server_reads_what_its_network_reads(served: ServerRunner) -> None:
@@ -64,7 +64,7 @@ def test_a_good_server_of_the_right_vocabulary_passes(served: ServerRunner) -> N
     ("field", "reason"),
     [
         ("prompt_logprobs", "no log-probabilities of a prompt's tokens"),
-        ("token_ids", "does not tell the ids of its tokens"),
+        ("token_ids", "no ids of the tokens it writes"),
         ("logprobs", "no log-probabilities of the tokens it writes"),
     ],
 )

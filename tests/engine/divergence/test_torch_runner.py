@@ -92,14 +92,14 @@ def test_our_network_writes_equally_with_and_without_cache(blobs: LocalBlobs) ->
 
 def test_our_network_and_transformers_do_not_diverge(blobs: LocalBlobs, tmp_path: Path) -> None:
     manifest = tiny.store_manifest(blobs)
-    ours = network_runner.runner(Network.from_manifest(manifest, blobs, dtype=torch.float32))
+    our_runner = network_runner.runner(Network.from_manifest(manifest, blobs, dtype=torch.float32))
     model = LlamaForCausalLM.from_pretrained(
         tiny.write_checkpoint(tmp_path / "seed"), dtype=torch.float32
     )
-    theirs = of_model(model)
-    texts = theirs.write(PREFIXES, num_tokens=6)
-    assert [c.tokens for c in texts] == [c.tokens for c in ours.write(PREFIXES, num_tokens=6)]
-    for text, reading in zip(texts, ours.read(texts), strict=True):
+    hf_runner = of_model(model)
+    texts = hf_runner.write(PREFIXES, num_tokens=6)
+    assert [c.tokens for c in texts] == [c.tokens for c in our_runner.write(PREFIXES, num_tokens=6)]
+    for text, reading in zip(texts, our_runner.read(texts), strict=True):
         assert compare(text, reading).sdt == 0
 
 

@@ -32,22 +32,22 @@ PERFECT = summary()
 
 
 def thresholds(floor: Summary, **limits: Any) -> dict[str, float | None]:
-    found = metrics(DivergenceLimits(**limits), PERFECT, floor)
-    return {metric.metric: metric.threshold for metric in found if metric.threshold is not None}
+    reported = metrics(DivergenceLimits(**limits), PERFECT, floor)
+    return {metric.metric: metric.threshold for metric in reported if metric.threshold is not None}
 
 
 def test_every_metric_is_reported_and_only_limited_ones_are_judged() -> None:
-    found = list(metrics(DivergenceLimits(max_sdt=1), summary(fdt=3, sdt=5), PERFECT))
-    assert {m.metric: m.value for m in found} == {
+    reported = list(metrics(DivergenceLimits(max_sdt=1), summary(fdt=3, sdt=5), PERFECT))
+    assert {m.metric: m.value for m in reported} == {
         "equal_share": 0.75, "fdt_25": 3, "fdt_50": 3, "fdt_75": 3, "sdt": 5,
         "dppl_ratio": 1, "logprob_difference": 0,
     }  # fmt: skip
-    assert [m.metric for m in found if not m.kept] == ["sdt"]
+    assert [m.metric for m in reported if not m.kept] == ["sdt"]
 
 
 def test_perplexity_ratio_is_relative_to_the_noise_floor() -> None:
-    found = metrics(DivergenceLimits(), summary(perplexity=3), summary(perplexity=2))
-    assert {m.metric: m.value for m in found}["dppl_ratio"] == 1.5
+    reported = metrics(DivergenceLimits(), summary(perplexity=3), summary(perplexity=2))
+    assert {m.metric: m.value for m in reported}["dppl_ratio"] == 1.5
 
 
 def test_limits_that_the_floor_reaches_are_unchanged() -> None:

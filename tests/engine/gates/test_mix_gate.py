@@ -136,9 +136,9 @@ def test_every_stage_is_measured_and_only_limited_metrics_are_judged() -> None:
     )
     ratios: dict[Stage, float] = {"finetuned": 15 / 16, "base": 1}
     for stage, ratio in ratios.items():
-        found = values(report, stage)
-        assert found["perplexity_ratio"] == pytest.approx(ratio)
-        assert (found["fdt_25"], found["sdt"]) == (0, 1)
+        stage_values = values(report, stage)
+        assert stage_values["perplexity_ratio"] == pytest.approx(ratio)
+        assert (stage_values["fdt_25"], stage_values["sdt"]) == (0, 1)
 
 
 def test_a_worse_old_domain_fails() -> None:
