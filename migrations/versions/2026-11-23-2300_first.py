@@ -4,6 +4,7 @@ Revision 0001_first, after , 2026-11-24.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,6 +17,12 @@ branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 
 
+def _created_at() -> sa.Column[datetime]:
+    """Return a new column with the time at which a row was written."""
+    time = sa.DateTime(timezone=True)
+    return sa.Column("created_at", time, server_default=sa.text("now()"), nullable=False)
+
+
 def upgrade() -> None:
     # Only a superuser may do this; elsewhere have it done before, then it is skipped.
     op.execute("CREATE EXTENSION IF NOT EXISTS vector")
@@ -25,12 +32,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("prefix", sa.String(), nullable=False),
         sa.Column("sha256", sa.String(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        _created_at(),
         sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_api_keys"),
         sa.UniqueConstraint("sha256", name="uq_api_keys_sha256"),
@@ -43,12 +45,7 @@ def upgrade() -> None:
         sa.Column("recipe_digest", sa.String(), nullable=False),
         sa.Column("gate_report_digest", sa.String(), nullable=False),
         sa.Column("lock_digest", sa.String(), nullable=True),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        _created_at(),
         sa.PrimaryKeyConstraint("id", name="pk_artifacts"),
         sa.UniqueConstraint(
             "manifest_digest", "recipe_digest", name="uq_artifacts_manifest_digest_recipe_digest"
@@ -68,12 +65,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("seed_digest", sa.String(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        _created_at(),
         sa.PrimaryKeyConstraint("id", name="pk_families"),
         sa.UniqueConstraint("name", name="uq_families_name"),
     )
@@ -86,12 +78,7 @@ def upgrade() -> None:
         sa.Column("body_digest", sa.String(), nullable=False),
         sa.Column("status", sa.Integer(), nullable=False),
         sa.Column("response", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        _created_at(),
         sa.PrimaryKeyConstraint("id", name="pk_idempotent_requests"),
         sa.UniqueConstraint(
             "api_key_id", "path", "key", name="uq_idempotent_requests_api_key_id_path_key"
@@ -104,12 +91,7 @@ def upgrade() -> None:
         sa.Column("type", sa.String(), nullable=False),
         sa.Column("message", sa.String(), nullable=False),
         sa.Column("data", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        _created_at(),
         sa.PrimaryKeyConstraint("id", name="pk_job_events"),
     )
     op.create_index("ix_job_events_job_id", "job_events", ["job_id"], unique=False)
@@ -136,12 +118,7 @@ def upgrade() -> None:
         sa.Column("address", sa.String(), nullable=True),
         sa.Column("num_starts", sa.Integer(), nullable=False),
         sa.Column("error", sa.String(), nullable=True),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        _created_at(),
         sa.Column("ready_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
             ["artifact_id"], ["artifacts.id"], name="fk_deployments_artifact_id_artifacts"
@@ -162,12 +139,7 @@ def upgrade() -> None:
         sa.Column("family_id", sa.Integer(), nullable=False),
         sa.Column("description", sa.String(), nullable=False),
         sa.Column("licence", sa.String(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        _created_at(),
         sa.ForeignKeyConstraint(
             ["family_id"], ["families.id"], name="fk_experts_family_id_families"
         ),
@@ -179,12 +151,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), sa.Identity(always=False), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("family_id", sa.Integer(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        _created_at(),
         sa.ForeignKeyConstraint(["family_id"], ["families.id"], name="fk_mixes_family_id_families"),
         sa.PrimaryKeyConstraint("id", name="pk_mixes"),
         sa.UniqueConstraint("name", name="uq_mixes_name"),
@@ -214,12 +181,7 @@ def upgrade() -> None:
         sa.Column("manifest_digest", sa.String(), nullable=True),
         sa.Column("metrics", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("error", sa.String(), nullable=True),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        _created_at(),
         sa.Column("ready_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
             ["family_id"], ["families.id"], name="fk_projections_family_id_families"
@@ -244,12 +206,7 @@ def upgrade() -> None:
         ),
         sa.Column("manifest_digest", sa.String(), nullable=False),
         sa.Column("documents_digest", sa.String(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        _created_at(),
         sa.Column("ready_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
             ["expert_id"], ["experts.id"], name="fk_expert_versions_expert_id_experts"
@@ -290,12 +247,7 @@ def upgrade() -> None:
         sa.Column("gate_report_digest", sa.String(), nullable=True),
         sa.Column("artifact_id", sa.Integer(), nullable=True),
         sa.Column("error", sa.String(), nullable=True),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        _created_at(),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
             ["artifact_id"], ["artifacts.id"], name="fk_mix_versions_artifact_id_artifacts"
@@ -313,12 +265,7 @@ def upgrade() -> None:
         sa.Column("embedder_digest", sa.String(), nullable=False),
         sa.Column("num_documents", sa.Integer(), nullable=False),
         sa.Column("vector", Vector(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
+        _created_at(),
         sa.ForeignKeyConstraint(
             ["expert_version_id"],
             ["expert_versions.id"],
