@@ -3,12 +3,73 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = ["registry", "engine", "assembler", "service"]  # lowest first
+# Sub-packages, and modules that lie directly in a package, lowest first. Those in one string do not
+# import each other.
+ROOMS = {
+    "registry": (
+        "errors",
+        "names settings licenses logs cpu_features",
+        "database blobs",
+        "checkpoints",
+        "catalog",
+    ),
+    "engine": (
+        "threads vllm_build launch divergence",
+        "gates",
+        "compression",
+        "vllm_plugin",
+        "serving",
+    ),
+    "assembler": (
+        "tables content_cache compute_dtype",
+        "recipes network",
+        "training",
+        "routing",
+        "assembly",
+        "compression evaluation",
+        "mixes",
+        "planning",
+        "demo",
+        "jobs",
+    ),
+    "service": (
+        "error_codes json_schemas quantities assignments home schemas tables",
+        "errors keys",
+        "reports",
+        "web",
+        "api ui",
+        "gateway",
+        "app",
+        "client",
+        "terminal",
+        "runtime",
+        "demo",
+        "cli",
+    ),
+}
+MAX_LINES = 350
+MAX_MODULES = 20
+# Neither libraries that take seconds or much memory, nor what belongs to other processes.
+NOT_IN_THE_WEB_PROCESS = (
+    "torch",
+    "vllm",
+    "transformers",
+    "ray",
+    "rich",
+    "typer",
+    "openai",
+    "service.runtime",
+    "registry.database.postgres",
+)
 HEAVY = ("torch", "vllm", "transformers", "ray")
 # Whole packages, and the modules of the others that run in light processes.
 LIGHT = (
@@ -48,6 +109,59 @@ def imported_packages(path: Path) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
 
+@cache
+def modules() -> dict[str, Path]:
+    return {module_name(path): path for layer in LAYERS for path in sources(layer)}
+
+
+def imports(source: str, known: Callable[[str], bool]) -> set[str]:
+    """Return the `known` modules that a program imports anywhere, also in functions and for types
+    alone."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if known(name) else node.module for name in inner}
+    return set(filter(known, found))
+
+
+@cache
+def import_graph() -> dict[str, set[str]]:
+    return {
+        name: imports(path.read_text(), modules().__contains__) - {name}
+        for name, path in modules().items()
+    }
+
+
+def ranks(package: str) -> dict[str, int]:
+    return {room: rank for rank, row in enumerate(ROOMS[package]) for room in row.split()}
+
+
+def upward(package: str, graph: dict[str, set[str]]) -> Iterator[str]:
+    """Yield every import inside a package that does not go to a lower room."""
+    rank = ranks(package)
+    for name, imported in graph.items():
+        for other in imported:
+            pair = [each.split(".") for each in (name, other)]
+            if any(len(parts) < 2 or parts[0] != package for parts in pair):
+                continue
+            own, its = pair[0][1], pair[1][1]
+            if own != its and rank[own] <= rank[its]:
+                yield f"{name} imports {other}"
+
+
+def cycle(graph: dict[str, set[str]]) -> list[str]:
+    """Return the modules of one import cycle, in order; empty without any."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        names: list[str] = error.args[1]
+        return names
+    return []
+
+
 @pytest.mark.parametrize("layer", LAYERS)
 def test_imports_point_down(layer: str) -> None:
     above = {*LAYERS[LAYERS.index(layer) + 1 :], "migrations", "tests"}
@@ -56,6 +170,58 @@ def test_imports_point_down(layer: str) -> None:
     for path in sources(layer):
         upward = above & imported_packages(path)
         assert not upward, f"{path.relative_to(ROOT)} imports {upward}: move what it needs down"
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_rooms_point_down(package: str) -> None:
+    rooms = {name.split(".")[1] for name in modules() if name.startswith(f"{package}.")}
+    assert rooms == set(ranks(package)), "list every sub-package in ROOMS, in its place"
+    found = sorted(upward(package, import_graph()))
+    assert not found, f"{found}: move the definition that is needed to the lower room"
+
+
+def test_no_modules_import_each_other() -> None:
+    found = cycle(import_graph())
+    assert not found, f"{' -> '.join(found)}: move what they share to a module of its own"
+
+
+def test_an_upward_import_and_a_cycle_are_found() -> None:
+    source = "def later():\n    from registry.catalog import experts\n"
+    imported = imports(source, lambda name: name == "registry.catalog.experts")
+    graph = {"registry.blobs.blobs": imported, "registry.catalog.experts": {"registry.blobs.blobs"}}
+    assert list(upward("registry", graph)) == [
+        "registry.blobs.blobs imports registry.catalog.experts"
+    ]
+    assert set(cycle(graph)) == graph.keys()
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_rooms_are_small_and_introduced(package: str) -> None:
+    for folder in {path.parent for path in sources(package)}:
+        where = folder.relative_to(ROOT)
+        init, *others = sorted(folder.glob("*.py"))
+        assert len(others) <= MAX_MODULES, f"{where} has {len(others)} modules: cut it in two"
+        for path in others:
+            lines = len(path.read_text().splitlines())
+            assert lines <= MAX_LINES, f"{path.relative_to(ROOT)} has {lines} lines: cut it in two"
+        tree = ast.parse(init.read_text())
+        assert ast.get_docstring(tree), f"{where}/__init__.py: say what lives here"
+        assert len(tree.body) == 1, f"{where}/__init__.py: a docstring alone, no code"
+
+
+def test_the_web_process_loads_only_what_it_serves_with() -> None:
+    code = (
+        "import sys\n"
+        # structlog and httpx take rich where it is installed; what needs it fails here.
+        "sys.modules['rich'] = None\n"
+        "import service.app\n"
+        "print(*(name for name in sys.argv[1:] if sys.modules.get(name)))\n"
+    )
+    command = [sys.executable, "-c", code, *NOT_IN_THE_WEB_PROCESS]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = done.stdout.split()
+    assert not loaded, f"service.app reaches {loaded}: import it where it is used, or move it"
 
 
 def test_light_modules_stay_light() -> None:

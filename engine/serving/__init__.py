@@ -1,0 +1,4 @@
+"""Deployments and the agent that starts, watches and stops one vLLM process for each.
+
+It may import everything else in `engine`.
+"""
