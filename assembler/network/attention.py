@@ -37,7 +37,7 @@ class Attention(nn.Module):
 
 
 class AttentionMixture(nn.Module):
-    """Compute `sum_j g_j(x) attention_j(x)` with `g = softmax(x W)` (BAM, arXiv 2408.08274, section
+    """Compute `sum_j g_j(x) attention_j(x)`, `g = softmax(x W)` (BAM, arXiv 2408.08274, section
     3.2).
 
     By default every token uses every expert. With `num_attention_experts_per_tok` it uses those

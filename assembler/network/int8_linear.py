@@ -19,8 +19,7 @@ from registry.checkpoints.int8_config import LARGEST
 
 
 def quantize(rows: Tensor, *, largest: int = LARGEST) -> tuple[Tensor, Tensor]:
-    """Round rows to integers of magnitude at most `largest`; return them and each row's scale
-    [..., 1].
+    """Round rows to integers up to `largest`; return them and each row's scale [..., 1].
 
     Both results are float32, and their product approximates `rows`. A row of zeros has scale 0.
     """
@@ -45,8 +44,7 @@ class Int8Linear(nn.Module):
 
     @classmethod
     def of(cls, weight_OI: Tensor, *, largest_weight: int) -> Self:
-        """Return the int8 layer closest to `weight_OI`, with integers of magnitude up to
-        `largest_weight`."""
+        """Return the int8 layer closest to `weight_OI`, integers up to `largest_weight`."""
         with torch.device("meta"):
             layer = cls(weight_OI.shape[1], weight_OI.shape[0])
         integers, layer.weight_scale = quantize(weight_OI, largest=largest_weight)

@@ -17,8 +17,7 @@ from registry.checkpoints.architecture import Architecture
 
 
 class FeedForward(nn.Module):
-    """A SwiGLU network on any leading axes; `size` is its inner width, by default the
-    architecture's."""
+    """A SwiGLU network on any leading axes, `size` wide or as the architecture says."""
 
     def __init__(self, a: Architecture, *, size: int | None = None) -> None:
         super().__init__()
@@ -51,8 +50,7 @@ class MoE(nn.Module):
         self.experts = Experts({str(i): FeedForward(a) for i in range(a.num_experts)})
 
     def forward(self, x_TD: Tensor, domain_embeddings: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Map inputs [T, D] to the output [T, D] and the auxiliary router logits [T, N] (see
-        `Router`)."""
+        """Map inputs [T, D] to outputs [T, D] and auxiliary logits [T, N] (see `Router`)."""
         logits_TN, aux_logits_TN = self.gate(x_TD, domain_embeddings)
         p_TK, expert_TK = logits_TN.float().softmax(-1).topk(self.num_experts_per_tok)
         if self.norm_topk_prob:
@@ -93,8 +91,10 @@ class Experts(nn.ModuleDict):
     """The routed experts, each a SwiGLU, by their numbers."""
 
     def forward(self, x_SD: Tensor, counts_N: Tensor) -> Tensor:
-        """Apply the first expert to the first `counts_N[0]` rows of [S, D], the next to the next
-        rows, and so on."""
+        """Apply each expert to its rows of [S, D]; return outputs [S, D].
+
+        The first expert has the first `counts_N[0]` rows, and so on.
+        """
         experts = cast(Iterable[FeedForward], self.values())
         linears = [(e.gate_proj, e.up_proj, e.down_proj) for e in experts]
         if any(isinstance(linear, Int8Linear) for projections in linears for linear in projections):
@@ -154,10 +154,10 @@ class Router(nn.Module):
 
 
 def project(embeddings_NM: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
-    """Return the router rows [N, D] of domain embeddings: `W2 (swish(a) * b)`, `[a, b] = W1 d`
-    (Nexus, 3).
+    """Return the router rows [N, D] of domain embeddings: `W2 (swish(a) * b)`, `[a, b] = W1 d`.
 
-    Weights of all blocks, stacked on a first axis, give the rows of all blocks [L, N, D].
+    Source: Nexus (arXiv 2408.15901, section 3). Weights of all blocks, stacked on a first axis,
+    give the rows of all blocks [L, N, D].
     """
     a_ND, b_ND = (embeddings_NM @ w1.mT).chunk(2, -1)
     return (F.silu(a_ND) * b_ND) @ w2.mT

@@ -33,8 +33,7 @@ def runner(
 
 
 def of_manifest(manifest: Manifest, blobs: BlobStore) -> TorchRunner:
-    """Return the runner of a stored checkpoint's reference network, in float32, without stop
-    tokens."""
+    """Return the runner of a stored checkpoint, in float32, without stop tokens."""
     return runner(Network.from_manifest(manifest, blobs, dtype=torch.float32))
 
 
@@ -60,8 +59,7 @@ def log_perplexity(network: Network, sequences: Tensor) -> float:
 
 @torch.inference_mode()
 def routing_shares(network: Network, sequences: Tensor) -> list[float]:
-    """Return for each expert the share of routing decisions that rank it first, over blocks and
-    tokens."""
+    """Return each expert's share of first choices, over all blocks and tokens."""
     counts = torch.zeros(network.architecture.num_experts, device=network.device)
     for tokens_BT in _batches(network, sequences):
         router_logits: list[Tensor] = []

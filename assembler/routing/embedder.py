@@ -25,8 +25,7 @@ SHORT = 12
 
 
 def embedder_folder() -> Path:
-    """Return the encoder's Hugging Face folder inside its package. Raises Unavailable without
-    it."""
+    """Return the encoder's Hugging Face folder. Raises Unavailable without its package."""
     spec = find_spec(PACKAGE)
     for location in (spec.submodule_search_locations or ()) if spec else ():
         folder = Path(location) / "model"
@@ -56,8 +55,7 @@ def embedders(seed_digest: str) -> Embedders:
 
 
 def states_shape(num_layers: int, hidden_size: int) -> tuple[int, int, int]:
-    """Return the shape of an expert's router inputs: per block their mean, then principal
-    directions."""
+    """Return the shape of an expert's router inputs: per block mean and directions."""
     return num_layers, 1 + min(DOMAIN_DIRECTIONS, hidden_size), hidden_size
 
 

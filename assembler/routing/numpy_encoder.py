@@ -1,5 +1,4 @@
-"""The encoder of `assembler.routing.text_encoder` in NumPy, for the web process, which has no
-torch.
+"""The sentence encoder in NumPy, for the web process, which has no torch.
 
 A person who pastes a text wants the nearest domains at once, but importing torch takes seconds. The
 network is BERT (Devlin et al. 2018, section 3), post-norm, without dropout. Shapes: T tokens, M
@@ -23,8 +22,7 @@ Array = NDArray[np.float32]
 
 
 class QueryEncoder:
-    """The sentence encoder with memory-mapped weights, which the system can drop when memory is
-    short."""
+    """The sentence encoder with memory-mapped weights, equal to `text_encoder.Encoder`."""
 
     def __init__(self, folder: Path) -> None:
         config = json.loads((folder / "config.json").read_text())
@@ -37,8 +35,7 @@ class QueryEncoder:
         self._tokenizer.enable_truncation(MAX_TOKENS)
 
     def embed(self, text: str) -> list[float]:
-        """Return a vector [M] of length 1, equal to `assembler.routing.text_encoder`'s for the same
-        text."""
+        """Return a vector [M] of length 1, equal to `text_encoder.Encoder`'s."""
         tokens = self._tokenizer.encode(text).ids
         mean_M = self._states(tokens).mean(axis=0)
         vector: list[float] = (mean_M / np.linalg.norm(mean_M)).tolist()
@@ -63,8 +60,7 @@ class QueryEncoder:
         return states_TM
 
     def _attend(self, states_TM: Array, at: str) -> Array:
-        """Return the mixed values [T, M] of one layer's self-attention, before its output
-        projection."""
+        """Return the values [T, M] that self-attention mixes in one layer."""
 
         def heads(name: str) -> Array:
             projected_TM = self._linear(states_TM, f"{at}attention.self.{name}")
@@ -96,8 +92,7 @@ def query_encoder() -> QueryEncoder:
 
 
 def _gelu(x: Array) -> Array:
-    """Return x * Phi(x), with erf by Abramowitz and Stegun, formula 7.1.26, error at most
-    1.5e-7."""
+    """Return x * Phi(x); erf by Abramowitz and Stegun, formula 7.1.26, error up to 1.5e-7."""
     z = np.abs(x) * np.float32(0.5**0.5)
     t = 1 / (1 + np.float32(0.3275911) * z)
     series = t * (

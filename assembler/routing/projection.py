@@ -122,8 +122,7 @@ def solve(public: PublicStatistics, *, training: ProjectionTraining, blobs: Blob
 
 
 def _vectors_center(domains: Sequence[Sequence[Document]]) -> Tensor:
-    """Return the mean [E] of the domains' mean encoder vectors, for routers that use the
-    encoder."""
+    """Return the mean [E] of the domains' mean encoder vectors."""
     encoder = Encoder()
     return torch.stack(
         [encoder.embed(sample_evenly(domain_documents)).mean(0) for domain_documents in domains]

@@ -139,8 +139,8 @@ def _of_vectors(
     learned: Mapping[str, TensorEntry] | None,
     blobs: BlobStore,
 ) -> Routers:
-    """Return routers as in the Nexus paper: one encoder vector for all blocks, and a projection
-    with random weights."""
+    """Return routers with one encoder vector for all blocks and a random projection, as in
+    Nexus."""
     weights = learned or _random_projection(recipe, mix, family, blobs)
     if recipe.center_embeddings:
         vectors_NE = vectors_NE - numpy_tensors.read(

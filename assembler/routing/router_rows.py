@@ -86,8 +86,7 @@ def fold_rows(
 
 
 def project(embeddings: Floats, w1: TensorEntry, w2: TensorEntry, *, blobs: BlobStore) -> Floats:
-    """Return rows [N, D] of domain embeddings: `W2 (swish(a) * b)`, `[a, b] = W1 d` (Nexus, section
-    3)."""
+    """Return rows [N, D]: `W2 (swish(a) * b)`, `[a, b] = W1 d` (Nexus, section 3)."""
     a_ND, b_ND = np.split(numpy_tensors.product(embeddings, blobs, w1), 2, axis=-1)
     return numpy_tensors.product(a_ND / (1 + np.exp(-a_ND)) * b_ND, blobs, w2)
 
@@ -99,8 +98,7 @@ def router_embeddings(
     whiten: Callable[[Floats], Floats],
     own_weight: float,
 ) -> Floats:
-    """Return the domain embeddings [N, D + 1], constant included, whose rows recognize each
-    expert's tokens.
+    """Return domain embeddings [N, D + 1] whose rows recognize each expert's tokens.
 
     A row should also not depend on what varies within the expert's own domain. The projection is
     the inverse of a covariance S. With the expert's own covariance U'U added to S, the row would be

@@ -58,8 +58,7 @@ class World:
 
 @contextmanager
 def process_group() -> Iterator[World]:
-    """Join the process group of torchrun or Ray Train; without one, yield a world of one
-    process."""
+    """Join the process group of torchrun or Ray Train; alone, yield a world of one."""
     rank, size = _rank(), int(os.environ.get("WORLD_SIZE", 1))
     device = _device()
     if size == 1:
@@ -87,8 +86,7 @@ def process_group() -> Iterator[World]:
 
 
 def is_first_process() -> bool:
-    """Return whether this process writes the common results; also valid after the group has
-    ended."""
+    """Return whether this process writes the results; valid after the group has ended too."""
     return _rank() == 0
 
 
@@ -100,8 +98,7 @@ def shard_network(
     dtype: torch.dtype | None = None,
     expert_parallel_degree: int = 1,
 ) -> Network:
-    """Move the network to its device; with many processes, keep a shard of it, or some of its
-    experts.
+    """Move the network to its device; with many processes, keep a shard of it.
 
     `prepare` is called on each part right before it is sharded, so that no process ever holds more
     than one whole block. Blocks are gathered in `dtype`, the dtype of their products: autocast
@@ -137,8 +134,7 @@ def shard_network(
 
 
 def reshard(network: Network) -> None:
-    """Reshard the network after a forward pass without backward; FSDP keeps the outermost part
-    gathered."""
+    """Reshard the network after a forward pass without backward pass, as FSDP does not."""
     if isinstance(network, FSDPModule):
         network.reshard()
 

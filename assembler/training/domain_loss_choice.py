@@ -1,5 +1,4 @@
-"""Choose the loss that trains routers on the domain of each text, once, before a finetune
-begins."""
+"""Choose the loss that trains routers on domains, once, before a finetune begins."""
 
 from collections.abc import Iterable
 

@@ -1,5 +1,4 @@
-"""Expert parallelism: each process of a group keeps some routed experts, and tokens are sent to
-them.
+"""Expert parallelism: each process keeps some routed experts, and tokens are sent to them.
 
 Every token's row goes to the process that keeps its expert and returns as that expert's output. An
 expert therefore computes the rows of the whole group, and a process computes only for the experts
@@ -25,8 +24,7 @@ from assembler.network.moe import Experts
 
 
 class DispatchedExperts(Experts):
-    """`Experts` that hold only this process's experts; the experts' numbers and names are
-    unchanged.
+    """`Experts` that hold only this process's experts, under unchanged numbers and names.
 
     Process p of the group keeps the experts from `p E` to `(p + 1) E - 1`. Every process must call
     this module equally often, with rows or without.
@@ -39,11 +37,11 @@ class DispatchedExperts(Experts):
         self._group = group
 
     def forward(self, x_SD: Tensor, counts_N: Tensor) -> Tensor:
-        """Apply the first expert to the first `counts_N[0]` rows, and so on, wherever the experts
-        are.
+        """Apply each expert, wherever it is kept, to its rows of [S, D]; return outputs [S, D].
 
-        Rows [S, D] are sent sorted by expert, hence by process. They arrive as [R, D] ordered by
-        sender, then by expert. They are sorted by expert, computed, and sent back the same way.
+        The first expert has the first `counts_N[0]` rows, and so on. Rows are sent sorted by
+        expert, hence by process. They arrive as [R, D] ordered by sender, then by expert. They are
+        sorted by expert, computed, and sent back the same way.
         """
         sent_PE = counts_N.view(-1, len(self))
         received_PE = torch.empty_like(sent_PE)
@@ -56,15 +54,13 @@ class DispatchedExperts(Experts):
         return self._exchange(y_RD.index_select(0, order_R.argsort()), received_P, sent_P)
 
     def _exchange(self, rows: Tensor, sent_P: list[int], received_P: list[int]) -> Tensor:
-        """Exchange uneven parts by all-to-all, which Gloo and NCCL both have; gradients flow
-        backward."""
+        """Exchange uneven parts by all-to-all; gradients flow back the same way."""
         received = all_to_all_single(rows, received_P, sent_P, self._group)
         return cast(Tensor, wait_tensor(received))  # type: ignore[no-untyped-call]  # untyped in torch
 
 
 def _by_expert(received_PE: Tensor) -> Tensor:
-    """Return the permutation [R] that sorts rows received by sender and expert into expert
-    order."""
+    """Return the order [R] that sorts rows by expert, given by sender and expert."""
     num_senders, num_kept = received_PE.shape
     experts = torch.arange(num_kept, device=received_PE.device).repeat(num_senders)
     return experts.repeat_interleave(received_PE.flatten()).argsort(stable=True)

@@ -57,8 +57,7 @@ class ExpertTraining(Training):
 
 
 def expert_folder(seed: Path, documents: Path, *, training: ExpertTraining) -> Path:
-    """Return the folder in which the cache keeps the expert of exactly these inputs, made or
-    not."""
+    """Return the cache folder of the expert of exactly these inputs, made or not."""
     digests = [_digest(file) for file in (*sorted(seed.glob("*.safetensors")), documents)]
     key = json_digest([VERSION, digests, training.model_dump(mode="json")])
     return settings().cache_path / "experts" / key[:32]
@@ -148,8 +147,7 @@ class _Run:
         }
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the expert's tensors: FFNs in their stored dtype, all others exactly as in the
-        seed."""
+        """Return the expert's tensors; all but the FFNs' are exactly the seed's."""
         state = self._network.state_dict()
         return {
             name: state[name].to(tensor.dtype).contiguous() if is_ffn(name) else tensor
@@ -187,8 +185,7 @@ def _step(
     parameters: Sequence[Tensor],
     tokens_BT: Tensor,
 ) -> float:
-    """Take one step on a batch [B, T] and return the loss before it; skip it when that is not
-    finite."""
+    """Take one step on a batch [B, T], unless its loss is not finite; return that loss."""
     with _autocast(network):
         logits_BTV = network(tokens_BT)
         loss = F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), tokens_BT[:, 1:].flatten())

@@ -70,8 +70,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _to_gradients(logits_TV: Tensor, targets_T1: Tensor, *, mean_of: int) -> Tensor:
-    """Overwrite logits by their gradients; return these tokens' share of the mean over
-    `mean_of`."""
+    """Overwrite logits by their gradients; return their part of the mean loss."""
     loss = logits_TV.new_zeros((), dtype=torch.float32)
     # Allocating memory for every chunk would cost as much as the arithmetic.
     scratch_TV = torch.empty_like(logits_TV[:CHUNK_TOKENS], dtype=torch.float32)
@@ -91,8 +90,7 @@ def _to_gradients(logits_TV: Tensor, targets_T1: Tensor, *, mean_of: int) -> Ten
 
 
 def _add_product(sum_VD: Tensor, left_VT: Tensor, right_TD: Tensor) -> None:
-    """Compute `sum += left @ right` for some rows at a time, so that the product stays in the
-    cache."""
+    """Compute `sum += left @ right`, some rows at a time, to stay in the cache."""
     for first in range(0, len(sum_VD), CHUNK_ROWS):
         rows = slice(first, first + CHUNK_ROWS)
         sum_VD[rows] += left_VT[rows] @ right_TD
@@ -142,8 +140,7 @@ def domain_loss(p_LTN: Tensor, labels_T: Tensor, *, weights_T: Tensor, q: float)
 
 
 def count_routing(routing_LTN: Tensor, labels_T: Tensor) -> Tensor:
-    """Count [N, N] how many tokens in each expert's documents chose each expert first, over all
-    blocks.
+    """Count [N, N] how many tokens of each expert's documents chose each expert first.
 
     Rows are the experts of the texts (`labels_T`), columns the chosen experts. `routing_LTN` are
     router logits.

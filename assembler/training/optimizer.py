@@ -1,5 +1,4 @@
-"""What all training loops share: the optimizer, the learning rate schedule, and progress
-reports."""
+"""The optimizer, learning rates and progress reports of all training loops."""
 
 import math
 import time

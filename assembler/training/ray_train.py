@@ -1,5 +1,4 @@
-"""Run a finetune in processes of Ray Train, which places them in the cluster and replaces dead
-ones.
+"""Run a finetune in processes of Ray Train, which places and replaces them.
 
 The processes run the same code as under torchrun. Their progress is kept in our own checkpoints, in
 a folder that every node sees; Ray keeps none.

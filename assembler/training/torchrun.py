@@ -1,5 +1,4 @@
-"""Run a module as N processes of this machine: `python -m assembler.training.torchrun N MODULE
-ARGUMENT...`.
+"""Run a module as N local processes: `python -m assembler.training.torchrun N MODULE ARG...`.
 
 torchrun's agent starts and watches the processes. Two things differ from plain torchrun. Nothing
 listens beyond loopback: the processes meet through a file, where torchrun's stores would listen on
@@ -28,8 +27,7 @@ LOOPBACK, LOOPBACK_INTERFACE = "127.0.0.1", "lo"
 
 
 def main(num_processes: int, command: Sequence[str]) -> int:
-    """Return 0 when all processes succeeded, 1 when one failed; then the cause is the last line on
-    stderr.
+    """Return 0 on success; 1 on failure, with its cause as the last line on stderr.
 
     When a signal killed the first process, the same signal ends this one.
     """

@@ -24,8 +24,7 @@ MAX_GRADIENT_NORM = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """The result of a step, equal on all processes; nothing was updated where a number is not
-    finite.
+    """The result of a step, equal on all processes; a step that is not finite moves nothing.
 
     `loss` is the loss before the step. `routing_counts` [N, N] are those of
     `assembler.training.losses.count_routing`; empty for a network without experts.
@@ -49,8 +48,7 @@ def take_step(
     recipe: Finetune,
     world: World,
 ) -> StepResult:
-    """Take a step on this process's shard of a batch. A `domain_weight` requires a
-    `domain_loss_q`."""
+    """Take a step on this process's shard of a batch; `domain_weight` needs `domain_loss_q`."""
     uses_bfloat16 = recipe.dtype == "bfloat16"
     with torch.autocast(network.device.type, torch.bfloat16, enabled=uses_bfloat16):
         loss, routing_LTN = _total_loss(batch, network=network, recipe=recipe, world=world)

@@ -76,8 +76,7 @@ class Point(Measures):
 
 
 class Curve(Data):
-    """The points a search found, from the checkpoint without int8 (the noise floor) to the last
-    one."""
+    """The points a search found; the first, without int8, is the noise floor."""
 
     schema_version: Literal[1] = Field(default=1, description="Version of this format.")
     request: Compression = Field(description="The request of the search.")
@@ -87,8 +86,7 @@ class Curve(Data):
 
     @property
     def chosen(self) -> Point:
-        """The point with the least divergence for a requested size, or the smallest for a requested
-        quality.
+        """The least divergent point of a requested size, or the smallest of a quality.
 
         Raises InvalidInput when the search found no point that is small enough.
         """

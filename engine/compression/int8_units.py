@@ -111,8 +111,7 @@ def num_bytes(manifest: Manifest, chosen: Iterable[Unit]) -> int:
 
 
 def check_processor(manifest: Manifest) -> None:
-    """Raise InvalidCheckpoint when this processor would compute the checkpoint's int8 layers
-    wrongly.
+    """Raise InvalidCheckpoint when int8 layers would overflow on this processor.
 
     Nothing else would reveal it: the overflow is silent.
     """

@@ -63,8 +63,7 @@ class Sparsification(ProbeSize):
 
 
 class SparsePoint(Measures):
-    """One configuration: the share of zeros of each component and of all, and how far it
-    diverges."""
+    """One configuration: shares of zeros by component and in total, and its divergence."""
 
     shares: dict[str, float]
     share: float = Field(description="Share of zeros among the weights of all components.")
@@ -84,8 +83,7 @@ class SparsePoint(Measures):
 
 
 class SparsityCurve(Data):
-    """The points a search found, from the unchanged checkpoint (the noise floor) to the last
-    one."""
+    """The points a search found; the first, unchanged, is the noise floor."""
 
     schema_version: Literal[1] = 1
     request: Sparsification
@@ -93,7 +91,6 @@ class SparsityCurve(Data):
 
     @property
     def chosen(self) -> SparsePoint:
-        """The point with the most zeros among those that meet the request; the first point always
-        does."""
+        """The point with the most zeros that meets the request; the first always does."""
         fits = [p for p in self.points if p.satisfies(self.request, floor=self.points[0])]
         return max(fits, key=lambda p: p.share)

@@ -116,8 +116,7 @@ def distribution_of(values: Sequence[float]) -> Distribution:
 
 
 def survival(divergences: Sequence[Divergence], lengths: Sequence[int]) -> tuple[float, ...]:
-    """Return the share of prefixes that have not diverged after t tokens, for t from 1 to the
-    longest length.
+    """Return for t = 1, 2, ... the share of prefixes that have not diverged after t tokens.
 
     A text that ends without divergence says nothing about later positions, so it is left out of
     them (Kaplan and Meier 1958). For texts of one length the result is the plain share.
@@ -133,8 +132,7 @@ def survival(divergences: Sequence[Divergence], lengths: Sequence[int]) -> tuple
 
 
 def _equal_share_interval(sdt: Sequence[int], lengths: Sequence[int]) -> Interval | None:
-    """Return the interval of the share of equal tokens, by resampling prefixes; None for one
-    prefix."""
+    """Return the interval of the equal share, by resampling; None for one prefix."""
     if len(sdt) == 1:
         return None
     samples = _resample(len(sdt))

@@ -72,8 +72,7 @@ class Divergence:
 
 
 def first_divergence(tokens: Sequence[int], predicted: Sequence[int]) -> int:
-    """Return FDT: the number of equal tokens before the first difference, or all when none
-    differs."""
+    """Return FDT: the number of equal tokens before the first difference, or all."""
     pairs = enumerate(zip(tokens, predicted, strict=True))
     return next((i for i, (token, other) in pairs if token != other), len(tokens))
 
@@ -84,8 +83,7 @@ def num_divergences(tokens: Sequence[int], predicted: Sequence[int]) -> int:
 
 
 def perplexity(logprobs: Sequence[float]) -> float:
-    """Return exp of the mean negative log-likelihood; 1 for an empty text, huge but finite for
-    NaN."""
+    """Return exp of the mean negative log-likelihood: 1 for no text, finite for NaN."""
     if not logprobs:
         return 1.0
     exponent = -math.fsum(logprobs) / len(logprobs)
@@ -93,8 +91,7 @@ def perplexity(logprobs: Sequence[float]) -> float:
 
 
 def logprob_difference(readings: Sequence[Reading], expected: Sequence[Reading]) -> float:
-    """Return the mean absolute difference of two models' log-probabilities on the same texts, in
-    nats.
+    """Return the mean absolute difference of log-probabilities on the same texts, in nats.
 
     It detects changes that move no argmax, such as a router in fewer digits. Huge but finite for
     NaN.

@@ -25,8 +25,7 @@ Variations = Mapping[str, Sequence[Reading]]
 
 
 def variations(runner: Runner, continuations: Sequence[Continuation]) -> dict[str, list[Reading]]:
-    """Return the reference's readings of its own continuations by what was varied, in their
-    order."""
+    """Return the reference's readings of its own texts, by what was varied."""
     return {
         IN_ONE_PASS: runner.read(continuations),
         OTHERWISE_BATCHED: _otherwise_batched(runner, continuations),

@@ -14,8 +14,7 @@ class Runner(Protocol):
     """
 
     def write(self, prefixes: Sequence[Tokens], *, num_tokens: int) -> list[Continuation]:
-        """Continue each prefix greedily by `num_tokens`, or to its end of text; margins
-        included."""
+        """Continue each prefix greedily, with margins, by `num_tokens` or to its end of text."""
 
     def read(self, continuations: Sequence[Continuation]) -> list[Reading]:
         """Return the predictions at every token of each continuation, read teacher-forced."""

@@ -1,5 +1,4 @@
-"""Compare models behind an OpenAI-compatible server by token ids: vLLM, or any server with its
-fields. Needs httpx.
+"""Compare models behind vLLM, or a server with the same API, by token ids. Needs httpx.
 
 All requests go to `/v1/completions` with the fields `prompt_logprobs` and `return_token_ids`, so
 they also pass through a gateway.
@@ -72,8 +71,7 @@ class ServerRunner:
         ]
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of each text by the server's own tokenizer, without special
-        tokens."""
+        """Return the token ids of each text by the server's tokenizer, no special ones."""
         choices = self._complete(texts, return_token_ids=True, add_special_tokens=False)
         return [choice["prompt_token_ids"] for choice in choices]
 
@@ -97,8 +95,7 @@ class ServerRunner:
         return None if tokens is None else list(tokens)
 
     def card(self) -> dict[str, Any]:
-        """Return the server's model card, without the fields that change from one request to the
-        next.
+        """Return the server's model card, without fields that change between requests.
 
         Raises Incomparable when the server has no such model.
         """

@@ -53,8 +53,7 @@ class TorchRunner:
 
     @torch.inference_mode()
     def write(self, prefixes: Sequence[Tokens], *, num_tokens: int) -> list[Continuation]:
-        """Continue each prefix greedily. Raises ValueError for an empty prefix, which predicts
-        nothing."""
+        """Continue each prefix greedily. Raises ValueError for an empty prefix."""
         _check(prefixes)
         continuations: dict[int, Continuation] = {}
         for positions in self._batches([len(p) for p in prefixes], num_new=num_tokens):
@@ -115,8 +114,7 @@ class TorchRunner:
         )
 
     def _batches(self, lengths: Sequence[int], *, num_new: int) -> Iterator[list[int]]:
-        """Yield positions of texts to run together; only texts of one length when tokens are to
-        follow."""
+        """Yield positions of texts to run together, of equal length when writing."""
         if num_new == 0:
             longest = max(lengths, default=0)
             yield from _chunks(range(len(lengths)), self._read_tokens // longest)

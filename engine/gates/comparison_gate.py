@@ -1,5 +1,4 @@
-"""The comparison gate: decide whether a candidate model stays as close to its reference as
-required.
+"""The comparison gate: is a candidate model as close to its reference as required?
 
 The caller supplies all readings, so judging needs neither torch nor a model.
 """
@@ -70,8 +69,7 @@ class ModelPolicy(DivergenceLimits):
 
     @property
     def limits(self) -> DivergenceLimits:
-        """The limits that are applied: the default threshold of the 75th percentile is filled
-        in."""
+        """The limits that are applied, with the default of the 75th percentile."""
         if self.min_fdt_75 is not None:
             return self
         return self.model_copy(update={"min_fdt_75": DEFAULT_FDT_SHARE * self.completion_tokens})
@@ -93,8 +91,7 @@ class DomainReadings:
 
 
 class DomainDivergence(Data):
-    """The report of one domain: how far the candidate diverges, with the noise floor and every
-    limit."""
+    """The report of one domain: divergence, noise floor and every limit."""
 
     domain: str = Field(description="Name of the domain.")
     candidate: Summary = Field(description="The candidate against the reference.")

@@ -94,8 +94,7 @@ def _logprob_difference(summary: Summary) -> float:
 
 
 def metrics(limits: DivergenceLimits, summary: Summary, floor: Summary) -> Iterator[Metric]:
-    """Yield every metric of `summary` with its limit, lowered to the noise floor where that misses
-    it."""
+    """Yield every metric of `summary` with its limit, which the noise floor may lower."""
     for name, measure in _MEASURES.items():
         threshold = getattr(limits, measure.field(name))
         reachable = measure.slack * measure.compute(floor, floor)
@@ -108,8 +107,7 @@ def metrics(limits: DivergenceLimits, summary: Summary, floor: Summary) -> Itera
 def unreachable_limits(
     limits: DivergenceLimits, floors: Mapping[str, Summary], *, at: tuple[str, ...] = ()
 ) -> Iterator[Problem]:
-    """Yield a problem for each limit that the reference itself does not reach, unless it is the
-    default.
+    """Yield a problem for each explicit limit that the reference itself does not reach.
 
     `floors` are the reference's noise floors by domain. `at` is the path of the limits in the
     policy.

@@ -27,8 +27,7 @@ class Data(BaseModel):
 
 
 class Divergent(Data):
-    """The first token at which a reader diverged: the text has `token`, the reader predicted
-    another.
+    """The first token of a text that a reader did not predict.
 
     `margin` is the difference in nats between the writer's logits of its token and of the
     runner-up. A divergence at a margin near zero hardly matters.
@@ -137,8 +136,7 @@ def software_versions() -> dict[str, str]:
 
 
 def failure(domain: str, metric: Metric, *, stage: str, first: Divergent | None) -> Failure:
-    """Return the failure of a metric that was not kept; `stage` is empty in a gate with one
-    stage."""
+    """Return the failure of a metric; `stage` is empty in a gate with one stage."""
     assert metric.threshold is not None
     return Failure(
         domain=domain,
@@ -179,8 +177,7 @@ def first_divergences(
 
 
 def earliest_divergence(divergences: Sequence[Divergent]) -> Divergent | None:
-    """Return the divergence closest to its prefix; among equals, the one with the largest
-    margin."""
+    """Return the divergence closest to its prefix; among equals, the one of largest margin."""
     return min(
         divergences,
         key=lambda divergence: (divergence.position, -(divergence.margin or 0.0)),

@@ -40,19 +40,16 @@ class Process(Protocol):
 
     @property
     def address(self) -> str | None:
-        """`HOST:PORT` as filled into the command; None while the process waits for a machine with
-        room."""
+        """`HOST:PORT` as in the command; None while the process waits for a machine."""
 
     def poll(self) -> int | None:
-        """Return None while the process runs, then its exit status; the status -N means killed by
-        signal N."""
+        """Return None while the process runs, then its status; -N means signal N."""
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait up to `timeout` seconds for the end, then return the result of `poll`."""
 
     def terminate(self, grace: float) -> None:
-        """Ask the process to end; kill it and its descendants when it still runs after `grace`
-        seconds."""
+        """Ask the process to end; after `grace` seconds kill it and its descendants."""
 
 
 class Launcher(Protocol):
@@ -75,8 +72,7 @@ class Launcher(Protocol):
 
 
 class LocalLauncher:
-    """Starts processes on this machine, each under a process guard that leads its own process
-    group."""
+    """Starts processes on this machine, each under its own process guard."""
 
     def __init__(self, *, host: str = LOOPBACK) -> None:
         """`host` is the address at which callers reach this machine."""

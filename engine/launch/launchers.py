@@ -6,8 +6,7 @@ from registry.settings import settings
 
 
 def configured() -> Launcher:
-    """Return the launcher of the settings. Raises Unavailable when its packages are not
-    installed."""
+    """Return the launcher of the settings. Raises Unavailable without its packages."""
     if settings().launcher == "local":
         return LocalLauncher()
     # Imported here because Ray is an optional dependency and takes seconds to load.

@@ -125,8 +125,7 @@ class RayProcess:
         self.wait()
 
     def _follow(self) -> None:
-        """Copy the log and the address until the process ends; always record a status, even after
-        errors."""
+        """Copy log and address until the process ends; errors count as its end."""
         status = -signal.SIGKILL
         try:
             with self._log as log:

@@ -106,8 +106,7 @@ class Agent:
             deployments.reset(session)
 
     def round(self) -> None:
-        """Take one step for each live deployment. Raises OperationalError when the database is
-        unreachable."""
+        """Take one step for each live deployment. Raises OperationalError without database."""
         with db.transaction() as session:
             rows = deployments.live(session)
         steps = {
@@ -196,8 +195,7 @@ class Agent:
         log.info("server stopped", deployment=row.id, model=row.model)
 
     def _died(self, row: Deployment, error: str) -> None:
-        """Request a restart after a pause, or mark the deployment failed after MAX_STARTS
-        starts."""
+        """Request a restart after a pause, or give up after MAX_STARTS starts."""
         running = self._running.get(row.id)
         if row.state is DeploymentState.READY and running is not None:
             was_healthy = monotonic() > running.since + HEALTHY_SECONDS

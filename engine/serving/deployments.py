@@ -58,8 +58,7 @@ def get(session: Session, deployment_id: int) -> Deployment:
 def find_page(
     session: Session, *, before: int | None = None, limit: int = 50
 ) -> Sequence[Deployment]:
-    """Return deployments with their artifacts, newest first; only those older than the id
-    `before`."""
+    """Return deployments with artifacts, newest first, older than the id `before`."""
     query = select(Deployment).options(joinedload(Deployment.artifact))
     if before is not None:
         query = query.where(Deployment.id < before)
@@ -158,8 +157,7 @@ def mark_ready(session: Session, deployment_id: int, *, address: str) -> None:
 
 
 def reset(session: Session) -> None:
-    """Set the states after all servers have ended: draining deployments are stopped, the others are
-    requested again."""
+    """Record that no server runs: request live deployments again, stop draining ones."""
     for deployment in live(session):
         deployment.address = None
         if deployment.state is DeploymentState.DRAINING:

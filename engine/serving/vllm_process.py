@@ -58,8 +58,10 @@ class Server:
         return f"{self.address}/v1"
 
     def is_ready(self) -> bool:
-        """Return whether the server answers. Raises Unavailable, with the end of its log, when it
-        has died."""
+        """Return whether the server answers.
+
+        Raises Unavailable, with the end of the server's log, when its process has ended.
+        """
         status = self.process.poll()
         if status is not None:
             raise Unavailable(f"the vLLM server ended with status {status}:\n{self.log_tail()}")
@@ -69,8 +71,7 @@ class Server:
             return False
 
     def wait_ready(self, timeout: float = START_SECONDS) -> None:
-        """Wait until the server answers, and warm it up. Raises Unavailable when it dies or times
-        out."""
+        """Wait until the server answers; warm it up. Raises Unavailable on failure."""
         give_up_at = monotonic() + timeout
         while not self.is_ready():
             if monotonic() > give_up_at:
@@ -80,8 +81,7 @@ class Server:
         self.warm_up()
 
     def warm_up(self) -> None:
-        """Send a small request, so that the first real one does not wait for lazy work. Raises
-        Unavailable."""
+        """Send a small request, so that no later one waits. Raises Unavailable."""
         body = {"model": self.model, "prompt": [[0, 0]], "max_tokens": 2, "prompt_logprobs": 1}
         try:
             httpx.post(
@@ -97,8 +97,7 @@ class Server:
         return sum(int(float(count)) for count in counts)
 
     def get(self, path: str) -> httpx.Response:
-        """Send a GET request. Raises httpx.TransportError, also while the server waits for a
-        machine."""
+        """Send a GET request. Raises httpx.TransportError, also before the server starts."""
         if self.process.address is None:
             raise httpx.ConnectError("the server is not started yet")
         return httpx.get(self.address + path, timeout=2, trust_env=False)
@@ -160,8 +159,7 @@ def serving(
 
 @contextmanager
 def serving_folder(folder: Path, *, log_path: Path, model: str = "reference") -> Iterator[Server]:
-    """Serve a Hugging Face folder for the length of the block; vLLM reads its tensor files
-    itself."""
+    """Serve a Hugging Face folder, with vLLM's own loader, for the length of the block."""
     config = json.loads((folder / CONFIG_FILE).read_text())
     arguments = _command(
         folder,

@@ -18,7 +18,7 @@ from registry.checkpoints.architecture import Architecture
 
 
 class WideAttention(LlamaAttention):
-    """Compute `sum_j g_j(x) attention_j(x)` with `g = softmax(x W)` (BAM, arXiv 2408.08274, section
+    """Compute `sum_j g_j(x) attention_j(x)`, `g = softmax(x W)` (BAM, arXiv 2408.08274, section
     3.2).
 
     All experts contribute, or with `num_attention_experts_per_tok` only the K largest gates, which

@@ -41,8 +41,7 @@ MAPPER = WeightsMapper(
 
 
 class NexusDecoderLayer(LlamaDecoderLayer):
-    """A decoder layer that may have experts, a parallel block, a smaller FFN, or no attention or
-    FFN."""
+    """A decoder layer with experts, a parallel block, a small FFN or removed parts."""
 
     def __init__(self, vllm_config: VllmConfig, prefix: str = "") -> None:
         a = _architecture(vllm_config)
@@ -75,8 +74,7 @@ class NexusDecoderLayer(LlamaDecoderLayer):
     def forward(
         self, positions: Tensor, hidden_states: Tensor, residual: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Return the layer's output [T, D] and the residual stream before it [T, D]; the next layer
-        adds them."""
+        """Return the layer's output [T, D] and the residual [T, D] to add it to."""
         if not self.is_parallel:
             return self._sequential(positions, hidden_states, residual)
         if residual is None:
@@ -89,8 +87,7 @@ class NexusDecoderLayer(LlamaDecoderLayer):
     def _sequential(
         self, positions: Tensor, hidden_states: Tensor, residual: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Compute attention, then FFN, where either may have been removed; shapes as in
-        `forward`."""
+        """Compute attention, then FFN, where they exist; shapes as in `forward`."""
         if self.has_attention and self.has_ffn:
             return super().forward(positions, hidden_states, residual)
         if residual is None:
@@ -135,8 +132,7 @@ class NexusForCausalLM(LlamaForCausalLM):
         return NexusModel(vllm_config=vllm_config, prefix=prefix, layer_type=layer_type)
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
-        """Load `(name, tensor)` pairs of a mix and return the names of the parameters that were
-        loaded."""
+        """Load `(name, tensor)` pairs; return the names of loaded parameters."""
         return super().load_weights(widen(weights, self.architecture))
 
 

@@ -17,8 +17,7 @@ TOKENIZER_FILE = "tokenizer.json"
 
 
 def materialize(manifest: Manifest, blobs: BlobStore, *, root: Path) -> Path:
-    """Return the folder of a manifest below `root`, named by its digest; create it when it is
-    missing.
+    """Return the model folder of a manifest below `root`; create it if it is missing.
 
     Raises InvalidCheckpoint when a file name of the manifest would lie outside the folder, or when
     an existing folder differs from the manifest (see `check`). Raises NotFound when a blob is

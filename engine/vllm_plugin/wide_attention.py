@@ -40,8 +40,7 @@ def expert_of_head(a: Architecture) -> Tensor:
 
 
 def widen(weights: Iterable[tuple[str, Tensor]], a: Architecture) -> Iterator[tuple[str, Tensor]]:
-    """Yield `weights` with the tensors of attention experts joined, under the names of one
-    attention.
+    """Yield `weights` with attention experts joined, under the names of one attention.
 
     A tensor is held in memory only until those of all experts have arrived. Raises ValueError when
     some never arrive.

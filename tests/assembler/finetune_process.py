@@ -1,5 +1,4 @@
-"""Run finetunes in one of the processes that torchrun starts for `test_distributed`, or within a
-test.
+"""Run finetunes in a process that torchrun starts for `test_distributed`, or in a test.
 
 The argument is a JSON list of `Options`. The first process prints the list of results of `run`.
 """
@@ -49,8 +48,7 @@ class Options(TypedDict):
 
 
 def run(options: Options, *, die: Callable[[], object]) -> dict[str, Any]:
-    """Run a finetune and return `{"digest", "losses", "shares"}`, the latter two by step, as
-    text."""
+    """Run a finetune and return `{"digest", "losses", "shares"}`; the latter two by step."""
     blobs, progress_by_step = LocalBlobs(Path(options["blobs"])), dict[str, Progress]()
 
     def record(progress: Progress) -> None:

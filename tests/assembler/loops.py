@@ -47,8 +47,7 @@ def _attention_of(weights: State, a: Architecture, x_TD: Tensor) -> Tensor:
 
 
 def _attention(weights: State, a: Architecture, x_TD: Tensor) -> Tensor:
-    """Compute causal attention head by head; each head's output passes its own columns of
-    `o_proj`."""
+    """Compute causal attention head by head, each through its columns of `o_proj`."""
     out_TD = torch.zeros_like(x_TD)
     for head in range(a.num_attention_heads):
         group = head * a.num_key_value_heads // a.num_attention_heads

@@ -52,8 +52,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def store(blobs: BlobStore, architecture: Architecture) -> Manifest:
-    """Store a checkpoint with a random tensor, each a different one, for every name of the
-    architecture."""
+    """Store a checkpoint with a different random tensor for every name."""
     entries = {}
     for position, (name, shape) in enumerate(architecture.tensor_shapes().items()):
         values = torch.randn(shape, generator=torch.Generator().manual_seed(position))

@@ -118,8 +118,7 @@ def wait_until_over(version_id: int) -> MixVersion:
 
 
 def phases(job_id: str) -> Counter[tuple[str | None, str]]:
-    """Count how often each step of a job began and ended; the step None stands for the whole
-    job."""
+    """Count how often each step of a job, or (None) the job itself, began and ended."""
     events = job_events.durably(lambda session: job_events.events_after(session, job_id))
     return Counter(
         (event.data.get("step"), event.data["phase"]) for event in events if event.type == "state"

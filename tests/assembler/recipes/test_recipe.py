@@ -23,7 +23,8 @@ def test_equal_requests_have_equal_digests() -> None:
 def test_the_seed_is_an_expert_where_nobody_shares_it() -> None:
     assert tiny_mixes.recipe().num_experts == 3
     assert tiny_mixes.recipe(preset="btx").num_experts == 4
-    assert tiny_mixes.recipe(preset="merge").num_experts == 0
+    merge = tiny_mixes.recipe(preset="merge")
+    assert (merge.kind, merge.num_experts) == ("dense_merge", 0)
     assert tiny_mixes.recipe().domains == ("expert-1", "expert-2", "expert-3")
 
 

@@ -87,8 +87,7 @@ def test_held_out_text_of_unseen_domains_is_routed_to_its_row(blobs: LocalBlobs)
 def test_logits_have_the_requested_spread_and_rows_are_orthogonal_to_the_center(
     blobs: LocalBlobs,
 ) -> None:
-    """The spread is measured within the domains that the projection has read, for any expert's
-    row."""
+    """The spread is that within the domains read for the projection."""
     seed = tiny.store_manifest(blobs)
     training = TRAINING.model_copy(update={"logit_spread": 2.0})
     projection = trained(blobs, seed, training=training)

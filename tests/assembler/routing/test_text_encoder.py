@@ -1,5 +1,4 @@
-"""The sentence encoder: vectors of length 1, independent of the batch, and close for similar
-texts."""
+"""The sentence encoder: vectors of length 1, close for similar texts, in any batch."""
 
 import pytest
 import torch

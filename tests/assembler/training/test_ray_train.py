@@ -1,5 +1,4 @@
-"""A finetune by Ray Train on a real cluster learns what one process learns, even if one is
-killed."""
+"""A finetune by Ray Train learns what one process learns, even if a process is killed."""
 
 import json
 import os
@@ -40,8 +39,7 @@ LAST_STEP = 6
 
 @dataclass(frozen=True)
 class Notes:
-    """Writes losses to a file as they are reported; kills the first reporting process after step
-    `last`."""
+    """Writes reported losses to a file; kills the first process after step `last`."""
 
     path: Path
     last: int = 0

@@ -90,8 +90,7 @@ def test_int8_layers_are_no_units(target: int8_units.Target, blobs: LocalBlobs) 
 
 
 def first_in_int8(manifest: Manifest, target: int8_units.Target) -> Manifest:
-    """Return a manifest whose first unit is declared int8; the tensors' contents are not
-    converted."""
+    """Return a manifest that declares its first unit int8, without converting it."""
     entry = next(iter(manifest.tensors.values()))
     weights = dict.fromkeys(units(manifest, target)[0].modules, (replace(entry, dtype="I8"), entry))
     return int8_units.with_int8(manifest, weights, target=target)

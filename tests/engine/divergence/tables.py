@@ -47,8 +47,7 @@ def as_network(table: Table) -> Callable[[Tensor], Tensor]:
 
 
 def free_run(table: Table, prefix: Tokens, num_tokens: int) -> Tokens:
-    """Return the greedy text by definition: the first of the greatest logits, until the end of
-    text."""
+    """Return the greedy text by definition: always the first of the greatest logits."""
     text = prefix
     while len(text) - len(prefix) < num_tokens:
         row = table(text).tolist()

@@ -41,8 +41,7 @@ def test_of_equal_logits_the_lowest_token_is_predicted() -> None:
 
 @given(positions)
 def test_divergent_tokens_are_bounded_by_perplexity(positions: Positions) -> None:
-    """A token that is not the argmax has at most half of the probability: SDT <= (N - n) log2
-    DPPL."""
+    """A divergent token has at most probability 1/2: SDT <= (N - n) log2 DPPL."""
     divergence = compare(*read(positions))
     assert divergence.sdt <= len(positions) * math.log2(divergence.dppl) + 1e-6
 

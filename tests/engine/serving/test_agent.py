@@ -1,5 +1,4 @@
-"""The agent matches servers to rows: real processes and a real database, a small server for
-vLLM."""
+"""The agent matches real processes to rows of a real database; a stand-in replaces vLLM."""
 
 import os
 import signal

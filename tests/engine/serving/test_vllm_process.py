@@ -1,5 +1,4 @@
-"""A real vLLM server, started once for all tests: its results equal the reference's; how it
-ends.
+"""A real vLLM server, started once: its results equal the reference's; how it ends.
 
 Covers: engine.vllm_plugin.api_server.
 """

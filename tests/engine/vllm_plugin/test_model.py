@@ -1,5 +1,4 @@
-"""vLLM's network equals the reference network: log-probabilities within 1e-4, and all greedy
-tokens.
+"""vLLM equals the reference network: log-probabilities within 1e-4, and greedy tokens.
 
 One separate process runs vLLM for all tests: vLLM prints warnings, changes global state, and takes
 long to import.
