@@ -4,8 +4,8 @@ All tensors but the routed experts are sharded over all processes (FSDP2). The e
 with expert parallelism, distributed within groups of `expert_parallel_degree` processes and sharded
 between those groups. Two meshes cover the same processes:
 
-fsdp            [processes]                                 everything else efsdp x ep
-[processes / degree, degree]                routed experts
+    fsdp            [processes]                                 everything else
+    efsdp x ep      [processes / degree, degree]                routed experts
 """
 
 import os
