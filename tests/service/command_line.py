@@ -1,4 +1,4 @@
-"""The command line as people start it, as a process of its own."""
+"""Runs the command line as a process."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The app with an empty database: in this process, and served on loopback for what needs a wire."""
+"""The app with an empty database: in this process, or served on loopback."""
 
 import threading
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def store(database: str) -> BlobStore:
 
 @pytest.fixture(scope="session")
 def app() -> FastAPI:
-    """One for all tests: it keeps nothing between them but its routes, which take long to make."""
+    """One app for all tests. It keeps no state between tests, and its routes take long to make."""
     return create_app()
 
 

@@ -1,4 +1,4 @@
-"""A line that is cut: a TCP proxy on loopback whose first connections end in the middle."""
+"""A TCP proxy on loopback that cuts its first connections."""
 
 import socket
 import threading
@@ -12,9 +12,10 @@ Cut = tuple[int | None, int | None]
 
 
 class CuttingLine:
-    """Forwards to `target`; each pair of `cuts` says after how many bytes a connection breaks.
+    """Forwards to `target`, and cuts one connection for each pair in `cuts`.
 
-    The first number counts what is asked, the second what is answered; None is never.
+    The first number is the bytes of the request before the cut, the second the bytes of the answer;
+    None means no cut.
     """
 
     def __init__(self, target: tuple[str, int], *, cuts: list[Cut]) -> None:
@@ -52,7 +53,7 @@ def _forward(source: socket.socket, sink: socket.socket, limit: int | None) -> N
     for end in (source, sink):
         with suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)
-    # The other way's thread reads from the sink still, and closes it.
+    # The thread of the other direction still reads from the sink, and closes it.
     source.close()
 
 

@@ -23,9 +23,10 @@ def make_report(
     domains: Sequence[str] = DOMAINS,
     known: Sequence[str] = (),
 ) -> GateReport:
-    """Of each domain a value; the seed has 100 everywhere, each expert 25 at home, the merge 60.
+    """Return a report with these perplexities, one for each domain.
 
-    `known` are the domains of the version before.
+    The seed has 100 everywhere, an expert 25 in its domain and 110 elsewhere, the merge 60. `known`
+    are the domains of the base.
     """
     measured = []
     for position, domain in enumerate(domains):
@@ -68,7 +69,7 @@ def _measured(domain: str, perplexity: Perplexities, *, known: bool) -> Measurem
 
 
 def make_curve() -> Curve:
-    """Of a mix of a megabyte that was to become smaller by a tenth: the second point was taken."""
+    """Return the curve of a mix of 1 MB that must shrink by a tenth; it takes the second point."""
     points = [
         Point(
             units=tuple(map(str, range(number))),

@@ -1,4 +1,4 @@
-"""The whole service as a process, on a data folder of its own, for tests that kill its parts."""
+"""Runs the whole service as a process on its own data folder, for tests that kill its parts."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from service.runtime.supervisor import answers
 PATIENCE_SECONDS = 240.0
 COMMAND = [sys.executable, "-m", "service.runtime.supervisor"]
 
-# What tells the process apart from its keeper, whose command line holds the same words.
+# Arguments 1 and 2 of a part's process; its guard process has the same words later.
 PARTS = {
     "web": ["-m", "uvicorn"],
     "worker": ["-m", "assembler.jobs.worker"],
@@ -27,7 +27,7 @@ PARTS = {
 
 
 class Service:
-    """A running supervisor and everything below it."""
+    """A running supervisor and its descendants."""
 
     def __init__(self, home: Path, process: "subprocess.Popen[bytes]") -> None:
         self.home, self.process = home, process
@@ -43,7 +43,7 @@ class Service:
         return self.find("worker").environ()["NEXUSMIX_DATABASE_URL"]
 
     def find(self, part: str) -> psutil.Process:
-        """The process of a part, once there is one."""
+        """Wait for the process of a part, and return it."""
         found: list[psutil.Process] = []
 
         def there() -> bool:
@@ -59,7 +59,7 @@ class Service:
         wait_for(lambda: not process.is_running(), f"the end of {part}")
 
     def interrupt(self) -> int:
-        """Ctrl-C; returns the exit status."""
+        """Send Ctrl-C and return the exit status."""
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(timeout=60)
 
@@ -82,7 +82,7 @@ class Service:
 
 @contextmanager
 def serving(home: Path) -> Iterator[Service]:
-    """A supervisor whose pages answer; killed at the end if it still runs."""
+    """Run a supervisor whose pages answer; kill it at the end."""
     home.mkdir(parents=True, exist_ok=True)
     log = home / "supervisor.log"
     with log.open("ab") as output:
@@ -99,7 +99,7 @@ def serving(home: Path) -> Iterator[Service]:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Of a service with an embedded database, on any free port."""
+    """Return the environment of a service with an embedded database, on any free port."""
     own = {"NEXUSMIX_HOME": str(home), "NEXUSMIX_PORT": "0", "OMP_NUM_THREADS": "1"}
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("NEXUSMIX_")}
     return inherited | own

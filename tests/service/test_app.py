@@ -1,4 +1,4 @@
-"""The app as a whole: what it documents, and that it needs no database to start.
+"""The app as a whole: its OpenAPI document, its start, and which routes need a key.
 
 Covers: service.web.changes.
 """
@@ -12,7 +12,7 @@ from service.app import create_app
 
 
 def calls(dependant: Dependant) -> set[str]:
-    """Names of all functions that a route depends on, at any depth."""
+    """Return the names of all functions that a route depends on, at any depth."""
     names = {getattr(dependant.call, "__name__", "")}
     return names.union(*map(calls, dependant.dependencies))
 
@@ -22,7 +22,7 @@ def test_the_api_documents_itself(client: TestClient) -> None:
     assert "/api/v1/mixes/{name}/versions/{number}/events" in document["paths"]
     assert "/v1/chat/completions" in document["paths"]
     request = document["components"]["schemas"]["MixRequest"]["properties"]
-    # Checked with all else that a request names, and documented all the same.
+    # Checked later with the rest of the request, but documented here.
     assert request["combine"]["enum"] == ["convex", "sum"]
     assert request["finetune"]["properties"]["tokens"]["minimum"] == 0
     served = request["gates"]["properties"]["served"]
@@ -39,8 +39,8 @@ def test_it_starts_before_its_database(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "nowhere" not in answer.text
 
 
-def test_what_changes_something_asks_for_a_key() -> None:
-    """A new route that forgets `Writer` fails here; suggesting and planning only read."""
+def test_every_route_that_changes_something_needs_a_key() -> None:
+    """A new route that forgets `Writer` fails here. Suggestions and plans only read."""
     open_paths = {"/api/v1/experts:suggest", "/login", "/logout"}
     forgotten = []
     for route in create_app().routes:

@@ -1,4 +1,4 @@
-"""Each path has one dialect for errors, whatever went wrong on it.
+"""Every error is answered in the dialect of its path.
 
 Covers: error_codes, service.schemas.errors.
 """
@@ -49,7 +49,9 @@ def failing() -> TestClient:
         ("bug", 500, "internal_error"),
     ],
 )
-def test_problem_details(failing: TestClient, case: str, status: int, code: str) -> None:
+def test_errors_of_the_api_are_problem_details(
+    failing: TestClient, case: str, status: int, code: str
+) -> None:
     answer = failing.get(f"/api/v1/{case}")
     problem = answer.json()
     assert answer.headers["content-type"] == "application/problem+json"
@@ -74,7 +76,9 @@ def test_problems_point_into_the_body(failing: TestClient) -> None:
         ("bug", 500, "server_error", "internal_error"),
     ],
 )
-def test_openai_envelope(failing: TestClient, case: str, status: int, kind: str, code: str) -> None:
+def test_errors_of_the_gateway_have_openais_envelope(
+    failing: TestClient, case: str, status: int, kind: str, code: str
+) -> None:
     answer = failing.get(f"/v1/{case}")
     assert answer.status_code == status
     assert set(answer.json()) == {"error"}
@@ -83,11 +87,11 @@ def test_openai_envelope(failing: TestClient, case: str, status: int, kind: str,
     assert (error["type"], error["code"]) == (kind, code)
 
 
-def test_come_again_later(failing: TestClient) -> None:
+def test_an_unavailable_service_sends_retry_after(failing: TestClient) -> None:
     assert failing.get("/v1/away").headers["retry-after"] == "2"
 
 
-def test_unknown_paths_and_methods(client: TestClient) -> None:
+def test_unknown_paths_and_methods_are_problems(client: TestClient) -> None:
     assert client.get("/api/v1/nothing").json()["code"] == "not_found"
     assert client.delete("/api/v1/experts").json()["code"] == "method_not_allowed"
     assert set(client.get("/v1/nothing").json()["error"]) == {"message", "type", "param", "code"}

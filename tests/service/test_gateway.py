@@ -1,4 +1,4 @@
-"""The OpenAI endpoint with the official client, over real connections."""
+"""The OpenAI-compatible routes, with OpenAI's client over real connections."""
 
 import json
 from collections.abc import Iterator
@@ -69,13 +69,15 @@ def deploy(model: str, state: DeploymentState, *, address: str | None = None) ->
     return model
 
 
-def test_models(client: openai.OpenAI, model: str) -> None:
+def test_models_are_listed(client: openai.OpenAI, model: str) -> None:
     deploy("starting", DeploymentState.STARTING)
     assert [entry.id for entry in client.models.list()] == [model]
     assert client.models.retrieve(model).owned_by == "nexusmix"
 
 
-def test_chat(client: openai.OpenAI, model: str, upstream: Upstream, key: str) -> None:
+def test_a_chat_is_answered(
+    client: openai.OpenAI, model: str, upstream: Upstream, key: str
+) -> None:
     raw = client.chat.completions.with_raw_response.create(model=model, messages=say("hello"))
     assert raw.parse().choices[0].message.content == "".join(WORDS)
     assert 0 < float(raw.headers["x-nexusmix-overhead-ms"]) < 10_000
@@ -84,17 +86,17 @@ def test_chat(client: openai.OpenAI, model: str, upstream: Upstream, key: str) -
     assert asked.headers["x-request-id"] == raw.headers["x-request-id"]
 
 
-def test_completion(client: openai.OpenAI, model: str) -> None:
+def test_a_completion_is_answered(client: openai.OpenAI, model: str) -> None:
     answer = client.completions.create(model=model, prompt="hello")
     assert answer.choices[0].text == "".join(WORDS)
 
 
-def test_streaming(client: openai.OpenAI, model: str) -> None:
+def test_a_stream_is_forwarded(client: openai.OpenAI, model: str) -> None:
     stream = client.chat.completions.create(model=model, messages=say("hello"), stream=True)
     assert [chunk.choices[0].delta.content for chunk in stream] == WORDS
 
 
-def test_the_engine_s_own_errors_pass_through(client: openai.OpenAI, model: str) -> None:
+def test_errors_of_the_engine_are_forwarded(client: openai.OpenAI, model: str) -> None:
     with pytest.raises(openai.BadRequestError, match="16 tokens at most"):
         client.completions.create(model=model, prompt="too long")
 
@@ -109,7 +111,7 @@ def test_an_engine_that_dies_ends_the_stream_with_an_error(
     assert heard == []
 
 
-def test_nothing_of_a_half_event_reaches_the_client(address: str, model: str, key: str) -> None:
+def test_half_an_event_never_reaches_the_client(address: str, model: str, key: str) -> None:
     body = {"model": model, "messages": say("die"), "stream": True}
     headers = {"Authorization": f"Bearer {key}"}
     text = httpx.post(f"{address}/v1/chat/completions", json=body, headers=headers).text
@@ -137,7 +139,7 @@ def test_a_client_that_leaves_stops_the_engine(
     assert upstream.left.wait(WAIT_SECONDS)
 
 
-def test_a_wrong_key(address: str, model: str) -> None:
+def test_a_wrong_key_is_refused(address: str, model: str) -> None:
     with connected(address, "nxm_wrong") as client:
         with pytest.raises(openai.AuthenticationError) as refused:
             client.completions.create(model=model, prompt="hello")
@@ -146,14 +148,14 @@ def test_a_wrong_key(address: str, model: str) -> None:
             client.models.list()
 
 
-def test_an_unknown_model(client: openai.OpenAI) -> None:
+def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as refused:
         client.completions.create(model="nobody", prompt="hello")
     assert (refused.value.code, refused.value.type) == ("model_not_found", "invalid_request_error")
 
 
 @pytest.mark.parametrize("state", [DeploymentState.REQUESTED, DeploymentState.STARTING])
-def test_a_model_that_starts(client: openai.OpenAI, state: DeploymentState) -> None:
+def test_a_starting_model_is_unavailable(client: openai.OpenAI, state: DeploymentState) -> None:
     deploy("early", state)
     with pytest.raises(openai.InternalServerError) as refused:
         client.completions.create(model="early", prompt="hello")
@@ -161,13 +163,13 @@ def test_a_model_that_starts(client: openai.OpenAI, state: DeploymentState) -> N
     assert refused.value.response.headers["retry-after"] == "2"
 
 
-def test_an_engine_that_is_gone(client: openai.OpenAI) -> None:
+def test_a_dead_engine_is_unavailable(client: openai.OpenAI) -> None:
     deploy("gone", DeploymentState.READY, address="http://127.0.0.1:9")
     with pytest.raises(openai.InternalServerError, match="restarted"):
         client.completions.create(model="gone", prompt="hello")
 
 
-def test_a_connection_that_ends_unanswered_is_made_again(
+def test_a_request_without_an_answer_is_sent_again(
     client: openai.OpenAI, database: str, engine: str, upstream: Upstream
 ) -> None:
     with cutting(engine, cuts=[(0, None), (None, 0)]) as line:
@@ -178,10 +180,10 @@ def test_a_connection_that_ends_unanswered_is_made_again(
     assert answer.choices[0].text == "".join(WORDS)
 
 
-def test_an_answer_that_has_begun_is_not_asked_for_again(
+def test_a_request_is_not_sent_again_once_its_answer_began(
     client: openai.OpenAI, database: str, engine: str, upstream: Upstream
 ) -> None:
-    # Behind the headers, in the middle of the body.
+    # The connection ends after the headers, inside the body.
     with cutting(engine, cuts=[(None, 200)]) as line:
         deploy("cut", DeploymentState.READY, address=line.address)
         with pytest.raises(openai.InternalServerError, match="does not answer"):
@@ -190,7 +192,7 @@ def test_an_answer_that_has_begun_is_not_asked_for_again(
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"model": 3}', b"\xff"])
-def test_bodies_that_name_no_model(address: str, key: str, body: bytes) -> None:
+def test_a_body_without_a_model_is_refused(address: str, key: str, body: bytes) -> None:
     headers = {"Authorization": f"Bearer {key}"}
     answer = httpx.post(f"{address}/v1/completions", content=body, headers=headers)
     assert answer.status_code == 400

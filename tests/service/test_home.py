@@ -1,4 +1,4 @@
-"""One service at a time holds a data folder."""
+"""Only one service at a time holds a data folder."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ def test_the_holder_is_known_to_others(home: Path) -> None:
     assert homes.holder(home) is None
 
 
-def test_a_second_holder_is_told_of_the_first(home: Path) -> None:
+def test_a_second_holder_is_refused_and_the_first_named(home: Path) -> None:
     with (
         homes.held(home, address="http://here"),
         pytest.raises(Conflict) as caught,
@@ -27,7 +27,7 @@ def test_a_second_holder_is_told_of_the_first(home: Path) -> None:
     assert str(home) in caught.value.detail
 
 
-def test_a_full_disk_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(homes, "MIN_FREE_BYTES", 10**30)
     with pytest.raises(OutOfSpace, match="are needed"), homes.held(home, address=""):
         pass

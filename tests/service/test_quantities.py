@@ -1,4 +1,4 @@
-"""Bytes, seconds and counts as people read them."""
+"""Bytes, seconds and counts as text."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Applications notice nothing while the mix behind their model name is changed."""
+"""No request fails while the mix behind a model name is changed."""
 
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,13 @@ from tests.service.traffic import Traffic
 
 BRIEF = Finetune(tokens=2 * 4 * 32, batch_size=4, sequence_length=32).model_dump()
 NONE = {"tokens": 0}
-# As long as the product itself gives one server to start, and then another to end.
+# The product's own limits for one server to start and another to end.
 PATIENCE_SECONDS = vllm_process.START_SECONDS + agent.DRAIN_SECONDS_MAX
 
 
 @pytest.fixture
 def home(home: Path, servers: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Not below pytest's folder, which another run of pytest would close to the database."""
+    """A data folder outside pytest's: another run of pytest would lock the database out of that."""
     folder = servers / "traffic"
     monkeypatch.setenv("NEXUSMIX_HOME", str(folder))
     settings.cache_clear()
@@ -63,7 +63,7 @@ def test_no_request_fails_while_a_mix_is_extended_and_reduced(
 
 
 def _deploy_mix() -> None:
-    """Of two experts, finished, and asked to be served; a third is there to join."""
+    """Publish a mix of two experts and have it served; register a third expert."""
     spec = NewMix(
         name="mine",
         family="tiny",
@@ -82,9 +82,9 @@ def _deploy_mix() -> None:
 def _change(
     client: Client, base: MixBody, change: Change, *, traffic: Traffic, **request: Any
 ) -> MixBody:
-    """The version that comes of it, once it alone is served and has answered."""
-    asked = client.revise_mix(base, change, **request, deploy=True)
-    made = client.wait_for_mix(asked)
+    """Change the mix, and return the new version once it alone is served and has answered."""
+    requested = client.revise_mix(base, change, **request, deploy=True)
+    made = client.wait_for_mix(requested)
     assert (made.state, made.error) == (MixState.SUCCEEDED, None)
     assert made.base == base.ref
     _wait_until_alone(client, made, traffic=traffic)
@@ -93,7 +93,7 @@ def _change(
 
 
 def _wait_until_alone(client: Client, mix: MixBody, *, traffic: Traffic | None = None) -> None:
-    """Until it is ready, and no other deployment has a server or will have one."""
+    """Wait until it is ready, and no other deployment has a server or will have one."""
 
     def is_alone() -> bool:
         assert traffic is None or traffic.failures == []
@@ -108,7 +108,7 @@ def _wait_until_alone(client: Client, mix: MixBody, *, traffic: Traffic | None =
 
 
 def _wait_for_answers(traffic: Traffic) -> None:
-    """A few more of either kind, from now on."""
+    """Wait for a few more answers of each kind."""
     seen = dict(traffic.num_answered)
 
     def has_answered() -> bool:

@@ -1,4 +1,4 @@
-"""An application that keeps asking the OpenAI endpoint, and remembers how each request ended."""
+"""An application that keeps sending requests to the gateway, and records how each one ended."""
 
 import threading
 from collections.abc import Iterator
@@ -6,14 +6,14 @@ from contextlib import contextmanager
 
 import openai
 
-# Streams are long: one is often under way when the server behind the name changes.
+# Streams are long, so that one is often running when the server of the model changes.
 NUM_TOKENS = {"whole": 8, "stream": 100}
-# Between two requests: the same processor also makes the mix that they wait for.
+# Pause between two requests: the same processor also makes the next mix.
 PAUSE_SECONDS = 0.3
 
 
 class Traffic:
-    """One thread that asks for whole answers and one that asks for streams, without retries."""
+    """One thread requests whole answers, one requests streams; neither sends a request again."""
 
     def __init__(self, address: str, *, key: str, model: str) -> None:
         self.failures: list[str] = []
@@ -60,7 +60,7 @@ class Traffic:
         return answer.usage.completion_tokens
 
     def _stream(self, number: int) -> int:
-        """Tokens that were told of at the end; a stream that was cut off has no such end."""
+        """Return the token count from the end of a stream; a stream that was cut has none."""
         stream = self._client.completions.create(
             model=self._model,
             prompt=f"number {number}",

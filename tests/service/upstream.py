@@ -1,4 +1,4 @@
-"""A small real server that speaks enough of OpenAI's dialect to stand behind the gateway."""
+"""A small real server with enough of OpenAI's API to stand behind the gateway."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ WORDS = ["the", " mix", " speaks"]
 
 
 class Upstream:
-    """What it was asked, and whether its client left; the prompt says how it behaves."""
+    """Records its requests and whether a client left. The prompt chooses how it behaves."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []

@@ -1,4 +1,4 @@
-"""Bytes come in under their digest, or not at all."""
+"""Blobs are stored only under their own digest."""
 
 import hashlib
 import shutil
@@ -27,7 +27,9 @@ def test_a_blob_is_stored_once(client: TestClient, store: BlobStore) -> None:
     assert get_bytes(store, DIGEST) == DATA
 
 
-def test_other_bytes_are_refused_and_not_kept(client: TestClient, store: BlobStore) -> None:
+def test_bytes_with_another_digest_are_refused_and_not_stored(
+    client: TestClient, store: BlobStore
+) -> None:
     answer = client.put(URL, content=chunks(DATA + b"!"))
     assert answer.status_code == 422
     assert DIGEST in answer.json()["detail"]
@@ -39,11 +41,13 @@ def test_writing_needs_a_key(anonymous: TestClient) -> None:
 
 
 @pytest.mark.parametrize("digest", ["abc", DIGEST.upper(), "..", "a" * 65, "%2e%2e%2f" + "a" * 60])
-def test_what_is_no_digest(client: TestClient, digest: str) -> None:
+def test_a_wrong_digest_is_refused(client: TestClient, digest: str) -> None:
     assert client.put(f"/api/v1/blobs/{digest}", content=DATA).status_code in (404, 405, 422)
 
 
-def test_too_large(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_blob_that_is_too_large_is_refused(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NEXUSMIX_MAX_UPLOAD_BYTES", "100000")
     settings.settings.cache_clear()
     for content in (DATA, chunks(DATA)):
@@ -51,7 +55,9 @@ def test_too_large(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
 
 
-def test_disk_full(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_blob_without_room_on_the_disk_is_refused(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = shutil.disk_usage("/")._replace(free=10)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     answer = client.put(URL, content=DATA)

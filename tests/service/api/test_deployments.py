@@ -1,4 +1,4 @@
-"""Wishes for deployments; making them true is the agent's.
+"""Requesting and stopping deployments; the agent carries them out.
 
 Covers: service.schemas.deployments.
 """
@@ -24,7 +24,7 @@ def artifact(client: TestClient) -> int:
         ).id
 
 
-def test_a_deployment_is_asked_for_and_ended(client: TestClient, artifact: int) -> None:
+def test_a_deployment_is_requested_and_stopped(client: TestClient, artifact: int) -> None:
     answer = client.post(DEPLOYMENTS, json={"artifact": artifact, "model": "both"})
     assert (answer.status_code, answer.json()["state"]) == (202, "requested")
     location = answer.headers["location"]
@@ -34,14 +34,14 @@ def test_a_deployment_is_asked_for_and_ended(client: TestClient, artifact: int) 
         assert client.delete(location).json()["state"] == "stopped"
 
 
-def test_what_cannot_be_deployed(client: TestClient, artifact: int) -> None:
+def test_a_wrong_deployment_is_refused(client: TestClient, artifact: int) -> None:
     answer = client.post(DEPLOYMENTS, json={"artifact": artifact + 1, "model": "both"})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/artifact")
     answer = client.post(DEPLOYMENTS, json={"artifact": artifact, "model": "a b"})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/model")
 
 
-def test_unknown_deployments(client: TestClient) -> None:
+def test_an_unknown_deployment_is_not_found(client: TestClient) -> None:
     assert client.get(f"{DEPLOYMENTS}/7").status_code == 404
     assert client.delete(f"{DEPLOYMENTS}/7").status_code == 404
     assert client.get(f"{DEPLOYMENTS}/x").status_code == 422

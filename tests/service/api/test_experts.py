@@ -1,4 +1,4 @@
-"""Registration over HTTP: what is announced, sent and completed, and what is refused before.
+"""Registration over HTTP: announcing, sending and completing, and what is refused.
 
 Covers: announcements, assembler.routing.nearest_experts, service.schemas.checkpoints,
 service.schemas.experts.
@@ -61,12 +61,12 @@ def change_header(body: dict[str, Any], name: str, **fields: Any) -> None:
     header = json.loads(shard["header"])
     header[name] |= fields
     text = json.dumps(header)
-    # Only the field lies: the file is as long as its header and its data.
+    # Only the offsets are wrong: the length of the file matches its header and data.
     shard["size"] += len(text) - len(shard["header"])
     shard["header"] = text
 
 
-def test_only_what_differs_from_the_seed_is_asked_for(
+def test_only_tensors_that_differ_from_the_seed_are_missing(
     client: TestClient, body: dict[str, Any], folder: Path
 ) -> None:
     begun = client.post(VERSIONS, json=body)
@@ -84,7 +84,7 @@ def test_only_what_differs_from_the_seed_is_asked_for(
     assert client.get("/api/v1/experts/law").json()["versions"][0]["ref"] == "law@1"
 
 
-def test_completing_too_early_names_what_is_missing(
+def test_completing_too_early_names_the_missing_blobs(
     client: TestClient, body: dict[str, Any]
 ) -> None:
     missing = client.post(VERSIONS, json=body).json()["missing"]
@@ -95,7 +95,7 @@ def test_completing_too_early_names_what_is_missing(
     assert named
 
 
-def test_wrong_shape(client: TestClient, body: dict[str, Any]) -> None:
+def test_a_wrong_shape_is_refused(client: TestClient, body: dict[str, Any]) -> None:
     change_header(body, FFN, shape=[32, 64])
     problem = refusal(client, body)
     assert problem["code"] == "invalid_checkpoint"
@@ -104,14 +104,14 @@ def test_wrong_shape(client: TestClient, body: dict[str, Any]) -> None:
     assert "[64, 32]" in error["detail"]
 
 
-def test_wrong_dtype(client: TestClient, body: dict[str, Any]) -> None:
+def test_a_wrong_dtype_is_refused(client: TestClient, body: dict[str, Any]) -> None:
     change_header(body, FFN, dtype="F16")
     problem = refusal(client, body)
     assert problem["code"] == "incompatible"
     assert "BF16" in problem["errors"][0]["detail"]
 
 
-def test_missing_tensor(client: TestClient, body: dict[str, Any]) -> None:
+def test_a_missing_tensor_is_named(client: TestClient, body: dict[str, Any]) -> None:
     header = json.loads(body["shards"][0]["header"])
     last = max(header, key=lambda name: header[name].get("data_offsets", [0, 0])[1])
     begin, end = header.pop(last)["data_offsets"]
@@ -125,7 +125,7 @@ def test_missing_tensor(client: TestClient, body: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("offsets", "word"), [([0, 10], "span"), ([10, 0], "inverted"), ([0, 4096], "overlap")]
 )
-def test_lying_offsets(
+def test_wrong_offsets_are_refused(
     client: TestClient, body: dict[str, Any], offsets: list[int], word: str
 ) -> None:
     change_header(body, FFN, data_offsets=offsets)
@@ -134,30 +134,32 @@ def test_lying_offsets(
     assert any(word in error["detail"] for error in problem["errors"])
 
 
-def test_truncated_file(client: TestClient, body: dict[str, Any]) -> None:
+def test_a_truncated_file_is_refused(client: TestClient, body: dict[str, Any]) -> None:
     body["shards"][0]["size"] -= 100
     assert refusal(client, body)["code"] == "invalid_checkpoint"
 
 
 @pytest.mark.parametrize("header", ["", "{", "[]", '{"a": NaN}', "{" * 5000])
-def test_header_that_is_none(client: TestClient, body: dict[str, Any], header: str) -> None:
+def test_a_broken_header_is_refused(client: TestClient, body: dict[str, Any], header: str) -> None:
     body["shards"][0]["header"] = header
     assert refusal(client, body)["errors"][0]["pointer"] == "/shards/0/header"
 
 
-def test_huge_header(client: TestClient, body: dict[str, Any]) -> None:
+def test_a_huge_header_is_refused(client: TestClient, body: dict[str, Any]) -> None:
     body["shards"][0]["header"] = " " * (33 << 20)
     assert refusal(client, body, status=413)["code"] == "too_large"
 
 
 @pytest.mark.parametrize("file", ["pytorch_model.bin", "weights.pkl", "../x.json", "a/b.json"])
-def test_files_that_never_enter(client: TestClient, body: dict[str, Any], file: str) -> None:
+def test_files_with_unsafe_names_are_refused(
+    client: TestClient, body: dict[str, Any], file: str
+) -> None:
     body["files"][file] = "0" * 64
     problem = refusal(client, body)
     assert problem["errors"][0]["pointer"] == "/files/" + file.replace("/", "~1")
 
 
-def test_other_tokenizer(client: TestClient, body: dict[str, Any]) -> None:
+def test_another_tokenizer_is_refused(client: TestClient, body: dict[str, Any]) -> None:
     body["files"]["tokenizer.json"] = "0" * 64
     problem = refusal(client, body)
     assert (problem["code"], problem["errors"][0]["pointer"]) == (
@@ -166,22 +168,22 @@ def test_other_tokenizer(client: TestClient, body: dict[str, Any]) -> None:
     )
 
 
-def test_unknown_family(client: TestClient, body: dict[str, Any]) -> None:
+def test_an_unknown_family_is_refused(client: TestClient, body: dict[str, Any]) -> None:
     assert refusal(client, body | {"family": "none"}, status=404)["code"] == "not_found"
 
 
-def test_unknown_and_missing_fields(client: TestClient, body: dict[str, Any]) -> None:
+def test_unknown_and_missing_fields_are_named(client: TestClient, body: dict[str, Any]) -> None:
     del body["license"]
     problem = refusal(client, body | {"color": "red"})
     assert {error["pointer"] for error in problem["errors"]} == {"/license", "/color"}
 
 
-def test_no_json(client: TestClient) -> None:
+def test_a_body_that_is_no_json_is_refused(client: TestClient) -> None:
     answer = client.post(VERSIONS, content=b"{", headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "")
 
 
-def test_numbers_that_are_not_finite(
+def test_numbers_that_are_not_finite_are_refused(
     client: TestClient, body: dict[str, Any], folder: Path, store: BlobStore
 ) -> None:
     values = np.frombuffer(tiny.tensors(expert=1)[FFN], np.uint16).copy()
@@ -195,7 +197,7 @@ def test_numbers_that_are_not_finite(
     assert client.get(f"{VERSIONS}/1").json()["state"] == "uploading"
 
 
-def test_documents_without_held_out_ones(
+def test_documents_without_a_held_out_part_are_refused(
     client: TestClient, body: dict[str, Any], folder: Path, store: BlobStore
 ) -> None:
     body["documents"] = put_bytes(store, b'{"id": "1", "text": "x", "split": "train"}\n')

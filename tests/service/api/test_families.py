@@ -61,7 +61,7 @@ def test_the_same_projection_is_trained_once(
     assert [row["number"] for row in client.get(url).json()["data"]] == [2, 1]
 
 
-def test_a_projection_tells_how_it_went(client: TestClient, family: str, documents: str) -> None:
+def test_a_projection_reports_its_state(client: TestClient, family: str, documents: str) -> None:
     url = f"{FAMILIES}/{family}/projections"
     client.post(url, json={"documents": documents})
     with db.transaction() as session:
@@ -72,7 +72,7 @@ def test_a_projection_tells_how_it_went(client: TestClient, family: str, documen
 
 
 @pytest.mark.parametrize("domains", [["law", "law"], ["law", "code", None]])
-def test_documents_that_teach_nothing(
+def test_unusable_documents_are_refused(
     client: TestClient, family: str, store: BlobStore, domains: list[str | None]
 ) -> None:
     body = {"documents": put_documents(store, domains=domains)}
@@ -80,21 +80,21 @@ def test_documents_that_teach_nothing(
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/documents")
 
 
-def test_documents_that_were_not_sent(client: TestClient, family: str) -> None:
+def test_documents_that_were_not_sent_are_refused(client: TestClient, family: str) -> None:
     url = f"{FAMILIES}/{family}/projections"
     assert client.post(url, json={"documents": "d" * 64}).status_code == 409
     answer = client.post(url, json={"documents": "d"})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/documents")
 
 
-def test_training_that_makes_no_sense(client: TestClient, family: str, documents: str) -> None:
+def test_a_wrong_training_is_refused(client: TestClient, family: str, documents: str) -> None:
     body = {"documents": documents, "training": {"shrinkage": 0, "depth": 3}}
     answer = client.post(f"{FAMILIES}/{family}/projections", json=body)
     pointers = [error["pointer"] for error in answer.json()["errors"]]
     assert (answer.status_code, pointers) == (422, ["/training/shrinkage", "/training/depth"])
 
 
-def test_unknown_families(client: TestClient, documents: str) -> None:
+def test_an_unknown_family_is_not_found(client: TestClient, documents: str) -> None:
     assert client.get(f"{FAMILIES}/none").status_code == 404
     assert client.get(f"{FAMILIES}/none/projections").status_code == 404
     assert client.post(f"{FAMILIES}/none/complete").status_code == 404
@@ -102,7 +102,7 @@ def test_unknown_families(client: TestClient, documents: str) -> None:
     assert answer.status_code == 404
 
 
-def test_a_family_has_a_policy_of_its_own(client: TestClient, family: str) -> None:
+def test_a_family_has_its_own_policy(client: TestClient, family: str) -> None:
     url = f"{FAMILIES}/{family}/policy"
     default = client.get(url).json()
     assert (default["number"], default["policy"]["served"]["min_fdt_75"]) == (None, 24)

@@ -1,4 +1,4 @@
-"""What was registered can be downloaded as ordinary files, whole or in ranges."""
+"""Checkpoints are downloaded as ordinary files, whole or in ranges."""
 
 import pytest
 from starlette.testclient import TestClient
@@ -31,7 +31,7 @@ def test_the_checkpoint_comes_back(client: TestClient) -> None:
     assert tokenizer == tiny.tokenizer_files()["tokenizer.json"]
 
 
-def test_the_listing_tells_names_and_sizes(client: TestClient) -> None:
+def test_the_list_has_names_and_sizes(client: TestClient) -> None:
     listing = client.get(FILES).json()
     sizes = {file["name"]: file["size"] for file in listing["data"]}
     assert set(sizes) == {"config.json", "model.safetensors", *tiny.tokenizer_files()}
@@ -43,7 +43,7 @@ def test_the_listing_tells_names_and_sizes(client: TestClient) -> None:
     ("wanted", "start", "end"),
     [("0-9", 0, 10), ("5000-70000", 5000, 70001), ("80000-", 80000, None), ("-64", -64, None)],
 )
-def test_ranges(client: TestClient, wanted: str, start: int, end: int | None) -> None:
+def test_a_range_is_returned(client: TestClient, wanted: str, start: int, end: int | None) -> None:
     whole = client.get(TENSORS).content
     part = client.get(TENSORS, headers={"Range": f"bytes={wanted}"})
     assert part.status_code == 206
@@ -53,7 +53,7 @@ def test_ranges(client: TestClient, wanted: str, start: int, end: int | None) ->
     assert part.headers["content-range"] == f"bytes {first}-{last}/{len(whole)}"
 
 
-def test_ranges_that_are_none(client: TestClient) -> None:
+def test_a_wrong_range_is_ignored_or_refused(client: TestClient) -> None:
     size = len(client.get(TENSORS).content)
     for wanted in (f"bytes={size}-", "bytes=9-3", "bytes=-0"):
         answer = client.get(TENSORS, headers={"Range": wanted})
@@ -63,14 +63,14 @@ def test_ranges_that_are_none(client: TestClient) -> None:
         assert client.get(TENSORS, headers={"Range": ignored}).status_code == 200
 
 
-def test_what_is_known_is_not_sent_again(client: TestClient) -> None:
+def test_a_file_with_a_known_etag_is_not_sent_again(client: TestClient) -> None:
     etag = client.get(TENSORS).headers["etag"]
     assert client.get(TENSORS, headers={"If-None-Match": etag}).status_code == 304
     changed = client.get(TENSORS, headers={"Range": "bytes=0-9", "If-Range": '"other"'})
     assert changed.status_code == 200
 
 
-def test_head_tells_the_size(client: TestClient) -> None:
+def test_head_returns_the_size(client: TestClient) -> None:
     answer = client.head(TENSORS)
     assert answer.content == b""
     assert int(answer.headers["content-length"]) == len(client.get(TENSORS).content)
@@ -79,11 +79,11 @@ def test_head_tells_the_size(client: TestClient) -> None:
 @pytest.mark.parametrize(
     "file", ["passwd", "..%2f..%2fapi-key", "%2e%2e", "%2fetc%2fpasswd", "documents.jsonl"]
 )
-def test_nothing_else_comes_out(client: TestClient, file: str) -> None:
+def test_other_names_are_not_found(client: TestClient, file: str) -> None:
     assert client.get(f"{FILES}/{file}").status_code == 404
 
 
-def test_an_unfinished_upload_is_no_checkpoint(client: TestClient) -> None:
+def test_an_unfinished_upload_cannot_be_downloaded(client: TestClient) -> None:
     with db.transaction() as session:
         version = experts.find_version(session, expert="expert-1", number=1)
         version.state = VersionState.UPLOADING

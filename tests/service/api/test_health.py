@@ -1,7 +1,7 @@
-"""The service says whether it can answer."""
+"""The health check."""
 
 from starlette.testclient import TestClient
 
 
-def test_health(anonymous: TestClient) -> None:
+def test_health_is_ok(anonymous: TestClient) -> None:
     assert anonymous.get("/health").json() == {"status": "ok"}

@@ -1,4 +1,4 @@
-"""Asking for a mix, following it, and what is answered to wishes that cannot be fulfilled.
+"""Requesting and following mixes, and how wrong requests are refused.
 
 Covers: mix_events, mix_records, mix_requester, schemas, signing_key, service.json_schemas,
 service.schemas.common, service.schemas.mixes, service.web.deps, service.web.mix_requests.
@@ -52,7 +52,7 @@ def finish(session: Session, version_id: int) -> None:
 
 
 @pytest.mark.usefixtures("experts")
-def test_a_request_is_pinned_and_answered_at_once(client: TestClient) -> None:
+def test_a_request_is_answered_at_once_with_pinned_versions(client: TestClient) -> None:
     answer = client.post(MIXES, json=BODY)
     assert answer.status_code == 202
     assert answer.headers["location"] == f"{MIXES}/both/versions/1"
@@ -65,7 +65,7 @@ def test_a_request_is_pinned_and_answered_at_once(client: TestClient) -> None:
 
 
 @pytest.mark.usefixtures("experts")
-def test_the_same_key_gives_the_first_answer(client: TestClient) -> None:
+def test_a_repeated_request_gets_the_first_answer(client: TestClient) -> None:
     headers = {"Idempotency-Key": "k"}
     first = client.post(MIXES, json=BODY, headers=headers)
     with db.transaction() as session:
@@ -73,7 +73,7 @@ def test_the_same_key_gives_the_first_answer(client: TestClient) -> None:
     assert client.post(MIXES, json=BODY, headers=headers).json() == first.json()
     other = client.post(MIXES, json=BODY | {"name": "other"}, headers=headers)
     assert (other.status_code, other.json()["code"]) == (422, "invalid_input")
-    # A new key is a new spec: the cancelled version does not count.
+    # A new key is a new request: the cancelled version does not count.
     again = client.post(MIXES, json=BODY, headers={"Idempotency-Key": "k2"})
     assert again.json()["version"] == 2
 
@@ -99,19 +99,21 @@ def test_the_same_key_gives_the_first_answer(client: TestClient) -> None:
         ({"color": "red"}, "/color"),
     ],
 )
-def test_wrong_requests_say_where(client: TestClient, change: dict[str, Any], pointer: str) -> None:
+def test_a_wrong_request_names_the_field(
+    client: TestClient, change: dict[str, Any], pointer: str
+) -> None:
     answer = client.post(MIXES, json=BODY | change)
     assert answer.status_code == 422, answer.text
     assert pointer in [error["pointer"] for error in answer.json()["errors"]]
     assert client.get(MIXES).json()["data"] == []
 
 
-def test_asking_needs_a_key(anonymous: TestClient) -> None:
+def test_a_request_needs_a_key(anonymous: TestClient) -> None:
     assert anonymous.post(MIXES, json=BODY).status_code == 401
 
 
 @pytest.mark.usefixtures("experts")
-def test_cancel(client: TestClient) -> None:
+def test_a_mix_is_cancelled(client: TestClient) -> None:
     client.post(MIXES, json=BODY)
     for _ in range(2):
         answer = client.post(f"{MIXES}/both/versions/1/cancel")
@@ -133,12 +135,12 @@ def test_lists_are_paged(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["x", "x/versions/1", "x/versions/1/events", "..%2f/versions/1"])
-def test_unknown_mixes(client: TestClient, path: str) -> None:
+def test_an_unknown_mix_is_not_found(client: TestClient, path: str) -> None:
     assert client.get(f"{MIXES}/{path}").status_code in (404, 422)
 
 
 @pytest.mark.usefixtures("experts")
-def test_events_are_told_from_where_they_were_left(client: TestClient) -> None:
+def test_events_continue_after_the_last_id(client: TestClient) -> None:
     client.post(MIXES, json=BODY)
 
     def tell(session: Session, version_id: int) -> None:
@@ -156,13 +158,13 @@ def test_events_are_told_from_where_they_were_left(client: TestClient) -> None:
     rest = client.get(events, headers={"Last-Event-ID": ids[1]})
     assert rest.text.count("data: ") == 1
     assert '"state":"succeeded"' in rest.text
-    # A browser that comes again is told to stop.
+    # A browser that connects again gets 204, which ends its stream.
     assert client.get(events, headers={"Last-Event-ID": ids[2]}).status_code == 204
     assert client.get(events, headers={"Last-Event-ID": "x"}).status_code == 422
 
 
 @pytest.mark.usefixtures("experts")
-def test_gate_report(client: TestClient, store: BlobStore) -> None:
+def test_a_gate_report_is_returned_as_it_was_stored(client: TestClient, store: BlobStore) -> None:
     client.post(MIXES, json=BODY)
     report = f"{MIXES}/both/versions/1/gate-report"
     assert client.get(report).status_code == 404
@@ -172,7 +174,7 @@ def test_gate_report(client: TestClient, store: BlobStore) -> None:
 
 
 @pytest.mark.usefixtures("experts")
-def test_compression(client: TestClient, store: BlobStore) -> None:
+def test_the_curve_of_a_compression_is_returned(client: TestClient, store: BlobStore) -> None:
     client.post(MIXES, json=BODY | {"compress": {"max_bytes": 900_000}})
     path = f"{MIXES}/both/versions/1/compression"
     assert client.get(path).status_code == 404
@@ -184,8 +186,8 @@ def test_compression(client: TestClient, store: BlobStore) -> None:
 
 
 @pytest.mark.usefixtures("experts")
-def test_attestation(client: TestClient, store: BlobStore) -> None:
-    """With the files that are handed out, by the key that the service tells."""
+def test_a_published_mix_has_an_attestation(client: TestClient, store: BlobStore) -> None:
+    """The attestation covers the files, and the service's public key verifies it."""
     client.post(MIXES, json=BODY)
     version = f"{MIXES}/both/versions/1"
     assert client.get(f"{version}/attestation").status_code == 404
@@ -202,7 +204,7 @@ def test_attestation(client: TestClient, store: BlobStore) -> None:
 
 
 @pytest.mark.usefixtures("experts")
-def test_override(client: TestClient, store: BlobStore) -> None:
+def test_a_refused_mix_is_published_by_an_override(client: TestClient, store: BlobStore) -> None:
     client.post(MIXES, json=BODY)
     version = f"{MIXES}/both/versions/1"
     failure = Failure(
@@ -227,7 +229,9 @@ def test_override(client: TestClient, store: BlobStore) -> None:
 
 
 @pytest.mark.usefixtures("experts")
-def test_what_a_gate_has_refused_is_had_for_a_while(client: TestClient, store: BlobStore) -> None:
+def test_a_refused_mix_can_be_downloaded_for_a_limited_time(
+    client: TestClient, store: BlobStore
+) -> None:
     client.post(MIXES, json=BODY)
     version = f"{MIXES}/both/versions/1"
     failure = Failure(domain="expert-1", metric="served.sdt", value=3, limit="at most", threshold=1)
@@ -250,7 +254,9 @@ def test_what_a_gate_has_refused_is_had_for_a_while(client: TestClient, store: B
 
 
 @pytest.mark.usefixtures("experts")
-def test_a_gate_report_is_a_document(client: TestClient, store: BlobStore) -> None:
+def test_a_gate_report_is_returned_as_json_and_as_a_page(
+    client: TestClient, store: BlobStore
+) -> None:
     client.post(MIXES, json=BODY)
     report = f"{MIXES}/both/versions/1/gate-report"
     assert client.get(f"{report}.html").status_code == 404
@@ -267,13 +273,13 @@ def test_a_gate_report_is_a_document(client: TestClient, store: BlobStore) -> No
     page = client.get(f"{report}.html")
     assert "Gate of both@1" in page.text
     assert digest in page.text
-    # It is allowed to show its own style, and to load nothing.
+    # The policy allows its own style, and loads nothing.
     assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src")
     assert client.get("/api/v1/schemas/color").status_code == 404
 
 
 @pytest.mark.usefixtures("experts")
-def test_the_worker_is_woken(client: TestClient, database: str) -> None:
+def test_a_request_wakes_the_worker(client: TestClient, database: str) -> None:
     from psycopg import connect
 
     with connect(database.replace("+psycopg", ""), autocommit=True) as listener:

@@ -1,4 +1,4 @@
-"""What a request for a mix would mean, over HTTP."""
+"""Plans over HTTP."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def experts(store: BlobStore) -> None:
         rows.add_all(session, store)
 
 
-def test_a_plan_is_made_and_nothing_else(client: TestClient) -> None:
+def test_a_plan_changes_nothing(client: TestClient) -> None:
     answer = client.post(PLAN, json=BODY | {"deploy": True, "experts_per_token": 2})
     assert answer.status_code == 200, answer.text
     plan = answer.json()
@@ -35,7 +35,7 @@ def test_a_plan_is_made_and_nothing_else(client: TestClient) -> None:
     assert client.get("/api/v1/mixes").json()["data"] == []
 
 
-def test_what_a_plan_accepts_is_accepted(client: TestClient) -> None:
+def test_a_request_with_a_plan_without_problems_is_accepted(client: TestClient) -> None:
     body = BODY | {"preset": "btx"}
     assert client.post(PLAN, json=body).json()["problems"] == []
     mix = client.post("/api/v1/mixes", json=body)
@@ -44,7 +44,7 @@ def test_what_a_plan_accepts_is_accepted(client: TestClient) -> None:
     assert client.post(PLAN, json=body).json()["existing"] == "both@1"
 
 
-def test_all_that_is_wrong_comes_in_one_answer(client: TestClient) -> None:
+def test_every_problem_comes_in_one_answer(client: TestClient) -> None:
     wrong = {
         "name": "No Name",
         "experts": ["expert-1", "nobody"],

@@ -1,4 +1,4 @@
-"""Changing a finished mix over HTTP, and the presets it was made by.
+"""Changing a finished mix over HTTP, and presets.
 
 Covers: presets.
 """
@@ -20,7 +20,7 @@ BASE = f"{MIXES}/both/versions/1"
 
 @pytest.fixture(autouse=True)
 def base(client: TestClient, store: BlobStore) -> None:
-    """`both@1` of the experts 1 and 2, published; there is an expert 3."""
+    """Return `both@1`, published, of the experts 1 and 2; register an expert 3."""
     with db.transaction() as session:
         rows.add_all(session, store, num_experts=3)
     body = {"name": "both", "family": "tiny", "experts": ["expert-1", "expert-2"]}
@@ -36,7 +36,7 @@ def base(client: TestClient, store: BlobStore) -> None:
         ("replace", {"expert": "expert-1", "by": "expert-3"}, ["expert-3@1", "expert-2@1"]),
     ],
 )
-def test_a_change_is_a_version(
+def test_a_change_makes_a_new_version(
     client: TestClient, change: str, body: dict[str, Any], experts: list[str]
 ) -> None:
     body |= {"finetune": {"tokens": 0}, "name": "other"}
@@ -50,7 +50,7 @@ def test_a_change_is_a_version(
     assert mix["recipe"]["finetune"]["tokens"] == 0
 
 
-def test_the_same_key_gives_the_first_answer(client: TestClient) -> None:
+def test_a_repeated_request_gets_the_first_answer(client: TestClient) -> None:
     headers = {"Idempotency-Key": "k"}
     first = client.post(f"{BASE}/extend", json={"expert": "expert-3"}, headers=headers)
     again = client.post(f"{BASE}/extend", json={"expert": "expert-3"}, headers=headers)
@@ -72,7 +72,7 @@ def test_the_same_key_gives_the_first_answer(client: TestClient) -> None:
         ("replace", {"expert": "expert-1", "by": "expert-2"}, "/by"),
     ],
 )
-def test_wrong_changes_say_where(
+def test_a_wrong_change_names_the_field(
     client: TestClient, change: str, body: dict[str, Any], pointer: str
 ) -> None:
     answer = client.post(f"{BASE}/{change}", json=body)
@@ -87,7 +87,7 @@ def test_wrong_changes_say_where(
     ("change", "body", "pointer"),
     [("extend", {}, "/expert"), ("replace", {"expert": "expert-1"}, "/by")],
 )
-def test_who_it_is_about_must_be_said(
+def test_a_change_must_name_its_experts(
     client: TestClient, change: str, body: dict[str, Any], pointer: str
 ) -> None:
     for path in (change, f"{change}:plan"):
@@ -103,7 +103,7 @@ def test_who_it_is_about_must_be_said(
         ("replace", {"expert": "expert-1", "by": "expert-3"}),
     ],
 )
-def test_a_change_is_planned_in_its_own_words(
+def test_a_change_is_planned_with_the_same_body(
     client: TestClient, change: str, body: dict[str, Any]
 ) -> None:
     plan = client.post(f"{BASE}/{change}:plan", json=body).json()
@@ -113,19 +113,19 @@ def test_a_change_is_planned_in_its_own_words(
     assert client.post(f"{BASE}/{change}:plan", json=body).json()["existing"] == made["ref"]
 
 
-def test_what_is_unfinished_is_not_changed(client: TestClient) -> None:
+def test_an_unfinished_mix_cannot_be_changed(client: TestClient) -> None:
     client.post(f"{BASE}/extend", json={"expert": "expert-3"})
     answer = client.post(f"{MIXES}/both/versions/2/remove", json={"expert": "expert-1"})
     assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
     assert client.post(f"{MIXES}/who/versions/1/remove", json={"expert": "x"}).status_code == 404
 
 
-def test_changes_need_a_key(client: TestClient) -> None:
+def test_a_change_needs_a_key(client: TestClient) -> None:
     del client.headers["Authorization"]
     assert client.post(f"{BASE}/extend", json={"expert": "expert-3"}).status_code == 401
 
 
-def test_presets_say_what_they_mean(client: TestClient) -> None:
+def test_presets_list_their_fields(client: TestClient) -> None:
     presets = {preset["name"]: preset for preset in client.get("/api/v1/presets").json()["data"]}
     assert presets["btx"]["assembly"]["experts_per_token"] == 2
     assert presets["merge"]["tokens_per_expert"] == 0 < presets["nexus"]["tokens_per_expert"]
@@ -140,7 +140,9 @@ def test_presets_say_what_they_mean(client: TestClient) -> None:
     ("change", "pointer"),
     [({"preset": "nexuss"}, "/preset"), ({"shared_expert": False}, "/combine")],
 )
-def test_recipes_that_cannot_be(client: TestClient, change: dict[str, Any], pointer: str) -> None:
+def test_impossible_recipes_are_refused(
+    client: TestClient, change: dict[str, Any], pointer: str
+) -> None:
     body = {"name": "new", "family": "tiny", "experts": ["expert-1", "expert-2"]}
     answer = client.post(MIXES, json=body | change)
     assert answer.status_code == 422, answer.text

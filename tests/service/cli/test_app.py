@@ -8,7 +8,7 @@ import pytest
 from tests.service.command_line import run
 
 
-def test_help_imports_nothing_that_takes_time() -> None:
+def test_help_imports_nothing_slow() -> None:
     code = (
         "import sys, service.cli.app\n"
         "slow = {'torch', 'vllm', 'sqlalchemy', 'fastapi', 'httpx'} & set(sys.modules)\n"
@@ -38,7 +38,7 @@ def test_help_names_every_command() -> None:
         assert f" {command} " in done.stdout
 
 
-def test_without_a_service_it_says_how_to_start_one() -> None:
+def test_a_command_without_a_service_says_how_to_start_it() -> None:
     done = run("experts")
 
     assert done.returncode == 1
@@ -46,7 +46,7 @@ def test_without_a_service_it_says_how_to_start_one() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEXUSMIX_PORT", "many")
     done = run("status")
 

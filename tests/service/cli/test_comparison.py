@@ -1,4 +1,4 @@
-"""`nexusmix gate` as people start it, and what its words may name."""
+"""`nexusmix gate` as a process, and the models that its arguments name."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ def expert(tmp_path: Path) -> str:
     return str(tiny.write_checkpoint(tmp_path / "expert", expert=1))
 
 
-def test_what_is_kept_ends_with_0_and_leaves_its_report(expert: str, tmp_path: Path) -> None:
+def test_kept_limits_end_with_0_and_a_report(expert: str, tmp_path: Path) -> None:
     done = gate(expert, expert, "--report", str(tmp_path / "report.json"))
     assert done.returncode == 0, done.stderr
     assert "kept" in done.stdout
@@ -47,21 +47,21 @@ def test_what_is_kept_ends_with_0_and_leaves_its_report(expert: str, tmp_path: P
     assert [domain.domain for domain in report.domains] == ["expert"]
 
 
-def test_what_strays_ends_with_1_and_shows_where(seed: str, expert: str) -> None:
+def test_a_missed_limit_ends_with_1_and_shows_the_place(seed: str, expert: str) -> None:
     done = gate(seed, expert, "--max-sdt", "0.5")
     assert done.returncode == 1
     assert "not kept  expert: sdt is" in done.stdout
     assert "token 0, margin" in done.stdout
 
 
-def test_a_wrong_threshold_is_refused_before_anything_is_read(expert: str) -> None:
+def test_a_wrong_threshold_is_refused_before_the_child_starts(expert: str) -> None:
     done = gate(expert, expert, "--min-fdt-75", "9")
     assert done.returncode == 1
     assert "min_fdt_75 is 9, but only 8 tokens are compared" in done.stderr
     assert not (settings().home / "logs").exists()
 
 
-def test_the_childs_reason_is_told(seed: str, expert: str) -> None:
+def test_the_error_of_the_child_is_printed(seed: str, expert: str) -> None:
     config = Path(seed) / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"vocab_size": 65}))
     done = gate(expert, seed)
@@ -70,30 +70,30 @@ def test_the_childs_reason_is_told(seed: str, expert: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_without_documents_it_asks_for_some(seed: str) -> None:
+def test_missing_documents_are_named(seed: str) -> None:
     done = gate(seed, seed)
     assert done.returncode == 1
     assert "--documents" in done.stderr
 
 
-def test_a_folder_brings_its_documents(expert: str) -> None:
+def test_a_folder_is_found_with_its_documents(expert: str) -> None:
     subject, texts = comparison.find_model(expert)
     assert subject == Folder(path=Path(expert))
     assert [own.domain for own in texts] == ["expert"]
 
 
-def test_a_server_is_named_with_its_model() -> None:
+def test_a_server_is_found_with_its_model() -> None:
     subject, texts = comparison.find_model("http://127.0.0.1:8000/v1#mine")
     assert (subject, texts) == (Served(address="http://127.0.0.1:8000/v1", model="mine"), [])
 
 
 @pytest.mark.parametrize("words", ["http://127.0.0.1:8000/v1", "http://127.0.0.1:8000#m"])
-def test_half_a_server_is_refused_with_what_is_right(words: str) -> None:
+def test_an_incomplete_server_is_refused_with_the_right_form(words: str) -> None:
     with pytest.raises(InvalidInput, match="http://HOST:PORT/v1#MODEL"):
         comparison.find_model(words)
 
 
-def test_what_can_be_nothing_is_told_what_it_could_be() -> None:
+def test_an_argument_that_names_no_model_is_refused_with_the_right_forms() -> None:
     with pytest.raises(InvalidInput, match="no folder, no NAME"):
         comparison.find_model("Not a name")
 

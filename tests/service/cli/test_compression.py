@@ -1,4 +1,4 @@
-"""`nexusmix compress`, as people start it.
+"""`nexusmix compress` as a process.
 
 Covers: assembler.jobs.offline_tasks.
 """
@@ -33,7 +33,7 @@ def compress(source: Path | str, **changes: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_folder_becomes_a_smaller_one(tmp_path: Path) -> None:
+def test_a_folder_is_compressed(tmp_path: Path) -> None:
     folder = tiny.write_checkpoint(tmp_path / "expert", expert=1)
     output = tmp_path / "compressed"
     done = run("compress", str(folder), "--min-fdt-75=0", "--rounds=2", f"--output={output}")
@@ -51,7 +51,7 @@ def test_a_folder_becomes_a_smaller_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_mix_becomes_a_manifest_of_the_store(
+def test_a_mix_is_compressed_in_the_store(
     installation: None, store: BlobStore, tmp_path: Path
 ) -> None:
     with db.transaction() as session:
@@ -72,7 +72,7 @@ def test_a_mix_becomes_a_manifest_of_the_store(
 
 
 @pytest.mark.slow
-def test_an_expert_of_the_service_too(installation: None, store: BlobStore) -> None:
+def test_an_expert_is_compressed_in_the_store(installation: None, store: BlobStore) -> None:
     with db.transaction() as session:
         rows.add_all(session, store, num_experts=1)
     before = tiny.store_manifest(store, expert=1).num_bytes
@@ -86,7 +86,7 @@ def test_an_expert_of_the_service_too(installation: None, store: BlobStore) -> N
 
 
 @pytest.mark.slow
-def test_a_folder_becomes_a_sparse_one(tmp_path: Path) -> None:
+def test_a_folder_is_made_sparse(tmp_path: Path) -> None:
     folder = tiny.write_checkpoint(tmp_path / "expert", expert=1)
     output = tmp_path / "sparse"
     done = run(
@@ -113,7 +113,7 @@ def test_a_folder_becomes_a_sparse_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_expert_becomes_sparse_in_the_store(installation: None, store: BlobStore) -> None:
+def test_an_expert_is_made_sparse_in_the_store(installation: None, store: BlobStore) -> None:
     with db.transaction() as session:
         rows.add_all(session, store, num_experts=1)
     before = tiny.store_manifest(store, expert=1)
@@ -139,19 +139,19 @@ def test_an_expert_becomes_sparse_in_the_store(installation: None, store: BlobSt
         ({"min_fdt_75": 1, "by": "luck"}, "'fdt', 'dppl', 'perplexity' or 'order'"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(fields: dict[str, Any], problem: str) -> None:
+def test_a_wrong_request_is_refused(fields: dict[str, Any], problem: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         compression.read_request(fields)
     assert problem in refused.value.problems[0].detail
 
 
-def test_nothing_is_overwritten(tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_overwritten(tmp_path: Path) -> None:
     folder = tiny.write_checkpoint(tmp_path / "expert", expert=1)
     with pytest.raises(Conflict, match="exists already"):
         compress(folder, output=folder)
 
 
-def test_a_folder_needs_a_place_and_documents(tmp_path: Path) -> None:
+def test_a_folder_needs_an_output_and_documents(tmp_path: Path) -> None:
     folder = tiny.write_checkpoint(tmp_path / "seed")
     with pytest.raises(InvalidInput, match="--output is missing"):
         compress(folder)

@@ -20,7 +20,7 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
-def test_it_is_said_what_becomes_of_a_text(tmp_path: Path, text: Path) -> None:
+def test_the_split_of_a_text_is_printed(tmp_path: Path, text: Path) -> None:
     folder = tiny.write_checkpoint(tmp_path / "expert", expert=1)
     about = ["--name", "law", "--family", "tiny", "--license", "CC0-1.0"]
     done = run("register", str(folder), "--documents", str(text), *about)
@@ -50,7 +50,7 @@ def test_an_expert_is_trained_on_a_text(tmp_path: Path, text: Path) -> None:
     assert parse([(target / "documents.jsonl").read_bytes()]) == read_text(text)
 
 
-def test_experts_of_the_running_service_are_listed(installation: None, store: BlobStore) -> None:
+def test_experts_are_listed(installation: None, store: BlobStore) -> None:
     with db.transaction() as session:
         family = factories.make_family(session, store)
         factories.make_expert(session, family, name="law")
@@ -61,7 +61,7 @@ def test_experts_of_the_running_service_are_listed(installation: None, store: Bl
     assert "CC0-1.0" in done.stdout
 
 
-def test_expert_is_not_trained_over_something_else(
+def test_an_existing_folder_is_not_overwritten(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.mktemp("expert")

@@ -13,7 +13,7 @@ from tests.assembler.published import publish
 from tests.service.command_line import run
 
 
-def test_wrong_mix_is_explained_field_by_field(installation: None, store: BlobStore) -> None:
+def test_a_wrong_request_is_explained_field_by_field(installation: None, store: BlobStore) -> None:
     with db.transaction() as session:
         factories.make_family(session, store)
     done = run("mix", "mine", "nobody", "--family", "nowhere")
@@ -22,9 +22,7 @@ def test_wrong_mix_is_explained_field_by_field(installation: None, store: BlobSt
     assert "/family: no family 'nowhere'" in done.stderr
 
 
-def test_plan_of_a_wrong_mix_ends_with_all_that_is_wrong(
-    installation: None, store: BlobStore
-) -> None:
+def test_a_plan_of_a_wrong_mix_prints_every_problem(installation: None, store: BlobStore) -> None:
     with db.transaction() as session:
         factories.make_family(session, store)
     done = run("plan", "mix", "mine", "nobody", "--family", "tiny", "--set", "combine=no")
@@ -35,7 +33,7 @@ def test_plan_of_a_wrong_mix_ends_with_all_that_is_wrong(
     assert "/combine: Input should be 'convex' or 'sum'" in done.stdout
 
 
-def test_a_change_is_planned_in_its_own_words(installation: None, store: BlobStore) -> None:
+def test_a_change_is_planned_with_the_same_arguments(installation: None, store: BlobStore) -> None:
     with db.transaction() as session:
         rows.add_all(session, store, num_experts=3)
         spec = NewMix(name="mine", family="tiny", experts=["expert-1", "expert-2"])
@@ -52,7 +50,7 @@ def test_a_change_is_planned_in_its_own_words(installation: None, store: BlobSto
         assert mixes.get(session, "mine").number == 1
 
 
-def test_presets_say_what_they_change(installation: None) -> None:
+def test_presets_are_listed_with_their_changes(installation: None) -> None:
     done = run("presets")
 
     assert done.returncode == 0, done.stderr

@@ -11,14 +11,14 @@ from tests.assembler.published import publish
 from tests.service.command_line import run
 
 
-def test_status_tells_that_nothing_runs() -> None:
+def test_status_says_that_nothing_runs() -> None:
     done = run("status")
 
     assert done.returncode == 1
     assert "nothing runs" in done.stdout
 
 
-def test_what_is_served_is_ended(installation: None, store: BlobStore) -> None:
+def test_a_served_model_is_stopped(installation: None, store: BlobStore) -> None:
     with db.transaction() as session:
         rows.add_all(session, store)
         spec = NewMix(name="both", family="tiny", experts=["expert-1", "expert-2"])

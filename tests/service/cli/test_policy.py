@@ -1,4 +1,4 @@
-"""A policy as a file."""
+"""Policies in files."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-def test_yaml_and_json_say_the_same(tmp_path: Path) -> None:
+def test_yaml_and_json_are_read_alike(tmp_path: Path) -> None:
     fields = {"served": {"min_fdt_75": 8}, "prefix_tokens": 9}
     yaml = "# short texts\nserved:\n  min_fdt_75: 8\nprefix_tokens: 9\n"
     assert policy.read_policy(written(tmp_path, yaml)) == fields
@@ -24,7 +24,7 @@ def test_yaml_and_json_say_the_same(tmp_path: Path) -> None:
     assert policy.read_policy(written(tmp_path, json)) == fields
 
 
-def test_what_is_shown_is_read_again(tmp_path: Path) -> None:
+def test_a_shown_policy_is_read_again(tmp_path: Path) -> None:
     body = PolicyBody(family="tiny", number=None, policy=Policy(), created_at=None)
     text = policy.policy_text(body)
     assert text.startswith("# Policy of family tiny, the default")
@@ -44,11 +44,11 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ("prefix_tokens: 2026-11-25", "has a value that JSON does not have"),
     ],
 )
-def test_what_is_no_policy_is_refused(tmp_path: Path, text: str, words: str) -> None:
+def test_a_wrong_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         policy.read_policy(written(tmp_path, text))
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot be read: No such file"):
         policy.read_policy(tmp_path / "policy.yaml")

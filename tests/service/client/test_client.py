@@ -1,4 +1,4 @@
-"""The client library against the real service, over lines that hold and lines that break.
+"""The client library against the real service, also over lines that break.
 
 Covers: transfers.
 """
@@ -79,7 +79,7 @@ def test_a_family_and_an_expert_are_registered(client: Client, seed: Path, exper
     family = client.register_family(seed, name="tiny", license="Apache-2.0")
     assert family.state is VersionState.READY
     transfers = register(client, expert)
-    # Half of the checkpoint is the seed's, and is not sent.
+    # Half of the checkpoint is equal to the seed's, and is not sent.
     ffn = sum(len(data) for name, data in tiny.tensors(expert=1).items() if ".mlp." in name)
     documents = (expert / "documents.jsonl").stat().st_size
     assert transfers[-1] == Transfer(ffn + documents, ffn + documents)
@@ -114,7 +114,7 @@ def test_an_expert_without_documents_is_refused(client: Client, expert: Path) ->
         register(client, expert)
 
 
-def test_a_cut_line_is_tried_again(
+def test_a_request_is_sent_again_after_a_cut(
     address: str, key: str, client: Client, seed: Path, expert: Path
 ) -> None:
     client.register_family(seed, name="tiny", license="Apache-2.0")
@@ -128,9 +128,7 @@ def test_a_cut_line_is_tried_again(
         assert experts.pin(session, "law").state is VersionState.READY
 
 
-def test_an_interrupted_upload_goes_on_where_it_was(
-    client: Client, seed: Path, expert: Path
-) -> None:
+def test_an_interrupted_upload_continues(client: Client, seed: Path, expert: Path) -> None:
     class Interrupted(Exception):
         pass
 
@@ -152,15 +150,15 @@ def test_a_download_survives_cuts(
 ) -> None:
     client.register_family(seed, name="tiny", license="Apache-2.0")
     register(client, expert)
-    heard: list[int] = []
+    sizes: list[int] = []
     with (
         cutting(address, cuts=[(None, 20_000), (None, 30_000)]) as line,
         Client(line.address, key=key) as shaky,
     ):
-        shaky.download("law", tmp_path / "back", of="experts", on_bytes=heard.append)
+        shaky.download("law", tmp_path / "back", of="experts", on_bytes=sizes.append)
         assert line.cuts == []
     back = {path.name: path.read_bytes() for path in (tmp_path / "back").iterdir()}
-    assert sum(heard) == sum(map(len, back.values()))
+    assert sum(sizes) == sum(map(len, back.values()))
     for name, content in tiny.tokenizer_files().items():
         assert back[name] == content
     spans = read_header(tmp_path / "back" / "model.safetensors")
@@ -168,7 +166,9 @@ def test_a_download_survives_cuts(
     assert {n: data[s.start : s.end] for n, s in spans.items()} == tiny.tensors(expert=1)
 
 
-def test_errors_come_back_as_they_were_raised(client: Client, seed: Path, expert: Path) -> None:
+def test_errors_of_the_service_are_raised_by_the_client(
+    client: Client, seed: Path, expert: Path
+) -> None:
     with pytest.raises(NotFound, match="no family 'tiny'"):
         register(client, expert)
     client.register_family(seed, name="tiny", license="Apache-2.0")
@@ -190,18 +190,18 @@ def test_a_folder_without_documents_or_tensors_is_refused(
         register(client, expert)
 
 
-def test_a_wrong_key(address: str, seed: Path) -> None:
+def test_a_wrong_key_is_refused(address: str, seed: Path) -> None:
     with Client(address, key="nxm_wrong") as client, pytest.raises(Unauthenticated):
         client.register_family(seed, name="tiny", license="Apache-2.0")
 
 
-def test_a_service_that_stays_away(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_service_is_unavailable(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "FIRST_PAUSE_SECONDS", 0.0)
     with Client("http://127.0.0.1:9", key=key) as client, pytest.raises(Unavailable):
         client.mix("both")
 
 
-def test_a_domain_is_waited_for(client: Client, seed: Path, expert: Path) -> None:
+def test_the_client_waits_for_an_embedding(client: Client, seed: Path, expert: Path) -> None:
     client.register_family(seed, name="tiny", license="Apache-2.0")
     version = client.register_expert(expert, name="law", family="tiny", license="CC0-1.0")
     assert not version.embedded
@@ -212,21 +212,21 @@ def test_a_domain_is_waited_for(client: Client, seed: Path, expert: Path) -> Non
     assert [s.ref for s in client.suggest("any text", family="tiny")] == ["law@1"]
 
 
-def test_a_projection_is_asked_for_once(client: Client, seed: Path, tmp_path: Path) -> None:
+def test_a_projection_is_requested_once(client: Client, seed: Path, tmp_path: Path) -> None:
     documents = tmp_path / "public.jsonl"
-    made = [Document(domain, "a text", "train", domain) for domain in ("law", "code")]
-    documents.write_bytes(serialize(made))
+    content = [Document(domain, "a text", "train", domain) for domain in ("law", "code")]
+    documents.write_bytes(serialize(content))
     client.register_family(seed, name="tiny", license="Apache-2.0")
-    asked = client.request_projection("tiny", documents=documents)
-    assert client.request_projection("tiny", documents=documents) == asked
+    requested = client.request_projection("tiny", documents=documents)
+    assert client.request_projection("tiny", documents=documents) == requested
 
 
 def test_a_mix_is_followed_to_its_end(client: Client, mix: MixBody) -> None:
-    heard: list[EventBody] = []
+    events: list[EventBody] = []
     assembled = threading.Event()
 
     def listen(event: EventBody) -> None:
-        heard.append(event)
+        events.append(event)
         if event.message == "assemble ended":
             assembled.set()
 
@@ -234,7 +234,7 @@ def test_a_mix_is_followed_to_its_end(client: Client, mix: MixBody) -> None:
         with db.transaction() as session:
             mix_state.begin(session, mix.id, step="assemble")
             mix_state.complete(session, mix.id, step="assemble")
-        # Heard while it happens, not at the end.
+        # The event arrives while the step runs, not at the end.
         assert assembled.wait(30)
         with db.transaction() as session:
             mix_state.finish(session, mix.id, state=MixState.FAILED, error="the disk is full")
@@ -244,7 +244,7 @@ def test_a_mix_is_followed_to_its_end(client: Client, mix: MixBody) -> None:
     ended = client.wait_for_mix(mix, on_event=listen)
     worker.join()
     assert (ended.state, ended.error) == (MixState.FAILED, "the disk is full")
-    messages = [event.message for event in heard]
+    messages = [event.message for event in events]
     assert messages == ["assemble began", "assemble ended", "the disk is full"]
 
 
@@ -257,7 +257,7 @@ def test_separators_inside_an_event_do_not_end_its_line(client: Client, mix: Mix
     assert [event.message for event in client.events(mix)] == [message, "the disk is full"]
 
 
-def test_no_event_is_lost_or_told_twice_on_a_cut_line(
+def test_no_event_is_lost_or_repeated_on_a_cut_line(
     client: Client, mix: MixBody, address: str, key: str
 ) -> None:
     with db.transaction() as session:
@@ -290,7 +290,7 @@ def test_a_mix_is_cancelled(client: Client, mix: MixBody) -> None:
         assert mixes.get(session, "both@1").state is MixState.CANCELLED
 
 
-def test_a_published_mix_is_served_and_ended(
+def test_a_published_mix_is_served_and_stopped(
     client: Client, mix: MixBody, store: BlobStore
 ) -> None:
     with pytest.raises(Conflict, match="both@1 is not published: it is queued"):

@@ -1,4 +1,4 @@
-"""Requests are sent again while the service is away, and no longer than that."""
+"""Requests are sent again for a limited time while the service is away."""
 
 import io
 import json
@@ -23,7 +23,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Gives the answers of its server one after the other, the last one for ever."""
+    """Gives the answers of its server one after the other, and repeats the last one."""
 
     server: "Answering"
 

@@ -12,17 +12,17 @@ def test_a_good_mix_breaks_no_promise() -> None:
     assert broken(assembled=(32.0, 32.0), finetuned=(25.5, 25.5)) == []
 
 
-def test_a_mix_that_gains_too_little_is_told_by_how_much() -> None:
+def test_a_mix_that_gains_too_little_breaks_a_promise() -> None:
     (line,) = broken(assembled=(32.0, 32.0), finetuned=(30.0, 30.0))
 
     assert line == "mix after: share of the right expert's gain: 0.868, promised >= 0.950"
 
 
-def test_a_mix_that_is_worse_than_the_merge_is_named() -> None:
+def test_a_mix_worse_than_the_merge_breaks_a_promise() -> None:
     lines = broken(assembled=(80.0, 80.0), finetuned=(25.5, 25.5))
 
     assert any("mix before" in line and "mean merge" in line for line in lines)
 
 
-def test_without_finetune_only_the_bars_before_it_count() -> None:
+def test_a_mix_without_finetune_has_only_the_first_promises() -> None:
     assert broken(assembled=(32.0, 32.0), finetuned=None) == []

@@ -1,4 +1,4 @@
-"""The demo's edges; its whole way is walked by `./nexusmix demo` itself.
+"""Interrupting the demo, and its prompts. `./nexusmix demo` itself runs all of it.
 
 Covers: demo_family, service.runtime.background.
 """
@@ -25,7 +25,7 @@ STOP_SECONDS = 60
 
 @pytest.fixture
 def corpora(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Texts of every domain in the cache, so that none is fetched."""
+    """Put texts of every domain into the cache, so that none is fetched."""
     for domain in domains.EXPERT_DOMAINS + domains.PROJECTION_DOMAINS:
         name = f"{domain.name}-{demo_family.DOCUMENTS_PER_DOMAIN}"
         folder = settings().cache_path / "corpora" / str(domains.EXTRACTION) / name
@@ -46,12 +46,12 @@ def test_interrupted_demo_leaves_no_process_and_a_usable_folder(
         wait_for(serves, "a service that answers")
         started = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=STOP_SECONDS)
+        _, stderr = process.communicate(timeout=STOP_SECONDS)
     finally:
         process.kill()
 
     assert process.returncode == 130
-    assert b"stopped" in told
+    assert b"stopped" in stderr
     assert [child for child in started if child.is_running()] == []
     with background.running() as service:
         assert service.wait().startswith("http://127.0.0.1:")

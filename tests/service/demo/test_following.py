@@ -1,4 +1,4 @@
-"""A mix is followed as a stage, with the seconds of its steps, until it ends well or not.
+"""A mix is followed as a stage until it ends, and its steps are measured.
 
 Covers: service.terminal.mix_progress.
 """

@@ -1,4 +1,4 @@
-"""Completions of the demo, from a small server that speaks OpenAI's dialect."""
+"""Completions of the demo, from a small server with OpenAI's API."""
 
 import pytest
 

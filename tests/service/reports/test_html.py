@@ -1,4 +1,4 @@
-"""Templates print numbers and times as people read them, and take no markup from data."""
+"""Filters of templates, and escaping."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_data_is_no_markup(tmp_path: Path) -> None:
     assert rendered(tmp_path, "{{ text }}", text="<b>") == "&lt;b&gt;"
 
 
-def test_a_name_that_nobody_gave_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_variable_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UndefinedError):
         rendered(tmp_path, "{{ text }}")
 

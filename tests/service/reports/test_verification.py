@@ -1,4 +1,4 @@
-"""Every link of a published mix is checked, and every one that was broken is named."""
+"""Verification names every part of a published mix that was changed."""
 
 import json
 from pathlib import Path
@@ -69,18 +69,20 @@ def damage(blobs: LocalBlobs, digest: str) -> None:
     path.write_bytes(data)
 
 
-def test_a_published_mix_holds(attestation: Attestation, blobs: LocalBlobs, key: str) -> None:
+def test_an_unchanged_mix_passes(attestation: Attestation, blobs: LocalBlobs, key: str) -> None:
     checks = check(attestation, blobs, key)
     assert broken(checks) == []
     assert {"signature", "tensors", "gate", "provenance", "recipe"} <= {own.title for own in checks}
 
 
-def test_a_flipped_bit_of_a_tensor(attestation: Attestation, blobs: LocalBlobs, key: str) -> None:
+def test_a_flipped_bit_of_a_tensor_is_found(
+    attestation: Attestation, blobs: LocalBlobs, key: str
+) -> None:
     manifest = manifests.load(blobs, attestation.statement.manifest)
     name = "model.layers.1.mlp.gate.weight"
     damage(blobs, manifest.tensors[name].digest)
     wrong = [own for own in check(attestation, blobs, key) if not own.holds]
-    assert [(own.title, own.detail) for own in wrong] == [
+    assert [(check.title, check.detail) for check in wrong] == [
         ("tensors", f"1 damaged or missing: {name}")
     ]
 
@@ -88,28 +90,28 @@ def test_a_flipped_bit_of_a_tensor(attestation: Attestation, blobs: LocalBlobs, 
 @pytest.mark.parametrize(
     ("record", "title"), [("gate_report", "gate report"), ("lock", "provenance")]
 )
-def test_a_record_that_was_changed(
+def test_a_changed_record_is_found(
     attestation: Attestation, blobs: LocalBlobs, key: str, record: str, title: str
 ) -> None:
     damage(blobs, getattr(attestation.statement, record))
     assert broken(check(attestation, blobs, key)) == [title]
 
 
-def test_a_damaged_manifest(attestation: Attestation, blobs: LocalBlobs, key: str) -> None:
+def test_a_damaged_manifest_is_found(attestation: Attestation, blobs: LocalBlobs, key: str) -> None:
     damage(blobs, attestation.statement.manifest)
     assert verification.num_bytes(attestation, blobs) == 0
     assert broken(check(attestation, blobs, key)) == ["checkpoint"]
 
 
-def test_a_lost_checkpoint(attestation: Attestation, blobs: LocalBlobs, key: str) -> None:
+def test_a_lost_checkpoint_is_found(attestation: Attestation, blobs: LocalBlobs, key: str) -> None:
     blobs.local_path(attestation.statement.manifest).unlink()
     assert broken(check(attestation, blobs, key)) == ["checkpoint"]
 
 
-def test_a_report_of_another_mix(
+def test_a_report_of_another_mix_is_found(
     attestation: Attestation, blobs: LocalBlobs, key: str, session: orm.Session
 ) -> None:
-    """Somebody with the key attests what was never gated."""
+    """Somebody with the key attests a mix that was never gated."""
     other = published(session, blobs, name="other", combine="sum")
     assert other.gate_report_digest is not None
     statement = attestation.statement.model_copy(update={"gate_report": other.gate_report_digest})
@@ -117,7 +119,7 @@ def test_a_report_of_another_mix(
     assert "report of this checkpoint" in broken(check(forged, blobs, key))
 
 
-def test_a_recipe_from_before_it_could_be_compressed(
+def test_a_recipe_without_newer_fields_passes(
     attestation: Attestation, blobs: LocalBlobs, key: str
 ) -> None:
     provenance = json.loads(get_bytes(blobs, attestation.statement.lock))
@@ -131,7 +133,7 @@ def test_a_recipe_from_before_it_could_be_compressed(
     assert broken(check(signed, blobs, key)) == []
 
 
-def test_a_gate_that_was_overridden(
+def test_an_overridden_gate_passes_with_its_record(
     attestation: Attestation, blobs: LocalBlobs, key: str, session: orm.Session
 ) -> None:
     version = mixes.get(session, "both@1")
@@ -147,12 +149,14 @@ def test_a_gate_that_was_overridden(
     own_key = signing_key(settings().signing_key_path)
     checks = check(Attestation.of(statement, own_key), blobs, key)
     assert broken(checks) == []
-    assert f"{FAILURE}; overridden by anna: a trial" in [own.detail for own in checks]
+    assert f"{FAILURE}; overridden by anna: a trial" in [item.detail for item in checks]
     without = statement.model_copy(update={"override": None})
     assert broken(check(Attestation.of(without, own_key), blobs, key)) == ["gate"]
 
 
-def test_another_signer(attestation: Attestation, blobs: LocalBlobs, tmp_path: Path) -> None:
+def test_another_signer_is_found(
+    attestation: Attestation, blobs: LocalBlobs, tmp_path: Path
+) -> None:
     other = public_key(signing_key(tmp_path / "other.pem"))
     checks = check(attestation, blobs, other)
     assert broken(checks) == ["signature"]
@@ -178,23 +182,23 @@ class TestFolder:
     def check(self, folder: Path, key: str | None = None) -> list[Check]:
         return verification.check_folder(folder, trusted_key=key, on_bytes=lambda _: None)
 
-    def test_as_it_was_exported(self, folder: Path, key: str) -> None:
+    def test_an_unchanged_folder_passes(self, folder: Path, key: str) -> None:
         assert broken(self.check(folder, key)) == []
         assert key in self.check(folder)[0].detail
 
-    def test_a_flipped_bit(self, folder: Path) -> None:
+    def test_a_flipped_bit_is_found(self, folder: Path) -> None:
         path = folder / "model.safetensors"
         data = bytearray(path.read_bytes())
         data[-1] ^= 1
         path.write_bytes(data)
         assert broken(self.check(folder)) == ["checkpoint"]
 
-    def test_another_config(self, folder: Path) -> None:
+    def test_another_config_is_found(self, folder: Path) -> None:
         path = folder / "config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"combine": "sum"}))
         assert broken(self.check(folder)) == ["checkpoint"]
 
-    def test_without_an_attestation(self, folder: Path) -> None:
+    def test_a_folder_without_an_attestation_is_refused(self, folder: Path) -> None:
         (folder / FILE).unlink()
         with pytest.raises(InvalidInput, match="has no attestation"):
             self.check(folder)

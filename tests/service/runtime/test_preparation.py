@@ -1,4 +1,4 @@
-"""What the command line has computed in a child of its own."""
+"""Tasks in a child process."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from service.runtime import preparation
 
 
 class Full:
-    """A launcher without room, which keeps what it was asked to start something in."""
+    """A launcher that starts nothing and records the environment."""
 
     env: Mapping[str, str]
 
@@ -20,8 +20,8 @@ class Full:
         raise Unavailable("no room")
 
 
-def test_its_threads_wait_as_those_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside a busy process they would else spin for most of its time."""
+def test_threads_of_the_child_wait_without_spinning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise they would spin beside a busy process."""
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.setattr(preparation, "LocalLauncher", Full)

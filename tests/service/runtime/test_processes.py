@@ -1,4 +1,4 @@
-"""A child that dies is started again, later each time; one that is stopped stays so."""
+"""A child that dies is started again after growing pauses; a stopped child is not."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The service keeps running whatever part of it dies, and leaves nothing behind when it stops."""
+"""The service survives the death of any part, and leaves no process behind."""
 
 import socket
 import subprocess
@@ -17,7 +17,7 @@ from service.runtime import supervisor
 from tests.assembler.workers import WHOLE, num_tokens_of, phases, request_mix, wait_until_over
 from tests.service.services import COMMAND, Service, environment, serving, wait_for
 
-# Long enough for three things to die while it runs.
+# Long enough to kill three parts while it runs.
 LASTING = Finetune(tokens=1000 * 4 * 32, batch_size=4, sequence_length=32)
 
 
@@ -32,12 +32,12 @@ def test_any_free_port_is_found() -> None:
     assert supervisor.free_port("127.0.0.1", 0) > 0
 
 
-def test_nobody_answers() -> None:
+def test_an_address_without_a_service_does_not_answer() -> None:
     assert not supervisor.answers(f"http://127.0.0.1:{supervisor.free_port('127.0.0.1', 0)}")
 
 
 @pytest.mark.slow
-def test_parts_that_are_killed_come_back(home: Path) -> None:
+def test_killed_parts_are_started_again(home: Path) -> None:
     with serving(home) as service:
         assert (home / "api-key").stat().st_mode & 0o777 == 0o600
         for part in ("web", "worker", "agent", "postgres"):
@@ -95,7 +95,7 @@ def _wait_for_training(version: MixVersion) -> None:
 
 
 def _wait_until_it_answers(service: Service) -> None:
-    """Until the mix completes a text through the gateway."""
+    """Wait until the mix completes a text through the gateway."""
     key = (service.home / "api-key").read_text().strip()
 
     def completes() -> bool:

@@ -1,4 +1,4 @@
-"""The curve of a compression on the terminal: a line a point, the chosen one marked."""
+"""The curve of a compression on the terminal."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the command line prints of a finished mix."""
+"""Tables of a finished mix on the terminal."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from service.terminal import console
 from tests.service.gate_reports import make_report
 
 
-def test_the_version_before_stands_beside_the_mix(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_base_is_shown_beside_the_mix(capsys: pytest.CaptureFixture[str]) -> None:
     report = make_report(
         assembled=(50.0, 50.0), finetuned=(30.0, 40.0), base=(25.0, 90.0), known=["sea"]
     )
@@ -23,7 +23,7 @@ def test_the_version_before_stands_beside_the_mix(capsys: pytest.CaptureFixture[
     assert "new" in law
 
 
-def test_what_models_wrote_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+def test_texts_of_models_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
     first = Divergent(
         prompt=0,
         position=3,

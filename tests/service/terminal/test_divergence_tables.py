@@ -1,4 +1,4 @@
-"""What the command line prints of a comparison."""
+"""A comparison of two models on the terminal."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def report(*readings: Reading) -> DivergenceReport:
     )
 
 
-def test_what_is_kept_stands_above_its_noise_floor(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_domain_is_shown_with_its_noise_floor(capsys: pytest.CaptureFixture[str]) -> None:
     divergence_tables.print_report(report(AGREES, AGREES))
     out = capsys.readouterr().out
     assert "mine@1 against seed: kept" in out
@@ -35,7 +35,7 @@ def test_what_is_kept_stands_above_its_noise_floor(capsys: pytest.CaptureFixture
     assert "noise floor" in floor
 
 
-def test_what_strays_is_told_with_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missed_limit_is_shown_with_its_place(capsys: pytest.CaptureFixture[str]) -> None:
     divergence_tables.print_report(report(AGREES, STRAYS))
     out = capsys.readouterr().out
     assert "not kept  law: equal_share is 0.875, at least 0.99 is required" in out
@@ -43,7 +43,7 @@ def test_what_strays_is_told_with_its_place(capsys: pytest.CaptureFixture[str]) 
     assert "3.0 (2.0 to 4.0)" in out
 
 
-def test_brackets_of_a_text_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+def test_brackets_in_a_text_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
     [domain] = report(STRAYS).domains
     example = domain.examples[0].model_copy(update={"context": "[/red] a[0]"})
     shown = report(STRAYS).model_copy(

@@ -1,4 +1,4 @@
-"""What `nexusmix plan` prints."""
+"""A plan on the terminal."""
 
 import pytest
 
@@ -25,7 +25,7 @@ SIZE = Size(
 )
 
 
-def test_a_plan_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_is_printed_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     caution = Caution(kind="condition", detail="alike, 7.1", value=7.1)
     print_plan(
         Plan(
@@ -51,7 +51,7 @@ def test_a_plan_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
         assert words in out
 
 
-def test_memory_of_many_processes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_memory_is_printed_per_process(capsys: pytest.CaptureFixture[str]) -> None:
     step = STEP.model_copy(update={"memory": 4_000_000_000, "memory_per_process": 2_000_000_000})
     many = SIZE.model_copy(update={"steps": (step,)})
     print_plan(Plan(name="mine", family="tiny", experts=(), problems=(), size=many))
@@ -60,7 +60,7 @@ def test_memory_of_many_processes(capsys: pytest.CaptureFixture[str]) -> None:
     assert "2 GB a process" in out
 
 
-def test_all_problems_and_no_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_with_problems_has_no_table(capsys: pytest.CaptureFixture[str]) -> None:
     problems = (Problem("/name", "is [odd]"), Problem("/experts/1", "no expert 'x'"))
     print_plan(Plan(name="mine", family="tiny", experts=(), problems=problems))
     out = capsys.readouterr().out

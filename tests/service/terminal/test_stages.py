@@ -1,4 +1,4 @@
-"""Stages leave a line each, with their seconds and result; one that fails leaves none."""
+"""Each stage prints a line with its seconds and result; a stage that fails prints none."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""A real Chromium on pages that this process serves; a page that complains fails its test."""
+"""A real Chromium on pages of this process. Warnings and errors of a page fail its test."""
 
 import os
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.chores.browser import find_browser
 
-# Chromium's sandbox does not work for root; without a GPU one would be played by the processor;
-# the others keep it from asking for news.
+# Chromium's sandbox does not work for root. Without a GPU the processor would emulate one. The
+# other options turn off its background requests.
 ARGUMENTS = [
     *(["--no-sandbox"] if os.geteuid() == 0 else []),
     "--disable-gpu",
@@ -17,14 +17,14 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-# Generous: it is waited for, not slept.
+# An upper limit: tests go on as soon as the page is ready.
 TIMEOUT_MILLISECONDS = 15_000
 expect.set_options(timeout=TIMEOUT_MILLISECONDS)
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Where there is no Chromium the tests are skipped, except in CI."""
+    """Skip the tests when there is no Chromium, except in CI."""
     with sync_playwright() as playwright:
         program = find_browser() or playwright.chromium.executable_path
         if not os.path.exists(program):
@@ -37,7 +37,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def complaints() -> list[str]:
-    """What the page wrote to its console as a warning or error, and what it threw."""
+    """Warnings and errors on the console of the page, and uncaught exceptions."""
     return []
 
 
@@ -54,13 +54,13 @@ def anonymous_page(browser: Browser, address: str, complaints: list[str]) -> Ite
             ),
         )
         yield page
-        # Left before the server goes: an open stream would keep it waiting.
+        # Leave the page before the server stops, which would wait for an open stream.
         page.goto("about:blank")
     assert complaints == []
 
 
 @pytest.fixture
 def page(anonymous_page: Page, key: str) -> Page:
-    """Signed in."""
+    """A page of a visitor who is signed in."""
     anonymous_page.goto(f"/login?key={key}")
     return anonymous_page

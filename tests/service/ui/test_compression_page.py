@@ -1,4 +1,4 @@
-"""The page of a mix that was compressed: what was asked, what each size costs, what was taken."""
+"""The page of a compressed mix: the request, and every size with its divergence."""
 
 from playwright.sync_api import Page, expect
 
@@ -10,7 +10,7 @@ from tests.assembler import rows
 from tests.service.gate_reports import make_curve
 
 
-def test_sizes_and_what_was_taken(page: Page, store: BlobStore) -> None:
+def test_sizes_are_shown_and_the_chosen_one_is_marked(page: Page, store: BlobStore) -> None:
     curve = make_curve()
     wanted = curve.request.model_dump() | {"max_bytes": 50_000_000}
     with db.transaction() as session:

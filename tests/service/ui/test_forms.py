@@ -1,4 +1,4 @@
-"""What the forms send, as requests for mixes."""
+"""Forms become requests for mixes."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def test_lines_are_fields() -> None:
     assert asked.finetune["tokens"] == "8192"
 
 
-def test_a_line_that_sets_nothing() -> None:
+def test_a_wrong_line_is_refused() -> None:
     with pytest.raises(InvalidInput):
         RequestForm(fields="experts_per_token").spec()
 
@@ -35,7 +35,7 @@ def test_a_change_needs_an_expert() -> None:
     assert (asked.base, asked.joining, asked.leaving, asked.name) == ("mine@1", "sea", None, None)
 
 
-def test_waivers_are_of_a_domain_and_a_metric() -> None:
+def test_a_waiver_has_a_domain_and_a_metric() -> None:
     (waiver,) = OverrideForm(scope=["law:served.sdt"]).waivers()
     assert (waiver.domain, waiver.metric) == ("law", "served.sdt")
     with pytest.raises(InvalidInput):

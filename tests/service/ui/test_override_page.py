@@ -1,4 +1,4 @@
-"""A mix that its gate has refused, published from its page."""
+"""Publishing a refused mix from its page."""
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -35,7 +35,7 @@ def refused(store: BlobStore) -> None:
         mix_state.finish(session, version.id, state=MixState.FAILED, error=error)
 
 
-def test_every_limit_is_named_before_it_is_published(page: Page, complaints: list[str]) -> None:
+def test_every_missed_limit_must_be_waived(page: Page, complaints: list[str]) -> None:
     page.goto("/mixes/mine@1")
     page.get_by_text("Publish it against its gate").click()
     page.get_by_label(str(FAILURES[0])).check()

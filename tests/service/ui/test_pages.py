@@ -1,4 +1,4 @@
-"""The pages, as a person meets them: in a browser, on a real database.
+"""The pages in a browser, on a real database.
 
 Covers: expert_views, live, mix_pages, mix_views, rendering, sign_in.
 """
@@ -34,7 +34,7 @@ DOMAINS = {
 
 @pytest.fixture
 def experts(store: BlobStore) -> list[str]:
-    """Three experts of one family whose projection is ready."""
+    """Register three experts of a family with a ready projection, and return their names."""
     with db.transaction() as session:
         family = factories.make_family(session, store)
         for position, (name, text) in enumerate(DOMAINS.items(), start=1):
@@ -52,7 +52,7 @@ def request_mix(experts: list[str]) -> MixVersion:
         return mixes.request(session, blob_stores.store(), spec)
 
 
-def test_visitor_signs_in_and_arrives_where_they_wanted(anonymous_page: Page, key: str) -> None:
+def test_signing_in_leads_back_to_the_page(anonymous_page: Page, key: str) -> None:
     anonymous_page.goto("/mixes")
     anonymous_page.get_by_label("API key").fill(key)
     anonymous_page.get_by_role("button", name="Sign in").click()
@@ -60,7 +60,7 @@ def test_visitor_signs_in_and_arrives_where_they_wanted(anonymous_page: Page, ke
     expect(anonymous_page.get_by_role("heading", name="Mixes", exact=True)).to_be_visible()
 
 
-def test_sign_in_goes_nowhere_else(anonymous_page: Page, address: str, key: str) -> None:
+def test_signing_in_leads_to_no_other_site(anonymous_page: Page, address: str, key: str) -> None:
     anonymous_page.goto(f"/login?key={key}&next=//elsewhere.example/")
 
     assert anonymous_page.url == f"{address}/experts"
@@ -73,7 +73,7 @@ def test_wrong_key_is_refused(anonymous_page: Page, complaints: list[str]) -> No
     complaints.clear()  # the browser reports the 401
 
 
-def test_experts_are_listed_with_what_matters(page: Page, experts: list[str]) -> None:
+def test_experts_are_listed(page: Page, experts: list[str]) -> None:
     page.goto("/experts")
     row = page.get_by_role("row").filter(has_text="sailing")
 
@@ -83,13 +83,13 @@ def test_experts_are_listed_with_what_matters(page: Page, experts: list[str]) ->
     expect(page.get_by_role("heading", name="sailing")).to_be_visible()
 
 
-def test_empty_registry_says_what_to_do(page: Page) -> None:
+def test_an_empty_list_says_what_to_do(page: Page) -> None:
     page.goto("/experts")
 
     expect(page.get_by_text("./nexusmix demo")).to_be_visible()
 
 
-def test_pasted_text_marks_the_nearest_experts(page: Page, experts: list[str]) -> None:
+def test_a_pasted_text_selects_the_nearest_experts(page: Page, experts: list[str]) -> None:
     page.goto("/mixes/new")
     page.get_by_label("Text like yours").fill("Simmer the soup with carrots and onions.")
     page.get_by_role("button", name="Suggest experts").click()
@@ -99,7 +99,7 @@ def test_pasted_text_marks_the_nearest_experts(page: Page, experts: list[str]) -
     expect(first.get_by_role("checkbox")).to_be_checked()
 
 
-def test_chosen_experts_become_a_mix(page: Page, experts: list[str]) -> None:
+def test_a_mix_is_requested(page: Page, experts: list[str]) -> None:
     page.goto("/mixes/new")
     page.get_by_label("cooking").check()
     page.get_by_label("law").check()
@@ -110,7 +110,7 @@ def test_chosen_experts_become_a_mix(page: Page, experts: list[str]) -> None:
     expect(page.get_by_text("cooking@1")).to_be_visible()
 
 
-def test_wrong_request_is_explained_and_kept(
+def test_a_wrong_request_is_explained_and_its_input_kept(
     page: Page, experts: list[str], complaints: list[str]
 ) -> None:
     page.goto("/mixes/new")
@@ -124,7 +124,7 @@ def test_wrong_request_is_explained_and_kept(
     complaints.clear()  # the browser reports the 422
 
 
-def test_mix_is_followed_live(page: Page, experts: list[str]) -> None:
+def test_a_mix_is_followed_live(page: Page, experts: list[str]) -> None:
     version = request_mix(experts)
     page.goto("/mixes/mine")
     expect(page.get_by_role("status")).to_contain_text("queued")
@@ -151,7 +151,7 @@ def test_mix_is_followed_live(page: Page, experts: list[str]) -> None:
     assert page.evaluate("window.notReloaded")
 
 
-def test_mix_is_cancelled(page: Page, experts: list[str]) -> None:
+def test_a_mix_is_cancelled(page: Page, experts: list[str]) -> None:
     request_mix(experts)
     page.goto("/mixes/mine")
     page.get_by_role("button", name="Cancel").click()
@@ -160,7 +160,7 @@ def test_mix_is_cancelled(page: Page, experts: list[str]) -> None:
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
 
 
-def test_chat_streams_what_the_engine_says(page: Page, database: str) -> None:
+def test_a_chat_streams_the_answer(page: Page, database: str) -> None:
     with stand_in_engine(["Fry ", "the ", "onions."]) as engine:
         deploy("mine", address=engine)
         page.goto("/chat")
@@ -171,8 +171,10 @@ def test_chat_streams_what_the_engine_says(page: Page, database: str) -> None:
         expect(page.get_by_text("3 tokens")).to_be_visible()
 
 
-def test_chat_says_why_it_has_no_answer(page: Page, database: str, complaints: list[str]) -> None:
-    deploy("mine", address="http://127.0.0.1:1")  # where nothing listens
+def test_a_chat_shows_why_there_is_no_answer(
+    page: Page, database: str, complaints: list[str]
+) -> None:
+    deploy("mine", address="http://127.0.0.1:1")  # nothing listens on this address
     page.goto("/chat")
     page.get_by_label("Message").fill("Anybody?")
     page.get_by_role("button", name="Send").click()
@@ -184,7 +186,7 @@ def test_chat_says_why_it_has_no_answer(page: Page, database: str, complaints: l
 @pytest.mark.parametrize(
     "path", ["/experts", "/experts/law", "/mixes", "/mixes/new", "/mixes/mine"]
 )
-def test_page_fits_a_narrow_screen(page: Page, experts: list[str], path: str) -> None:
+def test_pages_fit_a_narrow_screen(page: Page, experts: list[str], path: str) -> None:
     request_mix(experts)
     page.set_viewport_size({"width": 360, "height": 700})
     page.goto(path)
@@ -192,7 +194,7 @@ def test_page_fits_a_narrow_screen(page: Page, experts: list[str], path: str) ->
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
-def test_unknown_mix_is_a_page_not_json(page: Page, complaints: list[str]) -> None:
+def test_an_unknown_mix_is_answered_with_a_page(page: Page, complaints: list[str]) -> None:
     page.goto("/mixes/nothing")
 
     expect(page.get_by_role("alert")).to_contain_text("no mix 'nothing'")
@@ -217,7 +219,7 @@ def deploy(model: str, *, address: str) -> None:
 
 @contextmanager
 def stand_in_engine(words: list[str]) -> Iterator[str]:
-    """An engine that says the same to everybody, a word at a time."""
+    """Serve an engine that streams the same words to every request."""
     chunks: list[dict[str, object]] = [{"choices": [{"delta": {"content": w}}]} for w in words]
     chunks.append({"choices": [], "usage": {"completion_tokens": len(words)}})
     answer = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"

@@ -20,7 +20,7 @@ def experts(store: BlobStore) -> None:
         rows.add_all(session, store)
 
 
-def test_steps_and_license_of_what_can_be_made(client: TestClient) -> None:
+def test_a_plan_shows_steps_and_license(client: TestClient) -> None:
     answer = client.post("/mixes/plan", data=FORM)
     assert answer.status_code == 200, answer.text
     for words in ("assemble", "gate", "License: Apache-2.0", "parameters"):
@@ -29,14 +29,14 @@ def test_steps_and_license_of_what_can_be_made(client: TestClient) -> None:
     assert "cannot be made" not in answer.text
 
 
-def test_everything_that_is_wrong(client: TestClient) -> None:
+def test_a_plan_shows_every_problem(client: TestClient) -> None:
     wrong = FORM | {"name": "No Name", "tokens": "-1", "experts": ["expert-1"]}
     text = client.post("/mixes/plan", data=wrong).text
     for pointer in ("/name", "/finetune/tokens", "/experts"):
         assert f">{pointer}</span>" in text
 
 
-def test_a_button_shows_it(page: Page) -> None:
+def test_the_button_shows_the_plan(page: Page) -> None:
     page.goto("/mixes/new?experts=expert-1&experts=expert-2")
     page.get_by_label("Name", exact=True).fill("mine")
     page.get_by_role("button", name="Plan it first").click()
@@ -53,7 +53,7 @@ def test_a_preset_says_what_it_is_for(page: Page) -> None:
     expect(about).to_contain_text("attention=experts")
 
 
-def test_all_that_is_wrong_is_shown_in_place_and_again_when_sent(
+def test_problems_are_shown_in_the_plan_and_after_the_request(
     page: Page, complaints: list[str]
 ) -> None:
     page.goto("/mixes/new?experts=expert-1")
@@ -75,7 +75,7 @@ def test_all_that_is_wrong_is_shown_in_place_and_again_when_sent(
     complaints.clear()  # the browser reports the 422
 
 
-def test_a_preset_and_its_changed_fields_are_asked_for(page: Page) -> None:
+def test_a_mix_is_requested_with_a_preset_and_changed_fields(page: Page) -> None:
     page.goto("/mixes/new?experts=expert-1&experts=expert-2")
     page.get_by_label("Name", exact=True).fill("mine")
     page.get_by_label("Preset").select_option("btx")

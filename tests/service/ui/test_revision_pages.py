@@ -1,4 +1,4 @@
-"""A finished mix as its page shows it, and the changes that can be asked for there.
+"""The page of a finished mix, and the changes that it offers.
 
 Covers: revision_views.
 """
@@ -22,7 +22,7 @@ from tests.service.gate_reports import make_report
 
 @pytest.fixture(autouse=True)
 def mine(store: BlobStore) -> None:
-    """`mine@2` of the experts 1 to 3, made from `mine@1` of the first two; there is an expert 4."""
+    """Publish `mine@2` of the experts 1 to 3, made from `mine@1` of 1 and 2; register expert 4."""
     with db.transaction() as session:
         rows.add_all(session, store, num_experts=4)
     spec = NewMix(
@@ -40,7 +40,7 @@ def mine(store: BlobStore) -> None:
 def make(
     store: BlobStore, spec: MixSpec, *, values: Sequence[float], base: Sequence[float] | None = None
 ) -> None:
-    """As its job would have left it, with a gate report of these perplexities and a provenance."""
+    """Finish a mix as its job would, with a provenance and a gate report of these perplexities."""
     with db.transaction() as session:
         version = publish(session, store, mixes.request(session, store, spec))
         domains = [ref.partition("@")[0] for ref in version.recipe["experts"]]
@@ -49,7 +49,7 @@ def make(
             finetuned=None,
             base=None if base is None else tuple(base),
             domains=domains,
-            # Who joins comes last.
+            # The added expert comes last.
             known=() if base is None else domains[:-1],
         )
         version.gate_report_digest = put_bytes(store, report.model_dump_json().encode())
@@ -58,7 +58,7 @@ def make(
         artifact.provenance_digest = put_bytes(store, b'{"schema_version": 1}')
 
 
-def test_where_it_comes_from(page: Page) -> None:
+def test_the_page_shows_base_and_changed_fields(page: Page) -> None:
     page.goto("/mixes/mine")
     expect(page.locator("#chain")).to_have_text("mine@1")
     expect(page.locator("#changed")).to_contain_text("experts_per_token=2")
@@ -71,7 +71,7 @@ def test_where_it_comes_from(page: Page) -> None:
     expect(page.locator("#chain")).to_have_count(0)
 
 
-def test_the_version_before_is_compared(page: Page) -> None:
+def test_the_base_is_compared(page: Page) -> None:
     page.goto("/mixes/mine")
     table = page.locator("#perplexity")
     expect(table).to_contain_text("version before")
@@ -80,7 +80,7 @@ def test_the_version_before_is_compared(page: Page) -> None:
     expect(domains.filter(has_text="expert-3")).to_contain_text("new")
 
 
-def test_an_extension_is_planned_and_asked_for(page: Page) -> None:
+def test_an_extension_is_planned_and_requested(page: Page) -> None:
     page.goto("/mixes/mine")
     page.get_by_text("Add an expert").click()
     page.get_by_label("Expert to add").select_option("expert-4@1")
@@ -94,9 +94,7 @@ def test_an_extension_is_planned_and_asked_for(page: Page) -> None:
     expect(page.locator("#chain")).to_have_text("mine@2 from mine@1")
 
 
-def test_what_is_wrong_with_a_change_is_planned_and_explained(
-    page: Page, complaints: list[str]
-) -> None:
+def test_problems_of_a_change_are_shown(page: Page, complaints: list[str]) -> None:
     page.goto("/mixes/mine")
     page.get_by_text("Replace an expert").click()
     form = page.locator("#replace")
@@ -114,7 +112,7 @@ def test_what_is_wrong_with_a_change_is_planned_and_explained(
     complaints.clear()  # the browser reports the 422
 
 
-def test_a_removal(page: Page) -> None:
+def test_an_expert_is_removed(page: Page) -> None:
     page.goto("/mixes/mine")
     page.get_by_text("Remove an expert").click()
     page.locator("#remove").get_by_label("Expert to remove").select_option("expert-2@1")
@@ -123,14 +121,14 @@ def test_a_removal(page: Page) -> None:
     expect(page.get_by_text("expert-2@1")).to_have_count(0)
 
 
-def test_two_experts_are_the_fewest(page: Page) -> None:
+def test_a_mix_of_two_experts_cannot_shrink(page: Page) -> None:
     page.goto("/mixes/mine@1")
     page.get_by_text("Remove an expert").click()
     expect(page.get_by_text("none can be removed")).to_be_visible()
     expect(page.locator("#remove")).to_have_count(0)
 
 
-def test_a_mean_cannot_be_changed(page: Page, store: BlobStore) -> None:
+def test_a_merge_cannot_be_changed(page: Page, store: BlobStore) -> None:
     spec = NewMix(name="mean", family="tiny", experts=["expert-1", "expert-2"], preset="merge")
     make(store, spec, values=(50, 50))
     page.goto("/mixes/mean")

@@ -50,7 +50,7 @@ def test_writing_needs_a_key(anonymous: TestClient, header: str) -> None:
 def test_a_cookie_writes_from_our_own_pages_only(anonymous: TestClient, key: str) -> None:
     anonymous.cookies.set(auth.COOKIE, key)
     assert anonymous.delete(DELETE, headers={"Origin": "http://127.0.0.1"}).status_code == 404
-    # Same site for a browser's SameSite rule, but another server.
+    # For a browser's SameSite rule this is the same site, but it is another server.
     for origin in ("http://127.0.0.1:3000", "https://evil.example", "null", ""):
         assert anonymous.delete(DELETE, headers={"Origin": origin}).status_code == 401
     assert anonymous.delete(DELETE).status_code == 401
@@ -75,5 +75,5 @@ def test_other_host_names_are_refused(anonymous: TestClient, host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost:8421", "127.0.0.1:8421", "[::1]:8421", "LOCALHOST"])
-def test_our_own_names_are_taken(anonymous: TestClient, host: str) -> None:
+def test_our_own_names_are_accepted(anonymous: TestClient, host: str) -> None:
     assert anonymous.get("/api/v1/experts", headers={"Host": host}).status_code == 200

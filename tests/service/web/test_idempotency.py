@@ -1,4 +1,4 @@
-"""A request that is sent twice is done once."""
+"""A repeated request is carried out once."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -20,7 +20,7 @@ def once(session: Session, repeatable: Repeatable, *, body: Any = BODY, answer: 
     return repeatable.once(session, body=body, status=202, make=lambda: {"answer": answer})
 
 
-def test_the_first_answer_is_given_again(session: Session) -> None:
+def test_a_repeated_request_gets_the_first_answer(session: Session) -> None:
     repeatable = Repeatable(1, "/api/v1/mixes", "k")
     assert once(session, repeatable, answer=1) == {"answer": 1}
     assert once(session, repeatable, answer=2) == {"answer": 1}
@@ -45,7 +45,7 @@ def test_another_body_under_the_same_key_is_refused(session: Session) -> None:
         once(session, repeatable, body={"name": "other"}, answer=2)
 
 
-def test_a_key_is_forgotten_after_a_day(session: Session) -> None:
+def test_a_key_expires_after_a_day(session: Session) -> None:
     repeatable = Repeatable(1, "/api/v1/mixes", "k")
     once(session, repeatable, answer=1)
     session.query(IdempotentRequest).one().created_at -= LIFETIME + timedelta(seconds=1)
@@ -65,7 +65,7 @@ def test_a_failed_request_may_be_repeated(database: str) -> None:
         assert once(session, repeatable, answer=1) == {"answer": 1}
 
 
-def test_requests_at_the_same_time_are_one(database: str) -> None:
+def test_concurrent_requests_are_carried_out_once(database: str) -> None:
     numbers = count()
 
     def request(_: int) -> Any:

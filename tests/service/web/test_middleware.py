@@ -1,4 +1,4 @@
-"""What every answer has, and what no log has."""
+"""Request ids, headers, body limit, log and metrics."""
 
 import logging
 
@@ -42,7 +42,7 @@ def test_keys_are_not_logged(
     caplog.set_level(logging.DEBUG)
     anonymous.get("/login", params={"key": key})
     anonymous.get("/api/v1/experts", headers={"Authorization": f"Bearer {key}"})
-    # The client of the tests logs too; only what the service says counts.
+    # The test client logs too; look at the service's lines only.
     lines = [r.getMessage() for r in caplog.records if not r.name.startswith("httpx")]
     assert any("/login" in line for line in lines)
     assert not any(key in line for line in lines)
