@@ -41,7 +41,7 @@ def check(recipe: Recipe, known: Mapping[str, str], blobs: BlobStore) -> None:
     problems = []
     for number, ref in enumerate(recipe.experts):
         for other, texts in trained.items():
-            pairs = list(documents.seen(parsed[ref], texts))
+            pairs = list(documents.find_leaked(parsed[ref], texts))
             if pairs:
                 ids = ", ".join(f"{mine!r} is {theirs!r}" for mine, theirs in pairs[:MAX_IDS])
                 more = f", and {len(pairs) - MAX_IDS} more" if len(pairs) > MAX_IDS else ""

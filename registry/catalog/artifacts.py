@@ -1,4 +1,4 @@
-"""Artifacts: checkpoints that passed their gate, and may therefore be deployed."""
+"""Artifacts: checkpoints that passed their gate and may be deployed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,9 +21,10 @@ def register(
     provenance_digest: str | None = None,
     attestation_digest: str | None = None,
 ) -> Artifact:
-    """Publish a checkpoint whose gate passed; publishing it again returns the first row.
+    """Publish a checkpoint whose gate passed, and return its row.
 
-    The blobs must be in the store already: blob before row.
+    Publishing the same checkpoint and recipe again returns the first row. All blobs must be in the
+    store already.
     """
     key = {"manifest_digest": manifest_digest, "recipe_digest": recipe_digest}
     session.execute(
@@ -41,7 +42,7 @@ def register(
 
 
 def get(session: Session, artifact_id: int) -> Artifact:
-    """Raises NotFound."""
+    """Return an artifact by its id. Raises NotFound."""
     artifact = session.get(Artifact, artifact_id)
     if artifact is None:
         raise NotFound(f"no artifact {artifact_id}")
@@ -51,7 +52,7 @@ def get(session: Session, artifact_id: int) -> Artifact:
 def find_page(
     session: Session, *, before: int | None = None, limit: int = 50
 ) -> Sequence[Artifact]:
-    """Newest first, those older than the artifact `before` only."""
+    """Return at most `limit` artifacts, newest first, all older than the artifact `before`."""
     query = select(Artifact).order_by(Artifact.id.desc()).limit(limit)
     if before is not None:
         query = query.where(Artifact.id < before)

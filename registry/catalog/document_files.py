@@ -1,6 +1,6 @@
-"""Documents in a file on an owner's disk: JSON Lines as they are, or plain text cut into documents.
+"""Read an owner's file of documents: JSON Lines as they are, plain text cut into documents.
 
-The registry itself stores JSON Lines only. Equal texts give equal documents, hence equal digests.
+The registry stores JSON Lines only. Equal texts give equal documents, and so equal digests.
 """
 
 import re
@@ -15,7 +15,7 @@ from registry.errors import InvalidInput, Problem
 JSON_LINES = ".jsonl"
 # About 500 tokens of English: several windows of a finetune, and one prefix of a gate.
 MAX_CHARACTERS = 2000
-# One document of this many is held out.
+# One of this number of documents is held out.
 HELD_OUT_EVERY = 10
 BLANK_LINES = re.compile(r"\n\s*\n")
 
@@ -41,10 +41,9 @@ def as_json_lines(path: Path) -> Iterator[Path]:
 def read_text(path: Path) -> list[Document]:
     """Cut a plain text in UTF-8 into documents, and hold every tenth of them out.
 
-    Paragraphs, which blank lines separate, are joined to documents of at most MAX_CHARACTERS. A
-    longer paragraph is cut between two words. A document that occurs again is left out. Raises
-    InvalidInput when there is no such file, it is not UTF-8, or it gives fewer than
-    HELD_OUT_EVERY documents.
+    Blank lines separate paragraphs. Paragraphs are joined into documents of at most MAX_CHARACTERS;
+    a longer paragraph is cut between two words. Repeated documents are dropped. Raises InvalidInput
+    if the file does not exist, is not UTF-8, or gives fewer than HELD_OUT_EVERY documents.
     """
     _check_exists(path)
     try:
@@ -66,7 +65,7 @@ def read_text(path: Path) -> list[Document]:
 
 
 def _cut(text: str) -> Iterator[str]:
-    """Yield texts of at most MAX_CHARACTERS, as many paragraphs in each as fit."""
+    """Yield texts of at most MAX_CHARACTERS; each holds as many paragraphs as fit."""
     current = ""
     for paragraph in BLANK_LINES.split(text):
         for piece in _pieces(paragraph.strip("\n").rstrip()):
@@ -80,9 +79,9 @@ def _cut(text: str) -> Iterator[str]:
 
 
 def _pieces(paragraph: str) -> Iterator[str]:
-    """Yield the paragraph, cut at white space where it is longer than MAX_CHARACTERS.
+    """Yield the paragraph in pieces of at most MAX_CHARACTERS, cut at white space.
 
-    A word that is longer itself is cut as well.
+    A word longer than that is cut too.
     """
     while len(paragraph) > MAX_CHARACTERS:
         head = paragraph[: MAX_CHARACTERS + 1]

@@ -1,6 +1,6 @@
 """Sample documents of a domain: JSON Lines, `{"id", "text", "split"}`, split by document.
 
-They are what a domain embedding is taken from, what a finetune mixes, and what a gate measures on.
+Domain embeddings, finetunes and gates read them.
 """
 
 import hashlib
@@ -15,15 +15,15 @@ Split = Literal["train", "held-out"]
 
 SPLITS = ("train", "held-out")
 MAX_LINE_BYTES = 16 << 20
-# Documents that speak for a domain where not all are read.
+# Documents that represent a domain where not all are read.
 MAX_SAMPLE = 64
-# Shorter texts, a heading or a line of a license, are the same by chance, and hardly measured.
-MIN_TELLING_CHARACTERS = 64
+# Shorter texts, such as a heading or a line of a license, are equal by chance and are not compared.
+MIN_COMPARED_CHARACTERS = 64
 
 
 @dataclass(frozen=True)
 class Document:
-    """One text; `domain` is known only where documents of several domains are kept together."""
+    """One text. `domain` is set only where one file holds documents of several domains."""
 
     id: str
     text: str
@@ -32,7 +32,7 @@ class Document:
 
 
 def parse(chunks: Iterable[bytes]) -> list[Document]:
-    """Read a JSON Lines blob.
+    """Read the documents of a JSON Lines blob, given in chunks of bytes.
 
     Raises InvalidInput with one problem for each bad line.
     """
@@ -45,7 +45,7 @@ def parse(chunks: Iterable[bytes]) -> list[Document]:
         try:
             document = _document(line)
             if document.id in seen:
-                raise ValueError(f"id {document.id!r} stands on an earlier line too")
+                raise ValueError(f"id {document.id!r} is on an earlier line too")
         except (ValueError, RecursionError) as error:
             problems.append(Problem(f"/documents/{number}", f"line {number}: {error}"))
             if len(problems) == MAX_PROBLEMS:
@@ -59,13 +59,16 @@ def parse(chunks: Iterable[bytes]) -> list[Document]:
 
 
 def stream(chunks: Iterable[bytes]) -> Iterator[Document]:
-    """The documents of a blob that `parse` has accepted before, one at a time."""
+    """Yield the documents of a blob that `parse` has accepted, one at a time."""
     return (_document(line) for line in _lines(chunks) if line.strip())
 
 
 def check_expert_documents(documents: list[Document]) -> None:
-    """Raises InvalidInput unless there is something to train on and something held out, which is
-    not among the former."""
+    """Check that an expert's documents have both splits and that none is in both.
+
+    Raises InvalidInput if a split is empty, or if a held-out document has the text of a training
+    document.
+    """
     present = {document.split for document in documents}
     problems = tuple(
         Problem("/documents", f"none with split {split!r}, at least one is needed")
@@ -77,33 +80,41 @@ def check_expert_documents(documents: list[Document]) -> None:
             "/documents",
             f"{held_out!r} is held out, and has the text of {trained!r}, split 'train'",
         )
-        for held_out, trained in seen(documents, training_texts(documents))
+        for held_out, trained in find_leaked(documents, training_texts(documents))
     )
     if problems:
         raise InvalidInput("the documents do not describe a domain", problems=problems)
 
 
 def training_texts(documents: Iterable[Document]) -> dict[bytes, str]:
-    """What is trained on, by SHA-256 of the text without blanks around it: an id of it."""
+    """Return the ids of the training documents by SHA-256 of their text.
+
+    Surrounding white space is ignored, and short documents are left out.
+    """
     return {
         _text_digest(document): document.id
         for document in documents
-        if document.split == "train" and _is_telling(document)
+        if document.split == "train" and _is_compared(document)
     }
 
 
-def seen(documents: Iterable[Document], trained: Mapping[bytes, str]) -> Iterator[tuple[str, str]]:
-    """Held-out documents whose text was trained on, as pairs of ids: what is measured on them tells
-    how well a model remembers. `trained` is what `training_texts` gives."""
+def find_leaked(
+    documents: Iterable[Document], trained: Mapping[bytes, str]
+) -> Iterator[tuple[str, str]]:
+    """Yield held-out documents whose text was trained on: their id and the training document's.
+
+    A measurement on them shows only how well a model remembers. `trained` is the result of
+    `training_texts`.
+    """
     for document in documents:
-        if document.split == "held-out" and _is_telling(document):
+        if document.split == "held-out" and _is_compared(document):
             known = trained.get(_text_digest(document))
             if known is not None:
                 yield document.id, known
 
 
-def _is_telling(document: Document) -> bool:
-    return len(document.text.strip()) >= MIN_TELLING_CHARACTERS
+def _is_compared(document: Document) -> bool:
+    return len(document.text.strip()) >= MIN_COMPARED_CHARACTERS
 
 
 def _text_digest(document: Document) -> bytes:
@@ -111,9 +122,9 @@ def _text_digest(document: Document) -> bytes:
 
 
 def group_by_domain(documents: Iterable[Document]) -> dict[str, list[Document]]:
-    """The training documents of each domain, which a projection learns to tell apart.
+    """Return the training documents of each domain, for the training of a projection.
 
-    Raises InvalidInput when one names no domain, or there are fewer than two domains.
+    Raises InvalidInput if a document names no domain, or if there are fewer than two domains.
     """
     domains: dict[str, list[Document]] = {}
     for document in documents:
@@ -130,16 +141,16 @@ def group_by_domain(documents: Iterable[Document]) -> dict[str, list[Document]]:
 
 
 def sample_evenly(documents: Sequence[Document], *, count: int = MAX_SAMPLE) -> list[str]:
-    """At most `count` training texts, spread over the collection: what a domain is about.
+    """Return at most `count` training texts, taken evenly from the whole collection.
 
-    A gate measures on the held-out documents, so nothing of a mix may come from them.
+    Held-out documents are for the gate only, so no part of a mix may come from them.
     """
     texts = [document.text for document in documents if document.split == "train"]
     return texts[:: max(1, -(-len(texts) // count))]
 
 
 def serialize(documents: Iterable[Document]) -> bytes:
-    """What `parse` reads; equal documents give equal bytes, hence one digest."""
+    """Write documents as the JSON Lines that `parse` reads; equal documents give equal bytes."""
     lines = []
     for document in documents:
         fields = {"id": document.id, "text": document.text, "split": document.split}
@@ -155,7 +166,7 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         *lines, rest = (rest + chunk).split(b"\n")
         yield from lines
         if len(rest) > MAX_LINE_BYTES:
-            # Handed on as it is: a document cut in its middle is no JSON, and says on which line.
+            # Yielded as it is, so that the error message gives the number of the line.
             break
     yield rest
 

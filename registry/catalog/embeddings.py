@@ -1,7 +1,7 @@
-"""Domain embeddings: what a version's documents are about, as one vector of a text encoder and as
-the mean router inputs of the version's own network.
+"""Domain embeddings of expert versions: a vector of a text encoder, and router inputs.
 
-Vectors of different embedders live in different spaces; every question names the embedder.
+The vector is the mean over the version's documents. The router inputs are taken in the version's
+own network. Vectors of different embedders are not comparable, so every query names its embedder.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,8 +17,10 @@ from registry.errors import NotFound
 
 @dataclass(frozen=True, kw_only=True)
 class Embedders:
-    """Digests of what reads a version's documents: the text encoder, and the seed of its family
-    with the way its router inputs are taken."""
+    """Digests of the two embedders: `encoder` of the text encoder, `states` of the router inputs.
+
+    `states` covers the seed of the family and the way its router inputs are taken.
+    """
 
     encoder: str
     states: str
@@ -26,7 +28,7 @@ class Embedders:
 
 @dataclass(frozen=True)
 class Neighbor:
-    """An expert version whose domain is near, and how near: cosine, 1 is the same direction."""
+    """An expert version and the cosine similarity of its domain; 1 is the same direction."""
 
     version: ExpertVersion
     similarity: float
@@ -43,7 +45,10 @@ def store(
     num_tokens: int,
     embedders: Embedders,
 ) -> None:
-    """Keep both; a version's documents never change, so a repeat overwrites with the same."""
+    """Store the vector [M] and the router inputs of a version.
+
+    The documents of a version never change, so repeating this stores the same values.
+    """
     values = {
         "vector": list(map(float, vector)),
         "embedder": embedder,
@@ -61,21 +66,21 @@ def store(
 
 
 def find(session: Session, version: ExpertVersion, *, embedders: Embedders) -> DomainEmbedding:
-    """The one that these embedders made. Raises NotFound when it was not taken yet."""
-    found = session.scalar(
+    """Return the embedding of a version by these embedders. Raises NotFound if there is none."""
+    embedding = session.scalar(
         select(DomainEmbedding).where(
             DomainEmbedding.expert_version_id == version.id,
             DomainEmbedding.embedder_digest == embedders.encoder,
             DomainEmbedding.states_embedder_digest == embedders.states,
         )
     )
-    if found is None:
+    if embedding is None:
         raise NotFound(f"version {version.number} of the expert has no domain embedding yet")
-    return found
+    return embedding
 
 
 def find_all(session: Session, version: ExpertVersion) -> Sequence[DomainEmbedding]:
-    """Those of all embedders, newest first."""
+    """Return the embeddings of a version by all embedders, newest first."""
     return session.scalars(
         select(DomainEmbedding)
         .where(DomainEmbedding.expert_version_id == version.id)
@@ -89,9 +94,9 @@ def find_embedded(
     *,
     embedders_of: Callable[[str], Embedders],
 ) -> set[int]:
-    """Return the ids of the versions that today's embedders have embedded, in one query.
+    """Return the ids of the versions that the current embedders have embedded, in one query.
 
-    `embedders_of` gives the embedders of a family by the digest of its seed.
+    `embedders_of` returns the embedders for the digest of a family's seed.
     """
     ids = [version.id for version in versions]
     rows = session.execute(
@@ -118,7 +123,10 @@ def nearest(
     family: str,
     limit: int,
 ) -> list[Neighbor]:
-    """The experts of a family nearest to `vector` [M], nearest first, newest versions."""
+    """Return the newest versions of the experts of a family, sorted by distance to `vector` [M].
+
+    Only ready versions that `embedder_digest` has embedded are returned, at most `limit`.
+    """
     newest = (
         select(ExpertVersion.id)
         .join(ExpertVersion.expert)
@@ -133,7 +141,7 @@ def nearest(
         .order_by(ExpertVersion.expert_id, ExpertVersion.number.desc())
     )
     distance = DomainEmbedding.vector.cosine_distance(list(map(float, vector)))
-    found = session.execute(
+    rows = session.execute(
         select(ExpertVersion, distance)
         .join(ExpertVersion.expert)
         .join(Expert.family)
@@ -143,4 +151,4 @@ def nearest(
         .order_by(distance, Expert.name)
         .limit(limit)
     )
-    return [Neighbor(version, 1.0 - far) for version, far in found]
+    return [Neighbor(version, 1.0 - cosine_distance) for version, cosine_distance in rows]

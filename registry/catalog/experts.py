@@ -1,4 +1,4 @@
-"""Experts and their versions: find, list, pin to a version that is ready, retire."""
+"""Experts and their versions: find and list them, pin references to ready versions, retire."""
 
 from collections.abc import Collection, Iterable, Sequence
 
@@ -12,7 +12,7 @@ from registry.names import parse_ref
 
 
 def find(session: Session, name: str) -> Expert:
-    """With its family. Raises NotFound."""
+    """Return an expert with its family. Raises NotFound."""
     expert = session.scalar(_experts().where(Expert.name == name))
     if expert is None:
         raise NotFound(f"no expert {name!r}")
@@ -27,23 +27,23 @@ def find_page(
     after: str = "",
     limit: int = 50,
 ) -> Sequence[Expert]:
-    """Experts in the order of their names, those behind `after` only; each with its family.
+    """Return at most `limit` experts with their families, sorted by name, from behind `after`.
 
-    `text` is part of a name or a description, in any case of letters.
+    `text` is searched in names and descriptions and ignores case.
     """
     query = _experts().where(Expert.name > after).order_by(Expert.name).limit(limit)
     if text:
-        found = [
+        matches = [
             column.icontains(text, autoescape=True) for column in (Expert.name, Expert.description)
         ]
-        query = query.where(or_(*found))
+        query = query.where(or_(*matches))
     if family is not None:
         query = query.where(Family.name == family)
     return session.scalars(query).all()
 
 
 def find_version(session: Session, *, expert: str, number: int) -> ExpertVersion:
-    """In any state, with expert and family. Raises NotFound."""
+    """Return a version in any state, with its expert and family. Raises NotFound."""
     query = _versions().where(Expert.name == expert, ExpertVersion.number == number)
     version = session.scalar(query)
     if version is None:
@@ -52,7 +52,7 @@ def find_version(session: Session, *, expert: str, number: int) -> ExpertVersion
 
 
 def get_version(session: Session, version_id: int) -> ExpertVersion:
-    """In any state, with expert and family. Raises NotFound."""
+    """Return a version by its id, in any state, with its expert and family. Raises NotFound."""
     version = session.scalar(_versions().where(ExpertVersion.id == version_id))
     if version is None:
         raise NotFound(f"no expert version {version_id}")
@@ -60,7 +60,7 @@ def get_version(session: Session, version_id: int) -> ExpertVersion:
 
 
 def find_versions(session: Session, expert: str) -> Sequence[ExpertVersion]:
-    """All versions, newest first."""
+    """Return all versions of an expert with their family, newest first."""
     query = _versions().where(Expert.name == expert).order_by(ExpertVersion.number.desc())
     return session.scalars(query).all()
 
@@ -70,7 +70,7 @@ def find_newest(
 ) -> Sequence[ExpertVersion]:
     """Return the newest version of each named expert, in one query, ordered by name.
 
-    With `state`, the newest version in that state. Experts without one are left out.
+    With `state`, only versions in that state count. Experts without a version are left out.
     """
     query = _versions().where(Expert.name.in_(names))
     if state is not None:
@@ -80,10 +80,10 @@ def find_newest(
 
 
 def pin(session: Session, ref: str) -> ExpertVersion:
-    """The version that `name@number` names, or the newest ready one of `name`.
+    """Return the version `name@number`, or for `name` the newest ready one.
 
-    It comes with expert and family. Raises InvalidInput for what is no reference, NotFound, and
-    Conflict when the version is not ready.
+    It is returned with its expert and family. Raises InvalidInput if `ref` is not a reference,
+    NotFound, and Conflict if no such version is ready.
     """
     name, number = parse_ref(ref)
     if number is not None:
@@ -104,7 +104,10 @@ def pin(session: Session, ref: str) -> ExpertVersion:
 
 
 def pin_all(session: Session, refs: Iterable[str], *, at: str = "experts") -> list[ExpertVersion]:
-    """Pin each; raises InvalidInput with a pointer to every reference that cannot be pinned."""
+    """Pin each reference.
+
+    Raises InvalidInput with a pointer below `at` to every reference that cannot be pinned.
+    """
     versions: list[ExpertVersion] = []
     problems: list[Problem] = []
     for position, ref in enumerate(refs):
@@ -118,12 +121,12 @@ def pin_all(session: Session, refs: Iterable[str], *, at: str = "experts") -> li
 
 
 def ref_of(version: ExpertVersion) -> str:
-    """The pinned reference: `name@number`."""
+    """Return the pinned reference of a version: `name@number`."""
     return f"{version.expert.name}@{version.number}"
 
 
 def retire(session: Session, *, expert: str, number: int) -> ExpertVersion:
-    """Take a version out of use for new mixes; those that have it keep it. Raises NotFound."""
+    """Retire a version: new mixes cannot use it, existing mixes keep it. Raises NotFound."""
     version = find_version(session, expert=expert, number=number)
     version.state = VersionState.RETIRED
     session.flush()

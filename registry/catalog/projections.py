@@ -1,6 +1,6 @@
-"""Family projections: versions of the map from a domain embedding to a router row.
+"""Projections of a family: versions of the map from domain embeddings to router rows.
 
-A reference is `family@number`; `family` alone is its newest that is ready.
+A reference is `family@number`; `family` alone means its newest ready projection.
 """
 
 from collections.abc import Sequence
@@ -25,9 +25,10 @@ def request(
     embedder_digest: str,
     training: dict[str, Any],
 ) -> Projection:
-    """The projection trained on just these inputs: the one that exists, or a new one, queued.
+    """Return the projection with exactly these inputs; add a queued one if there is none.
 
-    A failed one is queued again. Raises NotFound and Conflict for the family.
+    A failed projection is queued again. Raises NotFound if the family does not exist, and Conflict
+    if its seed is not ready.
     """
     owner = families.find_ready(session, family)
     families.lock(session, owner.id)
@@ -59,7 +60,7 @@ def request(
 
 
 def get(session: Session, projection_id: int) -> Projection:
-    """With its family. Raises NotFound."""
+    """Return a projection by its id, with its family. Raises NotFound."""
     projection = session.get(Projection, projection_id, options=[joinedload(Projection.family)])
     if projection is None:
         raise NotFound(f"no projection {projection_id}")
@@ -67,7 +68,7 @@ def get(session: Session, projection_id: int) -> Projection:
 
 
 def find(session: Session, *, family: str, number: int) -> Projection:
-    """In any state, with its family. Raises NotFound."""
+    """Return a projection in any state, with its family. Raises NotFound."""
     projection = session.scalar(_of(family).where(Projection.number == number))
     if projection is None:
         raise NotFound(f"no projection {number} of family {family!r}")
@@ -75,13 +76,17 @@ def find(session: Session, *, family: str, number: int) -> Projection:
 
 
 def find_all(session: Session, *, family: str) -> Sequence[Projection]:
-    """All of a family, newest first. Raises NotFound for the family."""
+    """Return all projections of a family, newest first. Raises NotFound for the family."""
     families.find(session, family)
     return session.scalars(_of(family)).all()
 
 
 def pin(session: Session, ref: str) -> Projection:
-    """A projection that is ready, with its family. Raises InvalidInput, NotFound and Conflict."""
+    """Return a ready projection, with its family.
+
+    Raises InvalidInput if `ref` is not a reference, NotFound, and Conflict if no such projection is
+    ready.
+    """
     name, number = parse_ref(ref)
     if number is not None:
         projection = find(session, family=name, number=number)
@@ -98,11 +103,12 @@ def pin(session: Session, ref: str) -> Projection:
 
 
 def ref_of(projection: Projection) -> str:
-    """The pinned reference: `family@number`."""
+    """Return the pinned reference of a projection: `family@number`."""
     return f"{projection.family.name}@{projection.number}"
 
 
 def mark_training(session: Session, projection: Projection) -> None:
+    """Record that the training of a projection has started."""
     projection.state = ProjectionState.TRAINING
     session.flush()
 
@@ -110,6 +116,7 @@ def mark_training(session: Session, projection: Projection) -> None:
 def mark_ready(
     session: Session, projection: Projection, *, manifest_digest: str, metrics: dict[str, Any]
 ) -> None:
+    """Record the result of a projection's training: its manifest and its metrics."""
     projection.state = ProjectionState.READY
     projection.manifest_digest = manifest_digest
     projection.metrics = metrics
@@ -119,6 +126,7 @@ def mark_ready(
 
 
 def mark_failed(session: Session, projection: Projection, *, error: str) -> None:
+    """Record that the training of a projection failed, and why."""
     projection.state = ProjectionState.FAILED
     projection.error = error
     session.flush()

@@ -1,7 +1,7 @@
-"""Uploads: announce a checkpoint, send what is missing, complete it.
+"""Uploads in three steps: announce a checkpoint, send the missing blobs, complete it.
 
-`begin_...` learns all that headers and digests tell and answers which blobs must be sent;
-`complete_...` reads the bytes and makes the version ready. Both may be repeated at will.
+`begin_...` checks config, headers and digests, and returns the digests to send. `complete_...`
+reads the bytes and makes the version ready. Both can be repeated.
 """
 
 from collections.abc import Iterable, Mapping
@@ -27,7 +27,7 @@ MAX_DOCUMENTS_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class FamilyUpload:
-    """A family whose seed is on its way, and the digests that are still to be sent."""
+    """An announced family, and the digests of its seed that must still be sent."""
 
     family: Family
     missing: list[str]
@@ -35,7 +35,7 @@ class FamilyUpload:
 
 @dataclass(frozen=True)
 class ExpertUpload:
-    """A version that is on its way, and the digests that are still to be sent."""
+    """An announced version of an expert, and the digests that must still be sent."""
 
     version: ExpertVersion
     missing: list[str]
@@ -55,8 +55,9 @@ def begin_family(
 ) -> FamilyUpload:
     """Announce the seed of a family.
 
-    The same seed again finds the same family; while it is uploading, another may take its place.
-    Raises InvalidInput, InvalidCheckpoint, and Conflict when a ready family has another seed.
+    Announcing the same seed again returns the same family. Another seed can replace it until the
+    family is ready. Raises InvalidInput for the name, InvalidCheckpoint for the checkpoint, and
+    Conflict if a ready family has another seed.
     """
     check_name(name, at="/name")
     manifest = admission.announce(config=config, files=files, shards=shards, digests=digests)
@@ -78,10 +79,10 @@ def begin_family(
 
 
 def complete_family(session: Session, blobs: BlobStore, *, name: str) -> Family:
-    """Check the seed's bytes and make the family ready; a ready one stays as it is.
+    """Check the bytes of the seed and make the family ready; a ready family is returned as it is.
 
-    Reads the whole seed: seconds for each GB, in which no row is locked. Raises NotFound,
-    Conflict when blobs are missing, InvalidCheckpoint.
+    Reads the whole seed, which takes seconds for each GB and locks no row. Raises NotFound,
+    Conflict if blobs are missing or another seed was announced meanwhile, and InvalidCheckpoint.
     """
     family = families.find(session, name)
     if family.state is VersionState.READY:
@@ -112,24 +113,25 @@ def begin_expert_version(
 ) -> ExpertUpload:
     """Announce a version of an expert; `documents` is the digest of its sample documents.
 
-    The same checkpoint and documents again find the same version; the expert is made with its
-    first version. Raises NotFound for the family, InvalidInput, InvalidCheckpoint, Incompatible,
-    and Conflict when the expert belongs to another family or the version was retired.
+    Announcing the same checkpoint and documents again returns the same version. The first version
+    also adds the expert. Raises NotFound for the family, InvalidInput for the name or `documents`,
+    InvalidCheckpoint, Incompatible if the checkpoint does not fit the family, and Conflict if the
+    expert belongs to another family or the version was retired.
     """
     check_name(expert, at="/expert")
     if not is_digest(documents):
         problem = Problem("/documents", "expected the SHA-256 of the documents")
         raise InvalidInput("the documents are not announced", problems=(problem,))
-    home = families.find_ready(session, family)
+    parent = families.find_ready(session, family)
     manifest = admission.announce(config=config, files=files, shards=shards, digests=digests)
-    seed = manifests.load(blobs, home.seed_digest)
+    seed = manifests.load(blobs, parent.seed_digest)
     admission.check_fits(manifest, seed)
     missing = admission.missing(blobs, manifest, known=seed.digests())
     if blobs.size(documents) is None:
         missing.append(documents)
     manifest_digest = manifests.store(blobs, manifest)
-    owner = _lock_expert(session, expert, home, license=license, description=description)
-    version = _version(session, owner, manifest_digest, documents)
+    owner = _lock_expert(session, expert, parent, license=license, description=description)
+    version = _find_or_add_version(session, owner, manifest_digest, documents)
     if version.state is VersionState.RETIRED:
         raise Conflict(f"{experts.ref_of(version)} is this very checkpoint, and was retired")
     return ExpertUpload(version, missing)
@@ -138,10 +140,10 @@ def begin_expert_version(
 def complete_expert_version(
     session: Session, blobs: BlobStore, *, expert: str, number: int
 ) -> ExpertVersion:
-    """Check the bytes and make the version ready; a ready one stays as it is.
+    """Check the bytes and make the version ready; a ready version is returned as it is.
 
-    Only what differs from the seed is read: seconds for each GB, in which no row is locked.
-    Raises NotFound, Conflict when blobs are missing or the version was retired,
+    Only blobs that the seed does not have are read, which takes seconds for each GB and locks no
+    row. Raises NotFound, Conflict if blobs are missing or the version was retired,
     InvalidCheckpoint, and InvalidInput for the documents.
     """
     version = experts.find_version(session, expert=expert, number=number)
@@ -161,14 +163,17 @@ def complete_expert_version(
 
 
 def check_projection_documents(blobs: BlobStore, digest: str) -> None:
-    """Raises Conflict when they were not sent, InvalidInput unless a projection can learn."""
+    """Check the documents of a projection.
+
+    Raises Conflict if they were not sent, and InvalidInput if a projection cannot learn from them.
+    """
     documents.group_by_domain(_read_documents(blobs, digest))
 
 
 def _lock_expert(
     session: Session, name: str, family: Family, *, license: str, description: str
 ) -> Expert:
-    """The expert, made if it is new; locked, so that nobody else numbers its versions."""
+    """Return the expert, added if it is new; its row is locked while its version is numbered."""
     session.execute(
         insert(Expert)
         .values(name=name, family_id=family.id, license=license, description=description)
@@ -181,7 +186,7 @@ def _lock_expert(
     return expert
 
 
-def _version(
+def _find_or_add_version(
     session: Session, expert: Expert, manifest_digest: str, documents_digest: str
 ) -> ExpertVersion:
     for version in experts.find_versions(session, expert.name):
