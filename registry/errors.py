@@ -1,17 +1,17 @@
-"""The errors that a user may see: a tree below NexusmixError."""
+"""Errors that a user may see; all are subclasses of NexusmixError."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-# More than anybody reads; a hostile upload must not get an answer as large as itself.
+# More than a person reads. A hostile upload must not get a response of its own size.
 MAX_PROBLEMS = 50
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong in a request."""
+    """One problem of a request."""
 
-    # Pydantic takes the texts below the fields as their descriptions.
+    # Pydantic uses the strings below the fields as their descriptions.
     __pydantic_config__: ClassVar = {"use_attribute_docstrings": True}
 
     pointer: str
@@ -21,12 +21,12 @@ class Problem:
 
 
 def pointer(*steps: str | int) -> str:
-    """A JSON pointer (RFC 6901) from its steps: `pointer("shards", 0)` is `/shards/0`."""
+    """Join steps to a JSON pointer (RFC 6901): `pointer("shards", 0)` is `/shards/0`."""
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
 
 
 class NexusmixError(Exception):
-    """Base of all errors that a user may see; `detail` is a sentence for them."""
+    """Base of all errors that a user may see. `detail` is a sentence for the user."""
 
     def __init__(self, detail: str, *, problems: tuple[Problem, ...] = ()) -> None:
         super().__init__(detail)
@@ -34,7 +34,7 @@ class NexusmixError(Exception):
         self.problems = problems[:MAX_PROBLEMS]
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Errors of workflow steps are pickled by the job store; keyword arguments would be lost.
+        # The job store pickles errors of workflow steps, which would lose keyword arguments.
         return (_rebuild, (type(self), self.detail, self.problems))
 
 

@@ -1,7 +1,7 @@
-"""The license of what is made from several works, each under its own: SPDX expressions.
+"""Combine the licenses of several works into the license of their result (SPDX expressions).
 
-What a license asks for is told by its category in ScanCode's database, which comes with
-`license_expression`. It helps to notice a conflict early; it is no legal advice.
+The terms of a license come from its category in ScanCode's database, a part of
+`license_expression`. They help to notice a conflict early; they are not legal advice.
 """
 
 import re
@@ -29,48 +29,49 @@ SHARE_ALIKE = "asks that what is made from it be shared under the same license"
 RESTRICTED = "restricts what the result may be used for"
 
 
-def combined(expressions: Iterable[str]) -> str:
-    """The license of a work made from works under `expressions`: all of them at once.
+def combine(expressions: Iterable[str]) -> str:
+    """Return the license of a work made from works under `expressions`: all of them together.
 
-    What cannot be read as an expression takes part as a `LicenseRef-` of its own.
+    A text that is not an SPDX expression becomes a `LicenseRef-`.
     """
-    distinct = sorted({str(_parsed(text)) for text in expressions})
+    distinct = sorted({str(_parse(text)) for text in expressions})
     together = " AND ".join(f"({text})" for text in distinct)
     return str(_licensing().parse(together).simplify())
 
 
 def concerns(licenses: Mapping[str, str]) -> list[str]:
-    """A sentence for everything in the licenses of owners that binds what is made from all.
+    """Return a sentence for each term of the licenses that binds the result.
 
-    Of a choice (`MIT OR GPL-3.0-only`) the alternative that binds least counts.
+    `licenses` maps owners to expressions. For a choice (`MIT OR GPL-3.0-only`) the alternative with
+    the fewest terms counts.
     """
-    found: dict[tuple[str, str], list[str]] = {}
+    owners_by_term: dict[tuple[str, str], list[str]] = {}
     for owner, text in licenses.items():
-        for term in _terms(_parsed(text)):
-            found.setdefault(term, []).append(owner)
+        for term in _terms(_parse(text)):
+            owners_by_term.setdefault(term, []).append(owner)
     sentences = [
         f"{license}, brought by {', '.join(owners)}, {term}"
-        for (license, term), owners in found.items()
+        for (license, term), owners in owners_by_term.items()
     ]
-    alike = sorted({license for license, term in found if term == SHARE_ALIKE})
+    alike = sorted({license for license, term in owners_by_term if term == SHARE_ALIKE})
     if len(alike) > 1:
         sentences.append(f"{' and '.join(alike)} each ask that the result be under them alone")
     return sentences
 
 
 def _terms(expression: LicenseExpression) -> set[tuple[str, str]]:
-    """What binds, as (license, term)."""
+    """Return the binding terms of an expression as (license, term)."""
     if isinstance(expression, LicenseWithExceptionSymbol):
-        return {(str(expression), term) for term in _of_key(expression.license_symbol.key)}
+        return {(str(expression), term) for term in _key_terms(expression.license_symbol.key)}
     if isinstance(expression, LicenseSymbol):
-        return {(expression.key, term) for term in _of_key(expression.key)}
+        return {(expression.key, term) for term in _key_terms(expression.key)}
     operands = [_terms(operand) for operand in expression.args]
     if isinstance(expression, _licensing().OR):
         return min(operands, key=len)
     return set().union(*operands)
 
 
-def _of_key(key: str) -> Iterator[str]:
+def _key_terms(key: str) -> Iterator[str]:
     category = _categories().get(key)
     parts = key.split("-")
     if category is None:
@@ -86,7 +87,7 @@ def _of_key(key: str) -> Iterator[str]:
         yield RESTRICTED
 
 
-def _parsed(text: str) -> LicenseExpression:
+def _parse(text: str) -> LicenseExpression:
     try:
         return _licensing().parse(text)
     except (ExpressionError, ExpressionParseError):
@@ -100,7 +101,7 @@ def _licensing() -> Licensing:
 
 @cache
 def _categories() -> dict[str, str]:
-    """By SPDX key."""
+    """Return the category of every license by its SPDX key."""
     return {
         entry["spdx_license_key"]: entry["category"]
         for entry in get_license_index()

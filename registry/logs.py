@@ -1,4 +1,4 @@
-"""One log format for every process: an event name and fields, one line each, on stderr."""
+"""The log format of every process: one line per event on stderr, with a name and fields."""
 
 import logging
 import sys
@@ -7,9 +7,9 @@ import structlog
 
 
 def configure(process: str, *, level: str = "INFO") -> None:
-    """Route structlog and the standard library's loggers through one renderer.
+    """Send structlog and the standard library's loggers through one renderer.
 
-    `process` (web, worker, agent) is bound to every line. A terminal gets colors, a pipe JSON.
+    `process` (web, worker, agent) is added to every line. A terminal gets colors, a pipe gets JSON.
     """
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer()
@@ -39,8 +39,8 @@ def configure(process: str, *, level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    # It logs whole addresses, and presigned ones are secrets.
+    # httpx logs whole addresses, and presigned ones are secrets.
     logging.getLogger("httpx").setLevel("WARNING")
-    # It tells at every start that it found a PostgreSQL.
+    # alembic reports at every start that it found a PostgreSQL.
     logging.getLogger("alembic").setLevel("WARNING")
     structlog.contextvars.bind_contextvars(process=process)

@@ -1,4 +1,4 @@
-"""The environment, read once into a frozen object."""
+"""Settings of an installation, read once from the environment."""
 
 from functools import cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from registry.errors import InvalidInput, Problem
 
 
 class Settings(BaseSettings):
-    """Everything that differs between two installations; each field is `NEXUSMIX_<NAME>`."""
+    """Settings that differ between installations; the variable of a field is `NEXUSMIX_<NAME>`."""
 
     model_config = SettingsConfigDict(env_prefix="NEXUSMIX_", frozen=True)
 
@@ -22,12 +22,14 @@ class Settings(BaseSettings):
     )
     database_url: str | None = Field(
         default=None,
-        description="A PostgreSQL with pgvector to use instead of the embedded one.",
+        description="Address of a PostgreSQL with pgvector that replaces the embedded one.",
     )
     s3_bucket: str | None = Field(
-        default=None, description="Bucket for tensors instead of the data folder."
+        default=None, description="S3 bucket for tensors; if unset the data folder holds them."
     )
-    s3_endpoint_url: str | None = Field(default=None, description="S3 server other than AWS.")
+    s3_endpoint_url: str | None = Field(
+        default=None, description="Address of an S3 server other than AWS."
+    )
     s3_access_key_id: SecretStr | None = Field(default=None, description="S3 key.")
     s3_secret_access_key: SecretStr | None = Field(default=None, description="S3 secret.")
     host: str = Field(default="127.0.0.1", description="Address the web process listens on.")
@@ -39,25 +41,25 @@ class Settings(BaseSettings):
     num_threads: int | None = Field(
         default=None,
         ge=1,
-        description="CPU threads of one process; if unset all cores, which training processes share"
-        " out among themselves, and on a cluster one.",
+        description="CPU threads of one process; if unset all cores, which the training processes"
+        " of a machine share, and on a cluster one.",
     )
     launcher: Literal["local", "ray"] = Field(
         default="local",
-        description="Who starts steps and engines: this machine, or a Ray cluster (ray).",
+        description="What starts steps and engines: this machine (local), or a Ray cluster (ray).",
     )
     ray_address: str = Field(
         default="auto",
-        description="The Ray cluster that this host is a node of; auto finds it.",
+        description="Address of the Ray cluster that this host is a node of; auto finds it.",
     )
     training_processes: int = Field(
-        default=1, ge=1, description="Processes of one finetune; on GPUs one for each."
+        default=1, ge=1, description="Processes of one finetune; with GPUs one process for each."
     )
     expert_parallel_degree: int = Field(
         default=1,
         ge=1,
-        description="Training processes that share out the routed experts, each keeping some. "
-        "Divides the processes and the experts.",
+        description="Number of training processes that share the routed experts; each holds a part."
+        " It must divide the processes and the experts.",
     )
     gpu_memory_utilization: float | None = Field(
         default=None,
@@ -72,51 +74,54 @@ class Settings(BaseSettings):
         ge=0,
         allow_inf_nan=False,
         le=36_500,
-        description="How long a mix that its gate has refused can be inspected and overruled.",
+        description="Days for which a mix whose gate failed can be inspected and overridden.",
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     max_upload_bytes: int = Field(
-        default=64 * 2**30, gt=0, description="Largest single tensor or file accepted."
+        default=64 * 2**30,
+        gt=0,
+        description="Size in bytes of the largest tensor or file that is accepted.",
     )
 
     @property
     def reserved_cpus(self) -> int | None:
-        """CPUs that one process is to use; None: all that its machine has."""
+        """CPUs that one process uses; None means all CPUs of its machine."""
         return self.num_threads or (1 if self.launcher == "ray" else None)
 
     @property
     def server_gpu_memory(self) -> float:
-        """Share of a GPU's memory for one server: a cluster gives each a GPU of its own."""
+        """Share of a GPU's memory for one server; on a cluster each server has its own GPU."""
         return self.gpu_memory_utilization or (0.9 if self.launcher == "ray" else 0.4)
 
     @property
     def blobs_path(self) -> Path:
-        """Local tensor store; with S3, the cache of fetched tensors."""
+        """Folder of the tensors; with S3, the cache of fetched tensors."""
         return self.home / "blobs"
 
     @property
     def cache_path(self) -> Path:
-        """What can be made again: corpora, trained demo experts, checkpoints of running jobs."""
+        """Folder of files that can be made again: corpora, demo experts, checkpoints of jobs."""
         return self.home / "cache"
 
     @property
     def postgres_path(self) -> Path:
+        """Data folder of the embedded PostgreSQL."""
         return self.home / "postgres"
 
     @property
     def key_path(self) -> Path:
-        """The generated API key of the embedded installation, readable by its owner only."""
+        """File of the generated API key of an installation, readable by its owner only."""
         return self.home / "api-key"
 
     @property
     def signing_key_path(self) -> Path:
-        """The generated key that artifacts are signed with, readable by its owner only."""
+        """File of the generated key that signs artifacts, readable by its owner only."""
         return self.home / "signing-key.pem"
 
 
 @cache
 def settings() -> Settings:
-    """Raises InvalidInput, naming every variable that cannot be what it says."""
+    """Read the settings once. Raises InvalidInput with every variable that has a wrong value."""
     try:
         return Settings()
     except ValidationError as error:

@@ -66,13 +66,13 @@ def _chunks(
                 _weigh(values, weight)
                 total += values
             total /= total_weight
-            yield numpy_tensors.narrowed(total, entries[0].dtype).tobytes()
+            yield numpy_tensors.narrow(total, entries[0].dtype).tobytes()
 
 
 def _next(file: BinaryIO, entry: TensorEntry) -> Floats:
     dtype = RAW_DTYPES[entry.dtype]
     data = file.read(CHUNK_NUMBERS * dtype.itemsize)
-    return numpy_tensors.widened(np.frombuffer(data, dtype), entry.dtype)
+    return numpy_tensors.widen(np.frombuffer(data, dtype), entry.dtype)
 
 
 def _weigh(values: Floats, weight: float) -> None:

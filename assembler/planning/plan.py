@@ -51,7 +51,7 @@ def plan(session: Session, blobs: BlobStore, spec: MixSpec) -> Plan:
     warnings = (*_cautions(resolved.members, blueprint, size, blobs), *about.warnings)
     same = mixes.find_same(session, resolved.name, blueprint.recipe)
     existing = None if same is None else mixes.ref_of(same)
-    license = licenses.combined(owners.values())
+    license = licenses.combine(owners.values())
     changes = {"size": size, "warnings": warnings, "existing": existing, "license": license}
     return about.model_copy(update=changes)
 

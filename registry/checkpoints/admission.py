@@ -1,7 +1,7 @@
-"""What a checkpoint must satisfy before it enters, free of torch.
+"""Check a checkpoint before the registry takes it, without torch.
 
-First from its announcement alone (config, headers, digests), before any byte is sent; then, once
-all blobs are there, from the bytes: they are what was announced and every number is finite.
+`announce` checks config, headers and digests before any byte is sent. `verify` reads the bytes once
+all blobs are stored: they must have their digests, and every number must be finite.
 """
 
 import hashlib
@@ -26,12 +26,12 @@ TOKENIZER = "tokenizer.json"
 FLOAT_DTYPES = ("BF16", "F16", "F32")
 FILE_SUFFIXES = {".json", ".jinja", ".txt", ".model", ".md"}
 LEGAL_FILES = {"LICENSE", "LICENCE", "NOTICE"}
-# All are made when a checkpoint is downloaded; sent along they could contradict it.
+# These are made at every download; a copy that is sent could contradict the checkpoint.
 COMPUTED_FILES = {"config.json", "model.safetensors.index.json", attestations.FILE}
 PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"}
 MAX_JSON_BYTES = 64 << 20
 LAYER = re.compile(r"\.layers\.\d+\.")
-# The exponent bits: all of them set means infinity or not-a-number (IEEE 754, section 3.4).
+# The bits of the exponent: if all are set, the number is infinite or NaN (IEEE 754, section 3.4).
 EXPONENTS: dict[str, tuple[type[np.unsignedinteger[Any]], int]] = {
     "BF16": (np.uint16, 0x7F80),
     "F16": (np.uint16, 0x7C00),
@@ -41,7 +41,7 @@ EXPONENTS: dict[str, tuple[type[np.unsignedinteger[Any]], int]] = {
 
 @dataclass(frozen=True)
 class Shard:
-    """A safetensors file before it is sent: its name, its size in bytes, its header's JSON text."""
+    """An announced safetensors file: name, size in bytes, and the JSON text of its header."""
 
     file: str
     size: int
@@ -55,16 +55,17 @@ def announce(
     shards: Iterable[Shard],
     digests: Mapping[str, str],
 ) -> Manifest:
-    """The manifest of a dense checkpoint that somebody is about to send.
+    """Check the announcement of a dense checkpoint and return its manifest.
 
-    `files` and `digests` map file names and tensor names to SHA-256. Raises InvalidCheckpoint with
-    everything that is wrong: config, file names, headers, digests, names, shapes and dtypes.
+    `files` maps file names to SHA-256, `digests` maps tensor names to SHA-256. Raises
+    InvalidCheckpoint with every problem of config, file names, headers, digests, tensor names,
+    shapes and dtypes.
     """
     architecture, problems = _read_config(config)
     tensors, header_problems = _read_headers(shards, digests)
     problems += header_problems
     if not header_problems:
-        # Only now is what was not found really missing.
+        # A header that cannot be read would make all its tensors seem missing.
         problems += _digest_problems(tensors, digests)
         if architecture is not None:
             problems += _tensor_problems(tensors, architecture.tensor_shapes())
@@ -75,20 +76,23 @@ def announce(
 
 
 def check_fits(manifest: Manifest, seed: Manifest) -> None:
-    """Raises Incompatible unless `manifest` branched from `seed`, see `differences`."""
+    """Check that `manifest` can have branched from `seed`. Raises Incompatible if not."""
     if problems := tuple(differences(manifest, seed)):
         raise Incompatible("the checkpoint does not fit its family", problems=problems)
 
 
 def differences(manifest: Manifest, seed: Manifest) -> Iterator[Problem]:
-    """Why `manifest` cannot have branched from `seed`: another architecture, tensors of other
-    names, shapes or dtypes, another tokenizer. What is alike in many blocks is said once."""
+    """Yield the reasons why `manifest` cannot have branched from `seed`.
+
+    They are differences of architecture, tensor names, shapes, dtypes, or tokenizer. A difference
+    that occurs in several blocks is reported once.
+    """
     ours, theirs = manifest.architecture, seed.architecture
     for field in fields(Architecture):
-        value, wanted = getattr(ours, field.name), getattr(theirs, field.name)
-        if value != wanted:
+        value, expected = getattr(ours, field.name), getattr(theirs, field.name)
+        if value != expected:
             at = pointer("config", field.name)
-            yield Problem(at, f"is {value!r}, the family's seed has {wanted!r}")
+            yield Problem(at, f"is {value!r}, the family's seed has {expected!r}")
     yield from _tensor_differences(manifest.tensors, seed.tensors)
     if manifest.files[TOKENIZER] != seed.files[TOKENIZER]:
         detail = f"has SHA-256 {manifest.files[TOKENIZER]}, the family's is {seed.files[TOKENIZER]}"
@@ -96,9 +100,9 @@ def differences(manifest: Manifest, seed: Manifest) -> Iterator[Problem]:
 
 
 def missing(blobs: BlobStore, manifest: Manifest, *, known: set[str]) -> list[str]:
-    """Digests that must still be sent, in order; those in `known` are there already.
+    """Return the digests that must still be sent, sorted. Blobs in `known` are stored already.
 
-    Raises InvalidCheckpoint when a stored blob contradicts the size that was announced for it.
+    Raises InvalidCheckpoint if a stored blob has another size than its header announces.
     """
     sizes = {entry.digest: entry.num_bytes for entry in manifest.tensors.values()}
     absent, problems = [], []
@@ -115,9 +119,9 @@ def missing(blobs: BlobStore, manifest: Manifest, *, known: set[str]) -> list[st
 
 
 def verify(blobs: BlobStore, manifest: Manifest, *, known: set[str]) -> None:
-    """Read every blob but those in `known` once: right digest, right size, finite, valid JSON.
+    """Read every blob that is not in `known`, and check digest, size, finite numbers and JSON.
 
-    Raises Conflict when some were not sent yet, InvalidCheckpoint naming each bad tensor or file.
+    Raises Conflict if blobs were not sent yet, and InvalidCheckpoint with each bad tensor or file.
     """
     if absent := missing(blobs, manifest, known=known):
         raise Conflict(
@@ -146,7 +150,7 @@ def _read_config(config: dict[str, Any]) -> tuple[Architecture | None, list[Prob
         detail = "a mix can be neither seed nor expert: send a dense model"
         return None, [Problem("/config/num_experts", detail)]
     if architecture.has_gaps:
-        detail = "what was removed from a network no mix can do without: send it with its zeros"
+        detail = "no part of the network may be removed: send the removed weights as zeros"
         return None, [Problem("/config/ffn_sizes", detail)]
     return architecture, []
 
@@ -165,7 +169,7 @@ def _read_headers(
             continue
         for name, span in spans.items():
             if name in tensors:
-                problems.append(Problem(at, f"tensor {name!r} stands in an earlier shard too"))
+                problems.append(Problem(at, f"tensor {name!r} is in an earlier shard too"))
             tensors[name] = TensorEntry(span.dtype, span.shape, digests.get(name, ""))
     return tensors, problems
 
@@ -196,8 +200,8 @@ def _tensor_problems(
         if name not in tensors:
             yield Problem(at, f"tensor {name!r} of shape {list(shape)} is missing")
         elif tensors[name].shape != shape:
-            found = list(tensors[name].shape)
-            yield Problem(at, f"tensor {name!r} has shape {found}, config.json asks {list(shape)}")
+            actual = list(tensors[name].shape)
+            yield Problem(at, f"tensor {name!r} has shape {actual}, config.json asks {list(shape)}")
     for name, entry in tensors.items():
         at = pointer("tensors", name)
         if name not in expected:
@@ -211,13 +215,13 @@ def _tensor_differences(
 ) -> Iterator[Problem]:
     alike: dict[tuple[str, str, str], list[str]] = {}
     for name in {**expected, **tensors}:
-        found = _kind(tensors.get(name), absent="missing")
-        wanted = _kind(expected.get(name), absent="none of that name")
-        if found != wanted:
-            alike.setdefault((LAYER.sub(".layers.*.", name), found, wanted), []).append(name)
-    for (_, found, wanted), names in alike.items():
+        ours = _kind(tensors.get(name), absent="missing")
+        theirs = _kind(expected.get(name), absent="none of that name")
+        if ours != theirs:
+            alike.setdefault((LAYER.sub(".layers.*.", name), ours, theirs), []).append(name)
+    for (_, ours, theirs), names in alike.items():
         more = f" and {len(names) - 1} like it in other blocks" if len(names) > 1 else ""
-        detail = f"tensor {names[0]!r}{more} is {found}, the family's seed has {wanted}"
+        detail = f"tensor {names[0]!r}{more} is {ours}, the family's seed has {theirs}"
         yield Problem(pointer("tensors", names[0]), detail)
 
 
@@ -242,7 +246,7 @@ def _digest_problems(
 
 
 def _tensor_error(blobs: BlobStore, entry: TensorEntry) -> str | None:
-    """What is wrong with the bytes of a tensor, read once, in chunks."""
+    """Read the bytes of a tensor once, in chunks, and return what is wrong with them."""
     width = DTYPE_BYTES[entry.dtype]
     unsigned, exponent = EXPONENTS[entry.dtype]
     sha = hashlib.sha256()

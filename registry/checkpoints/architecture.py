@@ -1,8 +1,7 @@
-"""The shape of a network, free of torch: dimensions, experts, routing and tensor names.
+"""Describe a network without torch: dimensions, experts, routing, and shapes of its tensors.
 
-One description, two implementations: `assembler.network.model` (readable) and
-`engine.vllm_plugin.model` (fast)
-both read it, and the checkpoint checks of the registry are made from it.
+Both implementations read it: `assembler.network.model` (readable) and `engine.vllm_plugin.model`
+(fast). The registry checks checkpoints with it.
 """
 
 import math
@@ -21,7 +20,7 @@ Shape = tuple[int, ...]
 MIX_ARCHITECTURE = "NexusForCausalLM"
 DENSE_ARCHITECTURE = "LlamaForCausalLM"
 
-# Far above every real model; they keep a hostile config.json from costing memory.
+# Far above every real model; the limits keep a hostile config.json from using much memory.
 MAX_SIZE = 2**31
 MAX_LAYERS = 1024
 
@@ -30,8 +29,9 @@ MAX_LAYERS = 1024
 class Architecture:
     """A Llama-family network, dense (`num_experts == 0`) or a mixture.
 
-    Field names are those of `config.json`. Shapes in the rest of the code use: T tokens, D hidden,
-    F FFN inner, N routed experts, M domain-embedding width, L layers, V vocabulary.
+    The fields have the names of `config.json`. Shapes in the rest of the code use these letters: T
+    tokens, D hidden size, F inner size of an FFN, N routed experts, M size of a domain embedding, L
+    layers, V vocabulary.
     """
 
     vocab_size: int
@@ -56,22 +56,22 @@ class Architecture:
     parallel_block: bool = False
     domain_embedding_size: int = 0
     disabled_experts: tuple[int, ...] = ()
-    # Whether the probabilities of the chosen experts are divided by their sum.
+    # Divide the probabilities of the chosen experts by their sum.
     norm_topk_prob: bool = False
-    # Of the router `mlp`.
+    # Hidden size of the router `mlp`; 0 for other routers.
     router_hidden_size: int = 0
     # 0: every token takes all attention experts (BAM's soft routing).
     num_attention_experts_per_tok: int = 0
-    # Of a dense network from which something was removed: the inner width of each layer's FFN, 0
-    # where it has none, and the layers without attention. Empty where nothing was.
+    # Only in a dense network with removed parts: the inner size of the FFN of each layer (0: no
+    # FFN), and the layers without attention. Empty if nothing was removed.
     ffn_sizes: tuple[int, ...] = ()
     layers_without_attention: tuple[int, ...] = ()
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """Read a `config.json`, either of a dense Llama or of a mix.
+        """Read the `config.json` of a dense Llama or of a mix.
 
-        Raises InvalidCheckpoint, naming every field that is missing or not supported.
+        Raises InvalidCheckpoint with every field that is missing or not supported.
         """
         problems = list(_unsupported(config))
         known = {f.name for f in fields(cls)}
@@ -93,7 +93,7 @@ class Architecture:
         return architecture
 
     def contradictions(self) -> Iterator[Problem]:
-        """What is wrong with these values together, each with a pointer to its field."""
+        """Yield the fields that contradict each other, each with a pointer."""
         heads, groups = self.num_attention_heads, self.num_key_value_heads
         if heads % groups:
             yield Problem("/config/num_key_value_heads", f"is {groups}, must divide {heads} heads")
@@ -107,7 +107,7 @@ class Architecture:
     def _gap_contradictions(self) -> Iterator[Problem]:
         layers, sizes = range(self.num_hidden_layers), range(self.intermediate_size + 1)
         if self.num_experts or self.parallel_block:
-            detail = "only of a dense network without parallel blocks something can be removed"
+            detail = "parts can only be removed from a dense network without parallel blocks"
             yield Problem("/config/ffn_sizes", detail)
         if self.ffn_sizes and len(self.ffn_sizes) != len(layers):
             detail = f"has {len(self.ffn_sizes)} widths, of {len(layers)} layers"
@@ -119,7 +119,7 @@ class Architecture:
         if strays := [n for n in without if type(n) is not int or n not in layers]:
             yield Problem("/config/layers_without_attention", f"names no layer: {strays[0]!r}")
         elif len(set(without)) == len(layers):
-            # vLLM has no cache then, and no token would see another.
+            # vLLM would have no cache, and no token could attend to another.
             yield Problem("/config/layers_without_attention", "leaves no attention")
 
     def _mixture_contradictions(self) -> Iterator[Problem]:
@@ -145,9 +145,9 @@ class Architecture:
             yield Problem("/config/disabled_experts", "leaves no expert")
 
     def to_config(self) -> dict[str, Any]:
-        """`config.json` as a JSON object, readable by transformers, vLLM and `from_config`."""
+        """Return `config.json` as a JSON object that transformers, vLLM and `from_config` read."""
         dense = {f.name: getattr(self, f.name) for f in fields(self)}
-        # No stock network has a parallel block of this kind, or gaps, even without experts.
+        # Other programs know neither these parallel blocks nor removed parts.
         is_stock = self.num_experts == 0 and not self.parallel_block and not self.has_gaps
         if self.num_experts == 0:
             mixture_fields = {f.name for f in fields(self) if f.name in type(self).__dict__}
@@ -171,7 +171,7 @@ class Architecture:
         }
 
     def tensor_shapes(self) -> dict[str, Shape]:
-        """Every tensor of the checkpoint with its shape, in layer order."""
+        """Return the shapes of all tensors by name, in the order of the layers."""
         shapes: dict[str, Shape] = {tensor_names.EMBEDDINGS: (self.vocab_size, self.hidden_size)}
         if self.has_projection:
             shapes[tensor_names.DOMAIN_EMBEDDINGS] = (
@@ -195,24 +195,28 @@ class Architecture:
 
     @property
     def has_gaps(self) -> bool:
-        """Whether something was removed from it that every Llama has."""
+        """Tell whether a part that every Llama has was removed."""
         return bool(self.ffn_sizes or self.layers_without_attention)
 
     def ffn_size(self, layer: int) -> int:
-        """Inner width of a layer's FFN, of a mixture of each; 0 where it has none."""
+        """Return the inner size of the FFNs of a layer, 0 if it has none."""
         return self.ffn_sizes[layer] if self.ffn_sizes else self.intermediate_size
 
     def has_attention(self, layer: int) -> bool:
+        """Tell whether a layer has attention."""
         return layer not in self.layers_without_attention
 
     @property
     def has_projection(self) -> bool:
-        """Whether router rows come from domain embeddings through a projection."""
+        """Tell whether router rows are computed from domain embeddings by a projection."""
         return self.num_experts > 0 and self.router == "nexus"
 
     @property
     def num_parameters(self) -> int:
-        """Of the network; domain embeddings and projections, which inference does not need, not."""
+        """Return the number of parameters that inference uses.
+
+        Domain embeddings and projections are not counted.
+        """
         return sum(
             math.prod(shape)
             for name, shape in self.tensor_shapes().items()
@@ -221,7 +225,7 @@ class Architecture:
 
     @property
     def num_active_parameters(self) -> int:
-        """Those that one token meets: all but the routed experts that it does not take."""
+        """Return the number of parameters that one token uses, only its chosen experts counted."""
         active = 0.0
         for name, shape in self.tensor_shapes().items():
             if not tensor_names.is_computed_with(name):
@@ -244,11 +248,11 @@ class Architecture:
         if self.num_experts == 0 or self.attention == "average":
             return {f"{module}.{n}": s for n, s in (query | key_value | output).items()}
         shared = key_value if self.attention == "experts-shared-kv" else {}
-        own = query | output if shared else query | key_value | output
+        per_expert = query | output if shared else query | key_value | output
         shapes: dict[str, Shape] = {f"{module}.{n}": s for n, s in shared.items()}
         for expert in range(self.num_experts):
             module = tensor_names.attention_expert(layer, expert)
-            shapes |= {f"{module}.{n}": s for n, s in own.items()}
+            shapes |= {f"{module}.{n}": s for n, s in per_expert.items()}
         shapes[tensor_names.attention_router_rows(layer)] = (self.num_experts, self.hidden_size)
         return shapes
 
@@ -281,7 +285,10 @@ class Architecture:
 
 
 def projection_shapes(hidden_size: int, domain_embedding_size: int) -> dict[str, Shape]:
-    """W1 (2D x M) and W2 (D x D) of one block's router projection (Nexus, section 3)."""
+    """Return the shapes of a block's router projection: W1 [2D, M], W2 [D, D].
+
+    See Nexus, section 3.
+    """
     return {
         "projection.0.weight": (2 * hidden_size, domain_embedding_size),
         "projection.1.weight": (hidden_size, hidden_size),
@@ -289,7 +296,7 @@ def projection_shapes(hidden_size: int, domain_embedding_size: int) -> dict[str,
 
 
 def _rope_theta(config: dict[str, Any]) -> object:
-    # transformers 5 moved the value into rope_parameters; older files have it at the top.
+    # transformers 5 moved the value into rope_parameters; older files have it at the top level.
     return config.get("rope_theta") or _rope(config).get("rope_theta")
 
 

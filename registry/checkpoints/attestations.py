@@ -1,7 +1,7 @@
-"""What a service says of a checkpoint that it published, signed with its own key.
+"""Signed statements of a service about a checkpoint that it published.
 
-Digests alone show that bytes are whole; the signature shows who says that just these passed a gate.
-Ed25519 (RFC 8032) over the canonical JSON of the statement.
+Digests show that bytes are complete. The signature shows who states that these bytes passed a gate.
+It is Ed25519 (RFC 8032) over the canonical JSON of the statement.
 """
 
 import os
@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from registry.checkpoints.manifests import canonical_json
 
-# Beside the weights in a folder that is handed out.
+# Name of the file beside the weights in an exported folder.
 FILE = "attestation.json"
 
 
@@ -29,8 +29,11 @@ class _Data(BaseModel):
 
 
 class Statement(_Data):
-    """By SHA-256: the checkpoint, what was asked for, the report of its gate, its lock, and if its
-    gate failed, on whose word it was published."""
+    """SHA-256 digests of the manifest, recipe, gate report and lock of a checkpoint.
+
+    `lock` is the digest of its provenance. `override` is the digest of the record that published
+    the checkpoint although its gate failed.
+    """
 
     schema_version: Literal[1] = 1
     manifest: str
@@ -40,11 +43,12 @@ class Statement(_Data):
     override: str | None = None
 
     def to_json(self) -> bytes:
+        """Return the canonical JSON, which is signed."""
         return canonical_json(self.model_dump(mode="json"))
 
 
 class Attestation(_Data):
-    """A statement, the key of who makes it, and its signature, both in hexadecimal."""
+    """A statement with the public key of its author and its signature, both in hexadecimal."""
 
     statement: Statement
     public_key: str
@@ -52,6 +56,7 @@ class Attestation(_Data):
 
     @classmethod
     def of(cls, statement: Statement, key: Ed25519PrivateKey) -> Self:
+        """Sign a statement."""
         return cls(
             statement=statement,
             public_key=public_key(key),
@@ -60,7 +65,7 @@ class Attestation(_Data):
 
     @property
     def is_genuine(self) -> bool:
-        """Whether the owner of `public_key` has signed just this statement."""
+        """Tell whether the owner of `public_key` signed this statement."""
         try:
             key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.public_key))
             key.verify(bytes.fromhex(self.signature), self.statement.to_json())
@@ -69,26 +74,28 @@ class Attestation(_Data):
         return True
 
     def to_json(self) -> bytes:
+        """Return the canonical JSON."""
         return canonical_json(self.model_dump(mode="json"))
 
 
 def public_key(key: Ed25519PrivateKey) -> str:
+    """Return the public key of a private key in hexadecimal."""
     return key.public_key().public_bytes_raw().hex()
 
 
 def signing_key(path: Path) -> Ed25519PrivateKey:
-    """The key at `path`, readable by its owner only; made at the first call."""
+    """Read the private key at `path`; the first call creates it, readable by its owner only."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return _made(path)
+        return _create_key(path)
     key = load_pem_private_key(data, password=None)
     assert isinstance(key, Ed25519PrivateKey), f"{path} holds another kind of key"
     return key
 
 
-def _made(path: Path) -> Ed25519PrivateKey:
-    """Whole or not at all, and once: of two processes that make it the second takes the first's."""
+def _create_key(path: Path) -> Ed25519PrivateKey:
+    """Create the key file atomically; if another process was faster, return its key."""
     key = Ed25519PrivateKey.generate()
     path.parent.mkdir(parents=True, exist_ok=True)
     incoming = path.with_name(f".{path.name}-{os.getpid()}")

@@ -1,4 +1,4 @@
-"""A Hugging Face folder on an owner's disk, seen as what the registry wants: headers and blobs."""
+"""Read a Hugging Face folder on an owner's disk as headers and blobs for the registry."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ DOCUMENTS = "documents.jsonl"
 
 @dataclass(frozen=True)
 class Source:
-    """Where the bytes of a blob lie: from `start` to before `end` of a file."""
+    """The bytes of a blob in a file: from `start` to before `end`."""
 
     path: Path
     start: int
@@ -32,13 +32,16 @@ class Source:
 
     @classmethod
     def whole(cls, path: Path) -> "Source":
+        """Return a source of all bytes of a file."""
         return cls(path, 0, path.stat().st_size)
 
     @property
     def num_bytes(self) -> int:
+        """Size in bytes."""
         return self.end - self.start
 
     def chunks(self) -> Iterator[bytes]:
+        """Yield the bytes in chunks of at most CHUNK_BYTES."""
         with self.path.open("rb") as file:
             file.seek(self.start)
             remaining = self.num_bytes
@@ -47,6 +50,7 @@ class Source:
                 yield chunk
 
     def digest(self) -> str:
+        """Return the SHA-256 of the bytes in hexadecimal."""
         sha = hashlib.sha256()
         for chunk in self.chunks():
             sha.update(chunk)
@@ -55,7 +59,11 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointFolder:
-    """`announcement` is the part of a request that tells of the checkpoint; `sources` by digest."""
+    """A folder that was read.
+
+    `announcement` has the fields of a request that describe the checkpoint. `sources` maps digests
+    to bytes. `documents` is the digest of the sample documents, None if there are none.
+    """
 
     announcement: dict[str, Any]
     sources: dict[str, Source]
@@ -63,10 +71,10 @@ class CheckpointFolder:
 
     @classmethod
     def read(cls, folder: Path, *, documents: Path | None = None) -> "CheckpointFolder":
-        """Hash everything in the folder that a registry keeps; seconds for each GB.
+        """Read a folder and hash everything that a registry stores; it takes seconds for each GB.
 
-        `documents` is a file of JSON Lines to take instead of the folder's own.
-        Raises InvalidInput when it holds no checkpoint, InvalidCheckpoint for a bad header.
+        `documents` is a file of JSON Lines that replaces the folder's `documents.jsonl`. Raises
+        InvalidInput if the folder has no checkpoint, and InvalidCheckpoint for a bad header.
         """
         shards = sorted(folder.glob("*.safetensors"))
         if not shards or not (folder / "config.json").exists():
@@ -92,13 +100,16 @@ class CheckpointFolder:
         return cls(announcement=announcement, sources=sources, documents=digest)
 
     def keep(self, blobs: BlobStore) -> Manifest:
-        """Copy it into a store. Raises InvalidCheckpoint before anything is copied, OutOfSpace."""
-        told = self.announcement
+        """Copy the checkpoint into a store and return its manifest.
+
+        Raises InvalidCheckpoint before anything is copied, and OutOfSpace.
+        """
+        announcement = self.announcement
         manifest = announce(
-            config=told["config"],
-            files=told["files"],
-            shards=[Shard(**shard) for shard in told["shards"]],
-            digests=told["digests"],
+            config=announcement["config"],
+            files=announcement["files"],
+            shards=[Shard(**shard) for shard in announcement["shards"]],
+            digests=announcement["digests"],
         )
         for digest in manifest.digests():
             blobs.put(self.sources[digest].chunks(), digest=digest)

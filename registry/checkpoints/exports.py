@@ -1,4 +1,4 @@
-"""A checkpoint as a folder of ordinary files, made straight from the blobs."""
+"""Write a checkpoint from its blobs as a folder of ordinary files."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from registry.errors import Conflict, OutOfSpace
 CONFIG = "config.json"
 TENSORS = "model.safetensors"
 
-# Hears how many bytes were written since it was called last.
+# Called with the number of bytes written since the last call.
 OnBytes = Callable[[int], None]
 
 
@@ -32,11 +32,11 @@ def export(
     attestation_digest: str | None = None,
     on_bytes: OnBytes,
 ) -> None:
-    """Write the Hugging Face folder of a checkpoint; it is on the disk when this returns. Sparse
-    tensors are expanded: nobody else reads ours.
+    """Write a checkpoint as a Hugging Face folder; all bytes are on the disk when this returns.
 
-    Raises Conflict when `folder` exists, OutOfSpace, before anything is written where that can be
-    known, NotFound for a lost blob, and InvalidCheckpoint for a sparse one that is corrupt.
+    Sparse tensors are expanded, since other programs do not read our format. Raises Conflict if
+    `folder` exists, OutOfSpace (before anything is written, if the disk is too full already),
+    NotFound for a lost blob, and InvalidCheckpoint for a corrupt sparse tensor.
     """
     view = SafetensorsView(manifest)
     sizes = file_sizes(manifest, blobs, attestation_digest=attestation_digest)
@@ -52,7 +52,7 @@ def export(
 
 
 def small_files(manifest: Manifest, attestation_digest: str | None) -> dict[str, str]:
-    """Digests of what stands beside config and tensors, by name."""
+    """Return the digests by name of all files except config and tensors."""
     attested = {} if attestation_digest is None else {attestations.FILE: attestation_digest}
     return manifest.files | attested
 
@@ -60,7 +60,7 @@ def small_files(manifest: Manifest, attestation_digest: str | None) -> dict[str,
 def file_sizes(
     manifest: Manifest, blobs: BlobStore, *, attestation_digest: str | None = None
 ) -> dict[str, int]:
-    """Bytes of every file of the folder, by name."""
+    """Return the size in bytes of every file of an exported folder, by name."""
     others = small_files(manifest, attestation_digest)
     return {
         CONFIG: len(config_json(manifest)),
@@ -70,16 +70,16 @@ def file_sizes(
 
 
 def config_json(manifest: Manifest) -> bytes:
-    """`config.json` as it is handed out."""
+    """Return the bytes of the exported `config.json`."""
     return json.dumps(manifest.config, indent=2).encode()
 
 
 @contextmanager
 def new_folder(folder: Path, *, num_bytes: int) -> Iterator[Path]:
-    """A folder to be filled, which is put on the disk and gets its name when that went well.
+    """Yield a temporary folder to fill; it is synced and renamed to `folder` at the end.
 
-    Raises Conflict when `folder` exists, OutOfSpace when the disk has less than `num_bytes`, or is
-    filled by others meanwhile.
+    If the block raises, the temporary folder is removed. Raises Conflict if `folder` exists, and
+    OutOfSpace if the disk has less than `num_bytes` free or fills up meanwhile.
     """
     if folder.exists():
         raise Conflict(f"{folder} exists already")

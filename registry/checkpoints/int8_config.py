@@ -1,8 +1,9 @@
-"""Which linear layers of a checkpoint are int8, as its `config.json` says it to compressed-tensors.
+"""Read and write which linear layers of a checkpoint are int8, in the form of compressed-tensors.
 
-One scheme, W8A8 dynamic: weights are symmetric int8 with a scale for each output channel, inputs
-are rounded to int8 while the network runs, with a scale for each token. Of a layer that is int8,
-`weight` [O, I] holds the integers, and beside it stands `weight_scale` [O, 1] in float32.
+`config.json` names them. There is one scheme, W8A8 dynamic: weights are symmetric int8 with a scale
+for each output channel; inputs are rounded to int8 while the network runs, with a scale for each
+token. An int8 layer has the integers in `weight` [O, I] and float32 scales in `weight_scale`
+[O, 1].
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,13 +14,13 @@ from registry.checkpoints.tensor_names import SCALE, WEIGHT
 from registry.errors import InvalidCheckpoint, Problem
 
 CONFIG_FIELD = "quantization_config"
-# Ours, inside that field; readers of others pass it by.
+# Our addition to that field; other programs ignore it.
 LARGEST_FIELD = "largest_weight"
 
 # Symmetric: -128 is not used.
 LARGEST = 127
-# x86 processors without VNNI add two products in 16 bits, inputs shifted to 0..255, and cut off
-# what does not fit: 2 * 255 * 64 does. (oneDNN, "Nuances of int8 computations".)
+# x86 processors without VNNI shift inputs to 0..255 and add two products in 16 bits, with
+# saturation. 2 * 255 * 64 still fits. (oneDNN, "Nuances of int8 computations".)
 LARGEST_WITHOUT_VNNI = 64
 
 _SYMMETRIC_INT8 = {"num_bits": 8, "type": "int", "symmetric": True}
@@ -31,10 +32,10 @@ _FORMAT = {"quant_method": "compressed-tensors", "format": "int-quantized"}
 
 
 def quantization_config(modules: Iterable[str], *, largest_weight: int) -> dict[str, Any]:
-    """The field of a `config.json` that makes vLLM read the linear layers `modules` as int8.
+    """Return the field of `config.json` that makes vLLM read the linear layers `modules` as int8.
 
-    They are named one by one: what fuses some of them looks for each under its own name. No integer
-    of a weight is above `largest_weight`.
+    Each layer is listed, since fused layers look for the names of their parts. `largest_weight` is
+    the largest absolute value of the integers.
     """
     group = {"targets": sorted(modules), **_SCHEME}
     return {
@@ -47,17 +48,17 @@ def quantization_config(modules: Iterable[str], *, largest_weight: int) -> dict[
 
 
 def int8_modules(config: Mapping[str, Any]) -> frozenset[str]:
-    """Names of the linear layers that are int8; none where nothing is said of quantization.
+    """Return the names of the int8 linear layers, none if the config has no quantization.
 
-    Raises InvalidCheckpoint for any other scheme than ours.
+    Raises InvalidCheckpoint for any scheme except ours.
     """
-    said = config.get(CONFIG_FIELD)
-    if said is None:
+    scheme = config.get(CONFIG_FIELD)
+    if scheme is None:
         return frozenset()
     try:
-        [group] = said["config_groups"].values()
+        [group] = scheme["config_groups"].values()
         targets = frozenset(group["targets"])
-        is_ours = said == quantization_config(targets, largest_weight=said[LARGEST_FIELD])
+        is_ours = scheme == quantization_config(targets, largest_weight=scheme[LARGEST_FIELD])
     except (AttributeError, KeyError, TypeError, ValueError):
         is_ours = False
     if not is_ours:
@@ -70,14 +71,17 @@ def int8_modules(config: Mapping[str, Any]) -> frozenset[str]:
 
 
 def largest_weight(config: Mapping[str, Any]) -> int:
-    """The largest integer of its int8 weights, 0 where there are none. Raises InvalidCheckpoint."""
+    """Return the largest integer of the int8 weights, 0 if there are none.
+
+    Raises InvalidCheckpoint for any scheme except ours.
+    """
     return int(config[CONFIG_FIELD][LARGEST_FIELD]) if int8_modules(config) else 0
 
 
 def with_scales(shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> dict[str, Shape]:
-    """The tensors of an architecture as this checkpoint has them: int8 weights with their scales.
+    """Return the shapes of an architecture, with scales added for the int8 layers of a config.
 
-    Raises InvalidCheckpoint as `int8_modules`, and for a layer that the architecture does not have.
+    Raises InvalidCheckpoint for any scheme except ours, and for a layer that is not in `shapes`.
     """
     modules = int8_modules(config)
     if strays := sorted(module for module in modules if len(shapes.get(module + WEIGHT, ())) != 2):

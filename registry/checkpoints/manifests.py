@@ -1,6 +1,7 @@
-"""A checkpoint as a list of tensors: config, files, and name -> (dtype, shape, digest).
+"""Describe a checkpoint by a manifest: config, files, and dtype, shape and digest of every tensor.
 
-The manifest's own digest is the SHA-256 of its canonical JSON: equal checkpoints have equal names.
+The digest of a manifest is the SHA-256 of its canonical JSON, so equal checkpoints have equal
+digests.
 """
 
 import hashlib
@@ -33,10 +34,11 @@ DTYPE_BYTES: dict[str, int] = {
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One tensor: safetensors dtype name, shape, and the SHA-256 of its blob.
+    """One tensor: its safetensors dtype, its shape, and the SHA-256 of its blob.
 
-    The blob holds the raw little-endian bytes of all numbers, or where `num_nonzero` says how many
-    are not zero, a bitmap and these, as in `registry.checkpoints.sparse_tensors`.
+    The blob of a dense tensor holds the raw little-endian bytes of all numbers. `num_nonzero` is
+    set for a sparse tensor: its blob is a bitmap and the numbers that are not zero; see
+    `registry.checkpoints.sparse_tensors`.
     """
 
     dtype: Dtype
@@ -46,37 +48,38 @@ class TensorEntry:
 
     @property
     def num_numbers(self) -> int:
+        """Number of elements."""
         return math.prod(self.shape)
 
     @property
     def num_bytes(self) -> int:
-        """Of the tensor in memory."""
+        """Size of the dense tensor in bytes."""
         return self.num_numbers * DTYPE_BYTES[self.dtype]
 
     @property
     def num_stored_bytes(self) -> int:
-        """Of its blob."""
+        """Size of the blob in bytes."""
         if self.num_nonzero is None:
             return self.num_bytes
         return -(-self.num_numbers // 8) + self.num_nonzero * DTYPE_BYTES[self.dtype]
 
     def to_list(self) -> list[Any]:
-        """As it stands in a manifest."""
+        """Return the entry in the form of a manifest's JSON."""
         dense = [self.dtype, list(self.shape), self.digest]
         return dense if self.num_nonzero is None else [*dense, self.num_nonzero]
 
     @classmethod
     def from_list(cls, content: Sequence[Any]) -> Self:
-        """Raises ValueError, TypeError."""
+        """Read an entry of a manifest's JSON. Raises ValueError and TypeError."""
         dtype, shape, digest, *sparse = content
         if len(sparse) > 1 or not all(type(n) is int and n >= 0 for n in sparse):
-            raise ValueError(f"{sparse} is not how many numbers are not zero")
+            raise ValueError(f"{sparse} is not the number of nonzero elements")
         return cls(dtype, tuple(shape), digest, *sparse)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a checkpoint consists of; `files` maps a file name (tokenizer.json) to its digest."""
+    """A checkpoint: config, tensors by name, and digests of files such as `tokenizer.json`."""
 
     config: dict[str, Any]
     tensors: dict[str, TensorEntry]
@@ -84,34 +87,38 @@ class Manifest:
 
     @property
     def architecture(self) -> Architecture:
+        """The architecture of the config. Raises InvalidCheckpoint."""
         return Architecture.from_config(self.config)
 
     @property
     def tensor_shapes(self) -> dict[str, Shape]:
-        """Every tensor that the config asks for, scales of int8 weights among them.
+        """Shapes of all tensors that the config requires, with the scales of int8 weights.
 
-        Raises InvalidCheckpoint for a config that is not supported.
+        Raises InvalidCheckpoint if the config is not supported.
         """
         return int8_config.with_scales(self.architecture.tensor_shapes(), self.config)
 
     @property
     def num_bytes(self) -> int:
+        """Size of all tensors in bytes, as dense tensors."""
         return sum(tensor.num_bytes for tensor in self.tensors.values())
 
     @property
     def num_stored_bytes(self) -> int:
+        """Size of the blobs of all tensors in bytes; a blob of two tensors counts twice."""
         return sum(tensor.num_stored_bytes for tensor in self.tensors.values())
 
     @property
     def digest(self) -> str:
+        """SHA-256 of the canonical JSON in hexadecimal."""
         return hashlib.sha256(self.to_json()).hexdigest()
 
     def digests(self) -> set[str]:
-        """Digests of everything the checkpoint needs, tensors and files."""
+        """Return the digests of all tensors and files."""
         return {tensor.digest for tensor in self.tensors.values()} | set(self.files.values())
 
     def to_json(self) -> bytes:
-        """Canonical JSON: sorted keys, no spaces, UTF-8."""
+        """Return the canonical JSON; see `canonical_json`."""
         return canonical_json(
             {
                 "config": self.config,
@@ -122,7 +129,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Raises InvalidCheckpoint when `data` is not what `to_json` writes."""
+        """Read the result of `to_json`. Raises InvalidCheckpoint if `data` is anything else."""
         try:
             content = json.loads(data)
             return cls(
@@ -147,11 +154,12 @@ def store(blobs: BlobStore, manifest: Manifest) -> str:
 
 
 def canonical_json(value: object) -> bytes:
-    """The one byte string that stands for a JSON value; digests are taken over it."""
+    """Return a JSON value as bytes to take a digest of: sorted keys, no spaces, UTF-8."""
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()
 
 
 def json_digest(value: object) -> str:
+    """Return the SHA-256 of the canonical JSON of a value, in hexadecimal."""
     return hashlib.sha256(canonical_json(value)).hexdigest()

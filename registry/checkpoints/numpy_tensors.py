@@ -1,6 +1,6 @@
-"""Float tensors as NumPy arrays, for processes that must not wait two seconds for torch.
+"""Read and write float tensors with NumPy, for processes that must not wait two seconds for torch.
 
-NumPy has no bfloat16: its numbers are the upper halves of float32's, and are handled as those.
+NumPy has no bfloat16. A bfloat16 number is the upper half of a float32, and is handled as such.
 """
 
 from collections.abc import Iterator
@@ -21,26 +21,29 @@ RAW_DTYPES: dict[Dtype, np.dtype[np.generic]] = {
     "F32": np.dtype("<f4"),
 }
 
-# Of a matrix that is met once: as many as stay in a core's own cache.
+# Rows of a matrix that are read at a time, so that they stay in the cache of one core.
 BLOCK_ROWS = 256
 
 
 def read(blobs: BlobStore, entry: TensorEntry) -> Floats:
-    """The whole tensor in float32. Raises NotFound, InvalidCheckpoint for a corrupt sparse one."""
+    """Read a tensor as float32.
+
+    Raises NotFound, and InvalidCheckpoint for a corrupt sparse tensor.
+    """
     dtype = RAW_DTYPES[entry.dtype]
     if entry.num_nonzero is None:
         raw = np.fromfile(blobs.local_path(entry.digest), dtype)
     else:
         raw = sparse_tensors.read(blobs, entry).view(dtype)
-    return widened(raw, entry.dtype).reshape(entry.shape)
+    return widen(raw, entry.dtype).reshape(entry.shape)
 
 
 def product(x: Floats, blobs: BlobStore, matrix: TensorEntry, *, first_row: int = 0) -> Floats:
-    """`x @ matrix[first_row:].T`, with a few rows of the matrix in memory at a time.
+    """Return `x @ matrix[first_row:].T` [..., R] for `x` [..., W] and R rows of width W.
 
-    Raises NotFound.
+    Only BLOCK_ROWS rows of the matrix are in memory at a time. Raises NotFound.
     """
-    assert matrix.num_nonzero is None, "projections are dense"
+    assert matrix.num_nonzero is None, "the matrix must be dense"
     num_rows, width = matrix.shape
     dtype, path = RAW_DTYPES[matrix.dtype], blobs.local_path(matrix.digest)
     values = np.empty((*x.shape[:-1], num_rows - first_row), np.float32)
@@ -48,19 +51,19 @@ def product(x: Floats, blobs: BlobStore, matrix: TensorEntry, *, first_row: int 
         raw = np.fromfile(
             path, dtype, count=BLOCK_ROWS * width, offset=start * width * dtype.itemsize
         )
-        rows = widened(raw, matrix.dtype).reshape(-1, width)
+        rows = widen(raw, matrix.dtype).reshape(-1, width)
         values[..., start - first_row : start - first_row + len(rows)] = x @ rows.T
     return values
 
 
 def write(blobs: BlobStore, values: Floats, *, dtype: Dtype) -> TensorEntry:
-    """Store an array, rounded to `dtype`, under the digest of its bytes. Raises OutOfSpace."""
-    digest = blobs.put(_chunks(narrowed(values, dtype)))
+    """Store an array, rounded to `dtype`, and return its entry. Raises OutOfSpace."""
+    digest = blobs.put(_chunks(narrow(values, dtype)))
     return TensorEntry(dtype, values.shape, digest)
 
 
-def widened(raw: Raw, dtype: Dtype) -> Floats:
-    """The numbers that `raw` stands for, in float32; none is rounded."""
+def widen(raw: Raw, dtype: Dtype) -> Floats:
+    """Convert stored numbers to float32, without rounding."""
     if dtype == "BF16":
         bits = raw.astype(np.uint32)
         bits <<= 16
@@ -68,11 +71,11 @@ def widened(raw: Raw, dtype: Dtype) -> Floats:
     return raw.astype(np.float32)
 
 
-def narrowed(values: Floats, dtype: Dtype) -> Raw:
-    """The numbers as they are stored, rounded to the nearest, of two equally near to the even."""
+def narrow(values: Floats, dtype: Dtype) -> Raw:
+    """Round numbers to `dtype` as they are stored, to nearest, ties to even."""
     if dtype == "BF16":
         bits = values.view(np.uint32)
-        # Half of the last kept bit's worth, less one where that bit is 0: ties go to even.
+        # Add 0x7FFF plus the lowest kept bit: this rounds to nearest, ties to even.
         rounded = bits >> 16
         rounded &= 1
         rounded += 0x7FFF

@@ -1,7 +1,7 @@
-"""The strict reader of safetensors headers: everything a header can lie about is refused here.
+"""Read safetensors headers strictly: a header that contradicts itself or its file is refused.
 
-The format (safetensors README, "Format"): 8 bytes little-endian header length, that many bytes of
-JSON, then the tensors' bytes, which must be covered without gap or overlap.
+The format (safetensors README, "Format"): the header length as 8 bytes, little-endian; the header
+as JSON; then the bytes of the tensors, which must not have gaps or overlap.
 """
 
 import json
@@ -22,14 +22,14 @@ LENGTH_BYTES = 8
 MAX_HEADER_BYTES = 100_000_000
 METADATA = "__metadata__"
 FIELDS = {"dtype", "shape", "data_offsets"}
-# Beyond these a product of sizes costs time and means nothing.
+# Larger shapes cannot be real, and multiplying their sizes would cost time.
 MAX_DIMENSIONS = 8
 MAX_COUNT = 2**63
 
 
 @dataclass(frozen=True)
 class TensorSpan:
-    """A tensor's bytes in its file: from `start` to before `end`, counted from the file's start."""
+    """Dtype, shape and bytes of a tensor: from `start` to before `end` of its file."""
 
     dtype: Dtype
     shape: Shape
@@ -38,17 +38,18 @@ class TensorSpan:
 
     @property
     def num_bytes(self) -> int:
+        """Size in bytes."""
         return self.end - self.start
 
 
 def read_header(path: Path) -> dict[str, TensorSpan]:
-    """The tensors of a local file, by name. Raises InvalidCheckpoint."""
+    """Read the header of a local file: its tensors by name. Raises InvalidCheckpoint."""
     raw = read_raw_header(path)
     return parse_header(raw, file_size=path.stat().st_size, file=path.name)
 
 
 def read_raw_header(path: Path) -> str:
-    """The header's JSON text as it stands in a local file. Raises InvalidCheckpoint."""
+    """Return the JSON text of the header of a local file. Raises InvalidCheckpoint."""
     size = path.stat().st_size
     with path.open("rb") as file:
         prefix = file.read(LENGTH_BYTES)
@@ -69,9 +70,10 @@ def read_raw_header(path: Path) -> str:
 def parse_header(
     raw: str, *, file_size: int, file: str, pointer: str = ""
 ) -> dict[str, TensorSpan]:
-    """Read the header of a file of `file_size` bytes; `file` and `pointer` name it in messages.
+    """Read the JSON text `raw` of a header: its tensors by name.
 
-    Raises InvalidCheckpoint with every problem that was found.
+    `file_size` is the size of the whole file in bytes. Messages name `file`, and `pointer` is the
+    place in the request. Raises InvalidCheckpoint with every problem.
     """
     header_size = len(raw.encode(errors="surrogatepass"))
     if header_size > MAX_HEADER_BYTES:
@@ -90,7 +92,7 @@ def parse_header(
                 dtype, tuple(entry["shape"]), data_start + start, data_start + end
             )
     if not problems:
-        # Offsets are compared with each other only where each of them makes sense by itself.
+        # Offsets can be compared with each other only if each entry is valid.
         problems += _layout_errors(spans, data_start=data_start, file_size=file_size)
     if problems:
         raise _refused(file, *problems, pointer=pointer)
@@ -111,7 +113,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the name {next(n for n in names if names.count(n) > 1)!r} stands twice")
+        raise ValueError(f"the name {next(n for n in names if names.count(n) > 1)!r} occurs twice")
     return content
 
 
@@ -148,7 +150,7 @@ def _entry_errors(entry: object) -> Iterator[str]:
 
 
 def _are_counts(value: object) -> bool:
-    # bool is an int in Python, and `true` is no count.
+    # `type` rather than `isinstance`: in Python `True` is an int.
     return (
         isinstance(value, list)
         and len(value) <= MAX_DIMENSIONS

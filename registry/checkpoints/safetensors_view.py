@@ -1,7 +1,7 @@
-"""A checkpoint as the one `model.safetensors` that other programs expect, made while it is read.
+"""Read a checkpoint as one `model.safetensors`, which is computed while it is read.
 
-The header is computed from the manifest, the rest is the blobs end to end, sparse ones expanded;
-nothing is stored.
+The header is computed from the manifest. The blobs follow one after another; sparse tensors are
+expanded. Nothing is stored.
 """
 
 import bisect
@@ -17,10 +17,10 @@ from registry.checkpoints.safetensors_header import LENGTH_BYTES, METADATA
 
 
 class SafetensorsView:
-    """The bytes of a manifest's safetensors file; equal manifests give equal bytes."""
+    """The safetensors file of a manifest; equal manifests give equal bytes."""
 
     def __init__(self, manifest: Manifest) -> None:
-        # Wide dtypes first, as the reference implementation does: so every tensor is aligned.
+        # Wide dtypes come first, as in the reference implementation, so that tensors are aligned.
         self._tensors = sorted(
             manifest.tensors.items(), key=lambda item: (-DTYPE_BYTES[item[1].dtype], item[0])
         )
@@ -30,18 +30,18 @@ class SafetensorsView:
 
     @property
     def size(self) -> int:
-        """Bytes of the whole file."""
+        """Size of the file in bytes."""
         return self._starts[-1]
 
     @property
     def entries(self) -> list[TensorEntry]:
-        """The tensors whose bytes follow the header, end to end."""
+        """The tensors in the order of the file, behind the header and without gaps."""
         return [entry for _, entry in self._tensors]
 
     def read(self, blobs: BlobStore, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The bytes from `start` to before `end`, in chunks.
+        """Yield the bytes from `start` to before `end`, in chunks.
 
-        Raises NotFound for a lost blob, InvalidCheckpoint for a sparse one that is corrupt.
+        Raises NotFound for a lost blob, and InvalidCheckpoint for a corrupt sparse tensor.
         """
         end = self.size if end is None else min(end, self.size)
         if start < min(end, len(self.header)):
@@ -57,7 +57,7 @@ class SafetensorsView:
 
 
 def _header(tensors: list[tuple[str, TensorEntry]]) -> bytes:
-    # transformers refuses a file that does not say which framework's layout it holds.
+    # transformers refuses a file whose metadata does not name a framework.
     content: dict[str, Any] = {METADATA: {"format": "pt"}}
     reached = 0
     for name, entry in tensors:

@@ -1,11 +1,13 @@
-"""The bytes of a tensor that is mostly zeros: a bitmap, then the numbers that are none.
+"""Store tensors with many zeros as a bitmap followed by the other numbers.
 
-Bit i, the lowest of a byte first, says whether number i has any bit set; bits past the last number
-are 0. Behind the bitmap stand these numbers, in order, little-endian. A negative zero is kept as a
-number, so expanding gives back every bit, and equal tensors have equal bytes.
+Bit i of the bitmap is set if number i has any bit set; the lowest bit of a byte comes first, and
+bits past the last number are 0. The numbers that are not zero follow in order, little-endian. A
+negative zero has a bit set and is kept. So expanding restores every bit, and equal tensors have
+equal bytes.
 
-Of numbers of two bytes it is smaller than they are themselves from 6.25 % zeros on. Compressed
-sparse rows, with an index of two bytes beside each number, are smaller than this only from 93.75 %.
+With numbers of two bytes this form is smaller than the dense tensor from 6.25 % zeros on.
+Compressed sparse rows with an index of two bytes for each number are smaller still only from
+93.75 % on.
 """
 
 from collections.abc import Iterator
@@ -24,7 +26,7 @@ Bits = NDArray[np.unsignedinteger]
 
 
 def encode(raw: Bits) -> bytes:
-    """Of numbers as their bits, in the order of the tensor."""
+    """Encode a tensor whose numbers are given as unsigned integers with the same bits."""
     flat = raw.reshape(-1)
     kept = flat != 0
     bitmap = np.packbits(kept, bitorder="little")
@@ -32,8 +34,11 @@ def encode(raw: Bits) -> bytes:
 
 
 def expand(data: bytes, *, dtype: Dtype, count: int, num_nonzero: int) -> Bits:
-    """The bits of all `count` numbers. Raises InvalidCheckpoint unless `data` is just what `encode`
-    makes of numbers of which `num_nonzero` are not zero."""
+    """Decode the result of `encode`: the bits of all `count` numbers as unsigned integers.
+
+    Raises InvalidCheckpoint unless `data` is exactly the encoding of `count` numbers with
+    `num_nonzero` nonzero ones.
+    """
     numbers = unsigned(dtype)
     bitmap_bytes = -(-count // 8)
     expected = bitmap_bytes + num_nonzero * numbers.itemsize
@@ -44,9 +49,9 @@ def expand(data: bytes, *, dtype: Dtype, count: int, num_nonzero: int) -> Bits:
         )
     bits = np.unpackbits(np.frombuffer(data, np.uint8, bitmap_bytes), bitorder="little")
     kept, padding = bits[:count].view(np.bool_), bits[count:]
-    if (found := int(np.count_nonzero(kept))) != num_nonzero or padding.any():
+    if (num_kept := int(np.count_nonzero(kept))) != num_nonzero or padding.any():
         raise InvalidCheckpoint(
-            f"a sparse tensor is corrupt: its bitmap has {found} numbers, and"
+            f"a sparse tensor is corrupt: its bitmap has {num_kept} numbers, and"
             f" {int(padding.sum())} behind the last; its entry tells {num_nonzero}"
         )
     values = np.frombuffer(data, numbers, offset=bitmap_bytes)
@@ -58,9 +63,11 @@ def expand(data: bytes, *, dtype: Dtype, count: int, num_nonzero: int) -> Bits:
 
 
 def read(blobs: BlobStore, entry: TensorEntry) -> Bits:
-    """All numbers of a sparse entry, expanded. Raises NotFound, and InvalidCheckpoint for bytes
-    that are not what the entry tells."""
-    assert entry.num_nonzero is not None, "a dense entry is read where it lies"
+    """Read a sparse tensor and expand it; return the bits of all numbers, flat.
+
+    Raises NotFound, and InvalidCheckpoint if the bytes do not match the entry.
+    """
+    assert entry.num_nonzero is not None, "the entry must be sparse"
     return expand(
         get_bytes(blobs, entry.digest),
         dtype=entry.dtype,
@@ -70,9 +77,9 @@ def read(blobs: BlobStore, entry: TensorEntry) -> Bits:
 
 
 def chunks(blobs: BlobStore, entry: TensorEntry, *, start: int, end: int) -> Iterator[bytes]:
-    """Of the raw bytes of any tensor, sparse or dense, those from `start` to before `end`.
+    """Yield the raw bytes of a tensor, sparse or dense, from `start` to before `end`.
 
-    Raises as `read`.
+    Raises NotFound, and InvalidCheckpoint for a corrupt sparse tensor.
     """
     if entry.num_nonzero is None:
         yield from blobs.read(entry.digest, start=start, end=min(end, entry.num_bytes))
@@ -81,10 +88,10 @@ def chunks(blobs: BlobStore, entry: TensorEntry, *, start: int, end: int) -> Ite
 
 
 class Opener:
-    """The raw bytes of any tensor as a file, for threads that each read a piece of it.
+    """Opens the raw bytes of tensors as files, for threads that each read a part of a tensor.
 
-    A sparse tensor is expanded in memory once for all who ask for it one soon after another: the
-    last two are kept.
+    Sparse tensors are expanded in memory. The last two stay in memory, so that the threads of one
+    tensor expand it once.
     """
 
     def __init__(self, blobs: BlobStore) -> None:
@@ -92,7 +99,10 @@ class Opener:
         self._expanded = lru_cache(maxsize=2)(lambda entry: read(blobs, entry).tobytes())
 
     def open(self, entry: TensorEntry) -> FileIO | BytesIO:
-        """Raises as `read`."""
+        """Open the dense bytes of a tensor.
+
+        Raises NotFound, and InvalidCheckpoint for a corrupt sparse tensor.
+        """
         if entry.num_nonzero is None:
             return self._blobs.local_path(entry.digest).open("rb", buffering=0)
         with self._lock:
@@ -100,17 +110,17 @@ class Opener:
 
 
 def write(blobs: BlobStore, raw: Bits, *, dtype: Dtype) -> TensorEntry | None:
-    """Store a tensor, given by its bits, if that takes fewer bytes than it has; else None.
+    """Store a tensor, given by its bits, as a sparse one; return None if that is not smaller.
 
     Raises OutOfSpace.
     """
     num_nonzero = int(np.count_nonzero(raw))
-    made = TensorEntry(dtype, raw.shape, digest="", num_nonzero=num_nonzero)
-    if made.num_stored_bytes >= made.num_bytes:
+    entry = TensorEntry(dtype, raw.shape, digest="", num_nonzero=num_nonzero)
+    if entry.num_stored_bytes >= entry.num_bytes:
         return None
     return TensorEntry(dtype, raw.shape, blobs.put([encode(raw)]), num_nonzero)
 
 
 def unsigned(dtype: Dtype) -> np.dtype[np.unsignedinteger]:
-    """Whole numbers as wide as those of `dtype`, to look at their bits."""
+    """Return the unsigned NumPy dtype with the width of `dtype`, which shows its bits."""
     return np.dtype(f"<u{DTYPE_BYTES[dtype]}")

@@ -1,4 +1,4 @@
-"""Names of the tensors in a checkpoint: builds them, and tells which part a name belongs to.
+"""Names of the tensors in a checkpoint: build them, and tell which part a name belongs to.
 
 Dense checkpoints have the names that transformers gives a Llama. A mix adds routers, routed
 experts, a shared expert and domain embeddings to each block. Functions named after a module return
@@ -74,7 +74,7 @@ def router(layer: int) -> str:
 
 
 def router_rows(layer: int) -> str:
-    """Return the tensor with one row per routed expert [N, D], [N, R] behind a hidden layer."""
+    """Return the tensor with one row per routed expert: [N, D], behind a hidden layer [N, R]."""
     return f"{router(layer)}.weight"
 
 
@@ -89,7 +89,7 @@ def projection(layer: int, number: int) -> str:
 
 
 def input_norm(layer: int) -> str:
-    """Return the norm before attention, in a parallel block before the FFN too."""
+    """Return the norm before attention; in a parallel block it is before the FFN too."""
     return f"{block(layer)}.input_layernorm.weight"
 
 

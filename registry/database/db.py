@@ -1,4 +1,4 @@
-"""The one PostgreSQL: declarative base, constraint names, and the only commit in the code."""
+"""The database: base class of all tables, constraint names, connection pool, transactions."""
 
 import enum
 from collections.abc import Iterator
@@ -24,21 +24,24 @@ CONSTRAINT_NAMES = {
 
 
 class Base(DeclarativeBase):
+    """Base class of all tables."""
+
     metadata = MetaData(naming_convention=CONSTRAINT_NAMES)
     type_annotation_map: ClassVar = {
         dict[str, Any]: JSONB,
         datetime: DateTime(timezone=True),
-        # States are text: a new one needs no ALTER TYPE, which PostgreSQL cannot take back.
+        # States are text, since PostgreSQL cannot remove a value from an enum type.
         enum.Enum: Enum(enum.Enum, native_enum=False, length=32),
     }
 
 
 @cache
 def engine() -> Engine:
-    """The process's connection pool; pings first, so a restarted server is met quietly.
+    """Return the connection pool of this process.
 
-    Raises Unavailable when no database is known: the embedded one is started by `nexusmix up`,
-    which hands its address to the processes it starts.
+    It tests a connection before use, so that a restart of the server causes no error. Raises
+    Unavailable if the settings name no database. `nexusmix up` starts the embedded one and passes
+    its address to the processes that it starts.
     """
     url = settings().database_url
     if url is None:
@@ -48,7 +51,7 @@ def engine() -> Engine:
 
 @contextmanager
 def transaction() -> Iterator[Session]:
-    """One unit of work: commits when the block ends, rolls back when it raises."""
+    """Open a transaction: commit when the block ends, roll back if it raises."""
     with Session(engine(), expire_on_commit=False) as session:
         yield session
         session.commit()

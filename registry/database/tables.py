@@ -1,4 +1,4 @@
-"""Families, experts, versions, domain embeddings, projections and artifacts."""
+"""Tables of families, experts, versions, domain embeddings, projections and artifacts."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -12,12 +12,16 @@ from registry.database.db import Base
 
 
 class VersionState(StrEnum):
+    """State of a family's seed or of an expert version."""
+
     UPLOADING = "uploading"
     READY = "ready"
     RETIRED = "retired"
 
 
 class ProjectionState(StrEnum):
+    """State of a projection."""
+
     QUEUED = "queued"
     TRAINING = "training"
     READY = "ready"
@@ -25,7 +29,7 @@ class ProjectionState(StrEnum):
 
 
 class Family(Base):
-    """A seed model and all that branches from it. The manifest is the seed's checkpoint."""
+    """A seed model and the experts that branch from it. `seed_digest` names the seed's manifest."""
 
     __tablename__ = "families"
 
@@ -39,6 +43,8 @@ class Family(Base):
 
 
 class Expert(Base):
+    """A model for one domain; its checkpoints are its versions."""
+
     __tablename__ = "experts"
 
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
@@ -70,9 +76,11 @@ class ExpertVersion(Base):
 
 
 class DomainEmbedding(Base):
-    """What a version's documents are about, twice: their mean vector of a text encoder, by which
-    experts are found, and the mean router inputs of the version's own network, by which they are
-    mixed. Vectors of different embedders never meet, and neither do router inputs."""
+    """Two embeddings of a version's documents: a vector of a text encoder, and router inputs.
+
+    Experts are searched by the vector, the mean over the documents. Routers are built from the
+    router inputs of the version's own network. Neither is compared with those of another embedder.
+    """
 
     __tablename__ = "domain_embeddings"
     __table_args__ = (UniqueConstraint("expert_version_id", "embedder_digest"),)
@@ -83,9 +91,9 @@ class DomainEmbedding(Base):
     embedder_digest: Mapped[str]
     num_documents: Mapped[int]
     vector: Mapped[Any] = mapped_column(Vector())
-    # Of the blob with the router inputs, float32 [L, R, D]: in each block their mean and their
-    # principal directions; and of how they were taken. None of rows that are older, whose versions
-    # are embedded anew.
+    # Digest of the blob with the router inputs, float32 [L, R, D]: for each block their mean and
+    # their principal directions. The second digest covers the way they were taken. Old rows have
+    # None, and their versions are embedded again.
     states_digest: Mapped[str | None]
     states_embedder_digest: Mapped[str | None]
     num_tokens: Mapped[int | None]
@@ -107,7 +115,7 @@ class Projection(Base):
     state: Mapped[ProjectionState] = mapped_column(default=ProjectionState.QUEUED)
     documents_digest: Mapped[str]
     training: Mapped[dict[str, Any]]
-    # Over seed, documents, embedder and training: asking for the same projection again finds it.
+    # Covers seed, documents, embedder and training, so that equal requests give one projection.
     inputs_digest: Mapped[str]
     embedder_digest: Mapped[str]
     manifest_digest: Mapped[str | None]
@@ -120,7 +128,7 @@ class Projection(Base):
 
 
 class Artifact(Base):
-    """A gated checkpoint. A row exists only if its gate passed, or was overridden on record."""
+    """A checkpoint that passed its gate, or whose failed gate was overridden with a record."""
 
     __tablename__ = "artifacts"
     __table_args__ = (UniqueConstraint("manifest_digest", "recipe_digest"),)
@@ -130,8 +138,8 @@ class Artifact(Base):
     recipe: Mapped[dict[str, Any]]
     recipe_digest: Mapped[str]
     gate_report_digest: Mapped[str]
-    # Digest of its provenance, from which it can be made again; None if it was not made here.
+    # Digest of the provenance, from which it can be made again; None if it was not made here.
     provenance_digest: Mapped[str | None]
-    # Of what was signed of it; None of those published before anything was.
+    # Digest of the attestation; None if it was published before attestations existed.
     attestation_digest: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

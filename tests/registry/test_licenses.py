@@ -2,7 +2,7 @@
 
 import pytest
 
-from registry.licenses import combined, concerns
+from registry.licenses import combine, concerns
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from registry.licenses import combined, concerns
     ],
 )
 def test_all_licenses_hold_at_once(expressions: list[str], expected: str) -> None:
-    assert combined(expressions) == expected
+    assert combine(expressions) == expected
 
 
 def test_permissive_licenses_are_no_concern() -> None:

@@ -207,7 +207,7 @@ def test_bad_header_is_told_by_its_position(
 def test_same_tensor_in_two_shards(session: Session, blobs: LocalBlobs, family: str) -> None:
     with pytest.raises(InvalidCheckpoint) as error:
         begin_expert(session, blobs, shards=announcement()["shards"] * 2)
-    assert "stands in an earlier shard too" in problems_of(error)["/shards/1/header"]
+    assert "is in an earlier shard too" in problems_of(error)["/shards/1/header"]
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_header_longer_than_its_file() -> None:
         ("\x80\x04K\x01.", "not JSON"),
         ("[]", "must be a JSON object"),
         ('{"a": NaN}', "NaN is not a JSON number"),
-        ('{"a": 1, "a": 2}', "the name 'a' stands twice"),
+        ('{"a": 1, "a": 2}', "the name 'a' occurs twice"),
         ("[" * 100_000, "not JSON"),
         ("9" * 5000, "not JSON"),
     ],
@@ -277,4 +277,4 @@ def test_a_name_that_stands_twice(entries: dict[str, Any], data: st.DataObject) 
     name = data.draw(st.sampled_from(sorted(entries))) if entries else "a"
     twice = f"{json.dumps(name)}: {json.dumps(entries.get(name, A))}"
     (detail,) = refusal("{" + f"{twice}, {twice}" + "}")
-    assert f"the name {name!r} stands twice" in detail
+    assert f"the name {name!r} occurs twice" in detail
