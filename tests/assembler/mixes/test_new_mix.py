@@ -1,6 +1,6 @@
 """What a request is refused with: everything that is wrong, and the same as a plan tells.
 
-Covers: text_budget, assembler.routing.embedder.
+Covers: text_budget.
 """
 
 from typing import Any
