@@ -58,6 +58,8 @@ def _type(field: Schema, *, link: Link) -> str:
         return f"list of {type_of(field.get('items', {}), link=link)}"
     if "format" in field:
         return f"{field['type']} ({field['format']})"
+    if field.get("type") == "object" and "properties" in field:
+        return link(str(field["title"]))
     values = field.get("additionalProperties")
     if field.get("type") == "object" and isinstance(values, Mapping):
         return f"object of {type_of(values, link=link)}"
@@ -68,7 +70,9 @@ def _limits(field: Schema) -> Iterator[str]:
     for name, words in LIMITS.items():
         if name in field:
             value = field[name]
-            yield words.format(f"{value:,}" if isinstance(value, int) else value)
+            # OpenAPI documents have 1.0 where the model has 1.
+            is_whole = isinstance(value, int | float) and value == int(value)
+            yield words.format(f"{int(value):,}" if is_whole else value)
 
 
 def _default(field: Schema) -> str:

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reference_pages import json_schema, markdown
+from reference_pages import json_schema, markdown, recipe
 from reference_pages.json_schema import Schema
 from registry.errors import NexusmixError
 from service.app import create_app
@@ -119,4 +119,6 @@ def _body(schema: Schema) -> str:
 
 
 def _link(name: str) -> str:
-    return f"[{name}](#{name.lower()})"
+    # Parts of a recipe are written out in a request, and have a page of their own.
+    page = "recipe.md" if name in recipe.PARTS else ""
+    return f"[{name}]({page}#{name.lower()})"

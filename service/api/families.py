@@ -1,6 +1,8 @@
 """/families: seeds, and the projections and policies of each family."""
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Request, Response
 
 from assembler.mixes import job_events
 from assembler.recipes import family_policies
@@ -23,6 +25,8 @@ from service.web.changes import PolicyChanges
 from service.web.deps import Blobs, FamilyName, Session, VersionNumber
 
 router = APIRouter(prefix="/families", tags=["families"])
+
+NewPolicy = Annotated[PolicyChanges, Body(title="Policy")]
 
 
 @router.post("", status_code=201)
@@ -105,7 +109,7 @@ def get_projection(
 
 
 @router.put("/{name}/policy")
-def put_policy(name: FamilyName, body: PolicyChanges, session: Session, _: Writer) -> PolicyBody:
+def put_policy(name: FamilyName, body: NewPolicy, session: Session, _: Writer) -> PolicyBody:
     """Set the policy of a family: the default policy with these changes. Existing mixes keep their
     policy. Setting the same policy again changes nothing."""
     return PolicyBody.of(family_policies.put(session, name, body))

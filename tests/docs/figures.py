@@ -14,7 +14,7 @@ from typing import Any
 
 import jmespath
 
-from tests.docs.pages import ROOT, SITE, Prose, generated_tables
+from tests.docs.pages import ROOT, SITE, Block, Prose, generated_tables
 
 RESULTS = ROOT / "tests" / "benchmarks" / "results"
 
@@ -82,6 +82,16 @@ def problems_with(prose: Prose, page: Path) -> Iterator[str]:
         yield from _not_in(text, match["sources"], page)
 
 
+def problems_with_output(block: Block) -> Iterator[str]:
+    """Yield the numbers of a printed output that the result named above it does not have."""
+    for match in MARK.finditer(block.comment):
+        known = list(_numbers_in(_result(match["sources"])))
+        for number in numbers(block.code):
+            # Outputs print shares as percentages.
+            if not any(agrees(number, value) or agrees(number, value * 100) for value in known):
+                yield f"{number} does not stand in {match['sources']}"
+
+
 def has_source(prose: Prose) -> bool:
     text = CODE.sub("", prose.text)
     return bool(inline(text) or MARK.search(text + prose.marks))
@@ -139,6 +149,16 @@ def _table(source: str, page: Path) -> str:
         raise ValueError(f"{source!r} is not: table NAME")
     owner = SITE / "results" / match["page"] if match["page"] else page
     return generated_tables(owner)[match["name"]]
+
+
+def _numbers_in(result: Any) -> Iterator[float]:
+    if isinstance(result, dict | list):
+        for value in result.values() if isinstance(result, dict) else result:
+            yield from _numbers_in(value)
+    elif isinstance(result, str):
+        yield from (float(_plain(number)) for number in numbers(result))
+    elif isinstance(result, int | float):
+        yield result
 
 
 def _find(file: str, expression: str) -> Any:

@@ -19,12 +19,16 @@ RUN = re.compile(r"<!-- run(?:: (?P<how>long|background))? -->")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of code. `run` is None, "run", "long" or "background"."""
+    """A fenced block of code, with the comment above it.
+
+    `run` is None, "run", "long" or "background".
+    """
 
     language: str
     code: str
     line: int
     run: str | None
+    comment: str
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ def blocks(page: Path) -> list[Block]:
         mark = RUN.search(before)
         run = (mark["how"] or "run") if mark else None
         assert token.map is not None
-        found.append(Block(token.info.strip(), token.content, token.map[0] + 1, run))
+        comment = before if before.startswith("<!--") else ""
+        found.append(Block(token.info.strip(), token.content, token.map[0] + 1, run, comment))
     return found
 
 
@@ -74,8 +79,10 @@ def prose(page: Path) -> Iterator[Prose]:
         elif token.type in ("paragraph_open", "table_open"):
             end = _closing(tokens, position)
             text = "\n".join(t.content for t in tokens[position:end] if t.type == "inline")
-            after = tokens[end + 1 : end + 2]
-            marks = "".join(t.content for t in after if t.type == "html_block")
+            after = [t.type for t in tokens[end + 1 : end + 3]]
+            # A comment above a block of code belongs to the block.
+            is_mark = after[:1] == ["html_block"] and after[1:] != ["fence"]
+            marks = tokens[end + 1].content if is_mark else ""
             assert token.map is not None
             yield Prose(text, marks, token.map[0] + 1, heading)
             position = end

@@ -57,7 +57,10 @@ def run(blocks: Sequence[Block], folder: Path, *, seconds: float) -> str:
     port = str(free_port())
     text = script(blocks).replace(PORT, port)
     programs = [str(folder), str(Path(sys.executable).parent), os.environ["PATH"]]
+    # An answer that is an error ends the page, though a reader's curl would print it and go on.
+    (folder / ".curlrc").write_text("fail\n")
     environment = os.environ | {
+        "CURL_HOME": str(folder),
         "NEXUSMIX_HOME": str(folder / "home"),
         "NEXUSMIX_PORT": port,
         "PATH": os.pathsep.join(programs),

@@ -6,7 +6,7 @@ import pytest
 
 from tests.docs import figures, pages
 from tests.docs.figures import agrees, evaluate, inline, numbers
-from tests.docs.pages import Prose
+from tests.docs.pages import Block, Prose
 
 # Where each paragraph with a number must name its source.
 MEASURED = [
@@ -21,6 +21,11 @@ def test_figures_are_those_of_their_results(page: Path) -> None:
         f"{pages.name(page)}:{prose.line}: {problem}"
         for prose in pages.prose(page)
         for problem in figures.problems_with(prose, page)
+    ]
+    problems += [
+        f"{pages.name(page)}:{block.line}: {problem}"
+        for block in pages.blocks(page)
+        for problem in figures.problems_with_output(block)
     ]
     assert not problems, "\n".join(problems)
 
@@ -84,3 +89,13 @@ def test_a_number_that_its_table_does_not_have_is_a_problem(tmp_path: Path) -> N
     assert list(figures.problems_with(right, page)) == []
     [problem] = figures.problems_with(wrong, page)
     assert problem.startswith("93 does not stand in")
+
+
+def test_a_number_that_no_result_has_is_a_problem_of_an_output() -> None:
+    seconds = evaluate("demo.json seconds")
+    comment = "<!-- figures: demo.json -->"
+    right, wrong = (
+        Block("text", f"It took {value:.1f} s", 1, None, comment) for value in (seconds, 1e6 / 7)
+    )
+    assert list(figures.problems_with_output(right)) == []
+    assert list(figures.problems_with_output(wrong)) == ["142857.1 does not stand in demo.json"]
