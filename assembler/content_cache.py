@@ -1,4 +1,4 @@
-"""Folders that can be made again: made once under a content key, whole or not at all."""
+"""Cache folders by a content key: each is made once, and is complete or absent."""
 
 import os
 import shutil
@@ -10,8 +10,8 @@ from pathlib import Path
 def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
     """Return `folder`, filled by `make(empty_folder)` if it is not there yet.
 
-    The work happens in a folder beside it and a rename ends it, so a process that dies, or two
-    that do the same work at once, never leave a half-filled folder under the final name.
+    `make` fills a temporary folder beside it, which is renamed at the end. So a process that dies,
+    or two processes with the same work, never leave an incomplete folder under the final name.
     """
     if folder.exists():
         return folder

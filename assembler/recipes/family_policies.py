@@ -1,6 +1,7 @@
-"""What mixes of a family must reach, in numbered versions; a recipe takes the newest's content.
+"""Gate policies of families, in numbered versions.
 
-So a mix keeps the policy that it was asked for under, whatever becomes of the family's.
+A recipe copies the fields of the newest version. So a mix keeps the policy of its request when the
+family's policy changes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,9 +19,10 @@ from registry.errors import InvalidInput
 
 
 def put(session: Session, family: str, changes: Mapping[str, Any]) -> FamilyPolicy:
-    """A new version, the default policy with `changes`; one equal to the newest is that.
+    """Store the default policy with `changes` as a new version, and return it.
 
-    Raises NotFound, and InvalidInput with all that is wrong.
+    If it equals the newest version, that one is returned. Raises NotFound for the family, and
+    InvalidInput with every wrong field.
     """
     policy, problems = field_changes.read(Policy, {}, changes)
     if problems:
@@ -40,12 +42,12 @@ def put(session: Session, family: str, changes: Mapping[str, Any]) -> FamilyPoli
 
 
 def find(session: Session, family: str) -> FamilyPolicy | None:
-    """The newest, if there is one."""
+    """Return the newest version of a family's policy, None if there is none."""
     return next(iter(find_all(session, family)), None)
 
 
 def find_all(session: Session, family: str) -> Sequence[FamilyPolicy]:
-    """Newest first."""
+    """Return all versions of a family's policy, newest first."""
     return session.scalars(
         select(FamilyPolicy)
         .join(FamilyPolicy.family)
@@ -56,6 +58,6 @@ def find_all(session: Session, family: str) -> Sequence[FamilyPolicy]:
 
 
 def content(session: Session, family: str) -> dict[str, Any]:
-    """The fields of the newest; none, which leaves the defaults, where there is none."""
+    """Return the fields of a family's newest policy; empty, for the defaults, if it has none."""
     newest = find(session, family)
     return {} if newest is None else newest.policy

@@ -1,4 +1,4 @@
-"""Changes to some fields of a pydantic model: read them, name every mistake, list differences."""
+"""Change some fields of a pydantic model: read changes, report all mistakes, list differences."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -11,18 +11,20 @@ from registry.errors import Problem, pointer
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def changed_fields(own: BaseModel, known: BaseModel, *, prefix: str = "") -> dict[str, Any]:
-    """The fields of `known` in which `own` has another value, and that value; of a field that has
-    fields itself these, as `field.field`."""
+def changed_fields(model: BaseModel, base: BaseModel, *, prefix: str = "") -> dict[str, Any]:
+    """Return the fields of `model` that differ from `base`, with the values of `model`.
+
+    Nested fields are named `field.field`, behind `prefix`.
+    """
     changed: dict[str, Any] = {}
-    for field, value in known:
-        mine = getattr(own, field)
-        if mine == value:
+    for field, base_value in base:
+        value = getattr(model, field)
+        if value == base_value:
             continue
-        if isinstance(mine, BaseModel) and isinstance(value, BaseModel):
-            changed |= changed_fields(mine, value, prefix=f"{prefix}{field}.")
+        if isinstance(value, BaseModel) and isinstance(base_value, BaseModel):
+            changed |= changed_fields(value, base_value, prefix=f"{prefix}{field}.")
         else:
-            changed[f"{prefix}{field}"] = mine
+            changed[f"{prefix}{field}"] = value
     return changed
 
 
@@ -33,48 +35,49 @@ def read(
     *,
     at: str | None = None,
 ) -> tuple[Model, list[Problem]]:
-    """A part of a recipe, `known` with those `changes` that are right, and what is wrong with the
-    others; the part stands in the field `at` of a request.
+    """Apply the valid `changes` to the fields `known` of a model; return it with the problems.
 
-    Of a field that has fields itself only those change that are named.
+    Nested fields are changed one by one; see `merge_changes`. `at` is the field of the request that
+    holds the model, for the pointers of problems.
     """
     try:
-        return model.model_validate(merged(known, changes)), []
+        return model.model_validate(merge_changes(known, changes)), []
     except ValidationError as error:
         mistakes = error.errors()
     where = () if at is None else (at,)
     problems = [Problem(pointer(*where, *e["loc"]), mistake_text(model, e)) for e in mistakes]
     places = [e["loc"] for e in mistakes if e["loc"]]
-    # Where fields contradict each other none can be blamed alone.
-    right = dict(changes) if places else {}
+    # If fields contradict each other, the error names no field, and all changes are dropped.
+    valid = dict(changes) if places else {}
     for place in places:
-        right = _without(right, place)
-    made, more = read(model, known, right)
-    return made, problems + more
+        valid = _without(valid, place)
+    changed, more = read(model, known, valid)
+    return changed, problems + more
 
 
-def merged(known: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`known` with what `changes` names; of a field that has fields itself only those."""
-    made = dict(known)
+def merge_changes(known: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `known` with `changes`; nested mappings are merged field by field."""
+    merged = dict(known)
     for field, value in changes.items():
-        own = made.get(field)
-        if isinstance(own, Mapping) and isinstance(value, Mapping):
-            value = merged(own, value)
-        made[field] = value
-    return made
+        old = merged.get(field)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            value = merge_changes(old, value)
+        merged[field] = value
+    return merged
 
 
 def _without(changes: Mapping[str, Any], place: Sequence[str | int]) -> dict[str, Any]:
-    """All but the change at `place`, or the nearest above it that can be left out."""
+    """Return the changes without the one at `place`, or without its nearest parent in `changes`."""
     field, *rest = place
     inner = changes.get(str(field))
-    kept = {own: value for own, value in changes.items() if own != field}
+    kept = {name: value for name, value in changes.items() if name != field}
     if rest and isinstance(inner, Mapping) and rest[0] in inner:
         kept[str(field)] = _without(inner, rest)
     return kept
 
 
 def mistake_text(model: type[BaseModel], mistake: ErrorDetails) -> str:
+    """Return pydantic's message; for an unknown field a message with the fields that exist."""
     if mistake["type"] != "extra_forbidden":
         return mistake["msg"]
     for step in mistake["loc"][:-1]:

@@ -1,4 +1,4 @@
-"""The network that a recipe makes of its experts, known before anything is read but headers."""
+"""Compute the architecture of a mix from its recipe and the architecture of its family."""
 
 from dataclasses import replace
 
@@ -6,17 +6,17 @@ from assembler.recipes.recipe import Recipe
 from registry.checkpoints.architecture import Architecture, projection_shapes
 from registry.errors import Incompatible
 
-# The name of the seed where it is a routed expert, always the last.
+# Name of the seed as a routed expert; it is always the last one.
 SEED = "seed"
 
 
 def mixture_of(recipe: Recipe, dense: Architecture, *, vector_size: int) -> Architecture:
-    """The mixture of experts of the architecture `dense`.
+    """Return the mixture that a recipe makes of experts with the architecture `dense`.
 
-    `vector_size` is the width of an encoder's vectors, for routers that see those. Raises
-    Incompatible when the recipe contradicts itself.
+    `vector_size` is the size of the text encoder's vectors; only some routers use it. Raises
+    Incompatible if the recipe contradicts itself.
     """
-    # Domain embeddings as routers see them have a constant coordinate.
+    # Domain embeddings have a constant as an additional coordinate.
     embedding_size = (vector_size if recipe.embeds_with_encoder else dense.hidden_size) + 1
     names = recipe.domains if recipe.shared_expert else (*recipe.domains, SEED)
     mix = replace(
@@ -39,7 +39,7 @@ def mixture_of(recipe: Recipe, dense: Architecture, *, vector_size: int) -> Arch
 
 
 def _hidden_size(recipe: Recipe, dense: Architecture, num_experts: int, embedding_size: int) -> int:
-    """R of a router `mlp` that has as many parameters as a projection: 2DM + D²."""
+    """Return R of an `mlp` router with as many parameters as a projection: 2DM + D²."""
     if recipe.router != "mlp":
         return 0
     shapes = projection_shapes(dense.hidden_size, embedding_size).values()

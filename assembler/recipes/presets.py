@@ -1,6 +1,6 @@
-"""Recipes that have a name: ours, the papers', and the baselines that both are held against.
+"""Presets: named recipes of our own, of the papers, and baselines for comparison.
 
-Values that a paper does not state are ours; the comments say which.
+Values that a paper does not state are ours; the comments name them.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from assembler.recipes.recipe import Assembly, Finetune, Preset
 from engine.compression.int8_curve import Compression
 from registry.errors import Problem, pointer
 
-# What each is for, in a line.
+# One line on each preset.
 DESCRIPTIONS: Mapping[Preset, str] = {
     "nexus": "The seed for every token, and one expert, chosen by the family projection.",
     "nexus-paper": "Nexus as published: the expert is added, the projection learned from the mix.",
@@ -43,8 +43,8 @@ _ASSEMBLY: Mapping[Preset, Mapping[str, Any]] = {
     "nexus-paper": {"combine": "sum", "router_init": "random"},
     "linear": _LINEAR,
     "mlp": {"router": "mlp", "router_init": "random"},
-    # FlexOlmo (arXiv 2507.07024, section 3.3): rows are mean document vectors as wide as the
-    # network, with nothing learned in between.
+    # FlexOlmo (arXiv 2507.07024, section 3.3): rows are mean document vectors of the hidden size,
+    # without a learned projection.
     "flexolmo": {"router": "linear", "router_init": "documents"},
     "btx": _BTX,
     "bam": _BAM,
@@ -57,57 +57,61 @@ def _at_rate(rate: float) -> dict[str, float]:
     return {"learning_rate": rate, "router_learning_rate": rate}
 
 
-# Papers know no label of a sequence's domain, and train everything for billions of tokens. The
-# learning rate is Nexus' final one, since its peak is for those.
+# The papers use no domain labels and train all weights for billions of tokens. The learning rate is
+# Nexus' final one, since its peak is meant for such long training.
 _PAPER: dict[str, Any] = {"train": "all", "domain_weight": 0.0} | _at_rate(3e-4)
 _FINETUNE: Mapping[Preset, Mapping[str, Any]] = {
     # Nexus, section 5.4.
     "nexus-paper": _PAPER | {"load_balance_weight": 0.05},
     # BTX, section 4.2.
     "btx": _PAPER | {"load_balance_weight": 0.01} | _at_rate(1e-4),
-    # BAM prints no weights: those of BTX and of ST-MoE (arXiv 2202.08906).
+    # BAM states no weights; these come from BTX and ST-MoE (arXiv 2202.08906).
     "bam": _PAPER | {"load_balance_weight": 0.01, "z_loss_weight": 0.001},
     "bam-shared-kv": _PAPER | {"load_balance_weight": 0.01, "z_loss_weight": 0.001},
     "merge": _PAPER,
 }
-# Of the default finetune, which with fewer does not quite reach the right experts (docs, claims).
+# Of the default finetune. With fewer tokens it does not quite reach the right experts (docs,
+# claims).
 TOKENS_PER_EXPERT = 8_192
 
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 
 
-# What a request that names none means.
+# The preset of a request that names none.
 DEFAULT: Preset = "nexus"
 
 
 def assembly(preset: Preset) -> Assembly:
+    """Return the assembly of a preset."""
     return Assembly.model_validate({"preset": preset, **_ASSEMBLY.get(preset, {})})
 
 
 def tokens_per_expert(preset: Preset) -> int:
-    """How many tokens a finetune has for each expert of a mix, if nobody says how many it has."""
-    # A mean of networks has no router that could be trained alone.
+    """Return the default number of finetune tokens for each expert of a mix."""
+    # A mean of networks has no routers to train.
     return 0 if preset == "merge" else TOKENS_PER_EXPERT
 
 
 def finetune(preset: Preset, *, num_experts: int) -> Finetune:
-    """The preset's, of a mix of so many experts."""
+    """Return the finetune of a preset for a mix of `num_experts` experts."""
     tokens = num_experts * tokens_per_expert(preset)
     return Finetune.model_validate({"tokens": tokens, **_FINETUNE.get(preset, {})})
 
 
 def changed(preset: Preset) -> dict[str, Any]:
-    """The fields in which a preset is not the default one; see `differing`."""
-    own = changed_fields(assembly(preset), assembly(DEFAULT))
-    own.pop("preset", None)
-    # Of as many experts, so that tokens differ only where a preset has none.
-    mine, known = (finetune(each, num_experts=1) for each in (preset, DEFAULT))
-    return own | changed_fields(mine, known, prefix="finetune.")
+    """Return the fields of a preset that differ from the default preset; see `changed_fields`."""
+    fields = changed_fields(assembly(preset), assembly(DEFAULT))
+    fields.pop("preset", None)
+    # With equal numbers of experts, so that tokens differ only if a preset has none.
+    changed_finetune, default_finetune = (
+        finetune(each, num_experts=1) for each in (preset, DEFAULT)
+    )
+    return fields | changed_fields(changed_finetune, default_finetune, prefix="finetune.")
 
 
 def find(preset: str) -> tuple[Preset, list[Problem]]:
-    """The preset of that name, else the default one and what is wrong."""
-    known = next((own for own in PRESETS if own == preset), None)
+    """Return the preset with a name; if there is none, the default preset and a problem."""
+    known = next((name for name in PRESETS if name == preset), None)
     if known is not None:
         return known, []
     detail = f"{preset!r} is no preset; there are {', '.join(PRESETS)}"
@@ -115,27 +119,29 @@ def find(preset: str) -> tuple[Preset, list[Problem]]:
 
 
 def read_assembly(preset: Preset, changes: Mapping[str, Any]) -> tuple[Assembly, list[Problem]]:
-    """The preset with these changes; see `field_changes`."""
+    """Return the assembly of a preset with `changes`, and their problems; see `field_changes`."""
     return read(Assembly, assembly(preset).model_dump(), changes)
 
 
 def read_finetune(
     preset: Preset, changes: Mapping[str, Any], *, num_experts: int
 ) -> tuple[Finetune, list[Problem]]:
-    """The preset's finetune of so many experts with these changes; see `field_changes`."""
+    """Return the finetune of a preset with `changes`, and their problems; see `field_changes`."""
     known = finetune(preset, num_experts=num_experts).model_dump()
     return read(Finetune, known, changes, at="finetune")
 
 
 def read_compression(
-    wanted: Mapping[str, Any] | None,
+    fields: Mapping[str, Any] | None,
 ) -> tuple[Compression | None, list[Problem]]:
-    """What is wanted of a compression, if anything is, or what is wrong with it. It has no preset:
-    there is nothing to compress to but what is asked for."""
-    if not wanted:
+    """Return the requested compression, None without one, and its problems.
+
+    No preset compresses, so the fields are not changes.
+    """
+    if not fields:
         return None, []
     try:
-        return Compression.model_validate(wanted), []
+        return Compression.model_validate(fields), []
     except ValidationError as error:
         problems = [
             Problem(pointer("compress", *e["loc"]), mistake_text(Compression, e))

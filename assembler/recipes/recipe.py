@@ -1,7 +1,7 @@
-"""The request as data: which experts, how they are assembled, finetuned and gated.
+"""Recipes: which experts make a mix, and how it is assembled, finetuned, compressed and gated.
 
-A recipe with every version pinned travels with the mix, and its digest names the request. What the
-presets fill in stands in `assembler.recipes.presets`.
+A recipe pins every version and is stored with its mix. Its digest identifies the request. The
+values of presets are in `assembler.recipes.presets`.
 """
 
 from collections.abc import Iterator
@@ -27,15 +27,15 @@ Preset = Literal[
     "bam-shared-kv",
     "merge",
 ]
-# Where a router's rows come from: the family projection, documents read by the seed, or chance.
+# Source of router rows: the family projection, documents that the seed reads, or chance.
 RouterInit = Literal["projection", "documents", "random"]
-# What a router without a projection does with the rows it has when an expert joins.
+# How a router without a projection treats its rows when an expert is added.
 RouterExtension = Literal["append", "reset"]
 Trained = Literal["router", "attention", "shared", "experts", "all"]
 
 
 class Training(BaseModel):
-    """How long a network trains, and in which steps."""
+    """Length and steps of a training."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -49,27 +49,32 @@ class Training(BaseModel):
 
     @property
     def num_steps(self) -> int:
+        """Number of optimizer steps."""
         return -(-self.tokens // (self.batch_size * self.sequence_length))
 
 
 class Finetune(Training):
-    """How the assembled mix is trained on a mixture of its experts' documents."""
+    """The training of an assembled mix on the documents of its experts."""
 
-    # The ablations (docs, claims) are about these. Routers need a far higher rate than what is
-    # pretrained; with attention, which no expert has adapted to its domain, they cost no more
-    # than alone. Experts that train too reach a little more, and are no longer shared.
-    # How many tokens it has, if nobody says, depends on the number of experts: see
-    # `assembler.recipes.presets`.
-    learning_rate: float = Field(default=1e-4, gt=0, le=1, description="Of all but routers.")
+    # The ablations (docs, claims) measure these defaults. Routers need a far higher learning rate
+    # than pretrained weights. Attention is not adapted to any domain, and training it with the
+    # routers costs no more than the routers alone. Training the experts too gives a little more,
+    # but then their tensors are no longer shared with other mixes. The default number of tokens
+    # depends on the number of experts; see `assembler.recipes.presets`.
+    learning_rate: float = Field(
+        default=1e-4, gt=0, le=1, description="Learning rate of all weights but the routers."
+    )
     router_learning_rate: float = Field(
         default=3e-3, gt=0, le=1, description="Learning rate of the routers."
     )
     batch_size: int = Field(default=4, ge=1, description="Sequences per step.")
-    train: Trained = Field(default="attention", description="What learns with the routers.")
+    train: Trained = Field(
+        default="attention", description="Weights that are trained with the routers."
+    )
     dtype: ComputingDtype = Field(
         default_factory=fastest,
-        description="What products are computed in, if not told what is fastest on the machine that"
-        " reads the request; what trains is float32.",
+        description="Dtype of matrix products. The default is the fastest on the machine that reads"
+        " the request. Trained weights are float32.",
     )
     load_balance_weight: float = Field(
         default=0.0, ge=0, description="Weight of the loss that spreads tokens evenly over experts."
@@ -80,54 +85,59 @@ class Finetune(Training):
     domain_weight: float = Field(
         default=1.0,
         ge=0,
-        description="Weight of the loss that tells routers the expert of each document, in which"
-        " all domains count alike.",
+        description="Weight of the loss that teaches routers the expert of each document. All"
+        " domains count equally in it.",
     )
     domain_loss_q: float | None = Field(
         default=None,
         ge=0,
         le=1,
-        description="The q of that loss, generalized cross-entropy: 1 counts the share of routing"
-        " that goes past the document's own expert, 0 is cross-entropy. If not told, 1 where three"
-        " quarters of the tokens already go to it, else 0; the metrics of each step say which.",
+        description="The q of that loss, a generalized cross-entropy: 1 counts the share of routing"
+        " that misses the document's own expert, 0 is cross-entropy. The default is 1 if three"
+        " quarters of the tokens already go to that expert, else 0; the metrics of each step show"
+        " it.",
     )
     new_share: float = Field(
         default=0.5,
         ge=0,
         le=1,
-        description="Share of the sequences that are of experts which the base does not have.",
+        description="Share of the sequences that come from experts which the base does not have.",
     )
 
 
 class ProjectionTraining(BaseModel):
-    """How a family projection is trained; part of its identity."""
+    """Training of a family projection; these fields are part of the projection's identity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     tokens_per_domain: int = Field(
-        default=8192, ge=1, description="Training text that is read of each domain, at most."
+        default=8192, ge=1, description="Largest number of tokens that are read from each domain."
     )
-    # Without any, directions that hardly vary decide everything (half of all tokens routed right);
-    # from 0.0003 to 0.3 it makes no difference.
+    # With 0, directions with little variance dominate, and half of all tokens are routed right.
+    # From 0.0003 to 0.3 it makes no difference.
     shrinkage: float = Field(
-        default=0.01, gt=0, lt=1, description="Share of an even covariance in that within domains."
+        default=0.01,
+        gt=0,
+        lt=1,
+        description="Share of an isotropic covariance in the covariance within domains.",
     )
-    # Of the right experts' gain 0.85 is reached with 0, 0.92 with 0.03, 0.05 and 0.1.
+    # The routers reach 0.85 of the right experts' gain with 0, and 0.92 with 0.03, 0.05 and 0.1.
     own_weight: float = Field(
         default=0.05,
         ge=0,
-        description="Of an expert's own covariance, beside that within domains, for its own row.",
+        description="Weight of an expert's own covariance in its own router row, beside the"
+        " covariance within domains.",
     )
     # From 2 to 8 it makes no difference.
     logit_spread: float = Field(
         default=3.0,
         gt=0,
-        description="Standard deviation of an expert's logit within a domain, whichever it is.",
+        description="Standard deviation of an expert's logit within any domain.",
     )
 
 
 class Assembly(BaseModel):
-    """How dense checkpoints become one network; what of it a preset does not say is as below."""
+    """How dense checkpoints become one network. Presets change some of these defaults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -136,32 +146,36 @@ class Assembly(BaseModel):
     )
     combine: Combine = Field(
         default="convex",
-        description="How the outputs of the shared and the routed experts are combined: `convex`"
-        " weights them to a sum of 1, `sum` adds them.",
+        description="How the outputs of the shared and the routed experts are combined: with"
+        " `convex` their weights add up to 1, `sum` adds them.",
     )
     router: Router = Field(default="nexus", description="Kind of the routers.")
     router_init: RouterInit = Field(
         default="projection",
-        description="Where router rows come from: the family projection, documents read by the"
-        " seed, or chance.",
+        description="Source of the router rows: the family projection, documents that the seed"
+        " reads, or chance.",
     )
     router_extension: RouterExtension = Field(
-        default="append", description="Of routers without a projection, when a mix is extended."
+        default="append",
+        description="How routers without a projection are extended: `append` keeps their rows and"
+        " adds new ones, `reset` starts all rows again.",
     )
     center_embeddings: bool = Field(
-        default=True, description="Take the family's mean domain from each domain embedding."
+        default=True, description="Subtract the family's mean domain from each domain embedding."
     )
     shared_expert: bool = Field(
         default=True,
-        description="The seed's FFN is met by every token; else the seed is routed too.",
+        description="Every token passes the seed's FFN; if false, the seed is a routed expert.",
     )
     attention: Attention = Field(
         default="average",
-        description="What becomes of the experts' attention: one average, one of each expert, or"
-        " one of each with common keys and values.",
+        description="Attention of the mix: the average of all experts, one attention per expert, or"
+        " one per expert with common keys and values.",
     )
     attention_experts_per_token: int = Field(
-        default=0, ge=0, description="0: every token takes all attention experts."
+        default=0,
+        ge=0,
+        description="Attention experts that each token takes; 0 means all of them.",
     )
     experts_per_token: int = Field(
         default=1, ge=1, description="Routed experts that each token takes."
@@ -169,29 +183,34 @@ class Assembly(BaseModel):
     norm_topk_prob: bool = Field(
         default=False, description="Divide the chosen experts' probabilities by their sum."
     )
-    seed: int = Field(default=0, ge=0, description="Of what `router_init: random` draws.")
+    seed: int = Field(
+        default=0, ge=0, description="Seed of the random rows of `router_init: random`."
+    )
 
     @property
     def embeds_with_encoder(self) -> bool:
-        """Whether routers see an encoder's vectors, as the paper's do: a projection that is learned
-        from nothing has no use for the space of router inputs."""
+        """Whether domain embeddings are vectors of the text encoder, as in the Nexus paper.
+
+        This is so for a projection that starts at random; it does not need the space of router
+        inputs.
+        """
         return self.router == "nexus" and self.router_init == "random"
 
     @property
     def embeds_with_states(self) -> bool:
-        """Whether rows are made of the experts' router inputs."""
+        """Whether domain embeddings are router inputs of the experts."""
         return self.needs_projection and not self.embeds_with_encoder
 
     @property
     def needs_projection(self) -> bool:
-        """A `nexus` router takes at least its center from the family's projection."""
+        """Whether the assembly needs the family projection; a `nexus` router needs its center."""
         return self.preset != "merge" and (
             self.router == "nexus" or self.router_init == "projection"
         )
 
 
 class Recipe(Assembly):
-    """A request with everything pinned: `experts`, `projection` and `base` are `name@number`."""
+    """A request with pinned versions: `experts`, `projection` and `base` are `name@number`."""
 
     family: str = Field(description="Name of the family.")
     experts: tuple[str, ...] = Field(min_length=2, description="The experts, `NAME@NUMBER` each.")
@@ -205,10 +224,11 @@ class Recipe(Assembly):
     finetune: Finetune = Field(description="How the mix is finetuned.")
     compress: Compression | None = Field(
         default=None,
-        description="How small the mix is to become, or how true to stay; else it"
-        " is not compressed.",
+        description="Budget of the compression, in size or in quality; null means no compression.",
     )
-    gates: Policy = Field(default=Policy(), description="What the mix must reach to be published.")
+    gates: Policy = Field(
+        default=Policy(), description="Limits that the mix must meet to be published."
+    )
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -217,17 +237,18 @@ class Recipe(Assembly):
 
     @property
     def num_experts(self) -> int:
-        """How many are routed; of a plain mean none."""
+        """Number of routed experts; 0 for a dense merge."""
         if self.preset == "merge":
             return 0
         return len(self.experts) + (not self.shared_expert)
 
     @property
     def digest(self) -> str:
+        """SHA-256 of the recipe as canonical JSON, in hexadecimal."""
         return json_digest(self.model_dump(mode="json"))
 
     def contradictions(self) -> Iterator[Problem]:
-        """Fields that cannot stand together, each with a pointer to it."""
+        """Yield the fields that contradict each other, each with a pointer."""
         if self.preset == "merge":
             return
         for field in ("experts_per_token", "attention_experts_per_token"):

@@ -1,4 +1,4 @@
-"""The first tables
+"""Create the first tables
 
 Revision 0001_first, after , 2026-11-24.
 """
@@ -18,13 +18,13 @@ depends_on: Sequence[str] | None = None
 
 
 def _created_at() -> sa.Column[datetime]:
-    """Return a new column with the time at which a row was written."""
+    """Return a column for the time at which a row is inserted."""
     time = sa.DateTime(timezone=True)
     return sa.Column("created_at", time, server_default=sa.text("now()"), nullable=False)
 
 
 def upgrade() -> None:
-    # Only a superuser may do this; elsewhere have it done before, then it is skipped.
+    # Only a superuser may create it; on other servers it must exist already, and is skipped here.
     op.execute("CREATE EXTENSION IF NOT EXISTS vector")
     op.create_table(
         "api_keys",

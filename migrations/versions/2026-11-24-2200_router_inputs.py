@@ -1,4 +1,4 @@
-"""Domain embeddings have router inputs beside the encoder's vector
+"""Add router inputs to domain embeddings
 
 Revision 0002_router_inputs, after 0001_first, 2026-11-24.
 """

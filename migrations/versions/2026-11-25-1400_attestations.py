@@ -1,4 +1,4 @@
-"""Artifacts have a signed attestation, and a failed gate can be overridden
+"""Add attestations to artifacts, and overrides of failed gates
 
 Revision 0003_attestations, after 0002_router_inputs, 2026-11-25.
 """

@@ -1,4 +1,4 @@
-"""Families have a policy of their own for the gates of their mixes
+"""Add gate policies of families
 
 Revision 0004_family_policies, after 0003_attestations, 2026-11-25.
 """

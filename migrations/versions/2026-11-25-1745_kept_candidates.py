@@ -1,4 +1,4 @@
-"""What a gate has refused is kept for a set time
+"""Add the time until which a refused candidate is kept
 
 Revision 0005_kept_candidates, after 0004_family_policies, 2026-11-25.
 """

@@ -1,4 +1,4 @@
-"""A mix can be compressed before its gate
+"""Add the compressed manifest of mixes
 
 Revision 0006_compression, after 0005_kept_candidates, 2026-11-25.
 """

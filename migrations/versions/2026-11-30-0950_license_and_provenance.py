@@ -1,4 +1,4 @@
-"""Columns take the ecosystem's words: license, provenance
+"""Rename columns to license and provenance
 
 Revision 0007_license_and_provenance, after 0006_compression, 2026-11-30.
 """
@@ -12,7 +12,7 @@ down_revision: str | None = "0006_compression"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 
-# Table, old name, new name. The service stops before it migrates, so one release renames them.
+# Table, old name, new name. A rename is safe, since the service stops before it migrates.
 RENAMED = (
     ("families", "licence", "license"),
     ("experts", "licence", "license"),

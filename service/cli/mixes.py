@@ -253,13 +253,13 @@ def _recipe_changes(
     `fields`, FIELD=VALUE each, override the file `policy`; `tokens` overrides both. Raises
     InvalidInput.
     """
-    from assembler.recipes.field_changes import merged
+    from assembler.recipes.field_changes import merge_changes
     from service import assignments
     from service.cli.policy import read_policy
 
     changes = assignments.read(fields)
     if policy is not None:
-        changes["gates"] = merged(read_policy(policy), changes.get("gates", {}))
+        changes["gates"] = merge_changes(read_policy(policy), changes.get("gates", {}))
     if tokens is not None:
         changes["finetune"] = changes.get("finetune", {}) | {"tokens": tokens}
     return changes

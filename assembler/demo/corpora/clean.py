@@ -1,4 +1,4 @@
-"""From raw texts to documents: normalized, cut to size, near-duplicates removed, split."""
+"""Make documents of raw texts: normalize, cut, remove near-duplicates, split."""
 
 import hashlib
 import re
@@ -14,16 +14,17 @@ HELD_OUT_SHARE = 0.25
 
 _SHINGLE_WORDS = 5
 _SKETCH_SIZE = 128
-# Share of common shingles, of the smaller sketch, from which two texts count as one.
+# Two texts are near-duplicates if they share at least this part of the later text's sketch.
 _DUPLICATE_OVERLAP = 0.4
 
 
 def documents(texts: Iterable[tuple[str, str]], *, domain: str, limit: int) -> list[Document]:
-    """At most `limit` documents of `(id, text)` pairs, the same ones whatever their order.
+    """Return at most `limit` documents made of `(id, text)` pairs, in an order of their own.
 
-    Texts under MIN_CHARACTERS are dropped, longer ones than MAX_CHARACTERS are cut at a line end.
-    The split goes by a hash of the id, after near-duplicates are gone: what is held out has no
-    twin among what is trained on.
+    The result does not depend on the order of the pairs. Texts shorter than MIN_CHARACTERS are
+    dropped; longer ones than MAX_CHARACTERS are cut at the end of a line. Near-duplicates are
+    removed before the documents are split by a hash of their id, so no held-out document has a
+    near-duplicate among the training documents.
     """
     candidates = sorted(texts, key=lambda pair: _hash(f"{domain}/{pair[0]}"))
     cleaned = ((name, _normalize(text)) for name, text in candidates)
@@ -37,24 +38,25 @@ def documents(texts: Iterable[tuple[str, str]], *, domain: str, limit: int) -> l
 
 
 def without_near_duplicates(texts: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Pass on `(id, text)` pairs that share few word 5-grams with every earlier one.
+    """Yield the `(id, text)` pairs that share few word 5-grams with every earlier pair.
 
-    Each text is represented by its smallest shingle hashes (a bottom-k sketch: Broder, "On the
-    resemblance and containment of documents", 1997), looked up in an inverted index.
+    A text is represented by its smallest hashes of 5-grams (a bottom-k sketch: Broder, "On the
+    resemblance and containment of documents", 1997). An inverted index finds texts with common
+    hashes.
     """
-    seen: dict[int, list[int]] = defaultdict(list)
+    texts_by_shingle: dict[int, list[int]] = defaultdict(list)
     for number, (name, text) in enumerate(texts):
         sketch = _sketch(text)
-        common = Counter(other for shingle in sketch for other in seen[shingle])
+        common = Counter(other for shingle in sketch for other in texts_by_shingle[shingle])
         if common and max(common.values()) >= _DUPLICATE_OVERLAP * len(sketch):
             continue
         for shingle in sketch:
-            seen[shingle].append(number)
+            texts_by_shingle[shingle].append(number)
         yield name, text
 
 
 def _sketch(text: str) -> list[int]:
-    # Numbers are blanked: pages that differ in versions or addresses only are one page.
+    # Numbers are left out, so that pages with different versions or addresses only are duplicates.
     words = re.findall(r"[^\W\d_]+|[^\w\s]", text.lower())
     last = max(1, len(words) - _SHINGLE_WORDS + 1)
     shingles = {" ".join(words[i : i + _SHINGLE_WORDS]) for i in range(last)}

@@ -1,7 +1,7 @@
-"""Text from Debian packages, fetched by name and unpacked without installing anything.
+"""Download Debian packages by name and unpack them, without installing anything.
 
-Everything apt needs to remember goes into a folder of ours, so it works for any user and on a
-machine where the package lists were never updated.
+The state of apt is in a folder of our own. So any user can do this, also on a machine whose package
+lists were never updated.
 """
 
 import os
@@ -21,16 +21,16 @@ def unpack(
 ) -> dict[str, Path]:
     """Download the packages that match `patterns` and unpack each below `folder`.
 
-    A pattern is a regular expression for the whole name; of several matches the one with the
-    highest numbers is taken, as in `postgresql-doc-15`. Returns pattern -> folder of its files.
-    Raises Unavailable naming the missing tool or package.
+    A pattern is a regular expression for the whole name. If several names match, the one with the
+    highest number is taken, as in `postgresql-doc-15`. Returns the folder of each pattern. Raises
+    Unavailable if a tool or package is missing, or a package cannot be downloaded or unpacked.
     """
     for tool in ("apt-get", "apt-cache", "dpkg"):
         if shutil.which(tool) is None:
             raise Unavailable(f"the demo's texts come from Debian packages, and {tool} is missing")
     apt = _private_apt(folder / "apt")
     on_progress("reading Debian's package lists")
-    # A broken third-party source fails the update and does not matter; a missing package does.
+    # The update may fail because of a broken third-party source; only a missing package matters.
     update = _run(["apt-get", *apt, "--quiet", "update"], cwd=folder)
     known = _run(["apt-cache", *apt, "pkgnames"], cwd=folder).stdout.split()
     names = {pattern: _newest(pattern, known, update.stderr) for pattern in patterns}
@@ -56,7 +56,7 @@ def _private_apt(folder: Path) -> list[str]:
     options = {
         "Dir::State": folder / "state",
         "Dir::Cache": folder / "cache",
-        # As root, apt would hand downloads to a user who may not enter our folder.
+        # As root, apt would give downloads to a user who may not enter our folder.
         "APT::Sandbox::User": "root",
         "Acquire::Languages": "none",
         "Acquire::Retries": "3",

@@ -1,5 +1,4 @@
-"""Public texts: three domains for the demo's experts, others for the family's projection, and
-further ones for experts that join later."""
+"""Public texts by domain, for the demo's experts, the family's projection, and later experts."""
 
 import fcntl
 import shutil
@@ -15,14 +14,17 @@ from registry.catalog.documents import Document, serialize
 from registry.errors import Unavailable
 from registry.settings import settings
 
-# Goes into the cache's folder name: raise it when extraction or cleaning changes.
+# Part of the cache's folder name: raise it when reading or cleaning changes.
 EXTRACTION = 1
 DOCUMENTS = "documents.jsonl"
 
 
 @dataclass(frozen=True)
 class Domain:
-    """A corpus with one subject, its license, and the package that carries it."""
+    """A corpus with one subject: its license, its Debian package, and its reader.
+
+    `package` is a pattern, see `debian.unpack`; None means that no package is needed.
+    """
 
     name: str
     title: str
@@ -102,10 +104,10 @@ FURTHER_DOMAINS = (
 def fetch(
     domains: Sequence[Domain], *, limit: int, on_progress: Callable[[str], None]
 ) -> dict[str, Path]:
-    """JSON Lines of at most `limit` documents per domain, fetched at first use and cached after.
+    """Return a JSON Lines file with at most `limit` documents for each domain.
 
-    Who comes while another process fetches waits for it. Raises Unavailable when a tool or package
-    is missing, or a corpus comes out empty.
+    Missing files are fetched and cached. If another process fetches texts, this waits for it.
+    Raises Unavailable if a tool or package is missing, or if a corpus gives no documents.
     """
     cache = settings().cache_path / "corpora" / str(EXTRACTION)
     folders = {domain.name: cache / f"{domain.name}-{limit}" for domain in domains}
@@ -119,7 +121,7 @@ def fetch(
 
 @contextmanager
 def _alone(cache: Path, on_progress: Callable[[str], None]) -> Iterator[None]:
-    """What is downloaded lies in one folder, which the next process empties if this one dies."""
+    """Hold the lock on the folder of downloads, which is shared by all processes."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as file:
         try:

@@ -1,4 +1,4 @@
-"""HTML manuals to plain text, without scripts and navigation."""
+"""Convert HTML manuals to plain text, without scripts and navigation."""
 
 import re
 from html.parser import HTMLParser
@@ -13,7 +13,10 @@ _VOID = {"br", "hr", "img", "input", "link", "meta", "col", "area", "base", "emb
 
 
 def plain_text(source: str) -> str:
-    """Text blocks separated by line breaks; elements whose class says navigation are dropped."""
+    """Return the text of a page, its blocks separated by line breaks.
+
+    Elements whose class or id names navigation are dropped.
+    """
     parser = _Text()
     parser.feed(source)
     parser.close()
@@ -22,6 +25,8 @@ def plain_text(source: str) -> str:
 
 
 class _Text(HTMLParser):
+    """Collects the text of a page in `parts`."""
+
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.parts: list[str] = []

@@ -1,8 +1,8 @@
-"""Manual pages (the `man` macros of roff) to plain paragraphs.
+"""Convert manual pages (the `man` macros of roff) to plain paragraphs.
 
-Not a roff formatter: it keeps headings, paragraphs and examples and drops the requests. Closing
-sections about authors, bugs, copyright and translators are cut; they repeat on every page, and
-perplexity would look better than it is.
+Headings, paragraphs and examples are kept, roff requests are dropped. Closing sections about
+authors, bugs, copyright and translators are dropped too: they repeat on every page, and would make
+perplexity better than it is.
 """
 
 import re
@@ -37,7 +37,7 @@ _SKIPPED_BLOCKS = {"TS": ".TE", "de": "..", "ig": "..", "de1": ".."}
 
 
 def plain_text(source: str) -> str:
-    """The page's text, paragraphs separated by an empty line; empty for pages in `mdoc` macros."""
+    """Return the text of a page, with empty lines between paragraphs; "" for `mdoc` pages."""
     if re.search(r"^\.Dd", source, re.MULTILINE):
         return ""
     page = _Page()
@@ -53,27 +53,27 @@ def plain_text(source: str) -> str:
 
 
 class _Page:
-    """Paragraphs collected so far, and whether the text at hand is wanted."""
+    """The paragraphs collected so far, and the state of the section that is read."""
 
     def __init__(self) -> None:
         self.paragraphs: list[str] = []
         self.lines: list[str] = []
         self.verbatim = False
-        self.wanted = True
+        self.is_kept = True
 
     def request(self, line: str) -> str | None:
-        """Take a roff request; returns the line that ends the block it opens and we skip."""
+        """Read a roff request. If it opens a skipped block, return the line that ends the block."""
         name, _, rest = line.partition(" ")
         arguments = [quoted or bare for quoted, bare in re.findall(r'"([^"]*)"|(\S+)', rest)]
         if name in ("SH", "SS"):
             self._break()
             heading = _unescape(" ".join(arguments))
             if name == "SH":
-                self.wanted = BOILERPLATE.fullmatch(heading.strip().upper()) is None
+                self.is_kept = BOILERPLATE.fullmatch(heading.strip().upper()) is None
             self.text(heading)
             self._break()
         elif name in _FONT_MACROS:
-            # Two-letter macros alternate fonts between arguments without a space.
+            # Macros of two letters change the font between arguments and add no space.
             self.text(("" if len(name) == 2 and name not in ("SM", "SB") else " ").join(arguments))
         elif name in _PARAGRAPH_MACROS:
             self._break()
@@ -85,15 +85,17 @@ class _Page:
         return _SKIPPED_BLOCKS.get(name)
 
     def text(self, line: str) -> None:
+        """Add a line to the current paragraph."""
         self.lines.append(_unescape(line).rstrip())
 
     def finish(self) -> str:
+        """Return the text of all paragraphs."""
         self._break()
         return "\n\n".join(self.paragraphs)
 
     def _break(self) -> None:
         joined = ("\n" if self.verbatim else " ").join(line for line in self.lines if line)
-        if joined.strip() and self.wanted:
+        if joined.strip() and self.is_kept:
             self.paragraphs.append(joined.strip("\n") if self.verbatim else joined.strip())
         self.lines = []
 

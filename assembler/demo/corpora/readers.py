@@ -1,4 +1,4 @@
-"""Raw texts of each corpus: where its files lie below the unpacked package, and how they read."""
+"""Read the raw texts of each corpus from its unpacked package, as pairs of name and text."""
 
 import gzip
 import re
@@ -10,30 +10,31 @@ from assembler.demo.corpora import html, manpages
 
 Texts = Iterator[tuple[str, str]]
 
-# Statements, or dictionary entries, that lie side by side resemble each other: one document.
+# Neighboring statements or dictionary entries are alike, so they form one text of this length.
 _GROUP_CHARACTERS = 3_000
 
 
 def manual_pages(folder: Path) -> Texts:
+    """Yield the text of every manual page."""
     for file in _files(folder, "usr/share/man/**/*.gz"):
         yield _name(file, folder), manpages.plain_text(_read(file))
 
 
 def html_pages(folder: Path) -> Texts:
-    """HTML manuals; release notes are left out, they are lists of names."""
+    """Yield the pages of an HTML manual, without release notes, which are lists of names."""
     for file in _files(folder, "usr/share/**/doc/**/*.html"):
         if not file.name.startswith("release"):
             yield _name(file, folder), html.plain_text(_read(file))
 
 
 def markdown(folder: Path) -> Texts:
-    """Essays in Markdown, a document per section so that long essays give several."""
+    """Yield the sections of essays in Markdown, so that long essays give several texts."""
     for file in _files(folder, "usr/share/doc/**/*.md*"):
         yield from _numbered(_name(file, folder), re.split(r"\n(?=#+ )", _read(file)))
 
 
 def plain_old_documentation(folder: Path) -> Texts:
-    """Perl's POD, from the first heading on, without the histories of its releases."""
+    """Yield the pages of Perl's manual (POD), without release notes and indexes."""
     for file in _files(folder, "usr/share/perl/**/*.pod"):
         if not re.fullmatch(r"perl(5\d+delta|hist|toc|uniprops)\.pod", file.name):
             text = re.sub(r"[BCFILSX]<+\s?([^<>]*?)\s?>+", r"\1", _read(file))
@@ -41,12 +42,13 @@ def plain_old_documentation(folder: Path) -> Texts:
 
 
 def c_headers(folder: Path) -> Texts:
+    """Yield C headers without the comments at their beginning."""
     for file in _files(folder, "usr/include/**/*.h"):
         yield _name(file, folder), re.sub(r"\A(\s*/\*.*?\*/)+", "", _read(file), flags=re.DOTALL)
 
 
 def go_sources(folder: Path) -> Texts:
-    """Go's standard library without tests and generated tables, from the package clause on."""
+    """Yield Go sources from their package clause on, without tests and generated files."""
     for file in _files(folder, "usr/share/go-*/src/**/*.go"):
         text = _read(file)
         if not file.name.endswith("_test.go") and "DO NOT EDIT" not in text[:1000]:
@@ -54,14 +56,14 @@ def go_sources(folder: Path) -> Texts:
 
 
 def bilingual_dictionary(folder: Path) -> Texts:
-    """FreeDict: a word with its pronunciation, translations and examples, grouped."""
+    """Yield groups of entries of FreeDict: words with pronunciation, translations, examples."""
     for file in _files(folder, "usr/share/dictd/*.dict.dz"):
         entries = re.split(r"\n(?=\S+[^\n]* /[^/\n]+/\n)", _read(file))
-        yield from grouped(file.name, entries)
+        yield from group(file.name, entries)
 
 
 def python_modules(_: Path) -> Texts:
-    """The standard library of the Python that runs, without its tests and character tables."""
+    """Yield the standard library of the running Python, without tests and character tables."""
     library = Path(sysconfig.get_path("stdlib"))
     skipped = {"site-packages", "dist-packages", "test", "tests", "idlelib", "encodings", "lib2to3"}
     for file in _files(library, "**/*.py"):
@@ -70,29 +72,32 @@ def python_modules(_: Path) -> Texts:
 
 
 def metamath(folder: Path) -> Texts:
-    """set.mm: statements with comment and compressed proof, in groups of neighbors."""
+    """Yield groups of statements of set.mm, with their comments and compressed proofs."""
     text = _read(next(_files(folder, "usr/share/metamath/**/set.mm")))
     statements = re.split(r"\n(?= *\$\( )", text)
-    yield from grouped("set.mm", statements)
+    yield from group("set.mm", statements)
 
 
 def dictionary(folder: Path) -> Texts:
-    """GCIDE: entries begin at the margin; marks that name the source edition are dropped."""
+    """Yield groups of entries of GCIDE, without the marks of source editions.
+
+    An entry begins with a line that is not indented.
+    """
     text = _read(next(_files(folder, "usr/share/dictd/gcide.dict.dz")))
     text = re.sub(r"\n *\[(1913 Webster|PJC|WordNet 1\.5|Webster 1913 Suppl\.)[^\]]*\]", "", text)
     entries = re.split(r"\n(?=[^\s])", text)
-    yield from grouped("gcide", entries)
+    yield from group("gcide", entries)
 
 
-def grouped(name: str, parts: Iterable[str]) -> Texts:
-    """Neighboring parts as one text each time that they are long enough; a rest is dropped."""
-    group: list[str] = []
+def group(name: str, parts: Iterable[str]) -> Texts:
+    """Join neighboring parts into texts of at least _GROUP_CHARACTERS; drop a shorter rest."""
+    joined: list[str] = []
     number = 0
     for part in parts:
-        group.append(part.strip("\n"))
-        if sum(map(len, group)) >= _GROUP_CHARACTERS:
-            yield f"{name}/{number}", "\n\n".join(group)
-            group, number = [], number + 1
+        joined.append(part.strip("\n"))
+        if sum(map(len, joined)) >= _GROUP_CHARACTERS:
+            yield f"{name}/{number}", "\n\n".join(joined)
+            joined, number = [], number + 1
 
 
 def _numbered(name: str, parts: Iterable[str]) -> Texts:

@@ -44,7 +44,7 @@ def test_chunks_may_cut_anywhere() -> None:
         (line(text=" \n"), "'text' must be a text that is not blank"),
         (line(split="test"), "'split' is 'test', expected one of"),
         (line(domain=1), "'domain' must be a text"),
-        (line() + "\n\n" + line(), "line 3: id '1' stands on an earlier line too"),
+        (line() + "\n\n" + line(), "line 3: id '1' is on an earlier line too"),
     ],
 )
 def test_bad_line(text: str | bytes, reason: str) -> None:

@@ -34,7 +34,7 @@ def dictionary(folder: Path) -> Texts:
     """A dictd dictionary whose entries begin at the margin, grouped."""
     for file in sorted(folder.glob("usr/share/dictd/*.dict.dz")):
         text = gzip.decompress(file.read_bytes()).decode(errors="replace")
-        yield from readers.grouped(file.name, re.split(r"\n(?=\S)", text))
+        yield from readers.group(file.name, re.split(r"\n(?=\S)", text))
 
 
 def rust_sources(folder: Path) -> Texts:
