@@ -1,10 +1,9 @@
 """Cache folders by a content key: each is made once, and is complete or absent."""
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+from registry.folders import whole_folder
 
 
 def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
@@ -15,23 +14,6 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
     """
     if folder.exists():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    workspace = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
-        make(workspace)
-        # mkdtemp is private to its user; the result follows the umask like any other folder.
-        workspace.chmod(0o777 & ~_umask())
-        try:
-            workspace.rename(folder)
-        except OSError:
-            if not folder.exists():
-                raise
-    finally:
-        shutil.rmtree(workspace, ignore_errors=True)
+    with whole_folder(folder, may_exist=True) as unfinished:
+        make(unfinished)
     return folder
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

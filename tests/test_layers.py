@@ -17,7 +17,7 @@ LAYERS = ["registry", "engine", "assembler", "service"]  # lowest first
 ROOMS = {
     "registry": (
         "errors",
-        "names settings licenses logs cpu_features",
+        "names settings licenses logs cpu_features folders",
         "database blobs",
         "checkpoints",
         "catalog",
@@ -30,7 +30,7 @@ ROOMS = {
         "serving",
     ),
     "assembler": (
-        "tables content_cache compute_dtype",
+        "tables content_cache compute_dtype progress",
         "recipes network",
         "training",
         "routing",

@@ -34,7 +34,7 @@ class Blueprint:
         return cls(
             inputs=inputs,
             mix=dense
-            if recipe.preset == "merge"
+            if recipe.kind == "dense_merge"
             else mixture_of(recipe, dense, vector_size=len(inputs.vectors[0])),
             seed=seed,
             experts=tuple(inputs.experts(blobs)),

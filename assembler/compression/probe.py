@@ -1,6 +1,6 @@
 """Measure a changed network on text that the checkpoint wrote before, and on held-out text."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 
 import torch
@@ -8,7 +8,8 @@ from torch import Tensor
 
 from assembler.network import network_runner
 from assembler.network.model import Network
-from assembler.training.batches import TokenReader, sample_windows
+from assembler.progress import OnMessage
+from assembler.training.batches import TokenReader, held_out_windows
 from engine.compression.measures import Measures, ProbeSize
 from engine.divergence.aggregates import summarize
 from engine.divergence.metrics import Continuation
@@ -38,11 +39,13 @@ class Probe:
         request: ProbeSize,
         *,
         blobs: BlobStore,
-        on_progress: Callable[[str], None],
+        on_progress: OnMessage,
     ) -> None:
         reader = TokenReader.of(manifest, blobs)
-        prompts = _held_out(reader, documents, length=request.prefix_tokens, count=request.prompts)
-        windows = _held_out(
+        prompts = _take_turns(
+            reader, documents, length=request.prefix_tokens, count=request.prompts
+        )
+        windows = _take_turns(
             reader, documents, length=WINDOW_TOKENS, count=PERPLEXITY_TOKENS // WINDOW_TOKENS
         )
         self.network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
@@ -66,7 +69,7 @@ class Probe:
         )
 
 
-def _held_out(
+def _take_turns(
     reader: TokenReader, documents: Sequence[Sequence[Document]], *, length: int, count: int
 ) -> Tensor:
     """Return about `count` windows [n, length], equally many of each domain.
@@ -74,11 +77,7 @@ def _held_out(
     The domains take turns, since a search may read the first few windows only.
     """
     share = -(-count // len(documents))
-    domains = [
-        sample_windows(reader.windows(domain, split="held-out", length=length), count=share)
-        for domain in documents
-    ]
-    turns = zip_longest(*domains)
+    turns = zip_longest(*held_out_windows(reader, documents, length=length, count=share))
     windows = [window for turn in turns for window in turn if window is not None]
     if len(windows) < MIN_WINDOWS:
         raise InvalidInput(

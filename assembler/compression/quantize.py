@@ -1,12 +1,13 @@
 """Make a checkpoint int8 as far as its own greedy text allows: search, curve, tensors."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from assembler.compression import int8_checkpoint
 from assembler.compression.probe import Probe
 from assembler.compression.smoothquant import smooth
 from assembler.compression.unit_search import UnitSearch
 from assembler.network.int8_linear import as_int8
+from assembler.progress import OnMessage
 from engine.compression import int8_units
 from engine.compression.int8_curve import Compression, Curve, Point
 from engine.compression.int8_units import Unit
@@ -31,7 +32,7 @@ class Compressor:
         request: Compression,
         *,
         blobs: BlobStore,
-        on_progress: Callable[[str], None],
+        on_progress: OnMessage,
     ) -> None:
         self.units = int8_units.units(manifest, request.target)
         request.check(self.units, num_bytes=manifest.num_bytes)

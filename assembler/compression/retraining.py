@@ -7,7 +7,7 @@ token.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -15,6 +15,7 @@ from torch import nn
 
 from assembler.compression.pruning import pruned
 from assembler.network.model import Network
+from assembler.progress import OnMessage
 from assembler.recipes.recipe import Finetune
 from assembler.training.batches import DomainBatches, TokenReader
 from assembler.training.distributed import process_group
@@ -45,7 +46,7 @@ class Retraining:
         *,
         tokens: int,
         blobs: BlobStore,
-        on_progress: Callable[[str], None],
+        on_progress: OnMessage,
     ) -> None:
         self._recipe = Finetune(tokens=tokens, train="all", domain_weight=0.0)
         reader, length = TokenReader.of(manifest, blobs), self._recipe.sequence_length

@@ -24,11 +24,12 @@ component's loss is needed.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from assembler.compression.layerwise import LayerwiseReader
 from assembler.compression.pruning import as_pruned
 from assembler.network.model import Network
+from assembler.progress import OnMessage
 from engine.compression.sparsity_components import Component, Shares, total_share
 from engine.compression.sparsity_curve import By
 from engine.divergence.aggregates import summarize
@@ -38,8 +39,6 @@ from engine.divergence.metrics import Continuation, Reading
 REACH = 1.5
 # Halvings of the interval of prices: far finer than the losses are known.
 BISECTIONS = 60
-
-OnProgress = Callable[[str], None]
 
 
 class ShareSearch:
@@ -52,7 +51,7 @@ class ShareSearch:
         texts: Sequence[Continuation],
         *,
         by: By,
-        on_progress: OnProgress,
+        on_progress: OnMessage,
     ) -> None:
         self._network, self._components, self._texts = network, components, texts
         self._by = by

@@ -4,7 +4,7 @@ With `retrain_tokens` the remaining weights are trained after each round, and th
 searches on the trained network. Every point is compared with the text of the original checkpoint.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import Tensor
@@ -14,6 +14,7 @@ from assembler.compression.probe import Probe
 from assembler.compression.pruning import as_pruned
 from assembler.compression.retraining import Retraining
 from assembler.compression.share_search import ShareSearch
+from assembler.progress import OnMessage
 from engine.compression.sparsity_components import Shares, components, total_share
 from engine.compression.sparsity_curve import SparsePoint, Sparsification, SparsityCurve
 from engine.vllm_plugin import tensors
@@ -40,7 +41,7 @@ class Sparsifier:
         request: Sparsification,
         *,
         blobs: BlobStore,
-        on_progress: Callable[[str], None],
+        on_progress: OnMessage,
     ) -> None:
         self.components = components(manifest)
         if not self.components:

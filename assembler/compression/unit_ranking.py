@@ -15,7 +15,7 @@ all is not certain.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -25,6 +25,7 @@ import numpy as np
 from assembler.compression.layerwise import Change, LayerwiseReader, States
 from assembler.network.int8_linear import as_int8
 from assembler.network.model import Network
+from assembler.progress import OnMessage
 from engine.compression import int8_units
 from engine.compression.int8_curve import By
 from engine.compression.int8_units import Target, Unit
@@ -41,7 +42,6 @@ Losses = tuple[float, ...]
 Readings = dict[int, Reading]
 Fdts = dict[int, int]
 T = TypeVar("T")
-OnProgress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class UnitRanker:
         *,
         by: By,
         target: Target,
-        on_progress: OnProgress,
+        on_progress: OnMessage,
     ) -> None:
         self._network, self._reader, self._floor = network, reader, floor
         self._by, self._target, self._on_progress = by, target, on_progress

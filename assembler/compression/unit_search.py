@@ -11,13 +11,13 @@ from assembler.compression.layerwise import LayerwiseReader
 from assembler.compression.unit_ranking import (
     Configuration,
     Losses,
-    OnProgress,
     UnitRanker,
     losses,
     saved,
 )
 from assembler.network.int8_linear import as_int8
 from assembler.network.model import Network
+from assembler.progress import OnMessage
 from engine.compression import int8_units
 from engine.compression.int8_curve import By
 from engine.compression.int8_units import Target, Unit
@@ -35,7 +35,7 @@ class UnitSearch:
         *,
         by: By,
         target: Target,
-        on_progress: OnProgress,
+        on_progress: OnMessage,
     ) -> None:
         self._network, self._units, self._texts = network, units, texts
         self._by, self._target = by, target

@@ -21,6 +21,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from assembler.content_cache import made_once
 from registry.checkpoints import tensor_names
 from registry.checkpoints.architecture import Architecture
+from registry.checkpoints.file_names import CONFIG, TENSORS, TOKENIZER
 from registry.errors import Unavailable
 from registry.settings import settings
 
@@ -79,15 +80,15 @@ def _convert(source: Path, folder: Path) -> None:
     tensors = dict(_tensors(reader, architecture))
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     assert shapes == architecture.tensor_shapes(), "the GGUF file is not the network it describes"
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, folder / TENSORS, metadata={"format": "pt"})
     special = {
         f"{role}_token_id": fields[f"tokenizer.ggml.{key}_token_id"]
         for role, key in {"bos": "bos", "eos": "eos", "pad": "padding"}.items()
     }
     config = architecture.to_config() | special | {"dtype": "bfloat16"}
-    _write_json(folder / "config.json", config)
+    _write_json(folder / CONFIG, config)
     _write_json(folder / "generation_config.json", special)
-    _tokenizer(fields).save(str(folder / "tokenizer.json"))
+    _tokenizer(fields).save(str(folder / TOKENIZER))
     _write_json(folder / "tokenizer_config.json", _tokenizer_config(fields, architecture))
 
 

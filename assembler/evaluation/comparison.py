@@ -5,7 +5,7 @@ forward pass over the texts. One network is in memory at a time.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import chain, islice
 
@@ -13,6 +13,7 @@ from assembler.evaluation import reference_cache
 from assembler.evaluation.comparison_request import ComparisonRequest, DocumentsFile
 from assembler.evaluation.comparison_sides import OpenedSide, open_subject
 from assembler.evaluation.runner_errors import as_ours
+from assembler.progress import OnMessage
 from engine.divergence import noise
 from engine.divergence.metrics import Continuation, Reading, Tokens
 from engine.divergence.server_runner import ServerRunner
@@ -39,13 +40,12 @@ CONVERSATIONS: tuple[list[dict[str, str]], ...] = (
     ],
 )
 
-OnProgress = Callable[[str], None]
 Prompts = Mapping[str, list[Tokens]]
 
 
 @as_ours()
 def gate(
-    request: ComparisonRequest, *, blobs: BlobStore, on_progress: OnProgress
+    request: ComparisonRequest, *, blobs: BlobStore, on_progress: OnMessage
 ) -> DivergenceReport:
     """Compare two models and judge the candidate.
 
@@ -92,7 +92,7 @@ def _read_reference(
     policy: ModelPolicy,
     *,
     engine: bool,
-    on_progress: OnProgress,
+    on_progress: OnMessage,
 ) -> tuple[dict[str, list[Continuation]], dict[str, dict[str, list[Reading]]]]:
     """Return, by domain, the reference's texts and its noise: further readings of the same texts.
 
@@ -132,7 +132,7 @@ def _read_reference(
 def _read_served(
     reference: OpenedSide,
     continuations: Mapping[str, Sequence[Continuation]],
-    on_progress: OnProgress,
+    on_progress: OnMessage,
 ) -> dict[str, list[Reading]]:
     """Return our engine's readings of the reference's texts; it starts only if they are unknown."""
     all_texts = list(chain.from_iterable(continuations.values()))

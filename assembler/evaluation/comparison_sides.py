@@ -33,8 +33,14 @@ from engine.serving.vllm_process import Server
 from registry.blobs.blobs import BlobStore, get_bytes
 from registry.catalog.documents import Document
 from registry.checkpoints import manifests
-from registry.checkpoints.admission import TOKENIZER
 from registry.checkpoints.architecture import Architecture
+from registry.checkpoints.file_names import (
+    CHAT_TEMPLATE,
+    CONFIG,
+    GENERATION_CONFIG,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+)
 from registry.checkpoints.int8_config import int8_modules
 from registry.checkpoints.manifests import json_digest
 from registry.errors import InvalidCheckpoint, InvalidInput
@@ -44,9 +50,7 @@ KEY_VARIABLE = "OPENAI_API_KEY"
 # Limits how much of a document is sent to the tokenizer of a server.
 CHARACTERS_PER_TOKEN = 8
 
-CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
-# Both may hold a chat template; then that of the second file counts.
-TOKENIZER_CONFIG, CHAT_TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
+# Either of the last two may hold a chat template; where both do, the last one's counts.
 VOCABULARY_FILES = (TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE)
 # The template, and the special tokens that it may use.
 CHAT_FIELDS = ("chat_template", "bos_token", "eos_token", "unk_token", "pad_token")

@@ -3,7 +3,7 @@
 The server starts while the reference network writes its texts, since starting takes longest.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from assembler.evaluation.perplexities import GateCheckpoints
 from assembler.evaluation.runner_errors import as_ours
 from assembler.network import network_runner
 from assembler.network.model import Network
-from assembler.training.batches import TokenReader, sample_windows
+from assembler.progress import OnCount
+from assembler.training.batches import TokenReader, held_out_windows
 from engine.divergence import noise
 from engine.divergence.metrics import Continuation, Reading
 from engine.divergence.server_runner import ServerRunner
@@ -41,7 +42,7 @@ def gate(
     policy: Policy,
     blobs: BlobStore,
     log_path: Path,
-    on_progress: Callable[[str, int, int], None],
+    on_progress: OnCount,
 ) -> GateReport:
     """Measure the candidate on the held-out documents of each expert, and judge it.
 
@@ -54,10 +55,10 @@ def gate(
     check_routers(checkpoints.candidate, blobs)
     reader = TokenReader.of(checkpoints.seed, blobs)
     domains = list(checkpoints.experts)
-    windows = _held_out(
+    windows = _checked_windows(
         reader, documents, length=WINDOW_TOKENS, num_tokens=policy.tokens_per_domain
     )
-    prompts = _held_out(
+    prompts = _checked_windows(
         reader,
         documents,
         length=policy.prefix_tokens,
@@ -170,17 +171,12 @@ def _read_reference(
     return texts, noisy
 
 
-def _held_out(
+def _checked_windows(
     reader: TokenReader, documents: Sequence[Sequence[Document]], *, length: int, num_tokens: int
 ) -> list[Tensor]:
     """Windows [n, length] of each domain, together at most about `num_tokens`, at least one."""
-    windows = [
-        sample_windows(
-            reader.windows(own, split="held-out", length=length),
-            count=max(1, num_tokens // length),
-        )
-        for own in documents
-    ]
+    count = max(1, num_tokens // length)
+    windows = held_out_windows(reader, documents, length=length, count=count)
     problems = tuple(
         Problem(pointer("experts", i), f"its held-out documents do not fill {length} tokens")
         for i, own in enumerate(windows)

@@ -19,6 +19,7 @@ from assembler.assembly import upcycle
 from assembler.content_cache import made_once
 from assembler.network import network_runner
 from assembler.network.model import Network
+from assembler.progress import OnCount
 from engine.gates.mix_gate import Perplexities
 from registry.blobs import overlay_blobs
 from registry.blobs.blobs import BlobStore
@@ -59,7 +60,7 @@ def measure(
     windows: Sequence[Tensor],
     *,
     blobs: BlobStore,
-    on_progress: Callable[[str, int, int], None],
+    on_progress: OnCount,
 ) -> list[Perplexities]:
     """Return the perplexities on the held-out windows [n, T] of each domain, in their order.
 

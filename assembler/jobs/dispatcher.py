@@ -16,7 +16,7 @@ from assembler.jobs import queues
 from assembler.mixes import mix_state
 from assembler.routing.embedder import CAPTURE, embedder_digest, embedders
 from assembler.tables import FINAL_STATES, MixState, MixVersion
-from registry.catalog import projections
+from registry.catalog import embeddings, projections
 from registry.database import db
 from registry.database.tables import (
     DomainEmbedding,
@@ -92,8 +92,7 @@ def _unembedded(session: Session) -> Iterator[int]:
         current = embedders(family.seed_digest)
         embedding = select(DomainEmbedding.id).where(
             DomainEmbedding.expert_version_id == ExpertVersion.id,
-            DomainEmbedding.embedder_digest == current.encoder,
-            DomainEmbedding.states_embedder_digest == current.states,
+            embeddings.made_by(current),
         )
         yield from session.scalars(
             select(ExpertVersion.id)

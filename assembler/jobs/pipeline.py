@@ -13,6 +13,7 @@ import numpy as np
 from assembler.assembly import extend, upcycle
 from assembler.assembly.extend import Base
 from assembler.assembly.inputs import MixInputs
+from assembler.progress import OnMessage
 from assembler.recipes.mix_architecture import mixture_of
 from assembler.routing import router_init
 from assembler.routing.router_init import Domains, Routers
@@ -34,7 +35,7 @@ def assemble(inputs: MixInputs, blobs: BlobStore) -> Manifest:
     """Assemble the mix. Raises Incompatible if its parts do not fit together."""
     recipe, seed = inputs.recipe, inputs.seed(blobs)
     experts = inputs.experts(blobs)
-    if recipe.preset == "merge":
+    if recipe.kind == "dense_merge":
         return upcycle.merge([seed, *experts], blobs)
     base = inputs.base(blobs)
     mix = mixture_of(recipe, seed.architecture, vector_size=len(inputs.vectors[0]))
@@ -81,7 +82,7 @@ def compress(
     inputs: MixInputs,
     *,
     blobs: BlobStore,
-    on_progress: Callable[[str], None],
+    on_progress: OnMessage,
 ) -> tuple[Manifest, "Curve"]:
     """Compress a mix as its recipe asks; return it with the curve of the search.
 

@@ -1,6 +1,5 @@
 """Make a mix again from its provenance, outside the store, and compare the results."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 
 from assembler.assembly.provenance import Environment, Provenance
 from assembler.jobs import pipeline
+from assembler.progress import OnMessage
 from assembler.training.optimizer import Progress
 from registry.blobs import overlay_blobs
 from registry.blobs.blobs import BlobStore
@@ -49,7 +49,7 @@ def reproduce(
     *,
     blobs: BlobStore,
     assembly_only: bool,
-    on_progress: Callable[[str], None],
+    on_progress: OnMessage,
 ) -> list[Stage]:
     """Assemble, finetune and compress again, and compare each step; nothing is kept.
 

@@ -165,7 +165,7 @@ def base_of(session: Session, ref: str) -> tuple[MixVersion, Recipe]:
             f"{mixes.ref_of(base)} is {base.state}: only a version that has passed its gate can"
             " be changed"
         )
-    if recipe.preset == "merge":
+    if recipe.kind == "dense_merge":
         raise Conflict(f"{mixes.ref_of(base)} is a plain mean, which keeps no expert apart")
     if recipe.projection is not None:
         projection = projections.pin(session, recipe.projection)

@@ -13,7 +13,7 @@ from engine.gates.mix_gate import WINDOW_TOKENS
 from registry.blobs.blobs import BlobStore, get_bytes
 from registry.catalog import documents
 from registry.catalog.documents import Document, Split
-from registry.checkpoints.admission import TOKENIZER
+from registry.checkpoints.file_names import TOKENIZER
 from registry.checkpoints.manifests import Manifest
 from registry.errors import Problem
 

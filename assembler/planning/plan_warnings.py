@@ -55,7 +55,7 @@ def of_experts(members: Sequence[Member], seed: Manifest, recipe: Recipe) -> Ite
             yield Caution(kind="nothing-to-mix", detail=detail, value=0.0)
         attention = [name for name in seed.tensors if is_attention(name)]
         moved = _changed(member.manifest, seed, attention)
-        if moved and recipe.preset != "merge" and recipe.attention == "average":
+        if moved and recipe.kind == "mixture" and recipe.attention == "average":
             detail = (
                 f"{member.name!r} changed {moved} of {len(attention)} attention tensors of the"
                 " seed: their mean loses part of what it learned"

@@ -56,7 +56,7 @@ def assembling(plan: Blueprint) -> Footprint:
             kept += sources[0].num_bytes
     router_read, router_kept = _routers(plan)
     read, kept = read + router_read, kept + router_kept
-    reads_documents = plan.recipe.router_init == "documents" and plan.recipe.preset != "merge"
+    reads_documents = plan.recipe.router_init == "documents" and plan.recipe.kind == "mixture"
     # Rows from documents need the seed's hidden states, and with them torch.
     memory = TORCH_PROCESS + 2 * plan.seed.num_bytes if reads_documents else NUMPY_PROCESS
     return Footprint(read=read, kept=kept, memory=memory + _one_router(plan), work=read + kept)
@@ -147,9 +147,9 @@ def _means(plan: Blueprint) -> Iterator[list[TensorEntry]]:
     See `assembler.assembly.upcycle` and `assembler.assembly.extend`.
     """
     recipe, base, experts = plan.recipe, plan.base, list(plan.experts)
-    with_seed = recipe.preset == "merge" or not recipe.shared_expert
+    with_seed = recipe.kind == "dense_merge" or not recipe.shared_expert
     for name, entry in plan.seed.tensors.items():
-        if recipe.preset != "merge" and is_expert(name, plan.mix):
+        if recipe.kind == "mixture" and is_expert(name, plan.mix):
             continue
         if base is None:
             entries = [expert.tensors[name] for expert in experts]

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from assembler.recipes.field_changes import changed_fields, mistake_text, read
-from assembler.recipes.recipe import Assembly, Finetune, Preset
+from assembler.recipes.recipe import KINDS, Assembly, Finetune, Preset
 from engine.compression.int8_curve import Compression
 from registry.errors import Problem, pointer
 
@@ -89,7 +89,7 @@ def assembly(preset: Preset) -> Assembly:
 def tokens_per_expert(preset: Preset) -> int:
     """Return the default number of finetune tokens for each expert of a mix."""
     # A mean of networks has no routers to train.
-    return 0 if preset == "merge" else TOKENS_PER_EXPERT
+    return 0 if KINDS[preset] == "dense_merge" else TOKENS_PER_EXPERT
 
 
 def finetune(preset: Preset, *, num_experts: int) -> Finetune:

@@ -4,7 +4,7 @@ A recipe pins every version and is stored with its mix. Its digest identifies th
 values of presets are in `assembler.recipes.presets`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,6 +27,19 @@ Preset = Literal[
     "bam-shared-kv",
     "merge",
 ]
+# Result of an assembly: a mixture with routed experts, or one dense network, the mean of all.
+Kind = Literal["mixture", "dense_merge"]
+KINDS: Mapping[Preset, Kind] = {
+    "nexus": "mixture",
+    "nexus-paper": "mixture",
+    "linear": "mixture",
+    "mlp": "mixture",
+    "flexolmo": "mixture",
+    "btx": "mixture",
+    "bam": "mixture",
+    "bam-shared-kv": "mixture",
+    "merge": "dense_merge",
+}
 # Source of router rows: the family projection, documents that the seed reads, or chance.
 RouterInit = Literal["projection", "documents", "random"]
 # How a router without a projection treats its rows when an expert is added.
@@ -188,6 +201,15 @@ class Assembly(BaseModel):
     )
 
     @property
+    def kind(self) -> Kind:
+        """Result of the assembly: a mixture, or a dense network.
+
+        It follows from the preset and is not stored. A stored field would change the digest of
+        every recipe, and signatures of published mixes cover these digests.
+        """
+        return KINDS[self.preset]
+
+    @property
     def embeds_with_encoder(self) -> bool:
         """Whether domain embeddings are vectors of the text encoder, as in the Nexus paper.
 
@@ -204,7 +226,7 @@ class Assembly(BaseModel):
     @property
     def needs_projection(self) -> bool:
         """Whether the assembly needs the family projection; a `nexus` router needs its center."""
-        return self.preset != "merge" and (
+        return self.kind == "mixture" and (
             self.router == "nexus" or self.router_init == "projection"
         )
 
@@ -238,7 +260,7 @@ class Recipe(Assembly):
     @property
     def num_experts(self) -> int:
         """Number of routed experts; 0 for a dense merge."""
-        if self.preset == "merge":
+        if self.kind == "dense_merge":
             return 0
         return len(self.experts) + (not self.shared_expert)
 
@@ -249,7 +271,7 @@ class Recipe(Assembly):
 
     def contradictions(self) -> Iterator[Problem]:
         """Yield the fields that contradict each other, each with a pointer."""
-        if self.preset == "merge":
+        if self.kind == "dense_merge":
             return
         for field in ("experts_per_token", "attention_experts_per_token"):
             if getattr(self, field) > self.num_experts:

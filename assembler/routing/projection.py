@@ -13,13 +13,14 @@ embeddings get a constant coordinate, which alone feeds `a`. A finetune continue
 Letters: L blocks, D hidden, N domains, T tokens of a batch, E width of an encoder's vector.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from assembler.progress import OnCount
 from assembler.recipes.recipe import ProjectionTraining
 from assembler.routing.embedder import EMBEDDER, embedder_digest, states_embedder_digest
 from assembler.routing.router_inputs import RouterInputs
@@ -30,9 +31,6 @@ from registry.blobs.blobs import BlobStore
 from registry.catalog.documents import Document, group_by_domain, sample_evenly
 from registry.checkpoints import tensor_names
 from registry.checkpoints.manifests import Manifest
-
-# (what is being done, how much of it is done, of how much)
-OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +55,7 @@ def train(
     *,
     training: ProjectionTraining,
     blobs: BlobStore,
-    on_progress: OnProgress,
+    on_progress: OnCount,
 ) -> Manifest:
     """Compute W1 and W2 of every block from public documents, each with the name of its domain.
 
@@ -76,7 +74,7 @@ def measure_public_text(
     *,
     training: ProjectionTraining,
     blobs: BlobStore,
-    on_progress: OnProgress,
+    on_progress: OnCount,
 ) -> PublicStatistics:
     """Read one domain after the other and return the statistics; only sums are held in memory."""
     inputs = RouterInputs(seed, blobs)

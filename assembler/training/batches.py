@@ -13,6 +13,7 @@ from torch import Tensor
 
 from registry.blobs.blobs import BlobStore, get_bytes
 from registry.catalog.documents import Document, Split
+from registry.checkpoints.file_names import TOKENIZER
 from registry.checkpoints.manifests import Manifest
 from registry.errors import InvalidInput, Problem
 
@@ -29,7 +30,7 @@ class TokenReader:
     @classmethod
     def of(cls, manifest: Manifest, blobs: BlobStore) -> Self:
         """Return the reader of a stored checkpoint."""
-        file = get_bytes(blobs, manifest.files["tokenizer.json"])
+        file = get_bytes(blobs, manifest.files[TOKENIZER])
         return cls(Tokenizer.from_str(file.decode()), config=manifest.config)
 
     def windows(self, documents: Iterable[Document], *, split: Split, length: int) -> Tensor:
@@ -157,3 +158,13 @@ def sample_windows(windows: Tensor, *, count: int) -> Tensor:
     if len(windows) <= count:
         return windows
     return windows[torch.linspace(0, len(windows) - 1, count).round().long()]
+
+
+def held_out_windows(
+    reader: TokenReader, domains: Sequence[Sequence[Document]], *, length: int, count: int
+) -> list[Tensor]:
+    """Return at most `count` windows [n, length] of the held-out documents of each domain."""
+    return [
+        sample_windows(reader.windows(documents, split="held-out", length=length), count=count)
+        for documents in domains
+    ]

@@ -30,13 +30,14 @@ from assembler.training.distributed import process_group, shard_network
 from assembler.training.optimizer import (
     DTYPES,
     Clock,
-    OnProgress,
+    OnStep,
     learning_rate_factor,
     optimizer_of,
     set_learning_rates,
 )
 from registry.catalog.documents import check_expert_documents, parse
 from registry.checkpoints.architecture import Architecture
+from registry.checkpoints.file_names import CONFIG, TENSORS, TOKENIZER
 from registry.checkpoints.manifests import json_digest
 from registry.checkpoints.tensor_names import is_ffn
 from registry.errors import InvalidInput, StepFailed
@@ -64,7 +65,7 @@ def expert_folder(seed: Path, documents: Path, *, training: ExpertTraining) -> P
 
 
 def train_expert(
-    seed: Path, documents: Path, *, training: ExpertTraining, on_progress: OnProgress
+    seed: Path, documents: Path, *, training: ExpertTraining, on_progress: OnStep
 ) -> Path:
     """Train an expert, or find it in the cache; return its Hugging Face folder.
 
@@ -84,7 +85,7 @@ def train_expert(
             if file.suffix != ".safetensors":
                 shutil.copy(file, target)
         shutil.copy(documents, target / "documents.jsonl")
-        save_file(run.weights(), target / "model.safetensors", metadata={"format": "pt"})
+        save_file(run.weights(), target / TENSORS, metadata={"format": "pt"})
         (target / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
 
     made_once(folder, make)
@@ -96,10 +97,10 @@ class _Run:
     """The network in training: FFNs in float32, everything else frozen in the fastest dtype."""
 
     def __init__(self, seed: Path, documents: Path, training: ExpertTraining) -> None:
-        config = json.loads((seed / "config.json").read_text())
+        config = json.loads((seed / CONFIG).read_text())
         parsed_documents = parse([documents.read_bytes()])
         check_expert_documents(parsed_documents)
-        reader = TokenReader(Tokenizer.from_file(str(seed / "tokenizer.json")), config=config)
+        reader = TokenReader(Tokenizer.from_file(str(seed / TOKENIZER)), config=config)
         length = training.sequence_length
         self._training = training
         self._windows = reader.windows(parsed_documents, split="train", length=length)
@@ -110,10 +111,10 @@ class _Run:
         self._batches = DomainBatches(
             [self._windows], batch_size=training.batch_size, entropy=[training.seed]
         )
-        self._stored = load_file(seed / "model.safetensors")
+        self._stored = load_file(seed / TENSORS)
         self._network = _network(config, self._stored)
 
-    def train(self, checkpoint_path: Path, on_progress: OnProgress) -> dict[str, Any]:
+    def train(self, checkpoint_path: Path, on_progress: OnStep) -> dict[str, Any]:
         """Train the FFNs and return the metrics."""
         training = self._training
         seed_perplexity = self._perplexity()

@@ -23,7 +23,7 @@ from assembler.training.domain_loss_choice import choose_domain_loss
 from assembler.training.optimizer import (
     DTYPES,
     Clock,
-    OnProgress,
+    OnStep,
     learning_rate_factor,
     optimizer_of,
     set_learning_rates,
@@ -53,7 +53,7 @@ def finetune(
     documents: Sequence[Sequence[Document]],
     blobs: BlobStore,
     checkpoint_path: Path,
-    on_progress: OnProgress,
+    on_progress: OnStep,
     new_experts: frozenset[int] = frozenset(),
     checkpoint_steps: int = CHECKPOINT_STEPS,
     expert_parallel_degree: int = 1,

@@ -39,7 +39,7 @@ class Progress:
     domain_loss_q: float | None = None
 
 
-OnProgress = Callable[[Progress], None]
+OnStep = Callable[[Progress], None]
 
 
 def learning_rate_factor(recipe: Training, step: int) -> float:

@@ -17,9 +17,10 @@ from engine.launch import launchers
 from engine.launch.launcher import HOST, PORT, Launcher, Process, Resources
 from engine.threads import spin_count_variables
 from engine.vllm_build import is_cpu_build, serving_dtype
-from engine.vllm_plugin.model_folder import CONFIG_FILE, TOKENIZER_FILE, materialize
+from engine.vllm_plugin.model_folder import materialize
 from engine.vllm_plugin.plugin import LOAD_FORMAT
 from registry.blobs.blobs import BlobStore
+from registry.checkpoints.file_names import CONFIG, TOKENIZER
 from registry.checkpoints.manifests import Manifest
 from registry.errors import Unavailable
 from registry.settings import settings
@@ -160,13 +161,13 @@ def serving(
 @contextmanager
 def serving_folder(folder: Path, *, log_path: Path, model: str = "reference") -> Iterator[Server]:
     """Serve a Hugging Face folder, with vLLM's own loader, for the length of the block."""
-    config = json.loads((folder / CONFIG_FILE).read_text())
+    config = json.loads((folder / CONFIG).read_text())
     arguments = _command(
         folder,
         model=model,
         load_format="auto",
         max_positions=config.get("max_position_embeddings", MAX_MODEL_LEN),
-        has_tokenizer=(folder / TOKENIZER_FILE).is_file(),
+        has_tokenizer=(folder / TOKENIZER).is_file(),
     )
     server = _run(arguments, model=model, log_path=log_path)
     try:
@@ -182,7 +183,7 @@ def command(folder: Path, *, model: str, manifest: Manifest) -> list[str]:
         model=model,
         load_format=LOAD_FORMAT,
         max_positions=manifest.architecture.max_position_embeddings,
-        has_tokenizer=TOKENIZER_FILE in manifest.files,
+        has_tokenizer=TOKENIZER in manifest.files,
     )
 
 

@@ -2,18 +2,14 @@
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from registry.blobs.blobs import BlobStore
+from registry.checkpoints.file_names import CONFIG, MANIFEST
 from registry.checkpoints.manifests import Manifest
 from registry.errors import InvalidCheckpoint, Problem, pointer
-
-MANIFEST_FILE = "manifest.json"
-CONFIG_FILE = "config.json"
-TOKENIZER_FILE = "tokenizer.json"
+from registry.folders import whole_folder
 
 
 def materialize(manifest: Manifest, blobs: BlobStore, *, root: Path) -> Path:
@@ -27,19 +23,15 @@ def materialize(manifest: Manifest, blobs: BlobStore, *, root: Path) -> Path:
     if folder.exists():
         check(folder, manifest)
         return folder
-    root.mkdir(parents=True, exist_ok=True)
-    incoming = Path(tempfile.mkdtemp(dir=root, prefix="incoming-"))
-    try:
+    # Another process may make the same folder meanwhile; equal digests mean equal contents.
+    with whole_folder(folder, may_exist=True) as incoming:
         for name, digest in manifest.files.items():
             if Path(name).name != name or name in ("", ".."):
                 raise InvalidCheckpoint(f"{name!r} is not a plain file name")
             shutil.copyfile(blobs.local_path(digest), incoming / name)
         # Written last, so that no file of the manifest can replace them.
-        (incoming / CONFIG_FILE).write_text(json.dumps(manifest.config, indent=2))
-        (incoming / MANIFEST_FILE).write_bytes(manifest.to_json())
-        _publish(incoming, folder)
-    finally:
-        shutil.rmtree(incoming, ignore_errors=True)
+        (incoming / CONFIG).write_text(json.dumps(manifest.config, indent=2))
+        (incoming / MANIFEST).write_bytes(manifest.to_json())
     return folder
 
 
@@ -49,13 +41,13 @@ def check(folder: Path, manifest: Manifest) -> None:
     The server reads chat template, tokenizer and config from this folder, and no figure of a gate
     would reveal a change in them.
     """
-    expected = {**manifest.files, MANIFEST_FILE: manifest.digest}
+    expected = {**manifest.files, MANIFEST: manifest.digest}
     contents = {path.name: path.read_bytes() for path in folder.iterdir()}
     problems = []
-    for name in sorted({*expected, CONFIG_FILE, *contents}):
+    for name in sorted({*expected, CONFIG, *contents}):
         if name not in contents:
             detail = "is missing"
-        elif name == CONFIG_FILE:
+        elif name == CONFIG:
             if _json(contents[name]) == manifest.config:
                 continue
             detail = "differs from the manifest's config"
@@ -81,13 +73,4 @@ def _json(data: bytes) -> object:
 
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a model folder."""
-    return Manifest.from_json((folder / MANIFEST_FILE).read_bytes())
-
-
-def _publish(incoming: Path, folder: Path) -> None:
-    try:
-        os.rename(incoming, folder)
-    except OSError:
-        # Another process created the same folder meanwhile. Equal digests mean equal contents.
-        if not folder.exists():
-            raise
+    return Manifest.from_json((folder / MANIFEST).read_bytes())

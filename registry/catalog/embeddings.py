@@ -7,7 +7,7 @@ own network. Vectors of different embedders are not comparable, so every query n
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import Session, contains_eager
 
@@ -65,13 +65,19 @@ def store(
     )
 
 
+def made_by(embedders: Embedders) -> ColumnElement[bool]:
+    """Return the SQL condition that an embedding was made by these embedders."""
+    return and_(
+        DomainEmbedding.embedder_digest == embedders.encoder,
+        DomainEmbedding.states_embedder_digest == embedders.states,
+    )
+
+
 def find(session: Session, version: ExpertVersion, *, embedders: Embedders) -> DomainEmbedding:
     """Return the embedding of a version by these embedders. Raises NotFound if there is none."""
     embedding = session.scalar(
         select(DomainEmbedding).where(
-            DomainEmbedding.expert_version_id == version.id,
-            DomainEmbedding.embedder_digest == embedders.encoder,
-            DomainEmbedding.states_embedder_digest == embedders.states,
+            DomainEmbedding.expert_version_id == version.id, made_by(embedders)
         )
     )
     if embedding is None:

@@ -15,19 +15,18 @@ from typing import Any
 import numpy as np
 
 from registry.blobs.blobs import BlobStore, get_bytes
-from registry.checkpoints import attestations
 from registry.checkpoints.architecture import Architecture
+from registry.checkpoints.file_names import ATTESTATION, CONFIG, TENSORS_INDEX, TOKENIZER
 from registry.checkpoints.manifests import DTYPE_BYTES, Manifest, TensorEntry
 from registry.checkpoints.safetensors_header import parse_header
 from registry.errors import Conflict, Incompatible, InvalidCheckpoint, Problem, pointer
 from registry.names import is_digest
 
-TOKENIZER = "tokenizer.json"
 FLOAT_DTYPES = ("BF16", "F16", "F32")
 FILE_SUFFIXES = {".json", ".jinja", ".txt", ".model", ".md"}
 LEGAL_FILES = {"LICENSE", "LICENCE", "NOTICE"}
 # These are made at every download; a copy that is sent could contradict the checkpoint.
-COMPUTED_FILES = {"config.json", "model.safetensors.index.json", attestations.FILE}
+COMPUTED_FILES = {CONFIG, TENSORS_INDEX, ATTESTATION}
 PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"}
 MAX_JSON_BYTES = 64 << 20
 LAYER = re.compile(r"\.layers\.\d+\.")

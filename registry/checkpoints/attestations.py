@@ -20,9 +20,6 @@ from pydantic import BaseModel, ConfigDict
 
 from registry.checkpoints.manifests import canonical_json
 
-# Name of the file beside the weights in an exported folder.
-FILE = "attestation.json"
-
 
 class _Data(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -15,6 +15,7 @@ from registry.checkpoints.admission import (
     Shard,
     announce,
 )
+from registry.checkpoints.file_names import CONFIG
 from registry.checkpoints.manifests import Manifest
 from registry.checkpoints.safetensors_header import parse_header, read_raw_header
 from registry.errors import InvalidInput
@@ -77,7 +78,7 @@ class CheckpointFolder:
         InvalidInput if the folder has no checkpoint, and InvalidCheckpoint for a bad header.
         """
         shards = sorted(folder.glob("*.safetensors"))
-        if not shards or not (folder / "config.json").exists():
+        if not shards or not (folder / CONFIG).exists():
             raise InvalidInput(f"{folder} has no config.json with a *.safetensors beside it")
         sources: dict[str, Source] = {}
         tensors = {
@@ -88,7 +89,7 @@ class CheckpointFolder:
         files = {path.name: _add(sources, Source.whole(path)) for path in _files(folder)}
         documents = documents or folder / DOCUMENTS
         announcement = {
-            "config": json.loads((folder / "config.json").read_text()),
+            "config": json.loads((folder / CONFIG).read_text()),
             "files": files,
             "shards": [
                 {"file": path.name, "size": path.stat().st_size, "header": read_raw_header(path)}

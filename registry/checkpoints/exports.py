@@ -7,18 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from tempfile import mkdtemp
 
 from registry.blobs import direct_io
 from registry.blobs.blobs import BlobStore, refusing_full_disk, sync_folder
 from registry.blobs.direct_io import Part
-from registry.checkpoints import attestations, sparse_tensors
+from registry.checkpoints import sparse_tensors
+from registry.checkpoints.file_names import ATTESTATION, CONFIG, TENSORS
 from registry.checkpoints.manifests import Manifest
 from registry.checkpoints.safetensors_view import SafetensorsView
 from registry.errors import Conflict, OutOfSpace
-
-CONFIG = "config.json"
-TENSORS = "model.safetensors"
+from registry.folders import whole_folder
 
 # Called with the number of bytes written since the last call.
 OnBytes = Callable[[int], None]
@@ -53,7 +51,7 @@ def export(
 
 def small_files(manifest: Manifest, attestation_digest: str | None) -> dict[str, str]:
     """Return the digests by name of all files except config and tensors."""
-    attested = {} if attestation_digest is None else {attestations.FILE: attestation_digest}
+    attested = {} if attestation_digest is None else {ATTESTATION: attestation_digest}
     return manifest.files | attested
 
 
@@ -89,16 +87,10 @@ def new_folder(folder: Path, *, num_bytes: int) -> Iterator[Path]:
         raise OutOfSpace(
             f"{folder} needs {num_bytes / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free"
         )
-    incoming = Path(mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
-        with refusing_full_disk(folder.parent):
-            yield incoming
-            _put_on_disk(incoming)
-        incoming.chmod(0o755)
-        incoming.rename(folder)
-        sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(incoming, ignore_errors=True)
+    with whole_folder(folder) as incoming, refusing_full_disk(folder.parent):
+        yield incoming
+        _put_on_disk(incoming)
+    sync_folder(folder.parent)
 
 
 def _put_on_disk(folder: Path) -> None:

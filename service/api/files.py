@@ -12,7 +12,8 @@ from assembler.mixes import mixes, retention
 from registry.blobs.blobs import BlobStore
 from registry.catalog import artifacts, experts
 from registry.checkpoints import manifests
-from registry.checkpoints.exports import CONFIG, TENSORS, config_json, file_sizes, small_files
+from registry.checkpoints.exports import config_json, file_sizes, small_files
+from registry.checkpoints.file_names import CONFIG, TENSORS
 from registry.checkpoints.manifests import Manifest
 from registry.checkpoints.safetensors_view import SafetensorsView
 from registry.database.tables import VersionState

@@ -18,10 +18,9 @@ from assembler.assembly.provenance import Provenance
 from assembler.mixes.waivers import Override
 from engine.gates.mix_gate import GateReport
 from registry.blobs.blobs import BlobStore, get_bytes
-from registry.checkpoints import attestations
 from registry.checkpoints.attestations import Attestation, Statement
 from registry.checkpoints.checkpoint_folder import Source
-from registry.checkpoints.exports import CONFIG, TENSORS
+from registry.checkpoints.file_names import ATTESTATION, CONFIG, TENSORS
 from registry.checkpoints.manifests import Manifest, TensorEntry, json_digest
 from registry.checkpoints.safetensors_header import read_header
 from registry.errors import InvalidInput, NotFound
@@ -62,14 +61,14 @@ def check_folder(folder: Path, *, trusted_key: str | None, on_bytes: OnBytes) ->
     folder has no readable attestation, InvalidCheckpoint for a wrong safetensors header.
     """
     try:
-        data = (folder / attestations.FILE).read_bytes()
+        data = (folder / ATTESTATION).read_bytes()
         attestation = Attestation.model_validate_json(data)
     except FileNotFoundError as error:
         raise InvalidInput(
-            f"{folder} has no {attestations.FILE}: only a published mix that was exported has one"
+            f"{folder} has no {ATTESTATION}: only a published mix that was exported has one"
         ) from error
     except ValidationError as error:
-        raise InvalidInput(f"{folder / attestations.FILE} is not an attestation") from error
+        raise InvalidInput(f"{folder / ATTESTATION} is not an attestation") from error
     actual = _folder_manifest(folder, on_bytes).digest
     expected = attestation.statement.manifest
     return [
@@ -197,7 +196,7 @@ def _folder_manifest(folder: Path, on_bytes: OnBytes) -> Manifest:
         )
         for name, span in read_header(path).items()
     }
-    others = {CONFIG, TENSORS, attestations.FILE}
+    others = {CONFIG, TENSORS, ATTESTATION}
     files = {
         file.name: _hashed(Source.whole(file).chunks(), on_bytes)
         for file in sorted(folder.iterdir())

@@ -17,7 +17,7 @@ from assembler.routing.embedder import states_shape
 from assembler.routing.router_init import Domains
 from assembler.routing.router_rows import STATES_CENTER, VECTORS_CENTER
 from assembler.training.finetune import CHECKPOINT_STEPS, finetune
-from assembler.training.optimizer import OnProgress
+from assembler.training.optimizer import OnStep
 from engine.vllm_plugin import tensors
 from registry.blobs.blobs import BlobStore
 from registry.catalog.documents import Document
@@ -120,7 +120,7 @@ def finetuned(
     folder: Path,
     *,
     recipe: Finetune,
-    on_progress: OnProgress = lambda _: None,
+    on_progress: OnStep = lambda _: None,
     checkpoint_steps: int = CHECKPOINT_STEPS,
 ) -> Manifest:
     """Finetune a mix on its experts' documents; checkpoints are written to `folder`."""

@@ -16,8 +16,8 @@ from vllm import LLM, SamplingParams
 from vllm.distributed import cleanup_dist_env_and_memory
 from vllm.inputs import TokensPrompt
 
-from engine.vllm_plugin.model_folder import MANIFEST_FILE
 from engine.vllm_plugin.plugin import LOAD_FORMAT
+from registry.checkpoints.file_names import MANIFEST
 
 Prompts = list[list[int]]
 
@@ -29,7 +29,7 @@ def main(num_tokens: int, folders: list[str]) -> None:
 
 
 def _read(folder: str, prompts: Prompts, num_tokens: int) -> list[dict[str, Any]]:
-    has_manifest = (Path(folder) / MANIFEST_FILE).exists()
+    has_manifest = (Path(folder) / MANIFEST).exists()
     llm = LLM(
         folder,
         load_format=LOAD_FORMAT if has_manifest else "auto",

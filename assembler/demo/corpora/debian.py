@@ -8,17 +8,16 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from assembler.progress import OnMessage
 from registry.errors import Unavailable
 
 TIMEOUT_SECONDS = 900
 
 
-def unpack(
-    patterns: Sequence[str], folder: Path, *, on_progress: Callable[[str], None]
-) -> dict[str, Path]:
+def unpack(patterns: Sequence[str], folder: Path, *, on_progress: OnMessage) -> dict[str, Path]:
     """Download the packages that match `patterns` and unpack each below `folder`.
 
     A pattern is a regular expression for the whole name. If several names match, the one with the

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from assembler.content_cache import made_once
 from assembler.demo.corpora import clean, debian, readers
+from assembler.progress import OnMessage
 from registry.catalog.documents import Document, serialize
 from registry.errors import Unavailable
 from registry.settings import settings
@@ -101,9 +102,7 @@ FURTHER_DOMAINS = (
 )  # fmt: skip
 
 
-def fetch(
-    domains: Sequence[Domain], *, limit: int, on_progress: Callable[[str], None]
-) -> dict[str, Path]:
+def fetch(domains: Sequence[Domain], *, limit: int, on_progress: OnMessage) -> dict[str, Path]:
     """Return a JSON Lines file with at most `limit` documents for each domain.
 
     Missing files are fetched and cached. If another process fetches texts, this waits for it.
@@ -120,7 +119,7 @@ def fetch(
 
 
 @contextmanager
-def _alone(cache: Path, on_progress: Callable[[str], None]) -> Iterator[None]:
+def _alone(cache: Path, on_progress: OnMessage) -> Iterator[None]:
     """Hold the lock on the folder of downloads, which is shared by all processes."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as file:
@@ -137,7 +136,7 @@ def _make(
     folders: dict[str, Path],
     *,
     limit: int,
-    on_progress: Callable[[str], None],
+    on_progress: OnMessage,
 ) -> None:
     downloads = settings().cache_path / "corpora" / "downloads"
     downloads.mkdir(parents=True, exist_ok=True)

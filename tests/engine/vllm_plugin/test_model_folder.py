@@ -26,7 +26,7 @@ def test_materialize_twice_changes_nothing(blobs: LocalBlobs, tmp_path: Path) ->
     manifest = tiny.store_manifest(blobs)
     first = materialize(manifest, blobs, root=tmp_path)
     assert materialize(manifest, blobs, root=tmp_path) == first
-    assert list(tmp_path.glob("incoming-*")) == []
+    assert list(tmp_path.glob(".*")) == []
 
 
 def chat_template(folder: Path) -> None:

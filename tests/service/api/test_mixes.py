@@ -20,7 +20,8 @@ from assembler.tables import MixState
 from engine.compression.int8_curve import Curve
 from engine.gates.report import Failure
 from registry.blobs.blobs import BlobStore, put_bytes
-from registry.checkpoints.attestations import FILE, Attestation
+from registry.checkpoints.attestations import Attestation
+from registry.checkpoints.file_names import ATTESTATION
 from registry.checkpoints.manifests import canonical_json
 from registry.database import db
 from tests.assembler import rows
@@ -198,9 +199,9 @@ def test_a_published_mix_has_an_attestation(client: TestClient, store: BlobStore
     assert attestation.public_key == client.get("/api/v1/signing-key").json()["public_key"]
     files = client.get(f"{version}/files").json()
     assert files["manifest_digest"] == attestation.statement.manifest
-    sent = client.get(f"{version}/files/{FILE}").content
+    sent = client.get(f"{version}/files/{ATTESTATION}").content
     assert Attestation.model_validate_json(sent) == attestation
-    assert {"name": FILE, "size": len(sent)} in files["data"]
+    assert {"name": ATTESTATION, "size": len(sent)} in files["data"]
 
 
 @pytest.mark.usefixtures("experts")

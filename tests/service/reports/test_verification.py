@@ -15,7 +15,8 @@ from engine.gates.report import Failure
 from registry.blobs.blobs import LocalBlobs, get_bytes, put_bytes
 from registry.catalog import artifacts
 from registry.checkpoints import exports, manifests
-from registry.checkpoints.attestations import FILE, Attestation, public_key, signing_key
+from registry.checkpoints.attestations import Attestation, public_key, signing_key
+from registry.checkpoints.file_names import ATTESTATION
 from registry.checkpoints.manifests import canonical_json, json_digest
 from registry.errors import InvalidInput
 from registry.settings import settings
@@ -199,6 +200,6 @@ class TestFolder:
         assert broken(self.check(folder)) == ["checkpoint"]
 
     def test_a_folder_without_an_attestation_is_refused(self, folder: Path) -> None:
-        (folder / FILE).unlink()
+        (folder / ATTESTATION).unlink()
         with pytest.raises(InvalidInput, match="has no attestation"):
             self.check(folder)

@@ -1,0 +1,46 @@
+"""A folder appears under its name whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from registry.folders import whole_folder
+
+
+def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "folder"
+    with whole_folder(folder) as unfinished:
+        (unfinished / "a").touch()
+        assert not folder.exists()
+    assert [file.name for file in folder.iterdir()] == ["a"]
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_an_error_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> None:
+        with whole_folder(tmp_path / "folder") as unfinished:
+            (unfinished / "half").touch()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("may_exist", [True, False])
+def test_the_first_of_two_is_kept(tmp_path: Path, may_exist: bool) -> None:
+    folder = tmp_path / "folder"
+
+    def second() -> None:
+        with whole_folder(folder, may_exist=may_exist) as unfinished:
+            (unfinished / "second").touch()
+            folder.mkdir()
+            (folder / "first").touch()
+
+    if may_exist:
+        second()
+    else:
+        with pytest.raises(OSError, match="not empty"):
+            second()
+    assert [file.name for file in folder.iterdir()] == ["first"]
+    assert list(tmp_path.iterdir()) == [folder]
