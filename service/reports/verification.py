@@ -7,7 +7,7 @@ check hashes the bytes again.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +20,7 @@ from engine.gates.mix_gate import GateReport
 from registry.blobs.blobs import BlobStore, get_bytes
 from registry.checkpoints.attestations import Attestation, Statement
 from registry.checkpoints.checkpoint_folder import Source
+from registry.checkpoints.exports import OnBytes
 from registry.checkpoints.file_names import ATTESTATION, CONFIG, TENSORS
 from registry.checkpoints.manifests import Manifest, TensorEntry, json_digest
 from registry.checkpoints.safetensors_header import read_header
@@ -28,7 +29,6 @@ from registry.errors import InvalidInput, NotFound
 # Damaged or missing blobs that a check names; it counts the others.
 MAX_NAMES = 5
 
-OnBytes = Callable[[int], None]
 Record = TypeVar("Record", bound=BaseModel)
 
 
