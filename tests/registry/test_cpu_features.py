@@ -1,4 +1,4 @@
-"""What is read of the processor."""
+"""The instruction sets of the processor are read from /proc/cpuinfo."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def test_instructions_are_those_of_the_first_core(
     assert cpu_features.multiplies_int8() == (cpuinfo in (XEON, NEWER_LAPTOP))
 
 
-def test_a_system_that_lists_nothing_is_known_by_its_kind(
+def test_without_cpuinfo_only_the_kind_of_processor_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cpu_features, "CPUINFO", tmp_path / "missing")

@@ -1,4 +1,4 @@
-"""What the license of a mix is, and what is said of the ones that bind it."""
+"""The license of a mix, and the warnings about licenses that bind it."""
 
 import pytest
 
@@ -15,11 +15,11 @@ from registry.licenses import combine, concerns
         (["MIT", "our own (see file)"], "LicenseRef-our-own-see-file AND MIT"),
     ],
 )
-def test_all_licenses_hold_at_once(expressions: list[str], expected: str) -> None:
+def test_all_licenses_apply_together(expressions: list[str], expected: str) -> None:
     assert combine(expressions) == expected
 
 
-def test_permissive_licenses_are_no_concern() -> None:
+def test_permissive_licenses_give_no_warning() -> None:
     assert concerns({"seed": "Apache-2.0", "law": "MIT AND CC0-1.0", "maths": "CC-BY-4.0"}) == []
 
 
@@ -35,21 +35,21 @@ def test_permissive_licenses_are_no_concern() -> None:
         ("Llama-3", "is no license that SPDX knows"),
     ],
 )
-def test_what_binds_is_said_with_who_brings_it(license: str, words: str) -> None:
+def test_a_binding_term_is_named_with_its_owner(license: str, words: str) -> None:
     (concern,) = concerns({"seed": "Apache-2.0", "law": license, "maths": license})
     assert words in concern
     assert "brought by law, maths" in concern
 
 
-def test_a_license_may_bind_in_two_ways() -> None:
+def test_a_license_may_have_two_binding_terms() -> None:
     assert len(concerns({"law": "CC-BY-NC-SA-4.0"})) == 2
 
 
-def test_of_a_choice_the_freer_counts() -> None:
+def test_the_freer_license_of_a_choice_counts() -> None:
     assert concerns({"law": "MIT OR GPL-3.0-only"}) == []
     assert len(concerns({"law": "MIT AND GPL-3.0-only"})) == 1
 
 
-def test_two_that_ask_for_themselves_alone_conflict() -> None:
+def test_two_share_alike_licenses_conflict() -> None:
     *_, conflict = concerns({"law": "GPL-3.0-only", "maths": "CC-BY-SA-4.0"})
     assert conflict.startswith("CC-BY-SA-4.0 and GPL-3.0-only each ask")

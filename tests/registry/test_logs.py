@@ -1,4 +1,4 @@
-"""One format for all: what libraries log is JSON beside what we log, with the process's name."""
+"""Log lines of libraries and of our own code are JSON with the name of the process."""
 
 import json
 import subprocess

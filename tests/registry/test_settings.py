@@ -1,4 +1,4 @@
-"""Settings come from the environment; wrong ones are all named at once."""
+"""Settings come from the environment, and all wrong ones are named together."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from registry.errors import InvalidInput
 from registry.settings import Settings, settings
 
 
-def test_a_variable_is_a_field(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+def test_a_variable_sets_its_field(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
     monkeypatch.setenv("NEXUSMIX_PORT", "9000")
     assert settings().port == 9000
     assert settings().blobs_path == home / "blobs"
 
 
-def test_all_wrong_ones_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_wrong_variables_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEXUSMIX_PORT", "70000")
     monkeypatch.setenv("NEXUSMIX_LAUNCHER", "slurm")
     with pytest.raises(InvalidInput) as refused:
@@ -32,5 +32,5 @@ def test_a_process_on_a_cluster_takes_one_core_and_its_gpu() -> None:
     here, cluster = Settings(launcher="local"), Settings(launcher="ray")
     assert (here.reserved_cpus, cluster.reserved_cpus) == (None, 1)
     assert (here.server_gpu_memory, cluster.server_gpu_memory) == (0.4, 0.9)
-    told = Settings(launcher="ray", num_threads=3, gpu_memory_utilization=0.5)
-    assert (told.reserved_cpus, told.server_gpu_memory) == (3, 0.5)
+    overridden = Settings(launcher="ray", num_threads=3, gpu_memory_utilization=0.5)
+    assert (overridden.reserved_cpus, overridden.server_gpu_memory) == (3, 0.5)

@@ -1,4 +1,4 @@
-"""Local blobs: whole or not at all, whatever happens while they are written."""
+"""Local blobs are complete or absent, whatever happens while they are written."""
 
 import hashlib
 import signal
@@ -25,7 +25,7 @@ def files_below(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def test_named_by_its_bytes(blobs: LocalBlobs) -> None:
+def test_a_blob_is_named_by_its_digest(blobs: LocalBlobs) -> None:
     assert put_bytes(blobs, DATA) == DIGEST
     assert blobs.size(DIGEST) == len(DATA)
     assert get_bytes(blobs, DIGEST) == DATA
@@ -33,19 +33,19 @@ def test_named_by_its_bytes(blobs: LocalBlobs) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=50), start=st.integers(0, 60), length=st.integers(0, 60))
-def test_ranges(blobs: LocalBlobs, data: bytes, start: int, length: int) -> None:
+def test_a_range_is_read(blobs: LocalBlobs, data: bytes, start: int, length: int) -> None:
     digest = put_bytes(blobs, data)
     end = start + length
     assert b"".join(blobs.read(digest, start=start, end=end)) == data[start:end]
 
 
-def test_wrong_bytes_are_not_kept(blobs: LocalBlobs) -> None:
+def test_wrong_bytes_are_not_stored(blobs: LocalBlobs) -> None:
     with pytest.raises(InvalidInput, match=f"announced was {DIGEST}"):
         blobs.put([b"other"], digest=DIGEST)
     assert files_below(blobs.root) == []
 
 
-def test_broken_stream_leaves_nothing(blobs: LocalBlobs) -> None:
+def test_a_broken_stream_leaves_nothing(blobs: LocalBlobs) -> None:
     def broken() -> Iterator[bytes]:
         yield DATA
         raise ConnectionResetError
@@ -55,7 +55,7 @@ def test_broken_stream_leaves_nothing(blobs: LocalBlobs) -> None:
     assert files_below(blobs.root) == []
 
 
-def test_many_writers_of_one_blob(blobs: LocalBlobs) -> None:
+def test_many_writers_may_write_one_blob(blobs: LocalBlobs) -> None:
     threads = [threading.Thread(target=put_bytes, args=(blobs, DATA)) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -65,18 +65,18 @@ def test_many_writers_of_one_blob(blobs: LocalBlobs) -> None:
 
 
 @pytest.mark.parametrize("digest", ["", "a", "A" * 64, "../" * 21 + "a", "g" * 64])
-def test_what_is_no_digest(blobs: LocalBlobs, digest: str) -> None:
+def test_a_wrong_digest_is_refused(blobs: LocalBlobs, digest: str) -> None:
     with pytest.raises(InvalidInput, match="not a SHA-256"):
         blobs.size(digest)
 
 
-def test_absent_blob(blobs: LocalBlobs) -> None:
+def test_an_absent_blob_is_not_found(blobs: LocalBlobs) -> None:
     assert blobs.size(DIGEST) is None
     with pytest.raises(NotFound):
         blobs.local_path(DIGEST)
 
 
-def test_kill_9_while_writing(tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_no_blob(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; from registry.blobs.blobs import LocalBlobs\n"
         "def chunks():\n"
@@ -97,7 +97,7 @@ def test_kill_9_while_writing(tmp_path: Path) -> None:
     assert put_bytes(blobs, b"halfrest")
 
 
-def test_full_disk(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_no_blob(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; from registry import errors; from registry.blobs import blobs\n"
         "root = pathlib.Path(sys.argv[1]); store = blobs.LocalBlobs(root)\n"

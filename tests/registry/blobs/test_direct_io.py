@@ -1,4 +1,4 @@
-"""A large file from its parts: the same bytes wherever chunks and sectors end."""
+"""A file is written from its parts, wherever chunks and sectors end."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ from tests import small_disk
 SIZES = [5, 0, CHUNK_BYTES - 1, 3 * CHUNK_BYTES + 17, 4096]
 
 
-def test_parts_stand_end_to_end(tmp_path: Path) -> None:
+def test_parts_follow_each_other(tmp_path: Path) -> None:
     contents = [os.urandom(size) for size in SIZES]
     heard: list[int] = []
     direct_io.write(tmp_path / "whole", b"header", parts(tmp_path, contents), on_bytes=heard.append)
@@ -23,13 +23,13 @@ def test_parts_stand_end_to_end(tmp_path: Path) -> None:
     assert sum(heard) == (tmp_path / "whole").stat().st_size
 
 
-def test_a_start_longer_than_a_chunk(tmp_path: Path) -> None:
+def test_a_header_longer_than_a_chunk_is_written(tmp_path: Path) -> None:
     start = os.urandom(CHUNK_BYTES + 1)
     direct_io.write(tmp_path / "whole", start, parts(tmp_path, [b"end"]), on_bytes=lambda _: None)
     assert (tmp_path / "whole").read_bytes() == start + b"end"
 
 
-def test_a_file_system_without_direct_writes(
+def test_a_file_system_without_direct_writes_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = os.open
@@ -46,7 +46,7 @@ def test_a_file_system_without_direct_writes(
     assert (tmp_path / "whole").read_bytes() == b"start end"
 
 
-def test_a_part_that_is_shorter_than_announced(tmp_path: Path) -> None:
+def test_a_part_shorter_than_announced_is_an_error(tmp_path: Path) -> None:
     (part,) = parts(tmp_path, [b"cut"])
     longer = Part(10, part.open)
     with pytest.raises(OSError, match="shorter than announced"):

@@ -1,4 +1,4 @@
-"""What is written beside a store can be read with it, and is gone afterwards."""
+"""Blobs written beside a store are read with it and removed afterwards."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from registry.blobs.overlay_blobs import beside
 from registry.errors import NotFound
 
 
-def test_writes_stay_beside(blobs: LocalBlobs) -> None:
+def test_writes_do_not_reach_the_store(blobs: LocalBlobs) -> None:
     kept = put_bytes(blobs, b"kept")
     with beside(blobs) as overlay:
         written = put_bytes(overlay, b"written")
@@ -21,13 +21,13 @@ def test_writes_stay_beside(blobs: LocalBlobs) -> None:
     assert get_bytes(blobs, kept) == b"kept"
 
 
-def test_what_neither_has(blobs: LocalBlobs) -> None:
+def test_a_blob_in_neither_store_is_not_found(blobs: LocalBlobs) -> None:
     with beside(blobs) as overlay:
         assert overlay.size("0" * 64) is None
         with pytest.raises(NotFound):
             get_bytes(overlay, "0" * 64)
 
 
-def test_nobody_is_told_to_upload_there(blobs: LocalBlobs) -> None:
+def test_an_overlay_gives_no_upload_address(blobs: LocalBlobs) -> None:
     with beside(blobs) as overlay:
         assert overlay.upload_target("0" * 64, num_bytes=1, seconds=1) is None

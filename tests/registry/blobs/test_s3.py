@@ -1,4 +1,4 @@
-"""The S3 store against a real server.
+"""The S3 store works with a real server.
 
 Covers: blob_stores.
 """
@@ -18,7 +18,7 @@ from registry.errors import InvalidInput, NotFound, TooLarge, Unavailable
 from registry.settings import Settings
 from tests import seaweed
 
-DATA = bytes(range(256)) * 5000  # more than one chunk
+DATA = bytes(range(256)) * 5000  # More than one chunk.
 DIGEST = hashlib.sha256(DATA).hexdigest()
 
 
@@ -40,7 +40,7 @@ def settings_for(server: seaweed.SeaweedServer, home: Path) -> Settings:
 
 @pytest.fixture
 def store(server: seaweed.SeaweedServer, tmp_path: Path) -> Iterator[S3Blobs]:
-    """A host that has nothing in its cache, and a bucket without blobs."""
+    """Return the store of a host with an empty cache and an empty bucket."""
     store = open_store(settings_for(server, tmp_path / "one"))
     assert isinstance(store, S3Blobs)
     for found in store.client.list_objects_v2(Bucket=store.bucket).get("Contents", []):
@@ -53,7 +53,7 @@ def other_host(store: S3Blobs, tmp_path: Path) -> S3Blobs:
     return S3Blobs(store.client, bucket=store.bucket, cache=LocalBlobs(tmp_path / "other"))
 
 
-def test_what_one_host_puts_another_reads(store: S3Blobs, tmp_path: Path) -> None:
+def test_a_blob_of_one_host_is_read_by_another(store: S3Blobs, tmp_path: Path) -> None:
     assert put_bytes(store, DATA) == DIGEST
     reader = other_host(store, tmp_path)
     assert reader.size(DIGEST) == len(DATA)
@@ -61,7 +61,7 @@ def test_what_one_host_puts_another_reads(store: S3Blobs, tmp_path: Path) -> Non
     assert reader.cache.size(DIGEST) is None, "a stream leaves nothing behind"
 
 
-def test_local_path_fetches_once(store: S3Blobs, tmp_path: Path) -> None:
+def test_a_local_path_is_fetched_once(store: S3Blobs, tmp_path: Path) -> None:
     put_bytes(store, DATA)
     reader = other_host(store, tmp_path)
     assert reader.local_path(DIGEST).read_bytes() == DATA
@@ -73,13 +73,13 @@ def test_local_path_fetches_once(store: S3Blobs, tmp_path: Path) -> None:
     ("start", "end"),
     [(0, 10), (7, 7), (CHUNK_BYTES - 1, CHUNK_BYTES + 1), (len(DATA) - 3, None), (len(DATA), None)],
 )
-def test_ranges(store: S3Blobs, tmp_path: Path, start: int, end: int | None) -> None:
+def test_a_range_is_read(store: S3Blobs, tmp_path: Path, start: int, end: int | None) -> None:
     put_bytes(store, DATA)
     reader = other_host(store, tmp_path)
     assert b"".join(reader.read(DIGEST, start=start, end=end)) == DATA[start:end]
 
 
-def test_second_put_changes_nothing(store: S3Blobs) -> None:
+def test_a_second_put_changes_nothing(store: S3Blobs) -> None:
     put_bytes(store, DATA)
     first = store.client.head_object(Bucket=store.bucket, Key=f"blobs/{DIGEST}")
     put_bytes(store, DATA)
@@ -87,7 +87,7 @@ def test_second_put_changes_nothing(store: S3Blobs) -> None:
     assert first["LastModified"] == second["LastModified"]
 
 
-def test_absent_blob(store: S3Blobs) -> None:
+def test_an_absent_blob_is_not_found(store: S3Blobs) -> None:
     assert store.size(DIGEST) is None
     with pytest.raises(NotFound):
         list(store.read(DIGEST))
@@ -95,13 +95,13 @@ def test_absent_blob(store: S3Blobs) -> None:
         store.local_path(DIGEST)
 
 
-def test_put_of_other_bytes_reaches_nobody(store: S3Blobs) -> None:
+def test_a_put_of_other_bytes_is_not_stored(store: S3Blobs) -> None:
     with pytest.raises(InvalidInput, match="announced was"):
         store.put([b"other"], digest=DIGEST)
     assert store.size(DIGEST) is None
 
 
-def test_corrupt_object_is_not_kept(store: S3Blobs) -> None:
+def test_a_corrupt_object_is_not_cached(store: S3Blobs) -> None:
     store.client.put_object(Bucket=store.bucket, Key=f"blobs/{DIGEST}", Body=b"rotten")
     with pytest.raises(Unavailable, match="other bytes"):
         store.local_path(DIGEST)
@@ -113,40 +113,40 @@ def send(store: S3Blobs, data: bytes) -> httpx.Response:
     return httpx.put(target.url, headers=target.headers, content=data)
 
 
-def test_client_sends_to_the_bucket_itself(store: S3Blobs) -> None:
+def test_a_client_sends_to_the_bucket_itself(store: S3Blobs) -> None:
     assert send(store, DATA).status_code == 200
     assert store.local_path(DIGEST).read_bytes() == DATA
 
 
-def test_bucket_refuses_other_bytes(store: S3Blobs) -> None:
+def test_the_bucket_refuses_other_bytes(store: S3Blobs) -> None:
     assert send(store, DATA[:-1] + b"?").is_client_error
     assert store.size(DIGEST) is None
 
 
-def test_bucket_refuses_an_unsigned_put(store: S3Blobs) -> None:
+def test_the_bucket_refuses_an_unsigned_put(store: S3Blobs) -> None:
     target = store.upload_target(DIGEST, num_bytes=len(DATA), seconds=60)
     assert httpx.put(target.url[:-4], headers=target.headers, content=DATA).is_client_error
     assert store.size(DIGEST) is None
 
 
-def test_tensor_beyond_one_put(store: S3Blobs) -> None:
+def test_a_tensor_too_large_for_one_put_is_refused(store: S3Blobs) -> None:
     with pytest.raises(TooLarge):
         store.upload_target(DIGEST, num_bytes=MAX_PUT_BYTES + 1, seconds=60)
 
 
-def test_what_is_no_digest(store: S3Blobs) -> None:
+def test_a_wrong_digest_is_refused(store: S3Blobs) -> None:
     with pytest.raises(InvalidInput, match="not a SHA-256"):
         store.size("../secrets")
 
 
-def test_wrong_secret(server: seaweed.SeaweedServer, tmp_path: Path) -> None:
+def test_a_wrong_secret_is_refused(server: seaweed.SeaweedServer, tmp_path: Path) -> None:
     config = settings_for(server, tmp_path)
     wrong = config.model_copy(update={"s3_secret_access_key": SecretStr("wrong")})
     with pytest.raises(Unavailable):
         put_bytes(open_store(wrong), DATA)
 
 
-def test_server_that_is_gone(server: seaweed.SeaweedServer, tmp_path: Path) -> None:
+def test_a_stopped_server_is_unavailable(server: seaweed.SeaweedServer, tmp_path: Path) -> None:
     config = settings_for(server, tmp_path)
     gone = config.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:1"})
     with pytest.raises(Unavailable, match="cannot be reached"):

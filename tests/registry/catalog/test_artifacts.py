@@ -1,4 +1,4 @@
-"""Artifacts: published once, listed newest first."""
+"""Artifacts are published once and listed newest first."""
 
 import pytest
 from sqlalchemy.orm import Session
@@ -18,7 +18,7 @@ def publish(session: Session, manifest: str) -> Artifact:
     )
 
 
-def test_publishing_twice_is_publishing_once(session: Session) -> None:
+def test_publishing_twice_gives_one_artifact(session: Session) -> None:
     first = publish(session, "a")
     assert publish(session, "a").id == first.id
     assert artifacts.get(session, first.id).recipe == {"experts": ["a@1", "b@2"]}

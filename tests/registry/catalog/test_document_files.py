@@ -1,4 +1,4 @@
-"""Documents from a file of JSON Lines, or from plain text that nobody has prepared."""
+"""Documents are read from a file of JSON Lines or of plain text."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_text_becomes_documents_that_describe_a_domain(tmp_path: Path) -> None:
 
     check_expert_documents(documents)
     assert max(len(document.text) for document in documents) <= MAX_CHARACTERS
-    # No paragraph is lost, torn or moved, and lines keep their indentation.
+    # No paragraph is lost, cut or moved, and lines keep their indentation.
     joined = "\n\n".join(document.text for document in documents)
     assert joined == "\n\n".join(paragraph.rstrip() for paragraph in text.split("\n\n"))
     held_out = [n for n, document in enumerate(documents, start=1) if document.split == "held-out"]
@@ -65,7 +65,7 @@ def test_text_without_white_space_is_cut_too(tmp_path: Path) -> None:
     assert "".join(document.text for document in documents) == text
 
 
-def test_what_repeats_is_read_once(tmp_path: Path) -> None:
+def test_a_repeated_document_is_read_once(tmp_path: Path) -> None:
     notice = "All rights reserved. " * 90
     text = "\n\n".join(f"{notice}\n\n{'new ' * 300}{n}" for n in range(20))
     documents = read_text(write(tmp_path, text))
@@ -93,7 +93,7 @@ def test_json_lines_stay_as_they_are(tmp_path: Path) -> None:
     ],
     ids=["empty", "blank", "short", "repeated", "latin-1"],
 )
-def test_text_that_does_not_suffice(tmp_path: Path, content: str | bytes, reason: str) -> None:
+def test_too_little_text_is_refused(tmp_path: Path, content: str | bytes, reason: str) -> None:
     assert reason in refusal(write(tmp_path, content))
 
 

@@ -1,4 +1,4 @@
-"""Documents of a domain: what is read, and what is said about lines that cannot be."""
+"""Documents of a domain are parsed, checked and written; wrong lines are named."""
 
 import json
 
@@ -24,11 +24,11 @@ def refusal(text: str | bytes) -> str:
     return problem.detail
 
 
-def test_round_trip() -> None:
+def test_written_documents_are_read_again() -> None:
     assert parse([serialize(DOCUMENTS)]) == DOCUMENTS
 
 
-def test_chunks_may_cut_anywhere() -> None:
+def test_chunks_may_end_anywhere() -> None:
     data = serialize(DOCUMENTS)
     assert parse(data[i : i + 1] for i in range(len(data))) == DOCUMENTS
 
@@ -47,15 +47,15 @@ def test_chunks_may_cut_anywhere() -> None:
         (line() + "\n\n" + line(), "line 3: id '1' is on an earlier line too"),
     ],
 )
-def test_bad_line(text: str | bytes, reason: str) -> None:
+def test_a_wrong_line_is_refused_with_its_number(text: str | bytes, reason: str) -> None:
     assert reason in refusal(text)
 
 
-def test_endless_line() -> None:
+def test_a_line_without_end_is_refused() -> None:
     assert "cut the document into several" in refusal(b"x" * (17 << 20))
 
 
-def test_every_bad_line_is_told() -> None:
+def test_every_wrong_line_is_named() -> None:
     with pytest.raises(InvalidInput) as error:
         parse([b"{\n" * 3])
     assert [problem.pointer for problem in error.value.problems] == [
@@ -70,11 +70,11 @@ def test_both_splits_are_needed(kept: int, lacking: str) -> None:
     assert [repr(lacking) in problem.detail for problem in error.value.problems] == [True]
 
 
-def test_both_splits_suffice() -> None:
+def test_both_splits_are_enough() -> None:
     check_expert_documents(DOCUMENTS)
 
 
-def test_a_held_out_document_that_is_trained_on() -> None:
+def test_a_held_out_document_must_not_be_trained_on() -> None:
     text = "It is not the spoon that bends, it is the theorem of the mean. " * 2
     own = [Document("1", text, "train"), Document("2", f" {text}", "held-out")]
     with pytest.raises(InvalidInput) as refused:
@@ -83,7 +83,7 @@ def test_a_held_out_document_that_is_trained_on() -> None:
     assert problem.detail == "'2' is held out, and has the text of '1', split 'train'"
 
 
-def test_short_texts_may_be_the_same() -> None:
+def test_short_texts_may_be_equal() -> None:
     check_expert_documents(
         [Document("1", "See also", "train"), Document("2", "See also", "held-out")]
     )

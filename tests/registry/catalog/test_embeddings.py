@@ -1,4 +1,4 @@
-"""Domain embeddings: kept once per embedder, searched by cosine."""
+"""Domain embeddings are stored once for each embedder and searched by cosine similarity."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from tests.factories import EMBEDDER_DIGEST
 
 @pytest.fixture
 def versions(session: Session, blobs: LocalBlobs) -> list[ExpertVersion]:
-    """Four experts of one family; their vectors turn away from (1, 0)."""
+    """Store four experts of one family; their vectors lie farther and farther from (1, 0)."""
     family = factories.make_family(session, blobs)
     made = []
     for name, vector in [("a", (2, 0)), ("b", (1, 1)), ("c", (0, 3)), ("d", (-1, 0))]:
@@ -34,7 +34,7 @@ def nearest(session: Session, *, limit: int = 10) -> list[tuple[str, int, float]
     return [(n.version.expert.name, n.version.number, round(n.similarity, 3)) for n in found]
 
 
-def test_nearest_first(session: Session, versions: list[ExpertVersion]) -> None:
+def test_the_nearest_expert_comes_first(session: Session, versions: list[ExpertVersion]) -> None:
     assert nearest(session) == [("a", 1, 1.0), ("b", 1, 0.707), ("c", 1, 0.0), ("d", 1, -1.0)]
     assert len(nearest(session, limit=2)) == 2
 
@@ -51,7 +51,7 @@ def test_only_the_newest_version_counts(
     assert [row for row in nearest(session) if row[0] == "a"] == [("a", 2, 0.0)]
 
 
-def test_vectors_of_different_embedders_never_meet(
+def test_only_vectors_of_one_embedder_are_compared(
     session: Session, versions: list[ExpertVersion]
 ) -> None:
     factories.embed(session, versions[3], (1, 0, 0), embedder_digest="other")
@@ -60,7 +60,7 @@ def test_vectors_of_different_embedders_never_meet(
     assert len(nearest(session)) == 4
 
 
-def test_other_families_are_not_suggested(
+def test_experts_of_other_families_are_not_returned(
     session: Session, versions: list[ExpertVersion], blobs: LocalBlobs
 ) -> None:
     family = factories.make_family(session, blobs, name="other")
@@ -69,7 +69,7 @@ def test_other_families_are_not_suggested(
     assert len(nearest(session)) == 4
 
 
-def test_it_is_kept_with_what_it_was_taken_from(
+def test_an_embedding_is_stored_with_its_source(
     session: Session, versions: list[ExpertVersion]
 ) -> None:
     found = embeddings.find(session, versions[1], embedders=current(versions[1]))
@@ -78,16 +78,16 @@ def test_it_is_kept_with_what_it_was_taken_from(
 
 
 @pytest.mark.parametrize("other", ["encoder", "states"])
-def test_one_that_was_not_taken(
+def test_an_embedding_by_other_embedders_is_not_found(
     session: Session, versions: list[ExpertVersion], other: str
 ) -> None:
-    """Of another encoder, or router inputs of another seed or taken in another way."""
+    """The encoder differs, or the seed or the way of the router inputs."""
     embedders = replace(current(versions[0]), **{other: "other"})
     with pytest.raises(NotFound, match="no domain embedding yet"):
         embeddings.find(session, versions[0], embedders=embedders)
 
 
-def test_versions_that_are_embedded_today_are_found_together(
+def test_embedded_versions_are_found_in_one_call(
     session: Session, versions: list[ExpertVersion], blobs: LocalBlobs
 ) -> None:
     newer = factories.make_version(session, versions[0].expert, blobs, number=2)

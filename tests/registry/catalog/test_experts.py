@@ -1,4 +1,4 @@
-"""Experts: listed by name, pinned to versions that are ready."""
+"""Experts are listed by name, and references are pinned to ready versions."""
 
 import pytest
 from sqlalchemy.orm import Session
@@ -12,7 +12,7 @@ from tests import factories
 
 @pytest.fixture
 def law(session: Session, blobs: LocalBlobs) -> Expert:
-    """Versions: 1 and 2 ready, 3 uploading, 4 retired."""
+    """Make four versions: 1 and 2 are ready, 3 is uploading, 4 is retired."""
     law = factories.make_expert(session, factories.make_family(session, blobs), name="law")
     states = (VersionState.READY, VersionState.READY, VersionState.UPLOADING, VersionState.RETIRED)
     for number, state in enumerate(states, start=1):
@@ -20,11 +20,11 @@ def law(session: Session, blobs: LocalBlobs) -> Expert:
     return law
 
 
-def test_name_is_the_newest_ready_version(session: Session, law: Expert) -> None:
+def test_a_name_means_the_newest_ready_version(session: Session, law: Expert) -> None:
     assert experts.ref_of(experts.pin(session, "law")) == "law@2"
 
 
-def test_number_is_that_version(session: Session, law: Expert) -> None:
+def test_a_number_means_that_version(session: Session, law: Expert) -> None:
     session.expunge_all()
     version = experts.pin(session, "law@1")
     assert (version.number, version.expert.family.name) == (1, "tiny")
@@ -42,14 +42,14 @@ def test_number_is_that_version(session: Session, law: Expert) -> None:
         ("law@1@1", InvalidInput, "neither a name nor name@number"),
     ],
 )
-def test_unpinnable(
+def test_a_reference_that_cannot_be_pinned_is_refused(
     session: Session, law: Expert, ref: str, error: type[Exception], reason: str
 ) -> None:
     with pytest.raises(error, match=reason):
         experts.pin(session, ref)
 
 
-def test_every_unpinnable_reference_is_told(session: Session, law: Expert) -> None:
+def test_every_reference_that_cannot_be_pinned_is_named(session: Session, law: Expert) -> None:
     with pytest.raises(InvalidInput) as error:
         experts.pin_all(session, ["tax", "law", "law@3"])
     assert [problem.pointer for problem in error.value.problems] == ["/experts/0", "/experts/2"]
@@ -65,11 +65,11 @@ def test_pages(session: Session, law: Expert, blobs: LocalBlobs) -> None:
     assert [e.name for e in experts.find_page(session, family="tiny")] == ["law"]
 
 
-def test_versions_newest_first(session: Session, law: Expert) -> None:
+def test_versions_are_listed_newest_first(session: Session, law: Expert) -> None:
     assert [version.number for version in experts.find_versions(session, "law")] == [4, 3, 2, 1]
 
 
-def test_the_newest_versions_are_found_together(
+def test_the_newest_versions_are_found_in_one_call(
     session: Session, law: Expert, blobs: LocalBlobs
 ) -> None:
     other = factories.make_family(session, blobs, name="other")
@@ -83,6 +83,6 @@ def test_the_newest_versions_are_found_together(
     assert [experts.ref_of(version) for version in ready] == ["art@1", "law@2"]
 
 
-def test_retired_version_is_passed_over(session: Session, law: Expert) -> None:
+def test_a_retired_version_is_not_the_newest(session: Session, law: Expert) -> None:
     experts.retire(session, expert="law", number=2)
     assert experts.pin(session, "law").number == 1

@@ -1,4 +1,4 @@
-"""Families by name; one whose seed is not complete cannot be used."""
+"""Families are found by name and cannot be used before their seed is complete."""
 
 import pytest
 from sqlalchemy.orm import Session

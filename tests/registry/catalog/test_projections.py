@@ -1,4 +1,4 @@
-"""Projections: one for the same inputs, numbered within their family."""
+"""Projections are numbered within their family; equal inputs give one projection."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def request(session: Session, **changes: Any) -> Projection:
     return projections.request(session, **{**inputs, **changes})
 
 
-def test_same_inputs_are_the_same_projection(session: Session, family: Family) -> None:
+def test_the_same_inputs_give_the_same_projection(session: Session, family: Family) -> None:
     first = request(session)
     assert request(session) is first
     assert projections.ref_of(first) == "tiny@1"
@@ -37,18 +37,22 @@ def test_same_inputs_are_the_same_projection(session: Session, family: Family) -
     "change",
     [{"documents_digest": "f" * 64}, {"embedder_digest": "f" * 64}, {"training": {"steps": 1}}],
 )
-def test_other_inputs_are_another(session: Session, family: Family, change: dict[str, Any]) -> None:
+def test_other_inputs_give_another_projection(
+    session: Session, family: Family, change: dict[str, Any]
+) -> None:
     request(session)
     assert request(session, **change).number == 2
 
 
-def test_families_number_by_themselves(session: Session, family: Family, blobs: LocalBlobs) -> None:
+def test_each_family_has_its_own_numbers(
+    session: Session, family: Family, blobs: LocalBlobs
+) -> None:
     request(session)
     factories.make_family(session, blobs, name="other")
     assert projections.ref_of(request(session, family="other")) == "other@1"
 
 
-def test_pin(session: Session, family: Family) -> None:
+def test_only_ready_projections_can_be_pinned(session: Session, family: Family) -> None:
     with pytest.raises(Conflict, match="ask for one first"):
         projections.pin(session, "tiny")
     first, second = request(session), request(session, training={})
@@ -64,7 +68,7 @@ def test_pin(session: Session, family: Family) -> None:
         projections.pin(session, "tiny@3")
 
 
-def test_failed_one_is_queued_again(session: Session, family: Family) -> None:
+def test_a_failed_projection_is_queued_again(session: Session, family: Family) -> None:
     projection = request(session)
     projections.mark_training(session, projection)
     projections.mark_failed(session, projection, error="out of memory")
@@ -72,7 +76,7 @@ def test_failed_one_is_queued_again(session: Session, family: Family) -> None:
     assert (projection.state, projection.error) == (ProjectionState.QUEUED, None)
 
 
-def test_get(session: Session, family: Family) -> None:
+def test_a_projection_is_found_by_its_id(session: Session, family: Family) -> None:
     made = request(session)
     session.expunge_all()
     assert projections.get(session, made.id).family.name == "tiny"

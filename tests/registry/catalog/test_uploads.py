@@ -1,4 +1,4 @@
-"""From an announcement to a version that is ready, with real tiny checkpoints.
+"""Uploads of real tiny checkpoints, from the announcement to a ready version.
 
 Covers: registry.checkpoints.admission.
 """
@@ -24,7 +24,7 @@ def digest_of(data: bytes) -> str:
 
 
 def announcement(*, expert: int = 0) -> dict[str, Any]:
-    """What a client tells of a tiny checkpoint before it sends a byte."""
+    """Return the announcement of a tiny checkpoint, as a client sends it before the blobs."""
     data = tiny.safetensors_bytes(expert=expert)
     return {
         "config": tiny.config(),
@@ -65,7 +65,7 @@ def problems_of(error: pytest.ExceptionInfo[InvalidInput]) -> dict[str, str]:
     return {problem.pointer: problem.detail for problem in error.value.problems}
 
 
-def test_seed_becomes_ready(session: Session, blobs: LocalBlobs) -> None:
+def test_a_complete_seed_becomes_ready(session: Session, blobs: LocalBlobs) -> None:
     upload = begin_family(session, blobs)
     assert len(upload.missing) == len(set(announcement()["digests"].values())) + 2
     with pytest.raises(Conflict, match="blobs were not sent"):
@@ -75,19 +75,19 @@ def test_seed_becomes_ready(session: Session, blobs: LocalBlobs) -> None:
     assert uploads.complete_family(session, blobs, name="tiny").state is VersionState.READY
 
 
-def test_ready_seed_never_changes(session: Session, blobs: LocalBlobs, family: str) -> None:
+def test_a_ready_seed_never_changes(session: Session, blobs: LocalBlobs, family: str) -> None:
     with pytest.raises(Conflict, match="a seed never changes"):
         begin_family(session, blobs, **announcement(expert=1))
 
 
-def test_expert_sends_only_its_ffns(session: Session, blobs: LocalBlobs, family: str) -> None:
+def test_an_expert_sends_only_its_ffns(session: Session, blobs: LocalBlobs, family: str) -> None:
     upload = begin_expert(session, blobs)
     ffns = [data for name, data in tiny.tensors(expert=1).items() if ".mlp." in name]
     sample = documents.serialize(tiny.sample_documents(expert=1))
     assert set(upload.missing) == {digest_of(data) for data in [*ffns, sample]}
 
 
-def test_expert_becomes_ready(session: Session, blobs: LocalBlobs, family: str) -> None:
+def test_a_complete_expert_becomes_ready(session: Session, blobs: LocalBlobs, family: str) -> None:
     number = begin_expert(session, blobs).version.number
     tiny.store_manifest(blobs, expert=1)
     tiny.store_documents(blobs, expert=1)
@@ -97,7 +97,7 @@ def test_expert_becomes_ready(session: Session, blobs: LocalBlobs, family: str) 
     assert begin_expert(session, blobs).missing == []
 
 
-def test_same_checkpoint_is_the_same_version(
+def test_the_same_checkpoint_is_the_same_version(
     session: Session, blobs: LocalBlobs, family: str
 ) -> None:
     first = begin_expert(session, blobs).version
@@ -106,7 +106,7 @@ def test_same_checkpoint_is_the_same_version(
     assert begin_expert(session, blobs, documents="a" * 64).version.number == 3
 
 
-def test_retired_version_does_not_come_back(
+def test_a_retired_version_cannot_be_announced_again(
     session: Session, blobs: LocalBlobs, family: str
 ) -> None:
     begin_expert(session, blobs)
@@ -117,18 +117,18 @@ def test_retired_version_does_not_come_back(
         experts.pin(session, "law")
 
 
-def test_unknown_family(session: Session, blobs: LocalBlobs) -> None:
+def test_an_unknown_family_is_refused(session: Session, blobs: LocalBlobs) -> None:
     with pytest.raises(NotFound, match="no family 'tiny'"):
         begin_expert(session, blobs)
 
 
-def test_family_that_is_still_uploading(session: Session, blobs: LocalBlobs) -> None:
+def test_a_family_that_is_uploading_takes_no_expert(session: Session, blobs: LocalBlobs) -> None:
     begin_family(session, blobs)
     with pytest.raises(Conflict, match="uploading, not ready"):
         begin_expert(session, blobs)
 
 
-def test_expert_stays_in_its_family(session: Session, blobs: LocalBlobs, family: str) -> None:
+def test_an_expert_stays_in_its_family(session: Session, blobs: LocalBlobs, family: str) -> None:
     begin_expert(session, blobs)
     begin_family(session, blobs, name="other")
     uploads.complete_family(session, blobs, name="other")
@@ -138,13 +138,17 @@ def test_expert_stays_in_its_family(session: Session, blobs: LocalBlobs, family:
 
 
 @pytest.mark.parametrize("name", ["", "Law", "../law", "law@1", "a" * 64])
-def test_unfit_name(session: Session, blobs: LocalBlobs, family: str, name: str) -> None:
+def test_an_invalid_name_is_refused(
+    session: Session, blobs: LocalBlobs, family: str, name: str
+) -> None:
     with pytest.raises(InvalidInput) as error:
         begin_expert(session, blobs, expert=name)
     assert "/expert" in problems_of(error)
 
 
-def test_wrong_size_of_model(session: Session, blobs: LocalBlobs, family: str) -> None:
+def test_a_model_of_another_size_is_refused(
+    session: Session, blobs: LocalBlobs, family: str
+) -> None:
     with pytest.raises(InvalidCheckpoint) as error:
         begin_expert(session, blobs, config=tiny.config() | {"intermediate_size": 96})
     problems = problems_of(error)
@@ -155,14 +159,18 @@ def test_wrong_size_of_model(session: Session, blobs: LocalBlobs, family: str) -
     assert len(problems) == 6, "all six FFN tensors are named at once"
 
 
-def test_wrong_family(session: Session, blobs: LocalBlobs, family: str) -> None:
+def test_a_model_with_another_rope_theta_is_refused(
+    session: Session, blobs: LocalBlobs, family: str
+) -> None:
     with pytest.raises(Incompatible) as error:
         begin_expert(session, blobs, config=tiny.config() | {"rope_theta": 5.0})
     detail = "is 5.0, the family's seed has 10000.0"
     assert problems_of(error) == {"/config/rope_theta": detail}
 
 
-def test_wrong_dtype(session: Session, blobs: LocalBlobs, family: str) -> None:
+def test_a_tensor_of_another_dtype_is_refused(
+    session: Session, blobs: LocalBlobs, family: str
+) -> None:
     shard = announcement()["shards"][0]
     changed = Shard(shard.file, shard.size, shard.header.replace('"BF16"', '"F16" '))
     with pytest.raises(Incompatible) as error:
@@ -171,15 +179,15 @@ def test_wrong_dtype(session: Session, blobs: LocalBlobs, family: str) -> None:
     assert problems_of(error)["/tensors/model.norm.weight"] == detail
 
 
-def test_other_tokenizer(session: Session, blobs: LocalBlobs, family: str) -> None:
+def test_another_tokenizer_is_refused(session: Session, blobs: LocalBlobs, family: str) -> None:
     files = announcement()["files"] | {"tokenizer.json": "b" * 64}
     with pytest.raises(Incompatible) as error:
         begin_expert(session, blobs, files=files)
     assert "the family's is" in problems_of(error)["/files/tokenizer.json"]
 
 
-def test_missing_tensor(session: Session, blobs: LocalBlobs, family: str) -> None:
-    # A sound file that lacks its last tensor.
+def test_a_missing_tensor_is_named(session: Session, blobs: LocalBlobs, family: str) -> None:
+    # A valid file without its last tensor.
     name = "model.norm.weight"
     content = json.loads(tiny.safetensors_header())
     del content[name]
@@ -192,7 +200,7 @@ def test_missing_tensor(session: Session, blobs: LocalBlobs, family: str) -> Non
     assert problems_of(error) == {f"/tensors/{name}": f"tensor '{name}' of shape [32] is missing"}
 
 
-def test_bad_header_is_told_by_its_position(
+def test_a_bad_header_is_named_by_its_position(
     session: Session, blobs: LocalBlobs, family: str
 ) -> None:
     shard = announcement()["shards"][0]
@@ -204,7 +212,9 @@ def test_bad_header_is_told_by_its_position(
     }
 
 
-def test_same_tensor_in_two_shards(session: Session, blobs: LocalBlobs, family: str) -> None:
+def test_a_tensor_in_two_shards_is_refused(
+    session: Session, blobs: LocalBlobs, family: str
+) -> None:
     with pytest.raises(InvalidCheckpoint) as error:
         begin_expert(session, blobs, shards=announcement()["shards"] * 2)
     assert "is in an earlier shard too" in problems_of(error)["/shards/1/header"]
@@ -222,7 +232,7 @@ def test_same_tensor_in_two_shards(session: Session, blobs: LocalBlobs, family: 
         ("modeling.py", "are kept"),
     ],
 )
-def test_unwanted_file(
+def test_an_unsupported_file_is_refused(
     session: Session, blobs: LocalBlobs, family: str, name: str, reason: str
 ) -> None:
     files = announcement()["files"] | {name: "a" * 64}
@@ -231,7 +241,9 @@ def test_unwanted_file(
     assert [reason in detail for detail in problems_of(error).values()] == [True]
 
 
-def test_everything_wrong_is_told_at_once(session: Session, blobs: LocalBlobs, family: str) -> None:
+def test_all_problems_are_reported_together(
+    session: Session, blobs: LocalBlobs, family: str
+) -> None:
     digests = announcement()["digests"]
     digests["model.norm.weight"] = "short"
     digests["no.such.tensor"] = "a" * 64
@@ -247,7 +259,7 @@ def test_everything_wrong_is_told_at_once(session: Session, blobs: LocalBlobs, f
     }
 
 
-def test_size_that_contradicts_a_stored_blob(
+def test_a_size_that_contradicts_a_stored_blob_is_refused(
     session: Session, blobs: LocalBlobs, family: str
 ) -> None:
     digests = announcement(expert=1)["digests"]
@@ -258,7 +270,7 @@ def test_size_that_contradicts_a_stored_blob(
 
 
 @pytest.mark.parametrize("bits", [0x7FC0, 0x7F80, 0xFF80], ids=["NaN", "inf", "-inf"])
-def test_number_that_is_not_finite(
+def test_a_number_that_is_not_finite_is_found(
     session: Session, blobs: LocalBlobs, family: str, bits: int
 ) -> None:
     name = "model.layers.1.mlp.down_proj.weight"
@@ -275,7 +287,7 @@ def test_number_that_is_not_finite(
     assert version.state is VersionState.UPLOADING
 
 
-def test_bytes_that_rotted(session: Session, blobs: LocalBlobs, family: str) -> None:
+def test_changed_bytes_are_found(session: Session, blobs: LocalBlobs, family: str) -> None:
     begin_expert(session, blobs)
     manifest = tiny.store_manifest(blobs, expert=1)
     name = "model.layers.0.mlp.up_proj.weight"
@@ -287,7 +299,9 @@ def test_bytes_that_rotted(session: Session, blobs: LocalBlobs, family: str) -> 
     assert "is corrupt" in problems_of(error)[f"/tensors/{name}"]
 
 
-def test_documents_without_held_out_part(session: Session, blobs: LocalBlobs, family: str) -> None:
+def test_documents_without_a_held_out_part_are_refused(
+    session: Session, blobs: LocalBlobs, family: str
+) -> None:
     sample = documents.serialize(tiny.sample_documents(expert=1, num_held_out=0))
     begin_expert(session, blobs, documents=put_bytes(blobs, sample))
     tiny.store_manifest(blobs, expert=1)

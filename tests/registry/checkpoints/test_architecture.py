@@ -1,4 +1,4 @@
-"""`config.json` is read strictly: what it says is a network that can be built."""
+"""`config.json` is read strictly: only a network that can be built is accepted."""
 
 from dataclasses import replace
 from typing import Any
@@ -24,12 +24,12 @@ def refusal(**changes: Any) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("changes", [{}, MIX], ids=["dense", "mix"])
-def test_round_trip(changes: dict[str, Any]) -> None:
+def test_a_written_config_is_read_unchanged(changes: dict[str, Any]) -> None:
     architecture = replace(tiny.ARCHITECTURE, **changes)
     assert Architecture.from_config(architecture.to_config()) == architecture
 
 
-def test_older_files_are_read() -> None:
+def test_configs_of_older_transformers_are_read() -> None:
     config = tiny.config() | {"rope_theta": 500.0, "head_dim": None}
     del config["rope_parameters"], config["num_key_value_heads"]
     architecture = Architecture.from_config(config)
@@ -56,24 +56,24 @@ def test_older_files_are_read() -> None:
         ("hidden_act", "gelu", "supported: ('silu',)"),
     ],
 )
-def test_bad_field(field: str, value: object, reason: str) -> None:
+def test_a_wrong_field_is_named(field: str, value: object, reason: str) -> None:
     problems = refusal(**{field: value})
     assert list(problems) == [f"/config/{field}"]
     assert reason in problems[f"/config/{field}"]
 
 
-def test_unknown_rope() -> None:
+def test_an_unknown_rope_is_refused() -> None:
     assert "/config/rope_parameters/rope_type" in refusal(rope_parameters="yarn", rope_theta=1e4)
 
 
-def test_every_bad_field_is_told() -> None:
+def test_every_wrong_field_is_named() -> None:
     assert len(refusal(hidden_size=None, vocab_size="x", mlp_bias=True)) == 3
 
 
 GAPS: dict[str, Any] = {"ffn_sizes": (0, 32), "layers_without_attention": (1,)}
 
 
-def test_a_network_with_gaps_is_no_stock_llama() -> None:
+def test_a_network_with_removed_parts_is_no_stock_llama() -> None:
     architecture = replace(tiny.ARCHITECTURE, **GAPS)
     config = architecture.to_config()
     assert Architecture.from_config(config) == architecture
@@ -96,5 +96,7 @@ def test_a_network_with_gaps_is_no_stock_llama() -> None:
         (MIX | {"ffn_sizes": [64, 0]}, "ffn_sizes", "only of a dense network"),
     ],
 )
-def test_gaps_that_cannot_be(changes: dict[str, Any], field: str, reason: str) -> None:
+def test_impossible_removed_parts_are_refused(
+    changes: dict[str, Any], field: str, reason: str
+) -> None:
     assert reason in refusal(**changes)[f"/config/{field}"]

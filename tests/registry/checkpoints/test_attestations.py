@@ -1,4 +1,4 @@
-"""What was signed is known again, and nothing else is."""
+"""Only the signed statement, with its signature and key, is genuine."""
 
 import stat
 from pathlib import Path
@@ -15,27 +15,27 @@ def attestation(tmp_path: Path) -> Attestation:
     return Attestation.of(STATEMENT, signing_key(tmp_path / "key.pem"))
 
 
-def test_what_was_signed_is_genuine(attestation: Attestation) -> None:
+def test_a_signed_statement_is_genuine(attestation: Attestation) -> None:
     assert Attestation.model_validate_json(attestation.to_json()).is_genuine
 
 
 @pytest.mark.parametrize("field", ["manifest", "recipe", "gate_report", "lock"])
-def test_another_statement_is_not(attestation: Attestation, field: str) -> None:
+def test_a_changed_statement_is_not_genuine(attestation: Attestation, field: str) -> None:
     other = STATEMENT.model_copy(update={field: "e" * 64})
     assert not attestation.model_copy(update={"statement": other}).is_genuine
 
 
 @pytest.mark.parametrize("changed", ["", "00", "no hexadecimal", "0" * 128])
-def test_another_signature_is_not(attestation: Attestation, changed: str) -> None:
+def test_a_changed_signature_is_not_genuine(attestation: Attestation, changed: str) -> None:
     assert not attestation.model_copy(update={"signature": changed}).is_genuine
 
 
-def test_another_key_is_not(attestation: Attestation, tmp_path: Path) -> None:
+def test_another_key_is_not_genuine(attestation: Attestation, tmp_path: Path) -> None:
     other = public_key(signing_key(tmp_path / "other.pem"))
     assert not attestation.model_copy(update={"public_key": other}).is_genuine
 
 
-def test_the_key_is_made_once_and_kept_from_others(tmp_path: Path) -> None:
+def test_the_key_is_made_once_and_is_private(tmp_path: Path) -> None:
     path = tmp_path / "home" / "key.pem"
     assert public_key(signing_key(path)) == public_key(signing_key(path))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -1,4 +1,4 @@
-"""A folder on a disk as a checkpoint of a store."""
+"""A Hugging Face folder is read and copied into a store."""
 
 import json
 from pathlib import Path
@@ -11,14 +11,14 @@ from registry.errors import InvalidCheckpoint
 from tests import tiny
 
 
-def test_a_folder_is_kept_as_the_same_manifest(tmp_path: Path, blobs: LocalBlobs) -> None:
+def test_a_copied_folder_has_the_same_manifest(tmp_path: Path, blobs: LocalBlobs) -> None:
     folder = tiny.write_checkpoint(tmp_path / "expert", expert=1)
     kept = CheckpointFolder.read(folder).keep(blobs)
     assert kept == tiny.store_manifest(blobs, expert=1)
     assert all(blobs.size(digest) is not None for digest in kept.digests())
 
 
-def test_a_folder_that_contradicts_its_config_is_not_kept(
+def test_a_folder_that_contradicts_its_config_is_not_copied(
     tmp_path: Path, blobs: LocalBlobs
 ) -> None:
     folder = tiny.write_checkpoint(tmp_path / "seed")

@@ -1,4 +1,4 @@
-"""A checkpoint as files: what comes out is what went in, whole or not at all."""
+"""An exported folder holds the checkpoint, and is complete or absent."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from registry.errors import Conflict, NotFound, OutOfSpace
 from tests import small_disk, tiny
 
 
-def test_the_folder_is_a_checkpoint(blobs: LocalBlobs, tmp_path: Path) -> None:
+def test_the_exported_folder_is_the_checkpoint(blobs: LocalBlobs, tmp_path: Path) -> None:
     folder = tmp_path / "exported" / "expert"
     heard: list[int] = []
     manifest = tiny.store_manifest(blobs, expert=1)
@@ -31,7 +31,7 @@ def test_the_folder_is_a_checkpoint(blobs: LocalBlobs, tmp_path: Path) -> None:
     assert sum(heard) == sum(sizes.values())
 
 
-def test_nothing_is_overwritten(blobs: LocalBlobs, tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_overwritten(blobs: LocalBlobs, tmp_path: Path) -> None:
     with pytest.raises(Conflict, match="exists"):
         exports.export(tiny.store_manifest(blobs), blobs, tmp_path, on_bytes=lambda _: None)
 
@@ -44,7 +44,7 @@ def test_a_lost_blob_leaves_no_folder(blobs: LocalBlobs, tmp_path: Path) -> None
     assert list((tmp_path / "made").iterdir()) == []
 
 
-def test_a_full_disk_is_noticed_first(
+def test_a_full_disk_is_noticed_before_writing(
     blobs: LocalBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
@@ -53,7 +53,7 @@ def test_a_full_disk_is_noticed_first(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_disk_that_others_fill_meanwhile_leaves_no_folder(tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_meanwhile_leaves_no_folder(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; from registry import errors; from registry.checkpoints import exports\n"
         "root = pathlib.Path(sys.argv[1])\n"

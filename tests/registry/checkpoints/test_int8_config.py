@@ -1,4 +1,4 @@
-"""What a config says of int8, and which tensors it then asks for."""
+"""The int8 layers of a config, and the tensors that such a config requires."""
 
 import pytest
 
@@ -16,7 +16,7 @@ MODULES = ["model.layers.0.self_attn.o_proj", "model.layers.1.mlp.down_proj"]
 CONFIG = {CONFIG_FIELD: quantization_config(MODULES, largest_weight=64)}
 
 
-def test_it_is_read_as_it_was_written() -> None:
+def test_a_written_config_is_read_unchanged() -> None:
     assert int8_modules(CONFIG) == set(MODULES)
     assert largest_weight(CONFIG) == 64
 
@@ -35,21 +35,21 @@ def test_int8_weights_have_a_scale_for_each_output() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "scheme",
     [
         {"quant_method": "gptq", "bits": 4},
         CONFIG[CONFIG_FIELD] | {"kv_cache_scheme": {"num_bits": 8}},
         "int8",
     ],
 )
-def test_other_schemes_are_refused(said: object) -> None:
+def test_another_scheme_is_refused(scheme: object) -> None:
     with pytest.raises(InvalidCheckpoint, match="not supported") as refused:
-        int8_modules({CONFIG_FIELD: said})
+        int8_modules({CONFIG_FIELD: scheme})
     assert refused.value.problems[0].pointer == "/config/quantization_config"
 
 
 @pytest.mark.parametrize("stray", ["model.norm", "model.layers.9.mlp.up_proj"])
-def test_int8_without_a_place_is_refused(stray: str) -> None:
+def test_an_int8_layer_that_does_not_exist_is_refused(stray: str) -> None:
     config = {CONFIG_FIELD: quantization_config([stray], largest_weight=127)}
     with pytest.raises(InvalidCheckpoint) as refused:
         with_scales(tiny.ARCHITECTURE.tensor_shapes(), config)

@@ -1,4 +1,4 @@
-"""Manifests: equal checkpoints have equal names, and what is read is what was written."""
+"""Equal checkpoints have equal manifests, and a stored manifest is read unchanged."""
 
 from dataclasses import replace
 
@@ -11,14 +11,14 @@ from registry.errors import InvalidCheckpoint
 from tests import tiny
 
 
-def test_round_trip_through_the_store(blobs: LocalBlobs) -> None:
+def test_a_stored_manifest_is_read_unchanged(blobs: LocalBlobs) -> None:
     manifest = tiny.store_manifest(blobs)
     digest = manifests.store(blobs, manifest)
     assert digest == manifest.digest
     assert manifests.load(blobs, digest) == manifest
 
 
-def test_order_does_not_matter(blobs: LocalBlobs) -> None:
+def test_the_digest_does_not_depend_on_the_order(blobs: LocalBlobs) -> None:
     manifest = tiny.store_manifest(blobs)
     backwards = Manifest(
         config=dict(reversed(manifest.config.items())),
@@ -28,19 +28,19 @@ def test_order_does_not_matter(blobs: LocalBlobs) -> None:
     assert backwards.digest == manifest.digest
 
 
-def test_experts_share_what_they_did_not_change(blobs: LocalBlobs) -> None:
+def test_experts_share_unchanged_tensors(blobs: LocalBlobs) -> None:
     seed, expert = tiny.store_manifest(blobs), tiny.store_manifest(blobs, expert=1)
     own = {name for name, entry in expert.tensors.items() if entry != seed.tensors[name]}
     assert own == {name for name in expert.tensors if ".mlp." in name}
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"config": {}}', b'{"tensors": {"a": 1}}'])
-def test_what_is_no_manifest(data: bytes) -> None:
+def test_other_bytes_are_not_a_manifest(data: bytes) -> None:
     with pytest.raises(InvalidCheckpoint, match="not a manifest"):
         Manifest.from_json(data)
 
 
-def test_a_sparse_entry_survives(blobs: LocalBlobs) -> None:
+def test_a_sparse_entry_is_read_unchanged(blobs: LocalBlobs) -> None:
     manifest = tiny.store_manifest(blobs)
     name, entry = next(iter(manifest.tensors.items()))
     sparse = replace(manifest, tensors=manifest.tensors | {name: replace(entry, num_nonzero=5)})
@@ -51,7 +51,7 @@ def test_a_sparse_entry_survives(blobs: LocalBlobs) -> None:
 
 
 @pytest.mark.parametrize("sparse", [[-1], ["5"], [True], [5, 5]])
-def test_what_is_no_count_of_numbers(sparse: list[object]) -> None:
+def test_a_wrong_count_of_a_sparse_entry_is_refused(sparse: list[object]) -> None:
     data = {"config": {}, "files": {}, "tensors": {"a": ["F32", [2], "0" * 64, *sparse]}}
     with pytest.raises(InvalidCheckpoint, match="not a manifest"):
         Manifest.from_json(manifests.canonical_json(data))

@@ -1,4 +1,4 @@
-"""Float tensors through NumPy and back, against torch."""
+"""NumPy reads and writes float tensors as torch does."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from registry.errors import NotFound
 
 
 @pytest.mark.parametrize("dtype", numpy_tensors.RAW_DTYPES)
-def test_what_torch_writes_is_read(blobs: LocalBlobs, dtype: Dtype) -> None:
+def test_tensors_written_by_torch_are_read(blobs: LocalBlobs, dtype: Dtype) -> None:
     tensor = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
     tensor = tensor.to(tensors.TORCH_DTYPES[dtype])
     read = numpy_tensors.read(blobs, tensors.write(blobs, tensor))
@@ -20,8 +20,8 @@ def test_what_torch_writes_is_read(blobs: LocalBlobs, dtype: Dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", numpy_tensors.RAW_DTYPES)
-def test_rounding_is_that_of_torch(blobs: LocalBlobs, dtype: Dtype) -> None:
-    # All bit patterns of finite numbers near 1 and near the limits, ties among them.
+def test_numbers_are_rounded_as_by_torch(blobs: LocalBlobs, dtype: Dtype) -> None:
+    # Bit patterns of finite numbers near 1 and near the limits; some are ties.
     bits = np.random.default_rng(0).integers(0, 0x7F7FFFFF, 100_000, np.uint32)
     ties = (bits & np.uint32(0xFFFF0000)) | np.uint32(0x8000)
     values = np.concatenate([bits, ties, [0, 0x80000000]]).astype(np.uint32).view(np.float32)
@@ -31,14 +31,14 @@ def test_rounding_is_that_of_torch(blobs: LocalBlobs, dtype: Dtype) -> None:
     assert entry == tensors.write(blobs, expected)
 
 
-def test_a_view_is_written_as_it_looks(blobs: LocalBlobs) -> None:
+def test_a_transposed_view_is_written_in_its_order(blobs: LocalBlobs) -> None:
     values = np.arange(6, dtype=np.float32).reshape(2, 3).T
     entry = numpy_tensors.write(blobs, values, dtype="BF16")
     assert entry.shape == (3, 2)
     assert np.array_equal(numpy_tensors.read(blobs, entry), values)
 
 
-def test_a_tensor_larger_than_a_chunk(blobs: LocalBlobs) -> None:
+def test_a_tensor_larger_than_a_chunk_is_written(blobs: LocalBlobs) -> None:
     values = np.ones(CHUNK_BYTES // 4 + 3, np.float32)
     assert np.array_equal(
         numpy_tensors.read(blobs, numpy_tensors.write(blobs, values, dtype="F32")), values

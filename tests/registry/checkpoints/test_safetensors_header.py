@@ -1,4 +1,4 @@
-"""Headers that lie are refused with the tensor's name; sound ones are read to the byte."""
+"""Wrong headers are refused with the name of the tensor; valid ones are read exactly."""
 
 import json
 import math
@@ -22,11 +22,11 @@ from registry.errors import InvalidCheckpoint
 
 A = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
 B = {"dtype": "BF16", "shape": [4], "data_offsets": [24, 32]}
-SOUND = {"a": A, "b": B}
+VALID = {"a": A, "b": B}
 
 
 def refusal(content: object, *, size: int | None = None, data: int = 32) -> list[str]:
-    """What is said about a header before `data` bytes of tensors, or in a file of `size` bytes."""
+    """Return the problems of a header with `data` bytes behind it, or in a file of `size` bytes."""
     raw = content if isinstance(content, str) else json.dumps(content)
     with pytest.raises(InvalidCheckpoint, match=r"m\.safetensors is refused") as error:
         parse_header(
@@ -35,8 +35,8 @@ def refusal(content: object, *, size: int | None = None, data: int = 32) -> list
     return [problem.detail.removeprefix("m.safetensors: ") for problem in error.value.problems]
 
 
-def test_sound_header() -> None:
-    raw = json.dumps({"__metadata__": {"format": "pt"}} | SOUND)
+def test_a_valid_header_is_read() -> None:
+    raw = json.dumps({"__metadata__": {"format": "pt"}} | VALID)
     spans = parse_header(raw, file_size=8 + len(raw) + 32, file="m")
     start = 8 + len(raw)
     assert spans == {
@@ -46,7 +46,7 @@ def test_sound_header() -> None:
 
 
 @given(st.dictionaries(st.text(min_size=1), st.lists(st.integers(0, 4), max_size=3), max_size=5))
-def test_reads_what_the_reference_writes(shapes: dict[str, list[int]]) -> None:
+def test_files_written_by_the_reference_are_read(shapes: dict[str, list[int]]) -> None:
     shapes.pop("__metadata__", None)
     arrays = {name: np.zeros(shape, np.float16) for name, shape in shapes.items()}
     data = safetensors.numpy.save(arrays)
@@ -73,53 +73,53 @@ def test_reads_what_the_reference_writes(shapes: dict[str, list[int]]) -> None:
         ({"extra": 1}, "exactly ['data_offsets', 'dtype', 'shape']"),
     ],
 )
-def test_bad_entry(change: dict[str, Any], reason: str) -> None:
+def test_a_wrong_entry_is_refused(change: dict[str, Any], reason: str) -> None:
     (detail,) = refusal({"a": A | change, "b": B})
     assert detail.startswith("tensor 'a': ")
     assert reason in detail
 
 
-def test_entry_that_is_no_object() -> None:
+def test_an_entry_that_is_no_object_is_refused() -> None:
     assert "expected an object" in refusal({"a": 3})[0]
 
 
 @pytest.mark.parametrize("metadata", [["pt"], {"format": 1}, {"format": None}, "pt", False])
-def test_metadata_that_is_no_text(metadata: object) -> None:
-    (detail,) = refusal({"__metadata__": metadata} | SOUND)
+def test_metadata_that_is_no_text_is_refused(metadata: object) -> None:
+    (detail,) = refusal({"__metadata__": metadata} | VALID)
     assert detail.startswith("__metadata__ ")
     assert "is not an object of texts" in detail
 
 
-def test_all_bad_entries_are_told() -> None:
+def test_all_wrong_entries_are_named() -> None:
     bad = {f"t{i}": A | {"dtype": "X"} for i in range(5)}
     assert len(refusal(bad)) == 5
 
 
-def test_answer_stays_small() -> None:
+def test_the_number_of_problems_is_bounded() -> None:
     bad = {f"t{i}": A | {"dtype": "X"} for i in range(1000)}
     assert len(refusal(bad)) == 50
 
 
-def test_overlap() -> None:
+def test_overlapping_tensors_are_refused() -> None:
     b = B | {"data_offsets": [20, 28]}
     assert refusal({"a": A, "b": b}, data=28) == ["tensor 'b' overlaps its predecessor by 4 bytes"]
 
 
-def test_gap() -> None:
+def test_a_gap_between_tensors_is_refused() -> None:
     b = B | {"data_offsets": [28, 36]}
     assert refusal({"a": A, "b": b}, data=36) == ["4 bytes before tensor 'b' belong to no tensor"]
 
 
-def test_bytes_behind_the_last_tensor() -> None:
-    assert refusal(SOUND, data=33) == ["1 bytes at the end belong to no tensor"]
+def test_bytes_behind_the_last_tensor_are_refused() -> None:
+    assert refusal(VALID, data=33) == ["1 bytes at the end belong to no tensor"]
 
 
-def test_truncated_file() -> None:
-    size = 8 + len(json.dumps(SOUND)) + 31
-    assert refusal(SOUND, data=31) == [f"tensor 'b' ends at byte {size + 1}, the file has {size}"]
+def test_a_truncated_file_is_refused() -> None:
+    size = 8 + len(json.dumps(VALID)) + 31
+    assert refusal(VALID, data=31) == [f"tensor 'b' ends at byte {size + 1}, the file has {size}"]
 
 
-def test_header_longer_than_its_file() -> None:
+def test_a_header_longer_than_its_file_is_refused() -> None:
     assert "cut off inside its header" in refusal({}, size=9)[0]
 
 
@@ -135,12 +135,12 @@ def test_header_longer_than_its_file() -> None:
         ("9" * 5000, "not JSON"),
     ],
 )
-def test_not_json(raw: str, reason: str) -> None:
+def test_a_header_that_is_no_json_is_refused(raw: str, reason: str) -> None:
     (detail,) = refusal(raw)
     assert reason in detail
 
 
-def test_huge_header() -> None:
+def test_a_huge_header_is_refused() -> None:
     assert "at most 100000000 are allowed" in refusal(" " * (MAX_HEADER_BYTES + 1))[0]
 
 
@@ -155,7 +155,7 @@ def test_huge_header() -> None:
     ],
     ids=["short", "lying", "truncated", "binary", "pickle"],
 )
-def test_local_file_is_refused(tmp_path: Path, data: bytes, reason: str) -> None:
+def test_a_wrong_local_file_is_refused(tmp_path: Path, data: bytes, reason: str) -> None:
     path = tmp_path / "m.safetensors"
     path.write_bytes(data)
     with pytest.raises(InvalidCheckpoint) as error:
@@ -176,8 +176,8 @@ VALUES = st.one_of(
 
 
 @st.composite
-def sound_entries(draw: st.DrawFn) -> dict[str, Any]:
-    """Entries of tensors that lie side by side, in any order of names."""
+def valid_entries(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw entries of tensors without gaps, in any order of names."""
     names = draw(st.lists(st.text(min_size=1, max_size=3), unique=True, max_size=4))
     entries = {}
     end = 0
@@ -189,7 +189,7 @@ def sound_entries(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def change(draw: st.DrawFn, entry: dict[str, Any]) -> Any:
-    """An entry that may lie: another type, size or place, a field less or more."""
+    """Draw an entry that may be wrong: another type, size or place, a missing or unknown field."""
     field = draw(st.sampled_from(sorted(entry)))
     kind = draw(st.sampled_from(["value", "number", "length", "order", "less", "more", "whole"]))
     value = entry[field]
@@ -211,8 +211,8 @@ def change(draw: st.DrawFn, entry: dict[str, Any]) -> Any:
 
 @st.composite
 def files(draw: st.DrawFn) -> bytes:
-    """A safetensors file, sound or with up to three lies in its header, or of another length."""
-    entries = draw(sound_entries())
+    """Draw a safetensors file: valid, with up to three wrong entries, or of another length."""
+    entries = draw(valid_entries())
     num_bytes = sum(end - start for start, end in (e["data_offsets"] for e in entries.values()))
     for _ in range(draw(st.integers(0, 3)) if entries else 0):
         name = draw(st.sampled_from(sorted(entries)))
@@ -240,7 +240,7 @@ def read_by_us(file: bytes) -> dict[str, tuple[str, list[int], bytes]] | None:
 
 def read_by_the_reference(file: bytes) -> dict[str, tuple[str, list[int], bytes]] | None:
     try:
-        # The library declares no types for it.
+        # The library has no annotations for it.
         tensors = safetensors.deserialize(file)  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError:
         return None
@@ -248,7 +248,7 @@ def read_by_the_reference(file: bytes) -> dict[str, tuple[str, list[int], bytes]
 
 
 def is_refused_by_us_alone(file: bytes) -> bool:
-    """Whether a file that the reference reads has a field, a dtype or a rank that we do not."""
+    """Tell whether a file has a field, a dtype or a rank that only the reference accepts."""
     length = int.from_bytes(file[:8], "little")
     entries = json.loads(file[8 : 8 + length])
     entries.pop("__metadata__", None)
@@ -260,20 +260,20 @@ def is_refused_by_us_alone(file: bytes) -> bool:
 
 @settings(max_examples=300)
 @given(files())
-def test_it_reads_and_refuses_what_the_reference_does(file: bytes) -> None:
+def test_the_same_files_are_read_as_by_the_reference(file: bytes) -> None:
     expected = read_by_the_reference(file)
     if expected is not None and is_refused_by_us_alone(file):
         expected = None
     assert read_by_us(file) == expected
 
 
-@pytest.mark.parametrize("is_sound", [True, False])
-def test_generated_files_are_of_both_kinds(is_sound: bool) -> None:
-    find(files(), lambda file: len(file) > 100 and (read_by_us(file) is not None) is is_sound)
+@pytest.mark.parametrize("is_valid", [True, False])
+def test_valid_and_wrong_files_are_generated(is_valid: bool) -> None:
+    find(files(), lambda file: len(file) > 100 and (read_by_us(file) is not None) is is_valid)
 
 
-@given(sound_entries(), st.data())
-def test_a_name_that_stands_twice(entries: dict[str, Any], data: st.DataObject) -> None:
+@given(valid_entries(), st.data())
+def test_a_name_that_occurs_twice_is_refused(entries: dict[str, Any], data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(entries))) if entries else "a"
     twice = f"{json.dumps(name)}: {json.dumps(entries.get(name, A))}"
     (detail,) = refusal("{" + f"{twice}, {twice}" + "}")

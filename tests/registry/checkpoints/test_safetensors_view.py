@@ -1,4 +1,4 @@
-"""The computed file is what the reference implementation reads, whole and in ranges."""
+"""The reference implementation reads the computed file, and every range of it is right."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tests import tiny
 
 @pytest.fixture
 def mixed(blobs: LocalBlobs) -> Manifest:
-    """Tensors of several widths, one of them empty, and one blob used twice."""
+    """Make a manifest with tensors of several widths, an empty one, and a blob used twice."""
     shared = put_bytes(blobs, bytes(range(12)))
     return Manifest(
         config={},
@@ -29,7 +29,7 @@ def mixed(blobs: LocalBlobs) -> Manifest:
     )
 
 
-def test_reference_reads_it(blobs: LocalBlobs, mixed: Manifest) -> None:
+def test_the_reference_implementation_reads_the_file(blobs: LocalBlobs, mixed: Manifest) -> None:
     view = SafetensorsView(mixed)
     data = b"".join(view.read(blobs))
     assert len(data) == view.size
@@ -39,7 +39,7 @@ def test_reference_reads_it(blobs: LocalBlobs, mixed: Manifest) -> None:
     assert arrays["empty"].shape == (0, 4)
 
 
-def test_every_range(blobs: LocalBlobs, mixed: Manifest) -> None:
+def test_every_range_has_the_bytes_of_the_file(blobs: LocalBlobs, mixed: Manifest) -> None:
     view = SafetensorsView(mixed)
     data = b"".join(view.read(blobs))
     for start in range(0, len(data) + 2, 5):
@@ -47,7 +47,7 @@ def test_every_range(blobs: LocalBlobs, mixed: Manifest) -> None:
             assert b"".join(view.read(blobs, start=start, end=end)) == data[start:end]
 
 
-def test_checkpoint_round_trip(blobs: LocalBlobs, tmp_path: Path) -> None:
+def test_a_checkpoint_is_read_back_unchanged(blobs: LocalBlobs, tmp_path: Path) -> None:
     manifest = tiny.store_manifest(blobs)
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"".join(SafetensorsView(manifest).read(blobs)))
@@ -59,12 +59,12 @@ def test_checkpoint_round_trip(blobs: LocalBlobs, tmp_path: Path) -> None:
         assert file.metadata() == {"format": "pt"}
 
 
-def test_order_of_the_manifest_does_not_matter(mixed: Manifest) -> None:
+def test_the_file_does_not_depend_on_the_order_of_the_manifest(mixed: Manifest) -> None:
     backwards = Manifest(config={}, tensors=dict(reversed(mixed.tensors.items())))
     assert SafetensorsView(backwards).header == SafetensorsView(mixed).header
 
 
-def test_lost_blob(blobs: LocalBlobs, mixed: Manifest) -> None:
+def test_a_lost_blob_is_not_found(blobs: LocalBlobs, mixed: Manifest) -> None:
     blobs.local_path(mixed.tensors["odd"].digest).unlink()
     with pytest.raises(NotFound):
         list(SafetensorsView(mixed).read(blobs))

@@ -1,4 +1,4 @@
-"""Sparse tensors: every bit comes back, and bytes that do not fit are refused."""
+"""Sparse tensors keep every bit, and corrupt ones are refused."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +14,7 @@ from registry.checkpoints.safetensors_view import SafetensorsView
 from registry.errors import InvalidCheckpoint, NotFound
 from tests import tiny
 
-# Of 13 numbers, so that the last byte of the bitmap has room left; one is a negative zero.
+# 13 numbers, so that the last byte of the bitmap has unused bits; one is a negative zero.
 BITS = np.array([0, 7, 0, 0, 0x8000, 0, 0, 0, 0, 1, 0, 0, 0], np.uint16)
 
 
@@ -26,7 +26,7 @@ def mostly_zero(shape: tuple[int, ...], width: int) -> NDArray[np.unsignedintege
 
 
 @pytest.mark.parametrize("dtype", ["I8", "BF16", "F32", "F64"])
-def test_every_number_comes_back(dtype: Dtype, blobs: LocalBlobs) -> None:
+def test_every_bit_is_restored(dtype: Dtype, blobs: LocalBlobs) -> None:
     numbers = mostly_zero((5, 77), sparse_tensors.unsigned(dtype).itemsize)
     entry = sparse_tensors.write(blobs, numbers, dtype=dtype)
     assert entry is not None
@@ -34,21 +34,21 @@ def test_every_number_comes_back(dtype: Dtype, blobs: LocalBlobs) -> None:
     assert sparse_tensors.read(blobs, entry).tobytes() == numbers.tobytes()
 
 
-def test_a_negative_zero_is_a_number() -> None:
+def test_a_negative_zero_is_kept() -> None:
     data = sparse_tensors.encode(BITS)
     back = sparse_tensors.expand(data, dtype="BF16", count=13, num_nonzero=3)
     assert back.tolist() == BITS.tolist()
 
 
-def test_all_zeros_are_a_bitmap_alone(blobs: LocalBlobs) -> None:
+def test_a_tensor_of_zeros_is_only_a_bitmap(blobs: LocalBlobs) -> None:
     entry = sparse_tensors.write(blobs, np.zeros((4, 6), np.uint16), dtype="BF16")
     assert entry is not None
     assert entry.num_stored_bytes == 3
     assert not sparse_tensors.read(blobs, entry).any()
 
 
-def test_what_would_not_be_smaller_is_not_written(blobs: LocalBlobs) -> None:
-    """Of numbers of two bytes a sixteenth must be zero."""
+def test_a_tensor_that_would_not_shrink_is_not_written(blobs: LocalBlobs) -> None:
+    """With numbers of two bytes, more than a sixteenth must be zero."""
     numbers = np.ones(160, np.uint16)
     numbers[:10] = 0
     assert sparse_tensors.write(blobs, numbers, dtype="F16") is None
@@ -57,7 +57,7 @@ def test_what_would_not_be_smaller_is_not_written(blobs: LocalBlobs) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (lambda data: data[:-1], "has 7 bytes"),
         (lambda data: data + b"\0", "has 9 bytes"),
@@ -66,14 +66,14 @@ def test_what_would_not_be_smaller_is_not_written(blobs: LocalBlobs) -> None:
         (lambda data: data[:2] + b"\0\0" + data[4:], "that it keeps is zero"),
     ],
 )
-def test_what_is_corrupt_is_refused(damage: object, told: str, blobs: LocalBlobs) -> None:
+def test_a_corrupt_tensor_is_refused(damage: object, message: str, blobs: LocalBlobs) -> None:
     assert callable(damage)
     digest = put_bytes(blobs, damage(sparse_tensors.encode(BITS)))
-    with pytest.raises(InvalidCheckpoint, match=told):
+    with pytest.raises(InvalidCheckpoint, match=message):
         sparse_tensors.read(blobs, TensorEntry("BF16", (13,), digest, num_nonzero=3))
 
 
-def test_arrays_are_expanded(blobs: LocalBlobs) -> None:
+def test_a_sparse_tensor_is_read_as_an_array(blobs: LocalBlobs) -> None:
     values = np.zeros((3, 50), np.float32)
     values[1, 7] = -2.5
     entry = sparse_tensors.write(blobs, values.view(np.uint32), dtype="F32")
@@ -81,8 +81,8 @@ def test_arrays_are_expanded(blobs: LocalBlobs) -> None:
     assert numpy_tensors.read(blobs, entry).tolist() == values.tolist()
 
 
-def test_files_are_dense(blobs: LocalBlobs, tmp_path: Path) -> None:
-    """In every range, and on the disk, what they would be if nothing were sparse."""
+def test_files_hold_dense_tensors(blobs: LocalBlobs, tmp_path: Path) -> None:
+    """Every range, and an exported file, equals that of the dense tensors."""
     numbers = mostly_zero((8, 33), 2)
     dense = TensorEntry("BF16", numbers.shape, put_bytes(blobs, numbers.tobytes()))
     sparse = sparse_tensors.write(blobs, numbers, dtype="BF16")
@@ -104,14 +104,14 @@ def test_files_are_dense(blobs: LocalBlobs, tmp_path: Path) -> None:
     )
 
 
-def test_readers_of_one_tensor_share_what_was_expanded(blobs: LocalBlobs) -> None:
+def test_readers_of_one_tensor_expand_it_once(blobs: LocalBlobs) -> None:
     numbers = mostly_zero((64, 1024), 2)
     entry = sparse_tensors.write(blobs, numbers, dtype="BF16")
     assert entry is not None
     opener = sparse_tensors.Opener(blobs)
     with ThreadPoolExecutor(8) as pool:
         files = list(pool.map(opener.open, [entry] * 8))
-    # What is expanded is there already: the blob itself is not looked at again.
+    # The expanded tensor is still in memory, so the blob is not read again.
     blobs.local_path(entry.digest).unlink()
     files.append(opener.open(entry))
     assert {file.read() for file in files} == {numbers.tobytes()}

@@ -31,7 +31,7 @@ EXPERTS = range(NEXUS.num_experts)
 
 
 def built(a: Architecture) -> set[str]:
-    """Every tensor name of a network, from the builders alone."""
+    """Return every tensor name of a network, made by the builders."""
     names = {
         tensor_names.EMBEDDINGS,
         tensor_names.FINAL_NORM,
@@ -89,7 +89,7 @@ def test_predicates_find_their_tensors_in_every_block(
     assert len(found) == count * len(LAYERS)
 
 
-def test_inference_reads_all_but_embeddings_of_domains_and_their_projection() -> None:
+def test_inference_needs_no_domain_embeddings_and_projections() -> None:
     unread = {n for n in NEXUS.tensor_shapes() if not tensor_names.is_computed_with(n)}
     projections = {tensor_names.projection(layer, n) for layer in LAYERS for n in (0, 1)}
     assert unread == projections | {tensor_names.DOMAIN_EMBEDDINGS}

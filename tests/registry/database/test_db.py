@@ -1,4 +1,4 @@
-"""A transaction commits at its end, and leaves nothing when it raises."""
+"""A transaction commits at its end, and rolls back if the block raises."""
 
 import pytest
 from sqlalchemy import select
@@ -17,13 +17,13 @@ def family(name: str) -> Family:
     return Family(name=name, license="MIT", seed_digest="0" * 64, state=VersionState.READY)
 
 
-def test_what_is_done_is_kept(database: str) -> None:
+def test_a_finished_transaction_is_committed(database: str) -> None:
     with db.transaction() as session:
         session.add(family("law"))
     assert names() == ["law"]
 
 
-def test_what_raises_leaves_nothing(database: str) -> None:
+def test_a_transaction_that_raises_is_rolled_back(database: str) -> None:
     def add_and_fail() -> None:
         with db.transaction() as session:
             session.add(family("law"))
@@ -42,6 +42,6 @@ def test_rows_can_be_read_afterwards(database: str) -> None:
     assert row.name == "law"
 
 
-def test_without_a_database_it_says_how_to_get_one() -> None:
+def test_without_a_database_the_error_names_the_command() -> None:
     with pytest.raises(Unavailable, match="nexusmix up"):
         db.engine()

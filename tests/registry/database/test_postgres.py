@@ -1,4 +1,4 @@
-"""The embedded server: starts, survives being killed, and leaves with its owner."""
+"""The embedded server starts, recovers after a kill, and ends with its parent."""
 
 import os
 import subprocess
@@ -15,25 +15,25 @@ from registry.database.postgres import EmbeddedPostgres
 from registry.errors import Conflict, Unavailable
 
 ROOT = Path(__file__).parents[3]
-# What PostgreSQL logs when it has to recover.
+# PostgreSQL logs this when it recovers.
 UNCLEAN = "was not properly shut down"
 
 
 @pytest.fixture(scope="module")
 def server(servers: Path) -> Iterator[EmbeddedPostgres]:
-    """A server that the tests may kill."""
+    """Return a running server that tests may kill."""
     with EmbeddedPostgres(servers / "killable") as server:
         yield server
 
 
 @pytest.fixture
 def data(servers: Path, request: pytest.FixtureRequest) -> Path:
-    """A place for a server of the test's own."""
+    """Return a data folder for a server of the test's own."""
     return servers / str(request.node.name) / "postgres"
 
 
 def run(server: EmbeddedPostgres, *statements: str) -> list[object]:
-    """Run statements, each committed; the first column of the last one's rows."""
+    """Run statements, commit each, and return the first column of the last result."""
     engine = create_engine(server.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         for statement in statements:
@@ -52,16 +52,16 @@ def kill(server: EmbeddedPostgres) -> None:
     process.wait()
 
 
-def test_has_vectors(server: EmbeddedPostgres) -> None:
+def test_the_vector_extension_is_available(server: EmbeddedPostgres) -> None:
     statements = ("CREATE EXTENSION IF NOT EXISTS vector", "SELECT '[1,2]'::vector <-> '[1,5]'")
     assert run(server, *statements) == [3.0]
 
 
-def test_listens_on_no_port(server: EmbeddedPostgres) -> None:
+def test_the_server_listens_on_no_port(server: EmbeddedPostgres) -> None:
     assert [c for c in process_of(server).net_connections() if c.family.name != "AF_UNIX"] == []
 
 
-def test_folder_is_closed_to_others(server: EmbeddedPostgres) -> None:
+def test_the_data_folder_is_closed_to_other_users(server: EmbeddedPostgres) -> None:
     assert server.data.stat().st_mode & 0o077 == 0
 
 
@@ -74,17 +74,17 @@ def test_committed_rows_survive_kill_9(server: EmbeddedPostgres) -> None:
     assert run(server, "SELECT number FROM kept") == [7]
 
 
-def test_stale_pid_file_with_a_number_in_use(server: EmbeddedPostgres) -> None:
+def test_a_stale_pid_file_with_a_used_process_id_is_ignored(server: EmbeddedPostgres) -> None:
     pid_file = server.data / "postmaster.pid"
     stale = pid_file.read_text().splitlines()
     kill(server)
-    # After a restart of a container some other program has the number.
+    # After a restart of a container another program can have the process id.
     pid_file.write_text("\n".join([str(os.getpid()), *stale[1:]]) + "\n")
     server.start()
     assert run(server, "SELECT 1") == [1]
 
 
-def test_clean_stop_and_start(server: EmbeddedPostgres) -> None:
+def test_a_stopped_server_starts_again(server: EmbeddedPostgres) -> None:
     server.stop()
     assert not server.is_running()
     server.stop()
@@ -94,14 +94,16 @@ def test_clean_stop_and_start(server: EmbeddedPostgres) -> None:
     assert UNCLEAN not in server.log_path.read_text().removeprefix(written)
 
 
-def test_second_owner_is_refused(server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_server_on_one_folder_is_refused(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("registry.database.postgres.PREDECESSOR_SECONDS", 0.05)
     with pytest.raises(Conflict, match="already runs on"):
         EmbeddedPostgres(server.data).start()
     assert server.is_running()
 
 
-def test_broken_data_is_told_with_the_log(data: Path) -> None:
+def test_an_error_at_the_start_shows_the_log(data: Path) -> None:
     broken = EmbeddedPostgres(data)
     with broken:
         pass
@@ -111,7 +113,7 @@ def test_broken_data_is_told_with_the_log(data: Path) -> None:
     assert not broken.is_running()
 
 
-def test_interrupted_first_start(data: Path) -> None:
+def test_an_interrupted_first_start_is_repaired(data: Path) -> None:
     half = data.with_name("postgres.incoming")
     half.mkdir(parents=True)
     (half / "PG_VERSION").write_text("18\n")
@@ -119,7 +121,7 @@ def test_interrupted_first_start(data: Path) -> None:
         assert run(server, "SELECT 1") == [1]
 
 
-def test_long_path(data: Path) -> None:
+def test_a_long_path_gets_a_short_socket(data: Path) -> None:
     server = EmbeddedPostgres(data / ("long" * 30) / "postgres")
     with server:
         folder = server._socket_folder
@@ -128,7 +130,7 @@ def test_long_path(data: Path) -> None:
     assert not folder.exists(), "the folder of the socket is removed"
 
 
-def test_leaves_with_its_owner(data: Path) -> None:
+def test_the_server_ends_with_its_parent(data: Path) -> None:
     code = (
         "import sys, pathlib; from registry.database.postgres import EmbeddedPostgres\n"
         "print(EmbeddedPostgres(pathlib.Path(sys.argv[1])).start(), flush=True)\n"
