@@ -5,7 +5,7 @@ from typing import Self
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from assembler.recipes.field_changes import changed_fields, merged, read
+from assembler.recipes.field_changes import changed_fields, merge_changes, read
 
 
 class Inner(BaseModel):
@@ -34,7 +34,10 @@ KNOWN = Outer().model_dump()
 def test_only_named_inner_fields_change() -> None:
     made, problems = read(Outer, KNOWN, {"inner": {"low": 3}})
     assert (made.inner.low, made.inner.high, problems) == (3, 9, [])
-    assert merged(KNOWN, {"inner": {"low": 3}}) == {"name": "law", "inner": {"low": 3, "high": 9}}
+    assert merge_changes(KNOWN, {"inner": {"low": 3}}) == {
+        "name": "law",
+        "inner": {"low": 3, "high": 9},
+    }
 
 
 def test_right_changes_count_beside_wrong_ones() -> None:
