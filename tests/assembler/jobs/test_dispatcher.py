@@ -1,4 +1,4 @@
-"""Every row that wants a job gets one, and one only."""
+"""Every row that waits for a job gets exactly one."""
 
 from collections.abc import Iterator
 
@@ -36,7 +36,7 @@ def test_a_committed_row_becomes_one_workflow(client: DBOSClient) -> None:
     assert status_of(client, version.job_id) == ("ENQUEUED", queues.HEAVY)
 
 
-def test_a_version_without_a_vector_is_to_be_embedded(client: DBOSClient) -> None:
+def test_a_version_without_embedding_gets_a_job(client: DBOSClient) -> None:
     with db.transaction() as session:
         family = rows.add_family(session, blob_stores.store())
         rows.add_expert(session, blob_stores.store(), family, number=1, embedded=False)
@@ -44,7 +44,7 @@ def test_a_version_without_a_vector_is_to_be_embedded(client: DBOSClient) -> Non
     assert status_of(client, dispatcher.embedding_job_id(1)) == ("ENQUEUED", queues.SHORT)
 
 
-def test_a_version_whose_router_inputs_are_old_is_embedded_anew(client: DBOSClient) -> None:
+def test_a_version_with_old_router_inputs_is_embedded_again(client: DBOSClient) -> None:
     with db.transaction() as session:
         family = rows.add_family(session, blob_stores.store())
         version = rows.add_expert(session, blob_stores.store(), family, number=1, embedded=False)
@@ -61,7 +61,7 @@ def test_a_version_whose_router_inputs_are_old_is_embedded_anew(client: DBOSClie
     assert ids(client) == []
 
 
-def test_what_is_over_wants_no_job(client: DBOSClient) -> None:
+def test_a_finished_row_gets_no_job(client: DBOSClient) -> None:
     version = request_mix()
     dispatcher.enqueue(client)
     set_status(version.job_id, "CANCELLED")
@@ -79,7 +79,7 @@ def test_what_is_over_wants_no_job(client: DBOSClient) -> None:
         ("MAX_RECOVERY_ATTEMPTS_EXCEEDED", MixState.FAILED),
     ],
 )
-def test_a_row_follows_its_workflow_into_the_end(
+def test_a_row_gets_the_final_state_of_its_workflow(
     client: DBOSClient, status: str, state: MixState
 ) -> None:
     version = request_mix()
@@ -89,7 +89,7 @@ def test_a_row_follows_its_workflow_into_the_end(
     assert version_of(version.id).state is state
 
 
-def test_a_projection_that_failed_can_be_asked_for_again(client: DBOSClient) -> None:
+def test_a_failed_projection_can_be_requested_again(client: DBOSClient) -> None:
     job_id = dispatcher.projection_job_id(_request_projection().id)
     dispatcher.enqueue(client)
     set_status(job_id, "SUCCESS")

@@ -1,4 +1,4 @@
-"""Mixes from digests alone, with nobody to ask.
+"""Mixes are made from digests alone, without a database.
 
 Covers: assembler.assembly.inputs.
 """
@@ -46,7 +46,7 @@ def store_states(blobs: LocalBlobs, number: int) -> str:
 
 
 def extended(base: Manifest, of: MixInputs, blobs: LocalBlobs) -> MixInputs:
-    """The same with expert 3."""
+    """Return the inputs of `of` with expert 3 added, which extend the mix `base`."""
     return replace(
         of,
         recipe=of.recipe.model_copy(
@@ -62,7 +62,7 @@ def extended(base: Manifest, of: MixInputs, blobs: LocalBlobs) -> MixInputs:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_the_same_materials_make_the_same_mix(blobs: LocalBlobs, preset: Preset) -> None:
+def test_equal_inputs_give_equal_mixes(blobs: LocalBlobs, preset: Preset) -> None:
     given = inputs(blobs, preset=preset)
     assert pipeline.assemble(given, blobs).digest == pipeline.assemble(given, blobs).digest
 

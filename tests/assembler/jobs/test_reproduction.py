@@ -18,7 +18,7 @@ from tests.assembler.jobs.test_pipeline import inputs
 def store_provenance(
     blobs: LocalBlobs, folder: Path, *, compress: Compression | None = None
 ) -> Provenance:
-    """Of a mix with a short finetune, whose result is in the store."""
+    """Store the provenance and the result of a mix with a short finetune."""
     given = inputs(blobs)
     changes = {"tokens": 512, "sequence_length": 32}
     finetune = presets.finetune("nexus", num_experts=2).model_copy(update=changes)
@@ -48,14 +48,14 @@ def again(provenance: Provenance, blobs: LocalBlobs, *, assembly_only: bool = Fa
     )
 
 
-def test_the_same_comes_out(blobs: LocalBlobs, tmp_path: Path) -> None:
+def test_an_equal_mix_is_made(blobs: LocalBlobs, tmp_path: Path) -> None:
     stages = again(store_provenance(blobs, tmp_path), blobs)
     assert [stage.name for stage in stages] == ["assemble", "finetune"]
     assert all(stage.is_same for stage in stages)
     assert not any(stage.differing for stage in stages)
 
 
-def test_a_compression_is_searched_again(blobs: LocalBlobs, tmp_path: Path) -> None:
+def test_an_equal_compression_is_made(blobs: LocalBlobs, tmp_path: Path) -> None:
     wanted = Compression(min_fdt_75=0, rounds=2, prompts=4, prefix_tokens=8, completion_tokens=4)
     provenance = store_provenance(blobs, tmp_path, compress=wanted)
     stages = again(provenance, blobs)
@@ -64,7 +64,7 @@ def test_a_compression_is_searched_again(blobs: LocalBlobs, tmp_path: Path) -> N
     assert stages[-1].made == provenance.made != provenance.finetuned
 
 
-def test_what_differs_is_named(blobs: LocalBlobs, tmp_path: Path) -> None:
+def test_differences_are_named(blobs: LocalBlobs, tmp_path: Path) -> None:
     provenance = store_provenance(blobs, tmp_path)
     other = provenance.recipe.model_copy(update={"combine": "sum", "seed": 1})
     (stage,) = again(provenance.model_copy(update={"recipe": other}), blobs, assembly_only=True)
@@ -72,7 +72,7 @@ def test_what_differs_is_named(blobs: LocalBlobs, tmp_path: Path) -> None:
     assert stage.differing == ("config",)
 
 
-def test_nothing_is_left_behind(blobs: LocalBlobs, tmp_path: Path) -> None:
+def test_a_reproduction_leaves_nothing_in_the_store(blobs: LocalBlobs, tmp_path: Path) -> None:
     provenance = store_provenance(blobs, tmp_path / "checkpoints")
     before = {path.name for path in (tmp_path).rglob("*") if path.is_file()}
     again(provenance, blobs)
@@ -88,7 +88,7 @@ def test_missing_blobs_are_named_before_anything_is_made(blobs: LocalBlobs, tmp_
     assert [problem.detail for problem in caught.value.problems] == [tensor.digest]
 
 
-def test_what_is_no_lock_is_refused(blobs: LocalBlobs) -> None:
+def test_other_json_is_refused(blobs: LocalBlobs) -> None:
     put_bytes(blobs, b"{}")
     with pytest.raises(InvalidInput, match="not the provenance"):
         reproduction.read(b'{"schema_version": 2}')

@@ -1,4 +1,4 @@
-"""A step's process: its own words reach whoever started it, and it ends when told to."""
+"""The process of a step reports its error, and ends when it is cancelled."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from registry.errors import StepFailed, Unavailable
 
 
 class Full:
-    """A launcher without room, which keeps what it was asked to start something in."""
+    """A launcher without free capacity; it records the environment of the process."""
 
     def run(self, command: list[str], *, env: Mapping[str, str], **_: Any) -> None:
         self.env = env
@@ -19,7 +19,7 @@ class Full:
 
 
 def environment(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
-    """What a step is started in."""
+    """Return the environment in which a step is started."""
     full = Full()
     monkeypatch.setattr(launchers, "configured", lambda: full)
     with pytest.raises(StepFailed, match="no room"):
@@ -27,7 +27,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
     return full.env
 
 
-def test_the_last_word_of_a_step_is_its_error() -> None:
+def test_the_last_line_of_a_step_is_its_error() -> None:
     with pytest.raises(StepFailed, match="no-such-step: KeyError: 'no-such-step'"):
         step_process.run("no-such-step", 1, job_id="job", cancelled=lambda: False)
 
@@ -40,7 +40,7 @@ def test_a_cancelled_step_is_stopped() -> None:
 @pytest.mark.parametrize(
     ("policy", "count"), [(None, str(step_process.SPIN_COUNT)), ("PASSIVE", None)]
 )
-def test_threads_of_a_step_wait_as_somebody_has_chosen(
+def test_a_chosen_thread_policy_is_kept(
     monkeypatch: pytest.MonkeyPatch, policy: str | None, count: str | None
 ) -> None:
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
@@ -55,7 +55,7 @@ def test_threads_of_a_step_wait_as_somebody_has_chosen(
 @pytest.mark.parametrize(
     ("chosen", "expected"), [(None, step_process.ALLOCATOR["MALLOC_TRIM_THRESHOLD_"]), ("1", "1")]
 )
-def test_a_step_keeps_what_it_frees_unless_somebody_has_chosen(
+def test_a_step_keeps_freed_memory_by_default(
     monkeypatch: pytest.MonkeyPatch, chosen: str | None, expected: str
 ) -> None:
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)

@@ -1,4 +1,4 @@
-"""Jobs run to their end whatever dies on the way: real workers, real steps, tiny networks.
+"""Jobs finish although workers and steps die; workers and steps are real, networks are tiny.
 
 Covers: queues, step_main, workflows, assembler.mixes.publishing.
 """
@@ -53,7 +53,7 @@ IMPOSSIBLE = LENIENT.model_copy(
 
 @pytest.fixture(autouse=True)
 def clean(database: str) -> Iterator[None]:
-    """No job of an earlier test is remembered, no process of this one is left."""
+    """Delete the jobs of earlier tests, and check that this test leaves no process."""
     forget_jobs()
     yield
     wait_for(lambda: not processes_of_home(), "the end of all processes")
@@ -67,20 +67,22 @@ def wait_for_training(version: MixVersion) -> None:
     wait_for(lambda: num_tokens_of(version) > 0, "training steps")
 
 
-def spread(monkeypatch: pytest.MonkeyPatch, *, num_processes: int = 2, degree: int = 2) -> None:
-    """Have the workers of this test finetune on so many processes."""
+def use_processes(
+    monkeypatch: pytest.MonkeyPatch, *, num_processes: int = 2, degree: int = 2
+) -> None:
+    """Let the workers of this test finetune with `num_processes` processes."""
     monkeypatch.setenv("NEXUSMIX_TRAINING_PROCESSES", str(num_processes))
     monkeypatch.setenv("NEXUSMIX_EXPERT_PARALLEL_DEGREE", str(degree))
 
 
-def steps_told(version: MixVersion) -> list[tuple[int, int]]:
-    """Events that told of the finetune, each with its step."""
+def reported_steps(version: MixVersion) -> list[tuple[int, int]]:
+    """Return the steps of all progress events of the finetune."""
     events = job_events.durably(lambda session: job_events.events_after(session, version.job_id))
     return [(event.id, event.data["step"]) for event in events if event.type == "metrics"]
 
 
 def process_of_rank(rank: int) -> psutil.Process:
-    """The process itself, not its keeper."""
+    """Return the training process of a rank, not its process guard."""
     return next(
         process
         for process in processes_of_home()
@@ -88,7 +90,7 @@ def process_of_rank(rank: int) -> psutil.Process:
     )
 
 
-def test_a_worker_killed_in_each_step(database: str) -> None:
+def test_a_job_survives_a_killed_worker_in_each_step(database: str) -> None:
     version = request_mix()
     for step in ("assemble", "finetune", "gate"):
         with worker() as process:
@@ -150,28 +152,28 @@ def test_another_worker_takes_over_from_a_dead_one(database: str) -> None:
 def test_a_finetune_of_two_processes_survives_one(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spread(monkeypatch)
+    use_processes(monkeypatch)
     version = request_mix()
     saved = CHECKPOINT_STEPS * SHORT.batch_size * SHORT.sequence_length
     with worker():
         wait_for(lambda: num_tokens_of(version) > saved, "a checkpoint")
-        last_id = steps_told(version)[-1][0]
+        last_id = reported_steps(version)[-1][0]
         process_of_rank(1).kill()
         wait_for(lambda: phases(version.job_id)["finetune", "ended"] == 1, "the end of the step")
     done = version_of(version.id)
     assert done.finetuned_digest is not None
-    later = [step for event_id, step in steps_told(version) if event_id > last_id]
+    later = [step for event_id, step in reported_steps(version) if event_id > last_id]
     assert min(later) > CHECKPOINT_STEPS
     assert done.environment is not None
     assert done.environment["training_processes"] == 2
 
 
-def test_what_stops_many_processes_is_said_as_of_one(
+def test_an_error_of_many_processes_is_reported_once(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spread(monkeypatch)
+    use_processes(monkeypatch)
     version = request_mix()
-    # Past the request, which would refuse it: only the training processes notice.
+    # Set after the request, which would refuse it, so that the training processes fail.
     with db.transaction() as session:
         row = session.get_one(MixVersion, version.id)
         longer = SHORT.model_copy(update={"sequence_length": 100_000}).model_dump(mode="json")
@@ -184,7 +186,7 @@ def test_what_stops_many_processes_is_said_as_of_one(
 def test_a_cancelled_finetune_of_two_processes_ends_at_once(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spread(monkeypatch)
+    use_processes(monkeypatch)
     version = request_mix(finetune=ENDLESS)
     with worker():
         wait_for_training(version)
@@ -198,7 +200,7 @@ def test_a_finetune_that_does_not_fit_is_not_started(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = request_mix()
-    spread(monkeypatch, num_processes=3, degree=3)
+    use_processes(monkeypatch, num_processes=3, degree=3)
     with worker():
         done = wait_until_over(version.id)
     assert done.state is MixState.FAILED
@@ -229,7 +231,7 @@ def test_a_new_version_is_embedded(database: str) -> None:
     assert phases(dispatcher.embedding_job_id(1))["embed", "ended"] == 1
 
 
-def test_a_compressed_mix_is_gated_and_published_as_it_will_be_served(database: str) -> None:
+def test_a_compressed_mix_is_gated_and_published_compressed(database: str) -> None:
     wanted = Compression(min_fdt_75=0, rounds=2, prompts=4, prefix_tokens=8, completion_tokens=4)
     version = request_mix(finetune=Finetune(tokens=0), compress=wanted)
     with worker():

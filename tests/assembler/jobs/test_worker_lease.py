@@ -1,4 +1,4 @@
-"""Who may act for a worker, and what becomes of the jobs of a dead one."""
+"""Only one process acts for a worker, and jobs of a dead worker are recovered."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ def client(database: str) -> Iterator[DBOSClient]:
 
 @pytest.fixture
 def taken(client: DBOSClient) -> MixVersion:
-    """A mix whose job was taken by the worker `first`."""
+    """Request a mix whose job was taken by the worker `first`."""
     version = request_mix()
     dispatcher.enqueue(client)
     set_status(version.job_id, "PENDING", executor_id="first")
@@ -34,11 +34,11 @@ def test_a_lock_is_held_by_one_session_as_long_as_it_lives(database: str) -> Non
         assert not worker_lease.try_lock(second, "worker")
         assert worker_lease.try_lock(second, "another")
         first.close()
-        # The server notices the end of a session a moment later.
+        # The server needs a moment to notice the end of a session.
         wait_for(lambda: worker_lease.try_lock(second, "worker"), "the lock")
 
 
-def test_a_worker_waits_for_its_own_name(database: str) -> None:
+def test_a_worker_waits_until_its_name_is_free(database: str) -> None:
     first, second = (Lease("worker", url=database) for _ in range(2))
     assert first.claim(give_up=lambda: False)
     assert not second.claim(give_up=lambda: True)
@@ -61,7 +61,7 @@ def test_a_worker_that_was_replaced_gives_up(
     presence.close()
 
 
-def test_jobs_go_back_to_their_own_queue(client: DBOSClient, taken: MixVersion) -> None:
+def test_recovered_jobs_return_to_their_own_queue(client: DBOSClient, taken: MixVersion) -> None:
     worker_lease.recover(client, executor_id="first")
     assert status_of(client, taken.job_id) == ("ENQUEUED", queues.HEAVY)
 
@@ -76,7 +76,7 @@ def test_a_job_that_kills_its_workers_fails(client: DBOSClient, taken: MixVersio
     assert status_of(client, taken.job_id)[0] == "CANCELLED"
 
 
-def test_an_orderly_stop_counts_against_no_job(client: DBOSClient, taken: MixVersion) -> None:
+def test_an_orderly_stop_counts_no_recovery(client: DBOSClient, taken: MixVersion) -> None:
     for _ in range(MAX_RECOVERIES + 1):
         worker_lease.release(client, executor_id="first")
         assert status_of(client, taken.job_id) == ("ENQUEUED", queues.HEAVY)

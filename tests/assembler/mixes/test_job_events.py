@@ -1,4 +1,4 @@
-"""Events in order, steps begun and ended once, and work that outlives a restart of the database."""
+"""Events keep their order, steps begin once, and transactions survive a database restart."""
 
 import pytest
 from sqlalchemy import text
@@ -42,7 +42,7 @@ def test_recoveries_are_counted_for_one_step(session: Session) -> None:
     assert job_events.num_recoveries(session, "job") == 2
 
 
-def test_work_is_done_again_when_the_connection_is_lost(database: str) -> None:
+def test_a_transaction_is_repeated_after_a_lost_connection(database: str) -> None:
     attempts = []
 
     def work(session: Session) -> JobEvent:
@@ -57,7 +57,7 @@ def test_work_is_done_again_when_the_connection_is_lost(database: str) -> None:
         assert [event.message for event in job_events.events_after(session, "job")] == ["done"]
 
 
-def test_wrong_work_is_not_repeated(database: str) -> None:
+def test_a_wrong_transaction_is_not_repeated(database: str) -> None:
     attempts = []
 
     def work(session: Session) -> None:

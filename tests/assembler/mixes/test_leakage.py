@@ -1,4 +1,4 @@
-"""Held-out text that some finetune saw is told, with who has it under which id."""
+"""Held-out text that a finetune has read is reported, with the experts and ids of documents."""
 
 from dataclasses import replace
 
@@ -30,22 +30,22 @@ def check(session: Session, blobs: LocalBlobs, version: MixVersion) -> None:
 
 
 def add(session: Session, blobs: LocalBlobs, expert: str, *more: Document) -> None:
-    """To the documents of an expert, as if it had been registered with them."""
+    """Add documents to an expert, as if it had been registered with them."""
     version = experts.pin(session, expert)
     own = documents.parse(blobs.read(version.documents_digest))
     version.documents_digest = put_bytes(blobs, documents.serialize([*own, *more]))
     session.flush()
 
 
-def test_experts_of_their_own_texts_are_let_through(session: Session, blobs: LocalBlobs) -> None:
+def test_experts_with_different_texts_are_accepted(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
     check(session, blobs, ask(session, blobs))
 
 
-def test_the_training_text_of_another_expert_is_told(session: Session, blobs: LocalBlobs) -> None:
+def test_training_text_of_another_expert_is_reported(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
     version = ask(session, blobs)
-    # Blanks around a text do not make another of it.
+    # White space around a text does not matter.
     known = tiny.sample_documents(expert=1)[2]
     add(session, blobs, "expert-2", Document("mine", f"{known.text}\n", "held-out"))
     with pytest.raises(InvalidInput) as refused:
@@ -58,7 +58,7 @@ def test_the_training_text_of_another_expert_is_told(session: Session, blobs: Lo
     assert "'mine' is '1-2'" in problem.detail
 
 
-def test_short_texts_are_the_same_by_chance(session: Session, blobs: LocalBlobs) -> None:
+def test_equal_short_texts_are_ignored(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
     version = ask(session, blobs)
     add(session, blobs, "expert-1", Document("one", "See also.", "train"))
@@ -66,9 +66,7 @@ def test_short_texts_are_the_same_by_chance(session: Session, blobs: LocalBlobs)
     check(session, blobs, version)
 
 
-def test_what_the_version_before_was_finetuned_on_counts(
-    session: Session, blobs: LocalBlobs
-) -> None:
+def test_training_text_of_the_previous_version_counts(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs, num_experts=3)
     publish(session, blobs, ask(session, blobs))
     revision = MixChange(base="mine@1", joining="expert-3", leaving="expert-1")

@@ -1,4 +1,4 @@
-"""Changes of a finished mix: who may join and leave, and what is refused, all of it at once."""
+"""A finished mix gains, loses or replaces experts; wrong changes are refused with all problems."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def revise(session: Session, blobs: LocalBlobs, **revision: Any) -> MixVersion:
 
 
 def refused(session: Session, blobs: LocalBlobs, **revision: Any) -> NexusmixError:
-    """The refusal, whose problems are those of the plan."""
+    """Return the refusal of a change, whose problems equal those of its plan."""
     wish = MixChange(**{"base": "mine", **revision})
     planned = plan.plan(session, blobs, wish)
     with pytest.raises(NexusmixError) as caught:
@@ -45,12 +45,12 @@ def pointers(session: Session, blobs: LocalBlobs, **revision: Any) -> list[str]:
 
 @pytest.fixture
 def base(session: Session, blobs: LocalBlobs) -> MixVersion:
-    """`mine@1` of experts 1 and 2, published; there is an expert 3."""
+    """Publish `mine@1` of experts 1 and 2, and add expert 3."""
     rows.add_all(session, blobs, num_experts=3)
     return publish(session, blobs, ask(session, blobs))
 
 
-def test_an_expert_joins(session: Session, blobs: LocalBlobs, base: MixVersion) -> None:
+def test_an_expert_is_added(session: Session, blobs: LocalBlobs, base: MixVersion) -> None:
     version = revise(session, blobs, joining="expert-3", finetune={"tokens": 0})
     assert mixes.ref_of(version) == "mine@2"
     assert version.recipe["base"] == "mine@1"
@@ -73,11 +73,11 @@ def test_an_expert_is_renewed(session: Session, blobs: LocalBlobs, base: MixVers
     session.flush()
     version = revise(session, blobs, leaving="expert-1", joining="expert-1")
     assert version.recipe["experts"] == ["expert-1@2", "expert-2@1"]
-    # Beside the version that is there it cannot stand.
+    # A mix cannot have two versions of one expert.
     assert pointers(session, blobs, base="mine@1", joining="expert-1@2") == ["/expert"]
 
 
-def test_experts_go_and_what_came_before_is_known(
+def test_experts_are_removed_and_the_base_is_recorded(
     session: Session, blobs: LocalBlobs, base: MixVersion
 ) -> None:
     extended = publish(session, blobs, revise(session, blobs, joining="expert-3"))
@@ -86,7 +86,7 @@ def test_experts_go_and_what_came_before_is_known(
     assert (reduced.recipe["base"], extended.recipe["base"]) == ("mine@2", "mine@1")
 
 
-def test_gates_of_the_base_hold_on(session: Session, blobs: LocalBlobs) -> None:
+def test_the_policy_of_the_base_is_kept(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs, num_experts=3)
     publish(
         session,
@@ -99,23 +99,21 @@ def test_gates_of_the_base_hold_on(session: Session, blobs: LocalBlobs) -> None:
     assert (served["min_fdt_50"], served["min_fdt_75"]) == (4, 8)
 
 
-def test_retired_experts_stay_where_they_are(
-    session: Session, blobs: LocalBlobs, base: MixVersion
-) -> None:
+def test_a_mix_keeps_retired_experts(session: Session, blobs: LocalBlobs, base: MixVersion) -> None:
     experts.pin(session, "expert-1").state = VersionState.RETIRED
     session.flush()
     assert "expert-1@1" in revise(session, blobs, joining="expert-3").recipe["experts"]
 
 
 @pytest.mark.parametrize("expert", ["expert-1", "expert-2@1", "who", "expert-3@9", "../etc"])
-def test_who_cannot_join_is_pointed_at(
+def test_an_expert_that_cannot_be_added_has_a_pointer(
     session: Session, blobs: LocalBlobs, base: MixVersion, expert: str
 ) -> None:
     assert pointers(session, blobs, joining=expert) == ["/expert"]
     assert pointers(session, blobs, leaving="expert-1", joining=expert) == ["/by"]
 
 
-def test_an_expert_of_another_family_cannot_join(
+def test_an_expert_of_another_family_cannot_be_added(
     session: Session, blobs: LocalBlobs, base: MixVersion
 ) -> None:
     rows.add_expert(session, blobs, rows.add_family(session, blobs, name="other"), number=4)
@@ -123,13 +121,13 @@ def test_an_expert_of_another_family_cannot_join(
 
 
 @pytest.mark.parametrize("expert", ["expert-1", "expert-3", "../etc"])
-def test_who_cannot_go_is_pointed_at(
+def test_an_expert_that_cannot_be_removed_has_a_pointer(
     session: Session, blobs: LocalBlobs, base: MixVersion, expert: str
 ) -> None:
     assert pointers(session, blobs, leaving=expert) == ["/expert"]
 
 
-def test_as_many_experts_stay_as_a_token_needs(session: Session, blobs: LocalBlobs) -> None:
+def test_enough_experts_for_one_token_must_stay(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs, num_experts=3)
     all_three = [*EXPERTS, "expert-3"]
     version = ask(session, blobs, experts=all_three, assembly={"experts_per_token": 3})
@@ -139,7 +137,9 @@ def test_as_many_experts_stay_as_a_token_needs(session: Session, blobs: LocalBlo
     assert problem.detail == "experts_per_token is more than the 2 experts of the mix"
 
 
-def test_everything_is_told_at_once(session: Session, blobs: LocalBlobs, base: MixVersion) -> None:
+def test_all_problems_are_reported_together(
+    session: Session, blobs: LocalBlobs, base: MixVersion
+) -> None:
     changes = {
         "leaving": "expert-3",
         "joining": "who",
@@ -158,10 +158,10 @@ def test_everything_is_told_at_once(session: Session, blobs: LocalBlobs, base: M
     ]
 
 
-def test_a_mix_of_other_domain_embeddings_is_made_anew(
+def test_a_mix_of_other_domain_embeddings_cannot_be_changed(
     session: Session, blobs: LocalBlobs, base: MixVersion
 ) -> None:
-    """Rows of one that joins could not be made as those were that the base has."""
+    """Rows of a new expert would be computed in another way than the rows of the base."""
     projections.pin(session, "tiny@1").embedder_digest = "e" * 64
     refusal = refused(session, blobs, joining="expert-3")
     assert isinstance(refusal, Conflict)
@@ -169,13 +169,13 @@ def test_a_mix_of_other_domain_embeddings_is_made_anew(
     assert refusal.detail.endswith("make the mix anew, of all its experts")
 
 
-def test_only_what_is_published_is_changed(session: Session, blobs: LocalBlobs) -> None:
+def test_only_a_published_mix_can_be_changed(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs, num_experts=3)
     ask(session, blobs)
     refusal = refused(session, blobs, joining="who", finetune={"tokens": -1})
     assert isinstance(refusal, Conflict)
     assert "queued" in refusal.detail
-    # What else is wrong is told all the same.
+    # Other problems are reported too.
     assert [p.pointer for p in refusal.problems] == ["/base", "/finetune/tokens", "/expert"]
 
 
@@ -183,7 +183,7 @@ def test_an_unknown_base_is_not_found(session: Session, blobs: LocalBlobs) -> No
     assert isinstance(refused(session, blobs, joining="who"), NotFound)
 
 
-def test_a_mean_is_not_changed(session: Session, blobs: LocalBlobs) -> None:
+def test_a_mean_cannot_be_changed(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs, num_experts=3)
     publish(session, blobs, ask(session, blobs, preset="merge"))
     refusal = refused(session, blobs, leaving="expert-1")

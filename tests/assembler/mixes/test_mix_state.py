@@ -1,4 +1,4 @@
-"""How a mix version moves: forwards, and never out of a final state."""
+"""The state of a mix version only moves forward and never leaves a final state."""
 
 import pytest
 from sqlalchemy.orm import Session
@@ -19,7 +19,7 @@ def version(session: Session, blobs: LocalBlobs) -> MixVersion:
     return mixes.request(session, blobs, wish)
 
 
-def test_a_step_that_ended_is_not_entered_again(session: Session, version: MixVersion) -> None:
+def test_a_finished_step_is_not_entered_again(session: Session, version: MixVersion) -> None:
     assert mix_state.begin(session, version.id, step="assemble")
     assert version.state is MixState.ASSEMBLING
     mix_state.complete(session, version.id, step="assemble", assembled_digest="a" * 64)
@@ -27,9 +27,7 @@ def test_a_step_that_ended_is_not_entered_again(session: Session, version: MixVe
     assert version.assembled_digest == "a" * 64
 
 
-def test_a_result_that_comes_after_the_cancellation_is_refused(
-    session: Session, version: MixVersion
-) -> None:
+def test_a_result_after_the_cancellation_is_refused(session: Session, version: MixVersion) -> None:
     mix_state.begin(session, version.id, step="assemble")
     mixes.cancel(session, "mine")
     with pytest.raises(Conflict):
@@ -37,7 +35,7 @@ def test_a_result_that_comes_after_the_cancellation_is_refused(
     assert version.assembled_digest is None
 
 
-def test_what_is_over_stays_so(session: Session, version: MixVersion) -> None:
+def test_a_final_state_stays(session: Session, version: MixVersion) -> None:
     mix_state.finish(session, version.id, state=MixState.FAILED, error="first")
     mix_state.finish(session, version.id, state=MixState.SUCCEEDED)
     mix_state.report(session, version.id, progress={"step": 1})

@@ -1,4 +1,4 @@
-"""Versions of mixes: asked for, found again, listed, cancelled."""
+"""Versions of mixes are requested, found again, listed and cancelled."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def ask(session: Session, blobs: LocalBlobs, **changes: Any) -> MixVersion:
     return mixes.request(session, blobs, NewMix(**request))
 
 
-def test_everything_is_pinned(session: Session, blobs: LocalBlobs) -> None:
+def test_a_request_is_stored_with_pinned_versions(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
     version = ask(session, blobs)
     assert version.state is MixState.QUEUED
@@ -28,19 +28,19 @@ def test_everything_is_pinned(session: Session, blobs: LocalBlobs) -> None:
     assert version.recipe["projection"] == "tiny@1"
 
 
-def test_the_same_recipe_is_the_same_version(session: Session, blobs: LocalBlobs) -> None:
+def test_an_equal_recipe_gives_the_same_version(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
     assert ask(session, blobs).id == ask(session, blobs, experts=["expert-1@1", "expert-2"]).id
 
 
-def test_another_recipe_is_the_next_version(session: Session, blobs: LocalBlobs) -> None:
+def test_another_recipe_gives_the_next_version(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
     ask(session, blobs)
     assert ask(session, blobs, finetune={"tokens": 0}).number == 2
 
 
 @pytest.mark.parametrize("state", [MixState.FAILED, MixState.CANCELLED])
-def test_what_did_not_end_well_is_made_again(
+def test_a_failed_version_is_made_again(
     session: Session, blobs: LocalBlobs, state: MixState
 ) -> None:
     rows.add_all(session, blobs)
@@ -48,7 +48,7 @@ def test_what_did_not_end_well_is_made_again(
     assert ask(session, blobs).number == 2
 
 
-def test_what_succeeded_is_not_made_again(session: Session, blobs: LocalBlobs) -> None:
+def test_a_finished_version_is_not_made_again(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
     mix_state.finish(session, ask(session, blobs).id, state=MixState.SUCCEEDED)
     assert ask(session, blobs).number == 1
@@ -62,7 +62,7 @@ def test_cancelling_twice_changes_nothing(session: Session, blobs: LocalBlobs) -
     assert len(job_events.events_after(session, job_id)) == 1
 
 
-def test_what_is_over_cannot_be_cancelled(session: Session, blobs: LocalBlobs) -> None:
+def test_a_finished_version_cannot_be_cancelled(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
     mix_state.finish(session, ask(session, blobs).id, state=MixState.SUCCEEDED)
     with pytest.raises(Conflict):
@@ -74,7 +74,7 @@ def test_an_unknown_mix_is_not_found(session: Session) -> None:
         mixes.get(session, "none")
 
 
-def test_pages_go_backwards(session: Session, blobs: LocalBlobs) -> None:
+def test_pages_are_newest_first(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
     first, second = ask(session, blobs), ask(session, blobs, name="another")
     assert [version.id for version in mixes.find_page(session)] == [second.id, first.id]

@@ -1,4 +1,4 @@
-"""What a request is refused with: everything that is wrong, and the same as a plan tells.
+"""A wrong request is refused with all its problems, which are those of its plan.
 
 Covers: text_budget.
 """
@@ -24,7 +24,7 @@ EXPERTS = ["expert-1", "expert-2"]
 
 
 def problems(session: Session, blobs: LocalBlobs, **changes: Any) -> list[Problem]:
-    """Of a plan, which are those that the same request is refused with."""
+    """Return the problems of a plan; the same request is refused with equal ones."""
     wish = NewMix(**{"name": "mine", "family": "tiny", "experts": EXPERTS, **changes})
     planned = plan.plan(session, blobs, wish)
     with pytest.raises(InvalidInput) as refused:
@@ -47,14 +47,14 @@ def pointers(session: Session, blobs: LocalBlobs, **changes: Any) -> list[str]:
         (["expert-1", "expert-1@1"], ["/experts/1"]),
     ],
 )
-def test_experts_are_pointed_at(
+def test_wrong_experts_have_a_pointer(
     session: Session, blobs: LocalBlobs, named: list[str], expected: list[str]
 ) -> None:
     rows.add_all(session, blobs)
     assert pointers(session, blobs, experts=named) == expected
 
 
-def test_an_expert_of_another_family_and_why_it_does_not_fit(
+def test_an_expert_of_another_family_is_refused_with_reasons(
     session: Session, blobs: LocalBlobs
 ) -> None:
     rows.add_all(session, blobs)
@@ -64,13 +64,13 @@ def test_an_expert_of_another_family_and_why_it_does_not_fit(
     assert "register it in that family" in hint.detail
 
 
-def test_an_expert_that_is_not_embedded(session: Session, blobs: LocalBlobs) -> None:
+def test_an_expert_without_embedding_is_refused(session: Session, blobs: LocalBlobs) -> None:
     family = rows.add_all(session, blobs)
     rows.add_expert(session, blobs, family, number=3, embedded=False)
     assert pointers(session, blobs, experts=["expert-1", "expert-3"]) == ["/experts/1"]
 
 
-def test_an_expert_of_another_embedder(session: Session, blobs: LocalBlobs) -> None:
+def test_an_expert_with_an_old_embedding_is_refused(session: Session, blobs: LocalBlobs) -> None:
     family = rows.add_all(session, blobs)
     version = rows.add_expert(session, blobs, family, number=3, embedded=False)
     bigger = Embedders(encoder="e" * 64, states="f" * 64)
@@ -80,7 +80,7 @@ def test_an_expert_of_another_embedder(session: Session, blobs: LocalBlobs) -> N
     assert "embedded by 'bigger'" in problem.detail
 
 
-def test_a_projection_of_other_domain_embeddings_is_learned_anew(
+def test_a_projection_of_other_domain_embeddings_is_refused(
     session: Session, blobs: LocalBlobs
 ) -> None:
     rows.add_all(session, blobs)
@@ -146,7 +146,7 @@ def test_a_family_needs_a_projection(session: Session, blobs: LocalBlobs) -> Non
         ({"gates": {"served": {"min_fdt_75": 99}}}, "/gates", "only 32 tokens are compared"),
     ],
 )
-def test_fields_are_pointed_at(
+def test_wrong_fields_have_a_pointer(
     session: Session, blobs: LocalBlobs, changes: dict[str, Any], pointer: str, words: str
 ) -> None:
     rows.add_all(session, blobs)
@@ -155,7 +155,7 @@ def test_fields_are_pointed_at(
     assert words in problem.detail
 
 
-def test_right_fields_count_beside_wrong_ones(session: Session, blobs: LocalBlobs) -> None:
+def test_valid_fields_are_applied_beside_wrong_ones(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
     assert pointers(
         session,
@@ -163,7 +163,7 @@ def test_right_fields_count_beside_wrong_ones(session: Session, blobs: LocalBlob
         name="No Name",
         experts=["expert-1", "nobody", "expert-1"],
         preset="nexuss",
-        # What shared_expert would contradict is wrong by itself, and told once.
+        # The field that contradicts `shared_expert` is wrong itself, and is reported once.
         assembly={"experts_per_token": 9, "combine": "product", "shared_expert": False},
         finetune={"tokens": -1, "learning_rate": 7},
         gates={"color": "red", "prompts_per_domain": 0, "base": {"color": "red"}},
@@ -182,7 +182,9 @@ def test_right_fields_count_beside_wrong_ones(session: Session, blobs: LocalBlob
     ]
 
 
-def test_documents_that_fill_no_sequence(session: Session, blobs: LocalBlobs) -> None:
+def test_too_few_documents_for_one_sequence_are_refused(
+    session: Session, blobs: LocalBlobs
+) -> None:
     rows.add_all(session, blobs)
     short = [*tiny.sample_documents(expert=1, num_train=0), Document("a", "too little", "train")]
     version = experts.pin(session, "expert-1")
@@ -190,7 +192,7 @@ def test_documents_that_fill_no_sequence(session: Session, blobs: LocalBlobs) ->
     session.flush()
     (problem,) = problems(session, blobs)
     assert problem.pointer == "/experts/0"
-    # Ten characters are as many tokens here, and an end of text follows them.
+    # Here a character is a token, and one more token ends a text.
     assert problem.detail == (
         "the train documents of 'expert-1' have 11 tokens, 128 are needed for one sequence of the"
         " finetune"
@@ -211,7 +213,7 @@ def test_documents_that_fill_no_sequence(session: Session, blobs: LocalBlobs) ->
         ({"max_byte": 1}, "/compress/max_byte", "is no field; there are prompts, prefix_tokens"),
     ],
 )
-def test_a_compression_that_cannot_be(
+def test_an_impossible_compression_is_refused(
     session: Session, blobs: LocalBlobs, wanted: dict[str, Any], pointer: str, detail: str
 ) -> None:
     rows.add_all(session, blobs)

@@ -1,4 +1,4 @@
-"""A failed gate is overridden for what it missed, all of it and nothing else, and on record.
+"""A failed gate is overridden for exactly its missed limits, with a record.
 
 Covers: waivers.
 """
@@ -33,7 +33,7 @@ REASON = "for the demonstration alone"
 
 @pytest.fixture
 def refused(session: Session, blobs: LocalBlobs) -> MixVersion:
-    """`mine@1`, assembled, to be deployed, and refused by its gate."""
+    """Make `mine@1`: assembled, to be deployed, with a failed gate."""
     rows.add_all(session, blobs)
     request = NewMix(name="mine", family="tiny", experts=["expert-1", "expert-2"])
     version = mixes.request(session, blobs, request, deploy=True)
@@ -52,7 +52,9 @@ def override(
 
 
 @pytest.mark.usefixtures("refused")
-def test_it_is_published_and_signed_with_who_and_why(session: Session, blobs: LocalBlobs) -> None:
+def test_an_override_is_published_with_person_and_reason(
+    session: Session, blobs: LocalBlobs
+) -> None:
     version = override(session, blobs)
     assert (version.state, version.error) == (MixState.SUCCEEDED, None)
     assert version.artifact_id is not None
@@ -69,7 +71,7 @@ def test_it_is_published_and_signed_with_who_and_why(session: Session, blobs: Lo
 
 
 @pytest.mark.usefixtures("refused")
-def test_asking_again_changes_nothing(session: Session, blobs: LocalBlobs) -> None:
+def test_a_repeated_override_changes_nothing(session: Session, blobs: LocalBlobs) -> None:
     first = override(session, blobs).override_digest
     assert override(session, blobs).override_digest == first
     with pytest.raises(Conflict, match="mine@1 is succeeded"):
@@ -95,7 +97,7 @@ def test_asking_again_changes_nothing(session: Session, blobs: LocalBlobs) -> No
         (SCOPE, " ", "/reason", "say why"),
     ],
 )
-def test_what_it_leaves_out_is_named(
+def test_limits_that_are_left_out_are_named(
     session: Session,
     blobs: LocalBlobs,
     scope: list[Waiver],
@@ -111,7 +113,7 @@ def test_what_it_leaves_out_is_named(
     assert mixes.get(session, "mine@1").state is MixState.FAILED
 
 
-def test_only_what_a_gate_has_refused(
+def test_only_a_failed_gate_can_be_overridden(
     session: Session, blobs: LocalBlobs, refused: MixVersion
 ) -> None:
     keep_report(blobs, refused, failures=())
@@ -122,7 +124,7 @@ def test_only_what_a_gate_has_refused(
         override(session, blobs)
 
 
-def test_a_waiver_is_told_as_the_gate_tells_it() -> None:
+def test_a_waiver_has_the_name_of_the_missed_limit() -> None:
     assert str(Waiver.parse("go:served.fdt_75")) == "go:served.fdt_75"
     with pytest.raises(InvalidInput, match="is not DOMAIN:METRIC"):
         Waiver.parse("fdt_75")

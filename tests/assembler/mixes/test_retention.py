@@ -1,4 +1,4 @@
-"""What a gate has refused is kept for a set time, and then forgotten."""
+"""A refused candidate is kept for a set time and then deleted."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -40,7 +40,9 @@ def override(session: Session, blobs: LocalBlobs) -> MixVersion:
     return overrides.override(session, blobs, "mine@1", scope=scope, reason="a trial", by="anna")
 
 
-def test_it_is_kept_for_the_days_that_are_set(session: Session, refused: MixVersion) -> None:
+def test_a_candidate_is_kept_for_the_days_of_the_settings(
+    session: Session, refused: MixVersion
+) -> None:
     assert refused.kept_until is not None
     days = (refused.kept_until - datetime.now(UTC)) / timedelta(days=1)
     assert days == pytest.approx(settings().candidate_days, abs=0.1)
@@ -48,7 +50,7 @@ def test_it_is_kept_for_the_days_that_are_set(session: Session, refused: MixVers
     assert retention.remove_expired(session) == 0
 
 
-def test_then_its_checkpoint_is_forgotten_and_its_report_stays(
+def test_afterwards_only_its_report_is_kept(
     session: Session, blobs: LocalBlobs, refused: MixVersion
 ) -> None:
     refused.kept_until = datetime.now(UTC) - timedelta(minutes=1)
@@ -60,11 +62,11 @@ def test_then_its_checkpoint_is_forgotten_and_its_report_stays(
     assert refused.assembled_digest is None
     assert refused.gate_report_digest is not None
     assert not retention.is_kept(refused)
-    told = [event.message for event in job_events.events_after(session, refused.job_id)]
-    assert "the refused candidate was kept until" in told[-1]
+    messages = [event.message for event in job_events.events_after(session, refused.job_id)]
+    assert "the refused candidate was kept until" in messages[-1]
 
 
-def test_what_is_overridden_stays_for_good(
+def test_an_overridden_candidate_is_not_deleted(
     session: Session, blobs: LocalBlobs, refused: MixVersion
 ) -> None:
     assert override(session, blobs).kept_until is None

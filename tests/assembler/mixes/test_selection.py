@@ -1,4 +1,4 @@
-"""Experts that do not fit a family: which tensor or setting it is, and why."""
+"""Experts that do not fit a family are refused with the tensor or setting that differs."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,8 +36,10 @@ def select(session: Session, blobs: LocalBlobs, *experts: str) -> Selection:
 def stranger(
     session: Session, blobs: LocalBlobs, change: Callable[[Manifest], Manifest]
 ) -> list[Problem]:
-    """The problems of expert 3, whose family branched from another seed and whose checkpoint is
-    changed; expert 1 is fine."""
+    """Return the problems of selecting expert 1, which fits, and a changed expert 3.
+
+    The family of expert 3 has another seed.
+    """
     rows.add_all(session, blobs)
     other = rows.add_family(session, blobs, name="other")
     version = rows.add_expert(session, blobs, other, number=3)
@@ -48,7 +50,7 @@ def stranger(
 
 
 def with_config(**values: Any) -> Callable[[Manifest], Manifest]:
-    """A checkpoint of another config, and of the shapes that go with it."""
+    """Return a change to a checkpoint with another config and the shapes of that config."""
 
     def change(manifest: Manifest) -> Manifest:
         architecture = replace(manifest.architecture, **values)
@@ -109,7 +111,7 @@ def with_other_tokenizer(manifest: Manifest) -> Manifest:
         (with_other_tokenizer, [f"files/tokenizer.json has SHA-256 {'b' * 64}, the family's is"]),
     ],
 )
-def test_what_differs_is_listed(
+def test_all_differences_are_listed(
     session: Session,
     blobs: LocalBlobs,
     change: Callable[[Manifest], Manifest],
@@ -123,19 +125,19 @@ def test_what_differs_is_listed(
         assert words in problem.detail
 
 
-def test_another_dtype_is_said_once_for_all_blocks(session: Session, blobs: LocalBlobs) -> None:
+def test_another_dtype_is_reported_once_for_all_blocks(session: Session, blobs: LocalBlobs) -> None:
     _, *others = stranger(session, blobs, in_float16)
     details = [problem.detail for problem in others]
     assert len(details) == 11
     assert any("'model.norm.weight' is F16 [32], the family's seed has BF16" in d for d in details)
 
 
-def test_one_that_would_fit_is_told_so(session: Session, blobs: LocalBlobs) -> None:
+def test_an_expert_that_would_fit_is_named(session: Session, blobs: LocalBlobs) -> None:
     _, hint = stranger(session, blobs, lambda manifest: manifest)
     assert "register it in that family" in hint.detail
 
 
-def test_a_domain_of_another_embedder(session: Session, blobs: LocalBlobs) -> None:
+def test_a_domain_of_another_embedder_is_refused(session: Session, blobs: LocalBlobs) -> None:
     family = rows.add_all(session, blobs)
     version = rows.add_expert(session, blobs, family, number=3, embedded=False)
     (problem,) = select(session, blobs, "expert-1", "expert-3").problems
@@ -147,7 +149,9 @@ def test_a_domain_of_another_embedder(session: Session, blobs: LocalBlobs) -> No
     assert "embedded by 'bigger' (eeeeeeeeeeee), not by 'all-MiniLM-L6-v2'" in problem.detail
 
 
-def test_router_inputs_that_were_taken_in_another_way(session: Session, blobs: LocalBlobs) -> None:
+def test_router_inputs_taken_in_another_way_are_refused(
+    session: Session, blobs: LocalBlobs
+) -> None:
     family = rows.add_all(session, blobs)
     version = rows.add_expert(session, blobs, family, number=3, embedded=False)
     other = Embedders(encoder=embedder_digest(), states=OTHER_EMBEDDER)
@@ -158,7 +162,7 @@ def test_router_inputs_that_were_taken_in_another_way(session: Session, blobs: L
     )
 
 
-def test_a_projection_of_another_embedder(session: Session, blobs: LocalBlobs) -> None:
+def test_a_projection_of_another_embedder_is_refused(session: Session, blobs: LocalBlobs) -> None:
     family = rows.add_all(session, blobs)
     rows.add_projection(session, blobs, family, embedder_digest=OTHER_EMBEDDER)
     (problem,) = select(session, blobs, "expert-1", "expert-2").problems
@@ -166,7 +170,7 @@ def test_a_projection_of_another_embedder(session: Session, blobs: LocalBlobs) -
     assert "tiny@2 projects other domain embeddings (eeeeeeeeeeee)" in problem.detail
 
 
-def test_a_retired_version_stays_where_it_is(session: Session, blobs: LocalBlobs) -> None:
+def test_a_mix_keeps_a_retired_version(session: Session, blobs: LocalBlobs) -> None:
     family = rows.add_all(session, blobs)
     version = rows.add_expert(session, blobs, family, number=3)
     version.state = VersionState.RETIRED

@@ -1,4 +1,4 @@
-"""What a plan tells of mixes that can be made, and of those that cannot.
+"""A plan describes a mix, or all reasons why it cannot be made.
 
 Covers: plan_data.
 """
@@ -37,7 +37,7 @@ def kinds(planned: Plan) -> set[str]:
     return {caution.kind for caution in planned.warnings}
 
 
-def test_a_mix_that_can_be_made(session: Session, blobs: LocalBlobs) -> None:
+def test_a_plan_lists_steps_and_sizes(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
     planned = ask(session, blobs)
     assert planned.problems == ()
@@ -49,7 +49,7 @@ def test_a_mix_that_can_be_made(session: Session, blobs: LocalBlobs) -> None:
     assert planned.size.num_active_parameters < planned.size.num_parameters
 
 
-def test_nothing_is_changed(session: Session, blobs: LocalBlobs) -> None:
+def test_a_plan_changes_nothing(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
     before = sorted(path for path in blobs.root.rglob("*"))
     ask(session, blobs)
@@ -61,7 +61,7 @@ def test_nothing_is_changed(session: Session, blobs: LocalBlobs) -> None:
 @pytest.mark.parametrize(
     "preset", ["nexus", "nexus-paper", "linear", "mlp", "btx", "bam", "bam-shared-kv", "merge"]
 )
-def test_bytes_kept_are_those_that_an_assembly_writes(
+def test_the_estimated_bytes_are_those_of_an_assembly(
     session: Session, blobs: LocalBlobs, preset: Any
 ) -> None:
     rows.add_all(session, blobs)
@@ -70,14 +70,14 @@ def test_bytes_kept_are_those_that_an_assembly_writes(
     before = {path.name for path in blobs.root.rglob("*") if path.is_file()}
     mix = pipeline.assemble(_materials(session, blobs, preset=preset), blobs)
     new = {e.digest: e.num_bytes for e in mix.tensors.values() if e.digest[2:] not in before}
-    # Equal rows, zeros for instance, are one blob; what was counted cannot be less.
+    # Equal tensors, such as zeros, share a blob, so the estimate is an upper bound.
     counted = planned.size.steps[0].bytes_kept
     assert sum(new.values()) <= counted <= 1.1 * sum(new.values())
     assert planned.size.num_bytes == mix.num_bytes
     assert planned.size.num_parameters == mix.architecture.num_parameters
 
 
-def test_all_problems_come_at_once(session: Session, blobs: LocalBlobs) -> None:
+def test_all_problems_are_reported_together(session: Session, blobs: LocalBlobs) -> None:
     family = rows.add_family(session, blobs)
     rows.add_expert(session, blobs, family, number=1, embedded=False)
     planned = ask(
@@ -97,17 +97,17 @@ def test_all_problems_come_at_once(session: Session, blobs: LocalBlobs) -> None:
         "/experts/2",
         "/experts_per_token",
     ]
-    # Of one expert that was found nothing follows for the whole.
+    # One known expert is not enough for an estimate.
     assert (planned.size, planned.license) == (None, None)
 
 
-def test_a_part_to_train_must_be_there(session: Session, blobs: LocalBlobs) -> None:
+def test_a_part_to_train_must_exist(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
     planned = ask(session, blobs, preset="btx", finetune={"train": "shared"})
     assert [problem.pointer for problem in planned.problems] == ["/finetune/train"]
 
 
-def test_a_finetune_of_nothing_is_no_step(session: Session, blobs: LocalBlobs) -> None:
+def test_a_finetune_of_no_tokens_is_no_step(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
     size = ask(session, blobs, finetune={"tokens": 0}).size
     assert size is not None
@@ -124,14 +124,14 @@ def test_a_compression_is_a_step(session: Session, blobs: LocalBlobs) -> None:
     assert more.size.steps[1].seconds.high > size.steps[1].seconds.high
 
 
-def test_what_was_made_already_is_named(session: Session, blobs: LocalBlobs) -> None:
+def test_an_existing_version_is_named(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
     mixes.request(session, blobs, NewMix(name="mine", family="tiny", experts=EXPERTS))
     assert ask(session, blobs).existing == "mine@1"
     assert ask(session, blobs, finetune={"tokens": 0}).existing is None
 
 
-def test_licenses_are_joined_and_doubts_said(session: Session, blobs: LocalBlobs) -> None:
+def test_licenses_are_combined_with_warnings(session: Session, blobs: LocalBlobs) -> None:
     family = rows.add_all(session, blobs)
     rows.add_expert(session, blobs, family, number=3).expert.license = "CC-BY-NC-4.0"
     session.flush()
@@ -141,7 +141,7 @@ def test_licenses_are_joined_and_doubts_said(session: Session, blobs: LocalBlobs
     assert "brought by expert-3, forbids commercial use" in doubt
 
 
-def test_domains_that_point_the_same_way(session: Session, blobs: LocalBlobs) -> None:
+def test_similar_domains_give_a_warning(session: Session, blobs: LocalBlobs) -> None:
     family = rows.add_all(session, blobs)
     third = rows.add_expert(session, blobs, family, number=3, embedded=False)
     first = experts.pin(session, "expert-1")
@@ -154,7 +154,7 @@ def test_domains_that_point_the_same_way(session: Session, blobs: LocalBlobs) ->
     assert "condition" not in kinds(ask(session, blobs))
 
 
-def test_an_expert_that_is_its_seed(session: Session, blobs: LocalBlobs) -> None:
+def test_an_expert_equal_to_its_seed_gives_a_warning(session: Session, blobs: LocalBlobs) -> None:
     family = rows.add_all(session, blobs)
     experts.pin(session, "expert-2").manifest_digest = family.seed_digest
     session.flush()
@@ -162,13 +162,13 @@ def test_an_expert_that_is_its_seed(session: Session, blobs: LocalBlobs) -> None
     assert caution.detail.startswith("'expert-2'")
 
 
-def test_text_that_is_read_over_and_over(session: Session, blobs: LocalBlobs) -> None:
+def test_text_that_is_read_often_gives_a_warning(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
     assert "little-text" in kinds(ask(session, blobs, finetune={"tokens": 1_000_000}))
     assert "little-text" not in kinds(ask(session, blobs, finetune={"tokens": 0}))
 
 
-def test_times_are_rough_until_a_mix_was_made(session: Session, blobs: LocalBlobs) -> None:
+def test_time_estimates_are_rough_before_the_first_mix(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
     size = ask(session, blobs).size
     assert size is not None
@@ -180,13 +180,13 @@ def test_times_are_rough_until_a_mix_was_made(session: Session, blobs: LocalBlob
     assert size is not None
     assemble, finetune, gate, _ = (step.seconds for step in size.steps)
     assert (assemble.low, assemble.high) == pytest.approx((2, 2))
-    # Twice the tokens: at least as long, at most twice.
+    # Twice the tokens take at least as long and at most twice as long.
     assert (finetune.low, finetune.high) == pytest.approx((10, 20))
     assert finetune.basis == "from 1 of this service's earlier mixes"
     assert gate.basis.startswith("rough")
 
 
-def test_a_change_of_a_mix(session: Session, blobs: LocalBlobs) -> None:
+def test_a_change_of_a_mix_is_planned(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs, num_experts=3)
     extension = MixChange(base="mine@1", joining="expert-3", finetune={"tokens": 0})
     planned = plan.plan(session, blobs, extension)
@@ -201,7 +201,7 @@ def test_a_change_of_a_mix(session: Session, blobs: LocalBlobs) -> None:
     assert planned.size.num_parameters == whole.num_parameters
 
 
-def test_a_change_has_the_finetune_of_all_its_experts(session: Session, blobs: LocalBlobs) -> None:
+def test_a_change_finetunes_on_all_its_experts(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs, num_experts=3)
     _make(session, blobs, seconds={})
     planned = plan.plan(session, blobs, MixChange(base="mine@1", joining="expert-3"))
@@ -216,7 +216,7 @@ def _materials(session: Session, blobs: LocalBlobs, *, preset: Any) -> Any:
 
 
 def _make(session: Session, blobs: LocalBlobs, *, seconds: dict[str, float]) -> None:
-    """A mix that took so long."""
+    """Add a finished mix whose steps took `seconds`."""
     version = mixes.request(session, blobs, NewMix(name="mine", family="tiny", experts=EXPERTS))
     now = datetime.now(UTC)
     for step, took in seconds.items():

@@ -1,17 +1,17 @@
-"""What is said of a machine that may be too small."""
+"""Warnings about a machine that may be too small, and about similar domains."""
 
 from assembler.planning import plan_warnings
 from assembler.routing.router_init import MAX_CONDITION
 
 
-def test_a_machine_that_is_large_enough_is_not_mentioned() -> None:
+def test_a_large_machine_gives_no_warning() -> None:
     found = plan_warnings.of_machine(
         memory={"gate": 10}, total_memory=10, disk_needed=10, disk_free=10
     )
     assert list(found) == []
 
 
-def test_steps_that_do_not_fit_are_named_with_their_numbers() -> None:
+def test_steps_that_do_not_fit_are_named() -> None:
     memory, disk = plan_warnings.of_machine(
         memory={"assemble": 1_000_000_000, "finetune": 30_000_000_000},
         total_memory=24_000_000_000,
@@ -23,7 +23,7 @@ def test_steps_that_do_not_fit_are_named_with_their_numbers() -> None:
     assert (disk.kind, disk.value) == ("disk", 9e9)
 
 
-def test_the_cosine_that_is_too_near_belongs_to_the_condition_number() -> None:
+def test_the_largest_cosine_follows_from_the_condition_number() -> None:
     # Two unit vectors of cosine c have singular values sqrt(1 + c) and sqrt(1 - c).
     cosine = plan_warnings.MAX_COSINE
     assert round(((1 + cosine) / (1 - cosine)) ** 0.5, 6) == MAX_CONDITION

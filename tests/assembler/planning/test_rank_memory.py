@@ -1,4 +1,4 @@
-"""What a process of a finetune is said to hold is what it holds."""
+"""The estimated memory of a finetune process agrees with the memory of real processes."""
 
 import json
 import os
@@ -18,12 +18,12 @@ from tests.assembler import memory_process
 from tests.assembler.memory_process import ARCHITECTURE
 
 ROOT = Path(__file__).parents[3]
-# What lasts is told to the byte, what is kept for the backward pass within a tenth.
+# Lasting memory is exact; memory for the backward pass is within a tenth.
 ACTIVATIONS = 0.1
 ALONE = Parallelism()
 EXACT = ("frozen_weights", "trained_weights", "gradients", "moments")
-# Every token takes every expert, so that they have equal work, as the function assumes; and more
-# tokens than a CPU puts through attention's plain definition.
+# Every token takes every expert, so that the experts have equal work, as the estimate assumes. The
+# tokens are too many for the plain attention kernel of a CPU.
 NUM_CHOSEN, LENGTH = ARCHITECTURE.num_experts, 520
 PATIENCE_SECONDS = 1200
 
@@ -42,13 +42,13 @@ def recipe(*, train: Trained, dtype: ComputingDtype = "bfloat16") -> Finetune:
 RECIPES = [recipe(train="router"), recipe(train="all"), recipe(train="all", dtype="float32")]
 
 
-def told(own: Finetune, parallelism: Parallelism = ALONE) -> RankMemory:
+def estimate(finetune: Finetune, parallelism: Parallelism = ALONE) -> RankMemory:
     mix = replace(ARCHITECTURE, num_experts_per_tok=NUM_CHOSEN)
-    return rank_memory(mix, own, parallelism)
+    return rank_memory(mix, finetune, parallelism)
 
 
-def held(cases: list[tuple[int, Finetune]], num_processes: int) -> list[dict[str, int]]:
-    """Measured in real processes, for each degree and recipe, a step."""
+def measured(cases: list[tuple[int, Finetune]], num_processes: int) -> list[dict[str, int]]:
+    """Measure a training step for each degree and recipe, in real processes."""
     asked: list[dict[str, Any]] = [
         {"recipe": own.model_dump(), "degree": degree, "experts_per_token": NUM_CHOSEN}
         for degree, own in cases
@@ -70,30 +70,30 @@ def held(cases: list[tuple[int, Finetune]], num_processes: int) -> list[dict[str
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("num_processes", "degrees"), [(1, [1]), (2, [1, 2]), (4, [2])])
-def test_a_process_holds_what_is_told(num_processes: int, degrees: list[int]) -> None:
+def test_the_estimate_agrees_with_real_processes(num_processes: int, degrees: list[int]) -> None:
     cases = [(degree, own) for degree in degrees for own in RECIPES]
     for (degree, own), measured in zip(cases, held(cases, num_processes), strict=True):
         parallelism = Parallelism(num_processes=num_processes, expert_parallel_degree=degree)
-        expected = asdict(told(own, parallelism))
+        expected = asdict(estimate(own, parallelism))
         for part in EXACT:
             assert measured[part] == expected[part], (degree, own.train, own.dtype, part)
         kept, of = measured["activations"], (degree, own.train)
         assert kept == pytest.approx(expected["activations"], rel=ACTIVATIONS), of
 
 
-def test_one_process_gathers_and_dispatches_nothing() -> None:
-    memory = told(recipe(train="all"))
+def test_one_process_needs_no_communication_buffers() -> None:
+    memory = estimate(recipe(train="all"))
     assert (memory.gathered, memory.dispatch) == (0, 0)
 
 
-def test_dealt_experts_are_gathered_from_fewer_processes() -> None:
+def test_distributed_experts_are_gathered_from_fewer_processes() -> None:
     def of(degree: int) -> RankMemory:
-        return told(
+        return estimate(
             recipe(train="all"), Parallelism(num_processes=4, expert_parallel_degree=degree)
         )
 
     sliced, dealt = of(1), of(4)
     assert dealt.gathered < sliced.gathered
     assert sliced.dispatch == 0 < dealt.dispatch
-    # What is kept is the same share of everything, but for rows that cannot be halved.
+    # The shares are equal, except for rows that cannot be halved.
     assert dealt.moments == pytest.approx(sliced.moments, rel=0.02)

@@ -1,4 +1,4 @@
-"""Estimates from manifests, held against what the steps of a tiny mix really write.
+"""Estimates from manifests agree with what the steps of a tiny mix write.
 
 Covers: assembler.assembly.blueprint.
 """
@@ -39,19 +39,19 @@ def blueprint(blobs: LocalBlobs, recipe: Recipe) -> Blueprint:
 
 
 def asking(**changes: Any) -> Recipe:
-    """A recipe with changes, those to its finetune as `finetune={...}`."""
+    """Return a recipe with changes; changes of its finetune are `finetune={...}`."""
     recipe = tiny_mixes.recipe()
     finetune = recipe.finetune.model_copy(update=changes.pop("finetune", {}))
     return Recipe.model_validate(recipe.model_dump() | {"finetune": finetune} | changes)
 
 
 def written(before: Manifest, after: Manifest) -> int:
-    """Bytes of the tensors of `after` that `before` does not have."""
+    """Return the bytes of the tensors in `after` that are not in `before`."""
     known = {entry.digest for entry in before.tensors.values()}
     return sum(e.num_bytes for e in after.tensors.values() if e.digest not in known)
 
 
-def test_a_finetune_keeps_what_it_trains(blobs: LocalBlobs, tmp_path: Path) -> None:
+def test_a_finetune_stores_trained_tensors(blobs: LocalBlobs, tmp_path: Path) -> None:
     sizes = {"tokens": 64, "batch_size": 2, "sequence_length": 16, "train": "router"}
     recipe = asking(finetune=sizes)
     mix = tiny_mixes.store_mix(blobs)
@@ -63,7 +63,7 @@ def test_a_finetune_keeps_what_it_trains(blobs: LocalBlobs, tmp_path: Path) -> N
     assert estimate.read == mix.num_bytes
 
 
-def test_a_compression_keeps_int8_layers(blobs: LocalBlobs) -> None:
+def test_a_compression_stores_int8_layers(blobs: LocalBlobs) -> None:
     plan = blueprint(blobs, asking(compress={"min_fdt_75": 8, "target": "cpu"}))
     mix = tiny_mixes.store_mix(blobs)
     modules = int8_units.modules(int8_units.units(mix, "cpu"))
@@ -90,7 +90,9 @@ def test_twice_the_tokens_are_twice_the_work(blobs: LocalBlobs) -> None:
     assert (twice.kept, twice.scratch) == (once.kept, once.scratch)
 
 
-def test_processes_of_a_finetune_add_up(blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_of_all_processes_is_added(
+    blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = asking(finetune={"batch_size": 4})
     assert resource_estimates.finetuning(blueprint(blobs, recipe)).memory_per_process is None
     monkeypatch.setenv("NEXUSMIX_TRAINING_PROCESSES", "4")

@@ -1,4 +1,4 @@
-"""How long a step may take, from what was seen and without."""
+"""The time of a step is estimated from earlier steps, or roughly without them."""
 
 import pytest
 
@@ -11,16 +11,16 @@ def seconds(estimated: Estimate) -> tuple[float, float]:
     return estimated.low, estimated.high
 
 
-def test_of_the_same_work_what_was_seen() -> None:
+def test_equal_work_takes_equal_time() -> None:
     seen = [Observation(100, 20), Observation(100, 30)]
     assert seconds(estimate("gate", 100, seen)) == (20, 30)
 
 
-def test_of_more_work_between_fixed_and_proportional() -> None:
+def test_more_work_takes_between_equal_and_proportional_time() -> None:
     assert seconds(estimate("gate", 300, [Observation(100, 20)])) == (20, 60)
 
 
-def test_of_less_work_at_least_the_start_of_a_process() -> None:
+def test_less_work_takes_at_least_the_start_of_a_process() -> None:
     assert seconds(estimate("assemble", 0, [Observation(100, 20)])) == (1, 20)
 
 
@@ -28,7 +28,7 @@ def test_a_known_fixed_part_does_not_grow() -> None:
     assert seconds(estimate("finetune", 300, [Observation(100, 20, fixed=5)])) == (50, 50)
 
 
-def test_what_nobody_saw_is_rough_and_says_what_is_assumed(
+def test_without_earlier_steps_the_estimate_is_rough(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("NEXUSMIX_NUM_THREADS", "4")

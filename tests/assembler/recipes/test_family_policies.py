@@ -1,4 +1,4 @@
-"""A family's own policy: numbered, checked as a whole, and taken into recipes by content."""
+"""Policies of families are numbered and checked, and recipes copy their fields."""
 
 from typing import Any
 
@@ -20,7 +20,9 @@ def policy_of(session: Session, blobs: LocalBlobs, **gates: Any) -> Policy:
     return Recipe.model_validate(mixes.request(session, blobs, wish).recipe).gates
 
 
-def test_versions_are_numbered_and_equal_ones_are_one(session: Session, blobs: LocalBlobs) -> None:
+def test_versions_are_numbered_and_equal_ones_are_stored_once(
+    session: Session, blobs: LocalBlobs
+) -> None:
     rows.add_family(session, blobs)
     first = family_policies.put(session, "tiny", {"prefix_tokens": 9})
     assert first.number == 1
@@ -29,19 +31,17 @@ def test_versions_are_numbered_and_equal_ones_are_one(session: Session, blobs: L
     assert [own.number for own in family_policies.find_all(session, "tiny")] == [2, 1]
 
 
-def test_a_recipe_keeps_the_policy_it_was_asked_for_under(
-    session: Session, blobs: LocalBlobs
-) -> None:
+def test_a_recipe_keeps_the_policy_of_its_request(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
     assert policy_of(session, blobs) == Policy()
     family_policies.put(session, "tiny", {"prefix_tokens": 9, "served": {"min_fdt_50": 5}})
-    # What a request says goes over it, field by field.
+    # The request overrides single fields of the policy.
     gates = policy_of(session, blobs, served={"min_fdt_75": 8})
     assert (gates.prefix_tokens, gates.served.min_fdt_50, gates.served.min_fdt_75) == (9, 5, 8)
     assert Recipe.model_validate(mixes.get(session, "mine@1").recipe).gates == Policy()
 
 
-def test_all_mistakes_come_in_one_list(session: Session, blobs: LocalBlobs) -> None:
+def test_all_wrong_fields_are_named_together(session: Session, blobs: LocalBlobs) -> None:
     rows.add_family(session, blobs)
     changes = {"color": "red", "base": {"max_perplexity_ratio": -1, "depth": 3}, "served": 7}
     with pytest.raises(InvalidInput) as refused:
@@ -56,6 +56,6 @@ def test_all_mistakes_come_in_one_list(session: Session, blobs: LocalBlobs) -> N
     assert "there are min_equal_share," in depth.detail
 
 
-def test_a_family_that_is_not_there(session: Session) -> None:
+def test_a_policy_needs_a_family(session: Session) -> None:
     with pytest.raises(NotFound):
         family_policies.put(session, "nobody", {})

@@ -1,4 +1,4 @@
-"""Changes to fields: right ones count, every wrong one is named, and inner fields stay."""
+"""Valid changes of fields are applied, every wrong one is named, and other fields stay."""
 
 from typing import Self
 
@@ -40,7 +40,7 @@ def test_only_named_inner_fields_change() -> None:
     }
 
 
-def test_right_changes_count_beside_wrong_ones() -> None:
+def test_valid_changes_are_applied_beside_wrong_ones() -> None:
     changes = {"name": "code", "inner": {"low": -1, "high": 5, "width": 2}, "size": 1}
     made, problems = read(Outer, KNOWN, changes, at="part")
     assert (made.name, made.inner.low, made.inner.high) == ("code", 0, 5)
@@ -59,10 +59,10 @@ def test_fields_that_contradict_each_other_stay_as_they_were() -> None:
 
 
 @pytest.mark.parametrize("changes", [{}, {"name": "law", "inner": {"high": 9}}])
-def test_nothing_differs(changes: dict[str, object]) -> None:
+def test_equal_models_have_no_differences(changes: dict[str, object]) -> None:
     assert changed_fields(read(Outer, KNOWN, changes)[0], Outer()) == {}
 
 
-def test_differences_name_inner_fields() -> None:
-    own = Outer(name="code", inner=Inner(low=2))
-    assert changed_fields(own, Outer(), prefix="a.") == {"a.name": "code", "a.inner.low": 2}
+def test_differences_name_nested_fields() -> None:
+    model = Outer(name="code", inner=Inner(low=2))
+    assert changed_fields(model, Outer(), prefix="a.") == {"a.name": "code", "a.inner.low": 2}

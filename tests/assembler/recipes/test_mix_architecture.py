@@ -1,4 +1,4 @@
-"""Networks that recipes make, and how many parameters the papers count in theirs."""
+"""Recipes give networks with as many parameters as the papers count."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ from registry.checkpoints.architecture import Architecture
 from registry.errors import Incompatible
 from tests.assembler import tiny_mixes
 
-# The smaller seed of BAM (arXiv 2408.08274, table 9): parallel blocks, untied embeddings.
+# The smaller seed of BAM (arXiv 2408.08274, table 9), with parallel blocks and untied embeddings.
 BAM_SEED = Architecture(
     vocab_size=256_000,
     hidden_size=1024,
@@ -33,7 +33,7 @@ NUM_LAYERS = 6
 
 
 def paper_mix(preset: Preset, **changes: Any) -> Architecture:
-    """Three experts and the seed."""
+    """Return the mixture of three experts and the seed that a preset makes."""
     recipe = tiny_mixes.recipe(preset=preset, **changes)
     return mixture_of(recipe, BAM_SEED, vector_size=384)
 
@@ -49,7 +49,7 @@ def test_btx_counts_as_in_the_paper() -> None:
 
 
 def test_btx_with_six_experts_counts_as_its_shapes_do() -> None:
-    """The paper prints the total of four experts beside it; six are these."""
+    """The paper prints the total of four experts here; the expected number is that of six."""
     recipe = Recipe(
         **presets.assembly("btx").model_dump(),
         family="tiny",
@@ -62,14 +62,14 @@ def test_btx_with_six_experts_counts_as_its_shapes_do() -> None:
 def test_bam_counts_as_in_the_paper() -> None:
     mix = paper_mix("bam")
     assert mix.num_parameters == 776_002_560
-    # The paper counts both routers in the total, and only one of them as active.
+    # The paper counts both routers in the total, but only one of them as active.
     assert mix.num_active_parameters - NUM_LAYERS * ROUTER == 662_731_776
 
 
 def test_bam_with_shared_keys_and_values_counts_as_in_the_paper() -> None:
     mix = paper_mix("bam-shared-kv")
     assert mix.num_parameters == 738_253_824
-    # Here it also leaves the shared keys and values out of what is active.
+    # Here the paper does not count the shared keys and values as active either.
     active = mix.num_active_parameters - NUM_LAYERS * (ROUTER + SHARED_KV)
     assert active == 612_400_128
 

@@ -1,4 +1,4 @@
-"""Every preset makes a recipe that holds together; what differs from the default is told."""
+"""Every preset gives a recipe without contradictions, and differences are listed."""
 
 import pytest
 
@@ -9,14 +9,14 @@ from tests.assembler import tiny_mixes
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_holds_together(preset: Preset) -> None:
+def test_a_preset_has_no_contradictions(preset: Preset) -> None:
     recipe = tiny_mixes.recipe(preset=preset, experts=(1, 2))
     assert recipe.preset == preset
     assert list(recipe.contradictions()) == []
     assert DESCRIPTIONS[preset].endswith(".")
 
 
-def test_papers_are_as_published() -> None:
+def test_presets_of_papers_are_as_published() -> None:
     btx = presets.assembly("btx")
     assert (btx.router, btx.combine, btx.experts_per_token) == ("linear", "sum", 2)
     assert (btx.shared_expert, btx.norm_topk_prob) == (False, True)
@@ -29,7 +29,7 @@ def test_tokens_of_a_finetune_grow_with_the_experts() -> None:
     assert presets.finetune("merge", num_experts=3).tokens == 0
 
 
-def test_what_differs_from_the_default() -> None:
+def test_differences_from_the_default_are_listed() -> None:
     assert presets.changed(DEFAULT) == {}
     assert presets.changed("mlp") == {"router": "mlp", "router_init": "random"}
     of_btx = presets.changed("btx")
@@ -38,14 +38,14 @@ def test_what_differs_from_the_default() -> None:
     assert "finetune.tokens" not in of_btx
 
 
-def test_a_name_that_is_no_preset() -> None:
+def test_an_unknown_preset_is_refused() -> None:
     assert presets.find("btx") == ("btx", [])
     preset, (problem,) = presets.find("BTX")
     assert preset == DEFAULT
     assert (problem.pointer, problem.detail.split(";")[0]) == ("/preset", "'BTX' is no preset")
 
 
-def test_changes_to_a_preset() -> None:
+def test_changes_are_applied_to_a_preset() -> None:
     assembly, problems = presets.read_assembly("btx", {"experts_per_token": 1, "router": "tree"})
     assert (assembly.experts_per_token, assembly.router) == (1, "linear")
     assert [problem.pointer for problem in problems] == ["/router"]
@@ -54,7 +54,7 @@ def test_changes_to_a_preset() -> None:
     assert [problem.pointer for problem in problems] == ["/finetune/tokens"]
 
 
-def test_a_compression_is_what_is_asked_for() -> None:
+def test_a_compression_is_read_from_its_fields() -> None:
     assert presets.read_compression(None) == (None, [])
     wanted, problems = presets.read_compression({"min_fdt_75": 8})
     assert wanted is not None

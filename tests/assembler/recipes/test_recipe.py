@@ -1,4 +1,4 @@
-"""A recipe is named by its digest, counts its experts, and says what cannot stand together."""
+"""A recipe has a digest, counts its experts, and reports contradicting fields."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tests.assembler import tiny_mixes
 
 
 @pytest.mark.parametrize(("tokens", "steps"), [(0, 0), (1, 1), (16, 1), (17, 2)])
-def test_the_last_step_may_see_more_than_is_asked(tokens: int, steps: int) -> None:
+def test_the_last_step_may_read_more_tokens(tokens: int, steps: int) -> None:
     assert Training(tokens=tokens, batch_size=2, sequence_length=8).num_steps == steps
 
 
@@ -20,7 +20,7 @@ def test_equal_requests_have_equal_digests() -> None:
     assert tiny_mixes.recipe(experts=(2, 1, 3)).digest != recipe.digest
 
 
-def test_the_seed_is_an_expert_where_nobody_shares_it() -> None:
+def test_without_a_shared_expert_the_seed_is_routed() -> None:
     assert tiny_mixes.recipe().num_experts == 3
     assert tiny_mixes.recipe(preset="btx").num_experts == 4
     merge = tiny_mixes.recipe(preset="merge")
@@ -38,12 +38,12 @@ def test_the_seed_is_an_expert_where_nobody_shares_it() -> None:
         ({"norm_topk_prob": True}, ["/norm_topk_prob"]),
     ],
 )
-def test_fields_that_cannot_stand_together(changes: dict[str, Any], pointers: list[str]) -> None:
+def test_contradicting_fields_are_named(changes: dict[str, Any], pointers: list[str]) -> None:
     found = tiny_mixes.recipe(**changes).contradictions()
     assert [problem.pointer for problem in found] == pointers
 
 
-def test_a_mean_has_no_routers_to_contradict() -> None:
+def test_a_mean_has_no_contradicting_routers() -> None:
     assert list(tiny_mixes.recipe(preset="merge", experts_per_token=9).contradictions()) == []
 
 
@@ -56,6 +56,6 @@ def test_a_mean_has_no_routers_to_contradict() -> None:
         ({"router": "linear"}, True, False),
     ],
 )
-def test_what_rows_are_made_of(changes: dict[str, Any], states: bool, encoder: bool) -> None:
+def test_the_source_of_router_rows(changes: dict[str, Any], states: bool, encoder: bool) -> None:
     recipe = tiny_mixes.recipe(**changes)
     assert (recipe.embeds_with_states, recipe.embeds_with_encoder) == (states, encoder)

@@ -1,4 +1,4 @@
-"""Cleaning: near-duplicates go, the split is stable, sizes are bounded."""
+"""Cleaning removes near-duplicates, splits stably, and bounds the size of documents."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What is said when a tool or a package is missing; nothing here reaches a network."""
+"""Packages are chosen and unpacked, and missing ones are named; no test uses a network."""
 
 import os
 import stat
@@ -19,7 +19,7 @@ def tool(folder: Path, name: str, script: str) -> None:
 
 @pytest.fixture
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An apt whose archive has manual-9 and manual-10, each an empty file."""
+    """Install a fake apt whose archive has the empty packages manual-9 and manual-10."""
     folder = tmp_path / "tools"
     tool(
         folder, "apt-get", 'case "$*" in *download*) for p; do :; done; : > "${p}_1_all.deb";; esac'
@@ -31,14 +31,14 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_newest_of_numbered_packages_is_unpacked(tools: Path, tmp_path: Path) -> None:
-    told: list[str] = []
-    unpacked = debian.unpack([r"manual-\d+"], tmp_path, on_progress=told.append)
+    messages: list[str] = []
+    unpacked = debian.unpack([r"manual-\d+"], tmp_path, on_progress=messages.append)
     assert unpacked == {r"manual-\d+": tmp_path / "manual-10"}
     assert (tmp_path / "manual-10" / "usr").is_dir()
-    assert told[-1] == "unpacking manual-10"
+    assert messages[-1] == "unpacking manual-10"
 
 
-def test_a_missing_package_is_named_with_apts_own_words(tools: Path, tmp_path: Path) -> None:
+def test_a_missing_package_is_named_with_the_message_of_apt(tools: Path, tmp_path: Path) -> None:
     tool(tools, "apt-get", "echo 'E: no network' >&2; exit 100")
     with pytest.raises(Unavailable, match=r"no Debian package manpages-xx: E: no network"):
         debian.unpack(["manpages-xx"], tmp_path, on_progress=lambda line: None)

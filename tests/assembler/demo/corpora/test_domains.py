@@ -1,4 +1,4 @@
-"""Who fetches texts, when two processes want the same."""
+"""Only one process at a time fetches texts."""
 
 import fcntl
 from pathlib import Path
@@ -18,14 +18,14 @@ DOMAIN = Domain("poems", "Poems", "CC0-1.0", None, nothing)
 
 
 @pytest.mark.usefixtures("home")
-def test_who_comes_second_waits_and_finds_what_was_fetched() -> None:
+def test_the_second_process_waits_and_uses_the_fetched_texts() -> None:
     cache = settings().cache_path / "corpora" / str(domains.EXTRACTION)
     cache.mkdir(parents=True)
     with (cache / "lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
 
-        def finish(told: str) -> None:
-            assert told == "waiting for another process that fetches texts"
+        def finish(message: str) -> None:
+            assert message == "waiting for another process that fetches texts"
             (cache / "poems-7").mkdir()
             fcntl.flock(other, fcntl.LOCK_UN)
 

@@ -1,4 +1,4 @@
-"""HTML manuals to text, without what surrounds it."""
+"""HTML manuals become text without navigation."""
 
 from assembler.demo.corpora.html import plain_text
 

@@ -1,4 +1,4 @@
-"""Manual pages to text: paragraphs stay, requests and closing sections go."""
+"""Manual pages become text: paragraphs stay, requests and closing sections are dropped."""
 
 from assembler.demo.corpora.manpages import plain_text
 

@@ -1,4 +1,4 @@
-"""Readers on small files laid out as in the packages."""
+"""Readers read small files in the layout of the packages."""
 
 import gzip
 from pathlib import Path
