@@ -11,6 +11,8 @@ from service.app import create_app
 from service.error_codes import code_of
 from service.errors import STATUSES
 
+# What FastAPI writes about a status that nobody has described.
+UNTOLD = "Successful Response"
 METHODS = ("get", "head", "post", "put", "patch", "delete")
 INTRODUCTION = """\
 The service answers below `/api/v1`; `/v1` speaks the dialect of OpenAI. The same document for
@@ -72,9 +74,11 @@ def _by_tag(document: Schema) -> Mapping[str, list[tuple[str, str, Schema]]]:
 
 
 def _operation(path: str, method: str, operation: Schema) -> Iterator[str]:
-    yield f"### {operation['summary']}"
+    summary, description = operation["summary"], markdown.paragraph(operation["description"])
+    yield f"### {summary}"
     yield markdown.code(f"{method.upper()} {path}")
-    yield markdown.paragraph(str(operation.get("description", "")))
+    if description != f"{summary}.":
+        yield description
     parameters = operation.get("parameters", ())
     if parameters:
         rows = [_parameter(parameter) for parameter in parameters]
@@ -98,7 +102,7 @@ def _parameter(parameter: Schema) -> tuple[str, ...]:
 
 def _responses(responses: Mapping[str, Any]) -> str:
     rows = [
-        (status, str(response.get("description", "")), _content(response))
+        (status, response["description"].replace(UNTOLD, ""), _content(response))
         for status, response in responses.items()
     ]
     return markdown.table(("status", "meaning", "body"), rows)
@@ -107,8 +111,7 @@ def _responses(responses: Mapping[str, Any]) -> str:
 def _content(body: Schema) -> str:
     for media_type, content in body.get("content", {}).items():
         schema = content.get("schema", {})
-        kind = json_schema.type_of(schema, link=_link) if schema else ""
-        return " ".join(filter(None, (kind, f"({media_type})")))
+        return json_schema.type_of(schema, link=_link) if schema else media_type
     return ""
 
 
