@@ -33,6 +33,12 @@ CODE = re.compile(r"`[^`]*`")
 INLINE = re.compile(
     rf"(?P<number>{NUMBER})(?P<between>[^\d<]*)<!-- figure: (?P<source>.+?) -->", re.DOTALL
 )
+# What a paragraph says whose figures are of no committed result.
+WITHOUT_RESULT = ("set-up", "paper", "not committed")
+# A number with a unit of measurements: outside the pages of results it needs a source too.
+MEASURED = re.compile(
+    rf"(?:{NUMBER})\s?(?:%|×|(?:s|ms|seconds|minutes|hours|MB|GB|GiB|tokens a second|times)\b)"
+)
 MARK = re.compile(r"<!-- figures: (?P<sources>.+?) -->", re.DOTALL)
 SOURCE = re.compile(
     r"(?P<file>\S+\.json) (?P<first>.+?)"
@@ -69,6 +75,11 @@ def inline(text: str) -> list[Inline]:
 def numbers(text: str) -> list[str]:
     """Return the figures of a text, as they are printed; numbers in code and links do not count."""
     return [match.group() for match in FIGURE.finditer(NO_FIGURES.sub(" ", text))]
+
+
+def measurements(text: str) -> list[str]:
+    """Return the numbers of a text that have a unit of measurements."""
+    return MEASURED.findall(NO_FIGURES.sub(" ", text))
 
 
 def problems_with(prose: Prose, page: Path) -> Iterator[str]:
@@ -127,12 +138,10 @@ def _not_in(text: str, sources: str, page: Path) -> Iterator[str]:
     """Yield the numbers of a text that none of its sources has."""
     known: set[str] = set()
     for source in sources.split(", "):
-        words = source.split()
-        if words[0] == "set-up":
-            # Alone it covers the whole paragraph, else the numbers that it lists.
-            if len(words) == 1:
-                return
-            known |= set(map(_plain, words[1:]))
+        if source in WITHOUT_RESULT:
+            return
+        if source.startswith("set-up "):
+            known |= set(map(_plain, source.split()[1:]))
         else:
             known |= set(map(_plain, numbers(_table(source, page))))
     unknown = [number for number in numbers(text) if _plain(number) not in known]
