@@ -1,4 +1,4 @@
-"""Which checkpoint of a mix version counts, as its steps go by."""
+"""The candidate of a mix version is the checkpoint of its last step."""
 
 from assembler.tables import FINAL_STATES, MixState, MixVersion
 

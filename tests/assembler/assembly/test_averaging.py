@@ -1,4 +1,4 @@
-"""Means in pieces: the same bits as in one, and no more memory for more numbers."""
+"""Means in pieces have the same bits as means in one, and need bounded memory."""
 
 import threading
 import tracemalloc
@@ -44,7 +44,7 @@ def test_weights_are_relative(blobs: LocalBlobs) -> None:
     assert found == mean([one, two], blobs=blobs, weights=[0.75, 0.25])
 
 
-def test_a_negative_weight_takes_out_what_a_mean_contains(blobs: LocalBlobs) -> None:
+def test_a_negative_weight_removes_a_part_of_a_mean(blobs: LocalBlobs) -> None:
     made = [torch.full((3,), value) for value in (1.0, 2.0, 6.0)]
     entries = [tensors.write(blobs, tensor) for tensor in made]
     all_of_them = mean(entries, blobs=blobs)
@@ -53,7 +53,7 @@ def test_a_negative_weight_takes_out_what_a_mean_contains(blobs: LocalBlobs) -> 
     )
 
 
-def test_the_mean_of_equals_is_read_by_nobody(blobs: LocalBlobs) -> None:
+def test_the_mean_of_equal_tensors_is_not_computed(blobs: LocalBlobs) -> None:
     entry = TensorEntry("BF16", (4,), "0" * 64)
     assert mean([entry, entry], blobs=blobs, weights=[2, 1]) is entry
 
@@ -86,8 +86,8 @@ def test_a_missing_blob_is_not_found(blobs: LocalBlobs) -> None:
         mean(entries, blobs=blobs)
 
 
-def test_means_side_by_side_keep_their_names(blobs: LocalBlobs) -> None:
-    """The first ends only when the second has: they are taken at the same time."""
+def test_concurrent_means_keep_their_names(blobs: LocalBlobs) -> None:
+    """The first mean waits for the second, so both must be computed at the same time."""
     entries = [tensors.write(blobs, torch.full((3,), float(value))) for value in range(4)]
     by_name = dict(zip("abcd", entries, strict=True))
     second_ended = threading.Event()
@@ -102,7 +102,7 @@ def test_means_side_by_side_keep_their_names(blobs: LocalBlobs) -> None:
     assert averaging.each(list(by_name), mean_of) == by_name
 
 
-def test_of_means_side_by_side_a_failure_is_raised(blobs: LocalBlobs) -> None:
+def test_a_failure_of_concurrent_means_is_raised(blobs: LocalBlobs) -> None:
     missing = TensorEntry("F32", (3,), "0" * 64), TensorEntry("F32", (3,), "1" * 64)
     with pytest.raises(NotFound):
         averaging.each(["a", "b"], lambda _: mean(missing, blobs=blobs))

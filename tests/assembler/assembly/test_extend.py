@@ -1,4 +1,4 @@
-"""A finished mix with an expert more, fewer or renewed."""
+"""Experts are added to, removed from or replaced in a finished mix."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -35,7 +35,7 @@ def extended(
 
 
 @pytest.mark.parametrize("preset", KEPT_PRESETS)
-def test_an_extended_mix_is_the_mix_of_all(blobs: LocalBlobs, preset: Preset) -> None:
+def test_an_extended_mix_equals_a_new_mix_of_all_experts(blobs: LocalBlobs, preset: Preset) -> None:
     base = tiny_mixes.as_base(
         tiny_mixes.store_mix(blobs, preset=preset, experts=(1, 2)), blobs, experts=(1, 2)
     )
@@ -44,20 +44,20 @@ def test_an_extended_mix_is_the_mix_of_all(blobs: LocalBlobs, preset: Preset) ->
 
 
 @pytest.mark.parametrize("preset", KEPT_PRESETS)
-def test_a_reduced_mix_is_the_mix_of_the_rest(blobs: LocalBlobs, preset: Preset) -> None:
+def test_a_reduced_mix_equals_a_new_mix_of_the_rest(blobs: LocalBlobs, preset: Preset) -> None:
     base = tiny_mixes.as_base(tiny_mixes.store_mix(blobs, preset=preset), blobs)
     rest = tiny_mixes.store_mix(blobs, preset=preset, experts=(1, 3))
     assert extended(blobs, base, experts=(1, 3), preset=preset).digest == rest.digest
 
 
-def test_one_expert_in_the_place_of_another(blobs: LocalBlobs) -> None:
+def test_an_expert_is_replaced(blobs: LocalBlobs) -> None:
     base = tiny_mixes.as_base(tiny_mixes.store_mix(blobs), blobs)
     made = extended(blobs, base, experts=(1, 4, 3))
     assert made.digest == tiny_mixes.store_mix(blobs, experts=(1, 4, 3)).digest
 
 
-def test_what_was_learned_stays(blobs: LocalBlobs) -> None:
-    """Rows, embeddings and FFNs of known experts are the base's, not fresh ones."""
+def test_learned_tensors_are_kept(blobs: LocalBlobs) -> None:
+    """Rows, embeddings and FFNs of known experts come from the base."""
     mix = tiny_mixes.store_mix(blobs)
     changed = {
         name: tensors.write(blobs, tensors.read(blobs, entry) + 1)
@@ -104,7 +104,7 @@ def test_a_linear_router_is_appended_to_or_reset(
 
 @pytest.mark.parametrize("learned", [0.0, 2.0])
 def test_other_tensors_follow_the_mean_of_the_experts(blobs: LocalBlobs, learned: float) -> None:
-    """And what a finetune has added to it stays whole."""
+    """The change by a finetune is kept in full."""
 
     def with_norm(checkpoint: Manifest, value: float) -> Manifest:
         norm = tensors.write(blobs, torch.full((32,), value, dtype=torch.bfloat16))
@@ -119,7 +119,7 @@ def test_other_tensors_follow_the_mean_of_the_experts(blobs: LocalBlobs, learned
     assert (numpy_tensors.read(blobs, made.tensors[NORM]) == 4.0 + learned).all()
 
 
-def test_what_no_expert_has_moved_stays_the_one_that_is_there(blobs: LocalBlobs) -> None:
+def test_tensors_that_no_expert_changed_are_kept(blobs: LocalBlobs) -> None:
     mix = tiny_mixes.store_mix(blobs)
     learned = tensors.write(blobs, torch.full((32,), 3.0, dtype=torch.bfloat16))
     base = tiny_mixes.as_base(replace(mix, tensors=mix.tensors | {NORM: learned}), blobs)

@@ -1,4 +1,4 @@
-"""What a provenance holds, and that it is enough."""
+"""A provenance holds everything that is needed to make its mix again."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ def store_provenance(blobs: LocalBlobs) -> Provenance:
     )
 
 
-def test_materials_come_back_as_they_were(blobs: LocalBlobs) -> None:
+def test_the_inputs_are_restored(blobs: LocalBlobs) -> None:
     given = inputs(blobs)
     more = extended(pipeline.assemble(given, blobs), given, blobs)
     for own in (given, more):
@@ -45,7 +45,7 @@ def test_materials_come_back_as_they_were(blobs: LocalBlobs) -> None:
         assert replace(back, vectors=()) == replace(own, vectors=())
 
 
-def test_a_lock_that_is_stored_twice_is_one(blobs: LocalBlobs) -> None:
+def test_equal_provenances_have_one_digest(blobs: LocalBlobs) -> None:
     assert store_provenance(blobs).store(blobs) == store_provenance(blobs).store(blobs)
 
 
@@ -59,7 +59,7 @@ def test_environments_are_compared_in_words(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def _single(vectors: tuple[list[float], ...]) -> list[list[float]]:
-    """As float32 numbers, which is what a database keeps of them."""
+    """Round vectors to float32, as the database stores them."""
     import numpy as np
 
     rows: list[list[float]] = np.array(vectors, np.float32).tolist()

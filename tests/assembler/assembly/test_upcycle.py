@@ -1,4 +1,4 @@
-"""What an assembled mix refers to, what it writes, and what it refuses."""
+"""An assembled mix refers to existing tensors, writes new ones, and refuses wrong experts."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ QUERY = "model.layers.1.self_attn.q_proj.weight"
 QUERY_SHAPE = tiny.ARCHITECTURE.tensor_shapes()[QUERY]
 
 
-def test_ffns_are_references(blobs: LocalBlobs) -> None:
+def test_ffns_refer_to_the_tensors_of_experts(blobs: LocalBlobs) -> None:
     mix = tiny_mixes.store_mix(blobs)
     for part in ("gate_proj", "up_proj", "down_proj"):
         name = f"model.layers.1.mlp.{part}.weight"
@@ -41,7 +41,8 @@ def test_equal_tensors_are_not_averaged(blobs: LocalBlobs) -> None:
     written = mix.digests() - seed.digests() - tiny_mixes.projection(blobs).digests()
     for expert in range(1, tiny_mixes.NUM_EXPERTS + 1):
         written -= tiny.store_manifest(blobs, expert=expert).digests()
-    assert len(written) == 1 + tiny.ARCHITECTURE.num_hidden_layers  # embeddings and folded rows
+    # Only domain embeddings and the router rows of every layer are new.
+    assert len(written) == 1 + tiny.ARCHITECTURE.num_hidden_layers
 
 
 def test_different_attention_is_averaged(blobs: LocalBlobs) -> None:
@@ -78,7 +79,7 @@ def test_every_preset_runs(blobs: LocalBlobs, preset: Preset) -> None:
     assert network(torch.arange(12).view(2, 6)).isfinite().all()
 
 
-def test_config_tells_the_recipe(blobs: LocalBlobs) -> None:
+def test_the_config_describes_the_recipe(blobs: LocalBlobs) -> None:
     mix = tiny_mixes.store_mix(blobs)
     assert mix.config["model_type"] == "nexus"
     assert mix.config["expert_names"] == ["expert-1", "expert-2", "expert-3"]
@@ -103,7 +104,7 @@ def test_an_expert_of_another_shape_is_refused(blobs: LocalBlobs) -> None:
 
 
 def _upcycled(recipe: Recipe, blobs: LocalBlobs, *, queries: Sequence[float]) -> Manifest:
-    """Three experts that differ from the seed in one query projection, each full of one value."""
+    """Assemble three experts whose query projections are constant and differ from the seed's."""
     mix = mixture_of(recipe, tiny.ARCHITECTURE, vector_size=tiny_mixes.VECTOR_SIZE)
     rows = np.zeros((mix.num_experts, 32), np.float32)
     names = [name for name in mix.tensor_shapes() if name.endswith(".mlp.gate.weight")]

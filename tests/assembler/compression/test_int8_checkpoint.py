@@ -1,4 +1,4 @@
-"""int8 in a checkpoint: near what it stands for, and what the network computes with it in place."""
+"""An int8 checkpoint is close to its original and equals the network with int8 layers."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ TOKENS = torch.randint(64, (2, 19), generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("target", ["cpu", "gpu"])
-def test_no_integer_is_beyond_what_the_target_adds_up(target: Target, blobs: LocalBlobs) -> None:
+def test_no_integer_is_too_large_for_the_target(target: Target, blobs: LocalBlobs) -> None:
     manifest = tiny.store_manifest(blobs)
     modules = int8_modules(manifest, target)
     compressed = int8_checkpoint.write(manifest, modules, target=target, blobs=blobs)
@@ -35,10 +35,10 @@ def test_no_integer_is_beyond_what_the_target_adds_up(target: Target, blobs: Loc
 
 @pytest.mark.parametrize("name", ["dense", "untied", "convex", "convex-top-2", "btx", "bam"])
 @torch.inference_mode()
-def test_a_compressed_checkpoint_is_the_network_with_its_layers_in_int8(
+def test_a_compressed_checkpoint_equals_the_network_with_int8_layers(
     name: str, blobs: LocalBlobs
 ) -> None:
-    """Routed experts too, which no CPU serves in int8."""
+    """Routed experts are included, although no CPU serves them in int8."""
     manifest = networks.store(blobs, ARCHITECTURES[name])
     modules = int8_modules(manifest, "gpu")
     compressed = int8_checkpoint.write(manifest, modules, target="gpu", blobs=blobs)
@@ -53,8 +53,8 @@ def test_a_compressed_checkpoint_is_the_network_with_its_layers_in_int8(
 
 
 @torch.inference_mode()
-def test_routed_experts_in_int8_are_near_what_they_stand_for(blobs: LocalBlobs) -> None:
-    """Their weights put back into floats differ by the rounding of inputs alone."""
+def test_routed_experts_in_int8_are_close_to_their_originals(blobs: LocalBlobs) -> None:
+    """Weights converted back to floats differ only by the rounding of inputs."""
     manifest = networks.store(blobs, ARCHITECTURES["convex"])
     modules = [m for m in int8_modules(manifest, "gpu") if ".experts." in m]
     assert len(modules) == 2 * networks.NUM_EXPERTS * 3
@@ -90,7 +90,7 @@ def test_a_compressed_checkpoint_is_an_ordinary_manifest(blobs: LocalBlobs) -> N
 def test_a_smoothed_checkpoint_is_the_smoothed_network(
     name: str, half: bool, blobs: LocalBlobs
 ) -> None:
-    """Also where some of what was smoothed stays as it is."""
+    """Some smoothed layers may stay in float."""
     manifest = networks.store(blobs, ARCHITECTURES[name])
     network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
     units = int8_units.units(manifest, "gpu")
@@ -106,7 +106,7 @@ def test_a_smoothed_checkpoint_is_the_smoothed_network(
     torch.testing.assert_close(made, expected, rtol=0, atol=0)
 
 
-def test_what_no_layer_in_int8_reads_is_not_stored_anew(blobs: LocalBlobs) -> None:
+def test_tensors_that_no_int8_layer_reads_are_not_stored_again(blobs: LocalBlobs) -> None:
     manifest = tiny.store_manifest(blobs)
     network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
     units = int8_units.units(manifest, "cpu")

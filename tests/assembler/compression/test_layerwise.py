@@ -1,4 +1,4 @@
-"""Reading from a layer on is reading from the beginning."""
+"""Reading from a changed layer on gives the same result as reading from the beginning."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -39,7 +39,7 @@ def changes_of(network: Network, units: Sequence[Unit]) -> list[Change]:
 
 
 @pytest.mark.parametrize("name", ["dense", "untied", "convex", "bam-shared-kv-parallel"])
-def test_a_change_is_read_from_its_layer_on(name: str, blobs: LocalBlobs) -> None:
+def test_a_change_is_computed_from_its_layer_on(name: str, blobs: LocalBlobs) -> None:
     manifest = networks.store(blobs, ARCHITECTURES[name])
     network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
     read_texts = texts(network)
@@ -55,7 +55,7 @@ def test_a_change_is_read_from_its_layer_on(name: str, blobs: LocalBlobs) -> Non
 
 @pytest.mark.parametrize("name", ["dense", "untied", "convex"])
 @pytest.mark.parametrize("batch_tokens", [13, 3 * 13, 1000])
-def test_changes_are_read_together_as_each_alone(
+def test_changes_in_one_batch_equal_single_changes(
     name: str, batch_tokens: int, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(layerwise, "BATCH_TOKENS", batch_tokens)
@@ -78,10 +78,10 @@ def test_changes_are_read_together_as_each_alone(
 @pytest.mark.parametrize("name", ["dense", "untied", "convex"])
 @pytest.mark.parametrize("parent", ["nothing in int8", "the last unit in int8"])
 @pytest.mark.parametrize("expected", [0, 9, 40])
-def test_the_first_divergence_is_that_of_what_is_said(
+def test_the_first_divergence_is_that_of_the_predictions(
     name: str, parent: str, expected: int, blobs: LocalBlobs
 ) -> None:
-    """Wherever it is expected. Of `untied` the last unit is the head."""
+    """The expected position may be anywhere. The last unit of `untied` is the head."""
     manifest = networks.store(blobs, ARCHITECTURES[name])
     network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
     read_texts = texts(network, num_tokens=40)
@@ -91,14 +91,14 @@ def test_the_first_divergence_is_that_of_what_is_said(
     left = units if chosen else [*units, last]
     with as_int8(network, int8_units.modules(chosen), target="gpu"):
         states, changes = reader.states(), changes_of(network, left)
-        told = reader.first_divergences(
+        divergences = reader.first_divergences(
             states,
             changes,
             bounds=reader.logit_bounds(states),
             expected=[expected] * len(read_texts),
         )
-        said = reader.read_changes(states, changes)
-    for change, own, readings in zip(changes, told, said, strict=True):
+        all_readings = reader.read_changes(states, changes)
+    for change, fdts, readings in zip(changes, divergences, all_readings, strict=True):
         tokens = [read_texts[row].tokens for row in change.rows]
-        assert own == list(map(first_divergence, tokens, (r.predicted for r in readings)))
-    assert any(fdt < len(read_texts[0].tokens) for own in told for fdt in own)
+        assert fdts == list(map(first_divergence, tokens, (r.predicted for r in readings)))
+    assert any(fdt < len(read_texts[0].tokens) for fdts in divergences for fdt in fdts)

@@ -1,4 +1,4 @@
-"""What few words tell is what all of them would."""
+"""Logits of few words and bounds for the others decide as the logits of all words would."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ NUM_TEXTS, NUM_TOKENS, WIDTH, NUM_WORDS = 6, 20, 32, 1000
 
 
 class CountingHead:
-    """Counts the positions that are multiplied with all words."""
+    """A head that counts the positions multiplied with the whole vocabulary."""
 
     def __init__(self, weight_VD: Tensor) -> None:
         self.weight_VD, self.num_positions = weight_VD, 0
@@ -38,15 +38,15 @@ def inputs_BSD() -> Tensor:
 
 
 def moved(inputs_BSD: Tensor, share: float) -> Tensor:
-    """Each by this share of its length, in some direction."""
+    """Move each input by a share of its length, in a random direction."""
     directions = torch.nn.functional.normalize(drawn(*inputs_BSD.shape, seed=3), dim=-1)
     lengths_BS1: Tensor = inputs_BSD.norm(dim=-1, keepdim=True)
     return inputs_BSD + share * lengths_BS1 * directions
 
 
 def by_all_words(head: CountingHead, inputs_BSD: Tensor, next_BS: Tensor) -> list[int]:
-    said = (inputs_BSD @ head.weight_VD.T).argmax(-1)
-    return list(map(first_divergence, next_BS.tolist(), said.tolist()))
+    predicted_BS = (inputs_BSD @ head.weight_VD.T).argmax(-1)
+    return list(map(first_divergence, next_BS.tolist(), predicted_BS.tolist()))
 
 
 def around(head: CountingHead, inputs_BSD: Tensor) -> tuple[LogitBounds, Tensor]:
@@ -58,16 +58,16 @@ def around(head: CountingHead, inputs_BSD: Tensor) -> tuple[LogitBounds, Tensor]
 
 @pytest.mark.parametrize("share", [0.0, 0.003, 0.03, 0.3, 3.0])
 @pytest.mark.parametrize("rows", [range(NUM_TEXTS), [4, 0], [2]])
-def test_the_first_divergence_is_that_by_all_words(
+def test_the_first_divergence_equals_that_of_all_words(
     share: float, rows: Sequence[int], head: CountingHead, inputs_BSD: Tensor
 ) -> None:
     bounds, next_BS = around(head, inputs_BSD)
-    own = moved(inputs_BSD, share)[rows]
-    expected = by_all_words(head, own, next_BS[rows])
-    assert bounds.first_divergences(own, rows) == expected
+    moved_BSD = moved(inputs_BSD, share)[rows]
+    expected = by_all_words(head, moved_BSD, next_BS[rows])
+    assert bounds.first_divergences(moved_BSD, rows) == expected
 
 
-def test_a_small_move_needs_few_positions_of_all_words(
+def test_a_small_move_needs_all_words_at_few_positions(
     head: CountingHead, inputs_BSD: Tensor
 ) -> None:
     bounds, _ = around(head, inputs_BSD)
@@ -75,16 +75,18 @@ def test_a_small_move_needs_few_positions_of_all_words(
     assert head.num_positions < NUM_TEXTS * NUM_TOKENS / 10
 
 
-def test_beyond_the_radius_all_words_are_asked_up_to_the_divergence(
+def test_beyond_the_radius_all_words_are_used_until_the_divergence(
     head: CountingHead, inputs_BSD: Tensor
 ) -> None:
     bounds, _ = around(head, inputs_BSD)
-    own = moved(inputs_BSD, 0.05)
-    fdts = bounds.first_divergences(own, range(NUM_TEXTS))
+    moved_BSD = moved(inputs_BSD, 0.05)
+    fdts = bounds.first_divergences(moved_BSD, range(NUM_TEXTS))
     assert 0 < head.num_positions <= sum(fdts) + NUM_TEXTS
 
 
-def test_of_equal_words_the_lowest_id_is_the_argmax(head: CountingHead, inputs_BSD: Tensor) -> None:
+def test_the_argmax_of_equal_logits_is_the_lowest_id(
+    head: CountingHead, inputs_BSD: Tensor
+) -> None:
     head.weight_VD[NUM_WORDS // 2 :] = head.weight_VD[: NUM_WORDS // 2]
     bounds, next_BS = around(head, inputs_BSD)
     assert (next_BS < NUM_WORDS // 2).all()
@@ -93,17 +95,17 @@ def test_of_equal_words_the_lowest_id_is_the_argmax(head: CountingHead, inputs_B
     assert twins.first_divergences(inputs_BSD, range(NUM_TEXTS)) == [0] * NUM_TEXTS
 
 
-def test_what_is_not_a_number_diverges(head: CountingHead, inputs_BSD: Tensor) -> None:
+def test_nan_diverges(head: CountingHead, inputs_BSD: Tensor) -> None:
     bounds, _ = around(head, inputs_BSD)
-    own = inputs_BSD.clone()
-    own[0, 5, 3] = torch.nan
-    fdts = bounds.first_divergences(own, range(NUM_TEXTS))
+    moved_BSD = inputs_BSD.clone()
+    moved_BSD[0, 5, 3] = torch.nan
+    fdts = bounds.first_divergences(moved_BSD, range(NUM_TEXTS))
     assert fdts == [5] + [NUM_TOKENS] * (NUM_TEXTS - 1)
 
 
-def test_a_vocabulary_may_be_smaller_than_what_is_kept() -> None:
+def test_a_vocabulary_may_be_smaller_than_the_kept_words() -> None:
     head = CountingHead(drawn(7, WIDTH, seed=1))
     inputs_BSD = drawn(2, 3, WIDTH, seed=2)
     bounds, next_BS = around(head, inputs_BSD)
-    own = moved(inputs_BSD, 0.5)
-    assert bounds.first_divergences(own, range(2)) == by_all_words(head, own, next_BS)
+    moved_BSD = moved(inputs_BSD, 0.5)
+    assert bounds.first_divergences(moved_BSD, range(2)) == by_all_words(head, moved_BSD, next_BS)

@@ -1,4 +1,4 @@
-"""Which numbers become zero, in a network for a while and in the store for good."""
+"""The smallest numbers become zero, temporarily in a network and permanently in the store."""
 
 import pytest
 import torch
@@ -12,21 +12,21 @@ from tests import tiny
 UP = "model.layers.1.mlp.up_proj"
 
 
-def test_the_smallest_go_and_the_others_stay() -> None:
+def test_the_smallest_numbers_become_zero() -> None:
     weight = torch.tensor([[3.0, -1.0, 0.5], [-4.0, 2.0, -0.25]])
     assert pruned(weight, 0.5).tolist() == [[3.0, 0.0, 0.0], [-4.0, 2.0, 0.0]]
     assert pruned(weight, 0.0).tolist() == weight.tolist()
     assert not pruned(weight, 1.0).any()
 
 
-def test_of_equals_the_first_go() -> None:
+def test_the_first_of_equal_numbers_become_zero() -> None:
     weight = torch.tensor([1.0, -1.0, 1.0, 1.0, 2.0])
     assert pruned(weight, 0.4).tolist() == [0.0, 0.0, 1.0, 1.0, 2.0]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_what_is_zero_stays_zero(dtype: torch.dtype) -> None:
-    """Also where many are equal, as in bfloat16, and where a pruned tensor is pruned again."""
+def test_zeros_stay_zero(dtype: torch.dtype) -> None:
+    """Many numbers may be equal, as in bfloat16, and a pruned tensor may be pruned again."""
     weight = torch.randn((40, 30), generator=torch.Generator().manual_seed(1)).to(dtype)
     before = weight
     for number in range(1, 11):
@@ -36,7 +36,7 @@ def test_what_is_zero_stays_zero(dtype: torch.dtype) -> None:
         before = again
 
 
-def test_a_network_is_pruned_for_a_while(blobs: LocalBlobs) -> None:
+def test_a_network_is_pruned_temporarily(blobs: LocalBlobs) -> None:
     network = Network.from_manifest(tiny.store_manifest(blobs), blobs, dtype=torch.float32)
     weight = network.state_dict()[UP + ".weight"]
     with as_pruned(network, {UP: 0.25}):
@@ -45,7 +45,7 @@ def test_a_network_is_pruned_for_a_while(blobs: LocalBlobs) -> None:
 
 
 @pytest.mark.parametrize(("share", "is_sparse"), [(0.03, False), (0.4, True), (1.0, True)])
-def test_it_is_stored_in_its_own_dtype(share: float, is_sparse: bool, blobs: LocalBlobs) -> None:
+def test_a_pruned_tensor_keeps_its_dtype(share: float, is_sparse: bool, blobs: LocalBlobs) -> None:
     entry = tiny.store_manifest(blobs).tensors[UP + ".weight"]
     made = store(blobs, tensors.read(blobs, entry), share)
     assert (made.num_nonzero is not None) == is_sparse

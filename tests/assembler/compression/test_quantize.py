@@ -1,4 +1,4 @@
-"""A checkpoint made smaller: a curve, a point on it, and the tensors of that point.
+"""An int8 search gives a curve, a chosen point, and the tensors of that point.
 
 Covers: probe.
 """
@@ -33,8 +33,8 @@ def compressor(
     )
 
 
-def test_a_quality_is_kept_and_what_is_written_has_it(blobs: LocalBlobs) -> None:
-    """Nothing is asked, so that everything becomes int8, and nothing has to be looked for."""
+def test_the_written_checkpoint_has_the_requested_quality(blobs: LocalBlobs) -> None:
+    """Without a limit everything becomes int8, and there is no search."""
     manifest = tiny.store_manifest(blobs)
     made = compressor(manifest, blobs, min_fdt_75=0)
     curve = made.curve()
@@ -48,8 +48,8 @@ def test_a_quality_is_kept_and_what_is_written_has_it(blobs: LocalBlobs) -> None
     assert own.perplexity == pytest.approx(curve.chosen.dppl)
 
 
-def test_a_quality_ends_the_search_where_it_is_lost(blobs: LocalBlobs) -> None:
-    """The curve ends with everything in int8, which was read first."""
+def test_a_search_by_quality_ends_where_it_is_lost(blobs: LocalBlobs) -> None:
+    """The last point of the curve has everything in int8; it was measured first."""
     manifest = networks.store(blobs, networks.ARCHITECTURES["dense"])
     made = compressor(manifest, blobs, min_fdt_75=60, completion_tokens=60, rounds=1000)
     curve = made.curve()
@@ -61,7 +61,7 @@ def test_a_quality_ends_the_search_where_it_is_lost(blobs: LocalBlobs) -> None:
     assert curve.chosen == kept[-1]
 
 
-def test_a_size_ends_the_search_where_it_is_reached(blobs: LocalBlobs) -> None:
+def test_a_search_by_size_ends_where_it_is_reached(blobs: LocalBlobs) -> None:
     manifest = tiny.store_manifest(blobs)
     saved = sum(unit.num_bytes_saved for unit in compressor(manifest, blobs, max_bytes=10**6).units)
     curve = compressor(manifest, blobs, max_bytes=manifest.num_bytes - saved // 2).curve()
@@ -69,7 +69,7 @@ def test_a_size_ends_the_search_where_it_is_reached(blobs: LocalBlobs) -> None:
     assert all(p.num_bytes > manifest.num_bytes - saved // 2 for p in curve.points[:-1])
 
 
-def test_of_a_mix_all_domains_take_part(blobs: LocalBlobs) -> None:
+def test_all_domains_of_a_mix_are_measured(blobs: LocalBlobs) -> None:
     mix = tiny_mixes.store_mix(blobs)
     made = compressor(mix, blobs, domains=3, min_fdt_75=0, by="perplexity")
     assert len(made.probe.texts) == 9
@@ -84,6 +84,6 @@ def test_too_little_text_is_refused(blobs: LocalBlobs) -> None:
         compressor(tiny.store_manifest(blobs), blobs, max_bytes=10**6, prefix_tokens=800)
 
 
-def test_a_size_out_of_reach_is_refused(blobs: LocalBlobs) -> None:
+def test_an_impossible_size_is_refused(blobs: LocalBlobs) -> None:
     with pytest.raises(InvalidInput, match="cannot be so small"):
         compressor(tiny.store_manifest(blobs), blobs, max_bytes=10)

@@ -1,4 +1,4 @@
-"""What is left of a pruned network learns again; its zeros stay."""
+"""Retraining changes the other weights of a pruned network and keeps its zeros."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def retraining_of(
 def retrained(
     manifest: Manifest, blobs: LocalBlobs, *, share: float, domains: int = 1
 ) -> tuple[Network, Network, dict[str, float]]:
-    """The network as it was pruned and after a round of retraining, and the shares of zeros."""
+    """Return the network after pruning and after a round of retraining, and its shares of zeros."""
     shares = {component.name: share for component in components(manifest)}
     before, after = (Network.from_manifest(manifest, blobs, dtype=torch.float32) for _ in range(2))
     for name in shares:
@@ -41,7 +41,7 @@ def retrained(
     return before, after, shares
 
 
-def test_zeros_stay_and_the_rest_learns(blobs: LocalBlobs) -> None:
+def test_zeros_stay_and_other_weights_learn(blobs: LocalBlobs) -> None:
     manifest = tiny.store_manifest(blobs)
     before, after, shares = retrained(manifest, blobs, share=0.5)
     for name in shares:
@@ -54,7 +54,7 @@ def test_zeros_stay_and_the_rest_learns(blobs: LocalBlobs) -> None:
     assert log_perplexity(after, held_out) < log_perplexity(before, held_out)
 
 
-def test_nothing_else_moves(blobs: LocalBlobs) -> None:
+def test_tensors_that_are_not_pruned_do_not_change(blobs: LocalBlobs) -> None:
     before, after, shares = retrained(tiny_mixes.store_mix(blobs), blobs, share=0.3, domains=3)
     pruned_too = {f"{name}.weight" for name in shares}
     for name, own in after.state_dict().items():
@@ -62,7 +62,7 @@ def test_nothing_else_moves(blobs: LocalBlobs) -> None:
             assert torch.equal(own, before.state_dict()[name]), name
 
 
-def test_it_ends_as_it_can_be_stored(blobs: LocalBlobs) -> None:
+def test_retrained_weights_can_be_stored_exactly(blobs: LocalBlobs) -> None:
     _, after, shares = retrained(tiny.store_manifest(blobs), blobs, share=0.5)
     for name in shares:
         own = after.get_parameter(f"{name}.weight")
@@ -82,7 +82,7 @@ def test_rounds_read_other_batches(blobs: LocalBlobs) -> None:
     assert not torch.equal(*made)
 
 
-def test_a_loss_that_is_not_finite_ends_it(blobs: LocalBlobs) -> None:
+def test_a_loss_that_is_not_finite_is_an_error(blobs: LocalBlobs) -> None:
     manifest = tiny.store_manifest(blobs)
     network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
     network.model.norm.weight = nn.Parameter(torch.full_like(network.model.norm.weight, torch.nan))

@@ -1,4 +1,4 @@
-"""Shares whose losses are least, and searches for them on a tiny network."""
+"""Shares of zeros are chosen with the least loss, by formula and by search on a tiny network."""
 
 from dataclasses import replace
 
@@ -30,14 +30,16 @@ ALL = {"small": 1.0, "large": 1.0}
 
 
 def test_the_next_weight_costs_the_same_everywhere() -> None:
-    """Losses for each weight at a share of one are 3 and 1 and their mean, weighted, 1.5: half and
-    half prices of 2.25 and 1.25, so the large one gets 1.8 times the share."""
+    """The losses per weight at a share of one are 3 and 1, and their weighted mean is 1.5.
+
+    Averaged with that mean they are 2.25 and 1.25, so the large component gets 1.8 times the share.
+    """
     losses = {"small": 300.0, "large": 300.0}
     shares = least_losing(COMPONENTS, NOTHING, ALL, losses, total=0.32)
     assert shares == pytest.approx({"small": 0.2, "large": 0.36})
 
 
-def test_no_component_leaves_its_limits() -> None:
+def test_shares_stay_within_their_limits() -> None:
     shares, limits = {"small": 0.5, "large": 0.1}, {"small": 0.8, "large": 0.4}
     for losses in ({"small": 9.0, "large": 0.1}, {"small": 0.1, "large": 9.0}):
         found = least_losing(COMPONENTS, shares, limits, losses, total=0.4)
@@ -45,17 +47,17 @@ def test_no_component_leaves_its_limits() -> None:
         assert all(shares[name] <= found[name] <= limits[name] for name in found)
 
 
-def test_what_seems_to_cost_nothing_is_not_zero_whole() -> None:
+def test_a_component_without_loss_is_not_zero_completely() -> None:
     shares = least_losing(COMPONENTS, NOTHING, ALL, {"small": -1.0, "large": 1.0}, total=0.3)
     assert 0.3 < shares["small"] < 1
 
 
-def test_where_nothing_is_told_apart_shares_are_equal() -> None:
+def test_without_positive_losses_shares_are_equal() -> None:
     shares = least_losing(COMPONENTS, NOTHING, ALL, {"small": 0.0, "large": -1.0}, total=0.3)
     assert shares == pytest.approx({"small": 0.3, "large": 0.3})
 
 
-def test_limits_suffice_where_some_are_zero_whole() -> None:
+def test_limits_allow_the_total_if_some_components_are_zero() -> None:
     assert limits_of(COMPONENTS, NOTHING, total=0.2) == pytest.approx({"small": 0.3, "large": 0.3})
     limits = limits_of(COMPONENTS, {"small": 0.1, "large": 1.0}, total=0.95)
     assert total_share(COMPONENTS, limits) >= 0.95
@@ -63,7 +65,7 @@ def test_limits_suffice_where_some_are_zero_whole() -> None:
 
 @pytest.fixture
 def manifest(blobs: LocalBlobs) -> Manifest:
-    """Random weights; what `FRAGILE` writes is much louder than all else in the stream."""
+    """Make random weights; the output of `FRAGILE` is much larger than that of other parts."""
     manifest = networks.store(blobs, tiny.ARCHITECTURE)
     name = FRAGILE + ".weight"
     weight = tensors.write(blobs, tensors.read(blobs, manifest.tensors[name]) * 8)
@@ -101,7 +103,7 @@ def test_totals_are_reached_and_zeros_stay(
         before = shares
 
 
-def test_what_is_fragile_keeps_more(
+def test_a_fragile_component_keeps_more_weights(
     network: Network, manifest: Manifest, texts: list[Continuation]
 ) -> None:
     shares = next(search(network, manifest, texts, "fdt").rounds([0.3]))
@@ -109,7 +111,7 @@ def test_what_is_fragile_keeps_more(
     assert shares[FRAGILE] <= min(s for n, s in shares.items() if n.endswith("down_proj"))
 
 
-def test_it_strays_later_than_equal_shares(
+def test_found_shares_diverge_later_than_equal_shares(
     network: Network, manifest: Manifest, texts: list[Continuation]
 ) -> None:
     fdt = {}
@@ -135,7 +137,7 @@ def test_equal_shares_are_not_searched(
     assert heard == []
 
 
-def test_the_network_is_left_as_it_was(
+def test_the_search_restores_the_network(
     network: Network, manifest: Manifest, texts: list[Continuation]
 ) -> None:
     before = network_runner.runner(network).read(texts)

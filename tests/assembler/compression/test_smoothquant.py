@@ -1,4 +1,4 @@
-"""Smoothing leaves a network as it was, bit for bit, and int8 nearer to it."""
+"""Smoothing changes no bit of the output, and makes int8 more exact."""
 
 import pytest
 import torch
@@ -31,8 +31,8 @@ def test_a_smoothed_network_is_equal_bit_for_bit(
 
 @torch.inference_mode()
 def test_outliers_cost_int8_less(blobs: LocalBlobs) -> None:
-    """One channel in front of attention and one in front of each FFN, a hundred times as large as
-    the others and read with weights a hundred times smaller, as networks have them."""
+    """Some channels are a hundred times as large as the others, and their weights a hundred times
+    smaller, as in real networks: one before attention and one before each FFN."""
     manifest = networks.store(blobs, ARCHITECTURES["dense"])
     network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
     for block in network.model.layers:
@@ -54,7 +54,7 @@ def test_outliers_cost_int8_less(blobs: LocalBlobs) -> None:
     assert error() < before / 4
 
 
-def test_a_channel_that_carries_nothing_stays_as_it_is(blobs: LocalBlobs) -> None:
+def test_a_channel_of_zeros_is_not_changed(blobs: LocalBlobs) -> None:
     manifest = networks.store(blobs, ARCHITECTURES["dense"])
     network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
     norm = network.get_parameter("model.layers.0.input_layernorm.weight")
@@ -65,8 +65,8 @@ def test_a_channel_that_carries_nothing_stays_as_it_is(blobs: LocalBlobs) -> Non
     assert all(bool(p.isfinite().all()) for p in network.parameters())
 
 
-def test_what_is_int8_already_or_removed_makes_nothing(blobs: LocalBlobs) -> None:
-    """Values that are int8 keep their scales: what reads them is not smoothed."""
+def test_int8_and_removed_layers_are_not_smoothed(blobs: LocalBlobs) -> None:
+    """An int8 layer keeps its scales, so the layer that reads its output is not smoothed."""
     manifest = networks.store(blobs, ARCHITECTURES["dense"])
     network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
     units = [u for u in int8_units.units(manifest, "cpu") if u.name.endswith("o_proj")]

@@ -1,4 +1,4 @@
-"""A checkpoint made sparse: a curve, a point on it, and the tensors of that point."""
+"""A search for zeros gives a curve, a chosen point, and the tensors of that point."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def sparsifier(
     )
 
 
-def test_a_share_is_reached_and_what_is_written_has_it(blobs: LocalBlobs) -> None:
+def test_the_written_checkpoint_has_the_requested_share(blobs: LocalBlobs) -> None:
     manifest = tiny.store_manifest(blobs)
     made = sparsifier(manifest, blobs, share=0.5, keep_zeros=True)
     curve = made.curve()
@@ -45,14 +45,14 @@ def test_a_share_is_reached_and_what_is_written_has_it(blobs: LocalBlobs) -> Non
     assert own.perplexity == pytest.approx(curve.chosen.dppl)
 
 
-def test_a_quality_ends_the_search_where_it_is_lost(blobs: LocalBlobs) -> None:
+def test_a_search_by_quality_ends_where_it_is_lost(blobs: LocalBlobs) -> None:
     curve = sparsifier(tiny.store_manifest(blobs), blobs, share=1, min_fdt_75=12).curve()
     floor = curve.points[0].fdt_75
     assert all(point.fdt_75 >= min(12, floor) for point in curve.points[:-1])
     assert curve.chosen.fdt_75 >= min(12, floor)
 
 
-def test_what_is_written_after_retraining_is_what_was_measured(blobs: LocalBlobs) -> None:
+def test_the_retrained_checkpoint_is_the_measured_one(blobs: LocalBlobs) -> None:
     manifest = tiny.store_manifest(blobs)
     made = sparsifier(manifest, blobs, share=0.5, retrain_tokens=2048, keep_zeros=True)
     curve = made.curve()
@@ -65,7 +65,7 @@ def test_what_is_written_after_retraining_is_what_was_measured(blobs: LocalBlobs
     assert curve.chosen.perplexity < unlearned.point(curve.chosen.shares).perplexity
 
 
-def test_where_retraining_does_not_save_it_the_last_good_one_is_written(blobs: LocalBlobs) -> None:
+def test_a_lost_quality_gives_the_last_good_checkpoint(blobs: LocalBlobs) -> None:
     manifest = tiny.store_manifest(blobs)
     made = sparsifier(
         manifest,
@@ -84,7 +84,7 @@ def test_where_retraining_does_not_save_it_the_last_good_one_is_written(blobs: L
     assert own.perplexity == pytest.approx(curve.chosen.dppl)
 
 
-def test_of_a_mix_every_expert_takes_part(blobs: LocalBlobs) -> None:
+def test_all_experts_of_a_mix_become_sparse(blobs: LocalBlobs) -> None:
     mix = tiny_mixes.store_mix(blobs)
     made = sparsifier(mix, blobs, domains=3, share=0.6, step=0.6)
     sparse = made.write(made.curve().chosen)
@@ -94,8 +94,8 @@ def test_of_a_mix_every_expert_takes_part(blobs: LocalBlobs) -> None:
     assert all(any(part in name for name in changed) for part in parts)
 
 
-def test_what_vanished_is_removed(blobs: LocalBlobs) -> None:
-    """Everything but one attention, which no network can be served without."""
+def test_empty_parts_are_removed(blobs: LocalBlobs) -> None:
+    """Everything is removed except one attention, since a network cannot be served without any."""
     manifest = tiny.store_manifest(blobs)
     made = sparsifier(manifest, blobs, share=1, step=1)
     architecture = made.write(made.curve().chosen).architecture

@@ -1,4 +1,4 @@
-"""What vanished is taken out, and the network says what it said with the zeros."""
+"""Removing parts that are zero leaves the output of the network unchanged."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -26,7 +26,7 @@ Change = Callable[[Tensor], object]
 def changed(
     manifest: Manifest, blobs: LocalBlobs, changes: Iterable[tuple[str, Change]]
 ) -> Manifest:
-    """The checkpoint with some matrices changed in place, sparse where that is smaller."""
+    """Return the checkpoint with some changed matrices, stored sparse where that is smaller."""
     entries = dict(manifest.tensors)
     for name, change in changes:
         weight = tensors.read(blobs, entries[f"model.layers.{name}_proj.weight"]).clone()
@@ -59,7 +59,7 @@ def logits(manifest: Manifest, blobs: LocalBlobs) -> Tensor:
     return whole
 
 
-# A name, what becomes zero, and the widths and layers that are expected.
+# The name of a case, the matrices set to zero, and the expected widths and layers.
 CASES: dict[str, tuple[list[tuple[str, Change]], tuple[int, ...], tuple[int, ...]]] = {
     "values": ([("1.self_attn.v", rows(0, 64))], (), (1,)),
     "outputs": ([("0.self_attn.o", columns(0, 128))], (), (0,)),
@@ -88,7 +88,7 @@ CASES: dict[str, tuple[list[tuple[str, Change]], tuple[int, ...], tuple[int, ...
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_it_computes_what_the_zeros_did(case: str, manifest: Manifest, blobs: LocalBlobs) -> None:
+def test_the_output_is_that_of_the_zeros(case: str, manifest: Manifest, blobs: LocalBlobs) -> None:
     changes, ffn_sizes, without_attention = CASES[case]
     zeros = changed(manifest, blobs, changes)
     made = without_zeros(zeros, blobs)
@@ -99,7 +99,7 @@ def test_it_computes_what_the_zeros_did(case: str, manifest: Manifest, blobs: Lo
     assert torch.allclose(logits(made, blobs), logits(zeros, blobs), atol=1e-5)
 
 
-def test_again_more_may_be_removed(manifest: Manifest, blobs: LocalBlobs) -> None:
+def test_more_parts_can_be_removed_later(manifest: Manifest, blobs: LocalBlobs) -> None:
     first = without_zeros(changed(manifest, blobs, CASES["gate"][0]), blobs)
     zeros = changed(first, blobs, [*CASES["values"][0], *CASES["output"][0]])
     made = without_zeros(zeros, blobs)
@@ -108,20 +108,20 @@ def test_again_more_may_be_removed(manifest: Manifest, blobs: LocalBlobs) -> Non
     assert torch.allclose(logits(made, blobs), logits(zeros, blobs), atol=1e-5)
 
 
-def test_what_was_removed_is_looked_for_no_more(manifest: Manifest, blobs: LocalBlobs) -> None:
+def test_removed_parts_are_not_searched_again(manifest: Manifest, blobs: LocalBlobs) -> None:
     made = without_zeros(changed(manifest, blobs, CASES["a whole layer"][0]), blobs)
     assert {component.layer for component in components(made)} == {1, 2}
     assert {unit.layer for unit in int8_units.units(made, "gpu")} == {1, 2}
 
 
-def test_one_attention_stays(manifest: Manifest, blobs: LocalBlobs) -> None:
+def test_one_attention_is_kept(manifest: Manifest, blobs: LocalBlobs) -> None:
     zeros = changed(manifest, blobs, [(f"{n}.self_attn.v", rows(0, 64)) for n in range(3)])
     made = without_zeros(zeros, blobs)
     assert made.architecture.layers_without_attention == (1, 2)
     assert torch.allclose(logits(made, blobs), logits(zeros, blobs), atol=1e-5)
 
 
-def test_a_mixture_stays_as_it_is(blobs: LocalBlobs) -> None:
+def test_a_mixture_is_not_changed(blobs: LocalBlobs) -> None:
     mix = networks.store(blobs, networks.NEXUS)
     zeros = changed(mix, blobs, CASES["values"][0][:1])
     assert without_zeros(zeros, blobs) is zeros

@@ -1,4 +1,4 @@
-"""What is best is known before everything is read."""
+"""The best units are known before all texts are read."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ DEEP = replace(tiny.ARCHITECTURE, num_hidden_layers=4)
 
 
 class CountingReader(LayerwiseReader):
-    """Counts texts that were read of candidates."""
+    """A reader that counts the texts read for candidates."""
 
     num_read = 0
 
@@ -64,7 +64,7 @@ def texts(network: Network) -> list[Continuation]:
 
 @pytest.mark.parametrize("num_chosen", [0, 1, 5])
 @pytest.mark.parametrize("num", [1, 4])
-def test_the_best_by_fdt_are_those_of_reading_everything(
+def test_the_best_by_fdt_equal_those_after_reading_all_texts(
     num: int,
     num_chosen: int,
     network: Network,
@@ -91,10 +91,10 @@ def test_the_best_by_fdt_are_those_of_reading_everything(
     assert reader.num_read < len(left) * len(texts)
 
 
-def test_perplexity_decides_where_all_texts_stay_whole(
+def test_perplexity_decides_if_no_text_diverges(
     network: Network, units: tuple[Unit, ...], texts: list[Continuation]
 ) -> None:
-    """Of one token each, which most units leave as it is."""
+    """The texts have one token, which most units do not change."""
     short = [Continuation(text.prefix, text.tokens[:1]) for text in texts[:8]]
     reader = LayerwiseReader(network, short)
     states = reader.states()
@@ -114,15 +114,15 @@ def test_perplexity_decides_where_all_texts_stay_whole(
     assert ranking[:num] == sorted(units, key=worse.__getitem__)[:num]
 
 
-def test_as_many_are_certain_as_save_what_is_asked(
+def test_enough_units_for_the_requested_saving_are_certain(
     network: Network, units: tuple[Unit, ...], texts: list[Continuation]
 ) -> None:
     reader = CountingReader(network, texts)
     states = reader.states()
     floor = reader.read(states, layer=DEEP.num_hidden_layers)
-    told: list[str] = []
-    ranker = UnitRanker(network, reader, floor, by="fdt", target="gpu", on_progress=told.append)
+    messages: list[str] = []
+    ranker = UnitRanker(network, reader, floor, by="fdt", target="gpu", on_progress=messages.append)
     parent = Configuration((), states, floor)
     ranking = ranker.rank(parent, units, num_bytes=saved(units) / 2, num=1)
     num = next(n for n in range(len(units)) if saved(ranking[:n]) >= saved(units) / 2)
-    assert told[-1] == f"0 units int8; {num} of the next {num} are certain"
+    assert messages[-1] == f"0 units int8; {num} of the next {num} are certain"

@@ -1,4 +1,4 @@
-"""A search that reads in part chooses what one that reads everything would."""
+"""A search that reads part of the texts chooses the same units as one that reads everything."""
 
 import math
 from collections.abc import Sequence
@@ -28,8 +28,10 @@ DEEP = replace(tiny.ARCHITECTURE, num_hidden_layers=4)
 
 @pytest.fixture
 def manifest(blobs: LocalBlobs) -> Manifest:
-    """Random weights, and in each unit larger outliers than in the one before: they take the
-    precision of int8 from the rest of their row, so which is better is no matter of luck."""
+    """Make random weights with larger outliers in each unit than in the one before.
+
+    Outliers cost the other weights of their row precision in int8, so the order of units is clear.
+    """
     manifest = networks.store(blobs, DEEP)
     entries = dict(manifest.tensors)
     for number, unit in enumerate(int8_units.units(manifest, "gpu")):
@@ -66,7 +68,7 @@ def search(
 
 
 class Exhaustive:
-    """Stores every configuration, reads all texts from the beginning, and compares."""
+    """A search that stores every configuration and reads all texts from the beginning."""
 
     def __init__(self, manifest: Manifest, texts: Sequence[Continuation], blobs: LocalBlobs):
         self.units = int8_units.units(manifest, "gpu")
@@ -80,7 +82,7 @@ class Exhaustive:
         return summarize(self._texts, network_runner.runner(network).read(self._texts))
 
     def best(self, chosen: Sequence[Unit], by: By) -> Unit:
-        """The unit that costs least for each byte saved, in FDT_75, then mean FDT, or in DPPL."""
+        """Return the unit with the least cost per saved byte: FDT_75, then mean FDT, or DPPL."""
 
         def costs(unit: Unit) -> list[float]:
             own, floor = self.read([*chosen, unit]), self._floor
@@ -94,7 +96,7 @@ class Exhaustive:
 
 
 @pytest.mark.parametrize("by", ["fdt", "dppl"])
-def test_it_chooses_as_a_search_that_reads_everything(
+def test_it_chooses_the_units_of_an_exhaustive_search(
     by: By, network: Network, manifest: Manifest, texts: list[Continuation], blobs: LocalBlobs
 ) -> None:
     exhaustive = Exhaustive(manifest, texts, blobs)
@@ -106,7 +108,7 @@ def test_it_chooses_as_a_search_that_reads_everything(
         chosen.append(expected)
 
 
-def test_in_few_rounds_everything_becomes_int8(
+def test_everything_becomes_int8_in_few_rounds(
     network: Network, manifest: Manifest, texts: list[Continuation]
 ) -> None:
     found = list(search(network, manifest, texts, "fdt").rounds(number=3, beam_width=1))
@@ -119,7 +121,7 @@ def test_in_few_rounds_everything_becomes_int8(
     assert set(found[0].units) < set(found[1].units)
 
 
-def test_what_the_search_says_is_said_by_what_it_chose(
+def test_the_measured_curve_is_that_of_the_chosen_units(
     network: Network, manifest: Manifest, texts: list[Continuation], blobs: LocalBlobs
 ) -> None:
     found = next(search(network, manifest, texts, "fdt").rounds(number=4, beam_width=1))
@@ -128,18 +130,18 @@ def test_what_the_search_says_is_said_by_what_it_chose(
         Exhaustive(manifest, texts, blobs).read(found.units),
     )
     assert (own.fdt, own.sdt) == (expected.fdt, expected.sdt)
-    # Other batches, other last digits.
+    # With other batches the last digits differ.
     assert own.perplexity == pytest.approx(expected.perplexity, rel=1e-5)
 
 
 def test_a_wider_beam_is_not_worse(
     network: Network, manifest: Manifest, texts: list[Continuation]
 ) -> None:
-    """Among what it reaches is what the narrow one reaches."""
+    """A wider beam also reaches the results of a narrow one."""
     floor = summarize(texts, network_runner.runner(network).read(texts)).perplexity
 
     def cost(beam_width: int) -> float:
-        """In nats for each byte, of the second round's best."""
+        """Return the cost of the best unit of the second round, in nats for each byte."""
         rounds = search(network, manifest, texts, "dppl").rounds(number=1000, beam_width=beam_width)
         *_, best = islice(rounds, 2)
         saved = sum(unit.num_bytes_saved for unit in best.units)
@@ -160,7 +162,7 @@ def test_the_order_of_the_network_needs_no_measurement(
     ]
 
 
-def test_the_network_is_left_as_it_was(
+def test_the_search_restores_the_network(
     network: Network, manifest: Manifest, texts: list[Continuation]
 ) -> None:
     before = network_runner.runner(network).read(texts)

@@ -1,4 +1,4 @@
-"""Two models compared from wherever they are, and what cannot be compared.
+"""Models in folders, in the store and on servers are compared, or refused.
 
 Covers: comparison_request, comparison_sides.
 """
@@ -68,7 +68,7 @@ def compare(
     return comparison.gate(request, blobs=blob_stores.store(), on_progress=on_progress)
 
 
-def test_a_folder_is_kept_by_itself(seed: Folder, texts: DocumentsFile) -> None:
+def test_a_folder_agrees_with_itself(seed: Folder, texts: DocumentsFile) -> None:
     report = compare(seed, seed, texts)
     [domain] = report.domains
     assert report.passed
@@ -96,7 +96,9 @@ def test_a_compressed_folder_is_read_in_int8(
     assert other.candidate.perplexity != other.noise_floor.perplexity
 
 
-def test_an_expert_strays_from_its_seed(seed: Folder, expert: Folder, texts: DocumentsFile) -> None:
+def test_an_expert_diverges_from_its_seed(
+    seed: Folder, expert: Folder, texts: DocumentsFile
+) -> None:
     report = compare(seed, expert, texts)
     assert not report.passed
     assert report.domains[0].candidate.equal_share < 0.9
@@ -105,16 +107,16 @@ def test_an_expert_strays_from_its_seed(seed: Folder, expert: Folder, texts: Doc
     assert example.margin is not None
 
 
-def test_a_second_candidate_costs_the_reference_nothing(
+def test_the_reference_is_not_read_again_for_a_second_candidate(
     seed: Folder, expert: Folder, texts: DocumentsFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = compare(seed, expert, texts)
     reads: list[int] = []
     read = TorchRunner.read
 
-    def counting(self: TorchRunner, own: Any) -> Any:
-        reads.append(len(own))
-        return read(self, own)
+    def counting(self: TorchRunner, texts: Any) -> Any:
+        reads.append(len(texts))
+        return read(self, texts)
 
     monkeypatch.delattr(TorchRunner, "write")
     monkeypatch.setattr(TorchRunner, "read", counting)
@@ -138,24 +140,24 @@ def test_another_family_runs_through_transformers(texts: DocumentsFile, tmp_path
     assert report.domains[0].candidate.num_tokens > 4
 
 
-def test_documents_that_name_domains_are_told_apart(seed: Folder, tmp_path: Path) -> None:
+def test_documents_with_domains_are_compared_by_domain(seed: Folder, tmp_path: Path) -> None:
     path = tmp_path / "documents.jsonl"
-    own = [
+    by_domain = [
         documents.Document(f"{domain}-{d.id}", d.text, d.split, domain)
         for domain in ("law", "sea")
         for d in tiny.sample_documents(expert=1 + (domain == "sea"))
     ]
-    path.write_bytes(documents.serialize(own))
+    path.write_bytes(documents.serialize(by_domain))
     report = compare(seed, seed, DocumentsFile(domain="unnamed", path=path))
     assert [domain.domain for domain in report.domains] == ["law", "sea"]
 
 
-def test_the_stages_are_told(seed: Folder, texts: DocumentsFile) -> None:
-    told: list[str] = []
-    compare(seed, seed, texts, on_progress=told.append)
-    assert told[0] == "opening both models"
-    assert told[1].endswith("writes law")
-    assert told[-1].endswith("reads law")
+def test_progress_is_reported(seed: Folder, texts: DocumentsFile) -> None:
+    messages: list[str] = []
+    compare(seed, seed, texts, on_progress=messages.append)
+    assert messages[0] == "opening both models"
+    assert messages[1].endswith("writes law")
+    assert messages[-1].endswith("reads law")
 
 
 def test_too_little_text_is_refused(seed: Folder, texts: DocumentsFile) -> None:
@@ -166,7 +168,7 @@ def test_too_little_text_is_refused(seed: Folder, texts: DocumentsFile) -> None:
     )
 
 
-def test_a_wrong_policy_is_refused_field_by_field(seed: Folder, texts: DocumentsFile) -> None:
+def test_every_wrong_field_of_a_policy_is_named(seed: Folder, texts: DocumentsFile) -> None:
     with pytest.raises(InvalidInput) as refused:
         compare(seed, seed, texts, prefix_tokens=0, min_equal_share=2)
     assert {p.pointer for p in refused.value.problems} == {"/prefix_tokens", "/min_equal_share"}
@@ -179,7 +181,7 @@ def test_texts_that_are_too_long_for_a_model_are_refused(
         compare(seed, seed, texts, prefix_tokens=200, completion_tokens=100)
 
 
-def test_what_a_model_takes_is_known_by_any_name(texts: DocumentsFile, tmp_path: Path) -> None:
+def test_the_context_length_is_found_under_any_name(texts: DocumentsFile, tmp_path: Path) -> None:
     folder = gpt2(tmp_path / "gpt2")
     with pytest.raises(InvalidInput, match="too long together") as refused:
         compare(folder, folder, texts, prefix_tokens=60)
@@ -198,18 +200,18 @@ def test_other_tokenizers_are_refused(seed: Folder, expert: Folder, texts: Docum
 
 
 @pytest.mark.parametrize(
-    ("template", "said"),
+    ("template", "message"),
     [("{{ messages[-1]['content'] }}", "reads 'what is this?'"), (None, "refuses it")],
 )
 def test_other_chat_templates_are_refused(
-    seed: Folder, expert: Folder, texts: DocumentsFile, template: str | None, said: str
+    seed: Folder, expert: Folder, texts: DocumentsFile, template: str | None, message: str
 ) -> None:
     path = expert.path / "tokenizer_config.json"
-    told = json.loads(path.read_text())
-    path.write_text(json.dumps(told | {"chat_template": template}))
+    tokenizer_config = json.loads(path.read_text())
+    path.write_text(json.dumps(tokenizer_config | {"chat_template": template}))
     with pytest.raises(Incompatible, match="their chat templates differ") as refused:
         compare(seed, expert, texts)
-    assert f"{expert} {said}" in str(refused.value)
+    assert f"{expert} {message}" in str(refused.value)
 
 
 def test_a_chat_template_in_a_file_of_its_own_is_read(
@@ -248,7 +250,7 @@ def test_two_servers_are_compared(tmp_path: Path) -> None:
     assert strays.domains[0].examples[0].context.startswith("1 2 3 4")
 
 
-def test_another_model_at_the_same_address_is_noticed(tmp_path: Path) -> None:
+def test_a_changed_model_at_one_address_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "numbers.jsonl"
     path.write_bytes(documents.serialize([documents.Document("1", "1 2 3 4 " * 9, "held-out")]))
     texts = DocumentsFile(domain="numbers", path=path)
@@ -293,7 +295,8 @@ def gpt2(folder: Path, *, vocab_size: int = tiny.ARCHITECTURE.vocab_size) -> Fol
         bos_token_id=1,
         eos_token_id=2,
     )
-    create: Callable[[GPT2Config], Any] = GPT2LMHeadModel  # its constructor has no types
+    # The constructor has no annotations.
+    create: Callable[[GPT2Config], Any] = GPT2LMHeadModel
     create(config).save_pretrained(folder)
     for name, data in tiny.tokenizer_files().items():
         (folder / name).write_bytes(data)

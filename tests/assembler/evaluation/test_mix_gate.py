@@ -1,4 +1,4 @@
-"""What the gate of a mix asks before it reads anything, and what it holds a served mix to."""
+"""The gate of a mix checks the mix before it reads texts, and judges the served mix."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -40,21 +40,21 @@ def test_a_router_that_does_not_know_an_expert_is_refused(blobs: LocalBlobs) -> 
         check_routers(damaged, blobs)
     [problem] = refused.value.problems
     assert (problem.pointer, problem.detail) == (f"/tensors/{name}", "row 2 is zero")
-    # Nothing is ever sent to one that is disabled.
+    # A disabled expert receives no tokens.
     check_routers(replace(damaged, config=mix.config | {"disabled_experts": [2]}), blobs)
 
 
-def test_rows_that_are_zero_for_a_reason(blobs: LocalBlobs) -> None:
-    """A routed seed stands at the center of all domains, and gates of attention begin even."""
+def test_some_rows_may_be_zero(blobs: LocalBlobs) -> None:
+    """A routed seed is at the center of all domains, and attention routers start with zeros."""
     check_routers(tiny_mixes.store_mix(blobs, combine="sum", shared_expert=False), blobs)
     check_routers(tiny_mixes.store_mix(blobs, attention="experts"), blobs)
 
 
 @pytest.mark.slow
-def test_what_is_served_in_bfloat16_is_held_to_its_own_noise(
+def test_a_mix_served_in_bfloat16_has_limits_of_its_noise(
     blobs: LocalBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a card: no engine in bfloat16 comes as near to the reference as one in float32."""
+    """As on a GPU, where an engine in bfloat16 is farther from the reference than in float32."""
     for module in (mix_gate, vllm_process):
         monkeypatch.setattr(module, "serving_dtype", lambda: "bfloat16")
     monkeypatch.setenv("NEXUSMIX_HOME", str(blobs.root.parent))

@@ -1,4 +1,4 @@
-"""Other versions of a mix read what it writes; a base only in the domains that it has."""
+"""Other versions of a mix read its texts; a base reads only those of its own domains."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ NUM_TOKENS = 6
 
 @pytest.fixture
 def checkpoints(blobs: LocalBlobs) -> GateCheckpoints:
-    """A mix of three experts that was made from one of two."""
+    """Make a mix of three experts that extends a mix of two."""
     return GateCheckpoints(
         seed=tiny.store_manifest(blobs),
         experts={name: tiny.store_manifest(blobs, expert=i + 1) for i, name in enumerate(NAMES)},
@@ -31,7 +31,7 @@ def checkpoints(blobs: LocalBlobs) -> GateCheckpoints:
 
 
 def written(checkpoints: GateCheckpoints, blobs: LocalBlobs) -> dict[str, Sequence[Continuation]]:
-    """By the candidate, in each domain one text."""
+    """Let the candidate write one text in each domain."""
     runner = network_runner.of_manifest(checkpoints.candidate, blobs)
     return {
         name: runner.write([tuple(range(3 + number, 9 + number))], num_tokens=NUM_TOKENS)
@@ -39,7 +39,7 @@ def written(checkpoints: GateCheckpoints, blobs: LocalBlobs) -> dict[str, Sequen
     }
 
 
-def test_the_version_before_reads_in_its_own_domains(
+def test_the_base_reads_texts_of_its_own_domains(
     checkpoints: GateCheckpoints, blobs: LocalBlobs
 ) -> None:
     texts = written(checkpoints, blobs)
@@ -54,7 +54,7 @@ def test_the_version_before_reads_in_its_own_domains(
     assert readings["expert-1"]["base"] == base.read(texts["expert-1"])
 
 
-def test_a_finetuned_mix_is_read_by_what_it_was(
+def test_the_mix_before_its_finetune_reads_the_texts(
     checkpoints: GateCheckpoints, blobs: LocalBlobs
 ) -> None:
     finetuned = tiny_mixes.store_mix(blobs, combine="sum")

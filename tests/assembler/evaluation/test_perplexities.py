@@ -1,4 +1,4 @@
-"""Measurements are taken once, and leave nothing in the store."""
+"""Perplexities are measured once, and nothing is left in the store."""
 
 import math
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def measure(
     return perplexities.measure(checkpoints, windows, blobs=blobs, on_progress=lambda *_: None)
 
 
-def test_each_domain_has_its_numbers(checkpoints: GateCheckpoints, blobs: LocalBlobs) -> None:
+def test_every_domain_is_measured(checkpoints: GateCheckpoints, blobs: LocalBlobs) -> None:
     first, second = measure(checkpoints, blobs)
     assert first.experts.keys() == checkpoints.experts.keys()
     assert first.finetuned is None
@@ -56,7 +56,7 @@ def test_nothing_is_measured_twice(
     assert measure(checkpoints, blobs) == before
 
 
-def test_of_a_domain_that_joins_only_its_own_text_is_read(
+def test_only_the_text_of_a_new_domain_is_read(
     checkpoints: GateCheckpoints, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = measure(checkpoints, blobs, WINDOWS[:1])
@@ -69,11 +69,11 @@ def test_of_a_domain_that_joins_only_its_own_text_is_read(
     monkeypatch.setattr(network_runner, "log_perplexity", log_perplexity)
     assert measure(checkpoints, blobs)[:1] == before
     assert all(windows is WINDOWS[1] for windows in read)
-    # The seed, two experts, their mean, the mix.
+    # These are the seed, two experts, their mean, and the mix.
     assert len(read) == 5
 
 
-def test_the_merge_is_not_kept(
+def test_the_merge_is_not_stored(
     checkpoints: GateCheckpoints, blobs: LocalBlobs, tmp_path: Path
 ) -> None:
     before = {path for path in blobs.root.rglob("*") if path.is_file()}

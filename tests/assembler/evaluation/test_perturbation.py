@@ -1,4 +1,4 @@
-"""What a nudge of the inputs makes of networks in float and in int8."""
+"""The effect of small input changes on networks in float and in int8."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def network_of(blobs: LocalBlobs, *, in_int8: bool) -> Network:
 
 @torch.inference_mode()
 def moved(network: Network) -> float:
-    """How far the logits are moved, at most."""
+    """Return the largest change of a logit."""
     before = network(TOKENS)
     with perturbed(network, seed=1):
         after = network(TOKENS)
@@ -44,25 +44,23 @@ def moved(network: Network) -> float:
     return float((after - before).abs().max())
 
 
-def test_int8_makes_steps_of_what_floats_hardly_feel(blobs: LocalBlobs) -> None:
+def test_int8_amplifies_small_changes(blobs: LocalBlobs) -> None:
     assert 0 < moved(network_of(blobs, in_int8=False)) < 1e-4
     assert moved(network_of(blobs, in_int8=True)) > 1e-4
 
 
-def test_each_draw_is_another(blobs: LocalBlobs) -> None:
+def test_every_draw_differs(blobs: LocalBlobs) -> None:
     found = perturbation.readings(network_of(blobs, in_int8=True), TEXTS)
     assert len(found) == NUM_DRAWS
     assert len({tuple(own[0].logprobs) for own in found.values()}) == NUM_DRAWS
 
 
 @pytest.mark.parametrize("in_int8", [False, True])
-def test_bfloat16_strays_farther_than_sums_in_another_order(
-    in_int8: bool, blobs: LocalBlobs
-) -> None:
+def test_bfloat16_differs_more_than_another_order_of_sums(in_int8: bool, blobs: LocalBlobs) -> None:
     manifest = store(blobs, in_int8=in_int8)
     expected = network_runner.of_manifest(manifest, blobs).read(TEXTS)
     network = Network.from_manifest(manifest, blobs, dtype=torch.bfloat16)
     found = perturbation.in_bfloat16(network, TEXTS)
-    strayed = [logprob_difference(own, expected) for own in found.values()]
+    strayed = [logprob_difference(reading, expected) for reading in found.values()]
     assert len(set(strayed)) == 1 + NUM_DRAWS
     assert all(1e-4 < own < 0.1 for own in strayed)

@@ -1,4 +1,4 @@
-"""What a reference wrote is written once, and stays what it was."""
+"""Texts of a reference are generated once and read from the cache afterwards."""
 
 from collections.abc import Sequence
 
@@ -27,12 +27,12 @@ def written(reference: str = "r", *, num_tokens: int = 8) -> list[Continuation]:
     return reference_cache.continuations(reference, PREFIXES, num_tokens=num_tokens, load=load)
 
 
-def test_a_second_time_the_reference_is_not_loaded() -> None:
+def test_the_reference_is_loaded_only_once() -> None:
     first = written()
     assert reference_cache.continuations("r", PREFIXES, num_tokens=8, load=never) == first
 
 
-def test_texts_are_what_was_written_margins_nearly() -> None:
+def test_cached_texts_are_exact_and_margins_nearly() -> None:
     expected = load().write(PREFIXES, num_tokens=8)
     assert len({len(text.tokens) for text in expected}) > 1, "one should end early"
     for text, own in zip(written(), expected, strict=True):
@@ -41,7 +41,7 @@ def test_texts_are_what_was_written_margins_nearly() -> None:
 
 
 @pytest.mark.parametrize("change", [{"reference": "other"}, {"num_tokens": 7}])
-def test_another_reference_or_length_is_another_text(change: dict[str, str | int]) -> None:
+def test_another_reference_or_length_has_other_texts(change: dict[str, str | int]) -> None:
     written()
     written(**change)  # type: ignore[arg-type]  # one of two keywords, each with its own type
     folders = list((settings().cache_path / "continuations").glob("*/*"))
@@ -72,7 +72,7 @@ def test_noise_is_measured_once() -> None:
         assert reading.logprobs == pytest.approx(expected.logprobs)
 
 
-def test_noise_is_that_of_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noise_is_cached_for_each_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = written()
     own = reference_cache.noise_key("network", "r", texts)
     assert reference_cache.noise_key("network", "r", texts) == own

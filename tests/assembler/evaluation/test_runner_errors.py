@@ -12,5 +12,5 @@ def test_an_error_keeps_its_message() -> None:
         raise ServerUnavailable("no answer")
 
 
-def test_every_error_has_one_of_ours() -> None:
+def test_every_error_of_the_library_is_converted() -> None:
     assert set(OURS) == set(ComparisonError.__subclasses__())

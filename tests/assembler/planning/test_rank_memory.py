@@ -47,11 +47,11 @@ def estimate(finetune: Finetune, parallelism: Parallelism = ALONE) -> RankMemory
     return rank_memory(mix, finetune, parallelism)
 
 
-def measured(cases: list[tuple[int, Finetune]], num_processes: int) -> list[dict[str, int]]:
+def measure(cases: list[tuple[int, Finetune]], num_processes: int) -> list[dict[str, int]]:
     """Measure a training step for each degree and recipe, in real processes."""
     asked: list[dict[str, Any]] = [
-        {"recipe": own.model_dump(), "degree": degree, "experts_per_token": NUM_CHOSEN}
-        for degree, own in cases
+        {"recipe": finetune.model_dump(), "degree": degree, "experts_per_token": NUM_CHOSEN}
+        for degree, finetune in cases
     ]
     if num_processes == 1:
         return memory_process.measure(asked)
@@ -71,13 +71,13 @@ def measured(cases: list[tuple[int, Finetune]], num_processes: int) -> list[dict
 @pytest.mark.slow
 @pytest.mark.parametrize(("num_processes", "degrees"), [(1, [1]), (2, [1, 2]), (4, [2])])
 def test_the_estimate_agrees_with_real_processes(num_processes: int, degrees: list[int]) -> None:
-    cases = [(degree, own) for degree in degrees for own in RECIPES]
-    for (degree, own), measured in zip(cases, held(cases, num_processes), strict=True):
+    cases = [(degree, finetune) for degree in degrees for finetune in RECIPES]
+    for (degree, finetune), measured in zip(cases, measure(cases, num_processes), strict=True):
         parallelism = Parallelism(num_processes=num_processes, expert_parallel_degree=degree)
-        expected = asdict(estimate(own, parallelism))
+        expected = asdict(estimate(finetune, parallelism))
         for part in EXACT:
-            assert measured[part] == expected[part], (degree, own.train, own.dtype, part)
-        kept, of = measured["activations"], (degree, own.train)
+            assert measured[part] == expected[part], (degree, finetune.train, finetune.dtype, part)
+        kept, of = measured["activations"], (degree, finetune.train)
         assert kept == pytest.approx(expected["activations"], rel=ACTIVATIONS), of
 
 
