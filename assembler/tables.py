@@ -24,6 +24,7 @@ class MixState(StrEnum):
 
 
 FINAL_STATES = (MixState.SUCCEEDED, MixState.FAILED, MixState.CANCELLED)
+UNFINISHED_STATES = tuple(state for state in MixState if state not in FINAL_STATES)
 
 
 class Mix(Base):
@@ -49,7 +50,8 @@ class MixVersion(Base):
     recipe: Mapped[dict[str, Any]]
     recipe_digest: Mapped[str]
     deploy: Mapped[bool]
-    state: Mapped[MixState] = mapped_column(default=MixState.QUEUED)
+    # Every worker asks for the unfinished ones each second.
+    state: Mapped[MixState] = mapped_column(default=MixState.QUEUED, index=True)
     job_id: Mapped[str] = mapped_column(unique=True)
     # Progress of the running step: step, num_steps, num_tokens, loss, eta_seconds.
     progress: Mapped[dict[str, Any] | None]

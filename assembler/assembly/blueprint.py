@@ -29,17 +29,17 @@ class Blueprint:
     @classmethod
     def of(cls, inputs: MixInputs, blobs: BlobStore) -> Self:
         """Raises NotFound, and Incompatible when the recipe contradicts itself."""
-        recipe, seed = inputs.recipe, inputs.seed(blobs)
-        dense = seed.architecture
+        recipe, parts = inputs.recipe, inputs.parts(blobs)
+        dense = parts.seed.architecture
         return cls(
             inputs=inputs,
             mix=dense
             if recipe.kind == "dense_merge"
             else mixture_of(recipe, dense, vector_size=len(inputs.vectors[0])),
-            seed=seed,
-            experts=tuple(inputs.experts(blobs)),
-            projection=inputs.projection(blobs),
-            base=inputs.base(blobs),
+            seed=parts.seed,
+            experts=parts.experts,
+            projection=parts.projection,
+            base=parts.base,
         )
 
     @property

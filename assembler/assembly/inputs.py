@@ -4,6 +4,7 @@ Digests say all of it, so that the same inputs make the same mix wherever their 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from sqlalchemy import select
@@ -52,33 +53,58 @@ class MixInputs:
         known = dict(self.base_experts)
         return frozenset(i for i, ref in enumerate(self.recipe.experts) if ref not in known)
 
-    def seed(self, blobs: BlobStore) -> Manifest:
-        return manifests.load(blobs, self.seed_digest)
+    def parts(self, blobs: BlobStore) -> "MixParts":
+        """Return what the digests stand for; each part is read once, when it is first needed."""
+        return MixParts(self, blobs)
 
-    def experts(self, blobs: BlobStore) -> list[Manifest]:
-        return [manifests.load(blobs, digest) for digest in self.expert_digests]
 
-    def projection(self, blobs: BlobStore) -> Manifest | None:
-        digest = self.projection_digest
-        return None if digest is None else manifests.load(blobs, digest)
+@dataclass(frozen=True)
+class MixParts:
+    """What the digests of a mix's inputs stand for. Each part raises NotFound if it is lost."""
 
-    def base(self, blobs: BlobStore) -> Base | None:
-        if self.base_digest is None:
+    inputs: MixInputs
+    blobs: BlobStore
+
+    @cached_property
+    def seed(self) -> Manifest:
+        return manifests.load(self.blobs, self.inputs.seed_digest)
+
+    @cached_property
+    def experts(self) -> tuple[Manifest, ...]:
+        """The experts' dense checkpoints, in the recipe's order."""
+        return tuple(manifests.load(self.blobs, digest) for digest in self.inputs.expert_digests)
+
+    @cached_property
+    def projection(self) -> Manifest | None:
+        digest = self.inputs.projection_digest
+        return None if digest is None else manifests.load(self.blobs, digest)
+
+    @cached_property
+    def base(self) -> Base | None:
+        inputs, blobs = self.inputs, self.blobs
+        if inputs.base_digest is None:
             return None
         return Base(
-            mix=manifests.load(blobs, self.base_digest),
-            experts={ref: manifests.load(blobs, digest) for ref, digest in self.base_experts},
+            mix=manifests.load(blobs, inputs.base_digest),
+            experts={ref: manifests.load(blobs, digest) for ref, digest in inputs.base_experts},
         )
 
-    def states(self, blobs: BlobStore) -> Floats:
+    @cached_property
+    def states(self) -> Floats:
         """Router inputs of each expert [n, L, R, D]: their mean, and their principal directions."""
-        dense = self.seed(blobs).architecture
+        dense = self.seed.architecture
         shape = states_shape(dense.num_hidden_layers, dense.hidden_size)
-        entries = [TensorEntry(STATES_DTYPE, shape, digest) for digest in self.states_digests]
-        return np.stack([numpy_tensors.read(blobs, entry) for entry in entries])
+        entries = [
+            TensorEntry(STATES_DTYPE, shape, digest) for digest in self.inputs.states_digests
+        ]
+        return np.stack([numpy_tensors.read(self.blobs, entry) for entry in entries])
 
-    def documents(self, blobs: BlobStore) -> list[list[Document]]:
-        return [documents.parse(blobs.read(digest)) for digest in self.documents_digests]
+    @cached_property
+    def documents(self) -> list[list[Document]]:
+        """Each expert's documents."""
+        return [
+            documents.parse(self.blobs.read(digest)) for digest in self.inputs.documents_digests
+        ]
 
 
 def gather(session: Session, recipe: Recipe) -> MixInputs:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from assembler.jobs import queues
 from assembler.mixes import mix_state
 from assembler.routing.embedder import CAPTURE, embedder_digest, embedders
-from assembler.tables import FINAL_STATES, MixState, MixVersion
+from assembler.tables import UNFINISHED_STATES, MixState, MixVersion
 from registry.catalog import embeddings, projections
 from registry.database import db
 from registry.database.tables import (
@@ -76,7 +76,7 @@ def projection_job_id(projection_id: int) -> str:
 
 
 def _wanted(session: Session) -> Iterator[Wanted]:
-    mixes = select(MixVersion.id, MixVersion.job_id).where(MixVersion.state.not_in(FINAL_STATES))
+    mixes = select(MixVersion.id, MixVersion.job_id).where(MixVersion.state.in_(UNFINISHED_STATES))
     for version_id, job_id in session.execute(mixes.order_by(MixVersion.id)):
         yield Wanted(queues.MAKE_MIX, queues.HEAVY, job_id, version_id)
     untrained = (ProjectionState.QUEUED, ProjectionState.TRAINING)

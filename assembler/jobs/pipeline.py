@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from assembler.assembly import extend, upcycle
-from assembler.assembly.extend import Base
-from assembler.assembly.inputs import MixInputs
+from assembler.assembly.inputs import MixInputs, MixParts
 from assembler.progress import OnMessage
 from assembler.recipes.mix_architecture import mixture_of
 from assembler.routing import router_init
@@ -33,13 +32,12 @@ NOTHING = np.empty(0, np.float32)
 
 def assemble(inputs: MixInputs, blobs: BlobStore) -> Manifest:
     """Assemble the mix. Raises Incompatible if its parts do not fit together."""
-    recipe, seed = inputs.recipe, inputs.seed(blobs)
-    experts = inputs.experts(blobs)
+    recipe, parts = inputs.recipe, inputs.parts(blobs)
+    seed, experts, base = parts.seed, parts.experts, parts.base
     if recipe.kind == "dense_merge":
         return upcycle.merge([seed, *experts], blobs)
-    base = inputs.base(blobs)
     mix = mixture_of(recipe, seed.architecture, vector_size=len(inputs.vectors[0]))
-    rows = _routers(inputs, mix, seed=seed, base=base, blobs=blobs)
+    rows = _routers(parts, mix)
     if base is None:
         return upcycle.upcycle(recipe, mix, seed=seed, experts=experts, routers=rows, blobs=blobs)
     return extend.extend(
@@ -64,7 +62,7 @@ def finetune(
         finetune.finetune,
         mix,
         recipe=inputs.recipe.finetune,
-        documents=inputs.documents(blobs),
+        documents=inputs.parts(blobs).documents,
         new_experts=inputs.new_experts,
         checkpoint_path=checkpoint_path,
         on_progress=on_progress,
@@ -93,7 +91,7 @@ def compress(
     assert inputs.recipe.compress is not None
     compressor = Compressor(
         mix,
-        inputs.documents(blobs),
+        inputs.parts(blobs).documents,
         inputs.recipe.compress,
         blobs=blobs,
         on_progress=on_progress,
@@ -113,26 +111,19 @@ def worst_condition(mix: Manifest, blobs: BlobStore) -> tuple[str, float]:
     return name, conditions[name]
 
 
-def _routers(
-    inputs: MixInputs,
-    mix: Architecture,
-    *,
-    seed: Manifest,
-    base: Base | None,
-    blobs: BlobStore,
-) -> Routers:
-    recipe = inputs.recipe
+def _routers(parts: MixParts, mix: Architecture) -> Routers:
+    recipe, base = parts.inputs.recipe, parts.base
     reads_documents = recipe.router_init == "documents"
     return router_init.initial_routers(
         recipe,
         mix,
-        seed=seed,
+        seed=parts.seed,
         domains=Domains(
-            states=inputs.states(blobs) if recipe.embeds_with_states else NOTHING,
-            vectors=np.array(inputs.vectors, np.float32),
-            documents=inputs.documents(blobs) if reads_documents else (),
+            states=parts.states if recipe.embeds_with_states else NOTHING,
+            vectors=np.array(parts.inputs.vectors, np.float32),
+            documents=parts.documents if reads_documents else (),
         ),
-        family=inputs.projection(blobs),
+        family=parts.projection,
         learned=None if base is None else extend.projection_of(base.mix),
-        blobs=blobs,
+        blobs=parts.blobs,
     )

@@ -129,7 +129,7 @@ def gate(version_id: int) -> None:
     version, inputs = _read(version_id)
     report = mix_gate.gate(
         _gate_checkpoints(version, inputs, blobs),
-        inputs.documents(blobs),
+        inputs.parts(blobs).documents,
         documents_digests=inputs.documents_digests,
         policy=inputs.recipe.gates,
         blobs=blobs,
@@ -294,14 +294,15 @@ def _gate_checkpoints(
     from assembler.evaluation.perplexities import GateCheckpoints
 
     assert version.assembled_digest is not None
+    parts = inputs.parts(blobs)
     finetuned, compressed = version.finetuned_digest, version.compressed_digest
     return GateCheckpoints(
-        seed=inputs.seed(blobs),
-        experts=dict(zip(inputs.recipe.domains, inputs.experts(blobs), strict=True)),
+        seed=parts.seed,
+        experts=dict(zip(inputs.recipe.domains, parts.experts, strict=True)),
         assembled=manifests.load(blobs, version.assembled_digest),
         finetuned=None if finetuned is None else manifests.load(blobs, finetuned),
         compressed=None if compressed is None else manifests.load(blobs, compressed),
-        base=None if inputs.base_digest is None else manifests.load(blobs, inputs.base_digest),
+        base=None if parts.base is None else parts.base.mix,
         base_domains=frozenset(parse_ref(ref)[0] for ref, _ in inputs.base_experts),
     )
 

@@ -115,7 +115,7 @@ def _centered_domains(inputs: MixInputs, projection: Manifest, blobs: BlobStore)
         center_E = numpy_tensors.read(blobs, projection.tensors[VECTORS_CENTER])
         return np.array(inputs.vectors, np.float32)[None] - center_E
     center_LD = numpy_tensors.read(blobs, projection.tensors[STATES_CENTER])
-    centered_NLD: Floats = inputs.states(blobs)[:, :, 0] - center_LD
+    centered_NLD: Floats = inputs.parts(blobs).states[:, :, 0] - center_LD
     return centered_NLD.swapaxes(0, 1)
 
 

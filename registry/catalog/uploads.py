@@ -4,10 +4,8 @@
 reads the bytes and makes the version ready. Both can be repeated.
 """
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -17,7 +15,7 @@ from registry.blobs.blobs import BlobStore
 from registry.catalog import documents, experts, families
 from registry.catalog.documents import Document
 from registry.checkpoints import admission, manifests
-from registry.checkpoints.admission import Shard
+from registry.checkpoints.admission import CheckpointAnnouncement
 from registry.database.tables import Expert, ExpertVersion, Family, VersionState
 from registry.errors import Conflict, InvalidInput, Problem
 from registry.names import check_name, is_digest
@@ -48,10 +46,7 @@ def begin_family(
     name: str,
     license: str,
     description: str,
-    config: dict[str, Any],
-    files: Mapping[str, str],
-    shards: Iterable[Shard],
-    digests: Mapping[str, str],
+    checkpoint: CheckpointAnnouncement,
 ) -> FamilyUpload:
     """Announce the seed of a family.
 
@@ -60,7 +55,7 @@ def begin_family(
     Conflict if a ready family has another seed.
     """
     check_name(name, at="/name")
-    manifest = admission.announce(config=config, files=files, shards=shards, digests=digests)
+    manifest = admission.announce(checkpoint)
     missing = admission.missing(blobs, manifest, known=set())
     seed_digest = manifests.store(blobs, manifest)
     session.execute(
@@ -105,10 +100,7 @@ def begin_expert_version(
     family: str,
     license: str,
     description: str,
-    config: dict[str, Any],
-    files: Mapping[str, str],
-    shards: Iterable[Shard],
-    digests: Mapping[str, str],
+    checkpoint: CheckpointAnnouncement,
     documents: str,
 ) -> ExpertUpload:
     """Announce a version of an expert; `documents` is the digest of its sample documents.
@@ -123,7 +115,7 @@ def begin_expert_version(
         problem = Problem("/documents", "expected the SHA-256 of the documents")
         raise InvalidInput("the documents are not announced", problems=(problem,))
     parent = families.find_ready(session, family)
-    manifest = admission.announce(config=config, files=files, shards=shards, digests=digests)
+    manifest = admission.announce(checkpoint)
     seed = manifests.load(blobs, parent.seed_digest)
     admission.check_fits(manifest, seed)
     missing = admission.missing(blobs, manifest, known=seed.digests())

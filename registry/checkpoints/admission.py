@@ -7,7 +7,7 @@ all blobs are stored: they must have their digests, and every number must be fin
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import PurePosixPath
 from typing import Any
@@ -47,31 +47,38 @@ class Shard:
     header: str
 
 
-def announce(
-    *,
-    config: dict[str, Any],
-    files: Mapping[str, str],
-    shards: Iterable[Shard],
-    digests: Mapping[str, str],
-) -> Manifest:
+@dataclass(frozen=True, kw_only=True)
+class CheckpointAnnouncement:
+    """What an owner tells about a checkpoint before sending it.
+
+    `config` is the content of `config.json`. `files` and `digests` map file names and tensor names
+    to SHA-256 in hexadecimal.
+    """
+
+    config: dict[str, Any]
+    files: Mapping[str, str]
+    shards: Sequence[Shard]
+    digests: Mapping[str, str]
+
+
+def announce(announced: CheckpointAnnouncement) -> Manifest:
     """Check the announcement of a dense checkpoint and return its manifest.
 
-    `files` maps file names to SHA-256, `digests` maps tensor names to SHA-256. Raises
-    InvalidCheckpoint with every problem of config, file names, headers, digests, tensor names,
-    shapes and dtypes.
+    Raises InvalidCheckpoint with every problem of config, file names, headers, digests, tensor
+    names, shapes and dtypes.
     """
-    architecture, problems = _read_config(config)
-    tensors, header_problems = _read_headers(shards, digests)
+    architecture, problems = _read_config(announced.config)
+    tensors, header_problems = _read_headers(announced.shards, announced.digests)
     problems += header_problems
     if not header_problems:
         # A header that cannot be read would make all its tensors seem missing.
-        problems += _digest_problems(tensors, digests)
+        problems += _digest_problems(tensors, announced.digests)
         if architecture is not None:
             problems += _tensor_problems(tensors, architecture.tensor_shapes())
-    problems += _file_problems(files)
+    problems += _file_problems(announced.files)
     if problems:
         raise InvalidCheckpoint("the checkpoint is refused", problems=tuple(problems))
-    return Manifest(config=config, tensors=tensors, files=dict(files))
+    return Manifest(config=announced.config, tensors=tensors, files=dict(announced.files))
 
 
 def check_fits(manifest: Manifest, seed: Manifest) -> None:

@@ -12,6 +12,7 @@ from registry.checkpoints.admission import (
     COMPUTED_FILES,
     FILE_SUFFIXES,
     LEGAL_FILES,
+    CheckpointAnnouncement,
     Shard,
     announce,
 )
@@ -107,10 +108,12 @@ class CheckpointFolder:
         """
         announcement = self.announcement
         manifest = announce(
-            config=announcement["config"],
-            files=announcement["files"],
-            shards=[Shard(**shard) for shard in announcement["shards"]],
-            digests=announcement["digests"],
+            CheckpointAnnouncement(
+                config=announcement["config"],
+                files=announcement["files"],
+                shards=[Shard(**shard) for shard in announcement["shards"]],
+                digests=announcement["digests"],
+            )
         )
         for digest in manifest.digests():
             blobs.put(self.sources[digest].chunks(), digest=digest)

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Self
 
 from registry.blobs.blobs import BlobStore, get_bytes, put_bytes
@@ -85,7 +86,7 @@ class Manifest:
     tensors: dict[str, TensorEntry]
     files: dict[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def architecture(self) -> Architecture:
         """The architecture of the config. Raises InvalidCheckpoint."""
         return Architecture.from_config(self.config)

@@ -1,19 +1,24 @@
-"""Announced checkpoints: reads their shards from a request, and lists the blobs to send."""
+"""Announced checkpoints: reads them from a request, and lists the blobs to send."""
 
 from collections.abc import Sequence
 
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints import manifests
-from registry.checkpoints.admission import Shard
+from registry.checkpoints.admission import CheckpointAnnouncement, Shard
 from service.schemas.checkpoints import CheckpointRequest, MissingBlob
 
 # Time to send a blob to an object store. A slower client announces the checkpoint again.
 PRESIGNED_SECONDS = 6 * 3600
 
 
-def shards_of(body: CheckpointRequest) -> list[Shard]:
-    """Return the announced shards."""
-    return [Shard(shard.file, shard.size, shard.header) for shard in body.shards]
+def announcement_of(body: CheckpointRequest) -> CheckpointAnnouncement:
+    """Return the checkpoint that a request announces."""
+    return CheckpointAnnouncement(
+        config=body.config,
+        files=body.files,
+        shards=[Shard(shard.file, shard.size, shard.header) for shard in body.shards],
+        digests=body.digests,
+    )
 
 
 def missing_blobs(

@@ -11,7 +11,7 @@ from assembler.routing import nearest_experts
 from assembler.routing.embedder import embedders
 from registry.catalog import embeddings, experts, uploads
 from registry.database.tables import ExpertVersion
-from service.api.announcements import missing_blobs, shards_of
+from service.api.announcements import announcement_of, missing_blobs
 from service.schemas.common import Page
 from service.schemas.experts import (
     ExpertBody,
@@ -44,10 +44,7 @@ def begin(
         family=body.family,
         license=body.license,
         description=body.description,
-        config=body.config,
-        files=body.files,
-        shards=shards_of(body),
-        digests=body.digests,
+        checkpoint=announcement_of(body),
         documents=body.documents,
     )
     version = _body(session, upload.version)

@@ -10,7 +10,7 @@ from assembler.routing import projection_corpus
 from assembler.routing.embedder import states_embedder_digest
 from engine.gates.policy import Policy
 from registry.catalog import families, projections, uploads
-from service.api.announcements import missing_blobs, shards_of
+from service.api.announcements import announcement_of, missing_blobs
 from service.schemas.common import Page
 from service.schemas.families import (
     FamilyBody,
@@ -38,10 +38,7 @@ def begin(body: FamilyRequest, session: Session, blobs: Blobs, _: Writer) -> Fam
         name=body.name,
         license=body.license,
         description=body.description,
-        config=body.config,
-        files=body.files,
-        shards=shards_of(body),
-        digests=body.digests,
+        checkpoint=announcement_of(body),
     )
     missing = missing_blobs(blobs, upload.missing, manifest_digest=upload.family.seed_digest)
     return FamilyUploadBody(**FamilyBody.of(upload.family).model_dump(), missing=missing)

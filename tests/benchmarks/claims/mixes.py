@@ -182,7 +182,7 @@ class Mixes:
         recipe = inputs.recipe.finetune
         batches = training_batches(
             manifest,
-            inputs.documents(self.blobs),
+            inputs.parts(self.blobs).documents,
             recipe=recipe,
             new_experts=inputs.new_experts,
             blobs=self.blobs,

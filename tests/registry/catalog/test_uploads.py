@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from registry.blobs.blobs import LocalBlobs, put_bytes
 from registry.catalog import documents, experts, families, uploads
-from registry.checkpoints.admission import Shard
+from registry.checkpoints.admission import CheckpointAnnouncement, Shard
 from registry.database.tables import VersionState
 from registry.errors import Conflict, Incompatible, InvalidCheckpoint, InvalidInput, NotFound
 from tests import tiny
@@ -36,7 +36,13 @@ def announcement(*, expert: int = 0) -> dict[str, Any]:
 
 def begin_family(session: Session, blobs: LocalBlobs, **changes: Any) -> uploads.FamilyUpload:
     arguments = {"name": "tiny", "license": "Apache-2.0", "description": "", **announcement()}
-    return uploads.begin_family(session, blobs, **{**arguments, **changes})
+    return uploads.begin_family(session, blobs, **with_checkpoint({**arguments, **changes}))
+
+
+def with_checkpoint(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of an upload, those of the checkpoint in one announcement."""
+    parts = {name: arguments.pop(name) for name in announcement()}
+    return arguments | {"checkpoint": CheckpointAnnouncement(**parts)}
 
 
 def begin_expert(
@@ -50,7 +56,7 @@ def begin_expert(
         "documents": digest_of(documents.serialize(tiny.sample_documents(expert=number))),
         **announcement(expert=number),
     }
-    return uploads.begin_expert_version(session, blobs, **{**arguments, **changes})
+    return uploads.begin_expert_version(session, blobs, **with_checkpoint({**arguments, **changes}))
 
 
 @pytest.fixture
