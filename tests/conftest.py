@@ -1,4 +1,4 @@
-"""A migrated PostgreSQL for the whole run, clean tables and an empty data folder for each test."""
+"""Fixtures: a migrated PostgreSQL for the run, empty tables and a data folder for each test."""
 
 import os
 import tempfile
@@ -20,7 +20,7 @@ from registry.blobs.blobs import LocalBlobs
 from registry.database import db
 from registry.database.postgres import EmbeddedPostgres
 
-# How long an example takes says more about the machine's other work than about the code.
+# The time of an example depends more on other work of the machine than on the code.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
@@ -28,7 +28,7 @@ LOOPBACK = ["127.0.0.1", "::1", "localhost"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules with the most slow tests first, so that no process is left with one at the end."""
+    """Run modules with many slow tests first, so that all processes end at about the same time."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
 
@@ -39,9 +39,9 @@ def pytest_runtest_setup() -> None:
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Path]:
-    """Where database servers keep their data: not below pytest's own folder.
+    """Yield a folder for the data of database servers, outside pytest's own folder.
 
-    Every run of pytest closes that one to other accounts, and root's servers use another account.
+    Pytest closes its folder to other accounts, and servers of root use another account.
     """
     with tempfile.TemporaryDirectory(prefix="nexusmix-tests-") as folder:
         yield Path(folder)
@@ -49,7 +49,7 @@ def servers() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres(servers: Path) -> Iterator[EmbeddedPostgres]:
-    """One server for the run; its tables are those that the migrations make."""
+    """Yield the server of the run, with the tables that the migrations create."""
     with EmbeddedPostgres(servers / "shared") as server:
         migrations.upgrade(server.url)
         engine = create_engine(server.url, isolation_level="AUTOCOMMIT")
@@ -62,7 +62,7 @@ def postgres(servers: Path) -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture(scope="session", autouse=True)
 def impatient_disk() -> Iterator[None]:
-    """No test cuts the power, so none waits until the disk has really written."""
+    """Skip all syncs to the disk, since no test cuts the power."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         yield
@@ -70,7 +70,7 @@ def impatient_disk() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An own data folder, and nothing remembered from the environment of other tests."""
+    """Set a new data folder, and forget values cached from the environment of other tests."""
     folder = tmp_path / "home"
     monkeypatch.setenv("NEXUSMIX_HOME", str(folder))
     monkeypatch.delenv("NEXUSMIX_DATABASE_URL", raising=False)
@@ -83,7 +83,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def database(
     home: Path, postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[str]:
-    """The address of a database with empty tables, set in the environment."""
+    """Set the address of a database with empty tables in the environment, and return it."""
     monkeypatch.setenv("NEXUSMIX_DATABASE_URL", postgres.url)
     _forget()
     _empty_tables()
@@ -93,7 +93,7 @@ def database(
 
 @pytest.fixture
 def session(database: str) -> Iterator[Session]:
-    """A transaction that is committed when the test ends."""
+    """Yield a transaction that is committed at the end of the test."""
     with db.transaction() as session:
         yield session
 
@@ -105,7 +105,7 @@ def blobs(tmp_path: Path) -> LocalBlobs:
 
 @pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[None]:
-    """A Ray cluster that the tests of a module are connected to, and their settings ask for."""
+    """Start a Ray cluster for a module, connect to it, and name it in the settings."""
     import ray
 
     from engine.launch.ray_launcher import connect
@@ -124,13 +124,13 @@ def ray_cluster() -> Iterator[None]:
         stack.enter_context(ray_cluster.cluster(num_cpus=4))
         _forget()
         connect()
-        # Left connected, Ray would end this whole process when it misses the cluster.
+        # If it stayed connected, Ray would end this process when the cluster stops.
         stack.callback(ray.shutdown)
         yield
 
 
 def _empty_tables() -> None:
-    # Truncation, not rollback: tests of several processes need what they wrote to be committed.
+    # Tables are truncated, since other processes of a test read only committed rows.
     with db.transaction() as session:
         names = session.scalars(
             text(

@@ -1,4 +1,4 @@
-"""Rows that are ready to be used, one line each; blobs are not behind all of them."""
+"""Make rows of the registry for tests; the blobs of some do not exist."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ EMBEDDER_DIGEST = json_digest(EMBEDDER)
 
 
 def make_family(session: Session, blobs: BlobStore, *, name: str = "tiny") -> Family:
-    """A family whose seed is expert 0 of `tests.tiny`."""
+    """Add a family whose seed is expert 0 of `tests.tiny`."""
     seed_digest = tiny.store_manifest(blobs).digest
     family = Family(
         name=name, license="Apache-2.0", seed_digest=seed_digest, state=VersionState.READY
@@ -45,7 +45,7 @@ def make_version(
     tiny_expert: int = 1,
     state: VersionState = VersionState.READY,
 ) -> ExpertVersion:
-    """A version whose checkpoint and documents are those of an expert of `tests.tiny`."""
+    """Add a version with the checkpoint and documents of an expert of `tests.tiny`."""
     manifest = tiny.store_manifest(blobs, expert=tiny_expert)
     sample = documents.serialize(tiny.sample_documents(expert=tiny_expert))
     version = ExpertVersion(

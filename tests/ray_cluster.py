@@ -1,7 +1,7 @@
-"""A Ray cluster of one node that nobody outside of this machine, nor on it, can reach.
+"""A Ray cluster of one node that no other process can reach.
 
-Ray listens on every interface, and whoever reaches it may run programs. So its processes, and the
-thread of the tests that use them, have a network of their own with nothing but loopback in it.
+Ray listens on every interface, and everyone who reaches it may run programs. So its processes, and
+the test thread that uses them, run in a network namespace that has only loopback.
 """
 
 import ctypes
@@ -19,8 +19,9 @@ from engine.launch.launcher import LocalLauncher, LocalProcess
 
 PORT = 6380
 ADDRESS = f"127.0.0.1:{PORT}"
-OBJECT_STORE_BYTES = 80_000_000  # the smallest that it takes is 75 MB
-# What it says last, and how long that may take beside much other work.
+# The smallest size that Ray accepts is 75 MB.
+OBJECT_STORE_BYTES = 80_000_000
+# Its last message at the start, and the longest time until then on a busy machine.
 STARTED = "This command will now block forever"
 START_SECONDS = 300
 
@@ -31,12 +32,15 @@ IFF_UP = 0x1
 
 
 class NetworkRefused(Exception):
-    """This account, or this container, may not make networks."""
+    """This account or container must not create network namespaces."""
 
 
 @contextmanager
 def private_network() -> Iterator[None]:
-    """This thread and what it starts meanwhile in a network of their own. Raises NetworkRefused."""
+    """Move this thread, and processes that it starts, into a network namespace of their own.
+
+    It lasts until the end of the block. Raises NetworkRefused.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
@@ -53,8 +57,8 @@ def private_network() -> Iterator[None]:
 
 @contextmanager
 def cluster(*, num_cpus: int) -> Iterator[None]:
-    """A running cluster, nothing of which is left afterwards."""
-    # A short path: Ray keeps sockets below it, and a socket's path has room for 107 characters.
+    """Run a cluster during the block; afterwards none of its processes and files are left."""
+    # The path is short, since Ray has sockets below it, whose paths have at most 107 characters.
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
         options = {
             "node-ip-address": "127.0.0.1",
@@ -76,7 +80,7 @@ def cluster(*, num_cpus: int) -> Iterator[None]:
             env=os.environ
             | {
                 "RAY_USAGE_STATS_ENABLED": "0",
-                # Processes for everybody: ours have an environment of their own.
+                # Idle processes are not needed, since ours have an environment of their own.
                 "RAY_prestart_worker_first_driver": "0",
                 "RAY_raylet_start_wait_time_s": str(START_SECONDS),
                 "GLOO_SOCKET_IFNAME": "lo",
@@ -87,7 +91,7 @@ def cluster(*, num_cpus: int) -> Iterator[None]:
             _wait_until_started(head, log_path)
             yield
         finally:
-            # Its keeper adopts what is started in the background, and leaves nothing of it.
+            # The process guard adopts background processes and ends them.
             head.terminate(0)
 
 

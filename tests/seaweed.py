@@ -1,4 +1,4 @@
-"""A real S3 server for tests: SeaweedFS, on loopback, ended with the test run."""
+"""A real S3 server for tests: SeaweedFS on loopback, which ends with the test run."""
 
 import json
 import os
@@ -45,7 +45,7 @@ class SeaweedServer:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        # Nobody reads what it stored again, so it need not write it back.
+        # Its files are not read again, so a clean stop is not needed.
         self.process.terminate(0.0)
 
     def client(self) -> "S3Client":

@@ -1,5 +1,7 @@
-"""Python that runs on a full disk: a file system of 1 MiB, seen by one child alone, so that nothing
-is left to unmount."""
+"""Run Python code with a disk of 1 MiB.
+
+Only the child process sees the file system, so it need not be unmounted.
+"""
 
 import os
 import subprocess
@@ -12,9 +14,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def run(code: str, folder: Path) -> str:
-    """What `code` prints; the small disk is at `folder`, which is its first argument.
+    """Run `code` with a small disk at `folder`, its first argument; return what it prints.
 
-    Skips the test where nobody may mount one.
+    Skips the test where mounting is not permitted.
     """
     isolated = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "-Urm"]
     shell = 'mount -t tmpfs -o size=1m tmpfs "$2" && exec "$0" -c "$1" "$2"'

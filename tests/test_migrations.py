@@ -1,4 +1,4 @@
-"""The migrations make the tables that the code describes, and can be taken back.
+"""Migrations create the tables of the code, and can be reverted.
 
 Covers: registry.database.tables, engine.serving.tables, service.tables.
 """
@@ -19,7 +19,7 @@ NAME = "migrated"
 
 @pytest.fixture
 def empty(postgres: EmbeddedPostgres) -> Iterator[Engine]:
-    """A database of its own beside the one that the other tests use."""
+    """Create an empty database beside that of the other tests."""
     admin = create_engine(postgres.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {NAME}"))
@@ -33,7 +33,7 @@ def url_of(engine: Engine) -> str:
     return engine.url.render_as_string(hide_password=False)
 
 
-def test_up_and_down(empty: Engine) -> None:
+def test_all_migrations_can_be_reverted(empty: Engine) -> None:
     migrations.upgrade(url_of(empty))
     assert "expert_versions" in inspect(empty).get_table_names()
     migrations.downgrade(url_of(empty), revision="base")
@@ -41,12 +41,12 @@ def test_up_and_down(empty: Engine) -> None:
     migrations.upgrade(url_of(empty))
 
 
-def test_no_drift(empty: Engine) -> None:
+def test_the_tables_equal_those_of_the_code(empty: Engine) -> None:
     migrations.upgrade(url_of(empty))
     command.check(migrations.config(url_of(empty)))
 
 
-def test_drift_is_seen(empty: Engine) -> None:
+def test_a_difference_to_the_code_is_found(empty: Engine) -> None:
     migrations.upgrade(url_of(empty))
     with empty.begin() as connection:
         connection.execute(text("ALTER TABLE experts DROP COLUMN license"))
@@ -54,7 +54,7 @@ def test_drift_is_seen(empty: Engine) -> None:
         command.check(migrations.config(url_of(empty)))
 
 
-def test_tables_of_the_job_store_are_left_alone(empty: Engine) -> None:
+def test_tables_of_the_job_store_are_ignored(empty: Engine) -> None:
     with empty.begin() as connection:
         connection.execute(text("CREATE SCHEMA dbos"))
         connection.execute(text("CREATE TABLE dbos.workflow_status (id int)"))
@@ -64,7 +64,9 @@ def test_tables_of_the_job_store_are_left_alone(empty: Engine) -> None:
     assert inspect(empty).get_table_names(schema="dbos") == ["workflow_status"]
 
 
-def test_gives_up_when_a_table_is_in_use(empty: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_migration_gives_up_if_a_table_is_locked(
+    empty: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     migrations.upgrade(url_of(empty))
     with empty.connect() as other:
         other.execute(text("LOCK TABLE experts IN ACCESS SHARE MODE"))

@@ -1,4 +1,4 @@
-"""The set-up script `./nexusmix`, with a stand-in for Python: nothing is downloaded here."""
+"""The set-up script `./nexusmix` runs with a fake Python; nothing is downloaded."""
 
 import os
 import shutil
@@ -9,8 +9,8 @@ import pytest
 
 SCRIPT = Path(__file__).parents[1] / "nexusmix"
 
-# Plays the interpreter, pip, uv and the installed program; `failing` in its folder fails uv, the
-# program leaves its environment in `heard`. `calls` lists all that the interpreter was called with.
+# A fake interpreter, pip, uv and installed program. A file `failing` in its folder makes uv fail.
+# The program writes its environment to `heard`, and `calls` lists all calls of the interpreter.
 INTERPRETER = """#!/bin/sh
 echo "$*" >>"$STAND_IN_CALLS"
 case "$*" in
@@ -55,7 +55,7 @@ def start(checkout: Path, *arguments: str, **env: str) -> subprocess.CompletedPr
 
 
 def installed(checkout: Path) -> str:
-    """The names of the locks that the environment was made from."""
+    """Return the names of the locks that are installed in the environment."""
     return (checkout / ".venv" / "nexusmix.stamp").read_text().splitlines()[1]
 
 
@@ -99,7 +99,7 @@ def test_wrong_python_is_named(checkout: Path) -> None:
     assert "is 3.9" in refused.stderr
 
 
-def test_what_runs_is_installed_alone(checkout: Path) -> None:
+def test_only_packages_that_run_are_installed(checkout: Path) -> None:
     start(checkout, "up")
 
     assert installed(checkout) == "run"
@@ -108,7 +108,7 @@ def test_what_runs_is_installed_alone(checkout: Path) -> None:
     assert [Path(word).name for word in sync.split() if word.endswith(".lock")] == ["run.lock"]
 
 
-def test_chores_add_what_they_need_and_it_stays(checkout: Path) -> None:
+def test_chores_add_their_packages_permanently(checkout: Path) -> None:
     start(checkout, "docs")
     assert installed(checkout) == "run docs"
     start(checkout, "bench", "assembly")
@@ -124,7 +124,7 @@ def test_ray_is_added_for_its_launcher(checkout: Path) -> None:
     assert start(checkout, "status").stderr == ""
 
 
-def test_lock_for_cards_is_chosen_by_name(checkout: Path) -> None:
+def test_the_lock_for_gpus_is_chosen_by_name(checkout: Path) -> None:
     start(checkout, "status", NEXUSMIX_LOCK="gpu")
     assert installed(checkout) == "gpu"
     refused = start(checkout, NEXUSMIX_LOCK="requirements-cuda.lock")
@@ -132,7 +132,7 @@ def test_lock_for_cards_is_chosen_by_name(checkout: Path) -> None:
     assert "NEXUSMIX_LOCK is run or gpu" in refused.stderr
 
 
-def test_chores_are_handed_on_with_their_arguments(checkout: Path) -> None:
+def test_chores_get_their_arguments(checkout: Path) -> None:
     start(checkout, "test", "-k", "two words", "-m", "slow")
     calls = (checkout.parent / "calls").read_text()
     assert calls.endswith("-m tests.chores test -k two words -m slow\n")
@@ -146,7 +146,7 @@ def test_help_lists_chores_beside_commands(checkout: Path) -> None:
     assert start(checkout, "up", "--help").stdout == "started with up --help\n"
 
 
-def test_what_python_compiles_is_kept(checkout: Path) -> None:
+def test_compiled_python_files_are_kept(checkout: Path) -> None:
     start(checkout, PYTHONDONTWRITEBYTECODE="1", OTHER="1")
     heard = (checkout.parent / "heard").read_text()
     assert "OTHER=1\n" in heard

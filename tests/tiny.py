@@ -1,6 +1,6 @@
-"""Tiny real checkpoints: two-layer Llamas of width 32 with a 64-token vocabulary, free of torch.
+"""Make tiny real checkpoints without torch: Llamas of two layers, width 32, and 64 tokens.
 
-They are what transformers and vLLM read, so the true pipeline runs on them; only size is missing.
+transformers and vLLM read them, so tests run the real pipeline with them.
 """
 
 import json
@@ -27,7 +27,8 @@ ARCHITECTURE = Architecture(
     num_hidden_layers=2,
     num_attention_heads=4,
     num_key_value_heads=2,
-    head_dim=32,  # the narrowest that vLLM serves on a CPU
+    # The narrowest head that vLLM serves on a CPU.
+    head_dim=32,
     rms_norm_eps=1e-5,
     rope_theta=10_000.0,
     max_position_embeddings=256,
@@ -43,13 +44,16 @@ CHAT_TEMPLATE = (
 
 
 def config() -> dict[str, Any]:
-    """`config.json` of every checkpoint here."""
+    """Return the `config.json` of every checkpoint."""
     return ARCHITECTURE.to_config() | {"dtype": "bfloat16", "eos_token_id": 2, "bos_token_id": 1}
 
 
 @cache
 def tensors(*, expert: int = 0) -> dict[str, bytes]:
-    """Raw bfloat16 bytes by name. Expert 0 is the seed; others differ from it in their FFNs."""
+    """Return raw bfloat16 bytes by name.
+
+    Expert 0 is the seed; the others differ from it in their FFNs.
+    """
     made: dict[str, bytes] = {}
     for position, (name, shape) in enumerate(ARCHITECTURE.tensor_shapes().items()):
         source = expert if is_ffn(name) else 0
@@ -63,13 +67,13 @@ def tensors(*, expert: int = 0) -> dict[str, bytes]:
 
 
 def to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """The upper halves of float32 numbers, rounded to nearest."""
+    """Round float32 numbers to bfloat16, as the upper halves of their bits."""
     bits = values.view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
 def safetensors_header(*, expert: int = 0) -> str:
-    """The header of the checkpoint's one file, padded with spaces as the format asks."""
+    """Return the header of the checkpoint's only file, padded with spaces."""
     content: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     reached = 0
     for name, data in tensors(expert=expert).items():
@@ -87,7 +91,7 @@ def safetensors_bytes(*, expert: int = 0) -> bytes:
 
 
 def tokenizer_files() -> dict[str, bytes]:
-    """A tokenizer of characters: `tokenizer.json` and its configuration."""
+    """Return a tokenizer of characters: `tokenizer.json` and its configuration."""
     special = [UNKNOWN, BOS, EOS]
     vocabulary = [*special, *CHARACTERS]
     tokenizer = {
@@ -133,7 +137,7 @@ def tokenizer_files() -> dict[str, bytes]:
 def sample_documents(
     *, expert: int = 0, num_train: int = 6, num_held_out: int = 3
 ) -> list[Document]:
-    """Short texts of one domain: a few words of its own, repeated in varying order."""
+    """Return short texts of one domain: a few words, repeated in different orders."""
     words = [f"{CHARACTERS[(7 * expert + i) % 26] * (2 + i % 3)}{expert}" for i in range(8)]
     made = []
     for number in range(num_train + num_held_out):
@@ -145,7 +149,7 @@ def sample_documents(
 
 
 def write_checkpoint(folder: Path, *, expert: int = 0) -> Path:
-    """A Hugging Face folder; for an expert with its `documents.jsonl`. Returns `folder`."""
+    """Write a Hugging Face folder, for an expert with `documents.jsonl`, and return `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config(), indent=2))
     (folder / "model.safetensors").write_bytes(safetensors_bytes(expert=expert))
@@ -158,7 +162,7 @@ def write_checkpoint(folder: Path, *, expert: int = 0) -> Path:
 
 
 def store_manifest(blobs: BlobStore, *, expert: int = 0) -> Manifest:
-    """The same checkpoint as blobs: tensors, tokenizer files and the manifest itself."""
+    """Store a checkpoint as blobs: its tensors, its tokenizer files and its manifest."""
     shapes = ARCHITECTURE.tensor_shapes()
     manifest = Manifest(
         config=config(),
@@ -173,5 +177,5 @@ def store_manifest(blobs: BlobStore, *, expert: int = 0) -> Manifest:
 
 
 def store_documents(blobs: BlobStore, *, expert: int) -> str:
-    """The digest of the expert's documents, stored."""
+    """Store the documents of an expert and return their digest."""
     return put_bytes(blobs, documents.serialize(sample_documents(expert=expert)))
