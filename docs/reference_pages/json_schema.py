@@ -16,10 +16,10 @@ LIMITS = {
     "exclusiveMinimum": "> {}",
     "maximum": "≤ {}",
     "exclusiveMaximum": "< {}",
-    "minLength": "at least {} characters",
-    "maxLength": "at most {} characters",
-    "minItems": "at least {} entries",
-    "maxItems": "at most {} entries",
+    "minLength": "characters ≥ {}",
+    "maxLength": "characters ≤ {}",
+    "minItems": "entries ≥ {}",
+    "maxItems": "entries ≤ {}",
     "pattern": "matches `{}`",
 }
 
