@@ -1,14 +1,14 @@
-"""Small perturbations: which metrics tell the pruning of the smallest weights from that of any.
+"""Small perturbations: which metrics notice that the smallest weights were pruned, not random ones.
 
 Divergent Token Metrics (arXiv 2311.01544) prunes 0.1 % of one component, once the smallest weights
-and once as many at random: the first should do less harm. Here of SmolLM2-135M, of one expert and
-of a mix of three. Of a component that has zeros already, as the seed's have, which was stored in
-four bits, only the others are pruned.
+and once as many random weights. The first should do less harm. The models here are SmolLM2-135M,
+one expert, and a mix of three. The seed was stored in four bits, so its components have zeros
+already; only other weights are pruned.
 
-A trial is a component and a draw of random weights. On every prefix each metric is taken of both
-prunings; its difference tells them apart if the 95 % interval of its mean over prefixes, by
-resampling them, is above zero, and misleads if it is below. Perplexity is of the prefixes, which
-are held-out text; one pass over prefix and continuation gives all metrics.
+A trial is a component and a draw of random weights. Each metric is measured for both prunings on
+every prefix. A metric tells the prunings apart if the 95 % interval of its mean difference over
+resampled prefixes is above zero; it misleads if the interval is below zero. Perplexity is measured
+on the prefixes, which are held-out text. One pass over prefix and continuation gives all metrics.
 """
 
 import math
@@ -39,11 +39,11 @@ from tests.benchmarks.harness.demo_mix import DemoMix
 
 NAME = "perturbation"
 PACKAGES = ("nexusmix", "torch")
-# Raise it when what is kept of an earlier run no longer holds.
+# Raise it when cached results of earlier runs are no longer valid.
 VERSION = 1
 SHARE = 0.001
 METRICS = ("fdt", "sdt", "dppl", "perplexity")
-# Of one block; a mix has FFNs of both kinds, and of its experts the first stands for all.
+# Modules of one block. A mix has a shared expert and routed ones; the first represents them all.
 PARTS = (
     *(f"self_attn.{name}_proj" for name in "qkvo"),
     *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
@@ -51,13 +51,15 @@ PARTS = (
     *(f"mlp.experts.0.{name}_proj" for name in ("gate", "up", "down")),
 )
 
-# Of each metric, by prefix, how much more harm random weights do.
+# The harm of a pruning to each prefix, by metric.
 Harms = Mapping[str, NDArray[np.float64]]
 Choose = Callable[[Tensor, int], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
+    """How much is measured: prefixes, tokens, blocks, draws of random weights, components."""
+
     prefixes: int
     prefix_tokens: int
     completion_tokens: int
@@ -114,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure(
     demo: DemoMix, manifest: Manifest, prefixes: Sequence[Tokens], size: Size
 ) -> dict[str, Any]:
-    """All trials of one checkpoint."""
+    """Return the results of all trials of one checkpoint."""
     key = [VERSION, manifest.digest, [list(own) for own in prefixes], size.completion_tokens]
     subject = _Subject(demo, manifest, prefixes, size)
     components: dict[str, Any] = {}
@@ -139,7 +141,7 @@ def measure(
 
 
 class _Subject:
-    """A network and its own texts, in memory once something is asked that is not known."""
+    """A network and its greedy texts, which are loaded only if a result is not cached."""
 
     def __init__(
         self, demo: DemoMix, manifest: Manifest, prefixes: Sequence[Tokens], size: Size
@@ -161,7 +163,7 @@ class _Subject:
 
     @cached_property
     def reader(self) -> LayerwiseReader:
-        """From the second token on, so that the prefix is predicted too."""
+        """A reader of the texts from their second token on, so that prefixes are predicted too."""
         whole = [Continuation(c.prefix[:1], c.prefix[1:] + c.tokens) for c in self.texts]
         return LayerwiseReader(self.network, whole)
 
@@ -174,7 +176,7 @@ class _Subject:
         return _figures(self.texts, self.reader.read(self.states, layer=depth))
 
     def prune(self, name: str, layer: int) -> dict[str, Any]:
-        """Figures, and the harm to each prefix, of the smallest and of random weights."""
+        """Return figures, and the harm to each prefix, of pruning smallest and random weights."""
         weight = self.network.get_parameter(f"{name}.weight")
 
         def read(choose: Choose) -> list[Reading]:
@@ -194,7 +196,10 @@ class _Subject:
 
 @contextmanager
 def pruned(weight: Tensor, choose: Choose) -> Iterator[None]:
-    """For the block, 0.1 % of a matrix, one weight at least, is zero; as many as there are."""
+    """Set 0.1 % of a matrix to zero until the end of the block.
+
+    At least one weight is pruned, and at most all that are not zero.
+    """
     before = weight.data
     flat = before.flatten().clone()
     candidates = flat.nonzero()[:, 0]
@@ -208,11 +213,13 @@ def pruned(weight: Tensor, choose: Choose) -> Iterator[None]:
 
 
 def smallest(values: Tensor, count: int) -> Tensor:
-    """Positions of the smallest by magnitude; of equals the first."""
+    """Return the positions of the smallest numbers by magnitude; the first of equal ones."""
     return values.abs().argsort(stable=True)[:count]
 
 
 def at_random(entropy: Sequence[int]) -> Choose:
+    """Return a function that chooses random positions, drawn with this entropy."""
+
     def choose(values: Tensor, count: int) -> Tensor:
         drawn = np.random.default_rng(entropy).choice(len(values), count, replace=False)
         return torch.from_numpy(drawn)
@@ -221,7 +228,10 @@ def at_random(entropy: Sequence[int]) -> Choose:
 
 
 def harms(texts: Sequence[Continuation], whole: Sequence[Reading]) -> dict[str, list[float]]:
-    """Of each prefix; perplexities as their logarithms. `whole` readings begin in the prefix."""
+    """Return the harm to each prefix by metric; perplexities are logarithms.
+
+    The readings `whole` begin in the prefix.
+    """
     own = [
         (compare(text, _of_continuation(text, reading)), _of_prefix(text, reading))
         for text, reading in zip(texts, whole, strict=True)
@@ -235,8 +245,12 @@ def harms(texts: Sequence[Continuation], whole: Sequence[Reading]) -> dict[str, 
 
 
 def told_apart(trials: Sequence[tuple[str, Harms]], metric: str) -> dict[str, Any]:
-    """Over all trials of a model. `share_right` counts signs, equal ones half; its interval is over
-    components, whose trials share one pruning. `mean_difference` has an interval over prefixes."""
+    """Return how well a metric tells the prunings apart, over all trials of a model.
+
+    `share_right` is the share of differences with the right sign, where zero counts half. Its
+    interval is over components, since the trials of one share a pruning. The interval of
+    `mean_difference` is over prefixes.
+    """
     differences = [own[metric] for _, own in trials]
     verdicts = [_verdict(own) for own in differences]
     signs: dict[str, list[float]] = {}
@@ -261,7 +275,7 @@ def _verdict(differences: NDArray[np.float64]) -> str:
 
 
 def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Of the mean, 95 %, by resampling."""
+    """Return the 95 % interval of the mean, by resampling."""
     drawn = np.random.default_rng(SEED).integers(len(values), size=(RESAMPLES, len(values)))
     low, high = np.percentile(values[drawn].mean(-1), INTERVAL_PERCENTILES).tolist()
     return low, high
@@ -290,7 +304,7 @@ def _of_prefix(text: Continuation, whole: Reading) -> tuple[float, ...]:
 
 
 def _components(manifest: Manifest, size: Size) -> list[tuple[int, str]]:
-    """Layer and module of each, of blocks spread over the network."""
+    """Return layer and module of each component, in blocks spread over the network."""
     number = manifest.architecture.num_hidden_layers
     spread = [(2 * i + 1) * number // (2 * size.blocks) for i in range(size.blocks)]
     own = [
@@ -303,7 +317,7 @@ def _components(manifest: Manifest, size: Size) -> list[tuple[int, str]]:
 
 
 def _prefixes(demo: DemoMix, size: Size) -> list[Tokens]:
-    """Held-out, as many of each domain."""
+    """Return held-out prefixes, equally many of each domain."""
     reader = TokenReader.of(demo.seed, demo.blobs)
     count = math.ceil(size.prefixes / len(demo.documents))
     found: list[Tokens] = []

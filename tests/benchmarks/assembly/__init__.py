@@ -1,1 +1,1 @@
-"""Assembly of four experts against mergekit-moe, and the export against the disk."""
+"""Compare the assembly of four experts with mergekit-moe, and the export with the disk."""

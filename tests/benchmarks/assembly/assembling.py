@@ -1,6 +1,6 @@
 """Assemble as a worker does: `python -m tests.benchmarks.assembly.assembling STORE INPUTS`.
 
-The step's own imports and work, without the database that tells it the digests.
+Imports and work are those of the step; only the database with the digests is not used.
 """
 
 import sys
@@ -14,7 +14,7 @@ from tests.benchmarks.assembly import llamas
 
 
 def main(store: Path, inputs: Path) -> int:
-    # Its imports are part of what a step costs.
+    # The imports are part of the cost of a step.
     import_module("assembler.jobs.step_main")
     blobs = LocalBlobs(store)
     mix = pipeline.assemble(llamas.load(inputs), blobs)

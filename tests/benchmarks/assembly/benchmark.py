@@ -1,10 +1,10 @@
-"""Assembly of four experts against mergekit-moe, and the export of the mix against the disk.
+"""Compare the assembly of four experts with mergekit-moe, and the export of the mix with the disk.
 
-Whole processes, one after the other in turn, each with what it reads in the page cache and all
-that was written before on the disk. mergekit makes a Mixtral: four experts' FFNs, everything else
-copied from the seed. Ours makes the default mix, which has the seed's FFN as well, from a store:
-once with experts that differ from the seed in every tensor, so that all but the FFNs is averaged,
-and once with experts that differ in their FFNs only. Ours flushes what it writes, mergekit does
+Whole processes run in turns. Before each, its input is read into the page cache, and earlier writes
+are flushed to the disk. mergekit makes a Mixtral with the FFNs of four experts; everything else is
+copied from the seed. Ours makes the default mix, which also has the seed's FFN, from a store. One
+run has experts that differ from the seed in every tensor, so that all tensors but FFNs are
+averaged; the other has experts that differ only in FFNs. Ours flushes its output, mergekit does
 not.
 """
 
@@ -35,14 +35,14 @@ from tests.benchmarks.harness.processes import Usage
 NAME = "assembly"
 PACKAGES = ("nexusmix", "numpy")
 PEER, OURS, OURS_FFN = "mergekit-moe", "nexusmix", "nexusmix, only FFNs differ"
-# The size that the bars are about, and what `--quick` measures, without mergekit.
+# The size that has bars, and the size of `--quick`, which runs without mergekit.
 LARGEST, QUICK = "1.1B", "tiny"
 MAX_SECONDS, MAX_MEMORY, MAX_WRITTEN = 1 / 5, 1 / 10, 1 / 8
 MAX_PRIVATE_MB = 300
 MIN_DISK_SHARE = 0.8
 BUFFER_BYTES = 8 << 20
-# On the disk at the same time: the dense checkpoints as blobs and as files, what is made of them,
-# and what its writing is compared with; in sizes of one dense checkpoint (measured).
+# The largest use of the disk, in sizes of one dense checkpoint (measured): the dense checkpoints as
+# blobs and as files, the mixes made of them, and the files of the comparison.
 CHECKPOINTS_ON_DISK = 14
 
 Run = Callable[[], Usage]
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--sizes", nargs="+", choices=llamas.SIZES, default=["56M", "267M", "1.1B"])
     parser.add_argument("--rounds", type=int, default=5)
     chosen = parser.parse_args(argv)
-    # An ordinary kill unwinds as Ctrl-C does, and leaves no gigabytes behind.
+    # SIGTERM ends the program like Ctrl-C, so that its large files are removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sizes, rounds = ([QUICK], 1) if chosen.quick else (chosen.sizes, chosen.rounds)
     peer = None if chosen.quick else mergekit.environment()
@@ -88,7 +88,7 @@ def _of_size(size: str, *, rounds: int, peer: Path | None) -> dict[str, Any]:
 
 
 def _check_disk(size: str, root: Path) -> None:
-    """Raises OutOfSpace."""
+    """Check the free space of the disk. Raises OutOfSpace."""
     needed = CHECKPOINTS_ON_DISK * 2 * llamas.SIZES[size].num_parameters
     free = shutil.disk_usage(root).free
     if free < needed:
@@ -98,7 +98,7 @@ def _check_disk(size: str, root: Path) -> None:
 
 
 def _runs(models: Llamas, *, work: Path, peer: Path | None) -> dict[str, Run]:
-    """What takes turns, by name."""
+    """Return the runs that take turns, by name."""
     runs: dict[str, Run] = {}
     if peer is not None:
         folders = models.export(work / "models")
@@ -126,7 +126,7 @@ def _our_run(models: Llamas, inputs: MixInputs, *, work: Path) -> Usage:
     module = [sys.executable, "-m", "tests.benchmarks.assembly.assembling"]
     command = [*module, str(models.blobs.root), str(work / "inputs.json")]
     try:
-        # As the worker starts it.
+        # The environment is that of a worker's step.
         env = os.environ | ALLOCATOR
         return processes.measure(command, env=env, log_path=work / "log")
     finally:
@@ -135,8 +135,10 @@ def _our_run(models: Llamas, inputs: MixInputs, *, work: Path) -> Usage:
 
 
 def _export(models: Llamas, *, work: Path, rounds: int) -> dict[str, Any]:
-    """MB/s of the mix as files and of zeros as one file of that size; both are on the disk at the
-    end."""
+    """Measure the MB/s of exporting the mix and of writing zeros of the same size.
+
+    Both are flushed to the disk.
+    """
     mix = pipeline.assemble(models.inputs(models.experts), models.blobs)
     num_bytes = sum(exports.file_sizes(mix, models.blobs).values())
     inputs = [models.blobs.local_path(digest) for digest in mix.digests()]
@@ -154,8 +156,8 @@ def _export(models: Llamas, *, work: Path, rounds: int) -> dict[str, Any]:
         turns.reverse()
         for speeds, write in turns:
             _settle(inputs)
-            # The host of a virtual machine takes back what is free, and giving it again takes
-            # longer than writing: both begin with as much memory that was in use just now.
+            # The host of a virtual machine takes free memory back, and returning it takes longer
+            # than writing. So before each run as much memory is used once.
             _seconds(partial(_write_plain, num_bytes), work / "unmeasured")
             speeds.append(num_bytes / 1e6 / _seconds(write, work / "written"))
         reports.say(f"export {exported[-1]:.0f} MB/s, plain writing {plain[-1]:.0f} MB/s")
@@ -168,7 +170,7 @@ def _export(models: Llamas, *, work: Path, rounds: int) -> dict[str, Any]:
 
 
 def _write_plain(num_bytes: int, folder: Path) -> None:
-    """One file of zeros from a small buffer, and one fsync."""
+    """Write a file of zeros from a small buffer, with one fsync."""
     folder.mkdir()
     buffer = memoryview(bytes(BUFFER_BYTES))
     with (folder / "zeros").open("wb", buffering=0) as file:
@@ -178,7 +180,7 @@ def _write_plain(num_bytes: int, folder: Path) -> None:
 
 
 def _seconds(write: Callable[[Path], None], folder: Path) -> float:
-    """How long a new folder takes; it is removed."""
+    """Return the seconds of writing a new folder, and remove it."""
     started_at = time.perf_counter()
     write(folder)
     seconds = time.perf_counter() - started_at
@@ -187,7 +189,7 @@ def _seconds(write: Callable[[Path], None], folder: Path) -> float:
 
 
 def _settle(inputs: Iterable[Path]) -> None:
-    """Everything written so far on the disk, and the bytes of `inputs` in the page cache."""
+    """Flush all earlier writes to the disk, and read `inputs` into the page cache."""
     os.sync()
     buffer = bytearray(BUFFER_BYTES)
     for path in inputs:
@@ -207,7 +209,7 @@ def _summary(usages: Sequence[Usage]) -> dict[str, Any]:
 
 
 def _bars(figures: dict[str, Any]) -> list[Bar]:
-    """What is promised of the largest size, where every tensor of the experts differs."""
+    """Return the bars of the largest size, for experts that differ in every tensor."""
     ours, peer = figures["assembly"][OURS], figures["assembly"][PEER]
 
     def share(field: str) -> float:
@@ -215,7 +217,7 @@ def _bars(figures: dict[str, Any]) -> list[Bar]:
 
     return [
         Bar("wall time over mergekit's", share("seconds"), "<=", MAX_SECONDS),
-        # Anonymous: mergekit maps what it reads, which is its own as well, but costs nobody.
+        # Not private memory: mergekit maps its input, which is private too but can be dropped.
         Bar("peak anonymous memory over mergekit's", share("anonymous_mb"), "<=", MAX_MEMORY),
         Bar("bytes written over mergekit's", share("written_mb"), "<=", MAX_WRITTEN),
         Bar("peak private MB", max(ours["private_mb"]["runs"]), "<", MAX_PRIVATE_MB),

@@ -1,4 +1,4 @@
-"""Random Llamas of usual shapes, in a store as the product has it and as files for other tools."""
+"""Make random Llamas of usual shapes, in a store for our code and as files for other tools."""
 
 import json
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from assembler.routing.embedder import states_shape
 from assembler.routing.router_rows import STATES_CENTER, VECTORS_CENTER
 from registry.blobs.blobs import CHUNK_BYTES, LocalBlobs, put_bytes
 from registry.checkpoints import exports, manifests, numpy_tensors
-from registry.checkpoints.architecture import (Architecture, Shape, projection_shapes)
-from registry.checkpoints.tensor_names import (is_ffn)
+from registry.checkpoints.architecture import Architecture, Shape, projection_shapes
+from registry.checkpoints.tensor_names import is_ffn
 from registry.checkpoints.manifests import Manifest, TensorEntry
 from registry.checkpoints.numpy_tensors import Raw
 from tests import tiny
 
 NUM_EXPERTS = 4
-# As wide as the vectors of the product's encoder.
+# Size of the vectors of the product's text encoder.
 VECTOR_SIZE = 384
 
 
@@ -49,8 +49,10 @@ SIZES = {
 
 
 class Llamas:
-    """A seed and four experts of one shape. Every tensor of an expert differs from the seed's; in
-    `ffn_experts` only the FFN does."""
+    """A seed and four experts of one shape.
+
+    Every tensor of `experts` differs from the seed's; in `ffn_experts` only FFNs differ.
+    """
 
     def __init__(self, size: str, *, root: Path) -> None:
         self.architecture = SIZES[size]
@@ -63,14 +65,14 @@ class Llamas:
         self.projection = self._projection()
 
     def export(self, folder: Path) -> list[Path]:
-        """The seed and the experts as Hugging Face folders, in this order."""
+        """Write the seed and the experts as Hugging Face folders, and return them in this order."""
         folders = [folder / f"model-{i}" for i in range(1 + NUM_EXPERTS)]
         for manifest, path in zip([self.seed, *self.experts], folders, strict=True):
             exports.export(manifest, self.blobs, path, on_bytes=lambda _: None)
         return folders
 
     def inputs(self, experts: Sequence[Manifest]) -> MixInputs:
-        """What a worker knows of a request for a `nexus` mix of these experts."""
+        """Return the inputs that a worker has for a `nexus` mix of these experts."""
         recipe = Recipe(
             **presets.assembly("nexus").model_dump(),
             family="random",
@@ -135,17 +137,18 @@ class Llamas:
 
 
 def _random_bits(random: np.random.Generator, shape: Shape) -> Raw:
-    """bfloat16 numbers of either sign between 1/128 and 2: drawn as bits, which is fast."""
+    """Return the bits of random bfloat16 numbers of both signs between 1/128 and 2."""
     bits = random.integers(0, 1 << 16, shape, np.uint16)
     return (bits & np.uint16(0x83FF)) | np.uint16(0x3C00)
 
 
 def save(inputs: MixInputs, path: Path) -> None:
-    """As `tests.benchmarks.assembly.assembling` reads it."""
+    """Write inputs to a file; `load` reads it."""
     fields = vars(inputs) | {"recipe": inputs.recipe.model_dump(mode="json")}
     path.write_text(json.dumps(fields))
 
 
 def load(path: Path) -> MixInputs:
+    """Read the inputs that `save` has written."""
     fields = json.loads(path.read_text())
     return MixInputs(**fields | {"recipe": Recipe.model_validate(fields["recipe"])})

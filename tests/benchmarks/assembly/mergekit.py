@@ -1,4 +1,4 @@
-"""mergekit-moe in an environment of its own, with the same torch build as ours."""
+"""Install and run mergekit-moe in an environment of its own, with our build of torch."""
 
 import json
 import subprocess
@@ -16,17 +16,17 @@ PACKAGES = ("mergekit", "torch", "transformers")
 
 
 def environment() -> Path:
-    """The interpreter of the environment, which is made when it is missing.
+    """Return the interpreter of the environment, which is created if it is missing.
 
-    Raises Unavailable when the packages cannot be had.
+    Raises Unavailable if the packages cannot be installed.
     """
     torch = version("torch")
     folder = settings().cache_path / "benchmarks" / f"mergekit-{VERSION}-torch-{torch}"
 
     def make(workspace: Path) -> None:
         _uv("venv", "--allow-existing", "--python", sys.executable, str(workspace))
-        wanted = (f"mergekit=={VERSION}", f"torch=={torch}")
-        _uv("pip", "install", "--python", str(workspace / "bin" / "python"), *wanted)
+        requirements = (f"mergekit=={VERSION}", f"torch=={torch}")
+        _uv("pip", "install", "--python", str(workspace / "bin" / "python"), *requirements)
 
     return made_once(folder, make) / "bin" / "python"
 
@@ -38,8 +38,10 @@ def versions(python: Path) -> dict[str, str]:
 
 
 def command(python: Path, folders: Sequence[Path], *, work: Path) -> list[str]:
-    """Of a Mixtral in `work / "merged"`: attention of the seed, the experts' FFNs, random gates,
-    which are the cheapest it knows."""
+    """Return the command that makes a Mixtral in `work / "merged"`.
+
+    It takes attention from the seed and FFNs from the experts. Random gates are the cheapest.
+    """
     seed, *experts = map(str, folders)
     config = {
         "base_model": seed,
@@ -49,7 +51,7 @@ def command(python: Path, folders: Sequence[Path], *, work: Path) -> list[str]:
         "experts_per_token": 2,
         "experts": [{"source_model": expert} for expert in experts],
     }
-    # JSON is YAML.
+    # Every JSON file is a YAML file.
     path = work / "mergekit.yaml"
     path.write_text(json.dumps(config))
     module = [str(python), "-m", "mergekit.scripts.moe"]

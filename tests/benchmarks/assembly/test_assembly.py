@@ -1,4 +1,4 @@
-"""The benchmark itself, at the size of a toy and without the tool it compares with."""
+"""The benchmark of assembly runs on tiny models, without mergekit."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ def test_a_quick_run_leaves_a_result(tmp_path: Path) -> None:
     text = output.read_text()
     runs = json.loads(text)["sizes"]["tiny"]["assembly"]
     whole, ffn = runs[benchmark.OURS], runs[benchmark.OURS_FFN]
-    # Half of the means need not be made, and the process stays small, as it has no torch.
+    # Half of the means are not needed, and without torch the process stays small.
     assert 0 < ffn["written_mb"]["median"] < whole["written_mb"]["median"]
     assert whole["private_mb"]["median"] < 150
     assert str(tmp_path) not in text

@@ -37,7 +37,7 @@ from tests.benchmarks.harness.cached_results import once
 
 PACKAGES = ("nexusmix", "torch", vllm_package())
 MIN_FAULTS = 12
-# How an undamaged mix is read again: threads, prefixes in a batch, and in which order.
+# Ways to read an undamaged mix again: threads, prefixes in a batch, and reverse order.
 VARIATIONS = tuple(
     (threads, size, backwards)
     for size in (1, 2, 3, 8)
@@ -46,7 +46,7 @@ VARIATIONS = tuple(
 )
 QUICK_SERVED = ("one NaN, served",)
 
-# By fault where it is planted, and what was found.
+# Place and verdict of each fault, by name.
 Found = dict[str, dict[str, Any]]
 Try = tuple[str, str, Callable[[], Verdict]]
 
@@ -144,7 +144,7 @@ def _of_server(gate: Gate, name: str) -> Verdict:
 
 
 def _served(gate: Gate, store: LocalBlobs, refusals: Mapping[str, str], **damage: Any) -> Verdict:
-    """What is said of a damaged server, if it starts and answers."""
+    """Judge a damaged server, which may fail to start or to answer."""
     try:
         with as_ours(), serving(gate.demo.mix, store, **damage) as running:
             return gate.served(running.address, running.model, refusals)
@@ -154,7 +154,7 @@ def _served(gate: Gate, store: LocalBlobs, refusals: Mapping[str, str], **damage
 
 
 def _rebuilt(gate: Gate, number: int, num_read: int) -> dict[str, Any]:
-    """Assembled again, loaded or served anew, and read in other batches, threads and order."""
+    """Assemble the mix again, and judge it with other batches, threads and order of texts."""
     threads, size, backwards = VARIATIONS[number % len(VARIATIONS)]
     is_served = number >= num_read
     mix = gate.demo.assemble(gate.demo.blobs)
@@ -178,7 +178,7 @@ def _rebuilt(gate: Gate, number: int, num_read: int) -> dict[str, Any]:
 
 
 def _kept(gate: Gate, name: list[Any], judge: Callable[[], Verdict]) -> dict[str, Any]:
-    found: dict[str, Any] = once(NAME, [name, gate.key], lambda: judge().told())
+    found: dict[str, Any] = once(NAME, [name, gate.key], lambda: judge().to_json())
     reports.say(f"{name}: {found}")
     return found
 
@@ -188,7 +188,7 @@ def _caught(own: Mapping[str, Any], by: str) -> bool:
 
 
 def _counts(found: Mapping[str, Mapping[str, Any]]) -> Counter[str]:
-    """By check and metric how many of the faults it catches."""
+    """Count the faults that each check and metric catches."""
     return Counter(name for own in found.values() for name in (*own["refused"], *own["failed"]))
 
 

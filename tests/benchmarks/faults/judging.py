@@ -1,4 +1,4 @@
-"""The product's checks and its gate between two models, one candidate at a time."""
+"""Judge candidates with the checks of the product and the gate between two models."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -35,15 +35,15 @@ from tests.benchmarks.harness.cached_results import once
 from tests.benchmarks.harness.demo_mix import DemoMix
 
 NAME = "faults"
-# Raise it when what is kept of an earlier run no longer holds.
+# Raise it when cached results of earlier runs are no longer valid.
 VERSION = 2
 REFERENCE = "mix@1"
 PREFIX_TOKENS, WINDOW_TOKENS = 48, 128
-# Held-out perplexity, of each domain: over the seed's as the gate of a mix asks, over the
-# reference's as it asks of DPPL.
+# Limits on the held-out perplexity of a domain, divided by that of the seed (as in the gate of a
+# mix) and by that of the reference (as the gate limits DPPL).
 MAX_RATIO_TO_SEED, MAX_RATIO_TO_REFERENCE = 1.02, 1.01
 
-# By as much a figure may be off that was rounded.
+# The largest error of a rounded figure.
 ROUNDED = 0.005
 
 Check = Callable[[], object]
@@ -51,14 +51,18 @@ Check = Callable[[], object]
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """`refusals` by check, in its own words; `failed` metrics; worst figures over domains."""
+    """The judgment of a candidate.
+
+    `refusals` are the messages of checks by name, `failed` the failed metrics, and `figures` the
+    worst over all domains.
+    """
 
     refusals: Mapping[str, str]
     failed: tuple[str, ...]
     figures: Mapping[str, float]
 
-    def told(self) -> dict[str, Any]:
-        """As it stands in a result."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the verdict as a JSON object for the result."""
         return {
             "refused": dict(self.refusals),
             "failed": list(self.failed),
@@ -67,7 +71,7 @@ class Verdict:
 
 
 class Gate:
-    """Knows the reference: its texts, its noise, and the perplexities of it and of the seed."""
+    """The gate with a reference: its texts, its noise, and its and the seed's perplexities."""
 
     def __init__(self, demo: DemoMix, *, prompts: int, tokens: int, windows: int) -> None:
         self.demo = demo
@@ -75,9 +79,9 @@ class Gate:
             prompts_per_domain=prompts,
             prefix_tokens=PREFIX_TOKENS,
             completion_tokens=tokens,
-            # As much as the least share of equal tokens allows.
+            # This equals the smallest allowed share of equal tokens.
             max_sdt=tokens / 100,
-            # As the gate of a mix asks of what is served in float32.
+            # The limit of the gate of a mix for a mix served in float32.
             max_logprob_difference=MAX_FLOAT32_DIFFERENCE,
         )
         stored = Stored(ref=REFERENCE, manifest_digest=manifests.store(demo.blobs, demo.mix))
@@ -102,8 +106,11 @@ class Gate:
         )
 
     def beyond_floor(self, figures: Mapping[str, float], *, is_served: bool) -> list[str]:
-        """Metrics by which a candidate strays further than the reference from itself. Of the same
-        model made again that is asked (`min_equal_share=1`, where the floor allows it)."""
+        """Return the metrics by which a candidate differs more than the reference from itself.
+
+        That is the requirement for the same model made again (`min_equal_share=1`, where the noise
+        floor allows it).
+        """
         if not figures:
             return []
         floors = [
@@ -119,7 +126,7 @@ class Gate:
         return [name for name, kept in asked.items() if not kept]
 
     def add_served_noise(self) -> None:
-        """Of the reference where it is served, undamaged."""
+        """Measure the noise of the undamaged reference on a server."""
 
         def served(texts: Sequence[Continuation]) -> dict[str, list[Reading]]:
             with own_home(self.demo) as store, serving(self.demo.mix, store) as running:
@@ -131,8 +138,10 @@ class Gate:
     def stored(
         self, manifest: Manifest, store: LocalBlobs, *, damaged: str | None = None
     ) -> Verdict:
-        """A checkpoint, in the reference network. `damaged` is the digest of a blob that may not
-        hold what it says."""
+        """Judge a checkpoint in the reference network.
+
+        `damaged` is the digest of a blob whose bytes may be wrong.
+        """
         refusals = self.stored_refusals(manifest, store, damaged=damaged)
         if "config" in refusals:
             return Verdict(refusals=refusals, failed=(), figures={})
@@ -158,7 +167,7 @@ class Gate:
         )
 
     def served(self, address: str, model: str, refusals: Mapping[str, str]) -> Verdict:
-        """What a server answers, whatever has refused its folder."""
+        """Judge the answers of a server, even if a check has refused its folder."""
         found = {**refusals, **self.served_refusals(address, model)}
         return self.judge(ServerRunner(f"{address}/v1", model), found, is_served=True)
 
@@ -172,7 +181,7 @@ class Gate:
         report = comparison_gate.judge(
             self.policy,
             reference=Side(name=REFERENCE, digest=json_digest(self.key)),
-            # Whatever a fault has made, verdicts tell it by the fault's name.
+            # Verdicts are keyed by the name of the fault, so the digest is not needed.
             candidate=Side(name="candidate", digest=""),
             domains=[
                 DomainReadings(
@@ -191,10 +200,10 @@ class Gate:
             "perplexity_to_seed": _worst_ratio(own, self.seed_perplexity),
         }
         failed = list(dict.fromkeys(failure.metric for failure in report.failures))
-        # What the reference itself does not keep is not held against a candidate.
+        # A candidate need not meet a limit that the reference itself misses.
         reached = max(1.0, _worst_ratio(self.perplexity, self.seed_perplexity))
         limits = (MAX_RATIO_TO_REFERENCE, MAX_RATIO_TO_SEED * reached)
-        # Asked so that a NaN fails.
+        # With this comparison NaN fails.
         failed += [
             name
             for (name, value), most in zip(ratios.items(), limits, strict=True)
@@ -221,7 +230,7 @@ class Gate:
     def _varied(
         self, source: str, make: Callable[[Sequence[Continuation]], dict[str, list[Reading]]]
     ) -> dict[str, dict[str, list[Reading]]]:
-        """By domain, found where it was read before."""
+        """Return noisy readings by domain and variation, cached if they were read before."""
         texts = list(chain.from_iterable(self.texts.values()))
         found = reference_cache.noisy_readings(json_digest([NAME, source, self.key]), texts, make)
         readings = {name: iter(own) for name, own in found.items()}
@@ -249,7 +258,7 @@ def folder_refusals(folder: Path, manifest: Manifest) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Batched:
-    """A runner whose texts come in batches of `size`, or in the other order."""
+    """A runner that reads texts in batches of `size`, optionally in reverse order."""
 
     runner: Runner
     size: int
@@ -282,7 +291,7 @@ def _refusals(checks: Mapping[str, Check]) -> dict[str, str]:
 
 
 def words(error: Exception) -> str:
-    """Its first line, and the first problem that it names; no path of the machine."""
+    """Return the first line of an error and its first problem, without paths of the machine."""
     problems = getattr(error, "problems", ())
     text = str(getattr(error, "detail", error)).strip().splitlines()[0]
     text = text.replace(str(settings().home), "HOME")
@@ -290,7 +299,7 @@ def words(error: Exception) -> str:
 
 
 def _figures(report: DivergenceReport) -> dict[str, float]:
-    """The worst domain's."""
+    """Return the figures of the worst domain."""
     own = [domain.candidate for domain in report.domains]
     pairs = [(domain.candidate, domain.noise_floor) for domain in report.domains]
     return {
@@ -313,5 +322,5 @@ def _worst_ratio(own: Mapping[str, float], other: Mapping[str, float]) -> float:
 
 
 def _short(value: float) -> float:
-    """Four digits behind the point where they say anything."""
+    """Round to four digits behind the point, or to three significant digits if it is large."""
     return round(value, 4) if value < 1e4 and math.isfinite(value) else float(f"{value:.3g}")

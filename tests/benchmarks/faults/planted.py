@@ -1,4 +1,4 @@
-"""Faults of checkpoints, of the blob store, and of the folder that a server starts from."""
+"""Plant faults in checkpoints, in the blob store, and in the folder that a server starts from."""
 
 import json
 import os
@@ -14,10 +14,10 @@ from registry.blobs.blobs import LocalBlobs, get_bytes, put_bytes
 from registry.checkpoints.manifests import Manifest
 from tests.benchmarks.harness.demo_mix import DemoMix
 
-# A small change to what is said to a model, as an editor or a newer version of a file makes it.
+# A small change of a chat template, as an editor or a newer version of a file makes it.
 TEMPLATE_OF, TEMPLATE_NEW = "<|im_start|>", "<|im_begin|>"
 
-# How faults of what is served are named.
+# Suffix of the names of faults in a served mix.
 SERVED = ", served"
 
 Change = Callable[[Tensor], Tensor]
@@ -25,7 +25,7 @@ Change = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Another manifest, which every digest agrees with."""
+    """A fault in a checkpoint: `plant` returns another manifest, whose digests are right."""
 
     name: str
     where: str
@@ -34,7 +34,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """Other bytes under the digest of one tensor, which `plant` returns."""
+    """A fault in the store: `plant` changes the bytes of a tensor and returns its digest."""
 
     name: str
     where: str
@@ -43,7 +43,7 @@ class Store:
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """Another file in the folder that a server starts from."""
+    """A fault in the folder that a server starts from: `plant` changes a file."""
 
     name: str
     where: str
@@ -52,18 +52,18 @@ class Folder:
 
 @dataclass(frozen=True)
 class Plot:
-    """Where faults are planted: a mix, and a store of its own that may be damaged."""
+    """A mix, and a store of its own in which faults are planted."""
 
     demo: DemoMix
     store: LocalBlobs
 
     @property
     def block(self) -> str:
-        """A block in the middle."""
+        """The prefix of tensors of a block in the middle of the network."""
         return f"model.layers.{self.demo.mix.architecture.num_hidden_layers // 2}."
 
     def with_tensors(self, changes: Mapping[str, Change]) -> Manifest:
-        """The mix with some tensors changed, by name."""
+        """Return the mix with some changed tensors; `changes` are keyed by name."""
         mix = self.demo.mix
         changed = {
             name: tensors.write(self.store, change(tensors.read(self.store, mix.tensors[name])))
@@ -82,8 +82,10 @@ class Plot:
         return get_bytes(self.store, self.demo.mix.files[name])
 
     def overwrite(self, tensor: str, change: Callable[[bytes], bytes]) -> str:
-        """The bytes of a tensor under the digest that it had, which is returned; the store's file
-        is a link, which others share, so another takes its place."""
+        """Change the bytes of a tensor under its old digest, and return the digest.
+
+        The file in the store is a hard link that other stores share, so it is replaced.
+        """
         digest = self.demo.mix.tensors[tensor].digest
         path = self.store.local_path(digest)
         damaged = path.with_suffix(".damaged")
@@ -97,7 +99,7 @@ def wrong_scale(plot: Plot) -> Manifest:
 
 
 def swapped_experts(plot: Plot) -> Manifest:
-    """In one block, each complete."""
+    """Swap two whole experts in one block."""
     entries = dict(plot.demo.mix.tensors)
     first, second = (f"{plot.block}mlp.experts.{number}." for number in (0, 1))
     for name in plot.demo.mix.tensors:
@@ -117,7 +119,7 @@ def zeroed_router_row(plot: Plot) -> Manifest:
 
 
 def stale_weights(plot: Plot) -> Manifest:
-    """An expert as it was before its training."""
+    """Replace an expert by the seed, as it was before its training."""
     entries = dict(plot.demo.mix.tensors)
     for name, entry in plot.demo.seed.tensors.items():
         if (expert := name.replace(".mlp.", ".mlp.experts.0.")) in entries:
@@ -156,7 +158,7 @@ def one_nan(plot: Plot) -> Manifest:
 
 
 def missing_tensors(plot: Plot) -> Manifest:
-    """Of two shards one: the second half of the blocks is not there."""
+    """Leave out the second half of the blocks, as if one of two shards were missing."""
     number = plot.demo.mix.architecture.num_hidden_layers // 2
     kept = {
         name: entry
@@ -267,7 +269,7 @@ FOLDERS = (
     ),
 )
 
-# Of the server's code, planted by `served` in a process of its own, and where each is.
+# Faults in the code of the server, with their places; `served` plants them in its own process.
 SERVERS = {
     "bf16 router, served": "inputs and logits of all routers in bfloat16",
     "top-k renormalized, served": "in the fused kernel of all blocks",
@@ -287,15 +289,15 @@ def _rope(plot: Plot) -> dict[str, object]:
 
 
 def _other_template(plot: Plot) -> bytes:
-    told = json.loads(plot.file("tokenizer_config.json"))
-    template = told.get("chat_template", "{{ messages[-1]['content'] }}")
+    tokenizer_config = json.loads(plot.file("tokenizer_config.json"))
+    template = tokenizer_config.get("chat_template", "{{ messages[-1]['content'] }}")
     changed = template.replace(TEMPLATE_OF, TEMPLATE_NEW, 1)
-    return json.dumps(told | {"chat_template": changed}).encode()
+    return json.dumps(tokenizer_config | {"chat_template": changed}).encode()
 
 
 def _other_tokenizer(data: bytes) -> bytes:
-    """Two letters change places, as in a vocabulary of another build."""
-    told = json.loads(data)
-    vocabulary, (first, second) = told["model"]["vocab"], "ea"
+    """Swap two letters of the vocabulary, as in another build of the tokenizer."""
+    tokenizer = json.loads(data)
+    vocabulary, (first, second) = tokenizer["model"]["vocab"], "ea"
     vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
-    return json.dumps(told).encode()
+    return json.dumps(tokenizer).encode()

@@ -1,6 +1,8 @@
-"""`engine.vllm_plugin.api_server` with a fault in its code: `python -m
-tests.benchmarks.faults.served FAULT
-ARGUMENTS`. The server is forked from the process that is changed here, so the fault comes along."""
+"""Run `engine.vllm_plugin.api_server` with a fault in its code.
+
+`python -m tests.benchmarks.faults.served FAULT ARGUMENTS`. The server is forked from the process
+that is changed here, so it has the fault too.
+"""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ SWAPPED = {0: 1, 1: 0}
 
 
 def bfloat16_router() -> None:
-    """As a product in bfloat16 that adds up in float32: the rows are stored in bfloat16 anyway."""
+    """Round inputs and logits of routers to bfloat16; the rows are stored in bfloat16 anyway."""
     original = router.Router.logits
 
     def logits(self: router.Router, x_TD: Tensor) -> Tensor:
@@ -42,7 +44,7 @@ def dropped_shared_expert() -> None:
 
 
 def swapped_experts() -> None:
-    """In the first block."""
+    """Swap two experts of the first block while loading."""
 
     def renamed(name: str) -> str:
         prefix, part, rest = name.partition(".layers.0.mlp.experts.")
@@ -55,7 +57,7 @@ def swapped_experts() -> None:
 
 
 def half_loaded() -> None:
-    """Every expert's output matrix in the first block ends in zeros."""
+    """Set the second half of every expert's output matrix in the first block to zero."""
 
     def halved(name: str, tensor: Tensor) -> tuple[str, Tensor]:
         if ".layers.0.mlp.experts." in name and name.endswith("down_proj.weight"):
@@ -67,7 +69,7 @@ def half_loaded() -> None:
 
 
 def one_nan() -> None:
-    """In the FFN of every expert of the first block."""
+    """Put NaN into the FFN of every expert of the first block."""
 
     def poisoned(name: str, tensor: Tensor) -> tuple[str, Tensor]:
         if ".layers.0.mlp.experts." in name and name.endswith("up_proj.weight"):
@@ -99,7 +101,7 @@ def _change_weights(change: Callable[[str, Tensor], tuple[str, Tensor]]) -> None
 
 
 def _put(owner: object, name: str, value: object) -> None:
-    """In place of what stands there, as long as the server runs."""
+    """Replace an attribute as long as the server runs."""
     mock.patch.object(owner, name, value).start()
 
 

@@ -1,4 +1,4 @@
-"""Where a fault is tried: a data folder of its own, and a server that may be damaged."""
+"""Data folders in which a fault is tried, and servers that may be damaged."""
 
 import os
 from collections.abc import Iterator
@@ -21,9 +21,9 @@ DAMAGED_SERVER = "tests.benchmarks.faults.served"
 
 @contextmanager
 def own_home(demo: DemoMix) -> Iterator[LocalBlobs]:
-    """A data folder, for the block, in which anything may be damaged; yields its store.
+    """Use a temporary data folder during the block, and yield its store.
 
-    It begins with links to the blobs of the mix.
+    It has links to the blobs of the mix, and anything in it may be damaged.
     """
     with TemporaryDirectory(dir=settings().cache_path, prefix="faults-") as folder:
         for digest in demo.digests:
@@ -48,7 +48,7 @@ def serving(
     folder: Path | None = None,
     threads: int = 1,
 ) -> Iterator[vllm_process.Server]:
-    """A ready server, with a fault in its code or started from a folder that nobody checks."""
+    """Yield a ready server, with a fault in its code or started from an unchecked folder."""
     command = vllm_process.command
 
     def damaged(*arguments: Any, **fields: Any) -> list[str]:

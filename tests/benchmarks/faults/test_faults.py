@@ -1,4 +1,4 @@
-"""Faults in random Llamas: what each check and metric says of them."""
+"""Checks and metrics catch faults that are planted in random Llamas."""
 
 import json
 from pathlib import Path
@@ -22,16 +22,16 @@ def gate(home: Path) -> Gate:
 
 def of_checkpoint(gate: Gate, name: str) -> dict[str, Any]:
     [fault] = [fault for fault in planted.CHECKPOINTS if fault.name == name]
-    return faults._of_checkpoint(gate, fault).told()
+    return faults._of_checkpoint(gate, fault).to_json()
 
 
 @pytest.mark.parametrize(
     "name", ["wrong scale in one layer", "experts swapped", "stale weights", "one NaN"]
 )
 def test_damaged_weights_are_seen_by_divergent_tokens(gate: Gate, name: str) -> None:
-    told = of_checkpoint(gate, name)
-    assert {"equal_share", "sdt", "dppl_ratio"} <= set(told["failed"])
-    assert ("digests" in told["refused"]) == (name == "one NaN")
+    verdict = of_checkpoint(gate, name)
+    assert {"equal_share", "sdt", "dppl_ratio"} <= set(verdict["failed"])
+    assert ("digests" in verdict["refused"]) == (name == "one NaN")
 
 
 @pytest.mark.parametrize(
@@ -43,25 +43,25 @@ def test_damaged_weights_are_seen_by_divergent_tokens(gate: Gate, name: str) -> 
         ("chat template changed", {"files", "comparison"}),
     ],
 )
-def test_what_no_figure_tells_is_refused(gate: Gate, name: str, checks: set[str]) -> None:
-    told = of_checkpoint(gate, name)
-    assert set(told["refused"]) == checks
-    assert told["failed"] == []
+def test_faults_that_no_metric_notices_are_refused(gate: Gate, name: str, checks: set[str]) -> None:
+    verdict = of_checkpoint(gate, name)
+    assert set(verdict["refused"]) == checks
+    assert verdict["failed"] == []
 
 
 def test_other_bytes_under_a_digest_are_refused(gate: Gate) -> None:
     for fault in planted.STORES:
-        assert "digests" in faults._of_store(gate, fault).told()["refused"]
+        assert "digests" in faults._of_store(gate, fault).to_json()["refused"]
 
 
-def test_an_undamaged_mix_is_caught_by_nothing(gate: Gate) -> None:
+def test_an_undamaged_mix_passes_all_checks(gate: Gate) -> None:
     with own_home(gate.demo) as store:
         verdict = gate.stored(gate.demo.mix, store)
     assert (verdict.refusals, verdict.failed) == ({}, ())
     assert verdict.figures["equal_share"] == verdict.figures["perplexity_to_reference"] == 1
 
 
-def test_damage_stays_in_its_home(gate: Gate) -> None:
+def test_damage_stays_in_its_data_folder(gate: Gate) -> None:
     demo = gate.demo
     with own_home(demo) as store:
         digest = planted.zeroed_half(Plot(demo, store))

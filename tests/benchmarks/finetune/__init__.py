@@ -1,1 +1,1 @@
-"""Tokens per second of a finetune against transformers' Qwen2-MoE."""
+"""Compare the tokens per second of a finetune with transformers' Qwen2-MoE."""

@@ -1,4 +1,4 @@
-"""What a training step needs: matrix products counted, timed alone, and the bytes it holds.
+"""Count the matrix products of a training step, time them, and measure the bytes it keeps.
 
 Letters: T tokens of the batch, D hidden, F FFN inner, V vocabulary, N experts.
 """
@@ -16,7 +16,7 @@ from registry.checkpoints.architecture import Architecture
 
 @dataclass(frozen=True, kw_only=True)
 class Product:
-    """`times` products of [rows, inner] with [inner, columns], each `batch`-fold."""
+    """A number of matrix products: `times` batches of [rows, inner] with [inner, columns]."""
 
     rows: int
     inner: int
@@ -29,7 +29,7 @@ class Product:
         return 2 * self.rows * self.inner * self.columns * self.times * self.batch
 
     def seconds(self, dtype: torch.dtype, device: torch.device) -> float:
-        """What all of them take, from a few."""
+        """Return the time of all products, estimated from a few."""
         a = torch.randn(self.batch, self.rows, self.inner, dtype=dtype, device=device)
         b = torch.randn(self.batch, self.columns, self.inner, dtype=dtype, device=device).mT
         if self.batch == 1:
@@ -45,22 +45,22 @@ class Product:
 
 
 def wait_for(device: torch.device) -> None:
-    """Until everything that was asked of it is done: a GPU computes behind our back."""
+    """Wait until a device has finished, since a GPU computes asynchronously."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def products(a: Architecture, *, num_sequences: int, length: int, train: Trained) -> list[Product]:
-    """The products that a step cannot do without, tokens spread evenly over the experts.
+    """Return the products that a step must compute, with tokens spread evenly over the experts.
 
-    A product costs its backward pass one more for the gradient of its input, where anything below
-    it trains, and one more for that of its weight, where that trains. With `router`, nothing below
-    the first block's gate trains, and of its block only the gate.
+    In the backward pass a product needs one more product for the gradient of its input, if anything
+    before it trains, and one for the gradient of its weight, if it trains. With `router`, nothing
+    before the first block's router trains, and in that block only the router.
     """
     num_tokens, blocks = num_sequences * length, a.num_hidden_layers
     per_expert = num_tokens * a.num_experts_per_tok // a.num_experts
     trains_all = train == "all"
-    # Forward, and the gradients of inputs and weights.
+    # The forward pass, and the gradients of inputs and weights.
     passes = 3 * blocks if trains_all else 2 * blocks - 1
     heads, groups = (n * a.head_dim for n in (a.num_attention_heads, a.num_key_value_heads))
     hidden, inner = a.hidden_size, a.intermediate_size
@@ -71,7 +71,7 @@ def products(a: Architecture, *, num_sequences: int, length: int, train: Trained
     return [
         product(num_tokens, hidden, heads, 2 * passes),
         product(num_tokens, hidden, groups, 2 * passes),
-        # Scores and their use; backwards each has two inputs. Half of the square is needed.
+        # Attention scores and weighted values; each has two gradients. Half of the scores are used.
         Product(
             rows=length,
             inner=a.head_dim,
@@ -86,13 +86,13 @@ def products(a: Architecture, *, num_sequences: int, length: int, train: Trained
 
 
 def bytes_held(step: Callable[[], object], network: nn.Module) -> int:
-    """Bytes that a step keeps from its forward pass for its backward pass, parameters left out."""
-    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    """Return the bytes kept from the forward to the backward pass, without parameters."""
+    parameters = {p.untyped_storage().data_ptr() for p in network.parameters()}
     held: dict[int, int] = {}
 
     def pack(x: Tensor) -> Tensor:
         storage = x.untyped_storage()
-        if storage.data_ptr() not in own:
+        if storage.data_ptr() not in parameters:
             held[storage.data_ptr()] = storage.nbytes()
         return x
 

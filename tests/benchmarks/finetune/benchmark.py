@@ -1,11 +1,11 @@
-"""Tokens per second of a finetune against transformers' Qwen2-MoE, at the shape of SmolLM2-135M.
+"""Compare the tokens per second of a finetune with transformers' Qwen2-MoE, shaped as SmolLM2-135M.
 
-Each has a process of its own with as many threads as torch takes, and all take turns in changing
-order: ours as the worker starts it, theirs as it comes, and theirs once more with our worker's
-settings of the allocator, which tells what those alone are worth. Theirs uses whichever of its
-implementations is fastest here. In the same turns the products that a step needs are timed alone:
-how much of our time they would take is how near we are to what the processor can do. Where bfloat16
-is not multiplied in hardware, it takes hours (`--dtype`).
+There are three contenders: ours as a worker starts it, theirs with default settings, and theirs
+with our worker's settings of the allocator, which shows their effect. Each has a process of its own
+with torch's number of threads. They take turns, and the order changes. Theirs uses the fastest of
+its implementations. In the same turns the matrix products of a step are timed alone; their share of
+our time shows how near we are to the limit of the processor. On processors that cannot multiply
+bfloat16 this takes hours (`--dtype`).
 """
 
 import statistics
@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _architecture(
     *, layers: int, experts: int, experts_per_token: int, vocab_size: int
 ) -> Architecture:
-    """As wide as SmolLM2-135M, domain embeddings as wide as the product's encoder's."""
+    """Return a mixture with the widths of SmolLM2-135M and of the product's text encoder."""
     return Architecture(
         vocab_size=vocab_size,
         hidden_size=576,
@@ -146,9 +146,9 @@ def _compare(case: Case, *, rounds: int) -> dict[str, Any]:
         turns, implementations = dict[str, Turns](), dict[str, dict[str, str]]()
         for name, (contender, env) in CONTENDERS.items():
             turns[name] = stack.enter_context(Turns(partial(contender, case), env=env))
-            # It answers when it is made: none starts while another finds what is fastest.
+            # This waits until it is ready, so that no two choose their fastest code at once.
             implementations[name] = turns[name].implementations()
-        held = {name: own.bytes_held() for name, own in turns.items()}
+        held = {name: turn.bytes_held() for name, turn in turns.items()}
         for number in range(rounds):
             for name in sorted(turns, reverse=bool(number % 2)):
                 seconds[name].append(turns[name].seconds())

@@ -1,9 +1,9 @@
-"""The finetune's step and that of transformers' Qwen2-MoE, at equal shapes.
+"""Training steps of our finetune and of transformers' Qwen2-MoE, with equal shapes.
 
-Both train the same parts in float32, and keep the rest frozen and compute products in one dtype,
-with the same optimizer, clipping and load-balancing loss. Ours is what a finetune runs, so its
-router is trained through the projection, which theirs has not; theirs has the sigmoid gate of its
-shared expert instead, which belongs to the router here.
+Both train the same parts in float32, freeze the others, and compute products in one dtype, with the
+same optimizer, clipping and load-balancing loss. Our router is trained through the projection, as
+in a finetune; theirs has none. Theirs has the sigmoid gate of its shared expert instead, which
+counts as part of the router here.
 """
 
 import math
@@ -28,7 +28,7 @@ from assembler.training.trainable import trains
 from registry.checkpoints.architecture import Architecture
 
 LOAD_BALANCE_WEIGHT = 0.01
-# `batched_mm` copies a whole expert for every token and has no chance; the others take turns.
+# `batched_mm` copies a whole expert for every token, and is far too slow.
 EXPERTS_IMPLEMENTATIONS = ("eager", "grouped_mm")
 ATTENTION_IMPLEMENTATIONS = ("eager", "sdpa")
 TRIALS = 4
@@ -36,7 +36,7 @@ TRIALS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """Which step is taken: `train` of a network of this shape, on a batch, on a device."""
+    """The training step that is measured: shape, batch, trained parts, dtype, device."""
 
     architecture: Architecture
     batch: Batch
@@ -46,7 +46,7 @@ class Case:
 
 
 class Contender(Protocol):
-    """One step of training on the same batch again and again."""
+    """An implementation that trains on one batch, step by step."""
 
     implementations: dict[str, str]
 
@@ -54,10 +54,12 @@ class Contender(Protocol):
     def network(self) -> nn.Module: ...
 
     def step(self) -> float:
-        """Returns the loss before the step."""
+        """Train one step and return the loss before it."""
 
 
 class Ours:
+    """The step of our finetune."""
+
     def __init__(self, case: Case) -> None:
         num_sequences, length = case.batch.tokens.shape
         self._recipe = Finetune(
@@ -93,12 +95,12 @@ class Ours:
 
 
 class Theirs:
-    """With whichever of its implementations are fastest here."""
+    """The step of Qwen2-MoE, with the fastest of its implementations."""
 
     def __init__(self, case: Case) -> None:
         torch.manual_seed(0)
         with case.device:
-            self.network = Qwen2MoeForCausalLM(_config(case.architecture))  # type: ignore[no-untyped-call]  # theirs
+            self.network = Qwen2MoeForCausalLM(_config(case.architecture))  # type: ignore[no-untyped-call]  # transformers has no annotations here
         self._tokens, self._dtype = case.batch.tokens.to(case.device), DTYPES[case.dtype]
         trains_all = case.train == "all"
         _prepare(self.network, lambda name: trains_all or "gate.weight" in name, self._dtype)
@@ -119,7 +121,7 @@ class Theirs:
     def _use_fastest(self) -> dict[str, str]:
         pairs = list(product(EXPERTS_IMPLEMENTATIONS, ATTENTION_IMPLEMENTATIONS))
         seconds = dict.fromkeys(pairs, math.inf)
-        # More than once: whichever is tried first finds memory that nobody has used yet.
+        # Each is tried several times, since the first one runs with memory never used before.
         for pair in TRIALS * pairs:
             self._use(*pair)
             seconds[pair] = min(seconds[pair], self._step_seconds())

@@ -1,4 +1,4 @@
-"""Contenders in processes of their own, so that each has its own environment and allocator."""
+"""Run contenders in processes of their own, each with its own environment and allocator."""
 
 import multiprocessing
 import os
@@ -16,10 +16,10 @@ STEPS_PER_TURN = 3
 
 
 class Turns:
-    """A contender that takes a turn when it is asked, and waits meanwhile.
+    """A contender in a process, which waits between its turns.
 
-    `make` makes it there, in the environment of this process and `env`. A turn is a step that is
-    not timed and `STEPS_PER_TURN` that are.
+    `make` creates it there, with the environment of this process and `env`. A turn has one step
+    that is not timed, and `STEPS_PER_TURN` timed ones.
     """
 
     def __init__(self, make: Callable[[], Contender], *, env: Mapping[str, str]) -> None:
@@ -28,7 +28,7 @@ class Turns:
         self._process = context.Process(target=_play, args=(make, theirs), daemon=True)
         with mock.patch.dict(os.environ, env):
             self._process.start()
-        # Without a copy of its end here, a process that dies is heard of.
+        # With this copy closed, the death of the process is noticed.
         theirs.close()
 
     def __enter__(self) -> Self:
@@ -44,14 +44,15 @@ class Turns:
         self._process.join()
 
     def bytes_held(self) -> int:
-        """What a step keeps from its forward pass for its backward pass."""
+        """Return the bytes that a step keeps from its forward to its backward pass."""
         return int(self._ask(_bytes_held))
 
     def implementations(self) -> dict[str, str]:
+        """Return the chosen implementations of the contender."""
         return cast(dict[str, str], self._ask(_implementations))
 
     def seconds(self) -> float:
-        """Of a step, in one turn."""
+        """Return the seconds of a step in one turn."""
         return float(self._ask(_seconds))
 
     def _ask(self, question: Callable[[Contender], Any]) -> Any:

@@ -1,4 +1,4 @@
-"""What several benchmarks use: cached results, reports, tables in Markdown, processes, the mix.
+"""Shared by benchmarks: cached results, reports, tables in Markdown, processes, the demo mix.
 
-Imports the product and nothing else of the tests but their tiny models.
+It may import the product and the tiny models of the tests.
 """

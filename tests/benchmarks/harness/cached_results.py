@@ -1,4 +1,4 @@
-"""Results of parts of a benchmark: one that was interrupted goes on where it stopped."""
+"""Cache results of parts of a benchmark, so that an interrupted one continues where it stopped."""
 
 import json
 from collections.abc import Callable
@@ -13,8 +13,10 @@ RESULT = "result.json"
 
 
 def once(benchmark: str, key: Any, make: Callable[[], Any]) -> Any:
-    """`make()`, a JSON value, or what it was when it was made before; `key` tells, as JSON, all
-    that it depends on."""
+    """Return the JSON value `make()`, from the cache if it was made before.
+
+    `key` is a JSON value with everything that the result depends on.
+    """
 
     def write(folder: Path) -> None:
         (folder / RESULT).write_text(json.dumps(make()))

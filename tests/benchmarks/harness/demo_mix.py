@@ -1,4 +1,4 @@
-"""The demo's three experts and a mix of them, without a running service."""
+"""Make the demo's three experts and a mix of them, without a running service."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,16 +16,19 @@ from tests.benchmarks.claims.families import smollm2
 from tests.benchmarks.claims.mixes import Mix, Mixes
 
 TINY_EXPERTS = (1, 2, 3)
-# They fill four windows of perplexity where half of them are read.
+# Half of these documents fill four windows of perplexity.
 TINY_HELD_OUT = 20
-# Public domains whose texts stand for what a language model reads at large.
+# Public domains whose texts represent general text.
 GENERAL = ("essays", "python")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoMix:
-    """`mix` is the default preset's, with nothing trained; mappings are by the expert's domain,
-    `public` by a domain that has no expert. `assemble` makes the mix again."""
+    """A seed, its experts, and a mix of the default preset without training.
+
+    Mappings are keyed by the domain of an expert; those of `public` by domains without an expert.
+    `assemble` makes the mix again.
+    """
 
     name: str
     seed: Manifest
@@ -38,12 +41,15 @@ class DemoMix:
 
     @property
     def digests(self) -> set[str]:
-        """Of every tensor and file."""
+        """Digests of all tensors and files."""
         return set().union(*(m.digests() for m in (self.seed, self.mix, *self.experts.values())))
 
 
 def smollm2_135m() -> DemoMix:
-    """What was made before is found in the cache. Raises Unavailable when texts cannot be had."""
+    """Return the mix of SmolLM2-135M, from the cache if it was made before.
+
+    Raises Unavailable if its texts cannot be fetched.
+    """
     blobs = LocalBlobs(settings().cache_path / "benchmarks" / "claims" / "blobs")
     family = smollm2.family(blobs, domains=EXPERT_DOMAINS)
     mixes = Mixes(family, blobs, windows=1, questions=0)
@@ -61,7 +67,7 @@ def smollm2_135m() -> DemoMix:
 
 
 def of_random_llamas() -> DemoMix:
-    """Of a few thousand random parameters, in a moment: every fault and trial, no real figures."""
+    """Return a mix of random Llamas with a few thousand parameters, to try a benchmark quickly."""
     blobs = LocalBlobs(settings().cache_path / "benchmarks" / "tiny-blobs")
     documents = [
         tiny.sample_documents(expert=i, num_held_out=TINY_HELD_OUT) for i in (0, *TINY_EXPERTS)

@@ -1,4 +1,4 @@
-"""Markdown tables, and pages whose prose is written by hand around generated tables."""
+"""Write tables in Markdown, and fill them into pages whose prose is written by hand."""
 
 import json
 import re
@@ -13,6 +13,7 @@ PLOTS = PAGES / "plots"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -51,14 +52,14 @@ def _source(name: str, command: str) -> list[str]:
     found = result(name)
     machine = found["machine"]
     instructions = ", ".join(machine["vector_instructions"]).replace("_", "-")
-    # The result of `lifecycle` has its mixes in this place.
-    versions = {key: own for key, own in found["versions"].items() if isinstance(own, str)}
+    # In the result of `lifecycle` this field has mixes as well.
+    versions = {key: value for key, value in found["versions"].items() if isinstance(value, str)}
     return [
         f"`{name}.json`",
         f"`{command}`",
         found["date"].partition("T")[0],
         f"{machine['processor']} with {instructions}",
         str(machine["cores"]),
-        ", ".join(f"{key} {own}" for key, own in versions.items() if key != "nexusmix")
+        ", ".join(f"{key} {value}" for key, value in versions.items() if key != "nexusmix")
         or "not in the result",
     ]

@@ -1,4 +1,4 @@
-"""What a whole process takes, with its children: time, memory of its own, bytes written."""
+"""Measure a process with its children: time, private memory, written bytes."""
 
 import os
 import subprocess
@@ -18,9 +18,12 @@ BLOCK_BYTES = 512
 
 @dataclass(frozen=True)
 class Usage:
-    """`private_bytes` is the peak of what no other process shares, mapped files included;
-    `anonymous_bytes` the peak of what would have to be swapped. `written_bytes` are all that
-    reached the page cache of a disk, whether or not they were flushed at the end."""
+    """Time, memory and writes of a process and its children.
+
+    `private_bytes` is the peak of memory that no other process shares, with mapped files.
+    `anonymous_bytes` is the peak of memory that would have to be swapped. `written_bytes` counts
+    bytes written to the page cache of a disk, flushed or not.
+    """
 
     seconds: float
     cpu_seconds: float
@@ -30,7 +33,7 @@ class Usage:
 
 
 def measure(command: Sequence[str], *, env: Mapping[str, str], log_path: Path) -> Usage:
-    """Run to the end, sampling memory every 50 ms. Raises StepFailed when it ends badly."""
+    """Run a command to its end and sample its memory every 50 ms. Raises StepFailed if it fails."""
     peak = _Peak()
     with log_path.open("wb") as log:
         started_at = time.perf_counter()
@@ -43,7 +46,7 @@ def measure(command: Sequence[str], *, env: Mapping[str, str], log_path: Path) -
         )
         sampler = threading.Thread(target=peak.follow, args=(process.pid,))
         sampler.start()
-        # What Popen would reap for us is read here: only wait4 tells the resources of this child.
+        # Not with Popen.wait, since only wait4 returns the resources of this child.
         _, status, resources = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started_at
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -61,6 +64,8 @@ def measure(command: Sequence[str], *, env: Mapping[str, str], log_path: Path) -
 
 
 class _Peak:
+    """The largest memory of a process tree until `ended` is set."""
+
     def __init__(self) -> None:
         self.ended = threading.Event()
         self.private_bytes = self.anonymous_bytes = 0
@@ -81,7 +86,7 @@ def _tree(pid: int) -> Iterator[int]:
 
 
 def _sizes(pid: int) -> tuple[int, int]:
-    """Private and anonymous bytes of a process; nothing of one that has just ended."""
+    """Return private and anonymous bytes of a process; zeros if it has just ended."""
     private = anonymous = 0
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():

@@ -1,7 +1,4 @@
-"""What every benchmark has: its options, and a result that says where and with what it came about.
-
-No path of the machine goes into a result.
-"""
+"""Options and results of all benchmarks. A result names machine and packages, but no paths."""
 
 import argparse
 import json
@@ -24,7 +21,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 
 def options(name: str, description: str) -> argparse.ArgumentParser:
-    """A parser with the options that all benchmarks have."""
+    """Return a parser with the options of all benchmarks."""
     parser = argparse.ArgumentParser(prog=f"nexusmix bench {name}", description=description)
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
     parser.add_argument(
@@ -36,7 +33,7 @@ def options(name: str, description: str) -> argparse.ArgumentParser:
 def write(
     path: Path, *, figures: dict[str, Any], bars: Sequence[Bar], packages: Iterable[str]
 ) -> int:
-    """Write a result and say which bars it does not hold; returns the exit status."""
+    """Write a result and print which bars it holds; return 1, the exit status, if one is not."""
     result = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
@@ -53,7 +50,7 @@ def write(
 
 
 def machine() -> dict[str, Any]:
-    """What a figure depends on: processor, cores, memory, kernel and cards."""
+    """Return what figures depend on: processor, cores, memory, kernel and GPUs."""
     return {
         "processor": cpu_features.name(),
         "vector_instructions": list(cpu_features.vector_instructions()),
@@ -66,7 +63,7 @@ def machine() -> dict[str, Any]:
 
 
 def _gpus() -> list[str]:
-    """Name and driver of each NVIDIA card."""
+    """Return name and driver of each NVIDIA GPU."""
     if shutil.which("nvidia-smi") is None:
         return []
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
@@ -75,7 +72,7 @@ def _gpus() -> list[str]:
 
 
 def summary(values: Sequence[float], *, digits: int = 3) -> dict[str, Any]:
-    """All runs in their order, and the median, which a disturbed one does not move."""
+    """Return all runs in order and their median, which one disturbed run hardly changes."""
     return {
         "median": round(statistics.median(values), digits),
         "runs": [round(value, digits) for value in values],
@@ -83,4 +80,5 @@ def summary(values: Sequence[float], *, digits: int = 3) -> dict[str, Any]:
 
 
 def say(message: str) -> None:
+    """Print a message to stderr."""
     sys.stderr.write(f"{message}\n")

@@ -1,4 +1,4 @@
-"""What a process took, of one that takes known amounts."""
+"""Time, memory and written bytes are measured of a process that uses known amounts."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ import pytest
 from registry.errors import StepFailed
 from tests.benchmarks.harness import processes
 
-# In a child of its own, so that the whole tree is seen.
+# The work happens in a child, so that the whole tree must be measured.
 HUNGRY = """
 import subprocess, sys
 subprocess.run([sys.executable, "-c", '''

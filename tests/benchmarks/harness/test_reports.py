@@ -1,4 +1,4 @@
-"""Results of benchmarks: what they say, and when they say that a promise was not kept."""
+"""A result of a benchmark has its figures, and reports every bar that is not held."""
 
 import json
 from pathlib import Path
