@@ -192,8 +192,7 @@ def _family_problems(
 
 def _is_current(row: DomainEmbedding, version: ExpertVersion) -> bool:
     """Tell whether an embedding was made by the embedders that this family uses today."""
-    current = embedders(version.expert.family.seed_digest)
-    return (row.embedder_digest, row.states_embedder_digest) == (current.encoder, current.states)
+    return embeddings.is_made_by(row, embedders(version.expert.family.seed_digest))
 
 
 def _ours() -> str:

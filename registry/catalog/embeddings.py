@@ -73,6 +73,12 @@ def made_by(embedders: Embedders) -> ColumnElement[bool]:
     )
 
 
+def is_made_by(embedding: DomainEmbedding, embedders: Embedders) -> bool:
+    """Tell whether these embedders made an embedding; see `made_by` for the same in SQL."""
+    made = (embedding.embedder_digest, embedding.states_embedder_digest)
+    return made == (embedders.encoder, embedders.states)
+
+
 def find(session: Session, version: ExpertVersion, *, embedders: Embedders) -> DomainEmbedding:
     """Return the embedding of a version by these embedders. Raises NotFound if there is none."""
     embedding = session.scalar(

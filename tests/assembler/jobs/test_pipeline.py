@@ -1,7 +1,4 @@
-"""Mixes are made from digests alone, without a database.
-
-Covers: assembler.assembly.inputs.
-"""
+"""Mixes are made from digests alone, without a database."""
 
 from dataclasses import replace
 

@@ -1,10 +1,10 @@
 """A recipe has a digest, counts its experts, and reports contradicting fields."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from assembler.recipes.recipe import Recipe, Training
+from assembler.recipes.recipe import KINDS, Preset, Recipe, Training
 from tests.assembler import tiny_mixes
 
 
@@ -26,6 +26,11 @@ def test_without_a_shared_expert_the_seed_is_routed() -> None:
     merge = tiny_mixes.recipe(preset="merge")
     assert (merge.kind, merge.num_experts) == ("dense_merge", 0)
     assert tiny_mixes.recipe().domains == ("expert-1", "expert-2", "expert-3")
+
+
+def test_the_kind_follows_from_the_preset_and_is_not_stored() -> None:
+    assert set(KINDS) == set(get_args(Preset))
+    assert "kind" not in tiny_mixes.recipe().model_dump()
 
 
 @pytest.mark.parametrize(
