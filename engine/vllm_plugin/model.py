@@ -21,13 +21,14 @@ from vllm.model_executor.models.utils import WeightsMapper, extract_layer_index
 from engine.vllm_plugin.attention import WideAttention
 from engine.vllm_plugin.moe import MoE
 from engine.vllm_plugin.wide_attention import widen
+from registry.checkpoints import tensor_names
 from registry.checkpoints.architecture import Architecture
 
 # vLLM fuses projections that read the same input. Llama's own table would also match the routed
 # experts, which load their weights themselves. The tensors mapped to None serve only to extend a
 # mix; vLLM does not load them.
 MAPPER = WeightsMapper(
-    orig_to_new_substr={".mlp.gate.projection.": None, "domain_embeddings": None},
+    orig_to_new_substr={tensor_names.PROJECTION_PART: None, "domain_embeddings": None},
     orig_to_new_stacked={
         ".q_proj": (".qkv_proj", "q"),
         ".k_proj": (".qkv_proj", "k"),

@@ -16,6 +16,8 @@ FINAL_NORM = "model.norm.weight"
 # The module; its weight is missing where the embeddings are used instead.
 LM_HEAD = "lm_head"
 DOMAIN_EMBEDDINGS = "model.domain_embeddings"
+# Part of the names of every tensor of a projection, and of no other tensor.
+PROJECTION_PART = ".gate.projection."
 
 # The linear layers of an FFN, dense or of one expert.
 FFN_PARTS = ("gate_proj", "up_proj", "down_proj")
@@ -156,7 +158,7 @@ def is_router_rows(name: str) -> bool:
 
 def is_projection(name: str) -> bool:
     """Tell whether a tensor belongs to the projection that gives router rows."""
-    return ".gate.projection." in name
+    return PROJECTION_PART in name
 
 
 def is_computed_with(name: str) -> bool:
