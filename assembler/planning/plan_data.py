@@ -36,8 +36,8 @@ class Caution(_Data):
 class Estimate(_Data):
     """Between `low` and `high` seconds, and what that rests on."""
 
-    low: float = Field(description="Seconds.")
-    high: float = Field(description="Seconds.")
+    low: float = Field(description="Shortest likely time, in seconds.")
+    high: float = Field(description="Longest likely time, in seconds.")
     basis: str = Field(description="What the estimate rests on.")
 
 
@@ -46,11 +46,14 @@ class StepPlan(_Data):
 
     step: str = Field(description="Name of the step.")
     bytes_read: int = Field(description="Bytes of tensors that the step reads.")
-    bytes_kept: int = Field(description="Written and kept: what is new.")
-    bytes_scratch: int = Field(description="Written, and gone when the step ends.")
-    memory: int = Field(description="Bytes that are this step's own, about, on all its processes.")
+    bytes_kept: int = Field(description="Bytes of new tensors that are kept.")
+    bytes_scratch: int = Field(description="Bytes that are written and deleted when the step ends.")
+    memory: int = Field(
+        description="Bytes of memory that the step needs, about, in all its processes."
+    )
     memory_per_process: int | None = Field(
-        default=None, description="Of a step on many processes, of the one that holds most."
+        default=None,
+        description="Bytes of the process that needs most; null for a step in one process.",
     )
     seconds: Estimate = Field(description="How long the step takes.")
 
@@ -59,10 +62,12 @@ class Size(_Data):
     """The mix, and what making and serving it takes."""
 
     num_parameters: int = Field(description="Parameters of the mix.")
-    num_active_parameters: int = Field(description="Those that one token meets.")
-    num_bytes: int = Field(description="Of all its tensors, most of which others have too.")
+    num_active_parameters: int = Field(description="Parameters that one token uses.")
+    num_bytes: int = Field(
+        description="Bytes of all tensors; most of them are shared with other models."
+    )
     finetune_tokens: int = Field(description="Tokens that the finetune reads.")
-    disk_needed: int = Field(description="All that is kept, and the largest scratch.")
+    disk_needed: int = Field(description="Bytes that are kept, and the largest scratch of a step.")
     disk_free: int = Field(description="Bytes free on the disk now.")
     steps: tuple[StepPlan, ...] = Field(description="The steps that make the mix, in their order.")
 
@@ -71,16 +76,22 @@ class Plan(_Data):
     """A request as it would be carried out; with problems it would be refused."""
 
     name: str = Field(description="Name of the mix.")
-    family: str | None = Field(description="None when it was not found.")
-    experts: tuple[str, ...] = Field(description="Those that were found, pinned.")
-    problems: tuple[Problem, ...] = Field(description="All of them, pointing into the request.")
+    family: str | None = Field(description="Name of the family; null when it was not found.")
+    experts: tuple[str, ...] = Field(description="The experts that were found, `NAME@NUMBER` each.")
+    problems: tuple[Problem, ...] = Field(
+        description="Every problem of the request, with a pointer to its place."
+    )
     warnings: tuple[Caution, ...] = Field(
         default=(), description="What may go wrong, though the mix can be made."
     )
     license: str | None = Field(
-        default=None, description="Of the result, as SPDX has it; None when there are problems."
+        default=None,
+        description="License of the mix, as an SPDX expression; null when there are problems.",
     )
     existing: str | None = Field(
-        default=None, description="The version that was made from just this recipe already."
+        default=None,
+        description="A version that was already made from the same recipe; null without one.",
     )
-    size: Size | None = Field(default=None, description="None when there are problems.")
+    size: Size | None = Field(
+        default=None, description="What the mix needs; null when there are problems."
+    )
