@@ -1,11 +1,11 @@
 """Measurements against other tools, run by `./nexusmix bench NAME`.
 
-A benchmark is a module or a package with `main(argv) -> int`, and a line in `BENCHMARKS`. It takes
-`--quick`, which does little but all of it, and `--output`. What it found is written to
-`results/NAME.json` and committed.
+A benchmark is a module or a package with `main(argv) -> int`, and a line in `BENCHMARKS`. With
+`--quick` it runs all its parts on little data. Its result is written to `--output`, by default
+`results/NAME.json`, and committed.
 """
 
-# Name, with dashes for the underscores of its module, and what it measures.
+# Names, with dashes for the underscores of modules, and what each measures.
 BENCHMARKS = {
     "assembly": "Assembly of four experts against mergekit-moe, and the export against the disk.",
     "claims": "What the papers claim of these methods, and this project, on real text.",

@@ -1,10 +1,10 @@
-"""How long `nexusmix gate` takes, at the paper's lengths, once the reference's texts are known.
+"""Measure how long `nexusmix gate` takes with the lengths of the paper.
 
-The reference is the demo's mix of three, candidates are the same with layers in int8, all of them
-Hugging Face folders. Each comparison is the command itself, a process with a cache that begins
-empty: the first has to write the reference's texts and to measure its noise, a second candidate
-finds them. The same again where the candidate is served by vLLM, whose noise the first time needs a
-server for the reference too.
+The reference is the demo's mix of three experts; candidates are the same mix with int8 layers. All
+are Hugging Face folders. Each comparison runs the command in a process, with a cache that is empty
+at the beginning. The first comparison writes the texts of the reference and measures its noise; a
+second candidate finds them in the cache. The same is done with candidates served by vLLM; the first
+of these needs a server for the reference too, to measure its noise.
 """
 
 import json
@@ -32,13 +32,13 @@ from tests.benchmarks.harness.demo_mix import DemoMix
 
 NAME = "gate"
 PACKAGES = ("nexusmix", "torch", vllm_package())
-# What is kept is not asked here; a comparison that fails ends with another status.
+# Limits that no candidate misses; a failed gate would change the exit status.
 LENIENT = ("--min-equal-share=0", "--min-fdt-75=0", "--max-dppl-ratio=1e9")
 FIRST, SECOND, SERVED_FIRST, SERVED = "first", "second", "served, first", "served, second"
-# Of these the reference's texts and noise are known.
+# In these runs the texts and the noise of the reference are cached.
 KNOWN = (SECOND, SERVED)
 MAX_SECONDS = 180
-TOLD = ("fdt", "sdt", "equal_share", "logprob_difference")
+REPORTED = ("fdt", "sdt", "equal_share", "logprob_difference")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,9 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Bench:
-    """Folders of the reference and of both candidates, the documents, and an empty cache.
+    """The folders of the reference and of two candidates, the documents, and an empty cache.
 
-    `halved` has every second unit in int8, `smallest` all of them.
+    The candidate `halved` has every second unit in int8, `smallest` all units.
     """
 
     def __init__(self, demo: DemoMix, folder: Path, *, prompts: int, tokens: int) -> None:
@@ -99,7 +99,7 @@ class _Bench:
         self.comparisons: dict[str, dict[str, Any]] = {}
 
     def compare(self, name: str, candidate: str) -> None:
-        """Once, and keep what it took and what it found."""
+        """Compare a candidate once, and store its cost and its result."""
         report = self._folder / "report.json"
         usage = processes.measure(
             [
@@ -117,7 +117,7 @@ class _Bench:
             "cpu_seconds": round(usage.cpu_seconds, 1),
             "private_mb": round(usage.private_bytes / 1e6),
             "domains": {
-                own["domain"]: {side: _told(own[side]) for side in ("candidate", "noise_floor")}
+                own["domain"]: {side: _summary(own[side]) for side in ("candidate", "noise_floor")}
                 for own in json.loads(report.read_text())["domains"]
             },
         }
@@ -125,7 +125,7 @@ class _Bench:
 
     @contextmanager
     def serving(self, folder: Path) -> Iterator[str]:
-        """A server for a folder; yields how the command names it."""
+        """Serve a folder, and yield the name of the server for the command."""
         with vllm_process.serving_folder(folder, log_path=self._folder / "server.log") as running:
             running.wait_ready()
             yield f"{running.address}/v1#{running.model}"
@@ -141,8 +141,8 @@ def _export(manifest: Manifest, blobs: LocalBlobs, folder: Path) -> Path:
     return folder
 
 
-def _told(summary: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: summary[name] for name in TOLD}
+def _summary(summary: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: summary[name] for name in REPORTED}
 
 
 if __name__ == "__main__":

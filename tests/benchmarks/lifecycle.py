@@ -1,10 +1,12 @@
-"""The life of a mix on real experts: planned, made, extended, reduced, made again, and two others.
+"""Run the life of a mix with real experts through a service, as a user's requests would.
 
-Everything goes through a running service, as a user's own requests would: three experts of the
-demo are mixed; a fourth, of a domain that nothing has learned from, joins at zero tokens, and again
-with the default finetune; one leaves; the lock proves that the bytes can be had again; the first
-three are mixed once more and made int8 as far as divergent tokens allow; and a BAM and a BTX mix of
-them, finetuned by a few tokens, are served after it.
+1. Three experts of the demo are mixed.
+2. A fourth expert, of a domain that nothing has learned from, is added with zero tokens, and again
+   with the default finetune.
+3. An expert is removed.
+4. The mix is made again from its provenance, with equal bytes.
+5. The first three experts are mixed again and made int8 as far as divergent tokens allow.
+6. A BAM and a BTX mix of them, finetuned with a few tokens, are served.
 """
 
 import json
@@ -37,8 +39,8 @@ FIRST = tuple(domain.name for domain in domains.EXPERT_DOMAINS)
 JOINING, LEAVING = domains.FURTHER_DOMAINS[0].name, FIRST[1]
 MIXED, EXTENDED, FINETUNED, REDUCED = "mixed", "extended", "extended, finetuned", "reduced"
 COMPRESSED, BUDGET = "mixed, int8", {"min_fdt_75": 16}
-# Their routers are random, and far from the seed after so few tokens. The gate is only asked
-# whether they are served as they are; how good they are is in the figures.
+# Their routers are random, and bad after few tokens. So the gate only judges whether they are
+# served correctly; their quality is in the figures.
 PAPERS = ("bam-shared-kv", "btx")
 LENIENT = {"candidate": {"max_perplexity_ratio_to_seed": 1e9}}
 TOKENS, PAPER_TOKENS, QUICK_TOKENS = 24_576, 8_192, 1_024
@@ -65,15 +67,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Life:
-    """Has versions made one after the other, and keeps the figures of each."""
+    """Makes versions one after the other, and collects their figures."""
 
     def __init__(self, stages: Stages, client: Client, family: DemoFamily) -> None:
         self._stages, self._client, self._family = stages, client, family
         self.versions: dict[str, dict[str, Any]] = {}
 
     def live(self, *, tokens: int, paper_tokens: int) -> dict[str, Any]:
-        """Every stage of a life; what came of making the extended mix again."""
-        nothing, default, short = ({"tokens": own} for own in (0, tokens, paper_tokens))
+        """Run all stages, and return the result of making the extended mix again."""
+        nothing, default, short = ({"tokens": number} for number in (0, tokens, paper_tokens))
         mixed = self._mix(MIXED, name="life", finetune=default)
         joining = {"expert": JOINING}
         self._change(EXTENDED, mixed, "extend", **joining, name="life-zero", finetune=nothing)
@@ -82,7 +84,7 @@ class _Life:
         )
         reproduced = self._reproduce(extended)
         self._change(REDUCED, extended, "remove", expert=LEAVING, finetune=nothing, deploy=True)
-        # One name: each takes the place of the one before, and its memory.
+        # With one name each mix replaces the one before, and uses its memory.
         other = {"name": "other"}
         compressed = self._mix(COMPRESSED, **other, finetune=nothing, compress=BUDGET)
         chosen = self._client.compression(compressed).chosen
@@ -117,7 +119,7 @@ class _Life:
         return mix
 
     def _complete(self, mix: MixBody) -> dict[str, str]:
-        """What is served under the mix's name says, in every domain that it has an expert of."""
+        """Let the served mix complete a prompt in every domain of its experts."""
         following.await_deployment(self._stages, self._client, mix.name)
         names = [ref.partition("@")[0] for ref in mix.recipe["experts"]]
         prompts = {name: demo.prompt(self._family.texts[name]) for name in names}
@@ -127,7 +129,7 @@ class _Life:
         return {completion.domain: completion.text for completion in completions}
 
     def _reproduce(self, mix: MixBody) -> dict[str, Any]:
-        """Make it again from nothing but its lock and the blobs."""
+        """Make a mix again from its provenance and the blobs alone."""
         with self._stages.stage("reproduced") as stage, TemporaryDirectory() as folder:
             lock = Path(folder) / "lock.json"
             lock.write_text(json.dumps(self._client.provenance(mix)))
@@ -137,7 +139,11 @@ class _Life:
 
 
 def _figures(report: DomainReport) -> dict[str, Any]:
-    """`share_of_gain`: of what the right expert gains over the seed, in log-perplexity."""
+    """Return the figures of a domain.
+
+    `share_of_gain` is the mix's gain over the seed in log-perplexity, divided by that of the right
+    expert.
+    """
     perplexity = report.perplexity
     right = perplexity.experts[report.domain]
     gain = math.log(perplexity.seed / right)
@@ -170,7 +176,7 @@ def _bars(versions: Mapping[str, Mapping[str, Any]], reproduced: Mapping[str, An
         served, floor = (
             min(own[f"{side}_equals_reference"] for own in figures) for side in ("served", "floor")
         )
-        # int8 does not equal itself in another order of summation.
+        # In int8 not even the reference equals itself in another order of summation.
         bars.append(Bar(f"{title}: served equals reference", served, ">=", min(MIN_SERVED, floor)))
     same = statistics.fmean(stage["same"] for stage in reproduced["stages"])
     bars.append(Bar("made again: share of stages that are the same", same, ">=", 1))

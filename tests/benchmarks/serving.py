@@ -1,10 +1,10 @@
-"""What compression is worth where a model is served: the same requests, in turns, by two servers.
+"""Measure what compression saves in serving: two servers answer the same requests in turns.
 
-Pairs of SmolLM2-135M: as it is and without attention and FFN in every fourth layer, which vanished
-and were removed; as it is and with all its units in int8; the demo's mix and that with all of its
-in int8. Both vLLM servers of a pair are up, and take turns in changing order. `write`: prompts are
-continued together; `read`: one token behind long prompts. No two turns have the same prompts, which
-servers would know again.
+There are three pairs: SmolLM2-135M, and the same without attention and FFN in every fourth layer;
+SmolLM2-135M, and the same with all units in int8; the demo's mix, and the same with all units in
+int8. Both vLLM servers of a pair run, and take turns in changing order. `write` continues several
+prompts together; `read` generates one token after long prompts. No two turns have the same prompts,
+since servers cache them.
 """
 
 import sys
@@ -40,7 +40,7 @@ NAME = "serving"
 PACKAGES = ("nexusmix", "torch", vllm_package())
 REMOVED = "every fourth layer removed"
 PROMPTS = 8
-# Tokens of a prompt, and of what follows it.
+# Tokens of a prompt and of its continuation.
 Lengths = Mapping[str, tuple[int, int]]
 LENGTHS: Lengths = {"write": (32, 48), "read": (384, 1)}
 QUICK_LENGTHS: Lengths = {"write": (32, 8), "read": (128, 1)}
@@ -86,14 +86,14 @@ def _compare(
     turns: int,
     folder: Path,
 ) -> dict[str, Any]:
-    """CPU and wall seconds of each kind of request, by the first and by the second."""
+    """Measure CPU and wall seconds of each kind of request on both servers."""
     before, after = pair
     generator = torch.Generator().manual_seed(0)
     with _serving(before, blobs, folder) as one, _serving(after, blobs, folder) as other:
         kinds = {}
         for kind, (length, num_tokens) in lengths.items():
             runs: list[list[tuple[float, float]]] = [[], []]
-            # The first turn warms up.
+            # The first turn is a warm-up.
             for turn in range(turns + 1):
                 shape = (PROMPTS, length)
                 drawn = torch.randint(before.architecture.vocab_size, shape, generator=generator)
@@ -111,7 +111,7 @@ def _compare(
 
 
 def _timed(running: Server, prompts: Sequence[Tokens], *, num_tokens: int) -> tuple[float, float]:
-    """CPU seconds of the server, and seconds until it has answered."""
+    """Return the CPU seconds of the server, and the seconds until its answer."""
     runner, began, spent = (
         ServerRunner(running.base_url, running.model),
         time.perf_counter(),
@@ -135,14 +135,14 @@ def _figures(
 
 
 def _cpu_seconds(running: Server) -> float:
-    """Of the server's processes so far, in the kernel's nanoseconds.
+    """Return the CPU seconds of the server's processes, from the kernel's count of nanoseconds.
 
-    psutil and /proc/PID/stat count hundredths of a second, in which a short request takes none.
+    psutil and /proc/PID/stat count hundredths of a second, which is too coarse for short requests.
     """
     assert isinstance(running.process, LocalProcess), "it runs somewhere else"
     parent = psutil.Process(running.process.pid)
     pids = (own.pid for own in (parent, *parent.children(recursive=True)))
-    # The id of another process's CPU clock, as clock_getcpuclockid(3) makes it on Linux.
+    # The id of the CPU clock of another process, as in clock_getcpuclockid(3) on Linux.
     return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
 
 

@@ -1,14 +1,14 @@
-"""Zeros by divergent tokens against equal shares, on the seed, an expert and a mix.
+"""Compare zeros chosen by divergent tokens with equal shares, on the seed, an expert and a mix.
 
-Shares are chosen on prefixes of every other held-out document and judged on the rest. Of the seed
-there are both also with a short retraining behind each round, as in the paper. Of each point also
-how many attention components are zero to 90 % and more (Divergent Token Metrics, arXiv 2311.01544:
-a quarter of them at 75 %, with retraining), and the bytes of all tensors: as they are stored, and
-as compressed sparse rows would take them.
+Shares are chosen on prefixes of every other held-out document and judged on the others. On the seed
+both are measured also with a short retraining after each round, as in the paper. Each point has the
+number of attention components with at least 90 % zeros (Divergent Token Metrics, arXiv 2311.01544:
+a quarter of them at 75 %, with retraining), and the bytes of all tensors as stored and as
+compressed sparse rows.
 
-`removal`: how long one pass of the seed's network takes once what vanished is removed, over that of
-the checkpoint as it is, in turns. `found` is the last point chosen by FDT, not retrained;
-`constructed` has neither attention nor FFN in every fourth layer, which nothing chose.
+`removal` is the time of a pass of the seed's network after empty parts were removed, divided by
+that before, measured in turns. `found` is the last point chosen by FDT without retraining.
+`constructed` has no attention and no FFN in every fourth layer, independent of any search.
 """
 
 import sys
@@ -39,12 +39,12 @@ from tests.benchmarks.harness.cached_results import once
 
 NAME = "sparsity"
 PACKAGES = ("nexusmix", "torch")
-# Raise it when what is kept of an earlier run no longer holds.
+# Raise it when cached results of earlier runs are no longer valid.
 VERSION = 1
-# An index of two bytes beside each number, and where each row begins.
+# Compressed sparse rows: an index of each number, and the start of each row.
 INDEX_BYTES, ROW_BYTES = 2, 4
 CURVES: tuple[By, ...] = ("uniform", "fdt")
-# Of one timed pass: texts and tokens of each. The head, which removal leaves as it is, is left out.
+# Texts, and tokens of each, in one timed pass. It leaves out the head, which removal never changes.
 PASS = (4, 128)
 
 
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Bench:
-    """A checkpoint, texts to choose on and texts to judge on, in memory once they are asked for."""
+    """A checkpoint, with texts to choose on and to judge on, which are loaded when needed."""
 
     def __init__(
         self,
@@ -117,8 +117,8 @@ class _Bench:
         self.components = sparsity_components.components(subject.manifest)
 
     def measure(self) -> dict[str, Any]:
-        """All curves; those of a run before are found."""
-        texts = [own.model_dump() for own in (self._choosing, self._judging)]
+        """Return all curves, cached from earlier runs."""
+        texts = [size.model_dump() for size in (self._choosing, self._judging)]
         key = [VERSION, self._manifest.digest, *texts]
         searching = [*key, list(self._totals)]
         curves: dict[str, list[dict[str, Any]]] = {
@@ -156,20 +156,20 @@ class _Bench:
 
     @cached_property
     def _judge(self) -> Sparsifier:
-        asked = Sparsification(share=1.0, **self._judging.model_dump())
-        made = Sparsifier(
+        request = Sparsification(share=1.0, **self._judging.model_dump())
+        sparsifier = Sparsifier(
             self._manifest,
             self._subject.judging,
-            asked,
+            request,
             blobs=self._blobs,
             on_progress=reports.say,
         )
-        # One network, so that what was retrained is judged.
-        made.probe.network = self._chooser.network
-        return made
+        # The same network, so that retrained weights are judged.
+        sparsifier.probe.network = self._chooser.network
+        return sparsifier
 
     def curve(self, by: By, *, tokens: int) -> list[dict[str, Any]]:
-        """`tokens` are those of the retraining behind each round."""
+        """Return the points of a search, with a retraining by `tokens` tokens after each round."""
         network = self._chooser.network
         search = ShareSearch(
             network,
@@ -186,27 +186,28 @@ class _Bench:
             on_progress=lambda text: None,
         )
         points = []
-        with self._as_it_was(network):
+        with self._restoring(network):
             started = time.process_time()
             for shares in search.rounds(self._totals):
                 if tokens:
                     retraining.run(network, shares)
                 seconds = time.process_time() - started
                 points.append(self.judge(shares) | {"cpu_seconds": round(seconds, 1)})
-                told = {name: value for name, value in points[-1].items() if name != "shares"}
-                reports.say(f"{by}, {tokens} tokens: {told}")
+                figures = {name: value for name, value in points[-1].items() if name != "shares"}
+                reports.say(f"{by}, {tokens} tokens: {figures}")
                 started = time.process_time()
         return points
 
     @contextmanager
-    def _as_it_was(self, network: Network) -> Iterator[None]:
-        """The network has its weights again behind the block."""
+    def _restoring(self, network: Network) -> Iterator[None]:
+        """Restore the weights of the network at the end of the block."""
         weights = {c.name: network.get_parameter(c.name + WEIGHT) for c in self.components}
         yield
         for name, weight in weights.items():
             network.get_submodule(name).weight = weight
 
     def removal(self, found: Shares, *, turns: int) -> dict[str, Any]:
+        """Return times without the parts that are empty at `found` and at constructed shares."""
         constructed = {c.name: 1.0 for c in self.components if c.layer % 4 == 1}
         return {
             "found": self._times(found, turns=turns),
@@ -214,7 +215,7 @@ class _Bench:
         }
 
     def _times(self, shares: Shares, *, turns: int) -> dict[str, Any]:
-        """CPU time of a pass without what vanished at these shares, over one of all."""
+        """Compare the CPU time of a pass with that after removing parts empty at these shares."""
         made = self._judge.write(self._judge.point(shares))
         architecture = made.architecture
         networks = [
@@ -223,14 +224,14 @@ class _Bench:
         ]
         tokens_BT = torch.randint(architecture.vocab_size, PASS)
         seconds: list[list[float]] = [[], []]
-        # The first turn warms up.
+        # The first turn is a warm-up.
         for _ in range(turns + 1):
-            for network, own in zip(networks, seconds, strict=True):
+            for network, times in zip(networks, seconds, strict=True):
                 started = time.process_time()
                 with torch.inference_mode():
                     network(tokens_BT, head=lambda x_BTD, _: x_BTD)
-                own.append(time.process_time() - started)
-        before, after = (own[1:] for own in seconds)
+                times.append(time.process_time() - started)
+        before, after = (times[1:] for times in seconds)
         ratios = [b / a for a, b in zip(before, after, strict=True)]
         return {
             "layers_without_attention": len(architecture.layers_without_attention),
@@ -244,6 +245,7 @@ class _Bench:
         }
 
     def judge(self, shares: Shares) -> dict[str, Any]:
+        """Return the figures of a point, measured on the texts to judge on."""
         point = self._judge.point(shares)
         return {
             "share": round(point.share, 4),
@@ -258,7 +260,7 @@ class _Bench:
             "attention_vanished": self._count("attention", shares, least=1.0),
             "ffn_from_90_percent": self._count("ffn", shares, least=0.9),
             "ffn_vanished": self._count("ffn", shares, least=1.0),
-            # As many digits as name the same weights in the largest matrix.
+            # With seven digits a share gives the same number of weights in the largest matrix.
             "shares": {name: round(share, 7) for name, share in shares.items()}
             if len(set(shares.values())) > 1
             else {},
@@ -268,7 +270,7 @@ class _Bench:
         return sum(shares.get(c.name, 0.0) >= least for c in self.components if c.kind == kind)
 
     def _csr_bytes(self, shares: Shares) -> int:
-        """Of all tensors, each matrix as compressed sparse rows where that is smaller."""
+        """Return the bytes of all tensors, with compressed sparse rows where these are smaller."""
         total = self._manifest.num_bytes
         for component in self.components:
             entry = self._manifest.tensors[component.name + WEIGHT]

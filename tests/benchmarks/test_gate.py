@@ -1,4 +1,4 @@
-"""The benchmark of the gate, on a tiny mix."""
+"""The benchmark of the gate runs on a tiny mix."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.benchmarks import gate
 
 
-def test_a_quick_run_compares_twice_and_asks_nothing(tmp_path: Path) -> None:
+def test_a_quick_run_compares_twice_without_bars(tmp_path: Path) -> None:
     output = tmp_path / "gate.json"
     assert gate.main(["--quick", f"--output={output}"]) == 0
     comparisons = json.loads(output.read_text())["comparisons"]

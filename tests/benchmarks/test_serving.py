@@ -1,4 +1,4 @@
-"""The benchmark of what compression is worth where a model is served, on tiny models."""
+"""The benchmark of serving compressed models runs on tiny models."""
 
 import json
 from pathlib import Path

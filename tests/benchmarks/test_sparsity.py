@@ -1,4 +1,4 @@
-"""The benchmark of sparsity, on a tiny model."""
+"""The benchmark of sparsity runs on tiny models."""
 
 import json
 from pathlib import Path

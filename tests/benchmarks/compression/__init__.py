@@ -1,1 +1,1 @@
-"""int8 unit by unit: what a search costs, and what it finds."""
+"""Measure the cost and the results of int8 searches."""

@@ -1,14 +1,20 @@
-"""int8 unit by unit, on the seed, an expert and a mix: what a search costs, and what it finds.
+"""Measure the cost and the results of int8 searches on the seed, an expert and a mix.
 
-Units are chosen on prefixes of every other held-out document and judged on the rest. `curves`: at
-about equal sizes, how far the checkpoint strays when FDT, DPPL or perplexity chose, or nothing,
-which is the order of the network; `fdt_ahead_of`: by how much later texts diverge where FDT chose,
-prefix by prefix. `ends`: with nothing in int8, and with everything, also without smoothing. `cost`
-is that of whole searches by FDT, as the product does them and by reading every candidate whole, and
-how far the latter chooses alike in other batches: of the seed, and of a small Llama unit by unit. A
-mix on a CPU keeps its routed experts as they are; for a GPU they may be int8 too, which is computed
-here as that would compute it. `beams`: unit by unit on a small Llama, with as many configurations
-kept as the paper keeps, and with one.
+Units are chosen on prefixes of every other held-out document and judged on the others. Parts of the
+result:
+
+- `curves`: the divergence at about equal sizes if units are chosen by FDT, DPPL, perplexity, or in
+  the order of the network. `fdt_ahead_of`: how much later texts diverge if FDT chose, prefix by
+  prefix.
+- `ends`: nothing in int8, everything in int8, and everything without smoothing.
+- `cost`: the cost of whole searches by FDT, as the product does them and by reading all texts for
+  every candidate; and how equally the latter chooses in other batches. It is measured for the seed,
+  and for a small Llama unit by unit.
+- `beams`: searches unit by unit on a small Llama, which keep one configuration or as many as the
+  paper.
+
+A mix on a CPU keeps its routed experts in float. For a GPU they may be int8 too; this is computed
+as a GPU would.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -31,7 +37,7 @@ from tests.benchmarks.harness.demo_mix import GENERAL, DemoMix
 
 NAME = "compression"
 PACKAGES = ("nexusmix", "torch")
-# Raise it when what is kept of an earlier run no longer holds.
+# Raise it when cached results of earlier runs are no longer valid.
 VERSION = 7
 TARGETS: tuple[Target, ...] = get_args(Target)
 SCORES: tuple[By, ...] = ("fdt", "dppl", "perplexity")
@@ -57,9 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = subjects.known(chosen).get("subjects", {})
     for subject in subjects.of(demo, chosen.subjects):
         is_mix = subject.manifest.architecture.num_experts > 0
-        # Of a dense checkpoint a GPU has the units, and the integers, of a processor with VNNI.
-        own_targets = TARGETS if is_mix else TARGETS[:2]
-        for target in [own for own in own_targets if own in chosen.targets]:
+        # For a dense checkpoint, units and integers of a GPU are those of a CPU with VNNI.
+        targets = TARGETS if is_mix else TARGETS[:2]
+        for target in [each for each in targets if each in chosen.targets]:
             trial = Trial(subject, target, choosing, judging, demo.blobs)
             name = f"{subject.name}, {target}"
             found[name] = _measure(trial, chosen.rounds)
@@ -78,11 +84,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _bars(figures: dict[str, Any]) -> Iterator[Bar]:
-    """Of every search whose cost was measured."""
+    """Yield the bars of every search whose cost was measured."""
     measured = figures["subjects"] | {"beams": figures["beams"]}
-    for name, own in measured.items():
-        if cost := own.get("cost"):
-            title = f"{own.get('model', name)}, {cost['num_rounds']} rounds"
+    for name, subject in measured.items():
+        if cost := subject.get("cost"):
+            title = f"{subject.get('model', name)}, {cost['num_rounds']} rounds"
             same, noise = (
                 min(cost[f"shares_chosen_{how}"]) for how in ("by_both", "in_other_batches")
             )
@@ -91,7 +97,7 @@ def _bars(figures: dict[str, Any]) -> Iterator[Bar]:
 
 
 def _few_units(demo: DemoMix, *, is_quick: bool) -> Subject:
-    """A Llama whose units are few enough for a beam."""
+    """Return a Llama with few units, so that a beam search is possible."""
     if is_quick:
         [subject] = subjects.of(demo, ["seed"])
         return subject
@@ -101,15 +107,17 @@ def _few_units(demo: DemoMix, *, is_quick: bool) -> Subject:
 
 
 def _measure(trial: Trial, num_rounds: int) -> dict[str, Any]:
-    """All figures of one checkpoint; those of a run before are found."""
+    """Return all figures of one checkpoint, cached from earlier runs."""
     ends, curves = _ends(trial), {by: _curve(trial, by, num_rounds) for by in get_args(By)}
-    ahead = {by: list(map(_ahead, curves["fdt"], own)) for by, own in curves.items() if by != "fdt"}
+    ahead = {
+        by: list(map(_ahead, curves["fdt"], curve)) for by, curve in curves.items() if by != "fdt"
+    }
     return {
         "domains": list(trial.subject.documents),
         "num_units": len(trial.units),
         "num_parameters": trial.subject.manifest.architecture.num_parameters,
-        "ends": {name: _told(own) for name, own in ends.items()},
-        "curves": {by: list(map(_told, own)) for by, own in curves.items()},
+        "ends": {name: _summary(judged) for name, judged in ends.items()},
+        "curves": {by: list(map(_summary, curve)) for by, curve in curves.items()},
         "fdt_ahead_of": ahead,
     }
 
@@ -124,7 +132,7 @@ def _ends(trial: Trial) -> dict[str, dict[str, Any]]:
 
 
 def _curve(trial: Trial, by: By, num_rounds: int, *, beam_width: int = 1) -> list[dict[str, Any]]:
-    """What was chosen, and what others make of it."""
+    """Return the choices of a search, judged on other texts."""
     choices: list[dict[str, Any]] = once(
         NAME,
         [VERSION, *trial.choosing_key, num_rounds, by, beam_width],
@@ -139,16 +147,16 @@ def _judged(trial: Trial, names: Collection[str], *, smoothed: bool = True) -> d
     return judged
 
 
-def _ahead(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """By how many tokens texts stay whole for longer, prefix by prefix."""
-    found = distribution_of([a - b for a, b in zip(own["fdts"], other["fdts"], strict=True)])
-    interval = found.interval and [round(end, 2) for end in found.interval]
-    return {"tokens": round(found.mean, 2), "interval": interval}
+def _ahead(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return by how many tokens texts diverge later, prefix by prefix."""
+    distribution = distribution_of([a - b for a, b in zip(one["fdts"], other["fdts"], strict=True)])
+    interval = distribution.interval and [round(end, 2) for end in distribution.interval]
+    return {"tokens": round(distribution.mean, 2), "interval": interval}
 
 
-def _told(judged: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the figures of single prefixes."""
-    return {name: own for name, own in judged.items() if name != "fdts"}
+def _summary(judged: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures without those of single prefixes."""
+    return {name: value for name, value in judged.items() if name != "fdts"}
 
 
 def _cost(trial: Trial, num_rounds: int) -> dict[str, Any]:
@@ -166,16 +174,16 @@ def _cost(trial: Trial, num_rounds: int) -> dict[str, Any]:
 
 
 def _beams(trial: Trial) -> dict[str, Any]:
-    """As the paper searches: unit by unit, ten configurations kept; and one, which is greedy."""
+    """Search unit by unit as the paper does, keeping ten configurations; and keeping one."""
     num_rounds = len(trial.units)
     return {
         "model": trial.subject.name,
         "num_units": num_rounds,
-        "ends": {name: _told(own) for name, own in _ends(trial).items()},
+        "ends": {name: _summary(judged) for name, judged in _ends(trial).items()},
         "cost": _cost(trial, num_rounds),
         "widths": {
             str(width): {
-                by: list(map(_told, _curve(trial, by, num_rounds, beam_width=width)))
+                by: list(map(_summary, _curve(trial, by, num_rounds, beam_width=width)))
                 for by in SCORES
             }
             for width in WIDTHS

@@ -1,4 +1,4 @@
-"""One checkpoint on trial: units become int8 in some order, and other texts judge."""
+"""Search int8 units of one checkpoint, and judge the choices on other texts."""
 
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -23,13 +23,13 @@ from engine.divergence.aggregates import summarize
 from engine.divergence.metrics import Continuation, compare
 from registry.blobs.blobs import BlobStore
 from registry.catalog.documents import Document
-from registry.checkpoints.tensor_names import (WEIGHT)
+from registry.checkpoints.tensor_names import WEIGHT
 from tests.benchmarks.compression.subjects import Subject
 from tests.benchmarks.harness import reports
 
 
 class Trial:
-    """A checkpoint, texts to choose on and texts to judge on, in memory once they are asked for."""
+    """A checkpoint, with texts to choose on and to judge on, which are loaded when needed."""
 
     def __init__(
         self,
@@ -46,12 +46,12 @@ class Trial:
 
     @property
     def choosing_key(self) -> list[Any]:
-        """Names what any choice depends on."""
+        """Everything that a choice depends on, as a JSON value."""
         return [self._manifest.digest, self._target, self._choosing.model_dump()]
 
     @property
     def judging_key(self) -> list[Any]:
-        """Names what any judgment depends on, but for the units."""
+        """Everything but the units that a judgment depends on, as a JSON value."""
         return [*self.choosing_key, self._judging.model_dump()]
 
     @cached_property
@@ -67,7 +67,7 @@ class Trial:
 
     @cached_property
     def _network(self) -> Network:
-        """Smoothed on the texts that are chosen on."""
+        """The network, smoothed on the texts to choose on."""
         network, chooser = self._judge.network, self._chooser
         runner = network_runner.runner(network)
         smooth(
@@ -80,14 +80,16 @@ class Trial:
 
     @property
     def _corpus(self) -> list[Continuation]:
-        """About as many tokens as the other texts have."""
+        """Text for perplexity, with about as many tokens as the greedy texts have."""
         texts, corpus = self._chooser.texts, self._chooser.corpus
         num_tokens = len(texts) * len(texts[0].prefix + texts[0].tokens)
         return corpus[: max(MIN_WINDOWS, num_tokens // len(corpus[0].prefix + corpus[0].tokens))]
 
     def choices(self, by: By, *, num_rounds: int, beam_width: int) -> list[dict[str, Any]]:
-        """The units chosen by `by` at the end of each round but the last, after which everything is
-        int8, and the CPU seconds of the round."""
+        """Return the units chosen by the end of each round, and its CPU seconds.
+
+        The last round is left out, since everything is int8 after it.
+        """
         rounds = self._search(by).rounds(number=num_rounds, beam_width=beam_width)
         choices = []
         started = time.process_time()
@@ -99,8 +101,7 @@ class Trial:
         return choices
 
     def judge(self, names: Collection[str], *, smoothed: bool = True) -> dict[str, Any]:
-        """These units in int8, on the texts of the judge: the FDT of each prefix, with an interval
-        of its mean over prefixes."""
+        """Judge the checkpoint with these units in int8, on the texts to judge on."""
         units = [unit for unit in self.units if unit.name in names]
         network = (
             self._network
@@ -111,25 +112,29 @@ class Trial:
         texts, corpus = self._judge.texts, self._judge.corpus
         runner = network_runner.runner(network)
         with as_int8(network, modules, target=self._target):
-            readings, told = runner.read(texts), summarize(corpus, runner.read(corpus))
-        own = summarize(texts, readings)
+            readings, held_out = runner.read(texts), summarize(corpus, runner.read(corpus))
+        summary = summarize(texts, readings)
         num_int8 = sum(self._manifest.tensors[name + WEIGHT].num_numbers for name in modules)
-        reports.say(f"{len(units)} units: mean FDT {own.fdt.mean:.2f}")
+        reports.say(f"{len(units)} units: mean FDT {summary.fdt.mean:.2f}")
         return {
             "num_bytes": int8_units.num_bytes(self._manifest, units),
             "int8_share": round(num_int8 / self._manifest.architecture.num_parameters, 4),
             "fdts": [compare(t, r).fdt for t, r in zip(texts, readings, strict=True)],
-            "fdt_75": own.fdt.p75,
-            "fdt_mean": round(own.fdt.mean, 3),
-            "fdt_mean_interval": own.fdt.interval and [round(x, 2) for x in own.fdt.interval],
-            "equal_share": round(own.equal_share, 4),
-            "dppl": round(own.perplexity, 4),
-            "perplexity": round(told.perplexity, 4),
+            "fdt_75": summary.fdt.p75,
+            "fdt_mean": round(summary.fdt.mean, 3),
+            "fdt_mean_interval": summary.fdt.interval
+            and [round(x, 2) for x in summary.fdt.interval],
+            "equal_share": round(summary.equal_share, 4),
+            "dppl": round(summary.perplexity, 4),
+            "perplexity": round(held_out.perplexity, 4),
         }
 
     def cost(self, *, num_rounds: int) -> dict[str, Any]:
-        """CPU seconds of all rounds of a search by FDT, as it is done and by reading every
-        candidate whole, in turns, and the units that each has chosen by the end of each round."""
+        """Measure the CPU seconds of a search by FDT, and of one that reads all texts.
+
+        Their rounds take turns. The units that each has chosen by the end of each round are
+        returned too.
+        """
         ends, chosen = [time.process_time()], []
         rounds = self._search("fdt").rounds(number=num_rounds, beam_width=1)
         ours = (found.units for found in islice(rounds, num_rounds - 1))
@@ -141,23 +146,26 @@ class Trial:
             chosen.append(_names(units))
             ends.append(time.process_time())
         seconds = [after - before for before, after in pairwise(ends)]
-        own, whole = sum(seconds[::2]), sum(seconds[1::2])
+        partial, whole = sum(seconds[::2]), sum(seconds[1::2])
         return {
             "num_rounds": num_rounds,
-            "cpu_seconds": round(own, 1),
+            "cpu_seconds": round(partial, 1),
             "cpu_seconds_reading_whole": round(whole, 1),
-            "ratio": round(own / whole, 3),
+            "ratio": round(partial / whole, 3),
             "chosen": chosen[::2],
             "chosen_reading_whole": chosen[1::2],
         }
 
     def chosen_in_other_batches(self, *, num_rounds: int) -> list[list[str]]:
-        """By reading every candidate whole, but text by text: sums in float32 then end on other
-        last digits, which int8 may round to other whole numbers."""
+        """Search by reading all texts for every candidate, one text at a time.
+
+        In other batches the last digits of float32 sums differ, and int8 may round them to other
+        integers.
+        """
         return list(map(_names, self._reading_whole(num_rounds, batch_tokens=1)))
 
     def share_of_bytes(self, chosen: Sequence[str], others: Sequence[str]) -> float:
-        """That units chosen otherwise save, those that are among `chosen`."""
+        """Return the share of the bytes saved by `others` that comes from units in `chosen`."""
         sizes = {unit.name: unit.num_bytes_saved for unit in self.units}
         both = sum(sizes[name] for name in others if name in chosen)
         return round(both / sum(map(sizes.__getitem__, others)), 3)
@@ -165,7 +173,7 @@ class Trial:
     def _reading_whole(
         self, num_rounds: int, *, batch_tokens: int | None = None
     ) -> Iterator[tuple[Unit, ...]]:
-        """What the rounds of a greedy search choose that knows no bounds and keeps no states."""
+        """Yield the units chosen by each round of a greedy search without bounds and states."""
         texts = self._chooser.texts
         runner = network_runner.runner(self._network, batch_tokens=batch_tokens)
         floor = runner.read(texts)
@@ -176,8 +184,8 @@ class Trial:
                 for unit in self.units:
                     if unit not in chosen:
                         with as_int8(self._network, unit.modules, target=self._target):
-                            own = losses("fdt", texts, runner.read(texts), floor=floor)
-                        worse[unit] = [loss / saved([*chosen, unit]) for loss in own]
+                            unit_losses = losses("fdt", texts, runner.read(texts), floor=floor)
+                        worse[unit] = [loss / saved([*chosen, unit]) for loss in unit_losses]
             if not worse:
                 return
             best, *ranking = sorted(worse, key=worse.__getitem__)

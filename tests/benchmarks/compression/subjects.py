@@ -1,4 +1,4 @@
-"""What compression is measured on: seed, an expert and the demo's mix, each on texts of its own."""
+"""Subjects of compression: the seed, an expert and the demo's mix, with texts of their own."""
 
 import argparse
 import json
@@ -20,8 +20,8 @@ PREFIX_TOKENS = 16
 class Subject:
     """A checkpoint, and documents of each of its domains.
 
-    Every other held-out document is chosen on, the rest judged; those for training are learned
-    from.
+    Searches choose on every other held-out document and are judged on the others. Retraining uses
+    the training documents.
     """
 
     name: str
@@ -30,23 +30,26 @@ class Subject:
 
     @property
     def choosing(self) -> list[list[Document]]:
-        return [own[::2] for own in self._held_out]
+        """The documents to choose on, by domain."""
+        return [documents[::2] for documents in self._held_out]
 
     @property
     def judging(self) -> list[list[Document]]:
-        return [own[1::2] for own in self._held_out]
+        """The documents to judge on, by domain."""
+        return [documents[1::2] for documents in self._held_out]
 
     @property
     def learning(self) -> list[list[Document]]:
-        return [[d for d in own if d.split == "train"] for own in self.documents.values()]
+        """The documents to retrain on, by domain."""
+        return [[d for d in each if d.split == "train"] for each in self.documents.values()]
 
     @property
     def _held_out(self) -> list[list[Document]]:
-        return [[d for d in own if d.split == "held-out"] for own in self.documents.values()]
+        return [[d for d in each if d.split == "held-out"] for each in self.documents.values()]
 
 
 def of(demo: DemoMix, kinds: Sequence[Kind] = KINDS) -> Iterator[Subject]:
-    """Those of these kinds; of experts the first."""
+    """Return the subjects of these kinds; the expert is the demo's first."""
     expert = next(iter(demo.experts))
     general = {name: demo.public[name] for name in GENERAL}
     known = {
@@ -70,18 +73,18 @@ def add_options(
     completion_tokens: int,
     judging_prompts: int,
 ) -> None:
-    """Which subjects, and how much text is chosen on and judged."""
+    """Add options for the subjects, and for the amounts of text to choose on and to judge on."""
     parser.add_argument(
         "--subjects", nargs="+", choices=KINDS, default=KINDS, help="the result keeps the others"
     )
-    parser.add_argument("--prompts", type=int, default=prompts, help="that is chosen on")
+    parser.add_argument("--prompts", type=int, default=prompts, help="to choose on")
     parser.add_argument("--completion-tokens", type=int, default=completion_tokens)
     parser.add_argument("--judging-prompts", type=int, default=judging_prompts)
     parser.add_argument("--judging-tokens", type=int, default=64, help="of each continuation")
 
 
 def known(chosen: argparse.Namespace) -> dict[str, Any]:
-    """What the result has of a run before."""
+    """Return the result of an earlier run, empty if there is none."""
     if chosen.quick or not chosen.output.exists():
         return {}
     figures: dict[str, Any] = json.loads(chosen.output.read_text())
@@ -89,7 +92,7 @@ def known(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def texts(chosen: argparse.Namespace) -> tuple[ProbeSize, ProbeSize]:
-    """To choose on, and to judge on."""
+    """Return the amounts of text to choose on and to judge on."""
     choosing = ProbeSize(
         prompts=chosen.prompts,
         prefix_tokens=PREFIX_TOKENS,

@@ -1,4 +1,4 @@
-"""The benchmark of int8, on tiny models."""
+"""The benchmark of int8 searches runs on tiny models."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Figures of one point as they stand in a cell."""
+"""Format figures of one point for cells of tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

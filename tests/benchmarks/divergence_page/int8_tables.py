@@ -1,4 +1,4 @@
-"""Tables of `bench compression`."""
+"""Write the tables about `bench compression`."""
 
 from collections.abc import Callable, Sequence
 
@@ -26,7 +26,7 @@ def curves(found: Figures, cell: Callable[[Figures], str]) -> str:
 
 
 def ahead(found: Figures) -> str:
-    """By how many tokens FDT's choice stays whole for longer than another, prefix by prefix."""
+    """Return by how many tokens texts diverge later with FDT's choice than with another."""
     others = [way for way in WAYS if way != "fdt"]
     rows = []
     for name, own in found["subjects"].items():
@@ -107,7 +107,7 @@ def cost(found: Figures) -> str:
 
 
 def beams(found: Figures) -> str:
-    """At the numbers of units that are nearest to thirds of all."""
+    """Compare beam widths at about one and two thirds of all units."""
     own = found["beams"]
     rows = []
     for number in (own["num_units"] // 3, 2 * own["num_units"] // 3):
@@ -120,7 +120,7 @@ def beams(found: Figures) -> str:
 
 
 def _size(points: Sequence[Figures]) -> list[str]:
-    """Shares and megabytes of points that are about equally large."""
+    """Format the shares and megabytes of points with about equal sizes."""
     shares = [round(100 * own["int8_share"]) for own in points]
     sizes = [round(own["num_bytes"] / 1e6) for own in points]
     return [_range(shares), _range(sizes)]
@@ -132,7 +132,7 @@ def _range(values: Sequence[int]) -> str:
 
 
 def _percents(shares: Sequence[float]) -> str:
-    """Of many the first and the last, and the least."""
+    """Format shares in percent; of many only the first, the last and the smallest."""
     if len(shares) > 4:
         return f"{100 * shares[0]:.0f} to {100 * shares[-1]:.0f}, at least {100 * min(shares):.0f}"
     return ", ".join(f"{100 * share:.0f}" for share in shares)

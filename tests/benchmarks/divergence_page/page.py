@@ -19,6 +19,6 @@ def results() -> dict[str, Any]:
 
 
 def renewed(page: str, found: Mapping[str, Any]) -> str:
-    """Return the page with its tables generated anew."""
+    """Return the page with its tables generated again."""
     sources = markdown.sources({name: COMMANDS[name] for name in found})
     return markdown.filled(page, tables.of(found) | {"sources": sources})

@@ -1,4 +1,4 @@
-"""What compression costs, as plots: small SVG files."""
+"""Draw plots of the results of compression as small SVG files."""
 
 import math
 from pathlib import Path
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from tests.benchmarks.divergence_page.cells import Figures
 from tests.benchmarks.divergence_page.int8_tables import WAYS
 
-# The same bytes for the same figures.
+# Equal figures give equal bytes.
 matplotlib.rcParams["svg.hashsalt"] = "nexusmix"
 matplotlib.rcParams["svg.fonttype"] = "none"
 
@@ -17,7 +17,7 @@ MAX_COLUMNS = 3
 
 
 def write(results: Figures, folder: Path) -> None:
-    """Every plot that there are results for."""
+    """Write every plot whose results exist."""
     folder.mkdir(parents=True, exist_ok=True)
     makers = {"int8": ("compression", _int8), "sparsity": ("sparsity", _sparsity)}
     for name, (source, make) in makers.items():
@@ -28,7 +28,7 @@ def write(results: Figures, folder: Path) -> None:
 
 
 def _int8(found: Figures) -> Figure:
-    """Mean FDT against size, by what chose."""
+    """Plot mean FDT against size, by method of choice."""
     subjects = found["subjects"]
     columns = min(len(subjects), MAX_COLUMNS)
     rows = math.ceil(len(subjects) / columns)
@@ -52,7 +52,7 @@ def _int8(found: Figures) -> Figure:
 
 
 def _sparsity(found: Figures) -> Figure:
-    """Perplexity and mean FDT against zeros, by how shares were chosen."""
+    """Plot perplexity and mean FDT against the share of zeros, by method of choice."""
     subjects = found["subjects"]
     plot = Figure(figsize=(4 * len(subjects), 6.5))
     grid = plot.subplots(2, len(subjects), squeeze=False)

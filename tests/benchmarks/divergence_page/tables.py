@@ -1,4 +1,4 @@
-"""Results of the benchmarks of gates and compression as tables in Markdown."""
+"""Write the results of benchmarks of gates and compression as tables in Markdown."""
 
 from collections.abc import Callable, Iterator
 
@@ -24,7 +24,7 @@ LIMITS = {
 
 
 def of(results: Figures) -> dict[str, str]:
-    """Every table that there are results for, by its name."""
+    """Return every table whose results exist, by name."""
     makers: dict[str, tuple[str, Callable[[Figures], str]]] = {
         "cost": ("divergence", _cost),
         "gate": ("gate", _gate),
@@ -47,7 +47,7 @@ def of(results: Figures) -> dict[str, str]:
 
 
 def _cost(found: Figures) -> str:
-    """Milliseconds of a compared token."""
+    """Return the milliseconds of a compared token."""
     rows = []
     for size, own in found["batches"].items():
         times = own["milliseconds_per_compared_token"]
@@ -141,7 +141,7 @@ def _sparsity(found: Figures) -> str:
 
 
 def _zeros(own: Figures, suffix: str) -> Iterator[list[str]]:
-    """Of equal and of chosen shares, point by point."""
+    """Return the rows of equal and of chosen shares, point by point."""
     curves = own["curves"]
     for equal, chosen in zip(curves[f"uniform{suffix}"], curves[f"fdt{suffix}"], strict=True):
         yield [

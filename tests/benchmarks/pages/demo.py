@@ -53,7 +53,7 @@ def perplexity(found: dict[str, Any]) -> str:
 
 
 def stages(found: dict[str, Any]) -> str:
-    """Return the seconds of each stage; those of the mix's own steps below their stage."""
+    """Return the seconds of each stage, and of the steps of the mix below their stage."""
     rows = []
     for stage in found["stages"]:
         rows.append([stage["stage"], f"{stage['seconds']:.0f}"])

@@ -8,7 +8,7 @@ from typing import Any
 from tests.benchmarks.harness import markdown
 
 DOMAINS = ("german-manuals", "metamath", "dictionary", "go")
-# A mix whose perplexity is beyond the seed's has no share of a gain worth a number.
+# If a mix is worse than the seed, its share of the gain is not shown.
 WORSE = "below 0"
 
 
@@ -25,7 +25,7 @@ def tables() -> dict[str, str]:
 def versions(found: Mapping[str, Any]) -> str:
     """Return held-out perplexity by version; in brackets that of a domain without an expert."""
     every = [own["domains"] for own in found.values()]
-    # Of a domain without an expert: what the mix had before the expert joined.
+    # The domain `go` gets its expert in the second version; before it has this perplexity.
     go_before = found["extended"]["domains"]["go"]["version_before"]
     known = {domain: own[domain] for own in every for domain in own}
     rows = [["seed", "", "", *(f"{known[domain]['seed']:.2f}" for domain in DOMAINS), "0", ""]]
@@ -52,7 +52,7 @@ def versions(found: Mapping[str, Any]) -> str:
 
 
 def changes(found: Mapping[str, Any]) -> str:
-    """Return by how much perplexity changed from the version before, in percent."""
+    """Return the change of perplexity from the version before, in percent."""
     rows = []
     for title, own in found.items():
         if own["base"] is None:
@@ -69,7 +69,7 @@ def changes(found: Mapping[str, Any]) -> str:
 
 
 def promises(bars: list[str]) -> str:
-    """Return what was promised beside what was measured."""
+    """Return the table of promises and measurements."""
     rows = []
     for bar in bars:
         claim, _, rest = bar.rpartition(": ")

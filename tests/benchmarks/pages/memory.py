@@ -10,8 +10,8 @@ from assembler.training.parallelism import Parallelism
 from registry.checkpoints.architecture import Architecture
 from tests.benchmarks.harness import markdown
 
-# Eight experts of Llama-2-7B's shapes and a shared one; domain embeddings are router inputs and a
-# constant.
+# Eight routed experts and a shared one in the shapes of Llama-2-7B. A domain embedding is a router
+# input and a constant.
 MIX = Architecture(
     vocab_size=32_000,
     hidden_size=4096,
@@ -28,7 +28,7 @@ MIX = Architecture(
     expert_names=tuple(f"expert-{number}" for number in range(8)),
     domain_embedding_size=4097,
 )
-# Whatever the machine that runs this is fast in.
+# Fixed, so that it does not depend on the machine that runs this.
 ON_GPUS: ComputingDtype = "bfloat16"
 TRAINED: tuple[Trained, ...] = ("router", "attention", "shared", "all")
 HEAD = (

@@ -14,7 +14,7 @@ DOMAINS = {
     "english-german": "English-German",
     "general": "general text",
 }
-# Row title -> where the figures are in the part of `claims.json` about this family.
+# Title of a row -> place of its figures in `claims.json`, below this family.
 ROWS = {
     "seed": ("upcycling", "seed"),
     "mean of seed and experts": ("upcycling", "merge"),

@@ -1,4 +1,4 @@
-"""Which module fills the tables of which results page."""
+"""Results pages and the modules that fill their tables."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,5 +20,5 @@ def path(name: str) -> Path:
 
 
 def renewed(name: str) -> str:
-    """Return the page with its tables generated anew."""
+    """Return the page with its tables generated again."""
     return markdown.filled(path(name).read_text(), TABLES[name]())

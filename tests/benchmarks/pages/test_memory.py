@@ -1,4 +1,4 @@
-"""What the page about finetuning at scale says beside its table is what the planner computes."""
+"""The prose of the page about finetuning at scale agrees with the planner."""
 
 from assembler.planning.rank_memory import rank_memory
 from assembler.recipes.recipe import Finetune
