@@ -53,7 +53,7 @@ def view(session: Session, expert: Expert) -> ExpertView:
 
 
 def views(session: Session, rows: Sequence[Expert]) -> list[ExpertView]:
-    """Return experts with their newest versions, for a list. Takes two queries for any number of experts."""
+    """Return experts with their newest versions, in two queries for any number of experts."""
     newest = experts.find_newest(session, [expert.name for expert in rows])
     by_expert = {
         row.expert_id: version
