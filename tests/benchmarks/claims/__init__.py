@@ -1,1 +1,1 @@
-"""`./nexusmix bench claims`: what the papers claim of these methods, and this project, measured."""
+"""`./nexusmix bench claims`: measure what the papers and this project claim about these methods."""

@@ -1,4 +1,4 @@
-"""Ablations: one field of the default changed at a time, before and after the finetune."""
+"""Measure ablations: the default with one changed field, before and after the finetune."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,10 +14,10 @@ from tests.benchmarks.claims.page import figures
 DEFAULT, EXPERTS = "default", "train experts, not attention"
 CROSS_ENTROPY = "domain loss by cross-entropy (q 0)"
 BY_SHARE = "domain loss by the share that goes astray (q 1)"
-GENERALISED = "domain loss near cross-entropy (q 0.25)"
+GENERALIZED = "domain loss near cross-entropy (q 0.25)"
 SPREAD = ProjectionTraining().logit_spread
 
-# Of a mix before anything is trained.
+# Ablations of a mix before any training.
 ASSEMBLED: Mapping[str, Mapping[str, Any]] = {
     DEFAULT: {},
     "sum instead of convex": {"changes": {"combine": "sum"}},
@@ -32,7 +32,7 @@ ASSEMBLED: Mapping[str, Mapping[str, Any]] = {
     "twice the logit spread": {"training": ProjectionTraining(logit_spread=SPREAD * 2)},
     "projection of the experts' documents too": {"learned": True},
 }
-# Of what a finetune does. Where more than routers trains, all else does so at its own rate.
+# Ablations of the finetune. Routers train at `ROUTER_RATE`, all other tensors at `RATE`.
 FINETUNE = presets.finetune("nexus", num_experts=1)
 RATE, ROUTER_RATE = FINETUNE.learning_rate, FINETUNE.router_learning_rate
 FINETUNED: Mapping[str, Mapping[str, Any]] = {
@@ -45,7 +45,7 @@ FINETUNED: Mapping[str, Mapping[str, Any]] = {
     "a third of the domain weight": {"finetune": {"domain_weight": 1 / 3}},
     "three times the domain weight": {"finetune": {"domain_weight": 3.0}},
     CROSS_ENTROPY: {"finetune": {"domain_loss_q": 0.0}},
-    GENERALISED: {"finetune": {"domain_loss_q": 0.25}},
+    GENERALIZED: {"finetune": {"domain_loss_q": 0.25}},
     "domain loss halfway (q 0.5)": {"finetune": {"domain_loss_q": 0.5}},
     BY_SHARE: {"finetune": {"domain_loss_q": 1.0}},
     "load balance 0.01": {"finetune": {"load_balance_weight": 0.01}},
@@ -63,7 +63,7 @@ FINETUNED: Mapping[str, Mapping[str, Any]] = {
     "sum instead of convex": {"changes": {"combine": "sum"}},
     "seed routed, not shared": {"changes": {"combine": "sum", "shared_expert": False}},
 }
-# Those that a large family is worth being trained for.
+# The ablations that are worth their training time on a large family.
 BRIEF = (
     DEFAULT,
     "train routers alone",
@@ -72,29 +72,32 @@ BRIEF = (
     "all but routers at three times the rate",
     "no domain labels",
     CROSS_ENTROPY,
-    GENERALISED,
+    GENERALIZED,
 )
 
 
 def measure(
     mixes: Mixes, *, tokens: int, finetuned: Sequence[str] = tuple(FINETUNED)
 ) -> dict[str, Any]:
-    """Of every variant; of those that finetune only the ones named. What is not measured yet, and
-    is not to be, is left out."""
+    """Measure all variants without training, and the `finetuned` ones with `tokens` of finetune.
+
+    The result leaves out a variant that raises NotMeasured.
+    """
     plain = Mix(experts=mixes.domains)
     assembled: dict[str, Any] = {}
     with suppress(NotMeasured):
         ridge = encoder_ridge.mix(mixes)
-        told = figures.of_network(mixes, ridge, mixes.domains)
-        assembled["rows by a text encoder's vectors"] = told
-    assembled |= _each(mixes, {n: replace(plain, **own) for n, own in ASSEMBLED.items()})
+        assembled["rows by a text encoder's vectors"] = figures.of_network(
+            mixes, ridge, mixes.domains
+        )
+    assembled |= _each(mixes, {n: replace(plain, **fields) for n, fields in ASSEMBLED.items()})
     tuned = {name: replace(plain, tokens=tokens, **FINETUNED[name]) for name in finetuned}
     return {"assembled": assembled, "finetuned": _each(mixes, tuned), "tokens": tokens}
 
 
 def _each(mixes: Mixes, variants: Mapping[str, Mix]) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     for name, mix in variants.items():
         with suppress(NotMeasured):
-            told[name] = figures.of_mix(mixes, mix)
-    return told
+            measured[name] = figures.of_mix(mixes, mix)
+    return measured

@@ -1,7 +1,7 @@
-"""Experts whose attention moved too: what averaging costs, and what attention experts save.
+"""Measure experts with trained attention: the loss by averaging, the gain by attention experts.
 
-Branch-Attend-Mix (arXiv 2408.08274) against Branch-Train-MiX at equal tokens and at equal compute,
-and both against what needs no training.
+Compare Branch-Attend-Mix (arXiv 2408.08274) with Branch-Train-MiX at equal tokens and at equal
+compute. Compare both with methods without training.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 from tests.benchmarks.claims.mixes import Mix, Mixes
 from tests.benchmarks.claims.page import figures
 
-# Nothing trained.
+# Methods without training.
 ASSEMBLED: Mapping[str, Mapping[str, Any]] = {
     "nexus, attention averaged": {},
     "nexus, attention experts, gates of the projection": {"changes": {"attention": "experts"}},
@@ -20,7 +20,7 @@ ASSEMBLED: Mapping[str, Mapping[str, Any]] = {
     "bam, gates at random": {"preset": "bam"},
     "btx, router at random": {"preset": "btx"},
 }
-# Everything trained by the next token, as the papers do.
+# Methods that train everything by the next token, as the papers do.
 TRAINED: Mapping[str, Mapping[str, Any]] = {
     "btx, top 1": {
         "preset": "btx",
@@ -38,7 +38,8 @@ TRAINED: Mapping[str, Mapping[str, Any]] = {
         "changes": {"attention_experts_per_token": 2},
     },
 }
-# The same for all: presets differ in it, and rates decide more at few tokens than methods do.
+# One finetune for all methods. The presets have different rates, and at few tokens the rate
+# matters more than the method.
 FINETUNE: Mapping[str, Any] = {
     "learning_rate": 3e-4,
     "router_learning_rate": 3e-4,
@@ -51,11 +52,14 @@ BASELINE = "btx, top 1"
 
 
 def measure(mixes: Mixes, *, tokens: int) -> dict[str, Any]:
-    """`equal compute` gives each method as many tokens as cost what the baseline's do, by the
-    parameters that a token meets."""
+    """Measure dense networks, methods without training, and trained methods at two budgets.
+
+    At `equal data` each method reads `tokens`. At `equal compute` the product of tokens and active
+    parameters is that of the baseline.
+    """
     domains = mixes.domains
     merge = Mix(experts=domains, preset="merge")
-    told: dict[str, Any] = {
+    measured: dict[str, Any] = {
         "seed": figures.of_network(mixes, mixes.family.seed, domains),
         "merge": figures.of_network(mixes, merge, domains),
         "right expert": figures.oracle(mixes, domains),
@@ -72,12 +76,12 @@ def measure(mixes: Mixes, *, tokens: int) -> dict[str, Any]:
     budgets = {
         "equal data": dict.fromkeys(TRAINED, tokens),
         "equal compute": {
-            name: round(tokens * active[BASELINE] / own) for name, own in active.items()
+            name: round(tokens * active[BASELINE] / count) for name, count in active.items()
         },
     }
     for title, by_method in budgets.items():
-        told[title] = {name: _trained(mixes, name, tokens=own) for name, own in by_method.items()}
-    return told
+        measured[title] = {name: _trained(mixes, name, tokens=n) for name, n in by_method.items()}
+    return measured
 
 
 def _trained(mixes: Mixes, name: str, *, tokens: int) -> dict[str, Any]:

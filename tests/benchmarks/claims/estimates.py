@@ -1,7 +1,7 @@
-"""Figures with 95 % intervals: over the text that was read, and over seeds.
+"""Compute figures with 95 % intervals: over windows of text, and over training seeds.
 
-A sample is one number for each window of text, the mean over domains. All networks of a family read
-the same windows, so what is resampled are windows, for all networks at once.
+A sample has one number for each window of text: the mean over domains. All networks of a family
+read the same windows. So the bootstrap draws windows, the same ones for all networks.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,19 +25,19 @@ class Estimate:
     low: float
     high: float
 
-    def told(self, digits: int = 4) -> list[float]:
-        """`[value, low, high]`, as it is kept."""
+    def rounded(self, digits: int = 4) -> list[float]:
+        """Return `[value, low, high]`, as results store it."""
         return [round(x, digits) for x in (self.value, self.low, self.high)]
 
 
 def over_text(statistic: Callable[..., NDArray[np.float64]], *samples: Sample) -> Estimate:
-    """`statistic` of the means of samples, by the bootstrap over windows (percentiles)."""
+    """Estimate `statistic` of the samples' means by a percentile bootstrap over windows."""
 
     def of_means(*drawn: Sample, axis: int = -1) -> NDArray[np.float64]:
-        return statistic(*(own.mean(axis) for own in drawn))
+        return statistic(*(sample.mean(axis) for sample in drawn))
 
     value = float(of_means(*samples))
-    if all(np.ptp(own) == 0 for own in samples):
+    if all(np.ptp(sample) == 0 for sample in samples):
         return Estimate(value, value, value)
     interval = stats.bootstrap(
         samples,
@@ -53,7 +53,7 @@ def over_text(statistic: Callable[..., NDArray[np.float64]], *samples: Sample) -
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:
-    """The mean over training seeds, by Student's t; of one seed there is no interval."""
+    """Estimate the mean over training seeds with Student's t; one seed gives an interval of NaN."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return Estimate(mean, float("nan"), float("nan"))

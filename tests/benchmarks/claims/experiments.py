@@ -1,4 +1,4 @@
-"""Which experiments are run on which family, and how large; cheap ones stand first."""
+"""List the experiments of each family and their sizes, the cheap ones first."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ from tests.benchmarks.claims.families.family import Family
 from tests.benchmarks.claims.mixes import Mix, Mixes
 
 SEEDS = (0, 1, 2)
-# Of the finetunes that are compared: half of what six experts get if nobody says how many.
+# Tokens of the compared finetunes: half of the default budget of six experts.
 TOKENS = 24_576
-DEFAULT_TOKENS = len(smollm2.OWNED) * presets.TOKENS_PER_EXPERT
+DEFAULT_TOKENS = len(smollm2.DOMAINS) * presets.TOKENS_PER_EXPERT
 METHODS = extension.ROUTERS + extension.PAPERS
 
 Measure = Callable[[Mixes], dict[str, Any]]
@@ -32,8 +32,10 @@ Measure = Callable[[Mixes], dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A `part` of the results, measured on one family with so many windows and questions of each
-    domain; `name` is of the family."""
+    """One `part` of the results, measured on the family `name`.
+
+    `windows` and `questions` are the most that each domain gives.
+    """
 
     part: str
     name: str
@@ -44,12 +46,13 @@ class Experiment:
 
 
 def all_of() -> Iterator[Experiment]:
+    """Yield all experiments on real text."""
     yield from _on_small_llamas()
     yield from _on_smollm2()
 
 
 def quick() -> Iterator[Experiment]:
-    """All parts on families of a few thousand parameters: signs, not sizes."""
+    """Yield all parts on families of a few thousand parameters: they show signs, not sizes."""
     tiny = partial(small_llama.tiny_family, seed=0)
     twin = partial(small_llama.tiny_family, seed=0, parallel_block=True, trains="all")
     measures: dict[str, Measure] = {
@@ -84,7 +87,7 @@ def _on_small_llamas() -> Iterator[Experiment]:
                 upcycling.measure,
                 budgets=(0, 8_192, 32_768, 131_072),
                 paper_budgets=(0, 8_192, 32_768, 131_072),
-                asked=("nexus", "linear"),
+                questioned=("nexus", "linear"),
             ),
             **size,
         )
@@ -133,7 +136,7 @@ def _on_smollm2() -> Iterator[Experiment]:
             upcycling.measure,
             budgets=(0, 8_192, TOKENS, DEFAULT_TOKENS),
             paper_budgets=(0, 8_192),
-            asked=("nexus",),
+            questioned=("nexus",),
         ),
         "similarity": partial(similarity.measure, budgets=(0, DEFAULT_TOKENS)),
         "ablations": partial(ablations.measure, tokens=TOKENS, finetuned=ablations.BRIEF),

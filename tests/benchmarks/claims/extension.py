@@ -1,8 +1,8 @@
-"""Extension: every domain in turn joins a finished mix of the others, by method and budget.
+"""Measure extension: add each domain in turn to a finetuned mix of the others.
 
-The base had its finetune; then the expert is appended, and finetuned on at half new, half old
-data. On the new domain a method is held against the right expert's gain, on the old ones against
-the mix as it was before.
+The base is finetuned first. Then the mix gets the expert and a finetune on half new, half old data.
+On the new domain the figure is the share of the right expert's gain. On the old domains it is the
+perplexity over that of the base.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,26 +28,28 @@ PAPERS = ("paper's nexus", "paper's linear", f"paper's linear{RESET}")
 def measure(
     mixes: Mixes, *, methods: Sequence[str], base_tokens: int, budgets: Sequence[int]
 ) -> dict[str, Any]:
-    """Of each method and budget, over all domains left out once, and of each of them. What is not
-    measured yet, and is not to be, is left out."""
-    told: dict[str, Any] = {}
+    """Measure each method and budget, as a mean over all added domains and for each of them.
+
+    The result leaves out what raises NotMeasured.
+    """
+    measured: dict[str, Any] = {}
     for method in methods:
-        told[method] = {}
+        measured[method] = {}
         for tokens in budgets:
             with suppress(NotMeasured):
                 if _is_default(mixes, method, base_tokens=base_tokens, tokens=tokens):
                     continue
-                told[method][str(tokens)] = _of_budget(
+                measured[method][str(tokens)] = _of_budget(
                     mixes, method, base_tokens=base_tokens, tokens=tokens
                 )
-    return told
+    return measured
 
 
 def _is_default(mixes: Mixes, method: str, *, base_tokens: int, tokens: int) -> bool:
-    """As in upcycling, of all the bases and all the extensions."""
-    if method not in upcycling.TOLD:
+    """Return whether the named loss is the preset's own choice in all bases and extensions."""
+    if method not in upcycling.NAMED_LOSSES:
         return False
-    preset, q = upcycling.TOLD[method]
+    preset, q = upcycling.NAMED_LOSSES[method]
     return all(
         mixes.domain_loss_q(mix) == q
         for base, extended in _pairs(mixes, preset, base_tokens=base_tokens, tokens=tokens)
@@ -58,7 +60,7 @@ def _is_default(mixes: Mixes, method: str, *, base_tokens: int, tokens: int) -> 
 def _pairs(
     mixes: Mixes, method: str, *, base_tokens: int, tokens: int
 ) -> Iterator[tuple[Mix, Mix]]:
-    """Every domain left out once: the mix without it, and what that becomes when it joins."""
+    """Yield for every domain the mix without it, and the extension of this mix by it."""
     for domain in mixes.domains:
         others = [name for name in mixes.domains if name != domain]
         base = _mix(method, others, tokens=base_tokens)
@@ -66,7 +68,7 @@ def _pairs(
 
 
 def _of_budget(mixes: Mixes, method: str, *, base_tokens: int, tokens: int) -> dict[str, Any]:
-    new, new_seed, new_right, old, old_base, to_new, stolen = [], [], [], [], [], [], []
+    new, new_seed, new_right, old, old_base, to_new, old_to_new = [], [], [], [], [], [], []
     by_domain = {}
     for base, mix in _pairs(mixes, method, base_tokens=base_tokens, tokens=tokens):
         others, domain = base.experts, mix.experts[-1]
@@ -77,19 +79,19 @@ def _of_budget(mixes: Mixes, method: str, *, base_tokens: int, tokens: int) -> d
         old.append(figures.sample(extended, others))
         old_base.append(figures.sample(before, others))
         to_new.append(extended.routing[domain][-1])
-        stolen.append(np.mean([extended.routing[name][-1] for name in others]))
+        old_to_new.append(np.mean([extended.routing[name][-1] for name in others]))
         by_domain[domain] = {
             "new": over_text(
                 figures.share_of_gain, *map(np.asarray, (new[-1], new_seed[-1], new_right[-1]))
-            ).told(),
-            "old": over_text(figures.ratio, old[-1], old_base[-1]).told(),
+            ).rounded(),
+            "old": over_text(figures.ratio, old[-1], old_base[-1]).rounded(),
         }
-    means = [np.mean(own, axis=0) for own in (new, new_seed, new_right)]
+    means = [np.mean(losses, axis=0) for losses in (new, new_seed, new_right)]
     return {
-        "new": over_text(figures.share_of_gain, *means).told(),
-        "old": over_text(figures.ratio, np.mean(old, axis=0), np.mean(old_base, axis=0)).told(),
+        "new": over_text(figures.share_of_gain, *means).rounded(),
+        "old": over_text(figures.ratio, np.mean(old, axis=0), np.mean(old_base, axis=0)).rounded(),
         "new_tokens_to_new": round(float(np.mean(to_new)), 3),
-        "old_tokens_to_new": round(float(np.mean(stolen)), 3),
+        "old_tokens_to_new": round(float(np.mean(old_to_new)), 3),
         "by_domain": by_domain,
     }
 

@@ -1,12 +1,11 @@
-"""Mixes of a family as the product makes them, each made once and read once.
+"""Make the mixes of a family as the product does, and read each of them once.
 
-Whatever was made or read is found again by what it depends on: a run that ended early goes on where
-it stopped, and experiments that ask for the same mix share it.
+A cache keeps everything that was made or read, by a digest of its inputs. So an interrupted run
+continues, and experiments share their mixes.
 """
 
 import hashlib
 import json
-import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +32,6 @@ from assembler.training.distributed import World
 from assembler.training.domain_loss_choice import choose_domain_loss
 from assembler.training.finetune import training_batches
 from assembler.training.optimizer import DTYPES
-from engine.gates.mix_gate import WINDOW_TOKENS
 from engine.vllm_plugin import tensors
 from registry.blobs.blobs import LocalBlobs, put_bytes
 from registry.catalog import documents
@@ -42,22 +40,22 @@ from registry.checkpoints import manifests
 from registry.checkpoints.manifests import Manifest, json_digest
 from registry.settings import settings
 from tests.benchmarks.claims.families.family import Family
-from tests.benchmarks.claims.reading import Reading, answers, questions_of, read
+from tests.benchmarks.claims.reading import Reading, answers, held_out, questions_of, read
 from tests.benchmarks.harness import reports
 
-# Raise it when the product assembles other mixes of the same inputs, or readings read otherwise;
-# and these when only its finetune comes to other weights, or only that of who joins a mix.
+# They are part of the cache keys. Raise VERSION when assembly or readings change, FINETUNE_VERSION
+# when only the finetune gives other weights, EXTENSION_VERSION when only extensions do.
 VERSION, FINETUNE_VERSION, EXTENSION_VERSION = 1, 5, 1
-# Held-out text of domains that no expert is of.
+# The name of held-out text of domains without an expert.
 GENERAL = "general"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mix:
-    """What is asked for; what a preset does not say is in `changes` and `finetune`.
+    """A request for a mix; `changes` and `finetune` replace fields of the preset.
 
-    `reads` says whose router inputs stand for a domain, taken from how many of its tokens;
-    `learned` whether the projection has read the training documents of the experts too.
+    `reads` names the network whose router inputs represent a domain, `domain_tokens` the number of
+    tokens that it reads. With `learned` the projection also learns from the experts' documents.
     """
 
     experts: tuple[str, ...]
@@ -74,8 +72,11 @@ class Mix:
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """The manifest of a mix, the seconds of all cores that its assembly and finetune took, and the
-    bytes of those of its tensors that neither the seed nor an expert has."""
+    """The manifest of a mix and its costs.
+
+    `cpu_seconds` are of assembly and finetune on all cores, `new_bytes` of the tensors that neither
+    the seed nor an expert has.
+    """
 
     digest: str
     cpu_seconds: float
@@ -83,12 +84,14 @@ class Made:
 
 
 class NotMeasured(Exception):
-    """What is asked for was not measured yet, and is not to be measured now."""
+    """Raised when a figure is not in the cache and `found_only` forbids measuring it."""
 
 
 class Mixes:
-    """Of one family. `windows` of held-out text are read of each domain, and `questions` asked,
-    at most. With `found_only` nothing is made or read that is not there; see `NotMeasured`."""
+    """The mixes of one family, with at most `windows` and `questions` of each domain.
+
+    With `found_only` only the cache is read, and a missing figure raises NotMeasured.
+    """
 
     def __init__(
         self,
@@ -102,20 +105,20 @@ class Mixes:
         self.family, self.blobs, self._found_only = family, blobs, found_only
         self._expert_digests = {n: manifests.store(blobs, m) for n, m in family.experts.items()}
         self._documents_digests = {
-            name: put_bytes(blobs, documents.serialize(own))
-            for name, own in family.documents.items()
+            name: put_bytes(blobs, documents.serialize(texts))
+            for name, texts in family.documents.items()
         }
         self._public: dict[tuple[bool, int], projection.PublicStatistics] = {}
         reader = TokenReader.of(family.seed, blobs)
-        texts = {name: [own] for name, own in family.documents.items()}
+        texts = {name: [domain] for name, domain in family.documents.items()}
         texts[GENERAL] = list(family.public.values())
-        found = {name: _held_out(reader, own, windows) for name, own in texts.items()}
-        # As many of each, so that a mean over domains can be taken window by window.
-        windows = min(map(len, found.values()))
-        self._windows = {name: sample_windows(own, count=windows) for name, own in found.items()}
+        windows_of = {name: held_out(reader, parts, windows) for name, parts in texts.items()}
+        # The same number for each domain, so that a mean over domains is taken window by window.
+        windows = min(map(len, windows_of.values()))
+        self._windows = {n: sample_windows(w, count=windows) for n, w in windows_of.items()}
         self._questions = {
-            name: questions_of(sample_windows(own, count=questions)[:questions])
-            for name, own in self._windows.items()
+            name: questions_of(sample_windows(texts_nT, count=questions)[:questions])
+            for name, texts_nT in self._windows.items()
         }
 
     @property
@@ -127,7 +130,7 @@ class Mixes:
         return tuple(self.family.experts)
 
     def read(self, network: Mix | Manifest) -> Reading:
-        """Of every domain; what was read before is found."""
+        """Return the reading of every domain, from the cache where it has it."""
         manifest = self.manifest(network)
 
         def make() -> dict[str, Any]:
@@ -136,11 +139,13 @@ class Mixes:
         return Reading(**self.once("readings", [manifest.digest, _listed(self._windows)], make))
 
     def answers(self, network: Mix | Manifest, domain: str) -> list[bool]:
-        """Of one domain, whether each question was answered well."""
-        manifest, own = self.manifest(network), self._questions[domain]
-        key = [manifest.digest, own.tolist()]
-        found: list[bool] = self.once("answers", key, lambda: answers(self.network(manifest), own))
-        return found
+        """Return for each question of a domain whether the answer is right."""
+        manifest, questions = self.manifest(network), self._questions[domain]
+        key = [manifest.digest, questions.tolist()]
+        right: list[bool] = self.once(
+            "answers", key, lambda: answers(self.network(manifest), questions)
+        )
+        return right
 
     def manifest(self, network: Mix | Manifest) -> Manifest:
         if isinstance(network, Manifest):
@@ -162,8 +167,10 @@ class Mixes:
         return Made(**self.once("mixes", key, lambda: self._made(inputs, json_digest(key))))
 
     def domain_loss_q(self, mix: Mix) -> float:
-        """By which its finetune tells routers their domains, whoever decides it; one that does not
-        tell them is known by 1."""
+        """Return the q of the domain loss in the finetune of a mix, given or chosen.
+
+        Return 1 where the finetune has no domain loss.
+        """
         inputs = self.inputs(mix)
         recipe = inputs.recipe.finetune
         if recipe.domain_loss_q is not None:
@@ -174,11 +181,11 @@ class Mixes:
         q: float = self.once(
             "losses",
             self._key(inputs),
-            lambda: self._settled(self.manifest(untrained), inputs),
+            lambda: self._chosen_q(self.manifest(untrained), inputs),
         )
         return q
 
-    def _settled(self, manifest: Manifest, inputs: MixInputs) -> float | None:
+    def _chosen_q(self, manifest: Manifest, inputs: MixInputs) -> float | None:
         recipe = inputs.recipe.finetune
         batches = training_batches(
             manifest,
@@ -192,12 +199,12 @@ class Mixes:
         return choose_domain_loss(recipe, batches, network=network, world=world).domain_loss_q
 
     def _key(self, inputs: MixInputs) -> list[Any]:
-        return [asdict(inputs) | {"recipe": self._told(inputs.recipe)}]
+        return [asdict(inputs) | {"recipe": self._recipe_key(inputs.recipe)}]
 
-    def _told(self, recipe: Recipe) -> dict[str, Any]:
-        """All that a mix depends on: not how it would be finetuned, were it."""
-        told = recipe.model_dump(mode="json")
-        return told if recipe.finetune.tokens else told | {"finetune": None}
+    def _recipe_key(self, recipe: Recipe) -> dict[str, Any]:
+        """Return all fields that the mix depends on: without tokens, none of the finetune."""
+        fields = recipe.model_dump(mode="json")
+        return fields if recipe.finetune.tokens else fields | {"finetune": None}
 
     def _made(self, inputs: MixInputs, name: str) -> dict[str, Any]:
         recipe = inputs.recipe
@@ -228,7 +235,7 @@ class Mixes:
         return asdict(made)
 
     def inputs(self, mix: Mix) -> MixInputs:
-        """What a worker would know of a request for this mix."""
+        """Return the inputs that a worker gets for this mix."""
         assembly, wrong = presets.read_assembly(mix.preset, mix.changes)
         finetune, more = presets.read_finetune(
             mix.preset, {**mix.finetune, "tokens": mix.tokens}, num_experts=len(mix.experts)
@@ -258,7 +265,7 @@ class Mixes:
         )
 
     def vector(self, name: str) -> list[float]:
-        """The mean vector of a domain's documents, as the encoder has it."""
+        """Return the mean vector of a domain's documents by the text encoder."""
 
         def embed() -> list[float]:
             texts = documents.sample_evenly(self.family.documents[name])
@@ -269,11 +276,11 @@ class Mixes:
 
     def _states(self, name: str, mix: Mix) -> str:
         reader = self.family.experts[name] if mix.reads == "expert" else self.family.seed
-        own = self.family.documents[name]
+        texts = self.family.documents[name]
 
         def read_inputs() -> str:
             inputs = RouterInputs(reader, self.blobs)
-            moments = inputs.moments(own, num_tokens=mix.domain_tokens)
+            moments = inputs.moments(texts, num_tokens=mix.domain_tokens)
             return tensors.write(self.blobs, moments.embedding()).digest
 
         key = [reader.digest, self._documents_digests[name], mix.domain_tokens]
@@ -286,9 +293,9 @@ class Mixes:
             learned = projection.solve(public, training=mix.training, blobs=self.blobs)
             return manifests.store(self.blobs, learned)
 
-        own = self._public_documents(learned=mix.learned).values()
-        texts = [hashlib.sha256(documents.serialize(text)).hexdigest() for text in own]
-        key = [self.family.seed.digest, texts, mix.training.model_dump(mode="json")]
+        domains = self._public_documents(learned=mix.learned).values()
+        digests = [hashlib.sha256(documents.serialize(texts)).hexdigest() for texts in domains]
+        key = [self.family.seed.digest, digests, mix.training.model_dump(mode="json")]
         digest: str = self.once("projections", key, learn)
         return digest
 
@@ -310,7 +317,7 @@ class Mixes:
         return {**self.family.public, **(self.family.documents if learned else {})}
 
     def once(self, kind: str, key: Any, make: Callable[[], Any]) -> Any:
-        """`make()`, a JSON value, or what it was when it was made before. Raises NotMeasured."""
+        """Return the JSON value of `make()`, from the cache where it has it. Raises NotMeasured."""
 
         def write(folder: Path) -> None:
             (folder / "result.json").write_text(json.dumps(make()))
@@ -328,15 +335,6 @@ class Mixes:
         return Encoder()
 
 
-def _held_out(reader: TokenReader, texts: Sequence[Sequence[Document]], count: int) -> Tensor:
-    """Windows [n, T] of the held-out documents of several texts, about the same number of each."""
-    parts = [reader.windows(own, split="held-out", length=WINDOW_TOKENS) for own in texts]
-    share = math.ceil(count / len(parts))
-    return sample_windows(
-        torch.cat([sample_windows(part, count=share) for part in parts]), count=count
-    )
-
-
 def _with_loss(inputs: MixInputs, q: float) -> MixInputs:
     finetune = inputs.recipe.finetune.model_copy(update={"domain_loss_q": q})
     recipe = inputs.recipe.model_copy(update={"finetune": finetune})
@@ -344,7 +342,7 @@ def _with_loss(inputs: MixInputs, q: float) -> MixInputs:
 
 
 def _listed(tokens: Mapping[str, Tensor]) -> dict[str, Any]:
-    return {name: own.tolist() for name, own in tokens.items()}
+    return {name: tokens_nT.tolist() for name, tokens_nT in tokens.items()}
 
 
 def _ref(name: str) -> str:

@@ -1,10 +1,11 @@
-"""What a network makes of held-out text: next tokens, where tokens are routed, true continuations.
+"""Read held-out text with a network: losses, routing, and answers to questions.
 
 Letters at the end of a tensor's name: B batch, T tokens, V vocabulary, N routed experts, Q
 questions, C choices.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ from torch import Tensor
 
 from assembler.network.attention import Cache
 from assembler.network.model import Network
+from assembler.training.batches import TokenReader, sample_windows
+from engine.gates.mix_gate import WINDOW_TOKENS
+from registry.catalog.documents import Document
 
 BATCH_TOKENS = 1024
 CHOICES = 4
@@ -22,9 +26,12 @@ CONTINUATION_TOKENS = 24
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """By domain: `losses`, of each window in nats per token; `hits`, the share of its next tokens
-    that were predicted; `routing`, the share of routing decisions that chose each expert, empty of
-    a dense network."""
+    """Figures by domain.
+
+    `losses` has the loss of each window in nats per token. `hits` has the share of right next-token
+    predictions of each window. `routing` has the share of routing decisions for each expert; it is
+    empty for a dense network.
+    """
 
     losses: Mapping[str, list[float]]
     hits: Mapping[str, list[float]]
@@ -33,23 +40,26 @@ class Reading:
 
 @torch.inference_mode()
 def read(network: Network, windows: Mapping[str, Tensor]) -> Reading:
-    """Windows [n, T] of each domain."""
+    """Read windows [n, T] of each domain."""
     losses, hits, routing = {}, {}, {}
-    for domain, own in windows.items():
-        losses[domain], hits[domain], routing[domain] = _windows(network, own)
+    for domain, windows_nT in windows.items():
+        losses[domain], hits[domain], routing[domain] = _windows(network, windows_nT)
     return Reading(losses=losses, hits=hits, routing=routing)
 
 
 @torch.inference_mode()
 def answers(network: Network, questions: Tensor) -> list[bool]:
-    """Whether the first choice, the true one, of questions [Q, C, T] is the likeliest.
+    """Return for each question of [Q, C, T] whether its first choice, the true one, is likeliest.
 
-    All choices have the same length, so that the likeliest is the likeliest per token too. What
-    they have in common is read once.
+    All choices have the same length, so sums and means of losses rank alike. The network reads the
+    common beginning of the choices once.
     """
     right: list[bool] = []
-    for own in torch.split(questions, max(1, BATCH_TOKENS // questions.shape[-1])):
-        beginnings, ends = own[:, 0, :-CONTINUATION_TOKENS], own[..., -CONTINUATION_TOKENS:]
+    for batch_BCT in torch.split(questions, max(1, BATCH_TOKENS // questions.shape[-1])):
+        beginnings, ends = (
+            batch_BCT[:, 0, :-CONTINUATION_TOKENS],
+            batch_BCT[..., -CONTINUATION_TOKENS:],
+        )
         cache = Cache()
         first_B1V = network(beginnings, cache=cache)[:, -1:]
         losses = []
@@ -60,9 +70,21 @@ def answers(network: Network, questions: Tensor) -> list[bool]:
     return right
 
 
+def held_out(reader: TokenReader, texts: Sequence[Sequence[Document]], count: int) -> Tensor:
+    """Return windows [n, T] of held-out documents, about the same number of each domain."""
+    parts = [reader.windows(domain, split="held-out", length=WINDOW_TOKENS) for domain in texts]
+    share = math.ceil(count / len(parts))
+    return sample_windows(
+        torch.cat([sample_windows(part, count=share) for part in parts]), count=count
+    )
+
+
 def questions_of(windows: Tensor) -> Tensor:
-    """Questions [Q, C, T] of windows [Q, T]: each begins as its window does, and ends as the window
-    itself (first), or as another of the same domain; none where there are too few of those."""
+    """Make questions [Q, C, T] from windows [Q, T] of one domain.
+
+    All choices begin like the window. The first choice ends like the window too, the others end
+    like other windows. Return no questions when there are fewer windows than choices.
+    """
     if len(windows) < CHOICES:
         windows = windows[:0]
     beginnings = windows[:, None, :-CONTINUATION_TOKENS].expand(-1, CHOICES, -1)

@@ -1,5 +1,7 @@
-"""How alike the domains of a mix are, before their embeddings are projected and after (Nexus,
-arXiv 2408.15901, section 5.3, which shows that the projection keeps who is near whom)."""
+"""Measure the similarity of a mix's domains, before the projection and after it.
+
+Nexus (arXiv 2408.15901, section 5.3) shows that the projection keeps close domains close.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,12 +17,15 @@ from tests.benchmarks.claims.mixes import Mix, Mixes
 
 
 def measure(mixes: Mixes, *, budgets: Sequence[int]) -> dict[str, Any]:
-    """Cosines [N, N] of the text encoder's mean vectors, and as means over the blocks of what the
-    projection reads and of the rows it makes, after each budget of the default finetune."""
+    """Return cosines [N, N] of three representations of the domains.
+
+    They are the mean vectors of the text encoder, the inputs of the projection, and the router rows
+    after each budget of the default finetune. Inputs and rows give the mean over blocks.
+    """
     experts = mixes.domains
     vectors_ND = torch.tensor([mixes.vector(name) for name in experts])
     assembled = mixes.manifest(Mix(experts=experts))
-    # The last coordinate is the same for all.
+    # The last coordinate is the same for all domains.
     embeddings_LNM = _read(mixes, assembled, "model.domain_embeddings")[..., :-1]
     maps = {
         "text encoder's vectors": _cosines(vectors_ND[None]),
@@ -39,14 +44,14 @@ def measure(mixes: Mixes, *, budgets: Sequence[int]) -> dict[str, Any]:
 
 
 def closest(names: Sequence[str], cosines: Sequence[Sequence[float]]) -> tuple[str, str, float]:
-    """The two domains that are most alike, and their cosine."""
+    """Return the two closest domains and their cosine."""
     apart = np.array(cosines) - 2 * np.eye(len(names))
     one, other = map(int, np.unravel_index(apart.argmax(), apart.shape))
     return names[one], names[other], float(apart[one, other])
 
 
 def mean_apart(cosines: Sequence[Sequence[float]]) -> float:
-    """The mean cosine of two different domains."""
+    """Return the mean cosine of two different domains."""
     values = np.array(cosines)
     return float(values[~np.eye(len(values), dtype=bool)].mean())
 
@@ -56,7 +61,7 @@ def _read(mixes: Mixes, made: Manifest, name: str) -> Tensor:
 
 
 def _cosines(vectors_LND: Tensor) -> list[list[float]]:
-    """Of all pairs [N, N], the mean over L."""
+    """Return the cosines of all pairs [N, N], as the mean over L blocks."""
     unit_LND = F.normalize(vectors_LND, dim=-1)
-    told: list[list[float]] = (unit_LND @ unit_LND.mT).mean(0).tolist()
-    return [[round(cosine, 3) for cosine in row] for row in told]
+    cosines_NN: list[list[float]] = (unit_LND @ unit_LND.mT).mean(0).tolist()
+    return [[round(cosine, 3) for cosine in row] for row in cosines_NN]

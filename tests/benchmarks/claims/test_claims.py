@@ -1,4 +1,4 @@
-"""The whole experiment in its quick form: signs, not sizes, and nothing is made twice."""
+"""Tests of the whole experiment in its quick form: signs of differences, and the caches."""
 
 import json
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from assembler.jobs import pipeline
 from tests.benchmarks.claims import __main__ as claims
 from tests.benchmarks.claims import mixes
 from tests.benchmarks.claims.page import page
@@ -16,7 +17,7 @@ from tests.benchmarks.harness import reports
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """For networks so small that threads wait for each other longer than they compute."""
+    """Use one thread: in tiny networks threads wait for each other longer than they compute."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -30,12 +31,12 @@ def test_signs_are_as_claimed(home: Path, tmp_path: Path, monkeypatch: pytest.Mo
     upcycling, extension = first["upcycling"], first["extension"]
     assert share(upcycling["seed"]) == 0
     assert share(upcycling["right expert"]) == 1
-    # The default knows domains before anything is trained, and more after it.
+    # The default knows the domains before any training, and better after it.
     untrained, trained = upcycling["nexus"].values()
     assert share(untrained) > max(share(upcycling["merge"]), share(upcycling["flexolmo"]["0"]))
     assert share(upcycling["flexolmo"]["0"]) > share(upcycling["linear"]["0"])
     assert share(trained) > share(untrained)
-    # So it does of a domain that joins, which a new random row does not.
+    # It knows an added domain without training. A new random row does not.
     assert extension["nexus"]["0"]["new"][0] > 0.5
     assert extension["linear"]["0"]["new"][0] < 0.5
     assert extension["nexus"]["0"]["new_tokens_to_new"] > 0.5
@@ -45,13 +46,13 @@ def test_signs_are_as_claimed(home: Path, tmp_path: Path, monkeypatch: pytest.Mo
     def make_again(*_: object) -> None:
         raise AssertionError("it was made before")
 
-    for name in ("making", "read", "answers"):
+    monkeypatch.setattr(pipeline, "assemble", make_again)
+    for name in ("read", "answers"):
         monkeypatch.setattr(mixes, name, make_again)
     assert run(tmp_path)["tiny"] == first
 
 
-def test_the_page_shows_the_results() -> None:
-    """Its tables are those that the committed results make."""
+def test_tables_of_the_page_are_made_from_the_committed_results() -> None:
     results = json.loads((reports.RESULTS / "claims.json").read_text())
     text = page.PAGE.read_text()
     assert page.renewed(text, results["families"]) == text

@@ -1,4 +1,4 @@
-"""Questions whose choices share a beginning are answered as if each were read whole."""
+"""Tests of answers: reading a common beginning once gives the same answers."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from tests.assembler.networks import ARCHITECTURES
 from tests.benchmarks.claims.reading import CONTINUATION_TOKENS, answers, questions_of
 
 
-def test_answers_are_those_of_reading_every_choice_whole(blobs: LocalBlobs) -> None:
+def test_answers_equal_those_of_reading_every_choice_whole(blobs: LocalBlobs) -> None:
     manifest = networks.store(blobs, ARCHITECTURES["convex"])
     network = Network.from_manifest(manifest, blobs, dtype=torch.float32)
     generator = torch.Generator().manual_seed(1)

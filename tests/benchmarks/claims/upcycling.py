@@ -1,7 +1,7 @@
-"""Initial upcycling: what a mix of all experts reaches after so many tokens, by method.
+"""Measure initial upcycling: a mix of all experts, by method and tokens of finetune.
 
-Routers alone are compared with what trains by default; the papers' own, which train everything by
-the language model's loss, with one another.
+Router types are compared with the default finetune. The methods of the papers train everything by
+the loss of the language model; they are compared with one another.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,19 +13,22 @@ from registry.checkpoints.manifests import Manifest
 from tests.benchmarks.claims.mixes import Mix, Mixes, NotMeasured
 from tests.benchmarks.claims.page import figures
 
-# By the default finetune, routers are told which domain a text is of: by the share of routing that
-# goes past its expert where they start right, else by cross-entropy. Both are tried.
+# The default finetune teaches routers the domain of a text. Its loss is the share of routing to
+# other experts where routers start right, else cross-entropy. This experiment tries both losses.
 PRESETS: Sequence[Preset] = ("nexus", "flexolmo", "linear", "mlp")
 LOSSES: Mapping[str, float] = {"by the share": 1.0, "by cross-entropy": 0.0}
-# The preset and the q of what names its loss.
-TOLD: Mapping[str, tuple[Preset, float]] = {
+# The preset and the q of each method that names its loss.
+NAMED_LOSSES: Mapping[str, tuple[Preset, float]] = {
     f"{name}, {loss}": (name, q) for loss, q in LOSSES.items() for name in PRESETS
 }
 ROUTERS: Mapping[str, Mapping[str, Any]] = {
     **{name: {"preset": name} for name in PRESETS},
-    **{n: {"preset": own, "finetune": {"domain_loss_q": q}} for n, (own, q) in TOLD.items()},
+    **{
+        name: {"preset": preset, "finetune": {"domain_loss_q": q}}
+        for name, (preset, q) in NAMED_LOSSES.items()
+    },
 }
-# Of the papers: experts are added, everything trains, by the next token alone.
+# The papers add the outputs of experts, and train everything by the next token alone.
 PAPER: Mapping[str, Any] = {
     "changes": {"combine": "sum"},
     "finetune": {
@@ -45,15 +48,15 @@ METHODS = {**ROUTERS, **PAPERS}
 
 
 def mix_of(method: str, experts: Sequence[str], *, tokens: int, base: Mix | None = None) -> Mix:
-    """By the name of a method above."""
+    """Return the mix of a method of `METHODS`."""
     return Mix(experts=tuple(experts), tokens=tokens, base=base, **METHODS[method])
 
 
 def is_default(mixes: Mixes, method: str, experts: Sequence[str], *, tokens: int) -> bool:
-    """Whether a method that names a loss comes to what its preset does by itself."""
-    if method not in TOLD or tokens == 0:
-        return method in TOLD
-    preset, q = TOLD[method]
+    """Return whether the named loss is the one that the preset chooses itself."""
+    if method not in NAMED_LOSSES or tokens == 0:
+        return method in NAMED_LOSSES
+    preset, q = NAMED_LOSSES[method]
     return mixes.domain_loss_q(mix_of(preset, experts, tokens=tokens)) == q
 
 
@@ -62,28 +65,32 @@ def measure(
     *,
     budgets: Sequence[int],
     paper_budgets: Sequence[int],
-    asked: Sequence[str] = tuple(METHODS),
+    questioned: Sequence[str] = tuple(METHODS),
 ) -> dict[str, Any]:
-    """Of each method and budget, and of the dense networks; questions are asked of the methods
-    `asked`. What is not measured yet, and is not to be, is left out."""
+    """Measure each method and budget, and the dense networks.
+
+    Only the methods `questioned` answer questions. The result leaves out what raises NotMeasured.
+    """
     experts, family = mixes.domains, mixes.family
     dense: dict[str, Mix | Manifest] = {
         "seed": family.seed,
         "merge": Mix(experts=experts, preset="merge"),
     }
-    told: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     for name, network in dense.items():
         with suppress(NotMeasured):
-            told[name] = figures.of_network(mixes, network, experts, asks=True)
+            measured[name] = figures.of_network(mixes, network, experts, asks=True)
     for name, expert in family.experts.items():
-        told[f"expert {name}"] = figures.of_network(mixes, expert, experts)
-    told["right expert"] = figures.oracle(mixes, experts, asks=True)
+        measured[f"expert {name}"] = figures.of_network(mixes, expert, experts)
+    measured["right expert"] = figures.oracle(mixes, experts, asks=True)
     for method in METHODS:
-        told[method] = {}
+        measured[method] = {}
         for tokens in budgets if method in ROUTERS else paper_budgets:
             with suppress(NotMeasured):
                 if is_default(mixes, method, experts, tokens=tokens):
                     continue
                 mix = mix_of(method, experts, tokens=tokens)
-                told[method][str(tokens)] = figures.of_mix(mixes, mix, asks=method in asked)
-    return told
+                measured[method][str(tokens)] = figures.of_mix(
+                    mixes, mix, asks=method in questioned
+                )
+    return measured

@@ -1,1 +1,1 @@
-"""The families of experts that claims are measured on: texts, experts, their training."""
+"""Families of experts for the experiments on claims: texts, experts, training."""

@@ -1,8 +1,8 @@
-"""Ten more public domains for experts, most of them close to one of the product's.
+"""Define ten more public domains for experts, most of them close to a domain of the product.
 
-With the product's six there are sixteen. Manual pages in three more languages, a second bilingual
-dictionary and two of English, two more programming languages, two more manuals in HTML: a router
-has to tell near twins apart.
+With the six of the product there are sixteen. The ten are manual pages in three more languages, a
+second bilingual dictionary, two English dictionaries, two more programming languages, and two more
+manuals in HTML. So a router has to separate domains that are much alike.
 """
 
 import gzip
@@ -13,7 +13,7 @@ from assembler.demo.corpora import readers
 from assembler.demo.corpora.domains import EXPERT_DOMAINS, FURTHER_DOMAINS, Domain
 from assembler.demo.corpora.readers import Texts
 
-# Polish, Italian and Dutch: from here on a page says what every page says.
+# Headings in Polish, Italian and Dutch. All pages say the same after these headings.
 _CLOSING = re.compile(
     r"""
     ^(?:AUTOR|AUTORZY|ZGŁASZANIE\ BŁĘDÓW|PRAWA\ AUTORSKIE|ZOBACZ\ (?:TAKŻE|RÓWNIEŻ)|TŁUMACZENIE
@@ -26,26 +26,27 @@ _CLOSING = re.compile(
 
 
 def manual_pages(folder: Path) -> Texts:
+    """Yield manual pages without their closing sections."""
     for name, text in readers.manual_pages(folder):
         yield name, _CLOSING.split(text, maxsplit=1)[0]
 
 
 def dictionary(folder: Path) -> Texts:
-    """A dictd dictionary whose entries begin at the margin, grouped."""
+    """Yield grouped entries of a dictd dictionary; its entries begin at the margin."""
     for file in sorted(folder.glob("usr/share/dictd/*.dict.dz")):
         text = gzip.decompress(file.read_bytes()).decode(errors="replace")
         yield from readers.group(file.name, re.split(r"\n(?=\S)", text))
 
 
 def rust_sources(folder: Path) -> Texts:
-    """Rust's standard library without tests."""
+    """Yield the sources of Rust's standard library without tests."""
     for file in sorted(folder.glob("usr/src/rustc-*/library/**/*.rs")):
         if {"tests", "benches"}.isdisjoint(file.parts) and file.stem != "tests":
             yield str(file.relative_to(folder)), file.read_text(errors="replace")
 
 
 def emacs_lisp(folder: Path) -> Texts:
-    """Emacs' own Lisp without generated tables, from the commentary or the code on."""
+    """Yield the Lisp sources of Emacs from their commentary or code on; skip generated tables."""
     for file in sorted(folder.glob("usr/share/emacs/*/lisp/**/*.el.gz")):
         text = gzip.decompress(file.read_bytes()).decode(errors="replace")
         start = re.search(r"^;;; (Commentary|Code):", text, re.MULTILINE)

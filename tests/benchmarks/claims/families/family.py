@@ -1,4 +1,4 @@
-"""What a claim is measured on: a seed and its experts, and text of their domains and of others."""
+"""Define a family for experiments: a seed, its experts, and texts of domains."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,10 @@ FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """A seed and its experts in a store; mappings are by the name of the domain.
+    """A seed and its experts in a store; mappings have the name of the domain as key.
 
-    `documents` are of the experts' domains, `public` of others: the projection reads their training
-    split, and the held-out one is general text.
+    `documents` are of the experts' domains, `public` of other domains. The projection reads the
+    training split of `public`; its held-out split is the general text.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Family:
 
 
 def stored(folder: Path, blobs: LocalBlobs) -> Manifest:
-    """A Hugging Face folder with one file of weights, as a checkpoint in the store."""
+    """Store a Hugging Face folder with one file of weights; return its manifest."""
     return Manifest(
         config=json.loads((folder / "config.json").read_text()),
         tensors={

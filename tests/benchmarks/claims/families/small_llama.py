@@ -1,8 +1,8 @@
-"""A small Llama of the project's own, trained from scratch, and experts that go on from it.
+"""Train a small Llama from scratch, and experts from it.
 
-The seed and its tokenizer learn from the domains that the projection reads, each expert from its
-own. Unlike SmolLM2 such a family can be made anew from another random start, with a parallel
-block, and with experts whose attention moved too. What was made once is found again in the cache.
+The seed and its tokenizer learn from the domains of the projection, each expert from its own
+domain. Unlike SmolLM2, such a family can have another random start, parallel blocks, and experts
+with trained attention. The cache keeps everything that was trained.
 """
 
 import hashlib
@@ -36,9 +36,9 @@ from assembler.training.batches import DomainBatches, TokenReader
 from assembler.training.optimizer import Clock, learning_rate_factor, set_learning_rates
 from registry.blobs.blobs import LocalBlobs
 from registry.catalog.documents import Document, parse, serialize
-from registry.checkpoints.architecture import (Architecture)
-from registry.checkpoints.tensor_names import (is_ffn)
+from registry.checkpoints.architecture import Architecture
 from registry.checkpoints.manifests import json_digest
+from registry.checkpoints.tensor_names import is_ffn
 from registry.errors import StepFailed
 from registry.settings import settings
 from service.demo.demo_family import DOCUMENTS_PER_DOMAIN
@@ -49,7 +49,7 @@ from tests.benchmarks.harness import reports
 Trains = Literal["ffn", "all"]
 Documents = Mapping[str, Sequence[Document]]
 
-# Goes into the cache keys: raise it when the same inputs would give other weights.
+# It is part of the cache keys: raise it when the same inputs give other weights.
 VERSION = 1
 END_OF_TEXT = "<|endoftext|>"
 TOKENIZER = "tokenizer.json"
@@ -57,12 +57,12 @@ INITIAL_DEVIATION = 0.02
 BETAS = (0.9, 0.95)
 WEIGHT_DECAY = 0.1
 MAX_GRADIENT_NORM = 1.0
-TOLD_STEPS = 50
+REPORT_STEPS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is trained, and how long; a family's own seed takes the place of the trainings'."""
+    """An architecture and its trainings. The random seed of a family replaces theirs."""
 
     name: str
     architecture: Architecture
@@ -112,10 +112,10 @@ def family(
     trains: Trains = "ffn",
     domains: Sequence[Domain] = EXPERT_DOMAINS + FURTHER_DOMAINS,
 ) -> Family:
-    """A seed and an expert of each domain, trained or found in the cache.
+    """Train a seed and an expert of each domain, or load them from the cache.
 
-    `seed` draws the first weights and the order of the text, `trains` says what of an expert is
-    trained. Raises Unavailable when texts cannot be had.
+    `seed` determines the initial weights and the order of the text. `trains` names the trained part
+    of an expert. Raises Unavailable when texts cannot be downloaded.
     """
     texts = fetch(
         [*domains, *PROJECTION_DOMAINS], limit=DOCUMENTS_PER_DOMAIN, on_progress=reports.say
@@ -135,7 +135,7 @@ def family(
 def tiny_family(
     blobs: LocalBlobs, *, seed: int, parallel_block: bool = False, trains: Trains = "ffn"
 ) -> Family:
-    """The same of a few short texts in seconds, to try what reads it."""
+    """Train a tiny family on a few short texts in seconds, for tests."""
     return trained(
         TINY,
         blobs,
@@ -157,12 +157,12 @@ def trained(
     parallel_block: bool,
     trains: Trains,
 ) -> Family:
-    """A family by a plan: its seed of the `public` documents, an expert of each of the others."""
+    """Train a family by a plan: the seed on `public`, an expert on each domain of `documents`."""
     maker = _Maker(plan, public, seed=seed, parallel_block=parallel_block)
     seed_folder = maker.seed()
     experts = {
-        domain: maker.expert(seed_folder, domain, own, trains=trains)
-        for domain, own in documents.items()
+        domain: maker.expert(seed_folder, domain, texts, trains=trains)
+        for domain, texts in documents.items()
     }
     block = "parallel" if parallel_block else "sequential"
     return Family(
@@ -175,7 +175,7 @@ def trained(
 
 
 class _Maker:
-    """Folders in the cache, each made once of what its name is a digest of."""
+    """Makes folders in the cache; the name of each is a digest of its inputs."""
 
     def __init__(self, plan: Plan, public: Documents, *, seed: int, parallel_block: bool) -> None:
         self._public = public
@@ -187,7 +187,7 @@ class _Maker:
         )
 
     def seed(self) -> Path:
-        """From scratch, on the training documents of all domains in turn."""
+        """Train the seed from scratch, on the training documents of all domains in turn."""
         training, config = self._pretraining, self._config()
         tokenizer = self._tokenizer()
         key = [VERSION, config, _file_digest(tokenizer), _digest(self._public), _fields(training)]
@@ -200,9 +200,10 @@ class _Maker:
 
         return made_once(self._cache / "seeds" / json_digest(key)[:32], make)
 
-    def expert(self, seed: Path, domain: str, own: Sequence[Document], *, trains: Trains) -> Path:
+    def expert(self, seed: Path, domain: str, texts: Sequence[Document], *, trains: Trains) -> Path:
+        """Train an expert from the folder of the seed, on the texts of its domain."""
         training, weights = self._expert_training, seed / WEIGHTS
-        key = [VERSION, _file_digest(weights), _digest({domain: own}), _fields(training), trains]
+        key = [VERSION, _file_digest(weights), _digest({domain: texts}), _fields(training), trains]
 
         def make(target: Path) -> None:
             config, tokenizer = json.loads((seed / "config.json").read_text()), seed / TOKENIZER
@@ -211,13 +212,13 @@ class _Maker:
             for name, parameter in network.named_parameters():
                 parameter.requires_grad_(trains == "all" or is_ffn(name))
             reader = TokenReader(Tokenizer.from_file(str(tokenizer)), config=config)
-            train(network, _windows(reader, [own], training), training, domain)
+            train(network, _windows(reader, [texts], training), training, domain)
             _save(target, network, config=config, tokenizer=tokenizer)
 
         return made_once(self._cache / "experts" / json_digest(key)[:32], make)
 
     def _tokenizer(self) -> Path:
-        """A byte-level BPE of the training documents."""
+        """Train a byte-level BPE on the training documents of the public domains."""
         vocab_size = self._architecture.vocab_size
         key = json_digest([VERSION, _digest(self._public), vocab_size])
 
@@ -239,16 +240,17 @@ class _Maker:
         return made_once(self._cache / "tokenizers" / key[:32], make) / TOKENIZER
 
     def _config(self) -> dict[str, Any]:
-        # The tokenizer's only special token is its first.
+        # The only special token of the tokenizer has id 0.
         ends = {"bos_token_id": 0, "eos_token_id": 0}
         return self._architecture.to_config() | ends | {"dtype": "bfloat16"}
 
 
 def train(network: Network, windows: Sequence[Tensor], training: Training, name: str) -> None:
-    """Train what asks for gradients, in place: AdamW in float32, products in what is fastest.
+    """Train in place the parameters that require gradients, with AdamW in float32.
 
-    `windows` [n, T] are of one domain each; batches draw from them in turn. `name` is told. Raises
-    StepFailed when the loss is not finite.
+    Matrix products use the fastest data type. Each tensor [n, T] of `windows` is of one domain;
+    batches draw from the domains in turn. Messages on progress contain `name`. Raises StepFailed
+    when the loss is not finite.
     """
     batches = DomainBatches(windows, batch_size=training.batch_size, entropy=[training.seed])
     parameters = [p for p in network.parameters() if p.requires_grad]
@@ -271,16 +273,16 @@ def train(network: Network, windows: Sequence[Tensor], training: Training, name:
         torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
         optimizer.step()
         optimizer.zero_grad()
-        if (step + 1) % TOLD_STEPS == 0 or step + 1 == training.num_steps:
-            told = clock.progress(step + 1, loss.item())
+        if (step + 1) % REPORT_STEPS == 0 or step + 1 == training.num_steps:
+            progress = clock.progress(step + 1, loss.item())
             reports.say(
-                f"{name}: step {told.step} of {told.num_steps}, loss {told.loss:.2f}, "
-                f"{told.tokens_per_second:.0f} tokens/s, {told.eta_seconds:.0f} s left"
+                f"{name}: step {progress.step} of {progress.num_steps}, loss {progress.loss:.2f}, "
+                f"{progress.tokens_per_second:.0f} tokens/s, {progress.eta_seconds:.0f} s left"
             )
 
 
 def _initial(architecture: Architecture, *, seed: int) -> Network:
-    """As GPT-2 begins: what writes to the residual stream is the smaller the more of it there is.
+    """Initialize a network as GPT-2: more layers mean smaller weights into the residual stream.
 
     A parallel block starts from the same numbers as a sequential one.
     """
@@ -299,22 +301,22 @@ def _windows(
     reader: TokenReader, domains: Iterable[Sequence[Document]], training: Training
 ) -> list[Tensor]:
     length = training.sequence_length
-    return [reader.windows(own, split="train", length=length) for own in domains]
+    return [reader.windows(texts, split="train", length=length) for texts in domains]
 
 
 def _save(target: Path, network: Network, *, config: dict[str, Any], tokenizer: Path) -> None:
-    """A Hugging Face folder. What was read in bfloat16 and not trained comes back bit for bit."""
+    """Write a Hugging Face folder in bfloat16. Untrained bfloat16 weights keep their bits."""
     state = {name: tensor.bfloat16() for name, tensor in network.state_dict().items()}
     save_file(state, target / WEIGHTS, metadata={"format": "pt"})
     shutil.copy(tokenizer, target / TOKENIZER)
-    described = {
+    tokenizer_config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": END_OF_TEXT,
         "eos_token": END_OF_TEXT,
         "pad_token": END_OF_TEXT,
         "model_max_length": network.architecture.max_position_embeddings,
     }
-    for name, content in {"config.json": config, "tokenizer_config.json": described}.items():
+    for name, content in {"config.json": config, "tokenizer_config.json": tokenizer_config}.items():
         (target / name).write_text(json.dumps(content, indent=2) + "\n")
 
 
@@ -323,8 +325,8 @@ def _fields(training: Training) -> dict[str, Any]:
 
 
 def _digest(documents: Documents) -> str:
-    every = b"".join(serialize(own) for own in documents.values())
-    return hashlib.sha256(every).hexdigest()
+    content = b"".join(serialize(texts) for texts in documents.values())
+    return hashlib.sha256(content).hexdigest()
 
 
 def _file_digest(path: Path) -> str:

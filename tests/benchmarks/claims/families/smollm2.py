@@ -1,4 +1,4 @@
-"""The demo's family, SmolLM2-135M, with the demo's experts and those that join later."""
+"""Make the demo's family, SmolLM2-135M, with the demo's experts and two that are added later."""
 
 from collections.abc import Sequence
 
@@ -18,13 +18,13 @@ from service.demo.demo_family import DOCUMENTS_PER_DOMAIN, EXPERT_TRAINING
 from tests.benchmarks.claims.families.family import Family, stored
 from tests.benchmarks.harness import reports
 
-OWNED = EXPERT_DOMAINS + FURTHER_DOMAINS
+DOMAINS = EXPERT_DOMAINS + FURTHER_DOMAINS
 
 
-def family(blobs: LocalBlobs, *, domains: Sequence[Domain] = OWNED) -> Family:
-    """With an expert of each of `domains`, trained as the demo trains them, or found in the cache.
+def family(blobs: LocalBlobs, *, domains: Sequence[Domain] = DOMAINS) -> Family:
+    """Train an expert of each of `domains` as the demo does, or load it from the cache.
 
-    Raises Unavailable.
+    Raises Unavailable when texts or the seed cannot be downloaded.
     """
     texts = fetch(
         [*domains, *PROJECTION_DOMAINS], limit=DOCUMENTS_PER_DOMAIN, on_progress=reports.say

@@ -1,4 +1,4 @@
-"""The benchmark's readers on small files laid out as in the packages."""
+"""Tests of the benchmark's readers, on small files in the folders of the packages."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ from tests.benchmarks.claims.families import domains
 from tests.benchmarks.claims.families.domains import ALL_DOMAINS
 
 
-def test_there_are_sixteen_of_different_names() -> None:
+def test_there_are_sixteen_domains_with_different_names() -> None:
     assert len({domain.name for domain in ALL_DOMAINS}) == len(ALL_DOMAINS) == 16
 
 
-def test_what_every_page_says_is_cut(tmp_path: Path) -> None:
+def test_closing_sections_are_cut(tmp_path: Path) -> None:
     page = ".TH LS 1\n.SH NAZWA\nls - pliki\n.SH ZGŁASZANIE BŁĘDÓW\nGNU\n.SH ZOBACZ TAKŻE\ndir\n"
     write(tmp_path / "usr/share/man/pl/man1/ls.1.gz", page)
     ((_, text),) = domains.manual_pages(tmp_path)

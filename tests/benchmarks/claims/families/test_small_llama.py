@@ -1,4 +1,4 @@
-"""The trainings of the small Llama, on a few short texts."""
+"""Tests of the trainings of the small Llama, on a few short texts."""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ from assembler.network.network_runner import log_perplexity
 from assembler.training.batches import TokenReader
 from engine.gates.mix_gate import WINDOW_TOKENS
 from registry.blobs.blobs import LocalBlobs
-from registry.checkpoints.tensor_names import (is_ffn)
 from registry.checkpoints.manifests import Manifest
+from registry.checkpoints.tensor_names import is_ffn
 from registry.settings import settings
 from tests.benchmarks.claims.families import small_llama
 from tests.benchmarks.claims.families.small_llama import tiny_family
 
 
-def moved(seed: Manifest, expert: Manifest) -> set[str]:
+def changed(seed: Manifest, expert: Manifest) -> set[str]:
     return {name for name in seed.tensors if seed.tensors[name] != expert.tensors[name]}
 
 
@@ -25,22 +25,22 @@ def test_an_expert_knows_its_domain_better_than_the_seed(home: Path, blobs: Loca
     family = tiny_family(blobs, seed=0)
     reader = TokenReader.of(family.seed, blobs)
     for domain, expert in family.experts.items():
-        own = family.documents[domain]
-        windows = reader.windows(own, split="held-out", length=WINDOW_TOKENS)
-        seed_loss, own_loss = (
+        texts = family.documents[domain]
+        windows = reader.windows(texts, split="held-out", length=WINDOW_TOKENS)
+        seed_loss, expert_loss = (
             log_perplexity(Network.from_manifest(read, blobs, dtype=torch.float32), windows)
             for read in (family.seed, expert)
         )
-        assert own_loss < seed_loss
+        assert expert_loss < seed_loss
 
 
-def test_only_ffns_move_or_all(home: Path, blobs: LocalBlobs) -> None:
+def test_training_changes_only_ffns_or_all_tensors(home: Path, blobs: LocalBlobs) -> None:
     ffns, full = (tiny_family(blobs, seed=0, trains=trains) for trains in ("ffn", "all"))
     assert ffns.seed == full.seed
     for expert in ffns.experts.values():
-        assert moved(ffns.seed, expert) == {name for name in ffns.seed.tensors if is_ffn(name)}
+        assert changed(ffns.seed, expert) == {name for name in ffns.seed.tensors if is_ffn(name)}
     for expert in full.experts.values():
-        assert moved(full.seed, expert) == set(full.seed.tensors)
+        assert changed(full.seed, expert) == set(full.seed.tensors)
 
 
 def test_a_second_call_trains_nothing(
@@ -59,14 +59,14 @@ def test_the_seed_decides_all_weights(
     home: Path, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     first, other = (tiny_family(blobs, seed=seed) for seed in (0, 1))
-    assert len(moved(first.seed, other.seed)) == len(first.seed.tensors)
+    assert len(changed(first.seed, other.seed)) == len(first.seed.tensors)
     monkeypatch.setenv("NEXUSMIX_HOME", str(tmp_path / "elsewhere"))
     settings.cache_clear()
     assert tiny_family(blobs, seed=0) == first
 
 
-def test_the_twin_has_parallel_blocks(home: Path, blobs: LocalBlobs) -> None:
-    sequential, parallel = (tiny_family(blobs, seed=0, parallel_block=own) for own in (False, True))
+def test_a_family_can_have_parallel_blocks(home: Path, blobs: LocalBlobs) -> None:
+    sequential, parallel = (tiny_family(blobs, seed=0, parallel_block=p) for p in (False, True))
     assert parallel.seed.architecture.parallel_block
     assert sequential.seed.tensors.keys() > parallel.seed.tensors.keys()
     network = Network.from_manifest(parallel.seed, blobs, dtype=torch.float32)

@@ -1,1 +1,1 @@
-"""The page of claims: figures, tables and plots from the results."""
+"""The page of claims: figures of the results, tables and plots."""

@@ -1,4 +1,4 @@
-"""The results page "claims": prose written by hand around tables generated from the result."""
+"""Renew the results page "claims": text by hand, tables from the result."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The results as plots, small SVG files."""
+"""Draw the results as plots, in small SVG files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tests.benchmarks.claims.page import tables
-from tests.benchmarks.claims.page.tables import LARGE, smalls
+from tests.benchmarks.claims.page.tables import LARGE, small_llamas
 
-# The same bytes for the same figures.
+# The same figures give the same bytes.
 matplotlib.rcParams["svg.hashsalt"] = "nexusmix"
 matplotlib.rcParams["svg.fonttype"] = "none"
 
@@ -21,7 +21,7 @@ Figures = Mapping[str, Any]
 
 
 def write(families: Figures, folder: Path) -> None:
-    """Every plot that there are figures for."""
+    """Write every plot whose figures were measured."""
     folder.mkdir(parents=True, exist_ok=True)
     makers = {
         "budgets": _budgets,
@@ -37,15 +37,19 @@ def write(families: Figures, folder: Path) -> None:
 
 
 def _budgets(families: Figures) -> Figure | None:
-    """Share of the gain against tokens, by method; dashed what differs from a solid line of its
-    color in the loss that routers are told by."""
-    found = tables.upcycled(families)
-    if not found:
+    """Plot the share of the gain against tokens, by method.
+
+    Lines of one color have the same router type. A dashed line names another loss of the routers.
+    """
+    measured = tables.upcycled(families)
+    if not measured:
         return None
-    plot = Figure(figsize=(5.5 * len(found), 4.5))
+    plot = Figure(figsize=(5.5 * len(measured), 4.5))
     colors: dict[str, str] = {}
-    for axes, (family, of_seeds) in zip(plot.subplots(1, len(found)), found.items(), strict=True):
-        for method in (name for name, own in of_seeds[0].items() if "share_of_gain" not in own):
+    for axes, (family, of_seeds) in zip(
+        plot.subplots(1, len(measured)), measured.items(), strict=True
+    ):
+        for method in (name for name, f in of_seeds[0].items() if "share_of_gain" not in f):
             shares = _shares(method, of_seeds)
             if len(shares) > 1:
                 base, _, loss = method.partition(", ")
@@ -53,7 +57,7 @@ def _budgets(families: Figures) -> Figure | None:
                 style = "--" if loss else "-"
                 axes.plot(*zip(*shares, strict=True), style, marker=".", color=color, label=method)
         axes.set_xscale("symlog", linthresh=5_000)
-        ticks = {b for own in of_seeds[0].values() if "share_of_gain" not in own for b in own}
+        ticks = {b for f in of_seeds[0].values() if "share_of_gain" not in f for b in f}
         axes.set_xticks(sorted(map(int, ticks)), [f"{b:,}" for b in sorted(map(int, ticks))])
         axes.minorticks_off()
         axes.set_title(family, fontsize=10)
@@ -66,26 +70,26 @@ def _budgets(families: Figures) -> Figure | None:
 
 
 def _shares(method: str, of_seeds: Sequence[Figures]) -> list[tuple[int, float]]:
-    """Of every budget that all training seeds have, the mean over them, in percent."""
-    of_method = [own.get(method, {}) for own in of_seeds]
-    budgets = [b for b in of_method[0] if all(b in own for own in of_method)]
+    """Return each budget that all training seeds have, with their mean share in percent."""
+    of_method = [seed.get(method, {}) for seed in of_seeds]
+    budgets = [b for b in of_method[0] if all(b in seed for seed in of_method)]
     return [
-        (int(b), 100 * float(np.mean([own[b]["share_of_gain"][0] for own in of_method])))
+        (int(b), 100 * float(np.mean([seed[b]["share_of_gain"][0] for seed in of_method])))
         for b in budgets
     ]
 
 
 def _routing(families: Figures) -> Figure | None:
-    """Where the tokens of each domain go, before and after the finetune."""
-    found = families.get(LARGE, {}).get("upcycling")
-    if found is None:
+    """Plot the routing of each domain's tokens, before and after the finetune."""
+    measured = families.get(LARGE, {}).get("upcycling")
+    if measured is None:
         return None
-    budgets = list(found["nexus"])[:1] + list(found["nexus"])[-1:]
+    budgets = list(measured["nexus"])[:1] + list(measured["nexus"])[-1:]
     if not budgets:
         return None
     plot = Figure(figsize=(10, 4.5))
     for axes, budget in zip(plot.subplots(1, 2), budgets, strict=True):
-        routing = found["nexus"][budget]["routing"]
+        routing = measured["nexus"][budget]["routing"]
         shares = np.array(list(routing.values()))
         _heatmap(axes, shares, list(routing), title=f"after {int(budget):,} tokens")
     plot.tight_layout()
@@ -93,20 +97,20 @@ def _routing(families: Figures) -> Figure | None:
 
 
 def _similarity(families: Figures) -> Figure | None:
-    """How alike domains are before the projection and after it."""
-    found = families.get(LARGE, {}).get("similarity")
-    if found is None:
+    """Plot the similarity of domains before the projection and after it."""
+    measured = families.get(LARGE, {}).get("similarity")
+    if measured is None:
         return None
-    maps = found["cosines"]
+    maps = measured["cosines"]
     plot = Figure(figsize=(5 * len(maps), 4.5))
     for axes, (title, cosines) in zip(plot.subplots(1, len(maps)), maps.items(), strict=True):
-        _heatmap(axes, np.array(cosines), found["domains"], title=title)
+        _heatmap(axes, np.array(cosines), measured["domains"], title=title)
     plot.tight_layout()
     return plot
 
 
 def _heatmap(axes: Axes, values: NDArray[np.float64], names: Sequence[str], *, title: str) -> None:
-    """Of shares or cosines [N, N], in percent."""
+    """Draw shares or cosines [N, N], in percent."""
     axes.imshow(values, vmin=0, vmax=1, cmap="Blues")
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
@@ -125,13 +129,13 @@ def _heatmap(axes: Axes, values: NDArray[np.float64], names: Sequence[str], *, t
 
 
 def _zero_tokens(families: Figures) -> Figure | None:
-    """What each way of assembling reaches before anything is trained."""
-    found = families.get(LARGE, {}).get("upcycling")
-    if found is None:
+    """Plot the share of the gain of each method without training."""
+    measured = families.get(LARGE, {}).get("upcycling")
+    if measured is None:
         return None
     shares = {}
-    for name, own in found.items():
-        figures = own if "share_of_gain" in own else own.get("0")
+    for name, method in measured.items():
+        figures = method if "share_of_gain" in method else method.get("0")
         if figures is not None and name != "seed" and not name.startswith("expert "):
             shares[name] = figures["share_of_gain"]
     plot = Figure(figsize=(7, 3.5))
@@ -145,16 +149,16 @@ def _zero_tokens(families: Figures) -> Figure | None:
 
 
 def _attention(families: Figures) -> Figure | None:
-    """Attention experts against averaged attention, trained alike."""
-    found = smalls(families, "attention", "-parallel")
-    if not found:
+    """Plot attention experts and averaged attention after the same training."""
+    measured = small_llamas(families, "attention", "-parallel")
+    if not measured:
         return None
-    methods = list(found[0]["equal data"])
+    methods = list(measured[0]["equal data"])
     plot = Figure(figsize=(7, 3.5))
     axes = plot.subplots()
     for offset, kind in ((-0.2, "equal data"), (0.2, "equal compute")):
         means = [
-            np.exp(np.mean([own[kind][name]["mean_log_perplexity"][0] for own in found]))
+            np.exp(np.mean([seed[kind][name]["mean_log_perplexity"][0] for seed in measured]))
             for name in methods
         ]
         axes.barh(np.arange(len(methods)) + offset, means, height=0.38, label=kind)

@@ -1,4 +1,4 @@
-"""The results as tables in Markdown, with the papers' own figures beside them."""
+"""Make the tables of the page from the results, in Markdown."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ MISSING = "–"
 
 
 def of(families: Figures) -> dict[str, str]:
-    """Every table that there are figures for, by its name."""
+    """Return every table whose figures were measured, by its name."""
     makers: dict[str, Callable[[Figures], str | None]] = {
         "upcycling": _upcycling,
         "extension": _extension,
@@ -36,20 +36,20 @@ def of(families: Figures) -> dict[str, str]:
     return {name: table for name, table in made.items() if table is not None}
 
 
-def smalls(families: Figures, part: str, suffix: str = "") -> list[Figures]:
-    """What a part found on the small Llamas, of every training seed that it was run on."""
+def small_llamas(families: Figures, part: str, suffix: str = "") -> list[Figures]:
+    """Return the figures of a part on the small Llamas, one for each measured training seed."""
     return [
-        own[part]
-        for name, own in families.items()
+        parts[part]
+        for name, parts in families.items()
         if name.startswith("small-") and name.removeprefix("small-").lstrip("0123456789") == suffix
-        if part in own
+        if part in parts
     ]
 
 
 def upcycled(families: Figures) -> dict[str, list[Figures]]:
-    """What was found of upcycling, by the names of families, of every training seed."""
+    """Return the figures of upcycling by family, one for each measured training seed."""
     large = families.get(LARGE, {}).get("upcycling")
-    found = {LARGE: [large] if large else [], "small": smalls(families, "upcycling")}
+    found = {LARGE: [large] if large else [], "small": small_llamas(families, "upcycling")}
     return {name: of_seeds for name, of_seeds in found.items() if of_seeds}
 
 
@@ -58,8 +58,8 @@ def _upcycling(families: Figures) -> str | None:
     if not measured:
         return None
     budgets = {name: _budgets(of_seeds[0]) for name, of_seeds in measured.items()}
-    # Not every family was measured with every method.
-    most = max((own for of_seeds in measured.values() for own in of_seeds), key=len)
+    # Families differ in their measured methods.
+    most = max((seed for of_seeds in measured.values() for seed in of_seeds), key=len)
     rows = []
     for method, figures in most.items():
         if method == "seed" or method.startswith("expert "):
@@ -67,26 +67,26 @@ def _upcycling(families: Figures) -> str | None:
         cells: list[str] = []
         for name, of_seeds in measured.items():
             if "share_of_gain" in figures:
-                # Of no budget: in the first column of its family.
-                shares = [own.get(method, {}).get("share_of_gain") for own in of_seeds]
+                # It has no budget, so it stands in the first column of its family.
+                shares = [seed.get(method, {}).get("share_of_gain") for seed in of_seeds]
                 cells += [_estimates(shares), *[""] * (len(budgets[name]) - 1)]
             else:
                 cells += [
                     _estimates(
-                        [own.get(method, {}).get(b, {}).get("share_of_gain") for own in of_seeds]
+                        [seed.get(method, {}).get(b, {}).get("share_of_gain") for seed in of_seeds]
                     )
                     for b in budgets[name]
                 ]
-        # What names a loss that is everywhere the default's own has no figures.
+        # A method has no figures when its loss is the default's in all families.
         if {*cells} != {MISSING}:
             rows.append([method, *cells])
-    head = [f"{name}, {_tokens(b)}" for name, own in budgets.items() for b in own]
+    head = [f"{name}, {_tokens(b)}" for name, family in budgets.items() for b in family]
     return markdown.table(["share of the right experts' gain, %", *head], rows)
 
 
 def _budgets(figures: Figures) -> list[str]:
-    """Of a family, in all its methods."""
-    found = {b for own in figures.values() if "share_of_gain" not in own for b in own}
+    """Return all budgets of the methods of a family, in order."""
+    found = {b for f in figures.values() if "share_of_gain" not in f for b in f}
     return sorted(found, key=int)
 
 
@@ -99,22 +99,24 @@ def _old_domains(families: Figures) -> str | None:
 
 
 def _of_extension(families: Figures, field: str, *, percent: bool) -> str | None:
-    large, small = families.get(LARGE, {}).get("extension", {}), smalls(families, "extension")
-    known = [own for own in (large, *small) if own]
+    large, small = families.get(LARGE, {}).get("extension", {}), small_llamas(families, "extension")
+    known = [seed for seed in (large, *small) if seed]
     if not known:
         return None
     large_budgets, small_budgets = (
-        list(dict.fromkeys(b for own in found for by_budget in own.values() for b in by_budget))
-        for found in ([large], small)
+        list(dict.fromkeys(b for seed in seeds for by_budget in seed.values() for b in by_budget))
+        for seeds in ([large], small)
     )
     rows = []
-    for method in dict.fromkeys(method for own in known for method, found in own.items() if found):
+    for method in dict.fromkeys(
+        method for seed in known for method, found in seed.items() if found
+    ):
         cells = [
             _text(large.get(method, {}).get(b, {}).get(field), percent=percent)
             for b in large_budgets
         ]
         cells += [
-            _seeds([own.get(method, {}).get(b, {}).get(field) for own in small], percent=percent)
+            _seeds([seed.get(method, {}).get(b, {}).get(field) for seed in small], percent=percent)
             for b in small_budgets
         ]
         rows.append([method, *cells])
@@ -125,36 +127,39 @@ def _of_extension(families: Figures, field: str, *, percent: bool) -> str | None
 
 
 def _continuations(families: Figures) -> str | None:
-    """Of whatever was asked."""
+    """Return the table of true continuations, for all methods that answered questions."""
     answered = {
-        name: [_answered(own) for own in of_seeds] for name, of_seeds in upcycled(families).items()
+        name: [_answered(seed) for seed in of_seeds]
+        for name, of_seeds in upcycled(families).items()
     }
-    asked = [key for of_seeds in answered.values() for own in of_seeds for key in own]
-    if not asked:
+    questioned = [key for of_seeds in answered.values() for seed in of_seeds for key in seed]
+    if not questioned:
         return None
-    methods = list(dict.fromkeys(method for method, _ in asked))
+    methods = list(dict.fromkeys(method for method, _ in questioned))
     rows = [
         [
             method,
             _tokens(budget) if budget else "",
-            *(_estimates([a.get((method, budget)) for a in own]) for own in answered.values()),
+            *(_estimates([a.get((method, budget)) for a in seeds]) for seeds in answered.values()),
         ]
-        for method, budget in sorted({*asked}, key=lambda k: (methods.index(k[0]), int(k[1] or 0)))
+        for method, budget in sorted(
+            {*questioned}, key=lambda k: (methods.index(k[0]), int(k[1] or 0))
+        )
     ]
     return markdown.table(["true continuations found, %", "tokens", *answered], rows)
 
 
 def _answered(figures: Figures) -> dict[tuple[str, str], Sequence[float]]:
-    """By method and budget, which is empty where there is none."""
+    """Return answers by method and budget; the budget is empty where there is none."""
     of_budgets = {
-        (method, budget): own
+        (method, budget): measured
         for method, found in figures.items()
-        for budget, own in ({"": found} if "share_of_gain" in found else found).items()
+        for budget, measured in ({"": found} if "share_of_gain" in found else found).items()
     }
     return {
-        key: own["true_continuation"]
-        for key, own in of_budgets.items()
-        if "true_continuation" in own
+        key: measured["true_continuation"]
+        for key, measured in of_budgets.items()
+        if "true_continuation" in measured
     }
 
 
@@ -183,21 +188,24 @@ def _similarity(families: Figures) -> str | None:
 
 
 def _attention(families: Figures, kind: str) -> str | None:
-    blocks = {b: smalls(families, "attention", f"-{b}") for b in ("parallel", "sequential")}
+    blocks = {b: small_llamas(families, "attention", f"-{b}") for b in ("parallel", "sequential")}
     if not all(blocks.values()):
         return None
     names = list(blocks["parallel"][0][kind])
     rows = []
     if kind == "assembled":
         for name in ("merge", "right expert"):
-            cells = [_estimates([own[name]["share_of_gain"] for own in blocks[b]]) for b in blocks]
+            cells = [
+                _estimates([seed[name]["share_of_gain"] for seed in blocks[b]]) for b in blocks
+            ]
             rows.append([name, *cells])
     for name in names:
         cells = [
-            _estimates([own[kind][name]["share_of_gain"] for own in blocks[b]]) for b in blocks
+            _estimates([seed[kind][name]["share_of_gain"] for seed in blocks[b]]) for b in blocks
         ]
         cells += [
-            _mean([own[kind][name]["mean_log_perplexity"][0] for own in blocks[b]]) for b in blocks
+            _mean([seed[kind][name]["mean_log_perplexity"][0] for seed in blocks[b]])
+            for b in blocks
         ]
         cells += [f"{_seconds(kind, name, blocks[b]):.0f}" for b in blocks]
         rows.append([name, *cells])
@@ -212,20 +220,20 @@ def _attention(families: Figures, kind: str) -> str | None:
 
 def _seconds(kind: str, name: str, of_seeds: Sequence[Figures]) -> float:
     """Return the CPU seconds of a finetune, mean over training seeds."""
-    return float(statistics.mean(own[kind][name]["cpu_seconds"] for own in of_seeds))
+    return float(statistics.mean(seed[kind][name]["cpu_seconds"] for seed in of_seeds))
 
 
 def _scaling(families: Figures) -> str | None:
     large = families.get(LARGE, {}).get("scaling")
-    found = {LARGE: [large] if large else [], "small": smalls(families, "scaling")}
+    found = {LARGE: [large] if large else [], "small": small_llamas(families, "scaling")}
     rows = [
         [
             name,
             count,
-            _estimates([own[count]["share_of_gain"] for own in of_seeds]),
-            _estimates([own[count]["share_of_gain_on_first"] for own in of_seeds]),
+            _estimates([seed[count]["share_of_gain"] for seed in of_seeds]),
+            _estimates([seed[count]["share_of_gain_on_first"] for seed in of_seeds]),
             *(
-                f"{100 * statistics.mean(own[count][share] for own in of_seeds):.0f}"
+                f"{100 * statistics.mean(seed[count][share] for seed in of_seeds):.0f}"
                 for share in ("to_own_expert", "stolen_of_first")
             ),
         ]
@@ -239,20 +247,20 @@ def _scaling(families: Figures) -> str | None:
 
 
 def _ablations(families: Figures, kind: str) -> str | None:
-    large, small = families.get(LARGE, {}).get("ablations"), smalls(families, "ablations")
-    known = [own for own in (*small, large) if own]
+    large, small = families.get(LARGE, {}).get("ablations"), small_llamas(families, "ablations")
+    known = [seed for seed in (*small, large) if seed]
     if not known:
         return None
     rows = []
-    for name in dict.fromkeys(name for own in known for name in own[kind]):
+    for name in dict.fromkeys(name for seed in known for name in seed[kind]):
         of_large = (large or {}).get(kind, {}).get(name, {})
-        of_small = [own[kind][name] for own in small if name in own[kind]]
+        of_small = [seed[kind][name] for seed in small if name in seed[kind]]
         rows.append(
             [
                 name,
                 _text(of_large.get("share_of_gain")),
                 f"{100 * of_large['to_own_expert']:.0f}" if of_large else MISSING,
-                _estimates([own["share_of_gain"] for own in of_small]),
+                _estimates([figures["share_of_gain"] for figures in of_small]),
             ]
         )
     head = ["", f"{LARGE}: share of the gain, %", "tokens to their own expert, %"]
@@ -267,9 +275,9 @@ def _downstream(families: Figures) -> str | None:
     rows = [
         [
             name,
-            *(_text(own[s]) if isinstance(own[s], list) else f"{100 * own[s]:.0f}" for s in sets),
+            *(_text(f[s]) if isinstance(f[s], list) else f"{100 * f[s]:.0f}" for s in sets),
         ]
-        for name, own in found.items()
+        for name, f in found.items()
     ]
     return markdown.table(["right answers, %", *sets], rows)
 
@@ -279,42 +287,42 @@ def _costs(families: Figures) -> str | None:
     if found is None:
         return None
     rows = [
-        [method, _tokens(budget), f"{own['cpu_seconds']:.0f}", f"{own['new_bytes'] / 1e6:.1f}"]
+        [method, _tokens(budget), f"{f['cpu_seconds']:.0f}", f"{f['new_bytes'] / 1e6:.1f}"]
         for method, by_budget in found.items()
         if "share_of_gain" not in by_budget
-        for budget, own in by_budget.items()
+        for budget, f in by_budget.items()
     ]
     return markdown.table(["method", "tokens", "CPU seconds", "new MB stored"], rows)
 
 
 def _text(estimate: Sequence[float] | None, *, percent: bool = True) -> str:
-    """A figure with its interval over text."""
+    """Return a figure with its interval over text."""
     if estimate is None:
         return MISSING
     return _interval(*estimate, percent=percent)
 
 
 def _estimates(estimates: Sequence[Sequence[float] | None]) -> str:
-    """Over training seeds where there are several, else over text."""
+    """Return a figure with its interval over training seeds; over text for a single one."""
     return _seeds(estimates) if len(estimates) > 1 else _text(next(iter(estimates), None))
 
 
 def _seeds(estimates: Sequence[Sequence[float] | None], *, percent: bool = True) -> str:
-    """The mean over training seeds with its interval over them."""
+    """Return the mean over training seeds with its interval."""
     values = [estimate[0] for estimate in estimates if estimate is not None]
     if not values:
         return MISSING
-    found = over_seeds(values)
-    return _interval(found.value, found.low, found.high, percent=percent)
+    mean = over_seeds(values)
+    return _interval(mean.value, mean.low, mean.high, percent=percent)
 
 
 def _interval(value: float, low: float, high: float, *, percent: bool) -> str:
     factor, digits = (100, 0) if percent else (1, 3)
-    # z: what rounds to zero has no sign.
-    told = f"{factor * value:z.{digits}f}"
-    if low != low:  # not a number: there is no interval of one
-        return told
-    return f"{told} [{factor * low:z.{digits}f}, {factor * high:z.{digits}f}]"
+    # z: a zero after rounding has no sign.
+    text = f"{factor * value:z.{digits}f}"
+    if low != low:  # NaN: one seed has no interval
+        return text
+    return f"{text} [{factor * low:z.{digits}f}, {factor * high:z.{digits}f}]"
 
 
 def _mean(values: Sequence[float], *, digits: int = 3) -> str:
