@@ -1,6 +1,6 @@
 """The pages in a browser, on a real database.
 
-Covers: expert_views, live, mix_pages, mix_views, rendering, sign_in.
+Covers: live, mix_pages, mix_views, rendering, sign_in.
 """
 
 import json
