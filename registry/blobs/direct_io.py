@@ -97,12 +97,12 @@ def _fill(
     position = bisect.bisect_right(starts, begin + filled) - 1
     while filled < len(buffer):
         offset = begin + filled - starts[position]
-        wanted = min(parts[position].num_bytes - offset, len(buffer) - filled)
+        remaining = min(parts[position].num_bytes - offset, len(buffer) - filled)
         with parts[position].open() as source:
             source.seek(offset)
-            while wanted and (n := source.readinto(buffer[filled : filled + wanted])):
-                filled, wanted = filled + n, wanted - n
-        if wanted:
+            while remaining and (n := source.readinto(buffer[filled : filled + remaining])):
+                filled, remaining = filled + n, remaining - n
+        if remaining:
             raise OSError(errno.EIO, "a part is shorter than announced", str(position))
         position += 1
 

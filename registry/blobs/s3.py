@@ -86,10 +86,12 @@ class S3Blobs:
             return
         if end is not None and end <= start:
             return
-        wanted: dict[str, Any] = {} if (start, end) == (0, None) else {"Range": _range(start, end)}
+        byte_range: dict[str, Any] = (
+            {} if (start, end) == (0, None) else {"Range": _range(start, end)}
+        )
         try:
             with _translate_errors(digest):
-                found = self.client.get_object(**self._object(digest), **wanted)
+                found = self.client.get_object(**self._object(digest), **byte_range)
                 with closing(found["Body"]) as body:
                     yield from body.iter_chunks(CHUNK_BYTES)
         except _BehindTheEnd:

@@ -52,9 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tokens", type=int, default=TOKENS, help="of each default finetune")
     chosen = parser.parse_args(argv)
     stages = Stages(console.notes)
-    own = [*domains.EXPERT_DOMAINS, domains.FURTHER_DOMAINS[0]]
+    expert_domains = [*domains.EXPERT_DOMAINS, domains.FURTHER_DOMAINS[0]]
     with background.running() as service:
-        family = demo_family.prepare(stages, service, expert_domains=own)
+        family = demo_family.prepare(stages, service, expert_domains=expert_domains)
         with Client(family.address, key=local.key()) as client:
             life = _Life(stages, client, family)
             if chosen.quick:
@@ -113,7 +113,9 @@ class _Life:
             "finetune": mix.recipe["finetune"],
             "license": plan.license,
             "warnings": [caution.detail for caution in plan.warnings],
-            "domains": {own.domain: _figures(own) for own in self._client.gate_report(mix).domains},
+            "domains": {
+                domain.domain: _figures(domain) for domain in self._client.gate_report(mix).domains
+            },
             "completions": self._complete(mix) if mix.deploy else {},
         }
         return mix
@@ -167,14 +169,15 @@ def _bars(versions: Mapping[str, Mapping[str, Any]], reproduced: Mapping[str, An
         claim = f"{title}: share of the right expert's gain on {JOINING}"
         bars.append(Bar(claim, share, ">=", least))
         for name in FIRST:
-            own = versions[title]["domains"][name]
-            ratio = own["mix"] / own["version_before"]
+            domain = versions[title]["domains"][name]
+            ratio = domain["mix"] / domain["version_before"]
             claim = f"{title}: perplexity on {name} over the version before"
             bars.append(Bar(claim, ratio, "<=", MAX_RATIO_ON_OLD))
     for title, version in versions.items():
         figures = version["domains"].values()
         served, floor = (
-            min(own[f"{side}_equals_reference"] for own in figures) for side in ("served", "floor")
+            min(domain[f"{side}_equals_reference"] for domain in figures)
+            for side in ("served", "floor")
         )
         # In int8 not even the reference equals itself in another order of summation.
         bars.append(Bar(f"{title}: served equals reference", served, ">=", min(MIN_SERVED, floor)))

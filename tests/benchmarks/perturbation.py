@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"nexus mix of {len(demo.experts)}": demo.mix,
     }
     prefixes = _prefixes(demo, size)
-    found = {name: measure(demo, own, prefixes, size) for name, own in subjects.items()}
+    found = {name: measure(demo, manifest, prefixes, size) for name, manifest in subjects.items()}
     figures = {
         "model": demo.name,
         "domains": list(demo.documents),
@@ -105,10 +105,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "subjects": found,
     }
     bars = []
-    for name, own in found.items():
-        low = own["told_apart"]["fdt"]["share_right"][1]
+    for name, subject in found.items():
+        low = subject["told_apart"]["fdt"]["share_right"][1]
         bars.append(Bar(f"{name}: FDT has the sign right, low end", low, ">=", 0.5))
-        low = own["told_apart"]["perplexity"]["share_right"][1]
+        low = subject["told_apart"]["perplexity"]["share_right"][1]
         bars.append(Bar(f"{name}: perplexity has, low end", low, "<", 0.5))
     return reports.write(output, figures=figures, bars=[] if is_quick else bars, packages=PACKAGES)
 
@@ -117,21 +117,21 @@ def measure(
     demo: DemoMix, manifest: Manifest, prefixes: Sequence[Tokens], size: Size
 ) -> dict[str, Any]:
     """Return the results of all trials of one checkpoint."""
-    key = [VERSION, manifest.digest, [list(own) for own in prefixes], size.completion_tokens]
+    key = [VERSION, manifest.digest, [list(tokens) for tokens in prefixes], size.completion_tokens]
     subject = _Subject(demo, manifest, prefixes, size)
     components: dict[str, Any] = {}
     trials: list[tuple[str, Harms]] = []
     for layer, name in _components(manifest, size):
-        own = once(NAME, [key, name, size.draws], partial(subject.prune, name, layer))
-        less, worse = own.pop("harms")
+        component = once(NAME, [key, name, size.draws], partial(subject.prune, name, layer))
+        less, worse = component.pop("harms")
         differences = [
             {metric: np.subtract(draw[metric], less[metric]) for metric in METRICS}
             for draw in worse
         ]
         trials += [(name, each) for each in differences]
-        told = [{metric: _verdict(each[metric]) for metric in METRICS} for each in differences]
-        components[name] = own | {"told_apart": told}
-        reports.say(f"{name}: {told}")
+        verdicts = [{metric: _verdict(each[metric]) for metric in METRICS} for each in differences]
+        components[name] = component | {"told_apart": verdicts}
+        reports.say(f"{name}: {verdicts}")
     return {
         "unpruned": once(NAME, key, subject.unpruned),
         "trials": len(trials),
@@ -189,8 +189,11 @@ class _Subject:
             "weights": weight.numel(),
             "zero_before": round(float((weight == 0).float().mean()), 4),
             "smallest": _figures(self.texts, least),
-            "random": [_figures(self.texts, own) for own in drawn],
-            "harms": [harms(self.texts, least), [harms(self.texts, own) for own in drawn]],
+            "random": [_figures(self.texts, readings) for readings in drawn],
+            "harms": [
+                harms(self.texts, least),
+                [harms(self.texts, readings) for readings in drawn],
+            ],
         }
 
 
@@ -232,15 +235,15 @@ def harms(texts: Sequence[Continuation], whole: Sequence[Reading]) -> dict[str, 
 
     The readings `whole` begin in the prefix.
     """
-    own = [
+    compared = [
         (compare(text, _of_continuation(text, reading)), _of_prefix(text, reading))
         for text, reading in zip(texts, whole, strict=True)
     ]
     return {
-        "fdt": [-float(divergence.fdt) for divergence, _ in own],
-        "sdt": [float(divergence.sdt) for divergence, _ in own],
-        "dppl": [math.log(divergence.dppl) for divergence, _ in own],
-        "perplexity": [-float(np.mean(logprobs)) for _, logprobs in own],
+        "fdt": [-float(divergence.fdt) for divergence, _ in compared],
+        "sdt": [float(divergence.sdt) for divergence, _ in compared],
+        "dppl": [math.log(divergence.dppl) for divergence, _ in compared],
+        "perplexity": [-float(np.mean(logprobs)) for _, logprobs in compared],
     }
 
 
@@ -251,17 +254,17 @@ def told_apart(trials: Sequence[tuple[str, Harms]], metric: str) -> dict[str, An
     interval is over components, since the trials of one share a pruning. The interval of
     `mean_difference` is over prefixes.
     """
-    differences = [own[metric] for _, own in trials]
-    verdicts = [_verdict(own) for own in differences]
+    differences = [harm[metric] for _, harm in trials]
+    verdicts = [_verdict(harm) for harm in differences]
     signs: dict[str, list[float]] = {}
-    for (name, _), own in zip(trials, differences, strict=True):
-        signs.setdefault(name, []).append((np.sign(own.mean()) + 1) / 2)
-    shares = np.array([np.mean(own) for own in signs.values()])
+    for (name, _), harm in zip(trials, differences, strict=True):
+        signs.setdefault(name, []).append((np.sign(harm.mean()) + 1) / 2)
+    shares = np.array([np.mean(each) for each in signs.values()])
     pooled = np.mean(differences, axis=0)
     return {
-        "right": sum(bool(own.mean() > 0) for own in differences),
-        "equal": sum(bool(own.mean() == 0) for own in differences),
-        "wrong": sum(bool(own.mean() < 0) for own in differences),
+        "right": sum(bool(harm.mean() > 0) for harm in differences),
+        "equal": sum(bool(harm.mean() == 0) for harm in differences),
+        "wrong": sum(bool(harm.mean() < 0) for harm in differences),
         "share_right": [round(float(x), 3) for x in (shares.mean(), *_interval(shares))],
         "tells": verdicts.count("tells"),
         "misleads": verdicts.count("misleads"),
@@ -282,7 +285,7 @@ def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _figures(texts: Sequence[Continuation], whole: Sequence[Reading]) -> dict[str, Any]:
-    readings = [_of_continuation(text, own) for text, own in zip(texts, whole, strict=True)]
+    readings = [_of_continuation(text, reading) for text, reading in zip(texts, whole, strict=True)]
     summary = summarize(texts, readings)
     held_out = [x for pair in zip(texts, whole, strict=True) for x in _of_prefix(*pair)]
     return {
@@ -307,13 +310,13 @@ def _components(manifest: Manifest, size: Size) -> list[tuple[int, str]]:
     """Return layer and module of each component, in blocks spread over the network."""
     number = manifest.architecture.num_hidden_layers
     spread = [(2 * i + 1) * number // (2 * size.blocks) for i in range(size.blocks)]
-    own = [
+    found = [
         (layer, f"model.layers.{layer}.{part}")
         for layer in spread
         for part in PARTS
         if f"model.layers.{layer}.{part}.weight" in manifest.tensors
     ]
-    return own[: size.components]
+    return found[: size.components]
 
 
 def _prefixes(demo: DemoMix, size: Size) -> list[Tokens]:
@@ -321,8 +324,8 @@ def _prefixes(demo: DemoMix, size: Size) -> list[Tokens]:
     reader = TokenReader.of(demo.seed, demo.blobs)
     count = math.ceil(size.prefixes / len(demo.documents))
     found: list[Tokens] = []
-    for own in demo.documents.values():
-        windows = reader.windows(own, split="held-out", length=size.prefix_tokens)
+    for documents in demo.documents.values():
+        windows = reader.windows(documents, split="held-out", length=size.prefix_tokens)
         found += [tuple(w) for w in sample_windows(windows, count=count).tolist()]
     return found[: size.prefixes]
 

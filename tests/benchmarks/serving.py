@@ -70,8 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "pairs": found,
     }
     bars = [
-        Bar(f"{REMOVED}: CPU time over that before, {kind}", own["ratio"]["median"], "<", 1)
-        for kind, own in found[REMOVED]["kinds"].items()
+        Bar(
+            f"{REMOVED}: CPU time over that before, {kind}", kind_figures["ratio"]["median"], "<", 1
+        )
+        for kind, kind_figures in found[REMOVED]["kinds"].items()
     ]
     return reports.write(
         chosen.output, figures=figures, bars=[] if chosen.quick else bars, packages=PACKAGES
@@ -101,7 +103,7 @@ def _compare(
                 for position in (0, 1) if turn % 2 else (1, 0):
                     running = (one, other)[position]
                     runs[position].append(_timed(running, prompts, num_tokens=num_tokens))
-            kinds[kind] = _figures(*(own[1:] for own in runs))
+            kinds[kind] = _figures(*(run[1:] for run in runs))
             reports.say(f"{kind}: {kinds[kind]}")
     return {
         "num_bytes_before": before.num_stored_bytes,
@@ -127,8 +129,8 @@ def _figures(
     cpu = [b[0] / a[0] for a, b in zip(before, after, strict=True)]
     wall = [b[1] / a[1] for a, b in zip(before, after, strict=True)]
     return {
-        "cpu_seconds_before": reports.summary([own[0] for own in before]),
-        "cpu_seconds": reports.summary([own[0] for own in after]),
+        "cpu_seconds_before": reports.summary([turn[0] for turn in before]),
+        "cpu_seconds": reports.summary([turn[0] for turn in after]),
         "ratio": reports.summary(cpu),
         "ratio_of_seconds": reports.summary(wall),
     }
@@ -141,7 +143,7 @@ def _cpu_seconds(running: Server) -> float:
     """
     assert isinstance(running.process, LocalProcess), "it runs somewhere else"
     parent = psutil.Process(running.process.pid)
-    pids = (own.pid for own in (parent, *parent.children(recursive=True)))
+    pids = (process.pid for process in (parent, *parent.children(recursive=True)))
     # The id of the CPU clock of another process, as in clock_getcpuclockid(3) on Linux.
     return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
 

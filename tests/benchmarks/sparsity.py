@@ -89,8 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     bars = [
         Bar(f"{name}, {way}: bytes stored at the end over all", ratio, "<", 1)
-        for name, own in found.items()
-        for way, ratio in own["stored"].items()
+        for name, subject in found.items()
+        for way, ratio in subject["stored"].items()
     ]
     if removal and not chosen.quick:
         ratio = removal["constructed"]["ratio"]["median"]

@@ -11,6 +11,6 @@ def test_a_quick_run_compares_twice_without_bars(tmp_path: Path) -> None:
     assert gate.main(["--quick", f"--output={output}"]) == 0
     comparisons = json.loads(output.read_text())["comparisons"]
     assert list(comparisons) == [gate.FIRST, gate.SECOND]
-    for own in comparisons.values():
-        assert len(own["domains"]) == 3
-        assert own["seconds"] > 0
+    for comparison in comparisons.values():
+        assert len(comparison["domains"]) == 3
+        assert comparison["seconds"] > 0

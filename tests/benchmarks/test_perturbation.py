@@ -33,21 +33,21 @@ def test_as_many_weights_go_either_way_and_come_back() -> None:
 
 
 def test_a_clear_difference_is_told() -> None:
-    told = told_apart(trials([1, 2, 1, 3] * 4, [2, 1, 1, 1] * 4), "fdt")
-    assert (told["right"], told["tells"], told["misleads"]) == (2, 2, 0)
-    assert told["share_right"][0] == 1
+    verdict = told_apart(trials([1, 2, 1, 3] * 4, [2, 1, 1, 1] * 4), "fdt")
+    assert (verdict["right"], verdict["tells"], verdict["misleads"]) == (2, 2, 0)
+    assert verdict["share_right"][0] == 1
 
 
 def test_the_wrong_sign_misleads() -> None:
-    told = told_apart(trials([-1, -2, -1, -3] * 4), "fdt")
-    assert (told["wrong"], told["tells"], told["misleads"]) == (1, 0, 1)
-    assert told["share_right"][0] == 0
+    verdict = told_apart(trials([-1, -2, -1, -3] * 4), "fdt")
+    assert (verdict["wrong"], verdict["tells"], verdict["misleads"]) == (1, 0, 1)
+    assert verdict["share_right"][0] == 0
 
 
 def test_no_difference_is_chance() -> None:
-    told = told_apart(trials([0.0] * 8), "sdt")
-    assert (told["equal"], told["tells"], told["misleads"]) == (1, 0, 0)
-    assert told["share_right"] == [0.5, 0.5, 0.5]
+    verdict = told_apart(trials([0.0] * 8), "sdt")
+    assert (verdict["equal"], verdict["tells"], verdict["misleads"]) == (1, 0, 0)
+    assert verdict["share_right"] == [0.5, 0.5, 0.5]
 
 
 def test_signs_are_as_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,13 +56,13 @@ def test_signs_are_as_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     first = output.read_text()
     subjects = json.loads(first)["subjects"]
     assert [name.split()[0] for name in subjects] == ["seed", "expert", "nexus"]
-    for own in subjects.values():
-        told = own["told_apart"]
+    for subject in subjects.values():
+        metrics = subject["told_apart"]
         # The low end of the interval; half of the signs are right by chance.
-        assert told["fdt"]["share_right"][1] > 0.5
-        assert told["sdt"]["share_right"][1] > 0.5
-        assert told["perplexity"]["share_right"][1] < 0.5
-        assert told["fdt"]["mean_difference"][1] > 0
+        assert metrics["fdt"]["share_right"][1] > 0.5
+        assert metrics["sdt"]["share_right"][1] > 0.5
+        assert metrics["perplexity"]["share_right"][1] < 0.5
+        assert metrics["fdt"]["mean_difference"][1] > 0
 
     def read_again(*_: object) -> None:
         raise AssertionError("it was read before")

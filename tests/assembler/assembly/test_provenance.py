@@ -27,9 +27,9 @@ def store_provenance(blobs: LocalBlobs) -> Provenance:
 def test_the_inputs_are_restored(blobs: LocalBlobs) -> None:
     given = inputs(blobs)
     more = extended(pipeline.assemble(given, blobs), given, blobs)
-    for own in (given, more):
+    for original in (given, more):
         provenance = Provenance.of(
-            own,
+            original,
             environment=Environment.here(),
             assembled="a",
             finetuned=None,
@@ -40,9 +40,9 @@ def test_the_inputs_are_restored(blobs: LocalBlobs) -> None:
         assert read == provenance
         back = read.inputs(blobs)
         assert back.vectors == tuple(
-            tuple(v) if isinstance(v, tuple) else v for v in _single(own.vectors)
+            tuple(v) if isinstance(v, tuple) else v for v in _single(original.vectors)
         )
-        assert replace(back, vectors=()) == replace(own, vectors=())
+        assert replace(back, vectors=()) == replace(original, vectors=())
 
 
 def test_equal_provenances_have_one_digest(blobs: LocalBlobs) -> None:

@@ -117,8 +117,8 @@ def test_tensors_that_no_int8_layer_reads_are_not_stored_again(blobs: LocalBlobs
     changed = {
         name for name, entry in manifest.tensors.items() if compressed.tensors[name] != entry
     }
-    own = {f"{module}.weight" for module in units[0].modules}
-    assert changed == own | {"model.layers.0.input_layernorm.weight"}
+    weights = {f"{module}.weight" for module in units[0].modules}
+    assert changed == weights | {"model.layers.0.input_layernorm.weight"}
 
 
 def test_a_sparse_tensor_stays_sparse(blobs: LocalBlobs) -> None:

@@ -23,11 +23,11 @@ from tests.assembler import networks, tiny_mixes
 def compressor(
     manifest: Manifest, blobs: LocalBlobs, *, domains: int = 1, **request: Any
 ) -> Compressor:
-    asked = {"prompts": 8, "prefix_tokens": 6, "completion_tokens": 12, "rounds": 3} | request
+    fields = {"prompts": 8, "prefix_tokens": 6, "completion_tokens": 12, "rounds": 3} | request
     return Compressor(
         manifest,
         [tiny.sample_documents(expert=number + 1) for number in range(domains)],
-        Compression(**asked),
+        Compression(**fields),
         blobs=blobs,
         on_progress=lambda text: None,
     )
@@ -43,9 +43,9 @@ def test_the_written_checkpoint_has_the_requested_quality(blobs: LocalBlobs) -> 
     compressed = made.write(curve.chosen)
     assert compressed.num_bytes == curve.chosen.num_bytes < manifest.num_bytes
     network = Network.from_manifest(compressed, blobs, dtype=torch.float32)
-    own = summarize(made.probe.texts, network_runner.runner(network).read(made.probe.texts))
-    assert own.fdt.p75 == curve.chosen.fdt_75
-    assert own.perplexity == pytest.approx(curve.chosen.dppl)
+    summary = summarize(made.probe.texts, network_runner.runner(network).read(made.probe.texts))
+    assert summary.fdt.p75 == curve.chosen.fdt_75
+    assert summary.perplexity == pytest.approx(curve.chosen.dppl)
 
 
 def test_a_search_by_quality_ends_where_it_is_lost(blobs: LocalBlobs) -> None:

@@ -46,9 +46,9 @@ def test_zeros_stay_and_other_weights_learn(blobs: LocalBlobs) -> None:
     before, after, shares = retrained(manifest, blobs, share=0.5)
     for name in shares:
         zero = before.get_parameter(f"{name}.weight") == 0
-        own = after.get_parameter(f"{name}.weight")
-        assert not own[zero].any()
-        assert own[~zero].any()
+        weight = after.get_parameter(f"{name}.weight")
+        assert not weight[zero].any()
+        assert weight[~zero].any()
     reader = TokenReader.of(manifest, blobs)
     held_out = reader.windows(tiny.sample_documents(expert=1), split="held-out", length=32)
     assert log_perplexity(after, held_out) < log_perplexity(before, held_out)
@@ -57,17 +57,17 @@ def test_zeros_stay_and_other_weights_learn(blobs: LocalBlobs) -> None:
 def test_tensors_that_are_not_pruned_do_not_change(blobs: LocalBlobs) -> None:
     before, after, shares = retrained(tiny_mixes.store_mix(blobs), blobs, share=0.3, domains=3)
     pruned_too = {f"{name}.weight" for name in shares}
-    for name, own in after.state_dict().items():
+    for name, weight in after.state_dict().items():
         if name not in pruned_too:
-            assert torch.equal(own, before.state_dict()[name]), name
+            assert torch.equal(weight, before.state_dict()[name]), name
 
 
 def test_retrained_weights_can_be_stored_exactly(blobs: LocalBlobs) -> None:
     _, after, shares = retrained(tiny.store_manifest(blobs), blobs, share=0.5)
     for name in shares:
-        own = after.get_parameter(f"{name}.weight")
-        assert not own.requires_grad
-        assert torch.equal(own, own.bfloat16().float())
+        weight = after.get_parameter(f"{name}.weight")
+        assert not weight.requires_grad
+        assert torch.equal(weight, weight.bfloat16().float())
 
 
 def test_rounds_read_other_batches(blobs: LocalBlobs) -> None:

@@ -20,11 +20,11 @@ from tests.assembler import tiny_mixes
 def sparsifier(
     manifest: Manifest, blobs: LocalBlobs, *, domains: int = 1, **request: Any
 ) -> Sparsifier:
-    asked = {"prompts": 8, "prefix_tokens": 6, "completion_tokens": 12, "step": 0.3} | request
+    fields = {"prompts": 8, "prefix_tokens": 6, "completion_tokens": 12, "step": 0.3} | request
     return Sparsifier(
         manifest,
         [tiny.sample_documents(expert=number + 1) for number in range(domains)],
-        Sparsification(**asked),
+        Sparsification(**fields),
         blobs=blobs,
         on_progress=lambda text: None,
     )
@@ -40,9 +40,9 @@ def test_the_written_checkpoint_has_the_requested_share(blobs: LocalBlobs) -> No
     assert sparse.num_stored_bytes == curve.chosen.num_bytes < manifest.num_bytes
     assert sparse.num_bytes == manifest.num_bytes
     network = Network.from_manifest(sparse, blobs, dtype=torch.float32)
-    own = summarize(made.probe.texts, network_runner.runner(network).read(made.probe.texts))
-    assert own.fdt.p75 == curve.chosen.fdt_75
-    assert own.perplexity == pytest.approx(curve.chosen.dppl)
+    summary = summarize(made.probe.texts, network_runner.runner(network).read(made.probe.texts))
+    assert summary.fdt.p75 == curve.chosen.fdt_75
+    assert summary.perplexity == pytest.approx(curve.chosen.dppl)
 
 
 def test_a_search_by_quality_ends_where_it_is_lost(blobs: LocalBlobs) -> None:
@@ -59,8 +59,8 @@ def test_the_retrained_checkpoint_is_the_measured_one(blobs: LocalBlobs) -> None
     assert [point.share for point in curve.points] == pytest.approx([0, 0.3, 0.5])
     sparse = made.write(curve.chosen)
     network = Network.from_manifest(sparse, blobs, dtype=torch.float32)
-    own = summarize(made.probe.texts, network_runner.runner(network).read(made.probe.texts))
-    assert own.perplexity == pytest.approx(curve.chosen.dppl)
+    summary = summarize(made.probe.texts, network_runner.runner(network).read(made.probe.texts))
+    assert summary.perplexity == pytest.approx(curve.chosen.dppl)
     unlearned = sparsifier(manifest, blobs, share=0.5, by="uniform", keep_zeros=True)
     assert curve.chosen.perplexity < unlearned.point(curve.chosen.shares).perplexity
 
@@ -80,8 +80,8 @@ def test_a_lost_quality_gives_the_last_good_checkpoint(blobs: LocalBlobs) -> Non
     assert len(curve.points) > 2
     assert curve.chosen == curve.points[-2] != curve.points[0]
     network = Network.from_manifest(made.write(curve.chosen), blobs, dtype=torch.float32)
-    own = summarize(made.probe.texts, network_runner.runner(network).read(made.probe.texts))
-    assert own.perplexity == pytest.approx(curve.chosen.dppl)
+    summary = summarize(made.probe.texts, network_runner.runner(network).read(made.probe.texts))
+    assert summary.perplexity == pytest.approx(curve.chosen.dppl)
 
 
 def test_all_experts_of_a_mix_become_sparse(blobs: LocalBlobs) -> None:

@@ -84,8 +84,10 @@ def test_the_best_by_fdt_equal_those_after_reading_all_texts(
         worse = {}
         for unit in left:
             with as_int8(network, unit.modules, target="gpu"):
-                own = losses("fdt", texts, reader.read(states, layer=unit.layer), floor=floor)
-            worse[unit] = [loss / saved([*chosen, unit]) for loss in own]
+                unit_losses = losses(
+                    "fdt", texts, reader.read(states, layer=unit.layer), floor=floor
+                )
+            worse[unit] = [loss / saved([*chosen, unit]) for loss in unit_losses]
     assert ranking[:num] == sorted(left, key=worse.__getitem__)[:num]
     assert sorted(ranking, key=left.index) == list(left)
     assert reader.num_read < len(left) * len(texts)
@@ -102,15 +104,15 @@ def test_perplexity_decides_if_no_text_diverges(
     worse = {}
     for unit in units:
         with as_int8(network, unit.modules, target="gpu"):
-            own = losses("fdt", short, reader.read(states, layer=unit.layer), floor=floor)
-        worse[unit] = [loss / saved([unit]) for loss in own]
+            unit_losses = losses("fdt", short, reader.read(states, layer=unit.layer), floor=floor)
+        worse[unit] = [loss / saved([unit]) for loss in unit_losses]
     ranker = UnitRanker(
         network, reader, floor, by="fdt", target="gpu", on_progress=lambda text: None
     )
     parent = Configuration((), states, floor)
     ranking = ranker.rank(parent, units, num_bytes=saved(units) / 2, num=1)
     num = next(n for n in range(len(units)) if saved(ranking[:n]) >= saved(units) / 2)
-    assert sum(own[:2] == [0, 0] for own in worse.values()) > 1
+    assert sum(unit_losses[:2] == [0, 0] for unit_losses in worse.values()) > 1
     assert ranking[:num] == sorted(units, key=worse.__getitem__)[:num]
 
 

@@ -85,10 +85,10 @@ class Exhaustive:
         """Return the unit with the least cost per saved byte: FDT_75, then mean FDT, or DPPL."""
 
         def costs(unit: Unit) -> list[float]:
-            own, floor = self.read([*chosen, unit]), self._floor
+            summary, floor = self.read([*chosen, unit]), self._floor
             saved = sum(u.num_bytes_saved for u in [*chosen, unit])
-            losses = [floor.fdt.p75 - own.fdt.p75, floor.fdt.mean - own.fdt.mean]
-            dppl = own.perplexity / floor.perplexity
+            losses = [floor.fdt.p75 - summary.fdt.p75, floor.fdt.mean - summary.fdt.mean]
+            dppl = summary.perplexity / floor.perplexity
             by_dppl = math.log(dppl)
             return [x / saved for x in ([*losses, by_dppl] if by == "fdt" else [by_dppl])]
 
@@ -125,13 +125,13 @@ def test_the_measured_curve_is_that_of_the_chosen_units(
     network: Network, manifest: Manifest, texts: list[Continuation], blobs: LocalBlobs
 ) -> None:
     found = next(search(network, manifest, texts, "fdt").rounds(number=4, beam_width=1))
-    own, expected = (
+    measured, expected = (
         summarize(texts, found.readings),
         Exhaustive(manifest, texts, blobs).read(found.units),
     )
-    assert (own.fdt, own.sdt) == (expected.fdt, expected.sdt)
+    assert (measured.fdt, measured.sdt) == (expected.fdt, expected.sdt)
     # With other batches the last digits differ.
-    assert own.perplexity == pytest.approx(expected.perplexity, rel=1e-5)
+    assert measured.perplexity == pytest.approx(expected.perplexity, rel=1e-5)
 
 
 def test_a_wider_beam_is_not_worse(

@@ -77,7 +77,7 @@ def test_a_mix_served_in_bfloat16_has_limits_of_its_noise(
         log_path=tmp_path / "server.log",
         on_progress=lambda *_: None,
     )
-    for own in report.domains:
-        assert own.noise_floor.logprob_difference is not None
-        assert own.noise_floor.logprob_difference > 1e-4
-    assert not [own for own in report.failures if own.metric.startswith("served.")]
+    for domain in report.domains:
+        assert domain.noise_floor.logprob_difference is not None
+        assert domain.noise_floor.logprob_difference > 1e-4
+    assert not [failure for failure in report.failures if failure.metric.startswith("served.")]

@@ -30,7 +30,7 @@ def checkpoints(blobs: LocalBlobs) -> GateCheckpoints:
     )
 
 
-def written(checkpoints: GateCheckpoints, blobs: LocalBlobs) -> dict[str, Sequence[Continuation]]:
+def texts_of(checkpoints: GateCheckpoints, blobs: LocalBlobs) -> dict[str, Sequence[Continuation]]:
     """Let the candidate write one text in each domain."""
     runner = network_runner.of_manifest(checkpoints.candidate, blobs)
     return {
@@ -42,9 +42,9 @@ def written(checkpoints: GateCheckpoints, blobs: LocalBlobs) -> dict[str, Sequen
 def test_the_base_reads_texts_of_its_own_domains(
     checkpoints: GateCheckpoints, blobs: LocalBlobs
 ) -> None:
-    texts = written(checkpoints, blobs)
+    texts = texts_of(checkpoints, blobs)
     readings = mix_gate_stages.readings_of_other_mixes(checkpoints, texts, blobs)
-    assert {name: list(own) for name, own in readings.items()} == {
+    assert {name: list(variations) for name, variations in readings.items()} == {
         "expert-1": ["base"],
         "expert-2": ["base"],
         "expert-3": [],
@@ -59,9 +59,9 @@ def test_the_mix_before_its_finetune_reads_the_texts(
 ) -> None:
     finetuned = tiny_mixes.store_mix(blobs, combine="sum")
     tuned = replace(checkpoints, finetuned=finetuned, base=None)
-    texts = written(tuned, blobs)
+    texts = texts_of(tuned, blobs)
     readings = mix_gate_stages.readings_of_other_mixes(tuned, texts, blobs)
-    assert all(list(own) == ["finetuned"] for own in readings.values())
+    assert all(list(stages) == ["finetuned"] for stages in readings.values())
     before = network_runner.of_manifest(checkpoints.assembled, blobs)
     assert readings["expert-3"]["finetuned"] == before.read(texts["expert-3"])
 
@@ -71,7 +71,7 @@ def test_both_sides_have_digests(checkpoints: GateCheckpoints, blobs: LocalBlobs
     assert list(sides) == ["assembled", "candidate", "served", "base"]
     assert sides["candidate"].against == {
         "seed": checkpoints.seed.digest,
-        **{f"expert {name}": own.digest for name, own in checkpoints.experts.items()},
+        **{f"expert {name}": manifest.digest for name, manifest in checkpoints.experts.items()},
     }
     assert checkpoints.base is not None
     assert sides["base"].against == {"the version before": checkpoints.base.digest}

@@ -52,7 +52,7 @@ def test_int8_amplifies_small_changes(blobs: LocalBlobs) -> None:
 def test_every_draw_differs(blobs: LocalBlobs) -> None:
     found = perturbation.readings(network_of(blobs, in_int8=True), TEXTS)
     assert len(found) == NUM_DRAWS
-    assert len({tuple(own[0].logprobs) for own in found.values()}) == NUM_DRAWS
+    assert len({tuple(readings[0].logprobs) for readings in found.values()}) == NUM_DRAWS
 
 
 @pytest.mark.parametrize("in_int8", [False, True])
@@ -63,4 +63,4 @@ def test_bfloat16_differs_more_than_another_order_of_sums(in_int8: bool, blobs: 
     found = perturbation.in_bfloat16(network, TEXTS)
     strayed = [logprob_difference(reading, expected) for reading in found.values()]
     assert len(set(strayed)) == 1 + NUM_DRAWS
-    assert all(1e-4 < own < 0.1 for own in strayed)
+    assert all(1e-4 < difference < 0.1 for difference in strayed)

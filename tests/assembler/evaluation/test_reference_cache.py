@@ -23,27 +23,27 @@ def never() -> Runner:
     raise AssertionError("the reference was loaded again")
 
 
-def written(reference: str = "r", *, num_tokens: int = 8) -> list[Continuation]:
+def cached_texts(reference: str = "r", *, num_tokens: int = 8) -> list[Continuation]:
     return reference_cache.continuations(reference, PREFIXES, num_tokens=num_tokens, load=load)
 
 
 def test_the_reference_is_loaded_only_once() -> None:
-    first = written()
+    first = cached_texts()
     assert reference_cache.continuations("r", PREFIXES, num_tokens=8, load=never) == first
 
 
 def test_cached_texts_are_exact_and_margins_nearly() -> None:
     expected = load().write(PREFIXES, num_tokens=8)
     assert len({len(text.tokens) for text in expected}) > 1, "one should end early"
-    for text, own in zip(written(), expected, strict=True):
-        assert (text.prefix, text.tokens) == (own.prefix, own.tokens)
-        assert text.margins == pytest.approx(own.margins, rel=1e-3)
+    for text, cached in zip(cached_texts(), expected, strict=True):
+        assert (text.prefix, text.tokens) == (cached.prefix, cached.tokens)
+        assert text.margins == pytest.approx(cached.margins, rel=1e-3)
 
 
 @pytest.mark.parametrize("change", [{"reference": "other"}, {"num_tokens": 7}])
 def test_another_reference_or_length_has_other_texts(change: dict[str, str | int]) -> None:
-    written()
-    written(**change)  # type: ignore[arg-type]  # one of two keywords, each with its own type
+    cached_texts()
+    cached_texts(**change)  # type: ignore[arg-type]  # one of two keywords, each with its own type
     folders = list((settings().cache_path / "continuations").glob("*/*"))
     assert len(folders) == 2
 
@@ -57,12 +57,12 @@ def test_a_token_takes_four_bytes_or_less() -> None:
 
 
 def test_noise_is_measured_once() -> None:
-    texts = written()
+    texts = cached_texts()
 
-    def make(own: Sequence[Continuation]) -> dict[str, list[Reading]]:
-        return {"in one pass": load().read(own)}
+    def make(texts: Sequence[Continuation]) -> dict[str, list[Reading]]:
+        return {"in one pass": load().read(texts)}
 
-    def fail(own: Sequence[Continuation]) -> dict[str, list[Reading]]:
+    def fail(texts: Sequence[Continuation]) -> dict[str, list[Reading]]:
         raise AssertionError("the noise was measured again")
 
     first = reference_cache.noisy_readings("k", texts, make)
@@ -73,12 +73,12 @@ def test_noise_is_measured_once() -> None:
 
 
 def test_noise_is_cached_for_each_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = written()
-    own = reference_cache.noise_key("network", "r", texts)
-    assert reference_cache.noise_key("network", "r", texts) == own
-    assert reference_cache.noise_key("engine", "r", texts) != own
+    texts = cached_texts()
+    key = reference_cache.noise_key("network", "r", texts)
+    assert reference_cache.noise_key("network", "r", texts) == key
+    assert reference_cache.noise_key("engine", "r", texts) != key
     monkeypatch.setattr(cpu_features, "vector_instructions", lambda: ("another",))
-    assert reference_cache.noise_key("network", "r", texts) != own
+    assert reference_cache.noise_key("network", "r", texts) != key
 
 
 def test_a_reference_that_fails_leaves_nothing() -> None:

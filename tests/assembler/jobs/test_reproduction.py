@@ -56,8 +56,8 @@ def test_an_equal_mix_is_made(blobs: LocalBlobs, tmp_path: Path) -> None:
 
 
 def test_an_equal_compression_is_made(blobs: LocalBlobs, tmp_path: Path) -> None:
-    wanted = Compression(min_fdt_75=0, rounds=2, prompts=4, prefix_tokens=8, completion_tokens=4)
-    provenance = store_provenance(blobs, tmp_path, compress=wanted)
+    request = Compression(min_fdt_75=0, rounds=2, prompts=4, prefix_tokens=8, completion_tokens=4)
+    provenance = store_provenance(blobs, tmp_path, compress=request)
     stages = again(provenance, blobs)
     assert [stage.name for stage in stages] == ["assemble", "finetune", "compress"]
     assert all(stage.is_same for stage in stages)

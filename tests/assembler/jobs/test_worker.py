@@ -232,8 +232,8 @@ def test_a_new_version_is_embedded(database: str) -> None:
 
 
 def test_a_compressed_mix_is_gated_and_published_compressed(database: str) -> None:
-    wanted = Compression(min_fdt_75=0, rounds=2, prompts=4, prefix_tokens=8, completion_tokens=4)
-    version = request_mix(finetune=Finetune(tokens=0), compress=wanted)
+    request = Compression(min_fdt_75=0, rounds=2, prompts=4, prefix_tokens=8, completion_tokens=4)
+    version = request_mix(finetune=Finetune(tokens=0), compress=request)
     with worker():
         done = wait_until_over(version.id)
     assert done.state is MixState.SUCCEEDED, done.error
@@ -250,6 +250,6 @@ def test_a_compressed_mix_is_gated_and_published_compressed(database: str) -> No
     assert int8_modules(published.config)
     against = report.stages["compressed"].against
     assert against == {"the mix before its compression": done.assembled_digest}
-    assert all(own.compressed is not None for own in report.domains)
+    assert all(domain.compressed is not None for domain in report.domains)
     lock = Provenance.model_validate_json(get_bytes(store, artifact.provenance_digest or ""))
     assert lock.made == published.digest

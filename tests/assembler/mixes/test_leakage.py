@@ -32,8 +32,8 @@ def check(session: Session, blobs: LocalBlobs, version: MixVersion) -> None:
 def add(session: Session, blobs: LocalBlobs, expert: str, *more: Document) -> None:
     """Add documents to an expert, as if it had been registered with them."""
     version = experts.pin(session, expert)
-    own = documents.parse(blobs.read(version.documents_digest))
-    version.documents_digest = put_bytes(blobs, documents.serialize([*own, *more]))
+    parsed = documents.parse(blobs.read(version.documents_digest))
+    version.documents_digest = put_bytes(blobs, documents.serialize([*parsed, *more]))
     session.flush()
 
 

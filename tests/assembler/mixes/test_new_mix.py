@@ -48,10 +48,10 @@ def pointers(session: Session, blobs: LocalBlobs, **changes: Any) -> list[str]:
     ],
 )
 def test_wrong_experts_have_a_pointer(
-    session: Session, blobs: LocalBlobs, named: list[str], expected: list[str]
+    session: Session, blobs: LocalBlobs, refs: list[str], expected: list[str]
 ) -> None:
     rows.add_all(session, blobs)
-    assert pointers(session, blobs, experts=named) == expected
+    assert pointers(session, blobs, experts=refs) == expected
 
 
 def test_an_expert_of_another_family_is_refused_with_reasons(
@@ -214,9 +214,9 @@ def test_too_few_documents_for_one_sequence_are_refused(
     ],
 )
 def test_an_impossible_compression_is_refused(
-    session: Session, blobs: LocalBlobs, wanted: dict[str, Any], pointer: str, detail: str
+    session: Session, blobs: LocalBlobs, fields: dict[str, Any], pointer: str, detail: str
 ) -> None:
     rows.add_all(session, blobs)
-    (problem,) = problems(session, blobs, compress=wanted)
+    (problem,) = problems(session, blobs, compress=fields)
     assert problem.pointer == pointer
     assert detail in problem.detail

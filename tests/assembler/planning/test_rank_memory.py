@@ -49,15 +49,15 @@ def estimate(finetune: Finetune, parallelism: Parallelism = ALONE) -> RankMemory
 
 def measure(cases: list[tuple[int, Finetune]], num_processes: int) -> list[dict[str, int]]:
     """Measure a training step for each degree and recipe, in real processes."""
-    asked: list[dict[str, Any]] = [
+    fields: list[dict[str, Any]] = [
         {"recipe": finetune.model_dump(), "degree": degree, "experts_per_token": NUM_CHOSEN}
         for degree, finetune in cases
     ]
     if num_processes == 1:
-        return memory_process.measure(asked)
+        return memory_process.measure(fields)
     torchrun = (sys.executable, "-m", "assembler.training.torchrun", str(num_processes))
     done = subprocess.run(
-        [*torchrun, "tests.assembler.memory_process", json.dumps(asked)],
+        [*torchrun, "tests.assembler.memory_process", json.dumps(fields)],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -45,7 +45,7 @@ def asking(**changes: Any) -> Recipe:
     return Recipe.model_validate(recipe.model_dump() | {"finetune": finetune} | changes)
 
 
-def written(before: Manifest, after: Manifest) -> int:
+def new_bytes(before: Manifest, after: Manifest) -> int:
     """Return the bytes of the tensors in `after` that are not in `before`."""
     known = {entry.digest for entry in before.tensors.values()}
     return sum(e.num_bytes for e in after.tensors.values() if e.digest not in known)
@@ -59,7 +59,7 @@ def test_a_finetune_stores_trained_tensors(blobs: LocalBlobs, tmp_path: Path) ->
         mix, blobs, tmp_path, recipe=recipe.finetune, on_progress=lambda progress: None
     )
     estimate = resource_estimates.finetuning(blueprint(blobs, recipe))
-    assert estimate.kept == written(mix, tuned)
+    assert estimate.kept == new_bytes(mix, tuned)
     assert estimate.read == mix.num_bytes
 
 
@@ -68,7 +68,7 @@ def test_a_compression_stores_int8_layers(blobs: LocalBlobs) -> None:
     mix = tiny_mixes.store_mix(blobs)
     modules = int8_units.modules(int8_units.units(mix, "cpu"))
     compressed = int8_checkpoint.write(mix, modules, target="cpu", blobs=blobs)
-    assert resource_estimates.compressing(plan).kept == written(mix, compressed)
+    assert resource_estimates.compressing(plan).kept == new_bytes(mix, compressed)
 
 
 def test_more_parts_are_more_work(blobs: LocalBlobs) -> None:

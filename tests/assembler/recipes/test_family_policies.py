@@ -28,7 +28,7 @@ def test_versions_are_numbered_and_equal_ones_are_stored_once(
     assert first.number == 1
     assert family_policies.put(session, "tiny", {"prefix_tokens": 9}).number == 1
     assert family_policies.put(session, "tiny", {}).number == 2
-    assert [own.number for own in family_policies.find_all(session, "tiny")] == [2, 1]
+    assert [policy.number for policy in family_policies.find_all(session, "tiny")] == [2, 1]
 
 
 def test_a_recipe_keeps_the_policy_of_its_request(session: Session, blobs: LocalBlobs) -> None:

@@ -56,9 +56,9 @@ def test_changes_are_applied_to_a_preset() -> None:
 
 def test_a_compression_is_read_from_its_fields() -> None:
     assert presets.read_compression(None) == (None, [])
-    wanted, problems = presets.read_compression({"min_fdt_75": 8})
-    assert wanted is not None
-    assert (wanted.min_fdt_75, problems) == (8, [])
-    wanted, problems = presets.read_compression({"min_fdt_75": 8, "size": 1})
-    assert wanted is None
+    compression, problems = presets.read_compression({"min_fdt_75": 8})
+    assert compression is not None
+    assert (compression.min_fdt_75, problems) == (8, [])
+    compression, problems = presets.read_compression({"min_fdt_75": 8, "size": 1})
+    assert compression is None
     assert [problem.pointer for problem in problems] == ["/compress/size"]

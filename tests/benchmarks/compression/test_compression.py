@@ -9,8 +9,8 @@ from tests.benchmarks.compression import benchmark
 def test_a_quick_run_has_every_subject_and_curve(tmp_path: Path) -> None:
     output = tmp_path / "compression.json"
     assert benchmark.main(["--quick", f"--output={output}"]) == 0
-    told = json.loads(output.read_text())
-    found = told["subjects"]
+    result = json.loads(output.read_text())
+    found = result["subjects"]
     assert list(found) == [
         "random-llama, seed, cpu",
         "random-llama, seed, cpu-vnni",
@@ -20,18 +20,18 @@ def test_a_quick_run_has_every_subject_and_curve(tmp_path: Path) -> None:
         "mix of 3 experts, cpu-vnni",
         "mix of 3 experts, gpu",
     ]
-    for own in found.values():
-        assert list(own["curves"]) == ["fdt", "dppl", "perplexity", "order"]
-        none, everything = own["ends"]["none"], own["ends"]["all"]
-        assert list(own["fdt_ahead_of"]) == ["dppl", "perplexity", "order"]
-        for [point] in own["curves"].values():
+    for subject in found.values():
+        assert list(subject["curves"]) == ["fdt", "dppl", "perplexity", "order"]
+        none, everything = subject["ends"]["none"], subject["ends"]["all"]
+        assert list(subject["fdt_ahead_of"]) == ["dppl", "perplexity", "order"]
+        for [point] in subject["curves"].values():
             assert everything["num_bytes"] < point["num_bytes"] < none["num_bytes"]
     on_cpu, on_gpu = (found[f"mix of 3 experts, {target}"] for target in ("cpu", "gpu"))
     assert on_gpu["num_units"] > on_cpu["num_units"]
-    assert list(told["beams"]["widths"]) == ["1", "10"]
-    for curves in told["beams"]["widths"].values():
-        assert all(len(points) == told["beams"]["num_units"] - 1 for points in curves.values())
-    for searched in (found["random-llama, seed, cpu"], told["beams"]):
+    assert list(result["beams"]["widths"]) == ["1", "10"]
+    for curves in result["beams"]["widths"].values():
+        assert all(len(points) == result["beams"]["num_units"] - 1 for points in curves.values())
+    for searched in (found["random-llama, seed, cpu"], result["beams"]):
         cost = searched["cost"]
         assert cost["shares_chosen_by_both"] == [1] * (cost["num_rounds"] - 1)
         assert len(cost["shares_chosen_in_other_batches"]) == cost["num_rounds"] - 1

@@ -15,9 +15,9 @@ WAYS = {
 
 def curves(found: Figures, cell: Callable[[Figures], str]) -> str:
     rows = []
-    for name, own in found["subjects"].items():
-        nothing, everything = own["ends"]["none"], own["ends"]["all"]
-        points = zip(*(own["curves"][way] for way in WAYS), strict=True)
+    for name, subject in found["subjects"].items():
+        nothing, everything = subject["ends"]["none"], subject["ends"]["all"]
+        points = zip(*(subject["curves"][way] for way in WAYS), strict=True)
         empty = [""] * (len(WAYS) - 1)
         rows.append([name, *_size([nothing]), cell(nothing), *empty])
         rows += [["", *_size(same), *map(cell, same)] for same in points]
@@ -29,11 +29,11 @@ def ahead(found: Figures) -> str:
     """Return by how many tokens texts diverge later with FDT's choice than with another."""
     others = [way for way in WAYS if way != "fdt"]
     rows = []
-    for name, own in found["subjects"].items():
+    for name, subject in found["subjects"].items():
         model = name
-        for number, point in enumerate(own["curves"]["fdt"]):
-            told = [own["fdt_ahead_of"][way][number] for way in others]
-            cells = [f"{one['tokens']:+.1f}{interval(one['interval'])}" for one in told]
+        for number, point in enumerate(subject["curves"]["fdt"]):
+            ahead_of = [subject["fdt_ahead_of"][way][number] for way in others]
+            cells = [f"{one['tokens']:+.1f}{interval(one['interval'])}" for one in ahead_of]
             rows.append([model, f"{100 * point['int8_share']:.0f}", *cells])
             model = ""
     heads = [f"later than {WAYS[way]}" for way in others]
@@ -43,13 +43,13 @@ def ahead(found: Figures) -> str:
 def smoothing(found: Figures) -> str:
     """Return everything in int8, without and with smoothing, and what smoothing gains."""
     rows = []
-    for name, own in found["subjects"].items():
-        none, *both = (own["ends"][end] for end in ("none", "all, not smoothed", "all"))
-        told = [
+    for name, subject in found["subjects"].items():
+        none, *both = (subject["ends"][end] for end in ("none", "all, not smoothed", "all"))
+        columns = [
             [f"{one['fdt_75']:.1f}", fdt(one), f"{100 * one['equal_share']:.1f}", perplexity(one)]
             for one in both
         ]
-        pairs = [", ".join(pair) for pair in zip(*told, strict=True)]
+        pairs = [", ".join(pair) for pair in zip(*columns, strict=True)]
         plain, smoothed = both
         cost = plain["perplexity"] - none["perplexity"]
         gains = [
@@ -77,18 +77,18 @@ def smoothing(found: Figures) -> str:
 
 def cost(found: Figures) -> str:
     rows = []
-    for name, own in (found["subjects"] | {"beams": found["beams"]}).items():
-        if told := own.get("cost"):
+    for name, subject in (found["subjects"] | {"beams": found["beams"]}).items():
+        if cost := subject.get("cost"):
             rows.append(
                 [
-                    own.get("model", name),
-                    str(own["num_units"]),
-                    str(told["num_rounds"]),
-                    f"{told['cpu_seconds']:.0f}",
-                    f"{told['cpu_seconds_reading_whole']:.0f}",
-                    f"{told['ratio']:.2f}",
-                    _percents(told["shares_chosen_by_both"]),
-                    _percents(told["shares_chosen_in_other_batches"]),
+                    subject.get("model", name),
+                    str(subject["num_units"]),
+                    str(cost["num_rounds"]),
+                    f"{cost['cpu_seconds']:.0f}",
+                    f"{cost['cpu_seconds_reading_whole']:.0f}",
+                    f"{cost['ratio']:.2f}",
+                    _percents(cost["shares_chosen_by_both"]),
+                    _percents(cost["shares_chosen_in_other_batches"]),
                 ]
             )
     return markdown.table(
@@ -108,12 +108,12 @@ def cost(found: Figures) -> str:
 
 def beams(found: Figures) -> str:
     """Compare beam widths at about one and two thirds of all units."""
-    own = found["beams"]
+    beam_figures = found["beams"]
     rows = []
-    for number in (own["num_units"] // 3, 2 * own["num_units"] // 3):
-        for width, scores in own["widths"].items():
+    for number in (beam_figures["num_units"] // 3, 2 * beam_figures["num_units"] // 3):
+        for width, scores in beam_figures["widths"].items():
             points = [scores[by][number - 1] for by in ("fdt", "dppl", "perplexity")]
-            share = f"{number} of {own['num_units']}"
+            share = f"{number} of {beam_figures['num_units']}"
             rows.append([share, *_size(points), width, *map(fdt, points)])
     head = ["units", "int8, %", "MB", "configurations kept", *list(WAYS.values())[:3]]
     return markdown.table(head, rows)
@@ -121,8 +121,8 @@ def beams(found: Figures) -> str:
 
 def _size(points: Sequence[Figures]) -> list[str]:
     """Format the shares and megabytes of points with about equal sizes."""
-    shares = [round(100 * own["int8_share"]) for own in points]
-    sizes = [round(own["num_bytes"] / 1e6) for own in points]
+    shares = [round(100 * point["int8_share"]) for point in points]
+    sizes = [round(point["num_bytes"] / 1e6) for point in points]
     return [_range(shares), _range(sizes)]
 
 

@@ -33,10 +33,10 @@ def _int8(found: Figures) -> Figure:
     columns = min(len(subjects), MAX_COLUMNS)
     rows = math.ceil(len(subjects) / columns)
     plot = Figure(figsize=(4 * columns, 3.5 * rows))
-    for position, (name, own) in enumerate(subjects.items(), start=1):
+    for position, (name, subject) in enumerate(subjects.items(), start=1):
         axes = plot.add_subplot(rows, columns, position)
         for way, title in WAYS.items():
-            points = [own["ends"]["none"], *own["curves"][way], own["ends"]["all"]]
+            points = [subject["ends"]["none"], *subject["curves"][way], subject["ends"]["all"]]
             axes.plot(
                 [point["num_bytes"] / 1e6 for point in points],
                 [point["fdt_mean"] for point in points],
@@ -56,12 +56,12 @@ def _sparsity(found: Figures) -> Figure:
     subjects = found["subjects"]
     plot = Figure(figsize=(4 * len(subjects), 6.5))
     grid = plot.subplots(2, len(subjects), squeeze=False)
-    for column, (name, own) in enumerate(subjects.items()):
+    for column, (name, subject) in enumerate(subjects.items()):
         for row, (figure, title) in enumerate(
             {"perplexity": "perplexity of held-out text", "fdt_mean": "mean FDT, tokens"}.items()
         ):
             axes = grid[row, column]
-            for way, points in own["curves"].items():
+            for way, points in subject["curves"].items():
                 axes.plot(
                     [100 * point["share"] for point in points],
                     [point[figure] for point in points],
@@ -71,7 +71,7 @@ def _sparsity(found: Figures) -> Figure:
                     label=way.replace("uniform", "equal shares").replace("fdt", "chosen by FDT"),
                 )
             if figure == "perplexity":
-                axes.axhline(own["none"][figure], color="grey", linewidth=0.8)
+                axes.axhline(subject["none"][figure], color="grey", linewidth=0.8)
                 axes.set_yscale("log")
             axes.set_xlabel("zeros, %")
             axes.set_ylabel(title)

@@ -49,11 +49,11 @@ def of(results: Figures) -> dict[str, str]:
 def _cost(found: Figures) -> str:
     """Return the milliseconds of a compared token."""
     rows = []
-    for size, own in found["batches"].items():
-        times = own["milliseconds_per_compared_token"]
+    for size, batch in found["batches"].items():
+        times = batch["milliseconds_per_compared_token"]
         names = ("read", "generated with both", "generated with both, transformers")
         cells = [f"{times[n]['median']:.1f}" if n in times else "" for n in names]
-        rows.append([size, *cells, f"{own['ratio']['median']:.1f}"])
+        rows.append([size, *cells, f"{batch['ratio']['median']:.1f}"])
     return markdown.table(
         [
             "prefixes in a batch",
@@ -68,14 +68,14 @@ def _cost(found: Figures) -> str:
 
 def _gate(found: Figures) -> str:
     rows = []
-    for name, own in found["comparisons"].items():
-        domains = own["domains"].values()
+    for name, comparison in found["comparisons"].items():
+        domains = comparison["domains"].values()
         rows.append(
             [
                 name,
-                f"{own['seconds']:.0f}",
-                f"{own['cpu_seconds']:.0f}",
-                f"{own['private_mb']:,}",
+                f"{comparison['seconds']:.0f}",
+                f"{comparison['cpu_seconds']:.0f}",
+                f"{comparison['private_mb']:,}",
                 f"{min(d['candidate']['fdt']['p75'] for d in domains):.1f}",
                 f"{100 * min(d['candidate']['equal_share'] for d in domains):.1f}",
                 f"{min(d['noise_floor']['fdt']['p75'] for d in domains):.1f}",
@@ -99,17 +99,17 @@ def _gate(found: Figures) -> str:
 
 def _perturbation(found: Figures) -> str:
     rows = []
-    for name, own in found["subjects"].items():
+    for name, subject in found["subjects"].items():
         for metric, title in METRICS.items():
-            told = own["told_apart"][metric]
-            share, low, high = (100 * x for x in told["share_right"])
+            apart = subject["told_apart"][metric]
+            share, low, high = (100 * x for x in apart["share_right"])
             rows.append(
                 [
                     name,
                     title,
-                    f"{told['right']}, {told['equal']}, {told['wrong']}",
+                    f"{apart['right']}, {apart['equal']}, {apart['wrong']}",
                     f"{share:.0f} [{low:.0f}, {high:.0f}]",
-                    f"{told['tells']}, {told['misleads']}",
+                    f"{apart['tells']}, {apart['misleads']}",
                 ]
             )
     head = ["model", "metric", "trials right, equal, wrong", "signs right, %", "tells, misleads"]
@@ -118,13 +118,13 @@ def _perturbation(found: Figures) -> str:
 
 def _sparsity(found: Figures) -> str:
     rows = []
-    for name, own in found["subjects"].items():
-        none = own["none"]
+    for name, subject in found["subjects"].items():
+        none = subject["none"]
         megabytes = f"{none['num_bytes'] / 1e6:.0f}"
         rows.append([name, "0", megabytes, fdt(none), "", perplexity(none), "", ""])
         for suffix in ("", ", retrained"):
-            if f"fdt{suffix}" in own["curves"]:
-                rows += _zeros(own, suffix)
+            if f"fdt{suffix}" in subject["curves"]:
+                rows += _zeros(subject, suffix)
     return markdown.table(
         [
             "model",
@@ -140,9 +140,9 @@ def _sparsity(found: Figures) -> str:
     )
 
 
-def _zeros(own: Figures, suffix: str) -> Iterator[list[str]]:
+def _zeros(subject: Figures, suffix: str) -> Iterator[list[str]]:
     """Return the rows of equal and of chosen shares, point by point."""
-    curves = own["curves"]
+    curves = subject["curves"]
     for equal, chosen in zip(curves[f"uniform{suffix}"], curves[f"fdt{suffix}"], strict=True):
         yield [
             suffix.removeprefix(", "),
@@ -153,7 +153,7 @@ def _zeros(own: Figures, suffix: str) -> Iterator[list[str]]:
             f"{equal['perplexity']:,.2f}",
             f"{chosen['perplexity']:,.2f}",
             f"{chosen['attention_from_90_percent']}, {chosen['attention_vanished']}"
-            f" of {own['num_attention_components']}",
+            f" of {subject['num_attention_components']}",
         ]
 
 
@@ -161,11 +161,11 @@ def _removal(found: Figures) -> str:
     rows = [
         [
             title,
-            f"{own['layers_without_attention']}, {own['layers_without_ffn']}",
-            f"{own['num_parameters'] / own['num_parameters_before']:.3f}",
-            f"{own['ratio']['median']:.3f}",
+            f"{times['layers_without_attention']}, {times['layers_without_ffn']}",
+            f"{times['num_parameters'] / times['num_parameters_before']:.3f}",
+            f"{times['ratio']['median']:.3f}",
         ]
-        for title, own in found["removal"].items()
+        for title, times in found["removal"].items()
     ]
     return markdown.table(
         [
@@ -180,9 +180,9 @@ def _removal(found: Figures) -> str:
 
 def _serving(found: Figures) -> str:
     rows = []
-    for name, own in found["pairs"].items():
-        size = own["num_bytes"] / own["num_bytes_before"]
-        for kind, times in own["kinds"].items():
+    for name, pair in found["pairs"].items():
+        size = pair["num_bytes"] / pair["num_bytes_before"]
+        for kind, times in pair["kinds"].items():
             rows.append(
                 [
                     name,
@@ -212,10 +212,10 @@ def _faults(found: Figures) -> str:
     rows = [
         [
             name,
-            own["where"],
-            ", ".join(own["refused"]),
-            ", ".join(title for limit, title in LIMITS.items() if limit in own["failed"]),
+            fault["where"],
+            ", ".join(fault["refused"]),
+            ", ".join(title for limit, title in LIMITS.items() if limit in fault["failed"]),
         ]
-        for name, own in found["faults"].items()
+        for name, fault in found["faults"].items()
     ]
     return markdown.table(["fault", "where", "refused by", "limits not kept"], rows)

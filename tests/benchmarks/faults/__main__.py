@@ -92,12 +92,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         },
         "faults": found,
         "caught_by": dict(_counts(found)),
-        "caught_beyond_floor": sum(bool(own["beyond_floor"]) for own in found.values()),
+        "caught_beyond_floor": sum(bool(verdict["beyond_floor"]) for verdict in found.values()),
         "rebuilds": rebuilds,
     }
-    missed = [name for name, own in found.items() if not _caught(own, "failed")]
+    missed = [name for name, verdict in found.items() if not _caught(verdict, "failed")]
     unseen = [name for name in missed if not _caught(found[name], "beyond_floor")]
-    alarms = [own for own in rebuilds if _caught(own, "failed") or own["beyond_floor"]]
+    alarms = [
+        verdict for verdict in rebuilds if _caught(verdict, "failed") or verdict["beyond_floor"]
+    ]
     bars = [
         Bar("planted faults", len(found), ">=", MIN_FAULTS),
         Bar("faults that no check and no default limit caught", len(missed), "<=", 0),
@@ -183,13 +185,15 @@ def _kept(gate: Gate, name: list[Any], judge: Callable[[], Verdict]) -> dict[str
     return found
 
 
-def _caught(own: Mapping[str, Any], by: str) -> bool:
-    return bool(own["refused"] or own[by])
+def _caught(verdict: Mapping[str, Any], by: str) -> bool:
+    return bool(verdict["refused"] or verdict[by])
 
 
 def _counts(found: Mapping[str, Mapping[str, Any]]) -> Counter[str]:
     """Count the faults that each check and metric catches."""
-    return Counter(name for own in found.values() for name in (*own["refused"], *own["failed"]))
+    return Counter(
+        name for verdict in found.values() for name in (*verdict["refused"], *verdict["failed"])
+    )
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ class Gate:
         self.reference = open_subject(stored, demo.blobs)
         self.prompts = self._prefixes(length=PREFIX_TOKENS, count=prompts)
         self.windows = {
-            domain: [Continuation(own[:1], own[1:]) for own in prefixes]
+            domain: [Continuation(window[:1], window[1:]) for window in prefixes]
             for domain, prefixes in self._prefixes(length=WINDOW_TOKENS, count=windows).items()
         }
         self.key = [VERSION, demo.mix.digest, self.policy.model_dump(mode="json"), windows]
@@ -99,7 +99,7 @@ class Gate:
             )
             for domain, prefixes in self.prompts.items()
         }
-        self.varied = self._varied("network", lambda own: noise.variations(load(), own))
+        self.varied = self._varied("network", lambda texts: noise.variations(load(), texts))
         self.perplexity = self._known_perplexities("mix", load)
         self.seed_perplexity = self._known_perplexities(
             "seed", lambda: _network(demo.seed, demo.blobs)
@@ -117,13 +117,13 @@ class Gate:
             noise.floor(texts, self._variations(domain, is_served=is_served))
             for domain, texts in self.texts.items()
         ]
-        asked = {
+        limits = {
             "sdt": figures["sdt_mean"] <= max(f.sdt.mean for f in floors) + ROUNDED,
             "fdt_mean": figures["fdt_mean"] >= min(f.fdt.mean for f in floors) - ROUNDED,
             "logprob_difference": figures["logprob_difference"]
             <= DIFFERENCE_SLACK * max(_difference(f) for f in floors),
         }
-        return [name for name, kept in asked.items() if not kept]
+        return [name for name, kept in limits.items() if not kept]
 
     def add_served_noise(self) -> None:
         """Measure the noise of the undamaged reference on a server."""
@@ -132,8 +132,8 @@ class Gate:
             with own_home(self.demo) as store, serving(self.demo.mix, store) as running:
                 return {noise.SERVED: ServerRunner(running.base_url, running.model).read(texts)}
 
-        for domain, own in self._varied("engine", served).items():
-            self.varied[domain] |= own
+        for domain, readings in self._varied("engine", served).items():
+            self.varied[domain] |= readings
 
     def stored(
         self, manifest: Manifest, store: LocalBlobs, *, damaged: str | None = None
@@ -194,10 +194,10 @@ class Gate:
             ],
             decode=self.reference.vocabulary.decode,
         )
-        own = self._perplexities(runner)
+        perplexities = self._perplexities(runner)
         ratios = {
-            "perplexity_to_reference": _worst_ratio(own, self.perplexity),
-            "perplexity_to_seed": _worst_ratio(own, self.seed_perplexity),
+            "perplexity_to_reference": _worst_ratio(perplexities, self.perplexity),
+            "perplexity_to_seed": _worst_ratio(perplexities, self.seed_perplexity),
         }
         failed = list(dict.fromkeys(failure.metric for failure in report.failures))
         # A candidate need not meet a limit that the reference itself misses.
@@ -213,8 +213,8 @@ class Gate:
 
     def _variations(self, domain: str, *, is_served: bool) -> dict[str, list[Reading]]:
         return {
-            name: own
-            for name, own in self.varied[domain].items()
+            name: readings
+            for name, readings in self.varied[domain].items()
             if is_served or name != noise.SERVED
         }
 
@@ -223,8 +223,8 @@ class Gate:
 
     def _prefixes(self, *, length: int, count: int) -> dict[str, list[Tokens]]:
         return {
-            domain: self.reference.vocabulary.prefixes(own, length=length, count=count)
-            for domain, own in self.demo.documents.items()
+            domain: self.reference.vocabulary.prefixes(documents, length=length, count=count)
+            for domain, documents in self.demo.documents.items()
         }
 
     def _varied(
@@ -233,10 +233,10 @@ class Gate:
         """Return noisy readings by domain and variation, cached if they were read before."""
         texts = list(chain.from_iterable(self.texts.values()))
         found = reference_cache.noisy_readings(json_digest([NAME, source, self.key]), texts, make)
-        readings = {name: iter(own) for name, own in found.items()}
+        readings = {name: iter(rows) for name, rows in found.items()}
         return {
-            domain: {name: list(islice(rest, len(own))) for name, rest in readings.items()}
-            for domain, own in self.texts.items()
+            domain: {name: list(islice(rest, len(texts))) for name, rest in readings.items()}
+            for domain, texts in self.texts.items()
         }
 
     def _known_perplexities(self, name: str, load: Callable[[], Runner]) -> dict[str, float]:
@@ -247,8 +247,8 @@ class Gate:
 
     def _perplexities(self, runner: Runner) -> dict[str, float]:
         return {
-            domain: perplexity([x for reading in runner.read(own) for x in reading.logprobs])
-            for domain, own in self.windows.items()
+            domain: perplexity([x for reading in runner.read(texts) for x in reading.logprobs])
+            for domain, texts in self.windows.items()
         }
 
 
@@ -300,15 +300,15 @@ def words(error: Exception) -> str:
 
 def _figures(report: DivergenceReport) -> dict[str, float]:
     """Return the figures of the worst domain."""
-    own = [domain.candidate for domain in report.domains]
+    summaries = [domain.candidate for domain in report.domains]
     pairs = [(domain.candidate, domain.noise_floor) for domain in report.domains]
     return {
-        "fdt_75": min(x.fdt.p75 for x in own),
-        "fdt_mean": round(min(x.fdt.mean for x in own), 4),
-        "sdt_mean": round(max(x.sdt.mean for x in own), 4),
-        "equal_share": round(min(x.equal_share for x in own), 4),
+        "fdt_75": min(x.fdt.p75 for x in summaries),
+        "fdt_mean": round(min(x.fdt.mean for x in summaries), 4),
+        "sdt_mean": round(max(x.sdt.mean for x in summaries), 4),
+        "equal_share": round(min(x.equal_share for x in summaries), 4),
         "dppl_ratio": _short(max(x.perplexity / floor.perplexity for x, floor in pairs)),
-        "logprob_difference": float(f"{max(map(_difference, own)):.3g}"),
+        "logprob_difference": float(f"{max(map(_difference, summaries)):.3g}"),
     }
 
 
@@ -317,8 +317,8 @@ def _difference(summary: Summary) -> float:
     return summary.logprob_difference
 
 
-def _worst_ratio(own: Mapping[str, float], other: Mapping[str, float]) -> float:
-    return _short(max(own[domain] / other[domain] for domain in own))
+def _worst_ratio(one: Mapping[str, float], other: Mapping[str, float]) -> float:
+    return _short(max(one[domain] / other[domain] for domain in one))
 
 
 def _short(value: float) -> float:

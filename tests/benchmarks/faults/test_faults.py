@@ -76,8 +76,8 @@ def test_the_whole_experiment(home: Path, tmp_path: Path) -> None:
     output = tmp_path / "result.json"
     faults.main(["--quick", "--output", str(output)])
     result = json.loads(output.read_text())
-    assert not any(own["refused"] or own["failed"] for own in result["rebuilds"])
-    assert all(own["same_bytes"] for own in result["rebuilds"])
+    assert not any(rebuild["refused"] or rebuild["failed"] for rebuild in result["rebuilds"])
+    assert all(rebuild["same_bytes"] for rebuild in result["rebuilds"])
     found = result["faults"]
     assert set(found["chat template changed, served"]["refused"]) == {"folder", "comparison"}
     assert found["chat template changed, served"]["failed"] == []

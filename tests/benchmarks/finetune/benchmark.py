@@ -159,7 +159,7 @@ def _compare(case: Case, *, rounds: int) -> dict[str, Any]:
                 + f", products alone {alone[-1]:.3f} s"
             )
     return _figures(seconds, alone, needed=needed, num_tokens=case.batch.tokens.numel()) | {
-        "implementations": {name: own for name, own in implementations.items() if own},
+        "implementations": {name: chosen for name, chosen in implementations.items() if chosen},
         "mb_held_for_backward": {name: round(size / 1e6, 1) for name, size in held.items()},
     }
 

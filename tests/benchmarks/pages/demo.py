@@ -59,7 +59,7 @@ def stages(found: dict[str, Any]) -> str:
         rows.append([stage["stage"], f"{stage['seconds']:.0f}"])
         if stage["stage"] == "Mix":
             steps = found["mix_step_seconds"].items()
-            rows += [[f"– {name}", f"{own:.0f}"] for name, own in steps if own >= 0.5]
+            rows += [[f"– {name}", f"{seconds:.0f}"] for name, seconds in steps if seconds >= 0.5]
     return markdown.table(["stage", "seconds"], [*rows, ["all", f"{found['seconds']:.0f}"]])
 
 

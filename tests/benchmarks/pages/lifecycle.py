@@ -24,24 +24,24 @@ def tables() -> dict[str, str]:
 
 def versions(found: Mapping[str, Any]) -> str:
     """Return held-out perplexity by version; in brackets that of a domain without an expert."""
-    every = [own["domains"] for own in found.values()]
+    every = [version["domains"] for version in found.values()]
     # The domain `go` gets its expert in the second version; before it has this perplexity.
     go_before = found["extended"]["domains"]["go"]["version_before"]
-    known = {domain: own[domain] for own in every for domain in own}
+    known = {domain: version[domain] for version in every for domain in version}
     rows = [["seed", "", "", *(f"{known[domain]['seed']:.2f}" for domain in DOMAINS), "0", ""]]
-    for title, own in found.items():
-        cells = [_cell(own["domains"].get(domain)) for domain in DOMAINS]
+    for title, version in found.items():
+        cells = [_cell(version["domains"].get(domain)) for domain in DOMAINS]
         if title == "mixed":
             cells[DOMAINS.index("go")] = f"({go_before:.2f})"
-        tokens = own["finetune"]["tokens"]
-        equal = min(domain["served_equals_reference"] for domain in own["domains"].values())
+        tokens = version["finetune"]["tokens"]
+        equal = min(domain["served_equals_reference"] for domain in version["domains"].values())
         rows.append(
             [
-                f"`{own['mix']}`, {title}",
-                str(len(own["experts"])),
+                f"`{version['mix']}`, {title}",
+                str(len(version["experts"])),
                 f"{tokens:,}",
                 *cells,
-                _share(own["domains"]),
+                _share(version["domains"]),
                 f"{100 * equal:.1f}",
             ]
         )
@@ -54,16 +54,18 @@ def versions(found: Mapping[str, Any]) -> str:
 def changes(found: Mapping[str, Any]) -> str:
     """Return the change of perplexity from the version before, in percent."""
     rows = []
-    for title, own in found.items():
-        if own["base"] is None:
+    for title, version in found.items():
+        if version["base"] is None:
             continue
         cells = []
         for domain in DOMAINS:
-            figures = own["domains"].get(domain)
+            figures = version["domains"].get(domain)
             before = figures and figures["version_before"]
             cells.append(f"{100 * (figures['mix'] / before - 1):+.1f}" if before else "")
-        new = own["domains"]["go"]["share_of_gain"]
-        rows.append([f"`{own['mix']}`, {title}", f"`{own['base']}`", *cells, f"{100 * new:.0f}"])
+        new = version["domains"]["go"]["share_of_gain"]
+        rows.append(
+            [f"`{version['mix']}`, {title}", f"`{version['base']}`", *cells, f"{100 * new:.0f}"]
+        )
     head = ["version", "made from", *(f"{domain}, %" for domain in DOMAINS)]
     return markdown.table([*head, "share of the Go expert's gain, %"], rows)
 
@@ -86,7 +88,7 @@ def _cell(figures: Mapping[str, float] | None) -> str:
 
 def _share(domains: Mapping[str, Mapping[str, float]]) -> str:
     gained, possible = (
-        statistics.mean(math.log(own["seed"] / own[name]) for own in domains.values())
+        statistics.mean(math.log(figures["seed"] / figures[name]) for figures in domains.values())
         for name in ("mix", "right_expert")
     )
     return f"{100 * gained / possible:.0f}" if gained > 0 else WORSE

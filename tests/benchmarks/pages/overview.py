@@ -56,11 +56,11 @@ def six_experts(family: dict[str, Any]) -> str:
     """Return held-out perplexity by domain, and the share of the right experts' gain."""
     rows = []
     for title, keys in ROWS.items():
-        own: Any = family
+        figures: Any = family
         for key in keys:
-            own = own[key]
-        perplexities = [f"{own['perplexity'][domain]:.2f}" for domain in DOMAINS]
-        rows.append([title, *perplexities, _percent(own["share_of_gain"])])
+            figures = figures[key]
+        perplexities = [f"{figures['perplexity'][domain]:.2f}" for domain in DOMAINS]
+        rows.append([title, *perplexities, _percent(figures["share_of_gain"])])
     return markdown.table(["", *DOMAINS.values(), "share of the gain, %"], rows)
 
 

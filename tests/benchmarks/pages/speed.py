@@ -27,16 +27,16 @@ def tables() -> dict[str, str]:
 
 def finetune(found: Mapping[str, Any]) -> str:
     rows = []
-    for trained, own in found["trained"].items():
-        speeds = [own["tokens_per_second"][name]["median"] for name in PROGRAMS]
-        held = own["mb_held_for_backward"]
+    for trained, part in found["trained"].items():
+        speeds = [part["tokens_per_second"][name]["median"] for name in PROGRAMS]
+        held = part["mb_held_for_backward"]
         rows.append(
             [
                 trained,
                 *(f"{speed:.1f}" for speed in speeds),
-                f"{own['ratio']['median']:.3f}",
-                f"{own['ratio_with_our_allocator']['median']:.3f}",
-                f"{100 * own['share_of_products']['nexusmix']:.0f}",
+                f"{part['ratio']['median']:.3f}",
+                f"{part['ratio_with_our_allocator']['median']:.3f}",
+                f"{100 * part['share_of_products']['nexusmix']:.0f}",
                 *(f"{held[name]:.0f}" for name in ("nexusmix", "transformers")),
             ]
         )
@@ -56,9 +56,11 @@ def finetune(found: Mapping[str, Any]) -> str:
 
 def finetune_float32(found: Mapping[str, Any]) -> str:
     rows = []
-    for trained, own in found["trained"].items():
-        speeds = [own["tokens_per_second"][name]["median"] for name in ("nexusmix", "transformers")]
-        ratio = own["ratio"]["median"]
+    for trained, part in found["trained"].items():
+        speeds = [
+            part["tokens_per_second"][name]["median"] for name in ("nexusmix", "transformers")
+        ]
+        ratio = part["ratio"]["median"]
         rows.append([trained, *(f"{speed:.1f}" for speed in speeds), f"{ratio:.3f}"])
     head = ["trained", "nexusmix, tokens/s", "transformers, tokens/s", "ratio, median"]
     return markdown.table(head, rows)
@@ -66,8 +68,8 @@ def finetune_float32(found: Mapping[str, Any]) -> str:
 
 def assembly(found: Mapping[str, Any]) -> str:
     rows = []
-    for size, own in found["sizes"].items():
-        for program, figures in own["assembly"].items():
+    for size, figures_of_size in found["sizes"].items():
+        for program, figures in figures_of_size["assembly"].items():
             rows.append(
                 [
                     size,
@@ -84,8 +86,8 @@ def assembly(found: Mapping[str, Any]) -> str:
 
 def export(found: Mapping[str, Any]) -> str:
     rows = []
-    for size, own in found["sizes"].items():
-        speeds = own["export"]
+    for size, figures_of_size in found["sizes"].items():
+        speeds = figures_of_size["export"]
         rows.append(
             [
                 size,

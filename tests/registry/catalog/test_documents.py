@@ -76,9 +76,9 @@ def test_both_splits_are_enough() -> None:
 
 def test_a_held_out_document_must_not_be_trained_on() -> None:
     text = "It is not the spoon that bends, it is the theorem of the mean. " * 2
-    own = [Document("1", text, "train"), Document("2", f" {text}", "held-out")]
+    texts = [Document("1", text, "train"), Document("2", f" {text}", "held-out")]
     with pytest.raises(InvalidInput) as refused:
-        check_expert_documents(own)
+        check_expert_documents(texts)
     (problem,) = refused.value.problems
     assert problem.detail == "'2' is held out, and has the text of '1', split 'train'"
 

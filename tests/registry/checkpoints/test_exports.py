@@ -55,7 +55,9 @@ def test_a_full_disk_is_noticed_before_writing(
 
 def test_a_disk_that_fills_up_meanwhile_leaves_no_folder(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from registry import errors; from registry.checkpoints import exports\n"
+        "import sys, pathlib\n"
+        "from registry import errors\n"
+        "from registry.checkpoints import exports\n"
         "root = pathlib.Path(sys.argv[1])\n"
         "try:\n"
         "    with exports.new_folder(root / 'new', num_bytes=1) as incoming:\n"

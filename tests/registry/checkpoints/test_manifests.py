@@ -30,8 +30,8 @@ def test_the_digest_does_not_depend_on_the_order(blobs: LocalBlobs) -> None:
 
 def test_experts_share_unchanged_tensors(blobs: LocalBlobs) -> None:
     seed, expert = tiny.store_manifest(blobs), tiny.store_manifest(blobs, expert=1)
-    own = {name for name, entry in expert.tensors.items() if entry != seed.tensors[name]}
-    assert own == {name for name in expert.tensors if ".mlp." in name}
+    changed = {name for name, entry in expert.tensors.items() if entry != seed.tensors[name]}
+    assert changed == {name for name in expert.tensors if ".mlp." in name}
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"config": {}}', b'{"tensors": {"a": 1}}'])
