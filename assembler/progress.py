@@ -1,8 +1,8 @@
-"""How long work reports its progress to whoever started it."""
+"""Callbacks by which long work reports its progress to its caller."""
 
 from collections.abc import Callable
 
-# Takes one line for people.
+# Takes one line of text.
 OnMessage = Callable[[str], None]
-# Takes what is being done, how much of it is done, and how much there is.
+# Takes the name of the current work, the number of finished parts, and the number of all parts.
 OnCount = Callable[[str, int, int], None]

@@ -1,4 +1,4 @@
-"""What a mix will be made of and become, from manifests alone."""
+"""The inputs and the network of a planned mix, from manifests alone."""
 
 import math
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from registry.checkpoints.tensor_names import DOMAIN_EMBEDDINGS, FINAL_NORM, is_
 
 @dataclass(frozen=True, kw_only=True)
 class Blueprint:
-    """The manifests that a mix is made of, and the network that it becomes."""
+    """The manifests of a mix's inputs, and the architecture of the mix."""
 
     inputs: MixInputs
     mix: Architecture
@@ -28,7 +28,7 @@ class Blueprint:
 
     @classmethod
     def of(cls, inputs: MixInputs, blobs: BlobStore) -> Self:
-        """Raises NotFound, and Incompatible when the recipe contradicts itself."""
+        """Load the manifests. Raises NotFound; Incompatible if the recipe contradicts itself."""
         recipe, parts = inputs.recipe, inputs.parts(blobs)
         dense = parts.seed.architecture
         return cls(
@@ -48,7 +48,7 @@ class Blueprint:
 
     @cached_property
     def tensor_bytes(self) -> dict[str, int]:
-        """Of every tensor of the mix."""
+        """Return the size of every tensor of the mix in bytes."""
         return {
             name: math.prod(shape) * DTYPE_BYTES[self._dtype(name)]
             for name, shape in self.mix.tensor_shapes().items()

@@ -1,6 +1,6 @@
-"""What a pinned recipe stands for: the checkpoints, documents, vectors and projection it names.
+"""The inputs of a mix: checkpoints, documents, vectors and the projection of a pinned recipe.
 
-Digests say all of it, so that the same inputs make the same mix wherever their blobs are.
+Inputs are named by digest, so the same inputs make the same mix wherever their blobs are.
 """
 
 from dataclasses import dataclass
@@ -31,8 +31,8 @@ STATES_DTYPE: Dtype = "F32"
 class MixInputs:
     """Digests and vectors, read in one short transaction; lists are in the recipe's order.
 
-    `vectors` are the encoder's, `states_digests` name router inputs. `base_experts` are
-    the base's own, pinned, with the digests of their dense checkpoints.
+    `vectors` are the text encoder's vectors, `states_digests` name router inputs. `base_experts`
+    are the pinned experts of the base, each with the digest of its dense checkpoint.
     """
 
     recipe: Recipe

@@ -1,7 +1,7 @@
-"""Continuations of a reference, and its noise: made once, shared by every later comparison.
+"""Cache the continuations and the noise of a reference for all later comparisons.
 
-Of a compared token the cache keeps its id and its margin: four bytes where the vocabulary has up to
-65,536 tokens. A candidate then costs one forward pass, and the reference nothing.
+The cache keeps the id and the margin of each compared token: four bytes for vocabularies of up to
+65,536 tokens. A later candidate costs one forward pass, and the reference nothing.
 """
 
 import itertools
@@ -27,12 +27,12 @@ READINGS_FILE = "readings.safetensors"
 VERSION = 2
 
 Varied = Mapping[str, Sequence[Reading]]
-# Who reads: our network, or the engine that serves.
+# The source of readings: our network, or the engine that serves.
 Source = Literal["network", "engine"]
 
 
 def key_of(reference: str, prefixes: Sequence[Tokens], *, num_tokens: int) -> str:
-    """What the continuations depend on; `reference` names the model and where its texts end."""
+    """Return the cache key of continuations; `reference` names the model and its end tokens."""
     return json_digest([VERSION, reference, [list(prefix) for prefix in prefixes], num_tokens])
 
 
@@ -43,7 +43,7 @@ def continuations(
     num_tokens: int,
     load: Callable[[], Runner],
 ) -> list[Continuation]:
-    """The reference's continuation of each prefix; it is loaded only where they are not known."""
+    """Return the reference's continuation of each prefix; load it only if they are not cached."""
 
     def make(folder: Path) -> None:
         texts = load().write(prefixes, num_tokens=num_tokens)
@@ -54,14 +54,16 @@ def continuations(
     tokens = _split(arrays["tokens"], arrays["lengths"])
     margins = _split(arrays["margins"], arrays["lengths"])
     return [
-        Continuation(tuple(prefix), tuple(own.tolist()), tuple(leads.tolist()))
-        for prefix, own, leads in zip(prefixes, tokens, margins, strict=True)
+        Continuation(tuple(prefix), tuple(ids.tolist()), tuple(leads.tolist()))
+        for prefix, ids, leads in zip(prefixes, tokens, margins, strict=True)
     ]
 
 
 def noise_key(source: Source, reference: str, texts: Sequence[Continuation]) -> str:
-    """What readings of a reference's own texts depend on: they are noise, so also on what computes
-    them, the software and this processor."""
+    """Return the cache key of a reference's readings of its own texts.
+
+    The readings are noise, so the key includes the software and the processor.
+    """
     tokens = [[text.prefix, text.tokens] for text in texts]
     instructions = cpu_features.vector_instructions()
     computed_by = [software_versions(), cpu_features.name(), instructions]
@@ -73,8 +75,10 @@ def noisy_readings(
     continuations: Sequence[Continuation],
     make: Callable[[Sequence[Continuation]], Varied],
 ) -> dict[str, list[Reading]]:
-    """The reference's own readings of them, by what was varied; `key` says all they depend on
-    (`noise_key`)."""
+    """Return the reference's readings of its texts by variation; `make` them if not cached.
+
+    `key` comes from `noise_key`.
+    """
 
     def save(folder: Path) -> None:
         arrays = {}
@@ -86,19 +90,19 @@ def noisy_readings(
 
     arrays = load_file(made_once(_folder("noise", key), save) / READINGS_FILE)
     lengths = np.array([len(c.tokens) for c in continuations])
-    found = {}
+    by_variation = {}
     for name in dict.fromkeys(name.rpartition(".")[0] for name in arrays):
         predicted = _split(arrays[f"{name}.predicted"], lengths)
         logprobs = _split(arrays[f"{name}.logprobs"], lengths)
-        found[name] = [
+        by_variation[name] = [
             Reading(tuple(p.tolist()), tuple(q.tolist()))
             for p, q in zip(predicted, logprobs, strict=True)
         ]
-    return found
+    return by_variation
 
 
 def num_bytes(key: str) -> int:
-    """Of the stored continuations."""
+    """Return the size of the stored continuations in bytes."""
     return (_folder("continuations", key) / CONTINUATIONS_FILE).stat().st_size
 
 
@@ -112,7 +116,7 @@ def _arrays_of(texts: Sequence[Continuation]) -> dict[str, NDArray[np.generic]]:
 
 
 def _concatenate(texts: Sequence[Tokens]) -> NDArray[np.generic]:
-    """End to end, in the smallest type that holds every id."""
+    """Concatenate the ids of all texts, in the smallest integer type that holds them."""
     tokens = list(itertools.chain.from_iterable(texts))
     return np.array(tokens, np.min_scalar_type(max(tokens)))
 

@@ -27,10 +27,10 @@ BASE = "/base"
 class MixChange:
     """A request to change the experts of the finished mix `base`; nothing is checked yet.
 
-    `joining` is added, `leaving` is removed; with both, the new expert takes the place of the old
-    one, of which it may be another version. The assembly stays that of the base. The other experts
-    keep what the base has learned, and may have been retired since. `name` defaults to the base's.
-    `finetune` changes fields of the preset, `gates` fields of the base's policy. The mix is
+    `joining` is added, `leaving` is removed. With both, the new expert takes the place of the old
+    one; it may be another version of the same expert. The assembly is not changed. The other
+    experts keep what the base has learned, and may have been retired since. `name` defaults to the
+    base's. `finetune` changes fields of the preset, `gates` fields of the base's policy. The mix is
     compressed only if `compress` says so; it is made from the base before its compression. `others`
     names fields of the request that cannot be changed.
     """

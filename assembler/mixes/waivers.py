@@ -1,4 +1,4 @@
-"""Limits of a gate that are waived, as data: a client sends them, an artifact keeps them."""
+"""Waived limits of a gate, as data: a client sends them, and an artifact keeps them."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -15,14 +15,14 @@ class _Data(BaseModel):
 
 
 class Waiver(_Data):
-    """One limit of the gate that need not be kept."""
+    """One limit of a gate that an override waives."""
 
     domain: str = Field(description="Domain of the limit.")
     metric: str = Field(description="Metric of the limit with its stage, as in `served.fdt_75`.")
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Of `DOMAIN:METRIC`. Raises InvalidInput."""
+        """Parse `DOMAIN:METRIC`. Raises InvalidInput."""
         domain, separator, metric = text.partition(":")
         if not separator:
             raise InvalidInput(f"{text!r} is not DOMAIN:METRIC, as in go:served.fdt_75")
@@ -37,7 +37,7 @@ class Waiver(_Data):
 
 
 class Override(_Data):
-    """What stands in the artifact for good, under the signature of the service."""
+    """The record of an override, which the artifact keeps and the service signs."""
 
     schema_version: Literal[1] = Field(default=1, description="Version of this format.")
     gate_report: str = Field(description="Digest of the report whose failures are waived.")

@@ -55,7 +55,7 @@ class MixRequest(BaseModel):
 
     @property
     def spec(self) -> NewMix:
-        """What `mixes.request` and `plan.plan` take."""
+        """Return the request for `mixes.request` and `plan.plan`."""
         return NewMix(
             name=self.name,
             family=self.family,
@@ -103,7 +103,7 @@ class ExtensionRequest(_RevisionRequest):
     )
 
     def spec(self, base: str) -> MixChange:
-        """What `mixes.request` and `plan.plan` take; `base` is `NAME@NUMBER`."""
+        """Return the request for `mixes.request` and `plan.plan`; `base` is `NAME@NUMBER`."""
         return self._spec(base, joining=self.expert, leaving=None)
 
 
@@ -114,7 +114,7 @@ class RemovalRequest(_RevisionRequest):
     expert: str = Field(description="The expert to remove: `name`, or `name@number`.")
 
     def spec(self, base: str) -> MixChange:
-        """What `mixes.request` and `plan.plan` take; `base` is `NAME@NUMBER`."""
+        """Return the request for `mixes.request` and `plan.plan`; `base` is `NAME@NUMBER`."""
         return self._spec(base, joining=None, leaving=self.expert)
 
 
@@ -129,5 +129,5 @@ class ReplacementRequest(_RevisionRequest):
     )
 
     def spec(self, base: str) -> MixChange:
-        """What `mixes.request` and `plan.plan` take; `base` is `NAME@NUMBER`."""
+        """Return the request for `mixes.request` and `plan.plan`; `base` is `NAME@NUMBER`."""
         return self._spec(base, joining=self.by, leaving=self.expert)
