@@ -1,4 +1,7 @@
-"""Imports point down the stack, light processes stay light, and there is one commit."""
+"""Tests of imports: they point down, have no cycle, and keep light processes light.
+
+The last tests check that only one function commits to the database.
+"""
 
 import ast
 import subprocess
@@ -12,8 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = ["registry", "engine", "assembler", "service"]  # lowest first
-# Sub-packages, and modules that lie directly in a package, lowest first. Those in one string do not
-# import each other.
+# Sub-packages and top modules of each package, lowest first. Those in one string do not import each
+# other.
 ROOMS = {
     "registry": (
         "errors",
@@ -58,7 +61,7 @@ ROOMS = {
 }
 MAX_LINES = 350
 MAX_MODULES = 20
-# Neither libraries that take seconds or much memory, nor what belongs to other processes.
+# Libraries that take seconds or much memory to load, and modules of other processes.
 NOT_IN_THE_WEB_PROCESS = (
     "torch",
     "vllm",
@@ -71,7 +74,7 @@ NOT_IN_THE_WEB_PROCESS = (
     "registry.database.postgres",
 )
 HEAVY = ("torch", "vllm", "transformers", "ray")
-# Whole packages, and the modules of the others that run in light processes.
+# Packages and modules that run in light processes.
 LIGHT = (
     "registry",
     "service",
@@ -82,7 +85,7 @@ LIGHT = (
     "assembler.jobs.worker",
     "assembler.mixes.mixes",
     "assembler.recipes.recipe",
-    # An assembly, which should take seconds.
+    # An assembly should take seconds.
     "assembler.jobs.step_main",
     "assembler.jobs.pipeline",
     "assembler.jobs.workflows",
@@ -90,6 +93,7 @@ LIGHT = (
 
 
 def sources(package: str) -> list[Path]:
+    """Return the Python files of a package."""
     return sorted((ROOT / package).rglob("*.py"))
 
 
@@ -98,6 +102,7 @@ def module_name(path: Path) -> str:
 
 
 def imported_packages(path: Path) -> set[str]:
+    """Return the top packages that a file imports. Relative imports are an error."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -111,12 +116,12 @@ def imported_packages(path: Path) -> set[str]:
 
 @cache
 def modules() -> dict[str, Path]:
+    """Return the files of all modules by module name."""
     return {module_name(path): path for layer in LAYERS for path in sources(layer)}
 
 
 def imports(source: str, known: Callable[[str], bool]) -> set[str]:
-    """Return the `known` modules that a program imports anywhere, also in functions and for types
-    alone."""
+    """Return the `known` modules that a program imports, also in functions and for types."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -129,6 +134,7 @@ def imports(source: str, known: Callable[[str], bool]) -> set[str]:
 
 @cache
 def import_graph() -> dict[str, set[str]]:
+    """Return the modules of this project that each module imports."""
     return {
         name: imports(path.read_text(), modules().__contains__) - {name}
         for name, path in modules().items()
@@ -136,24 +142,25 @@ def import_graph() -> dict[str, set[str]]:
 
 
 def ranks(package: str) -> dict[str, int]:
+    """Return the rank of each room of a package; 0 is the lowest."""
     return {room: rank for rank, row in enumerate(ROOMS[package]) for room in row.split()}
 
 
 def upward(package: str, graph: dict[str, set[str]]) -> Iterator[str]:
-    """Yield every import inside a package that does not go to a lower room."""
+    """Yield the imports inside a package that do not lead to a lower room."""
     rank = ranks(package)
     for name, imported in graph.items():
         for other in imported:
             pair = [each.split(".") for each in (name, other)]
             if any(len(parts) < 2 or parts[0] != package for parts in pair):
                 continue
-            own, its = pair[0][1], pair[1][1]
-            if own != its and rank[own] <= rank[its]:
+            room, other_room = pair[0][1], pair[1][1]
+            if room != other_room and rank[room] <= rank[other_room]:
                 yield f"{name} imports {other}"
 
 
 def cycle(graph: dict[str, set[str]]) -> list[str]:
-    """Return the modules of one import cycle, in order; empty without any."""
+    """Return the modules of an import cycle in order; return nothing without a cycle."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -166,7 +173,7 @@ def cycle(graph: dict[str, set[str]]) -> list[str]:
 def test_imports_point_down(layer: str) -> None:
     above = {*LAYERS[LAYERS.index(layer) + 1 :], "migrations", "tests"}
     if layer == "service":
-        above.remove("migrations")  # the supervisor migrates before it starts anything
+        above.remove("migrations")  # the supervisor migrates before it starts processes
     for path in sources(layer):
         upward = above & imported_packages(path)
         assert not upward, f"{path.relative_to(ROOT)} imports {upward}: move what it needs down"
@@ -180,7 +187,7 @@ def test_rooms_point_down(package: str) -> None:
     assert not found, f"{found}: move the definition that is needed to the lower room"
 
 
-def test_no_modules_import_each_other() -> None:
+def test_imports_have_no_cycle() -> None:
     found = cycle(import_graph())
     assert not found, f"{' -> '.join(found)}: move what they share to a module of its own"
 
@@ -209,10 +216,10 @@ def test_rooms_are_small_and_introduced(package: str) -> None:
         assert len(tree.body) == 1, f"{where}/__init__.py: a docstring alone, no code"
 
 
-def test_the_web_process_loads_only_what_it_serves_with() -> None:
+def test_the_web_process_loads_no_heavy_library() -> None:
     code = (
         "import sys\n"
-        # structlog and httpx take rich where it is installed; what needs it fails here.
+        # structlog and httpx use rich if it is installed. Here a module that needs it fails.
         "sys.modules['rich'] = None\n"
         "import service.app\n"
         "print(*(name for name in sys.argv[1:] if sys.modules.get(name)))\n"
@@ -232,7 +239,7 @@ def test_light_modules_stay_light() -> None:
         if module_name(path).startswith(tuple(f"{light}." for light in LIGHT))
         or module_name(path) in LIGHT
     ]
-    # One process, module by module, so that the message names the first that is heavy.
+    # One process imports them one by one, so that the message names the first heavy module.
     code = (
         "import importlib, sys\n"
         "for name in sys.argv[1:]:\n"
@@ -247,14 +254,14 @@ def test_light_modules_stay_light() -> None:
 
 
 def commits(source: str) -> bool:
-    """Return whether a program takes the method `commit` of anything, whatever it is called."""
+    """Return whether a program uses an attribute `commit` of any object."""
     return any(
         isinstance(node, ast.Attribute) and node.attr == "commit"
         for node in ast.walk(ast.parse(source))
     )
 
 
-def test_one_commit() -> None:
+def test_one_module_commits() -> None:
     committing = {
         str(path.relative_to(ROOT))
         for layer in LAYERS

@@ -1,8 +1,8 @@
-"""Every module has a test and a size that can be read; every folder says what it is for.
+"""Tests of the structure: modules are short and have a test, folders are small and described.
 
-`tests/PATH/test_NAME.py` tests the module `PATH/NAME.py`. Where a module is tested by a neighbor,
-the docstring of that test names it in its last paragraph: `Covers: NAME, NAME.` A module of another
-folder stands there with its full name. A module of constants alone needs no test.
+`tests/PATH/test_NAME.py` tests the module `PATH/NAME.py`. A test may cover other modules too. Then
+the last paragraph of its docstring names them: `Covers: NAME, NAME.` A module of another folder
+has its full name there. A module of constants needs no test.
 """
 
 import ast
@@ -17,9 +17,9 @@ PACKAGES = ("registry", "engine", "assembler", "service")
 MAX_LINES = 350
 MAX_MODULES = 20
 COVERS = re.compile(r"^Covers:(.*?)\.?\Z", re.MULTILINE | re.DOTALL)
-# They hold no code of their own, or only start what others hold.
+# Modules without code, or with code that only starts other modules.
 NOT_TESTED = {"__init__", "__main__"}
-# The demo alone uses them. It trains for minutes: people run it before they measure.
+# Only the demo uses them. It trains for minutes, so no test runs it.
 BY_THE_DEMO = {"service.demo.printing", "service.demo.reports"}
 
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
@@ -45,7 +45,7 @@ MODULES = {name_of(path) for path in FILES if path.stem not in NOT_TESTED}
 
 
 def named_in(test: Path) -> set[str]:
-    """Return the modules that the docstring of a test says it covers, by their full names."""
+    """Return the full names of the modules that the docstring of a test names as covered."""
     docstring = ast.get_docstring(ast.parse(test.read_text())) or ""
     found = COVERS.search(docstring)
     if found is None:
@@ -69,11 +69,11 @@ def covered() -> dict[str, Path]:
 def test_every_module_has_a_test() -> None:
     with_code = {name_of(path) for path in FILES if has_code(path)}
     missing = sorted((MODULES & with_code) - covered().keys() - BY_THE_DEMO)
-    assert not missing, "write a test of this name, or name it where it is covered"
+    assert not missing, "write a test of this name, or name the module in the test that covers it"
 
 
 @pytest.mark.parametrize("test", [test for test in TESTS if named_in(test)], ids=short)
-def test_what_a_test_covers_is_there(test: Path) -> None:
+def test_modules_that_a_test_covers_exist(test: Path) -> None:
     assert named_in(test) <= MODULES
 
 
@@ -90,7 +90,7 @@ def test_a_folder_has_few_modules(folder: Path) -> None:
 @pytest.mark.parametrize("folder", FOLDERS, ids=short)
 def test_a_folder_says_what_it_is_for(folder: Path) -> None:
     docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
-    assert docstring, "say in `__init__.py` what lives here and what it may import"
+    assert docstring, "say in `__init__.py` what the folder contains and what it may import"
 
 
 def test_no_module_is_long() -> None:

@@ -1,7 +1,6 @@
-"""Chores of those who change this project, run by `./nexusmix` in a checkout.
+"""Chores in a checkout, run by `./nexusmix`: checks, benchmarks, documentation, lock files.
 
-All checks, one benchmark, the documentation, the lock files. May import anything; nothing but tests
-imports it.
+It may import anything. Only tests import it.
 """
 
 import subprocess
@@ -18,4 +17,5 @@ def succeeds(command: Sequence[str], *, env: Mapping[str, str] | None = None) ->
 
 
 def say(message: str) -> None:
+    """Print a message to stderr."""
     sys.stderr.write(f"nexusmix: {message}\n")

@@ -1,6 +1,6 @@
-"""`python -m tests.chores test|bench|docs|lock`; `./nexusmix` calls it, and installs what it needs.
+"""`python -m tests.chores test|bench|docs|lock`; `./nexusmix` installs the packages and calls it.
 
-Imports are inside the commands, so that `--help` answers at once.
+Commands import their modules when they run, so that `--help` answers at once.
 """
 
 import sys
@@ -24,13 +24,13 @@ app = typer.Typer(
 def test(context: typer.Context) -> None:
     """Check lint, format, types, documentation and tests.
 
-    Without arguments all tests run but those marked `long`. Arguments go to pytest:
+    Without arguments all tests run, except those marked `long`. Arguments go to pytest:
 
     `./nexusmix test -k WORDS` runs the tests with these words in their names,
 
-    `./nexusmix test -m slow` those with this mark (slow, long, gpu),
+    `./nexusmix test -m slow` runs the tests with this mark (slow, long, gpu),
 
-    `./nexusmix test tests/registry` those of a folder or a file.
+    `./nexusmix test tests/registry` runs the tests of a folder or a file.
     """
     from tests.chores import checks
 
@@ -40,9 +40,11 @@ def test(context: typer.Context) -> None:
 @app.command(context_settings=PASSED_ON)
 def bench(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="Which; without it all are listed.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Name of the benchmark; without it, list all.")
+    ] = None,
 ) -> None:
-    """Run a benchmark. What follows its name is handed to it: try `bench NAME --help`."""
+    """Run a benchmark with the arguments after its name: try `bench NAME --help`."""
     from tests.chores import benchmarks
 
     if name is None:
@@ -53,7 +55,7 @@ def bench(
 
 @app.command()
 def docs() -> None:
-    """Build the documentation, strictly. A running service shows it under /docs."""
+    """Build the documentation; a warning is a failure. A running service shows it under /docs."""
     from tests.chores import documentation
 
     sys.exit(not documentation.build())
@@ -61,7 +63,7 @@ def docs() -> None:
 
 @app.command()
 def lock() -> None:
-    """Compile the lock files in requirements/ anew."""
+    """Compile the lock files in requirements/ again."""
     from tests.chores import locks
 
     locks.compile_all()

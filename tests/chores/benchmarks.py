@@ -1,4 +1,4 @@
-"""Benchmarks by name."""
+"""List benchmarks and run them by name."""
 
 import sys
 from collections.abc import Sequence
@@ -9,17 +9,18 @@ from tests.chores import succeeds
 
 
 def table() -> str:
-    """One line for each: its name, and what it measures."""
+    """Return one line for each benchmark: its name, and what it measures."""
     width = max(map(len, BENCHMARKS))
     return "\n".join(f"{name:{width}}  {about}" for name, about in BENCHMARKS.items())
 
 
 def run(name: str, arguments: Sequence[str]) -> bool:
-    """Run one; return whether it ended well. Raises NotFound for a name that is none."""
+    """Run a benchmark; return whether it ended with 0. Raises NotFound for an unknown name."""
     if name not in BENCHMARKS:
         raise NotFound(f"no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
     return succeeds([sys.executable, "-m", module(name), *arguments])
 
 
 def module(name: str) -> str:
+    """Return the module of a benchmark."""
     return f"tests.benchmarks.{name.replace('-', '_')}"

@@ -1,4 +1,4 @@
-"""The browser that tests of the pages drive."""
+"""Find or install the browser for the tests of the web pages."""
 
 import os
 import shutil
@@ -10,13 +10,14 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def find_browser() -> str | None:
+    """Return the path of an installed browser, or None."""
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
 def ensure_browser() -> None:
-    """Bring Chromium for the tests of the pages: the system's, Debian's, or Playwright's own.
+    """Install Chromium if it is missing: the package of Debian, or the build of Playwright.
 
-    Without one those tests name what is missing; in CI they fail.
+    Without a browser the tests of the web pages are skipped with a message; in CI they fail.
     """
     if find_browser() is not None:
         return
@@ -25,6 +26,6 @@ def ensure_browser() -> None:
         install = ["apt-get", "install", "--yes", "--no-install-recommends", "chromium"]
         if succeeds(["apt-get", "update", "--quiet"]) and succeeds(install):
             return
-    say("fetching Playwright's chromium for the tests of the pages")
+    say("downloading Playwright's chromium for the tests of the pages")
     if not succeeds([sys.executable, "-m", "playwright", "install", "chromium"]):
-        say("no Chromium could be had: the tests of the pages cannot run")
+        say("Chromium cannot be installed: the tests of the pages cannot run")

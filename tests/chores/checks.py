@@ -1,4 +1,4 @@
-"""All that a change must pass."""
+"""Run all checks that a change must pass."""
 
 import os
 import sys
@@ -7,23 +7,23 @@ from collections.abc import Sequence
 from tests.chores import documentation, say, succeeds
 from tests.chores.browser import ensure_browser
 
-# Without arguments: all that a commit should wait for. Many tests wait for processes that they have
-# started, so three at a time pay even on two cores. A module stays whole: its tests share servers.
-# (`loadgroup` groups nothing with pytest 9.2.) Modules come in the order of `tests/conftest.py`:
-# xdist would begin with many tests, however short.
+# Options of pytest without arguments. Many tests wait for processes that they have started, so
+# three test processes are faster even on two cores. One process runs a whole module, because its
+# tests share servers. (`loadgroup` has no effect with pytest 9.2.) `tests/conftest.py` sorts the
+# modules; xdist itself would start with modules of many tests, even of short ones.
 ALL_BUT_LONG = (
     *("-m", "not long", "--numprocesses=3"),
     *("--dist=loadfile", "--no-loadscope-reorder"),
 )
-# OpenMP's threads wait for each other by spinning, which takes a core from the other process.
+# OpenMP threads spin while they wait, which takes a core from the other test processes.
 SHARING = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def check(pytest_arguments: Sequence[str]) -> bool:
-    """Run all checks, even if an earlier one fails; say which failed, and return whether none did.
+    """Run all checks, also after a failed one; print the failed ones, return whether all passed.
 
-    Without arguments three processes run all tests but those marked `long`; with arguments pytest
-    runs what they choose.
+    Without arguments three processes run all tests except those marked `long`. With arguments,
+    pytest runs the tests that they select.
     """
     ensure_browser()
     python = [sys.executable, "-m"]

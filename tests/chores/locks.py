@@ -1,6 +1,6 @@
-"""The lock files: exact versions of all that is installed.
+"""Compile the lock files: exact versions of all installed packages.
 
-A lock names versions, never the hosts that packages come from.
+A lock names versions, never the hosts of packages.
 """
 
 import os
@@ -16,12 +16,15 @@ FOLDER = "requirements"
 
 @dataclass(frozen=True)
 class Group:
-    """What is locked together: extras of the project, or the packages of an input file."""
+    """A lock: of extras of the project, or of the packages of an input file.
+
+    `overrides` are files of versions that replace those of dependencies. `for_gpus` is for GPUs.
+    """
 
     name: str
     extras: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
-    on_cards: bool = False
+    for_gpus: bool = False
 
     @property
     def path(self) -> str:
@@ -29,22 +32,23 @@ class Group:
 
     @property
     def source(self) -> tuple[str, ...]:
+        """The arguments of uv that name the input."""
         if not self.extras:
             return (f"{FOLDER}/{self.name}.in",)
         return ("pyproject.toml", *(word for extra in self.extras for word in ("--extra", extra)))
 
 
-# One of these is always installed. They differ in what follows from torch's build.
+# Exactly one of them is installed. They differ in torch's build and its dependencies.
 ALTERNATIVES = (
     Group("run", extras=("run", "demo"), overrides=("overrides.txt", "overrides-cpu.txt")),
-    Group("gpu", extras=("gpu", "demo"), overrides=("overrides.txt",), on_cards=True),
+    Group("gpu", extras=("gpu", "demo"), overrides=("overrides.txt",), for_gpus=True),
 )
-# These are installed beside it, in any selection: each keeps to the versions of all before it.
+# Any of them may be installed in addition. Each has the versions of all locks before it.
 ADDITIONS = (Group("ray", extras=("ray",)), *map(Group, ("tests", "lint", "bench", "docs")))
 
 
 def compile_all() -> None:
-    """Compile every lock. Versions that still fit stay, as uv reads them from the old lock.
+    """Compile every lock. uv reads the old lock and keeps all versions that still fit.
 
     Raises Unavailable when uv finds no solution or no package source.
     """
@@ -66,15 +70,15 @@ def _compile(group: Group, *, agreeing_with: tuple[Group, ...] = ()) -> None:
         *("--custom-compile-command", "./nexusmix lock", "--output-file", group.path),
     ]
     if not succeeds(command, env=_sources(group)):
-        raise Unavailable(f"{group.path} could not be compiled, see above")
+        raise Unavailable(f"{group.path} cannot be compiled, see the output above")
     say(f"compiled {group.path}")
 
 
 def _sources(group: Group) -> Mapping[str, str]:
-    """Return the environment with the package sources that ./nexusmix handed over."""
+    """Return the environment of uv, with the package sources that ./nexusmix has set."""
     environment = dict(os.environ)
-    if group.on_cards:
-        # These choose torch's CPU build: a folder of wheels that has it, or PyTorch's CPU index.
+    if group.for_gpus:
+        # These variables select torch's CPU build: a folder of wheels, or PyTorch's CPU index.
         environment.pop("UV_FIND_LINKS", None)
         environment.pop("UV_TORCH_BACKEND", None)
     return environment

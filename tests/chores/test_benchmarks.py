@@ -1,4 +1,4 @@
-"""Benchmarks are listed where they live, and every listed one is there."""
+"""Tests of the list of benchmarks: it is complete, and every name has a module."""
 
 import ast
 from importlib.util import find_spec
@@ -12,13 +12,13 @@ from tests.chores import ROOT, benchmarks
 
 
 def has_main(path: Path) -> bool:
-    """Child processes of benchmarks have a `main` too, of other arguments."""
+    """Return whether a module has a `main(argv)`; child processes have other arguments."""
     body = ast.parse(path.read_text()).body
     mains = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == "main"]
     return any(node.args.args[:1] and node.args.args[0].arg == "argv" for node in mains)
 
 
-def test_every_benchmark_is_listed_and_every_listed_one_can_be_run() -> None:
+def test_the_list_has_exactly_the_benchmarks_that_can_be_run() -> None:
     folder = ROOT / "tests" / "benchmarks"
     paths = [path for path in folder.rglob("*.py") if has_main(path)]
     entries = ("__main__.py", "benchmark.py")
@@ -27,6 +27,6 @@ def test_every_benchmark_is_listed_and_every_listed_one_can_be_run() -> None:
     assert all(find_spec(benchmarks.module(name)) for name in BENCHMARKS)
 
 
-def test_an_unknown_benchmark_is_refused_with_the_names_there_are() -> None:
+def test_an_unknown_benchmark_is_refused_with_the_known_names() -> None:
     with pytest.raises(NotFound, match="there are assembly"):
         benchmarks.run("assambly", [])

@@ -1,4 +1,4 @@
-"""The committed locks: they agree with each other, and name no host."""
+"""Tests of the committed locks: they agree with each other and name no host."""
 
 import re
 from itertools import combinations
@@ -32,11 +32,11 @@ def test_a_lock_names_versions_and_no_host(group: Group) -> None:
 
 
 @pytest.mark.parametrize(("group", "has_it"), list(zip(ALTERNATIVES, (False, True), strict=True)))
-def test_only_cards_get_torchvision(group: Group, has_it: bool) -> None:
-    """vLLM imports it when it starts on one; its builds do not import beside torch's CPU build."""
+def test_only_the_gpu_lock_has_torchvision(group: Group, has_it: bool) -> None:
+    """vLLM imports it on a GPU. Its builds cannot be imported with torch's CPU build."""
     assert ("torchvision" in versions(group)) == has_it
 
 
 @pytest.mark.parametrize("engine", ALTERNATIVES, ids=lambda group: group.name)
-def test_what_runs_brings_no_tools_of_developers(engine: Group) -> None:
+def test_the_locks_of_the_service_have_no_developer_tools(engine: Group) -> None:
     assert not {"pytest", "ruff", "mypy", "mkdocs", "playwright", "scipy"} & versions(engine).keys()

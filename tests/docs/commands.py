@@ -1,4 +1,4 @@
-"""Commands in blocks of shell, found and parsed as the command line would."""
+"""Find nexusmix commands in shell blocks, and parse them like the command line."""
 
 import re
 import shlex
@@ -34,10 +34,10 @@ def commands(shell: str) -> Iterator[list[str]]:
 
 
 def parse(words: Sequence[str]) -> None:
-    """Parse one command, and run nothing. Raises TyperException for what would not run."""
-    of_chores = bool(words) and words[0] in program(chores).commands
-    with suppress(Exit):  # of a command that prints its help
-        _parse(program(chores if of_chores else app), "nexusmix", list(words))
+    """Parse one command without running it. Raises TyperException for a wrong command."""
+    is_chore = bool(words) and words[0] in program(chores).commands
+    with suppress(Exit):  # raised by a command that prints its help
+        _parse(program(chores if is_chore else app), "nexusmix", list(words))
     if words[:1] == ["bench"] and len(words) > 1 and words[1] not in BENCHMARKS:
         raise TyperException(f"No such benchmark {words[1]!r}.")
 
@@ -45,14 +45,14 @@ def parse(words: Sequence[str]) -> None:
 def _parse(command: Any, name: str, words: list[str], parent: Any = None) -> None:
     context = command.make_context(name, words, parent=parent)
     if isinstance(command, TyperGroup):
-        # What a group has not read itself begins with the name of its command.
+        # The words that a group has not read begin with the name of its command.
         rest = [*context._protected_args, *context.args]
         subname, subcommand, rest = command.resolve_command(context, rest)
         _parse(subcommand, subname or name, rest, context)
 
 
 def _simple(shell: str) -> Iterator[list[str]]:
-    """Yield the simple commands: split at operators and ends of lines, without redirections."""
+    """Yield the words of each simple command, without redirections."""
     lexer = shlex.shlex(shell, posix=True, punctuation_chars="();<>|&\n")
     lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t", True, ""
     words: list[str] = []
@@ -60,7 +60,7 @@ def _simple(shell: str) -> Iterator[list[str]]:
     for word in lexer:
         if OPERATORS.fullmatch(word):
             if set(word) & set("<>"):
-                # A redirection: its target follows. `2>` leaves the number behind as a word.
+                # After a redirection comes its target. The number of `2>` is the word before.
                 if words and words[-1].isdigit():
                     words.pop()
                 skip = True

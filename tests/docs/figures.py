@@ -1,4 +1,4 @@
-"""Figures on pages, and the committed results that they come from.
+"""Compare figures on pages with the committed results that they name.
 
 A source is `FILE.json EXPRESSION`, with JMESPath expressions; see the page "Writing documentation".
 """
@@ -19,7 +19,7 @@ from tests.docs.pages import ROOT, SITE, Block, Prose, generated_tables
 RESULTS = ROOT / "tests" / "benchmarks" / "results"
 
 NUMBER = r"[-−+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?|[-−+]?\d+(?:\.\d+)?"
-# Not a figure: part of a word (int8, SmolLM2-135M), of a date, or of a reference.
+# A number is no figure inside a word (int8, SmolLM2-135M), a date or a reference.
 FIGURE = re.compile(rf"(?<![\w.,/@-])(?:{NUMBER})(?![\w])")
 NO_FIGURES = re.compile(
     r"""
@@ -33,9 +33,9 @@ CODE = re.compile(r"`[^`]*`")
 INLINE = re.compile(
     rf"(?P<number>{NUMBER})(?P<between>[^\d<]*)<!-- figure: (?P<source>.+?) -->", re.DOTALL
 )
-# What a paragraph says whose figures are of no committed result.
+# Marks of paragraphs whose figures come from no committed result.
 WITHOUT_RESULT = ("set-up", "paper", "not committed")
-# A number with a unit of measurements: outside the pages of results it needs a source too.
+# A number with a unit of measurement needs a source on all pages.
 MEASURED = re.compile(
     rf"(?:{NUMBER})\s?(?:%|×|(?:s|ms|seconds|minutes|hours|MB|GB|GiB|tokens a second|times)\b)"
 )
@@ -69,21 +69,22 @@ class Inline:
 
 
 def inline(text: str) -> list[Inline]:
+    """Return the numbers in a text that have a source directly after them."""
     return [Inline(match["number"], match["source"]) for match in INLINE.finditer(text)]
 
 
 def numbers(text: str) -> list[str]:
-    """Return the figures of a text, as they are printed; numbers in code and links do not count."""
+    """Return the figures of a text as printed, without numbers in code and links."""
     return [match.group() for match in FIGURE.finditer(NO_FIGURES.sub(" ", text))]
 
 
 def measurements(text: str) -> list[str]:
-    """Return the numbers of a text that have a unit of measurements."""
+    """Return the numbers of a text with a unit of measurement."""
     return MEASURED.findall(NO_FIGURES.sub(" ", text))
 
 
 def problems_with(prose: Prose, page: Path) -> Iterator[str]:
-    """Yield what does not agree with its source, and sources that are not there."""
+    """Yield the figures that differ from their sources."""
     text = CODE.sub("", prose.text)
     for figure in inline(text):
         value = evaluate(figure.source)
@@ -94,7 +95,7 @@ def problems_with(prose: Prose, page: Path) -> Iterator[str]:
 
 
 def problems_with_output(block: Block) -> Iterator[str]:
-    """Yield the numbers of a printed output that the result named above it does not have."""
+    """Yield the numbers of an output block that are not in the result named above it."""
     for match in MARK.finditer(block.comment):
         known = list(_numbers_in(_result(match["sources"])))
         for number in numbers(block.code):
@@ -104,12 +105,13 @@ def problems_with_output(block: Block) -> Iterator[str]:
 
 
 def has_source(prose: Prose) -> bool:
+    """Return whether a paragraph names a source for its figures."""
     text = CODE.sub("", prose.text)
     return bool(inline(text) or MARK.search(text + prose.marks))
 
 
 def evaluate(source: str) -> Any:
-    """Return what a source says, in its unit. Raises ValueError where there is nothing."""
+    """Return the value of a source in its unit. Raises ValueError for a wrong source."""
     match = SOURCE.fullmatch(source)
     if match is None:
         raise ValueError(f"{source!r} is not: FILE.json EXPRESSION")
@@ -121,12 +123,12 @@ def evaluate(source: str) -> Any:
 
 
 def agrees(number: str, value: Any) -> bool:
-    """Whether a printed number is the value, rounded to as many digits as are printed."""
+    """Return whether a printed number is the value, rounded to the printed digits."""
     if isinstance(value, str):
         return _plain(number) in map(_plain, numbers(value))
     printed = float(_plain(number))
     decimals = len(number.partition(".")[2])
-    # Of a number that ends in zeros nobody can see whether they are rounded: 49,000 of 49,152.
+    # Zeros at the end may be rounded digits: 49,152 may be printed as 49,000.
     zeros = 0 if "." in number else len(number) - len(number.rstrip("0").rstrip(","))
     return any(
         math.isclose(printed, round(value, decimals - less), rel_tol=1e-9, abs_tol=1e-12)
@@ -135,7 +137,7 @@ def agrees(number: str, value: Any) -> bool:
 
 
 def _not_in(text: str, sources: str, page: Path) -> Iterator[str]:
-    """Yield the numbers of a text that none of its sources has."""
+    """Yield the numbers of a text that are in none of its sources."""
     known: set[str] = set()
     for source in sources.split(", "):
         if source in WITHOUT_RESULT:
@@ -152,7 +154,7 @@ def _not_in(text: str, sources: str, page: Path) -> Iterator[str]:
 
 
 def _table(source: str, page: Path) -> str:
-    """Return a generated table: `table NAME` of this page, or `PAGE.md table NAME` of results."""
+    """Return the generated table `table NAME` of a page, or `PAGE.md table NAME` of a result."""
     match = re.fullmatch(r"(?:(?P<page>[\w-]+\.md) )?table (?P<name>[\w-]+)", source)
     if match is None:
         raise ValueError(f"{source!r} is not: table NAME")

@@ -1,6 +1,6 @@
-"""Pages of the documentation, taken apart: code blocks with their marks, paragraphs, tables.
+"""Parse pages of the documentation: code blocks with their marks, paragraphs, tables.
 
-The marks are HTML comments; `docs/pages/reference/writing-docs.md` describes them.
+Marks are HTML comments; `docs/pages/reference/writing-docs.md` describes them.
 """
 
 import re
@@ -33,7 +33,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Prose:
-    """A paragraph, a list item's paragraph or a table, as Markdown, with the marks behind it."""
+    """A paragraph or a table as Markdown, with the marks after it and its heading."""
 
     text: str
     marks: str
@@ -42,17 +42,18 @@ class Prose:
 
 
 def pages() -> list[Path]:
-    """Return every page that a reader may open, but for those generated from the code."""
+    """Return all pages that are written by hand."""
     front = [path for name in ("README.md", "CONTRIBUTING.md") if (path := ROOT / name).exists()]
     return [*front, *sorted(SITE.rglob("*.md"))]
 
 
 def name(page: Path) -> str:
+    """Return the path of a page from the top of the repository."""
     return str(page.relative_to(ROOT))
 
 
 def blocks(page: Path) -> list[Block]:
-    """Return the blocks of code in their order."""
+    """Return the code blocks of a page in order."""
     found = []
     tokens = _tokens(page)
     for position, token in enumerate(tokens):
@@ -68,7 +69,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def prose(page: Path) -> Iterator[Prose]:
-    """Yield the paragraphs and tables, each with the comments that follow it directly."""
+    """Yield paragraphs and tables, each with the comment directly after it."""
     tokens = _tokens(page)
     heading, position = "", 0
     while position < len(tokens):
@@ -90,13 +91,13 @@ def prose(page: Path) -> Iterator[Prose]:
 
 
 def generated_tables(page: Path) -> dict[str, str]:
-    """Return the tables that a benchmark fills, by name, as Markdown."""
+    """Return the tables that benchmarks fill, as Markdown by name."""
     found = re.findall(r"<!-- table ([\w-]+) -->\n(.*?)<!-- end -->", page.read_text(), re.DOTALL)
     return dict(found)
 
 
 def without_generated_tables(text: str) -> str:
-    """Return the page with empty lines in the place of these tables, so that lines keep numbers."""
+    """Return the page with empty lines instead of these tables, so that line numbers stay."""
     return re.sub(
         r"<!-- table [\w-]+ -->\n.*?<!-- end -->",
         lambda match: "\n" * match.group().count("\n"),

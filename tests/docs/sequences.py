@@ -1,4 +1,4 @@
-"""Runs the marked blocks of a page in their order, in one shell, as a reader would paste them."""
+"""Run the marked blocks of a page in order in one shell, as a reader would paste them."""
 
 import os
 import shlex
@@ -15,7 +15,7 @@ from tests.docs import pages
 from tests.docs.pages import Block
 
 SHELLS = ("sh", "bash")
-# The port of the pages; another service may listen there.
+# The port in the text of pages. Tests replace it, because another service may listen there.
 PORT = "8421"
 STOP_SECONDS = 60
 END = "END_OF_THE_BLOCK"
@@ -26,7 +26,7 @@ for _ in $(seq 900); do
     sleep 0.2
 done
 """
-# A reader's program makes its environment first. The tests have theirs.
+# The reader's `./nexusmix` creates an environment; this one uses the environment of the tests.
 PROGRAM = f"""\
 #!/bin/sh
 case $1 in
@@ -38,11 +38,12 @@ exec {shlex.quote(sys.executable)} "$@"
 
 
 def marked(page: Path) -> list[Block]:
+    """Return the blocks of a page that are marked to be run."""
     return [block for block in pages.blocks(page) if block.run is not None]
 
 
 def script(blocks: Sequence[Block]) -> str:
-    """Return the shell script of the blocks. It ends with the first command that fails."""
+    """Return the shell script of the blocks; it ends at the first failed command."""
     return "".join(["set -e\n", *map(_part, blocks)])
 
 
@@ -57,7 +58,7 @@ def run(blocks: Sequence[Block], folder: Path, *, seconds: float) -> str:
     port = str(free_port())
     text = script(blocks).replace(PORT, port)
     programs = [str(folder), str(Path(sys.executable).parent), os.environ["PATH"]]
-    # An answer that is an error ends the page, though a reader's curl would print it and go on.
+    # With this option curl fails on an error answer, so that the test fails too.
     (folder / ".curlrc").write_text("fail\n")
     environment = os.environ | {
         "CURL_HOME": str(folder),
@@ -94,7 +95,7 @@ def _part(block: Block) -> str:
 
 
 def _stop(shell: "subprocess.Popen[bytes]") -> None:
-    """End the shell and all that it has started."""
+    """End the shell and all processes that it has started."""
     started = list(_members(shell.pid))
     for process in started:
         process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Every nexusmix command on a page exists, with its options and arguments."""
+"""Tests of the nexusmix commands on pages: they exist, with their options and arguments."""
 
 from pathlib import Path
 
@@ -26,9 +26,7 @@ def documented() -> list[tuple[Path, int, str]]:
     documented(),
     ids=[f"{pages.name(page)}:{line}" for page, line, _ in documented()],
 )
-def test_documented_commands_are_those_of_the_command_line(
-    page: Path, line: int, code: str
-) -> None:
+def test_documented_commands_are_valid(page: Path, line: int, code: str) -> None:
     for words in commands(code):
         try:
             parse(words)
@@ -36,7 +34,7 @@ def test_documented_commands_are_those_of_the_command_line(
             pytest.fail(f"{pages.name(page)}:{line}: {' '.join(words)}: {error}")
 
 
-def test_commands_are_found_wherever_a_shell_runs_them() -> None:
+def test_commands_are_found_in_all_places_of_a_shell_script() -> None:
     shell = (
         "NEXUSMIX_PORT=1 ./nexusmix up > out.txt 2>&1 &   # a comment: ./nexusmix demo\n"
         'curl -H "Authorization: Bearer $(./nexusmix key)" http://x | ./nexusmix status\n'

@@ -1,4 +1,4 @@
-"""The examples of the library's page run as they stand, on tiny models and small servers."""
+"""Tests of the examples on the page of the divergence library, on tiny models and servers."""
 
 import subprocess
 import sys

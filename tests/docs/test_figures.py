@@ -1,4 +1,4 @@
-"""Figures on pages are those of the committed results that they name."""
+"""Tests of figures on pages: they equal the committed results that they name."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.docs.pages import Block, Prose
 
 
 @pytest.mark.parametrize("page", pages.pages(), ids=pages.name)
-def test_figures_are_those_of_their_results(page: Path) -> None:
+def test_figures_equal_their_results(page: Path) -> None:
     problems = [
         f"{pages.name(page)}:{prose.line}: {problem}"
         for prose in pages.prose(page)
@@ -61,7 +61,7 @@ def test_code_dates_references_and_names_are_no_figures() -> None:
         ("25.4", "held-out perplexity 56.8 -> 25.3", False),
     ],
 )
-def test_a_number_agrees_with_what_it_is_rounded_from(
+def test_a_rounded_number_agrees_with_its_value(
     number: str, value: float | str, agreeing: bool
 ) -> None:
     assert agrees(number, value) == agreeing
@@ -80,7 +80,7 @@ def test_a_number_in_a_sentence_is_found_with_its_unit() -> None:
     assert (figure.number, figure.source) == ("8.4", "demo.json seconds in minutes")
 
 
-def test_a_number_that_its_table_does_not_have_is_a_problem(tmp_path: Path) -> None:
+def test_a_number_that_is_not_in_its_table_is_a_problem(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("<!-- table sizes -->\n| 92 |\n| --- |\n<!-- end -->\n")
     mark = "<!-- figures: table sizes, set-up 16 -->"
@@ -90,7 +90,7 @@ def test_a_number_that_its_table_does_not_have_is_a_problem(tmp_path: Path) -> N
     assert problem.startswith("93 does not stand in")
 
 
-def test_a_number_that_no_result_has_is_a_problem_of_an_output() -> None:
+def test_a_number_in_an_output_that_is_not_in_its_result_is_a_problem() -> None:
     seconds = evaluate("demo.json seconds")
     comment = "<!-- figures: demo.json -->"
     right, wrong = (

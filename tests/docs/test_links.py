@@ -1,6 +1,6 @@
-"""Links of the pages at the top of the repository lead somewhere.
+"""Tests of links on the pages at the top of the repository.
 
-The site's own links are checked where it is built: `mkdocs build --strict`.
+`mkdocs build --strict` checks the links of the site.
 """
 
 import re
@@ -17,7 +17,7 @@ TARGET = re.compile(r"""\]\((?P<link>[^()\s]+)\)|\b(?:src|href)="(?P<html>[^"]+)
 
 
 def links(text: str) -> list[str]:
-    """Return the targets of links and pictures outside code, but for those of other servers."""
+    """Return the targets of links and pictures outside code, without those of other servers."""
     text = re.sub(r"`[^`]*`", "", FENCE.sub("", text))
     found = [match["link"] or match["html"] for match in TARGET.finditer(text)]
     return [link for link in found if not re.match(r"[a-z]+:", link)]
@@ -30,6 +30,7 @@ def anchors(text: str) -> set[str]:
 
 
 def problem_with(link: str, page: Path) -> str | None:
+    """Return why a link of a page is broken, or None."""
     path, _, anchor = unquote(link).partition("#")
     target = (page.parent / path).resolve() if path else page
     if not target.exists():

@@ -1,4 +1,7 @@
-"""Every public name has a text where it is defined; the reference is generated from these texts."""
+"""Tests of public names: each has a text at its definition.
+
+The reference is generated from these texts.
+"""
 
 import ast
 import inspect
@@ -24,7 +27,7 @@ OPENAPI = create_app().openapi()
 
 
 def undocumented_commands(group: TyperGroup, path: str = "") -> Iterator[str]:
-    """Yield commands, arguments and options without a text."""
+    """Yield the commands, arguments and options without a text."""
     for name, command in group.commands.items():
         if not command.help:
             yield f"{path}{name}"
@@ -36,7 +39,7 @@ def undocumented_commands(group: TyperGroup, path: str = "") -> Iterator[str]:
 
 
 def undocumented_fields(schema: Mapping[str, Any], name: str) -> Iterator[str]:
-    """Yield the fields of a JSON Schema without a text, and those of its definitions."""
+    """Yield the fields without a text, of a JSON Schema and its definitions."""
     for field, content in schema.get("properties", {}).items():
         if not content.get("description"):
             yield f"{name}.{field}"

@@ -1,4 +1,4 @@
-"""What a page tells a reader to run works, block after block."""
+"""Tests that the marked blocks of pages run without an error."""
 
 from pathlib import Path
 
@@ -56,13 +56,13 @@ def test_the_first_command_that_fails_ends_the_page(tmp_path: Path) -> None:
         sequences.run(sequences.marked(page), tmp_path, seconds=SHORT_SECONDS)
 
 
-def test_a_command_line_of_a_page_is_this_one(tmp_path: Path) -> None:
+def test_nexusmix_on_a_page_runs_the_tested_command_line(tmp_path: Path) -> None:
     page = page_of(tmp_path, "<!-- run -->\n```sh\n./nexusmix schema policy\n```\n")
     printed = sequences.run(sequences.marked(page), tmp_path, seconds=SHORT_SECONDS)
     assert '"title": "Policy"' in printed
 
 
-def test_what_goes_on_in_the_background_is_waited_for_and_ended(tmp_path: Path) -> None:
+def test_a_block_in_the_background_is_awaited_and_ended(tmp_path: Path) -> None:
     server = (
         "import http.server, os, pathlib, sys\n"
         "pathlib.Path('pid').write_text(str(os.getpid()))\n"
