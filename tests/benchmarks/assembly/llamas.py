@@ -15,9 +15,9 @@ from assembler.routing.router_rows import STATES_CENTER, VECTORS_CENTER
 from registry.blobs.blobs import CHUNK_BYTES, LocalBlobs, put_bytes
 from registry.checkpoints import exports, manifests, numpy_tensors
 from registry.checkpoints.architecture import Architecture, Shape, projection_shapes
-from registry.checkpoints.tensor_names import is_ffn
 from registry.checkpoints.manifests import Manifest, TensorEntry
 from registry.checkpoints.numpy_tensors import Raw
+from registry.checkpoints.tensor_names import is_ffn
 from tests import tiny
 
 NUM_EXPERTS = 4
