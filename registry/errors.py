@@ -45,11 +45,11 @@ def _rebuild(
 
 
 class InvalidInput(NexusmixError):
-    """What was sent is wrong. The problems say where, and what would be right."""
+    """The request is wrong. The problems name each wrong part and what is expected."""
 
 
 class TooLarge(InvalidInput):
-    """More bytes than this installation takes at once."""
+    """The request has more bytes than this installation accepts."""
 
 
 class InvalidCheckpoint(InvalidInput):

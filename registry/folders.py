@@ -1,4 +1,4 @@
-"""Makes a folder whole or not at all."""
+"""Make folders atomically."""
 
 import shutil
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ from uuid import uuid4
 
 @contextmanager
 def whole_folder(folder: Path, *, may_exist: bool = False) -> Iterator[Path]:
-    """Give an empty folder to fill; it becomes `folder` at the end, by one rename.
+    """Yield an empty temporary folder to fill; at the end it is renamed to `folder`.
 
-    After an error, or when the process dies, nothing stands under the final name. Two processes may
-    make the same folder at once: with `may_exist` the first one's is kept, otherwise the second
+    If the block raises or the process dies, `folder` does not exist. Two processes may make the
+    same folder at once: with `may_exist` the first result is kept, otherwise the second process
     raises OSError.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)

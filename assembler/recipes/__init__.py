@@ -1,4 +1,4 @@
-"""What is asked for: the recipe of a mix, named presets, and changes to their fields.
+"""Recipes of mixes, named presets, changes to their fields, and policies of families.
 
 It may import the modules of `assembler`, but no sub-package. Free of torch.
 """

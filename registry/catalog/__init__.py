@@ -1,4 +1,4 @@
-"""What users register: families, experts, projections, documents; uploads and artifacts.
+"""Rows of the registry: families, experts, projections, documents, uploads and artifacts.
 
 It may import everything else in `registry`.
 """

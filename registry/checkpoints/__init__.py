@@ -1,4 +1,4 @@
-"""What a checkpoint is: architecture, names of tensors, manifest, formats on disk, signature.
+"""Parts of a checkpoint: architecture, names of tensors, manifest, formats on disk, signature.
 
 It may import `registry.blobs` and the modules of `registry`. It knows no database and no torch.
 """

@@ -49,7 +49,7 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointAnnouncement:
-    """What an owner tells about a checkpoint before sending it.
+    """The description of a checkpoint that an owner sends before its blobs.
 
     `config` is the content of `config.json`. `files` and `digests` map file names and tensor names
     to SHA-256 in hexadecimal.

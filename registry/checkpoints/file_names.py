@@ -3,11 +3,11 @@
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
 TENSORS = "model.safetensors"
-# Of weights in several files: which file holds which tensor.
+# Maps tensors to files, if the weights are in several files.
 TENSORS_INDEX = "model.safetensors.index.json"
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 ATTESTATION = "attestation.json"
-# Beside config and tokenizer in a model folder, from which vLLM serves.
+# Beside config and tokenizer in the model folder that vLLM serves from.
 MANIFEST = "manifest.json"

@@ -1,4 +1,4 @@
-"""A folder appears under its name whole or not at all."""
+"""A folder is made completely or not at all."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from registry.folders import whole_folder
 
 
-def test_a_folder_appears_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "folder"
     with whole_folder(folder) as unfinished:
         (unfinished / "a").touch()
@@ -28,7 +28,7 @@ def test_an_error_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("may_exist", [True, False])
-def test_the_first_of_two_is_kept(tmp_path: Path, may_exist: bool) -> None:
+def test_the_first_of_two_folders_is_kept(tmp_path: Path, may_exist: bool) -> None:
     folder = tmp_path / "folder"
 
     def second() -> None:

@@ -1,4 +1,4 @@
-"""What the digests of a mix's inputs stand for is read once, when it is first needed."""
+"""Manifests and documents of a mix's inputs are read once, when they are first needed."""
 
 from registry.blobs.blobs import LocalBlobs
 from tests.assembler.jobs.test_pipeline import inputs
