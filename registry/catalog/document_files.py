@@ -3,6 +3,7 @@
 The registry stores JSON Lines only. Equal texts give equal documents, and so equal digests.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,7 +44,8 @@ def read_text(path: Path) -> list[Document]:
 
     Blank lines separate paragraphs. Paragraphs are joined into documents of at most MAX_CHARACTERS;
     a longer paragraph is cut between two words. Repeated documents are dropped. Raises InvalidInput
-    if the file does not exist, is not UTF-8, or gives fewer than HELD_OUT_EVERY documents.
+    if the file does not exist, is not UTF-8, gives fewer than HELD_OUT_EVERY documents, or is JSON
+    Lines under another name.
     """
     _check_exists(path)
     try:
@@ -51,6 +53,9 @@ def read_text(path: Path) -> list[Document]:
     except UnicodeDecodeError as error:
         detail = f"{error.reason} at byte {error.start}; convert it first"
         raise _refusal(f"{path} is not text in UTF-8", detail) from error
+    if _begins_with_json_object(text):
+        detail = f"a file of JSON Lines ends in {JSON_LINES}; every other file is read as text"
+        raise _refusal(f"{path} seems to be JSON Lines", detail)
     texts = list(dict.fromkeys(_cut(text)))
     if len(texts) < HELD_OUT_EVERY:
         detail = (
@@ -83,15 +88,26 @@ def _pieces(paragraph: str) -> Iterator[str]:
 
     A word longer than that is cut too.
     """
-    while len(paragraph) > MAX_CHARACTERS:
-        head = paragraph[: MAX_CHARACTERS + 1]
-        end = max(head.rfind("\n"), head.rfind(" "))
-        if end <= 0:
-            end = MAX_CHARACTERS
-        yield paragraph[:end].rstrip()
-        paragraph = paragraph[end:].lstrip()
-    if paragraph.strip():
-        yield paragraph
+    start = 0
+    while len(paragraph) - start > MAX_CHARACTERS:
+        last = start + MAX_CHARACTERS
+        end = max(paragraph.rfind(mark, start, last + 1) for mark in ("\n", " "))
+        if end <= start:
+            end = last
+        yield paragraph[start:end].rstrip()
+        start = end
+        while start < len(paragraph) and paragraph[start].isspace():
+            start += 1
+    if rest := paragraph[start:]:
+        yield rest
+
+
+def _begins_with_json_object(text: str) -> bool:
+    """Tell whether the first line with text is a JSON object."""
+    try:
+        return isinstance(json.loads(text.lstrip().partition("\n")[0]), dict)
+    except ValueError:
+        return False
 
 
 def _check_exists(path: Path) -> None:

@@ -82,6 +82,13 @@ def test_json_lines_stay_as_they_are(tmp_path: Path) -> None:
         assert path == own
 
 
+def test_json_lines_under_another_name_are_refused(tmp_path: Path) -> None:
+    """Read as text, they would be cut anywhere and lose their splits."""
+    lines = serialize(tiny.sample_documents(expert=1))
+
+    assert "ends in .jsonl" in refusal(write(tmp_path, lines))
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
