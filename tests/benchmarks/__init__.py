@@ -9,9 +9,9 @@ A benchmark is a module or a package with `main(argv) -> int`, and a line in `BE
 BENCHMARKS = {
     "assembly": "Assembly of four experts against mergekit-moe, and the export against the disk.",
     "claims": "What the papers claim of these methods, and this project, on real text.",
-    "compression": "int8 unit by unit: what a search costs, and what it finds.",
+    "compression": "int8 unit by unit: costs and results of a search.",
     "divergence": "What a compared token costs, with known texts and with generated ones.",
-    "divergence-page": "The page of divergence results, made anew from the results of benchmarks.",
+    "divergence-page": "The page of divergence results, filled from the results of benchmarks.",
     "faults": "Faults that the gate catches, and rebuilds without a fault that it lets through.",
     "finetune": "Tokens per second of a finetune against transformers' Qwen2-MoE.",
     "gate": "How long `nexusmix gate` takes, once the texts of the reference are known.",

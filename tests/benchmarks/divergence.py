@@ -142,11 +142,11 @@ class _Contest:
 
     def figures(self) -> dict[str, Any]:
         """Return the CPU time of one compared token, by size of batch."""
-        found: dict[str, Any] = {}
+        by_size: dict[str, Any] = {}
         for size, seconds in self._seconds.items():
             tokens = size * self.num_tokens
             ratios = [a / b for a, b in zip(seconds[GENERATED], seconds[READ], strict=True)]
-            found[str(size)] = {
+            by_size[str(size)] = {
                 "prefixes": size * len(seconds[READ]),
                 "milliseconds_per_compared_token": {
                     name: reports.summary([1e3 * s / tokens for s in runs], digits=2)
@@ -154,7 +154,7 @@ class _Contest:
                 },
                 "ratio": reports.summary(ratios, digits=2),
             }
-        return found
+        return by_size
 
     def summary(self) -> dict[str, Any]:
         """Return the metrics of the comparison."""

@@ -65,8 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "comparisons": bench.comparisons,
     }
     bars = [
-        Bar(f"seconds of a comparison, {name}", own["seconds"], "<=", MAX_SECONDS)
-        for name, own in bench.comparisons.items()
+        Bar(f"seconds of a comparison, {name}", comparison["seconds"], "<=", MAX_SECONDS)
+        for name, comparison in bench.comparisons.items()
         if name in KNOWN
     ]
     return reports.write(
@@ -90,12 +90,12 @@ class _Bench:
         units = int8_units.units(demo.mix, "cpu")
         self._reference = _export(demo.mix, demo.blobs, folder / "mix")
         self.halved, self.smallest = (
-            _export(_in_int8(demo, own), demo.blobs, folder / name)
-            for name, own in (("halved", units[::2]), ("smallest", units))
+            _export(_in_int8(demo, chosen), demo.blobs, folder / name)
+            for name, chosen in (("halved", units[::2]), ("smallest", units))
         )
-        own = [replace(d, domain=name) for name, ds in demo.documents.items() for d in ds]
+        texts = [replace(d, domain=name) for name, ds in demo.documents.items() for d in ds]
         self._documents = folder / "documents.jsonl"
-        self._documents.write_bytes(documents.serialize(own))
+        self._documents.write_bytes(documents.serialize(texts))
         self.comparisons: dict[str, dict[str, Any]] = {}
 
     def compare(self, name: str, candidate: str) -> None:
@@ -117,8 +117,10 @@ class _Bench:
             "cpu_seconds": round(usage.cpu_seconds, 1),
             "private_mb": round(usage.private_bytes / 1e6),
             "domains": {
-                own["domain"]: {side: _summary(own[side]) for side in ("candidate", "noise_floor")}
-                for own in json.loads(report.read_text())["domains"]
+                domain["domain"]: {
+                    side: _summary(domain[side]) for side in ("candidate", "noise_floor")
+                }
+                for domain in json.loads(report.read_text())["domains"]
             },
         }
         reports.say(f"{name}: {self.comparisons[name]}")

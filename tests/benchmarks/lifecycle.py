@@ -143,8 +143,8 @@ class _Life:
 def _figures(report: DomainReport) -> dict[str, Any]:
     """Return the figures of a domain.
 
-    `share_of_gain` is the mix's gain over the seed in log-perplexity, divided by that of the right
-    expert.
+    `share_of_gain` is the mix's gain over the seed in log-perplexity, divided by the right expert's
+    gain.
     """
     perplexity = report.perplexity
     right = perplexity.experts[report.domain]

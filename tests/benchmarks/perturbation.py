@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"nexus mix of {len(demo.experts)}": demo.mix,
     }
     prefixes = _prefixes(demo, size)
-    found = {name: measure(demo, manifest, prefixes, size) for name, manifest in subjects.items()}
+    by_name = {name: measure(demo, manifest, prefixes, size) for name, manifest in subjects.items()}
     figures = {
         "model": demo.name,
         "domains": list(demo.documents),
@@ -102,10 +102,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "pruned_share": SHARE,
         "prefixes": len(prefixes),
         "tokens": {"prefix": size.prefix_tokens, "completion": size.completion_tokens},
-        "subjects": found,
+        "subjects": by_name,
     }
     bars = []
-    for name, subject in found.items():
+    for name, subject in by_name.items():
         low = subject["told_apart"]["fdt"]["share_right"][1]
         bars.append(Bar(f"{name}: FDT has the sign right, low end", low, ">=", 0.5))
         low = subject["told_apart"]["perplexity"]["share_right"][1]
@@ -310,24 +310,24 @@ def _components(manifest: Manifest, size: Size) -> list[tuple[int, str]]:
     """Return layer and module of each component, in blocks spread over the network."""
     number = manifest.architecture.num_hidden_layers
     spread = [(2 * i + 1) * number // (2 * size.blocks) for i in range(size.blocks)]
-    found = [
+    components = [
         (layer, f"model.layers.{layer}.{part}")
         for layer in spread
         for part in PARTS
         if f"model.layers.{layer}.{part}.weight" in manifest.tensors
     ]
-    return found[: size.components]
+    return components[: size.components]
 
 
 def _prefixes(demo: DemoMix, size: Size) -> list[Tokens]:
     """Return held-out prefixes, equally many of each domain."""
     reader = TokenReader.of(demo.seed, demo.blobs)
     count = math.ceil(size.prefixes / len(demo.documents))
-    found: list[Tokens] = []
+    prefixes: list[Tokens] = []
     for documents in demo.documents.values():
         windows = reader.windows(documents, split="held-out", length=size.prefix_tokens)
-        found += [tuple(w) for w in sample_windows(windows, count=count).tolist()]
-    return found[: size.prefixes]
+        prefixes += [tuple(w) for w in sample_windows(windows, count=count).tolist()]
+    return prefixes[: size.prefixes]
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "int8": (demo.seed, _in_int8(demo.seed, blobs)),
             "mix, int8": (demo.mix, _in_int8(demo.mix, blobs)),
         }
-        found = {
+        compared = {
             name: _compare(pair, blobs, lengths, turns=turns, folder=Path(folder))
             for name, pair in list(pairs.items())[: 1 if chosen.quick else None]
         }
@@ -67,13 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "dtype": serving_dtype(),
         "prompts": PROMPTS,
         "tokens": lengths,
-        "pairs": found,
+        "pairs": compared,
     }
     bars = [
         Bar(
             f"{REMOVED}: CPU time over that before, {kind}", kind_figures["ratio"]["median"], "<", 1
         )
-        for kind, kind_figures in found[REMOVED]["kinds"].items()
+        for kind, kind_figures in compared[REMOVED]["kinds"].items()
     ]
     return reports.write(
         chosen.output, figures=figures, bars=[] if chosen.quick else bars, packages=PACKAGES

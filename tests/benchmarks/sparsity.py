@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     demo = demo_mix.of_random_llamas() if chosen.quick else demo_mix.smollm2_135m()
     choosing, judging = subjects.texts(chosen)
     before = subjects.known(chosen)
-    found, removal = (before.get(name, {}) for name in ("subjects", "removal"))
+    by_name, removal = (before.get(name, {}) for name in ("subjects", "removal"))
     for subject in subjects.of(demo, chosen.subjects):
         is_seed = subject.manifest == demo.seed
         bench = _Bench(
@@ -75,21 +75,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             retrain_tokens=chosen.retrain_tokens if is_seed else 0,
             blobs=demo.blobs,
         )
-        found[subject.name] = bench.measure()
+        by_name[subject.name] = bench.measure()
         if is_seed:
-            shares = found[subject.name]["curves"]["fdt"][-1]["shares"]
+            shares = by_name[subject.name]["curves"]["fdt"][-1]["shares"]
             removal = bench.removal(shares, turns=chosen.turns)
     figures = {
         "threads": torch.get_num_threads(),
         "choosing": choosing.model_dump(),
         "judging": judging.model_dump(),
         "retrain_tokens": chosen.retrain_tokens,
-        "subjects": found,
+        "subjects": by_name,
         "removal": removal,
     }
     bars = [
         Bar(f"{name}, {way}: bytes stored at the end over all", ratio, "<", 1)
-        for name, subject in found.items()
+        for name, subject in by_name.items()
         for way, ratio in subject["stored"].items()
     ]
     if removal and not chosen.quick:
@@ -206,11 +206,11 @@ class _Bench:
         for name, weight in weights.items():
             network.get_submodule(name).weight = weight
 
-    def removal(self, found: Shares, *, turns: int) -> dict[str, Any]:
-        """Return times without the parts that are empty at `found` and at constructed shares."""
+    def removal(self, chosen: Shares, *, turns: int) -> dict[str, Any]:
+        """Return times without the parts that are empty at `chosen` and at constructed shares."""
         constructed = {c.name: 1.0 for c in self.components if c.layer % 4 == 1}
         return {
-            "found": self._times(found, turns=turns),
+            "found": self._times(chosen, turns=turns),
             "constructed": self._times(constructed, turns=turns),
         }
 

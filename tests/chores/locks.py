@@ -18,7 +18,8 @@ FOLDER = "requirements"
 class Group:
     """A lock: of extras of the project, or of the packages of an input file.
 
-    `overrides` are files of versions that replace those of dependencies. `for_gpus` is for GPUs.
+    `overrides` are files whose versions replace the limits of dependencies. `for_gpus` selects
+    torch's build for GPUs.
     """
 
     name: str

@@ -17,7 +17,7 @@ TARGET = re.compile(r"""\]\((?P<link>[^()\s]+)\)|\b(?:src|href)="(?P<html>[^"]+)
 
 
 def links(text: str) -> list[str]:
-    """Return the targets of links and pictures outside code, without those of other servers."""
+    """Return the targets of links and pictures outside code, without links to other servers."""
     text = re.sub(r"`[^`]*`", "", FENCE.sub("", text))
     found = [match["link"] or match["html"] for match in TARGET.finditer(text)]
     return [link for link in found if not re.match(r"[a-z]+:", link)]

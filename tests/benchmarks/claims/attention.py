@@ -55,7 +55,7 @@ def measure(mixes: Mixes, *, tokens: int) -> dict[str, Any]:
     """Measure dense networks, methods without training, and trained methods at two budgets.
 
     At `equal data` each method reads `tokens`. At `equal compute` the product of tokens and active
-    parameters is that of the baseline.
+    parameters equals the baseline's.
     """
     domains = mixes.domains
     merge = Mix(experts=domains, preset="merge")

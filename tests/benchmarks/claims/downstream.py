@@ -46,7 +46,7 @@ class Question:
 
 
 def measure(mixes: Mixes, networks: Mapping[str, Mix | None]) -> dict[str, Any]:
-    """Return the share of right answers of each network with its interval, and that of chance.
+    """Return the share of right answers of each network with its interval, and of chance.
 
     None stands for the seed. Raises Unavailable when the package cannot be installed.
     """

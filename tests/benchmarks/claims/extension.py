@@ -2,7 +2,7 @@
 
 The base is finetuned first. Then the mix gets the expert and a finetune on half new, half old data.
 On the new domain the figure is the share of the right expert's gain. On the old domains it is the
-perplexity over that of the base.
+perplexity divided by the base's.
 """
 
 from collections.abc import Iterator, Sequence

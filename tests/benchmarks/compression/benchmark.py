@@ -47,11 +47,16 @@ MAX_COST = 1 / 3
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = reports.options(
-        NAME, "int8 by divergent tokens: what a search costs and finds; can be interrupted"
+        NAME,
+        "int8 by divergent tokens: costs and results of searches; an interrupted run continues",
     )
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument(
-        "--targets", nargs="+", choices=TARGETS, default=TARGETS, help="what is to serve"
+        "--targets",
+        nargs="+",
+        choices=TARGETS,
+        default=TARGETS,
+        help="processors that are to serve",
     )
     subjects.add_options(parser, prompts=16, completion_tokens=32, judging_prompts=128)
     chosen = parser.parse_args(argv)
@@ -60,23 +65,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     demo = demo_mix.of_random_llamas() if chosen.quick else demo_mix.smollm2_135m()
     choosing, judging = subjects.texts(chosen)
-    found = subjects.known(chosen).get("subjects", {})
+    by_name = subjects.known(chosen).get("subjects", {})
     for subject in subjects.of(demo, chosen.subjects):
         is_mix = subject.manifest.architecture.num_experts > 0
-        # For a dense checkpoint, units and integers of a GPU are those of a CPU with VNNI.
+        # For a dense checkpoint a GPU has the same units and integers as a CPU with VNNI.
         targets = TARGETS if is_mix else TARGETS[:2]
         for target in [each for each in targets if each in chosen.targets]:
             trial = Trial(subject, target, choosing, judging, demo.blobs)
             name = f"{subject.name}, {target}"
-            found[name] = _measure(trial, chosen.rounds)
+            by_name[name] = _measure(trial, chosen.rounds)
             if subject.manifest == demo.seed and target == TARGETS[0]:
-                found[name]["cost"] = _cost(trial, chosen.rounds)
+                by_name[name]["cost"] = _cost(trial, chosen.rounds)
     few = _few_units(demo, is_quick=chosen.quick)
     figures = {
         "threads": torch.get_num_threads(),
         "choosing": choosing.model_dump(),
         "judging": judging.model_dump(),
-        "subjects": found,
+        "subjects": by_name,
         "beams": _beams(Trial(few, "cpu", choosing, judging, demo.blobs)),
     }
     bars = [] if chosen.quick else list(_bars(figures))
@@ -155,19 +160,19 @@ def _ahead(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _summary(judged: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures without those of single prefixes."""
+    """Return the figures without the FDT of each prefix."""
     return {name: value for name, value in judged.items() if name != "fdts"}
 
 
 def _cost(trial: Trial, num_rounds: int) -> dict[str, Any]:
     key = [VERSION, *trial.choosing_key, num_rounds]
-    found = once(NAME, [*key, "cost"], partial(trial.cost, num_rounds=num_rounds))
+    cost = once(NAME, [*key, "cost"], partial(trial.cost, num_rounds=num_rounds))
     in_other_batches = once(
         NAME, [*key, "batches"], partial(trial.chosen_in_other_batches, num_rounds=num_rounds)
     )
-    ours, whole = found.pop("chosen"), found.pop("chosen_reading_whole")
+    ours, whole = cost.pop("chosen"), cost.pop("chosen_reading_whole")
     return {
-        **found,
+        **cost,
         "shares_chosen_by_both": list(map(trial.share_of_bytes, ours, whole)),
         "shares_chosen_in_other_batches": list(map(trial.share_of_bytes, in_other_batches, whole)),
     }

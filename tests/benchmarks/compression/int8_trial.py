@@ -93,10 +93,10 @@ class Trial:
         rounds = self._search(by).rounds(number=num_rounds, beam_width=beam_width)
         choices = []
         started = time.process_time()
-        for found in islice(rounds, num_rounds - 1):
+        for configuration in islice(rounds, num_rounds - 1):
             seconds = round(time.process_time() - started, 1)
-            reports.say(f"{by}: {len(found.units)} units in {seconds} CPU seconds")
-            choices.append({"units": _names(found.units), "cpu_seconds": seconds})
+            reports.say(f"{by}: {len(configuration.units)} units in {seconds} CPU seconds")
+            choices.append({"units": _names(configuration.units), "cpu_seconds": seconds})
             started = time.process_time()
         return choices
 
@@ -137,7 +137,7 @@ class Trial:
         """
         ends, chosen = [time.process_time()], []
         rounds = self._search("fdt").rounds(number=num_rounds, beam_width=1)
-        ours = (found.units for found in islice(rounds, num_rounds - 1))
+        ours = (configuration.units for configuration in islice(rounds, num_rounds - 1))
         theirs = self._reading_whole(num_rounds)
         for search in cycle((ours, theirs)):
             units = next(search, None)

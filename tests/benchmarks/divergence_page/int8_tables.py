@@ -13,9 +13,9 @@ WAYS = {
 }
 
 
-def curves(found: Figures, cell: Callable[[Figures], str]) -> str:
+def curves(result: Figures, cell: Callable[[Figures], str]) -> str:
     rows = []
-    for name, subject in found["subjects"].items():
+    for name, subject in result["subjects"].items():
         nothing, everything = subject["ends"]["none"], subject["ends"]["all"]
         points = zip(*(subject["curves"][way] for way in WAYS), strict=True)
         empty = [""] * (len(WAYS) - 1)
@@ -25,11 +25,11 @@ def curves(found: Figures, cell: Callable[[Figures], str]) -> str:
     return markdown.table(["model, for", "int8, %", "MB", *WAYS.values()], rows)
 
 
-def ahead(found: Figures) -> str:
+def ahead(result: Figures) -> str:
     """Return by how many tokens texts diverge later with FDT's choice than with another."""
     others = [way for way in WAYS if way != "fdt"]
     rows = []
-    for name, subject in found["subjects"].items():
+    for name, subject in result["subjects"].items():
         model = name
         for number, point in enumerate(subject["curves"]["fdt"]):
             ahead_of = [subject["fdt_ahead_of"][way][number] for way in others]
@@ -40,10 +40,10 @@ def ahead(found: Figures) -> str:
     return markdown.table(["model, for", "int8, %", *heads], rows)
 
 
-def smoothing(found: Figures) -> str:
+def smoothing(result: Figures) -> str:
     """Return everything in int8, without and with smoothing, and what smoothing gains."""
     rows = []
-    for name, subject in found["subjects"].items():
+    for name, subject in result["subjects"].items():
         none, *both = (subject["ends"][end] for end in ("none", "all, not smoothed", "all"))
         columns = [
             [f"{one['fdt_75']:.1f}", fdt(one), f"{100 * one['equal_share']:.1f}", perplexity(one)]
@@ -75,9 +75,9 @@ def smoothing(found: Figures) -> str:
     )
 
 
-def cost(found: Figures) -> str:
+def cost(result: Figures) -> str:
     rows = []
-    for name, subject in (found["subjects"] | {"beams": found["beams"]}).items():
+    for name, subject in (result["subjects"] | {"beams": result["beams"]}).items():
         if cost := subject.get("cost"):
             rows.append(
                 [
@@ -106,9 +106,9 @@ def cost(found: Figures) -> str:
     )
 
 
-def beams(found: Figures) -> str:
+def beams(result: Figures) -> str:
     """Compare beam widths at about one and two thirds of all units."""
-    beam_figures = found["beams"]
+    beam_figures = result["beams"]
     rows = []
     for number in (beam_figures["num_units"] // 3, 2 * beam_figures["num_units"] // 3):
         for width, scores in beam_figures["widths"].items():

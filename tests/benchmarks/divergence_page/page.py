@@ -18,7 +18,7 @@ def results() -> dict[str, Any]:
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
 
 
-def renewed(page: str, found: Mapping[str, Any]) -> str:
+def renewed(page: str, by_benchmark: Mapping[str, Any]) -> str:
     """Return the page with its tables generated again."""
-    sources = markdown.sources({name: COMMANDS[name] for name in found})
-    return markdown.filled(page, tables.of(found) | {"sources": sources})
+    sources = markdown.sources({name: COMMANDS[name] for name in by_benchmark})
+    return markdown.filled(page, tables.of(by_benchmark) | {"sources": sources})

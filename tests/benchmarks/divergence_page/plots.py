@@ -27,9 +27,9 @@ def write(results: Figures, folder: Path) -> None:
             plot.savefig(folder / f"{name}.svg", metadata={"Date": None}, bbox_inches="tight")
 
 
-def _int8(found: Figures) -> Figure:
+def _int8(result: Figures) -> Figure:
     """Plot mean FDT against size, by method of choice."""
-    subjects = found["subjects"]
+    subjects = result["subjects"]
     columns = min(len(subjects), MAX_COLUMNS)
     rows = math.ceil(len(subjects) / columns)
     plot = Figure(figsize=(4 * columns, 3.5 * rows))
@@ -51,9 +51,9 @@ def _int8(found: Figures) -> Figure:
     return plot
 
 
-def _sparsity(found: Figures) -> Figure:
+def _sparsity(result: Figures) -> Figure:
     """Plot perplexity and mean FDT against the share of zeros, by method of choice."""
-    subjects = found["subjects"]
+    subjects = result["subjects"]
     plot = Figure(figsize=(4 * len(subjects), 6.5))
     grid = plot.subplots(2, len(subjects), squeeze=False)
     for column, (name, subject) in enumerate(subjects.items()):

@@ -29,10 +29,10 @@ def of(results: Figures) -> dict[str, str]:
         "cost": ("divergence", _cost),
         "gate": ("gate", _gate),
         "perturbation": ("perturbation", _perturbation),
-        "int8": ("compression", lambda found: int8_tables.curves(found, fdt)),
-        "int8-fdt75": ("compression", lambda found: int8_tables.curves(found, fdt_75)),
+        "int8": ("compression", lambda result: int8_tables.curves(result, fdt)),
+        "int8-fdt75": ("compression", lambda result: int8_tables.curves(result, fdt_75)),
         "int8-ahead": ("compression", int8_tables.ahead),
-        "int8-perplexity": ("compression", lambda found: int8_tables.curves(found, perplexity)),
+        "int8-perplexity": ("compression", lambda result: int8_tables.curves(result, perplexity)),
         "int8-smoothing": ("compression", int8_tables.smoothing),
         "int8-cost": ("compression", int8_tables.cost),
         "beams": ("compression", int8_tables.beams),
@@ -46,10 +46,10 @@ def of(results: Figures) -> dict[str, str]:
     }
 
 
-def _cost(found: Figures) -> str:
+def _cost(result: Figures) -> str:
     """Return the milliseconds of a compared token."""
     rows = []
-    for size, batch in found["batches"].items():
+    for size, batch in result["batches"].items():
         times = batch["milliseconds_per_compared_token"]
         names = ("read", "generated with both", "generated with both, transformers")
         cells = [f"{times[n]['median']:.1f}" if n in times else "" for n in names]
@@ -66,9 +66,9 @@ def _cost(found: Figures) -> str:
     )
 
 
-def _gate(found: Figures) -> str:
+def _gate(result: Figures) -> str:
     rows = []
-    for name, comparison in found["comparisons"].items():
+    for name, comparison in result["comparisons"].items():
         domains = comparison["domains"].values()
         rows.append(
             [
@@ -97,9 +97,9 @@ def _gate(found: Figures) -> str:
     )
 
 
-def _perturbation(found: Figures) -> str:
+def _perturbation(result: Figures) -> str:
     rows = []
-    for name, subject in found["subjects"].items():
+    for name, subject in result["subjects"].items():
         for metric, title in METRICS.items():
             apart = subject["told_apart"][metric]
             share, low, high = (100 * x for x in apart["share_right"])
@@ -116,9 +116,9 @@ def _perturbation(found: Figures) -> str:
     return markdown.table(head, rows)
 
 
-def _sparsity(found: Figures) -> str:
+def _sparsity(result: Figures) -> str:
     rows = []
-    for name, subject in found["subjects"].items():
+    for name, subject in result["subjects"].items():
         none = subject["none"]
         megabytes = f"{none['num_bytes'] / 1e6:.0f}"
         rows.append([name, "0", megabytes, fdt(none), "", perplexity(none), "", ""])
@@ -157,7 +157,7 @@ def _zeros(subject: Figures, suffix: str) -> Iterator[list[str]]:
         ]
 
 
-def _removal(found: Figures) -> str:
+def _removal(result: Figures) -> str:
     rows = [
         [
             title,
@@ -165,7 +165,7 @@ def _removal(found: Figures) -> str:
             f"{times['num_parameters'] / times['num_parameters_before']:.3f}",
             f"{times['ratio']['median']:.3f}",
         ]
-        for title, times in found["removal"].items()
+        for title, times in result["removal"].items()
     ]
     return markdown.table(
         [
@@ -178,9 +178,9 @@ def _removal(found: Figures) -> str:
     )
 
 
-def _serving(found: Figures) -> str:
+def _serving(result: Figures) -> str:
     rows = []
-    for name, pair in found["pairs"].items():
+    for name, pair in result["pairs"].items():
         size = pair["num_bytes"] / pair["num_bytes_before"]
         for kind, times in pair["kinds"].items():
             rows.append(
@@ -208,7 +208,7 @@ def _serving(found: Figures) -> str:
     )
 
 
-def _faults(found: Figures) -> str:
+def _faults(result: Figures) -> str:
     rows = [
         [
             name,
@@ -216,6 +216,6 @@ def _faults(found: Figures) -> str:
             ", ".join(fault["refused"]),
             ", ".join(title for limit, title in LIMITS.items() if limit in fault["failed"]),
         ]
-        for name, fault in found["faults"].items()
+        for name, fault in result["faults"].items()
     ]
     return markdown.table(["fault", "where", "refused by", "limits not kept"], rows)

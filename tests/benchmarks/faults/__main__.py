@@ -47,7 +47,7 @@ VARIATIONS = tuple(
 QUICK_SERVED = ("one NaN, served",)
 
 # Place and verdict of each fault, by name.
-Found = dict[str, dict[str, Any]]
+Verdicts = dict[str, dict[str, Any]]
 Try = tuple[str, str, Callable[[], Verdict]]
 
 
@@ -71,12 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         tokens=chosen.completion_tokens,
         windows=chosen.windows,
     )
-    found: Found = {}
+    verdicts: Verdicts = {}
     for name, where, judge in _faults(gate, QUICK_SERVED if chosen.quick else planted.SERVERS):
         verdict = _kept(gate, [name, where], judge)
         is_served = name.endswith(planted.SERVED)
         beyond = gate.beyond_floor(verdict["figures"], is_served=is_served)
-        found[name] = {"where": where} | verdict | {"beyond_floor": beyond}
+        verdicts[name] = {"where": where} | verdict | {"beyond_floor": beyond}
     rebuilds = [
         {"served": number >= chosen.rebuilds} | _rebuilt(gate, number, chosen.rebuilds)
         for number in range(chosen.rebuilds + chosen.served_rebuilds)
@@ -90,18 +90,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             "max_ratio_to_seed": MAX_RATIO_TO_SEED,
             "max_ratio_to_reference": MAX_RATIO_TO_REFERENCE,
         },
-        "faults": found,
-        "caught_by": dict(_counts(found)),
-        "caught_beyond_floor": sum(bool(verdict["beyond_floor"]) for verdict in found.values()),
+        "faults": verdicts,
+        "caught_by": dict(_counts(verdicts)),
+        "caught_beyond_floor": sum(bool(verdict["beyond_floor"]) for verdict in verdicts.values()),
         "rebuilds": rebuilds,
     }
-    missed = [name for name, verdict in found.items() if not _caught(verdict, "failed")]
-    unseen = [name for name in missed if not _caught(found[name], "beyond_floor")]
+    missed = [name for name, verdict in verdicts.items() if not _caught(verdict, "failed")]
+    unseen = [name for name in missed if not _caught(verdicts[name], "beyond_floor")]
     alarms = [
         verdict for verdict in rebuilds if _caught(verdict, "failed") or verdict["beyond_floor"]
     ]
     bars = [
-        Bar("planted faults", len(found), ">=", MIN_FAULTS),
+        Bar("planted faults", len(verdicts), ">=", MIN_FAULTS),
         Bar("faults that no check and no default limit caught", len(missed), "<=", 0),
         Bar("faults that were not beyond the noise floor either", len(unseen), "<=", 0),
         Bar(f"false alarms over {len(rebuilds)} undamaged rebuilds", len(alarms), "<=", 0),
@@ -180,19 +180,19 @@ def _rebuilt(gate: Gate, number: int, num_read: int) -> dict[str, Any]:
 
 
 def _kept(gate: Gate, name: list[Any], judge: Callable[[], Verdict]) -> dict[str, Any]:
-    found: dict[str, Any] = once(NAME, [name, gate.key], lambda: judge().to_json())
-    reports.say(f"{name}: {found}")
-    return found
+    verdict: dict[str, Any] = once(NAME, [name, gate.key], lambda: judge().to_json())
+    reports.say(f"{name}: {verdict}")
+    return verdict
 
 
 def _caught(verdict: Mapping[str, Any], by: str) -> bool:
     return bool(verdict["refused"] or verdict[by])
 
 
-def _counts(found: Mapping[str, Mapping[str, Any]]) -> Counter[str]:
+def _counts(verdicts: Mapping[str, Mapping[str, Any]]) -> Counter[str]:
     """Count the faults that each check and metric catches."""
     return Counter(
-        name for verdict in found.values() for name in (*verdict["refused"], *verdict["failed"])
+        name for verdict in verdicts.values() for name in (*verdict["refused"], *verdict["failed"])
     )
 
 

@@ -39,8 +39,8 @@ NAME = "faults"
 VERSION = 2
 REFERENCE = "mix@1"
 PREFIX_TOKENS, WINDOW_TOKENS = 48, 128
-# Limits on the held-out perplexity of a domain, divided by that of the seed (as in the gate of a
-# mix) and by that of the reference (as the gate limits DPPL).
+# Limits on the held-out perplexity of a domain: over the seed's (as in the gate of a mix), and over
+# the reference's (as the gate limits DPPL).
 MAX_RATIO_TO_SEED, MAX_RATIO_TO_REFERENCE = 1.02, 1.01
 
 # The largest error of a rounded figure.
@@ -168,8 +168,8 @@ class Gate:
 
     def served(self, address: str, model: str, refusals: Mapping[str, str]) -> Verdict:
         """Judge the answers of a server, even if a check has refused its folder."""
-        found = {**refusals, **self.served_refusals(address, model)}
-        return self.judge(ServerRunner(f"{address}/v1", model), found, is_served=True)
+        every = {**refusals, **self.served_refusals(address, model)}
+        return self.judge(ServerRunner(f"{address}/v1", model), every, is_served=True)
 
     def served_refusals(self, address: str, model: str) -> dict[str, str]:
         subject = Served(address=f"{address}/v1", model=model)
@@ -232,18 +232,20 @@ class Gate:
     ) -> dict[str, dict[str, list[Reading]]]:
         """Return noisy readings by domain and variation, cached if they were read before."""
         texts = list(chain.from_iterable(self.texts.values()))
-        found = reference_cache.noisy_readings(json_digest([NAME, source, self.key]), texts, make)
-        readings = {name: iter(rows) for name, rows in found.items()}
+        by_variation = reference_cache.noisy_readings(
+            json_digest([NAME, source, self.key]), texts, make
+        )
+        readings = {name: iter(rows) for name, rows in by_variation.items()}
         return {
             domain: {name: list(islice(rest, len(texts))) for name, rest in readings.items()}
             for domain, texts in self.texts.items()
         }
 
     def _known_perplexities(self, name: str, load: Callable[[], Runner]) -> dict[str, float]:
-        found: dict[str, float] = once(
+        perplexities: dict[str, float] = once(
             NAME, ["perplexity", name, self.key], lambda: self._perplexities(load())
         )
-        return found
+        return perplexities
 
     def _perplexities(self, runner: Runner) -> dict[str, float]:
         return {
@@ -281,13 +283,13 @@ def _network(manifest: Manifest, store: BlobStore) -> Runner:
 
 
 def _refusals(checks: Mapping[str, Check]) -> dict[str, str]:
-    found = {}
+    refused = {}
     for name, check in checks.items():
         try:
             check()
         except (NexusmixError, RuntimeError) as error:
-            found[name] = words(error)
-    return found
+            refused[name] = words(error)
+    return refused
 
 
 def words(error: Exception) -> str:

@@ -58,13 +58,13 @@ def serving(
         at = words.index("engine.vllm_plugin.api_server")
         return [*words[:at], DAMAGED_SERVER, fault, *words[at + 1 :]]
 
-    def found(*arguments: Any, **fields: Any) -> Path:
+    def materialized(*arguments: Any, **fields: Any) -> Path:
         return folder or model_folder.materialize(*arguments, **fields)
 
     log_path = settings().home / "server.log"
     with (
         mock.patch.object(vllm_process, "command", damaged),
-        mock.patch.object(vllm_process, "materialize", found),
+        mock.patch.object(vllm_process, "materialize", materialized),
         mock.patch.dict(os.environ, {"OMP_NUM_THREADS": str(threads)}),
         vllm_process.serving(manifest, blobs=store, log_path=log_path) as running,
     ):

@@ -78,8 +78,8 @@ def test_the_whole_experiment(home: Path, tmp_path: Path) -> None:
     result = json.loads(output.read_text())
     assert not any(rebuild["refused"] or rebuild["failed"] for rebuild in result["rebuilds"])
     assert all(rebuild["same_bytes"] for rebuild in result["rebuilds"])
-    found = result["faults"]
-    assert set(found["chat template changed, served"]["refused"]) == {"folder", "comparison"}
-    assert found["chat template changed, served"]["failed"] == []
-    assert "folder" in found["wrong rope, served"]["refused"]
-    assert found["one NaN, served"]["refused"] or found["one NaN, served"]["failed"]
+    verdicts = result["faults"]
+    assert set(verdicts["chat template changed, served"]["refused"]) == {"folder", "comparison"}
+    assert verdicts["chat template changed, served"]["failed"] == []
+    assert "folder" in verdicts["wrong rope, served"]["refused"]
+    assert verdicts["one NaN, served"]["refused"] or verdicts["one NaN, served"]["failed"]

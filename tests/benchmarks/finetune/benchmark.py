@@ -54,13 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--dtype",
         choices=get_args(ComputingDtype),
         default=fastest(),
-        help="of products and of what is frozen; if not told what is fastest here",
+        help="data type of matrix products and of frozen tensors; by default the fastest one here",
     )
     parser.add_argument(
         "--device",
         type=torch.device,
         default=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-        help="what computes; if not told a card where there is one",
+        help="device; by default a GPU, if there is one",
     )
     chosen = parser.parse_args(argv)
     if chosen.quick:

@@ -35,8 +35,8 @@ def filled(page: str, tables: Mapping[str, str]) -> str:
 
 def result(name: str) -> dict[str, Any]:
     """Return a committed result by the name of its benchmark."""
-    found: dict[str, Any] = json.loads((reports.RESULTS / f"{name}.json").read_text())
-    return found
+    content: dict[str, Any] = json.loads((reports.RESULTS / f"{name}.json").read_text())
+    return content
 
 
 def sources(commands: Mapping[str, str]) -> str:
@@ -49,15 +49,15 @@ def sources(commands: Mapping[str, str]) -> str:
 
 
 def _source(name: str, command: str) -> list[str]:
-    found = result(name)
-    machine = found["machine"]
+    content = result(name)
+    machine = content["machine"]
     instructions = ", ".join(machine["vector_instructions"]).replace("_", "-")
     # In the result of `lifecycle` this field has mixes as well.
-    versions = {key: value for key, value in found["versions"].items() if isinstance(value, str)}
+    versions = {key: value for key, value in content["versions"].items() if isinstance(value, str)}
     return [
         f"`{name}.json`",
         f"`{command}`",
-        found["date"].partition("T")[0],
+        content["date"].partition("T")[0],
         f"{machine['processor']} with {instructions}",
         str(machine["cores"]),
         ", ".join(f"{key} {value}" for key, value in versions.items() if key != "nexusmix")

@@ -28,42 +28,42 @@ PROCESSES = {
 
 
 def tables() -> dict[str, str]:
-    found = markdown.result("demo")
+    result = markdown.result("demo")
     return {
         "sources": markdown.sources({"demo": "./nexusmix demo --exit --report FILE"}),
-        "perplexity": perplexity(found["perplexity"]),
-        "stages": stages(found),
-        "memory": memory(found["peak_memory"]),
+        "perplexity": perplexity(result["perplexity"]),
+        "stages": stages(result),
+        "memory": memory(result["peak_memory"]),
     }
 
 
-def perplexity(found: dict[str, Any]) -> str:
-    domains = list(found["seed"]["domains"])
+def perplexity(result: dict[str, Any]) -> str:
+    domains = list(result["seed"]["domains"])
     head = ["", *domains, "mean log-perplexity", "share of the gain, %"]
     rows = [
         [
             title,
-            *(f"{found[name]['domains'][domain]:.2f}" for domain in domains),
-            f"{found[name]['mean_log']:.3f}",
-            f"{100 * found[name]['share_of_gain']:.0f}",
+            *(f"{result[name]['domains'][domain]:.2f}" for domain in domains),
+            f"{result[name]['mean_log']:.3f}",
+            f"{100 * result[name]['share_of_gain']:.0f}",
         ]
         for name, title in TITLES.items()
     ]
     return markdown.table(head, rows)
 
 
-def stages(found: dict[str, Any]) -> str:
+def stages(result: dict[str, Any]) -> str:
     """Return the seconds of each stage, and of the steps of the mix below their stage."""
     rows = []
-    for stage in found["stages"]:
+    for stage in result["stages"]:
         rows.append([stage["stage"], f"{stage['seconds']:.0f}"])
         if stage["stage"] == "Mix":
-            steps = found["mix_step_seconds"].items()
+            steps = result["mix_step_seconds"].items()
             rows += [[f"– {name}", f"{seconds:.0f}"] for name, seconds in steps if seconds >= 0.5]
-    return markdown.table(["stage", "seconds"], [*rows, ["all", f"{found['seconds']:.0f}"]])
+    return markdown.table(["stage", "seconds"], [*rows, ["all", f"{result['seconds']:.0f}"]])
 
 
-def memory(found: dict[str, Any]) -> str:
+def memory(result: dict[str, Any]) -> str:
     """Return the largest memory of each kind of process, shared pages divided (PSS)."""
-    rows = [[title, f"{found[kind]['pss'] / 1e6:,.0f}"] for kind, title in PROCESSES.items()]
+    rows = [[title, f"{result[kind]['pss'] / 1e6:,.0f}"] for kind, title in PROCESSES.items()]
     return markdown.table(["processes", "MB, peak"], rows)

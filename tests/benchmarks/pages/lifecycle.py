@@ -13,23 +13,23 @@ WORSE = "below 0"
 
 
 def tables() -> dict[str, str]:
-    found = markdown.result("lifecycle")
+    result = markdown.result("lifecycle")
     return {
         "sources": markdown.sources({"lifecycle": "./nexusmix bench lifecycle"}),
-        "versions": versions(found["versions"]),
-        "changes": changes(found["versions"]),
-        "promises": promises(found["bars"]),
+        "versions": versions(result["versions"]),
+        "changes": changes(result["versions"]),
+        "promises": promises(result["bars"]),
     }
 
 
-def versions(found: Mapping[str, Any]) -> str:
-    """Return held-out perplexity by version; in brackets that of a domain without an expert."""
-    every = [version["domains"] for version in found.values()]
+def versions(by_title: Mapping[str, Any]) -> str:
+    """Return held-out perplexity by version; brackets mark a domain without an expert."""
+    every = [version["domains"] for version in by_title.values()]
     # The domain `go` gets its expert in the second version; before it has this perplexity.
-    go_before = found["extended"]["domains"]["go"]["version_before"]
+    go_before = by_title["extended"]["domains"]["go"]["version_before"]
     known = {domain: version[domain] for version in every for domain in version}
     rows = [["seed", "", "", *(f"{known[domain]['seed']:.2f}" for domain in DOMAINS), "0", ""]]
-    for title, version in found.items():
+    for title, version in by_title.items():
         cells = [_cell(version["domains"].get(domain)) for domain in DOMAINS]
         if title == "mixed":
             cells[DOMAINS.index("go")] = f"({go_before:.2f})"
@@ -51,10 +51,10 @@ def versions(found: Mapping[str, Any]) -> str:
     return markdown.table([*head, "share of the gain, %", "served equals reference, %"], rows)
 
 
-def changes(found: Mapping[str, Any]) -> str:
+def changes(by_title: Mapping[str, Any]) -> str:
     """Return the change of perplexity from the version before, in percent."""
     rows = []
-    for title, version in found.items():
+    for title, version in by_title.items():
         if version["base"] is None:
             continue
         cells = []

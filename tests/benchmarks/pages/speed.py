@@ -25,9 +25,9 @@ def tables() -> dict[str, str]:
     }
 
 
-def finetune(found: Mapping[str, Any]) -> str:
+def finetune(result: Mapping[str, Any]) -> str:
     rows = []
-    for trained, part in found["trained"].items():
+    for trained, part in result["trained"].items():
         speeds = [part["tokens_per_second"][name]["median"] for name in PROGRAMS]
         held = part["mb_held_for_backward"]
         rows.append(
@@ -54,9 +54,9 @@ def finetune(found: Mapping[str, Any]) -> str:
     return markdown.table(head, rows)
 
 
-def finetune_float32(found: Mapping[str, Any]) -> str:
+def finetune_float32(result: Mapping[str, Any]) -> str:
     rows = []
-    for trained, part in found["trained"].items():
+    for trained, part in result["trained"].items():
         speeds = [
             part["tokens_per_second"][name]["median"] for name in ("nexusmix", "transformers")
         ]
@@ -66,9 +66,9 @@ def finetune_float32(found: Mapping[str, Any]) -> str:
     return markdown.table(head, rows)
 
 
-def assembly(found: Mapping[str, Any]) -> str:
+def assembly(result: Mapping[str, Any]) -> str:
     rows = []
-    for size, figures_of_size in found["sizes"].items():
+    for size, figures_of_size in result["sizes"].items():
         for program, figures in figures_of_size["assembly"].items():
             rows.append(
                 [
@@ -84,9 +84,9 @@ def assembly(found: Mapping[str, Any]) -> str:
     return markdown.table([*head, "written, MB"], rows)
 
 
-def export(found: Mapping[str, Any]) -> str:
+def export(result: Mapping[str, Any]) -> str:
     rows = []
-    for size, figures_of_size in found["sizes"].items():
+    for size, figures_of_size in result["sizes"].items():
         speeds = figures_of_size["export"]
         rows.append(
             [

@@ -10,6 +10,6 @@ PAGE = markdown.PAGES / "claims.md"
 
 
 def renewed(page: str, families: Mapping[str, Any]) -> str:
-    """Return the page with its tables generated anew."""
+    """Return the page with its tables generated again."""
     sources = markdown.sources({"claims": "./nexusmix bench claims"})
     return markdown.filled(page, tables.of(families) | {"sources": sources})

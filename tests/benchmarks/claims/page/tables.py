@@ -49,8 +49,8 @@ def small_llamas(families: Figures, part: str, suffix: str = "") -> list[Figures
 def upcycled(families: Figures) -> dict[str, list[Figures]]:
     """Return the figures of upcycling by family, one for each measured training seed."""
     large = families.get(LARGE, {}).get("upcycling")
-    found = {LARGE: [large] if large else [], "small": small_llamas(families, "upcycling")}
-    return {name: of_seeds for name, of_seeds in found.items() if of_seeds}
+    by_family = {LARGE: [large] if large else [], "small": small_llamas(families, "upcycling")}
+    return {name: of_seeds for name, of_seeds in by_family.items() if of_seeds}
 
 
 def _upcycling(families: Figures) -> str | None:
@@ -86,8 +86,8 @@ def _upcycling(families: Figures) -> str | None:
 
 def _budgets(figures: Figures) -> list[str]:
     """Return all budgets of the methods of a family, in order."""
-    found = {b for f in figures.values() if "share_of_gain" not in f for b in f}
-    return sorted(found, key=int)
+    budgets = {b for f in figures.values() if "share_of_gain" not in f for b in f}
+    return sorted(budgets, key=int)
 
 
 def _extension(families: Figures) -> str | None:
@@ -109,7 +109,7 @@ def _of_extension(families: Figures, field: str, *, percent: bool) -> str | None
     )
     rows = []
     for method in dict.fromkeys(
-        method for seed in known for method, found in seed.items() if found
+        method for seed in known for method, budgets in seed.items() if budgets
     ):
         cells = [
             _text(large.get(method, {}).get(b, {}).get(field), percent=percent)
@@ -153,8 +153,8 @@ def _answered(figures: Figures) -> dict[tuple[str, str], Sequence[float]]:
     """Return answers by method and budget; the budget is empty where there is none."""
     of_budgets = {
         (method, budget): measured
-        for method, found in figures.items()
-        for budget, measured in ({"": found} if "share_of_gain" in found else found).items()
+        for method, budgets in figures.items()
+        for budget, measured in ({"": budgets} if "share_of_gain" in budgets else budgets).items()
     }
     return {
         key: measured["true_continuation"]
@@ -164,23 +164,23 @@ def _answered(figures: Figures) -> dict[tuple[str, str], Sequence[float]]:
 
 
 def _routing(families: Figures) -> str | None:
-    found = families.get(LARGE, {}).get("upcycling")
-    if found is None:
+    figures = families.get(LARGE, {}).get("upcycling")
+    if figures is None:
         return None
-    last = list(found["nexus"])[-1]
-    routing = found["nexus"][last]["routing"]
+    last = list(figures["nexus"])[-1]
+    routing = figures["nexus"][last]["routing"]
     domains = list(routing)
     rows = [[name, *(f"{100 * share:.0f}" for share in routing[name])] for name in domains]
     return markdown.table(["% of the tokens of", *(f"to {name}" for name in domains)], rows)
 
 
 def _similarity(families: Figures) -> str | None:
-    found = families.get(LARGE, {}).get("similarity")
-    if found is None:
+    figures = families.get(LARGE, {}).get("similarity")
+    if figures is None:
         return None
     rows = []
-    for name, cosines in found["cosines"].items():
-        one, other, cosine = similarity.closest(found["domains"], cosines)
+    for name, cosines in figures["cosines"].items():
+        one, other, cosine = similarity.closest(figures["domains"], cosines)
         rows.append(
             [name, f"{similarity.mean_apart(cosines):.2f}", f"{one} and {other}", f"{cosine:.2f}"]
         )
@@ -225,7 +225,7 @@ def _seconds(kind: str, name: str, of_seeds: Sequence[Figures]) -> float:
 
 def _scaling(families: Figures) -> str | None:
     large = families.get(LARGE, {}).get("scaling")
-    found = {LARGE: [large] if large else [], "small": small_llamas(families, "scaling")}
+    by_family = {LARGE: [large] if large else [], "small": small_llamas(families, "scaling")}
     rows = [
         [
             name,
@@ -237,7 +237,7 @@ def _scaling(families: Figures) -> str | None:
                 for share in ("to_own_expert", "stolen_of_first")
             ),
         ]
-        for name, of_seeds in found.items()
+        for name, of_seeds in by_family.items()
         if of_seeds
         for count in of_seeds[0]
     ]
@@ -268,27 +268,27 @@ def _ablations(families: Figures, kind: str) -> str | None:
 
 
 def _downstream(families: Figures) -> str | None:
-    found = families.get(LARGE, {}).get("downstream")
-    if found is None:
+    figures = families.get(LARGE, {}).get("downstream")
+    if figures is None:
         return None
-    sets = list(found["chance"])
+    sets = list(figures["chance"])
     rows = [
         [
             name,
             *(_text(f[s]) if isinstance(f[s], list) else f"{100 * f[s]:.0f}" for s in sets),
         ]
-        for name, f in found.items()
+        for name, f in figures.items()
     ]
     return markdown.table(["right answers, %", *sets], rows)
 
 
 def _costs(families: Figures) -> str | None:
-    found = families.get(LARGE, {}).get("upcycling")
-    if found is None:
+    figures = families.get(LARGE, {}).get("upcycling")
+    if figures is None:
         return None
     rows = [
         [method, _tokens(budget), f"{f['cpu_seconds']:.0f}", f"{f['new_bytes'] / 1e6:.1f}"]
-        for method, by_budget in found.items()
+        for method, by_budget in figures.items()
         if "share_of_gain" not in by_budget
         for budget, f in by_budget.items()
     ]
