@@ -58,7 +58,7 @@ Choose = Callable[[Tensor, int], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How much is measured: prefixes, tokens, blocks, draws of random weights, components."""
+    """The size of a measurement: prefixes, tokens, blocks, draws of random weights, components."""
 
     prefixes: int
     prefix_tokens: int
