@@ -93,7 +93,7 @@ def test_a_network_with_removed_parts_is_no_stock_llama() -> None:
         ({"ffn_sizes": [64, "all"]}, "ffn_sizes", "has 'all'"),
         ({"layers_without_attention": [2]}, "layers_without_attention", "names no layer: 2"),
         ({"layers_without_attention": [0, 1]}, "layers_without_attention", "leaves no attention"),
-        (MIX | {"ffn_sizes": [64, 0]}, "ffn_sizes", "only of a dense network"),
+        (MIX | {"ffn_sizes": [64, 0]}, "ffn_sizes", "from a dense network"),
     ],
 )
 def test_impossible_removed_parts_are_refused(
