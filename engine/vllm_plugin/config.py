@@ -1,6 +1,6 @@
 """The mix's `config.json` as a config class of transformers and vLLM.
 
-The fields are those of `registry.architecture`, which alone defines what they mean.
+The fields are those of `registry.checkpoints.architecture`, which alone defines what they mean.
 """
 
 from transformers import LlamaConfig
@@ -9,7 +9,7 @@ from registry.checkpoints.architecture import Attention, Combine, Router
 
 
 class NexusConfig(LlamaConfig):  # type: ignore[no-untyped-call]  # their __init_subclass__
-    """Llama's config with the fields of a mix; see `registry.architecture.Architecture`."""
+    """Llama's config with the fields of a mix, which are those of `Architecture`."""
 
     model_type = "nexus"
 

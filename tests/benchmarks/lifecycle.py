@@ -133,9 +133,9 @@ class _Life:
     def _reproduce(self, mix: MixBody) -> dict[str, Any]:
         """Make a mix again from its provenance and the blobs alone."""
         with self._stages.stage("reproduced") as stage, TemporaryDirectory() as folder:
-            lock = Path(folder) / "lock.json"
-            lock.write_text(json.dumps(self._client.provenance(mix)))
-            report = preparation.run("reproduce", str(lock), on_progress=stage.say)
+            provenance = Path(folder) / "provenance.json"
+            provenance.write_text(json.dumps(self._client.provenance(mix)))
+            report = preparation.run("reproduce", str(provenance), on_progress=stage.say)
             stage.result = "the same" if report["same"] else "NOT the same"
         return {"mix": mix.ref, "same": report["same"], "stages": report["stages"]}
 
