@@ -7,10 +7,14 @@ LOAD_FORMAT = "nexusmix"
 
 
 def register() -> None:
-    """Register the mix and its loader with vLLM and transformers; a second call changes nothing."""
+    """Register the mix and its loader with vLLM and transformers, and our choice of an int8 kernel.
+
+    A second call changes nothing.
+    """
     from transformers import AutoConfig
     from vllm import ModelRegistry
     from vllm.model_executor.model_loader import register_model_loader
+    from vllm.platforms import current_platform
 
     from engine.vllm_plugin.config import NexusConfig
     from engine.vllm_plugin.loader import ManifestLoader
@@ -21,3 +25,7 @@ def register() -> None:
         # Registered by name, so that only the process that runs the network imports it.
         ModelRegistry.register_model(MIX_ARCHITECTURE, "engine.vllm_plugin.model:NexusForCausalLM")
         register_model_loader(LOAD_FORMAT)(ManifestLoader)
+    if current_platform.is_cpu():
+        from engine.vllm_plugin.int8_kernel import use_onednn_in_float32
+
+        use_onednn_in_float32()

@@ -2,6 +2,8 @@
 
 A position whose input is rounded to the other neighbor differs by more; on tiny networks that is
 rare. vLLM runs in its own process, as in `test_model`.
+
+Covers: int8_kernel.
 """
 
 import json
