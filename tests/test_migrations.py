@@ -41,6 +41,28 @@ def test_all_migrations_can_be_reverted(empty: Engine) -> None:
     migrations.upgrade(url_of(empty))
 
 
+def test_rows_keep_their_values_when_columns_are_renamed(empty: Engine) -> None:
+    migrations.upgrade(url_of(empty), revision="0006_compression")
+    with empty.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO families (name, description, licence, state, seed_digest)"
+                " VALUES ('tiny', 'a family', 'MIT', 'READY', 'digest')"
+            )
+        )
+        connection.execute(
+            text(
+                "INSERT INTO artifacts"
+                " (manifest_digest, recipe, recipe_digest, gate_report_digest, lock_digest)"
+                " VALUES ('m', '{}', 'r', 'g', 'made')"
+            )
+        )
+    migrations.upgrade(url_of(empty))
+    with empty.connect() as connection:
+        assert connection.scalar(text("SELECT license FROM families")) == "MIT"
+        assert connection.scalar(text("SELECT provenance_digest FROM artifacts")) == "made"
+
+
 def test_the_tables_equal_those_of_the_code(empty: Engine) -> None:
     migrations.upgrade(url_of(empty))
     command.check(migrations.config(url_of(empty)))
