@@ -16,9 +16,9 @@ from assembler.mixes import mixes
 from assembler.mixes.new_mix import MixSpec, ResolvedRequest
 from assembler.mixes.selection import Member
 from assembler.planning import plan_warnings, time_estimates
-from assembler.planning.plan_data import Caution, Estimate, Plan, Size, StepPlan
-from assembler.planning.resource_estimates import Footprint
-from assembler.planning.time_estimates import FOOTPRINTS, Observations
+from assembler.planning.plan_data import Estimate, Plan, PlanWarning, Size, StepPlan
+from assembler.planning.resource_estimates import StepResources
+from assembler.planning.time_estimates import RESOURCES, Observations
 from assembler.routing.router_rows import STATES_CENTER, VECTORS_CENTER
 from registry import licenses
 from registry.blobs.blobs import BlobStore
@@ -41,14 +41,14 @@ def plan(session: Session, blobs: BlobStore, spec: MixSpec) -> Plan:
         experts=resolved.experts,
         problems=resolved.problems,
         warnings=tuple(
-            Caution(kind="license", detail=detail) for detail in licenses.concerns(owners)
+            PlanWarning(kind="license", detail=detail) for detail in licenses.concerns(owners)
         ),
     )
     blueprint = resolved.blueprint
     if blueprint is None:
         return about
     size = _size(blueprint, time_estimates.observe(session, blobs))
-    warnings = (*_cautions(resolved.members, blueprint, size, blobs), *about.warnings)
+    warnings = (*_warnings(resolved.members, blueprint, size, blobs), *about.warnings)
     same = mixes.find_same(session, resolved.name, blueprint.recipe)
     existing = None if same is None else mixes.ref_of(same)
     license = licenses.combine(owners.values())
@@ -64,10 +64,10 @@ def _licenses(resolved: ResolvedRequest) -> dict[str, str]:
 
 def _size(blueprint: Blueprint, observations: Observations) -> Size:
     recipe, mix = blueprint.recipe, blueprint.mix
-    footprints = {step: FOOTPRINTS[step](blueprint) for step in time_estimates.steps_of(recipe)}
+    resources = {step: RESOURCES[step](blueprint) for step in time_estimates.steps_of(recipe)}
     steps = tuple(
-        _step_plan(step, own, time_estimates.estimate(step, own.work, observations[step]))
-        for step, own in footprints.items()
+        _step_plan(step, needed, time_estimates.estimate(step, needed.work, observations[step]))
+        for step, needed in resources.items()
     )
     return Size(
         num_parameters=mix.num_parameters,
@@ -80,21 +80,21 @@ def _size(blueprint: Blueprint, observations: Observations) -> Size:
     )
 
 
-def _step_plan(step: str, footprint: Footprint, seconds: Estimate) -> StepPlan:
+def _step_plan(step: str, resources: StepResources, seconds: Estimate) -> StepPlan:
     return StepPlan(
         step=step,
-        bytes_read=footprint.read,
-        bytes_kept=footprint.kept,
-        bytes_scratch=footprint.scratch,
-        memory=footprint.memory,
-        memory_per_process=footprint.memory_per_process,
+        bytes_read=resources.read,
+        bytes_kept=resources.kept,
+        bytes_scratch=resources.scratch,
+        memory=resources.memory,
+        memory_per_process=resources.memory_per_process,
         seconds=seconds,
     )
 
 
-def _cautions(
+def _warnings(
     members: Sequence[Member], blueprint: Blueprint, size: Size, blobs: BlobStore
-) -> Iterator[Caution]:
+) -> Iterator[PlanWarning]:
     if blueprint.projection is not None:
         inputs = blueprint.inputs
         centered_LNM = _centered_domains(inputs, blueprint.projection, blobs)

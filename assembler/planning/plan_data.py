@@ -23,7 +23,7 @@ class _Data(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Caution(_Data):
+class PlanWarning(_Data):
     """Something to know before; `value` is the number that it rests on."""
 
     kind: Kind = Field(description="What it is about.")
@@ -81,7 +81,7 @@ class Plan(_Data):
     problems: tuple[Problem, ...] = Field(
         description="Every problem of the request, with a pointer to its place."
     )
-    warnings: tuple[Caution, ...] = Field(
+    warnings: tuple[PlanWarning, ...] = Field(
         default=(), description="What may go wrong, though the mix can be made."
     )
     license: str | None = Field(

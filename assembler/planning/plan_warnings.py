@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 
 from assembler.mixes.selection import Member
-from assembler.planning.plan_data import Caution
+from assembler.planning.plan_data import PlanWarning
 from assembler.recipes.recipe import Recipe
 from assembler.routing.router_init import MAX_CONDITION, condition_number
 from registry.blobs.blobs import BlobStore
@@ -23,7 +23,7 @@ MAX_PASSES = 4.0
 BYTES_PER_TOKEN = 4
 
 
-def of_domains(names: Sequence[str], centered_LNM: Floats) -> Iterator[Caution]:
+def of_domains(names: Sequence[str], centered_LNM: Floats) -> Iterator[PlanWarning]:
     """Warn of domains whose centered embeddings [L, N, M] routers can hardly separate."""
     lengths_LN1 = np.linalg.norm(centered_LNM, axis=-1, keepdims=True)
     unit_LNM = centered_LNM / np.maximum(lengths_LN1, 1e-12)
@@ -35,24 +35,24 @@ def of_domains(names: Sequence[str], centered_LNM: Floats) -> Iterator[Caution]:
                 f"the domains of {one!r} and {other!r} point the same way: their cosine"
                 f" is {cosine:.3f} (above {MAX_COSINE:.2f})"
             )
-            yield Caution(kind="collinear-domains", detail=detail, value=cosine)
+            yield PlanWarning(kind="collinear-domains", detail=detail, value=cosine)
     number = float(np.median([condition_number(unit_NM) for unit_NM in unit_LNM]))
     if number > MAX_CONDITION:
         detail = (
             f"the condition number of the domain embeddings is {number:.1f} (above"
             f" {MAX_CONDITION:g}): tokens may be sent to the wrong experts"
         )
-        yield Caution(kind="condition", detail=detail, value=number)
+        yield PlanWarning(kind="condition", detail=detail, value=number)
 
 
-def of_experts(members: Sequence[Member], seed: Manifest, recipe: Recipe) -> Iterator[Caution]:
+def of_experts(members: Sequence[Member], seed: Manifest, recipe: Recipe) -> Iterator[PlanWarning]:
     """Warn of experts that equal the seed, and of changed attention; compares digests only."""
     for member in members:
         ffn = [name for name in seed.tensors if is_ffn(name)]
         moved = _changed(member.manifest, seed, ffn)
         if not moved:
             detail = f"{member.name!r} has the FFNs of the seed: there is nothing to mix"
-            yield Caution(kind="nothing-to-mix", detail=detail, value=0.0)
+            yield PlanWarning(kind="nothing-to-mix", detail=detail, value=0.0)
         attention = [name for name in seed.tensors if is_attention(name)]
         moved = _changed(member.manifest, seed, attention)
         if moved and recipe.kind == "mixture" and recipe.attention == "average":
@@ -60,10 +60,12 @@ def of_experts(members: Sequence[Member], seed: Manifest, recipe: Recipe) -> Ite
                 f"{member.name!r} changed {moved} of {len(attention)} attention tensors of the"
                 " seed: their mean loses part of what it learned"
             )
-            yield Caution(kind="attention-moved", detail=detail, value=moved / len(attention))
+            yield PlanWarning(kind="attention-moved", detail=detail, value=moved / len(attention))
 
 
-def of_documents(members: Sequence[Member], recipe: Recipe, blobs: BlobStore) -> Iterator[Caution]:
+def of_documents(
+    members: Sequence[Member], recipe: Recipe, blobs: BlobStore
+) -> Iterator[PlanWarning]:
     """Warn of too little text to embed a domain or to train on, estimated from its size."""
     share = recipe.finetune.tokens / len(members)
     for member in members:
@@ -73,7 +75,7 @@ def of_documents(members: Sequence[Member], recipe: Recipe, blobs: BlobStore) ->
                 f"the domain of {member.name!r} is known from {num_documents} documents"
                 f" (below {MIN_DOCUMENTS})"
             )
-            yield Caution(kind="few-documents", detail=detail, value=num_documents)
+            yield PlanWarning(kind="few-documents", detail=detail, value=num_documents)
         size = blobs.size(member.version.documents_digest) or 0
         passes = share * BYTES_PER_TOKEN / max(size, 1)
         if passes > MAX_PASSES:
@@ -81,12 +83,12 @@ def of_documents(members: Sequence[Member], recipe: Recipe, blobs: BlobStore) ->
                 f"the finetune reads the {size:,} bytes of text of {member.name!r} about"
                 f" {passes:.0f} times"
             )
-            yield Caution(kind="little-text", detail=detail, value=passes)
+            yield PlanWarning(kind="little-text", detail=detail, value=passes)
 
 
 def of_machine(
     *, memory: Mapping[str, int], total_memory: int, disk_needed: int, disk_free: int
-) -> Iterator[Caution]:
+) -> Iterator[PlanWarning]:
     """Warn of steps that need more memory or disk than this machine has."""
     for step, needed in memory.items():
         if needed > total_memory:
@@ -94,10 +96,10 @@ def of_machine(
                 f"{step} needs about {needed / 1e9:.1f} GB of memory, this machine has"
                 f" {total_memory / 1e9:.1f} GB"
             )
-            yield Caution(kind="memory", detail=detail, value=needed)
+            yield PlanWarning(kind="memory", detail=detail, value=needed)
     if disk_needed > disk_free:
         detail = f"{disk_needed / 1e9:.1f} GB of disk are needed, {disk_free / 1e9:.1f} GB are free"
-        yield Caution(kind="disk", detail=detail, value=disk_needed)
+        yield PlanWarning(kind="disk", detail=detail, value=disk_needed)
 
 
 def _changed(manifest: Manifest, seed: Manifest, names: Sequence[str]) -> int:

@@ -30,7 +30,7 @@ CHECKPOINT_BYTES = 2 * 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Footprint:
+class StepResources:
     """The resources of one step, in bytes.
 
     `kept` stays in the store; `scratch` is removed when the step ends. `memory` is the sum over all
@@ -47,7 +47,7 @@ class Footprint:
     work: float
 
 
-def assembling(plan: Blueprint) -> Footprint:
+def assembling(plan: Blueprint) -> StepResources:
     """Estimate an assembly: it reads and writes means, and writes routers; all else is shared."""
     read = kept = 0
     for sources in _means(plan):
@@ -59,10 +59,10 @@ def assembling(plan: Blueprint) -> Footprint:
     reads_documents = plan.recipe.router_init == "documents" and plan.recipe.kind == "mixture"
     # Rows from documents need the seed's hidden states, and with them torch.
     memory = TORCH_PROCESS + 2 * plan.seed.num_bytes if reads_documents else NUMPY_PROCESS
-    return Footprint(read=read, kept=kept, memory=memory + _one_router(plan), work=read + kept)
+    return StepResources(read=read, kept=kept, memory=memory + _one_router(plan), work=read + kept)
 
 
-def finetuning(plan: Blueprint) -> Footprint:
+def finetuning(plan: Blueprint) -> StepResources:
     """Estimate a finetune: 4 A + 2 T operations for each token.
 
     They are forward and backward through the active, and gradients of the trained parameters.
@@ -76,7 +76,7 @@ def finetuning(plan: Blueprint) -> Footprint:
     active = mix.num_active_parameters
     parallelism = Parallelism.of_settings()
     per_process = TORCH_PROCESS + rank_memory(mix, recipe, parallelism).total
-    return Footprint(
+    return StepResources(
         read=plan.num_bytes,
         kept=sum(plan.tensor_bytes[name] for name in changed),
         scratch=CHECKPOINT_BYTES * num_trained,
@@ -86,7 +86,7 @@ def finetuning(plan: Blueprint) -> Footprint:
     )
 
 
-def compressing(plan: Blueprint) -> Footprint:
+def compressing(plan: Blueprint) -> StepResources:
     """Estimate a compression to int8.
 
     Each round tries every remaining unit, from its layer on, on half of the texts on average, since
@@ -98,7 +98,7 @@ def compressing(plan: Blueprint) -> Footprint:
     units = int8_units.units_of(mix, plan.tensor_bytes, wanted.target)
     num_candidates = wanted.rounds * wanted.beam_width * len(units) / 2
     tokens = wanted.prompts * (wanted.prefix_tokens + wanted.completion_tokens)
-    return Footprint(
+    return StepResources(
         read=plan.num_bytes,
         kept=sum(unit.num_int8_bytes for unit in units),
         memory=TORCH_PROCESS + 4 * mix.num_parameters,
@@ -106,7 +106,7 @@ def compressing(plan: Blueprint) -> Footprint:
     )
 
 
-def gating(plan: Blueprint) -> Footprint:
+def gating(plan: Blueprint) -> StepResources:
     """Estimate a gate: every network reads the held-out text once; the mix writes its texts, reads
     them twice and is served."""
     policy, num_domains = plan.recipe.gates, len(plan.recipe.experts)
@@ -121,7 +121,7 @@ def gating(plan: Blueprint) -> Footprint:
     texts *= policy.prefix_tokens + policy.completion_tokens
     operations = 2.0 * held_out * (num_dense * dense + num_mixes * active)
     operations += 2.0 * texts * (3 + num_mixes) * active
-    return Footprint(
+    return StepResources(
         read=plan.seed.num_bytes
         + sum(expert.num_bytes for expert in plan.experts)
         + (num_mixes + 1) * plan.num_bytes,
@@ -131,10 +131,10 @@ def gating(plan: Blueprint) -> Footprint:
     )
 
 
-def serving(plan: Blueprint) -> Footprint:
+def serving(plan: Blueprint) -> StepResources:
     """Estimate the start of a vLLM server with the mix."""
     width = 4 if serving_dtype() == "float32" else 2
-    return Footprint(
+    return StepResources(
         read=plan.num_bytes,
         memory=VLLM_PROCESS + width * plan.mix.num_parameters + (KV_CACHE_GIB << 30),
         work=plan.num_bytes,

@@ -16,7 +16,7 @@ from assembler.assembly.blueprint import Blueprint
 from assembler.assembly.inputs import gather
 from assembler.planning import resource_estimates
 from assembler.planning.plan_data import Estimate
-from assembler.planning.resource_estimates import Footprint
+from assembler.planning.resource_estimates import StepResources
 from assembler.recipes.recipe import Recipe
 from assembler.tables import JobEvent, MixState, MixVersion
 from engine.serving.tables import Deployment
@@ -29,7 +29,7 @@ from registry.settings import settings
 # Only the newest count, since software and machine change.
 MAX_OBSERVATIONS = 5
 
-FOOTPRINTS: Mapping[str, Callable[[Blueprint], Footprint]] = {
+RESOURCES: Mapping[str, Callable[[Blueprint], StepResources]] = {
     "assemble": resource_estimates.assembling,
     "finetune": resource_estimates.finetuning,
     "compress": resource_estimates.compressing,
@@ -41,7 +41,7 @@ FOOTPRINTS: Mapping[str, Callable[[Blueprint], Footprint]] = {
 def steps_of(recipe: Recipe) -> tuple[str, ...]:
     """Return the steps of a recipe that have work to do."""
     idle = {"finetune": not recipe.finetune.num_steps, "compress": recipe.compress is None}
-    return tuple(step for step in FOOTPRINTS if not idle.get(step))
+    return tuple(step for step in RESOURCES if not idle.get(step))
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def estimate(step: str, work: float, observations: Sequence[Observation]) -> Est
 
 def observe(session: Session, blobs: BlobStore) -> dict[str, list[Observation]]:
     """Return the newest observations of each step."""
-    observations: dict[str, list[Observation]] = {step: [] for step in FOOTPRINTS}
+    observations: dict[str, list[Observation]] = {step: [] for step in RESOURCES}
     observations["deploy"] = _deployments(session, blobs)
     versions = session.scalars(
         select(MixVersion)
@@ -118,7 +118,7 @@ def observe(session: Session, blobs: BlobStore) -> dict[str, list[Observation]]:
         for step, seconds in _seconds(session, version.job_id).items():
             if step not in steps_of(plan.recipe):
                 continue  # ended at once: it had no work
-            work = FOOTPRINTS[step](plan).work
+            work = RESOURCES[step](plan).work
             fixed = _fixed(session, version.job_id, seconds) if step == "finetune" else None
             observations[step].append(Observation(work, seconds, fixed))
     return observations

@@ -25,10 +25,10 @@ EXPERTS = ["expert-1", "expert-2"]
 
 def problems(session: Session, blobs: LocalBlobs, **changes: Any) -> list[Problem]:
     """Return the problems of a plan; the same request is refused with equal ones."""
-    wish = NewMix(**{"name": "mine", "family": "tiny", "experts": EXPERTS, **changes})
-    planned = plan.plan(session, blobs, wish)
+    spec = NewMix(**{"name": "mine", "family": "tiny", "experts": EXPERTS, **changes})
+    planned = plan.plan(session, blobs, spec)
     with pytest.raises(InvalidInput) as refused:
-        mixes.request(session, blobs, wish)
+        mixes.request(session, blobs, spec)
     assert refused.value.problems == planned.problems
     assert planned.size is None
     return list(planned.problems)
@@ -39,7 +39,7 @@ def pointers(session: Session, blobs: LocalBlobs, **changes: Any) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("named", "expected"),
+    ("refs", "expected"),
     [
         (["expert-1", "who", "expert-2@7", "../etc"], ["/experts/1", "/experts/2", "/experts/3"]),
         (["expert-1"], ["/experts"]),
@@ -197,15 +197,15 @@ def test_too_few_documents_for_one_sequence_are_refused(
         "the train documents of 'expert-1' have 11 tokens, 128 are needed for one sequence of the"
         " finetune"
     )
-    wish = NewMix(name="mine", family="tiny", experts=EXPERTS, finetune={"tokens": 0})
-    assert mixes.request(session, blobs, wish).number == 1
+    spec = NewMix(name="mine", family="tiny", experts=EXPERTS, finetune={"tokens": 0})
+    assert mixes.request(session, blobs, spec).number == 1
     both = problems(session, blobs, finetune={"tokens": 0}, gates={"prefix_tokens": 5000})
     assert [problem.pointer for problem in both] == ["/experts/0", "/experts/1"]
     assert all("held-out documents" in problem.detail for problem in both)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "pointer", "detail"),
+    ("fields", "pointer", "detail"),
     [
         ({"target": "cpu"}, "/compress", "one of max_bytes and min_fdt_75 is needed"),
         ({"min_fdt_75": 99}, "/compress", "only 32 tokens are compared"),

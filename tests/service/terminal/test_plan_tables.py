@@ -2,7 +2,7 @@
 
 import pytest
 
-from assembler.planning.plan_data import Caution, Estimate, Plan, Size, StepPlan
+from assembler.planning.plan_data import Estimate, Plan, PlanWarning, Size, StepPlan
 from registry.errors import Problem
 from service.terminal.plan_tables import print_plan
 
@@ -26,7 +26,7 @@ SIZE = Size(
 
 
 def test_a_plan_is_printed_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
-    caution = Caution(kind="condition", detail="alike, 7.1", value=7.1)
+    caution = PlanWarning(kind="condition", detail="alike, 7.1", value=7.1)
     print_plan(
         Plan(
             name="mine",
