@@ -114,7 +114,7 @@ class LayerwiseReader:
     ) -> list[list[int]]:
         """Return the FDT, in tokens, of each text under each change.
 
-        It equals that of `read_changes`. With `bounds` of the same states the head costs little.
+        `read_changes` gives the same FDT. With `bounds` of the same states the head costs little.
         Each text is first read up to its `expected` FDT, and whole where it does not diverge there.
         """
         evaluate = bounds.first_divergences if bounds else self._first_divergences

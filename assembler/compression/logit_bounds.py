@@ -3,7 +3,7 @@
 When the input of the head moves by a distance d, the logit of an entry moves by at most d times the
 norm of its weight row (Cauchy-Schwarz). Near an input with known logits, most entries therefore
 cannot reach the logit of the next token, and their products are skipped. Where the bounds do not
-decide, all logits are computed. The result always equals that of all logits.
+decide, all logits are computed. All logits give the same result.
 
 Suffixes of tensor names: B texts, S scored tokens, D hidden, V vocabulary, K kept entries.
 """

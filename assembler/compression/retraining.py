@@ -2,8 +2,8 @@
 
 Source: Divergent Token Metrics (arXiv 2311.01544, section on sparsification), which retrains after
 each round of pruning. Decided here: a zero stays zero in all steps (in the paper the last tenth of
-a round's steps may move it), only pruned matrices are trained, and the loss is that of the next
-token.
+a round's steps may move it), only pruned matrices are trained, and the loss is the cross-entropy
+of the next token.
 """
 
 import math

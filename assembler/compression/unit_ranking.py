@@ -2,7 +2,7 @@
 
 By FDT: an unread text can at best stay without a divergence, so the texts read so far bound a
 candidate's mean FDT from above. The candidates with the best bounds read on. Once the leaders have
-read all texts, no other candidate can pass them: the ranking equals that of reading everything
+read all texts, no other candidate can pass them: reading everything gives the same ranking
 (best-first search, as A* of Hart, Nilsson and Raphael 1968). Texts that diverge early come first,
 since they separate candidates best. Perplexities, which need all logits, are computed only for
 candidates with equal FDT; see `logit_bounds`.

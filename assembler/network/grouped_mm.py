@@ -16,8 +16,8 @@ def grouped_linear(x_SI: Tensor, weights_OI: Sequence[Tensor], counts_G: Tensor)
     """Multiply each group's rows of [S, I] by its weight's transpose; return [S, O].
 
     The first group has the first `counts_G[0]` rows, and so on. No group costs more than its own
-    rows. Every weight is part of the graph, even that of an empty group, so that the graph is the
-    same on every rank. Computes in autocast's dtype where autocast is on.
+    rows. Every weight is part of the graph, also the weight of an empty group. So the graph is
+    the same on every rank. Computes in autocast's dtype where autocast is on.
     """
     dtype = computing_dtype(x_SI)
     weights = [weight.to(dtype) for weight in weights_OI]

@@ -34,7 +34,7 @@ class StepResources:
     """The resources of one step, in bytes.
 
     `kept` stays in the store; `scratch` is removed when the step ends. `memory` is the sum over all
-    processes of the step; `memory_per_process` is that of the largest one, if there are several.
+    processes of the step. If there are several, `memory_per_process` is the memory of the largest.
     `work` is what the time grows with: bytes for an assembly or a start, floating point operations
     for all other steps.
     """
