@@ -33,7 +33,7 @@ ROOMS = {
         "serving",
     ),
     "assembler": (
-        "tables content_cache compute_dtype progress",
+        "tables content_cache compute_dtype progress tokenizer_file",
         "recipes network",
         "training",
         "routing",

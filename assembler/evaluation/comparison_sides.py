@@ -16,9 +16,9 @@ from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file
-from tokenizers import Tokenizer
 from torch import Tensor
 
+from assembler import tokenizer_file
 from assembler.evaluation.comparison_request import Folder, Served, Stored, Subject
 from assembler.evaluation.runner_errors import as_ours
 from assembler.network import network_runner
@@ -109,7 +109,7 @@ class LocalVocabulary:
 
     def __init__(self, files: Mapping[str, bytes], *, config: Mapping[str, Any]) -> None:
         """`files` by name, those of `VOCABULARY_FILES` that exist."""
-        self._tokenizer = Tokenizer.from_str(files[TOKENIZER].decode())
+        self._tokenizer = tokenizer_file.read(files[TOKENIZER])
         self._reader = TokenReader(self._tokenizer, config=config)
         stored = json.loads(files.get(TOKENIZER_CONFIG, b"{}"))
         self._chat = {name: stored[name] for name in CHAT_FIELDS if stored.get(name) is not None}

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tokenizers import Tokenizer
 
+from assembler import tokenizer_file
 from assembler.mixes.selection import Member
 from assembler.recipes.recipe import Recipe
 from engine.gates.mix_gate import WINDOW_TOKENS
@@ -28,7 +29,7 @@ def problems(
     needed: dict[Split, int] = {"held-out": max(WINDOW_TOKENS, recipe.gates.prefix_tokens)}
     if recipe.finetune.num_steps:
         needed["train"] = recipe.finetune.sequence_length
-    tokenizer = Tokenizer.from_str(get_bytes(blobs, seed.files[TOKENIZER]).decode())
+    tokenizer = tokenizer_file.read(get_bytes(blobs, seed.files[TOKENIZER]))
     num_ends = int(seed.config.get("eos_token_id") is not None)
     for member in members:
         texts = documents.stream(blobs.read(member.version.documents_digest))

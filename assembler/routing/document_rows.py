@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from assembler import tokenizer_file
 from assembler.compute_dtype import fastest_on_cpu
 from assembler.network.model import Network
 from assembler.training.optimizer import DTYPES
@@ -31,7 +32,7 @@ BATCH_SIZE = 8
 def rows(seed: Manifest, documents: Sequence[Sequence[Document]], *, blobs: BlobStore) -> Floats:
     """Return one row [n, D] for the documents of each domain."""
     network = Network.from_manifest(seed, blobs, dtype=DTYPES[fastest_on_cpu()])
-    tokenizer = Tokenizer.from_str(get_bytes(blobs, seed.files[TOKENIZER]).decode())
+    tokenizer = tokenizer_file.read(get_bytes(blobs, seed.files[TOKENIZER]))
     tokenizer.enable_truncation(SEQUENCE_LENGTH)
     tokenizer.enable_padding()
     means = torch.stack(

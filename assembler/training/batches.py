@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from assembler import tokenizer_file
 from registry.blobs.blobs import BlobStore, get_bytes
 from registry.catalog.documents import Document, Split
 from registry.checkpoints.file_names import TOKENIZER
@@ -31,7 +32,7 @@ class TokenReader:
     def of(cls, manifest: Manifest, blobs: BlobStore) -> Self:
         """Return the reader of a stored checkpoint."""
         file = get_bytes(blobs, manifest.files[TOKENIZER])
-        return cls(Tokenizer.from_str(file.decode()), config=manifest.config)
+        return cls(tokenizer_file.read(file), config=manifest.config)
 
     def windows(self, documents: Iterable[Document], *, split: Split, length: int) -> Tensor:
         """Join a split's documents by end-of-text and cut them into windows [n, length].

@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
 from torch import Tensor
 
+from assembler import tokenizer_file
 from assembler.compute_dtype import fastest
 from assembler.content_cache import made_once
 from assembler.network.model import Network
@@ -100,7 +100,7 @@ class _Run:
         config = json.loads((seed / CONFIG).read_text())
         parsed_documents = parse([documents.read_bytes()])
         check_expert_documents(parsed_documents)
-        reader = TokenReader(Tokenizer.from_file(str(seed / TOKENIZER)), config=config)
+        reader = TokenReader(tokenizer_file.read((seed / TOKENIZER).read_bytes()), config=config)
         length = training.sequence_length
         self._training = training
         self._windows = reader.windows(parsed_documents, split="train", length=length)

@@ -185,9 +185,24 @@ def _document(line: bytes) -> Document:
     for field in ("id", "text"):
         if not isinstance(content.get(field), str) or not content[field].strip():
             raise ValueError(f"{field!r} must be a text that is not blank")
+        _check_is_text(content[field], field)
     if content.get("split") not in SPLITS:
         raise ValueError(f"'split' is {content.get('split')!r}, expected one of {SPLITS}")
     domain = content.get("domain")
     if domain is not None and not isinstance(domain, str):
         raise ValueError("'domain' must be a text")
+    if domain is not None:
+        _check_is_text(domain, "domain")
     return Document(content["id"], content["text"], cast(Split, content["split"]), domain)
+
+
+def _check_is_text(value: str, field: str) -> None:
+    """Raise ValueError for half a character, which JSON can escape but no encoding can write."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        surrogate = ascii(value[error.start])[1:-1]
+        raise ValueError(
+            f"{field!r} has {surrogate} at character {error.start + 1}, which is half of a"
+            " surrogate pair and no character"
+        ) from None

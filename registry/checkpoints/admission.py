@@ -16,6 +16,7 @@ import numpy as np
 
 from registry.blobs.blobs import BlobStore, get_bytes
 from registry.checkpoints.architecture import Architecture
+from registry.checkpoints.config_fields import without_nulls
 from registry.checkpoints.file_names import ATTESTATION, CONFIG, TENSORS_INDEX, TOKENIZER
 from registry.checkpoints.manifests import DTYPE_BYTES, Manifest, TensorEntry
 from registry.checkpoints.safetensors_header import parse_header
@@ -78,7 +79,8 @@ def announce(announced: CheckpointAnnouncement) -> Manifest:
     problems += _file_problems(announced.files)
     if problems:
         raise InvalidCheckpoint("the checkpoint is refused", problems=tuple(problems))
-    return Manifest(config=announced.config, tensors=tensors, files=dict(announced.files))
+    config = without_nulls(announced.config)
+    return Manifest(config=config, tensors=tensors, files=dict(announced.files))
 
 
 def check_fits(manifest: Manifest, seed: Manifest) -> None:
@@ -158,7 +160,34 @@ def _read_config(config: dict[str, Any]) -> tuple[Architecture | None, list[Prob
     if architecture.has_gaps:
         detail = "no part of the network may be removed: send the removed weights as zeros"
         return None, [Problem("/config/ffn_sizes", detail)]
-    return architecture, []
+    problems = [*_leftovers(config), *_end_problems(config, architecture.vocab_size)]
+    if architecture.parallel_block and config["model_type"] == "llama":
+        detail = "no program would read it in a model of type 'llama'"
+        problems.append(Problem("/config/parallel_block", detail))
+    return architecture, problems
+
+
+def _leftovers(config: Mapping[str, Any]) -> Iterator[Problem]:
+    """Report a quantization: experts are full numbers, and a reader would look for scales."""
+    for name in ("quantization_config", "compression_config"):
+        scheme = config.get(name)
+        if scheme is not None:
+            method = scheme.get("quant_method") if isinstance(scheme, dict) else scheme
+            detail = (
+                f"says that the weights are quantized ({method!r}); experts have full weights:"
+                f" take the field out of {CONFIG} if these are, or send the model before its"
+                " quantization"
+            )
+            yield Problem(pointer("config", name), detail)
+
+
+def _end_problems(config: Mapping[str, Any], vocab_size: int) -> Iterator[Problem]:
+    """Report end-of-text tokens that the network has no row for."""
+    ends = config.get("eos_token_id")
+    for end in ends if isinstance(ends, list) else [] if ends is None else [ends]:
+        if type(end) is not int or not 0 <= end < vocab_size:
+            detail = f"is {end!r}, expected the number of a token, from 0 to {vocab_size - 1}"
+            yield Problem("/config/eos_token_id", detail)
 
 
 def _read_headers(

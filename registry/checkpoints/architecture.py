@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, Self, get_args, get_origin
 
-from registry.checkpoints import tensor_names
+from registry.checkpoints import config_fields, tensor_names
 from registry.errors import InvalidCheckpoint, Problem
 
 Combine = Literal["convex", "sum"]
@@ -73,11 +73,11 @@ class Architecture:
 
         Raises InvalidCheckpoint with every field that is missing or not supported.
         """
-        problems = list(_unsupported(config))
+        problems = config_fields.unsupported(config)
         known = {f.name for f in fields(cls)}
         values = {k: v for k, v in config.items() if k in known and v is not None}
-        values.setdefault("tie_word_embeddings", False)
-        values["rope_theta"] = _rope_theta(config)
+        values = {k: v for k, v in config_fields.DEFAULTS.items() if k in known} | values
+        values["rope_theta"] = config_fields.rope_theta(config)
         if "num_attention_heads" in values:
             values.setdefault("num_key_value_heads", values["num_attention_heads"])
         problems += _invalid(values, optional={"head_dim"})
@@ -95,6 +95,9 @@ class Architecture:
     def contradictions(self) -> Iterator[Problem]:
         """Yield the fields that contradict each other, each with a pointer."""
         heads, groups = self.num_attention_heads, self.num_key_value_heads
+        if self.hidden_size % heads:
+            detail = f"is {self.hidden_size}, must be a multiple of {heads} heads"
+            yield Problem("/config/hidden_size", detail)
         if heads % groups:
             yield Problem("/config/num_key_value_heads", f"is {groups}, must divide {heads} heads")
         if self.num_hidden_layers > MAX_LAYERS:
@@ -293,32 +296,6 @@ def projection_shapes(hidden_size: int, domain_embedding_size: int) -> dict[str,
         "projection.0.weight": (2 * hidden_size, domain_embedding_size),
         "projection.1.weight": (hidden_size, hidden_size),
     }
-
-
-def _rope_theta(config: dict[str, Any]) -> object:
-    # transformers 5 moved the value into rope_parameters; older files have it at the top level.
-    return config.get("rope_theta") or _rope(config).get("rope_theta")
-
-
-def _rope(config: dict[str, Any]) -> dict[str, Any]:
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    return rope if isinstance(rope, dict) else {"rope_type": rope}
-
-
-def _unsupported(config: dict[str, Any]) -> list[Problem]:
-    rope = _rope(config)
-    expected: dict[str, tuple[object, tuple[object, ...]]] = {
-        "model_type": (config.get("model_type"), ("llama", "nexus")),
-        "hidden_act": (config.get("hidden_act", "silu"), ("silu",)),
-        "attention_bias": (config.get("attention_bias", False), (False,)),
-        "mlp_bias": (config.get("mlp_bias", False), (False,)),
-        "rope_parameters/rope_type": (rope.get("rope_type", "default"), ("default",)),
-    }
-    return [
-        Problem(f"/config/{name}", f"is {value!r}, supported: {allowed}")
-        for name, (value, allowed) in expected.items()
-        if value not in allowed
-    ]
 
 
 def _invalid(values: dict[str, Any], *, optional: set[str]) -> Iterator[Problem]:

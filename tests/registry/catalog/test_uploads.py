@@ -67,6 +67,11 @@ def family(session: Session, blobs: LocalBlobs) -> str:
     return "tiny"
 
 
+def theta_of(value: float) -> dict[str, Any]:
+    rope = {"rope_type": "default", "rope_theta": value}
+    return tiny.config() | {"rope_theta": value, "rope_parameters": rope}
+
+
 def problems_of(error: pytest.ExceptionInfo[InvalidInput]) -> dict[str, str]:
     return {problem.pointer: problem.detail for problem in error.value.problems}
 
@@ -169,7 +174,7 @@ def test_a_model_with_another_rope_theta_is_refused(
     session: Session, blobs: LocalBlobs, family: str
 ) -> None:
     with pytest.raises(Incompatible) as error:
-        begin_expert(session, blobs, config=tiny.config() | {"rope_theta": 5.0})
+        begin_expert(session, blobs, config=theta_of(5.0))
     detail = "is 5.0, the family's seed has 10000.0"
     assert problems_of(error) == {"/config/rope_theta": detail}
 

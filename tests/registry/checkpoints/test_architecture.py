@@ -1,10 +1,18 @@
-"""`config.json` is read strictly: only a network that can be built is accepted."""
+"""`config.json` is read strictly: only a network that can be built is accepted.
 
+Covers: config_fields.
+"""
+
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import LlamaConfig
 
+from registry.checkpoints import config_fields
 from registry.checkpoints.architecture import Architecture
 from registry.errors import InvalidCheckpoint
 from tests import tiny
@@ -48,7 +56,6 @@ def test_configs_of_older_transformers_are_read() -> None:
         ("num_hidden_layers", 10**6, "at most 1024"),
         ("num_key_value_heads", 3, "must divide 4 heads"),
         ("rms_norm_eps", -1.0, "expected a positive number"),
-        ("rope_theta", "large", "expected a positive number"),
         ("tie_word_embeddings", 1, "expected true or false"),
         ("combine", "product", "supported: ('convex', 'sum')"),
         ("expert_names", "abc", "expected a list"),
@@ -62,8 +69,87 @@ def test_a_wrong_field_is_named(field: str, value: object, reason: str) -> None:
     assert reason in problems[f"/config/{field}"]
 
 
+def test_a_theta_that_is_no_number_is_refused() -> None:
+    config = {k: v for k, v in tiny.config().items() if k not in ROPE}
+    with pytest.raises(InvalidCheckpoint, match="not a Llama") as error:
+        Architecture.from_config(config | {"rope_theta": "large"})
+    assert "expected a positive number" in error.value.problems[0].detail
+
+
 def test_an_unknown_rope_is_refused() -> None:
     assert "/config/rope_parameters/rope_type" in refusal(rope_parameters="yarn", rope_theta=1e4)
+
+
+@pytest.mark.parametrize("is_null", [True, False], ids=["null", "left out"])
+def test_fields_that_say_nothing_have_the_defaults_of_transformers(is_null: bool) -> None:
+    silent = ("rms_norm_eps", "max_position_embeddings", "head_dim", "attention_bias", "hidden_act")
+    config = {k: v for k, v in tiny.config().items() if k not in {*silent, *ROPE}}
+    if is_null:
+        config |= dict.fromkeys((*silent, *ROPE))
+    ours = Architecture.from_config(config)
+    theirs = LlamaConfig(**config_fields.without_nulls(config))
+    assert ours.rms_norm_eps == theirs.rms_norm_eps == 1e-6
+    assert ours.max_position_embeddings == theirs.max_position_embeddings
+    assert ours.head_dim == theirs.head_dim
+    assert ours.rope_theta == (theirs.rope_parameters or {})["rope_theta"] == 10_000
+
+
+ROPE = ("rope_theta", "rope_parameters", "rope_scaling")
+THETAS = st.sampled_from([None, 10_000.0, 500_000.0, 7])
+KINDS = st.sampled_from([None, "default", "linear", "dynamic", "llama3", "yarn"])
+
+
+@given(
+    top=THETAS,
+    inner=THETAS,
+    kind=KINDS,
+    old_kind=KINDS,
+    place=st.sampled_from(["rope_parameters", "rope_scaling"]),
+    partial=st.sampled_from([None, 1.0, 0.5]),
+)
+def test_a_rope_means_what_transformers_reads_or_is_refused(
+    top: float | None,
+    inner: float | None,
+    kind: str | None,
+    old_kind: str | None,
+    place: str,
+    partial: float | None,
+) -> None:
+    config = {k: v for k, v in tiny.config().items() if k not in ROPE}
+    entries = {"rope_theta": inner, "rope_type": kind, "type": old_kind}
+    rope = {k: v for k, v in entries.items() if v is not None}
+    config |= {} if top is None else {"rope_theta": top}
+    config |= {place: rope} if rope else {}
+    config |= {} if partial is None else {"partial_rotary_factor": partial}
+    try:
+        ours = Architecture.from_config(config)
+    except InvalidCheckpoint:
+        return
+    theirs = LlamaConfig(**json.loads(json.dumps(config))).rope_parameters or {}
+    assert ours.rope_theta == theirs["rope_theta"]
+    assert theirs["rope_type"] == "default"
+    assert theirs.get("partial_rotary_factor", 1.0) == 1.0
+
+
+@pytest.mark.parametrize("place", ["rope_parameters", "rope_scaling"])
+def test_scaled_positions_are_refused_in_both_spellings(place: str) -> None:
+    config = {k: v for k, v in tiny.config().items() if k not in ROPE}
+    for key in ("type", "rope_type"):
+        with pytest.raises(InvalidCheckpoint) as error:
+            Architecture.from_config(config | {place: {key: "linear", "factor": 4}})
+        assert "is 'linear'" in error.value.problems[0].detail
+
+
+def test_two_thetas_are_refused() -> None:
+    rope = {"rope_type": "default", "rope_theta": 500_000}
+    problems = refusal(rope_theta=10_000, rope_parameters=rope)
+    assert problems["/config/rope_theta"] == (
+        "is 10000 at the top and 500000 in rope_parameters: leave the wrong one out"
+    )
+
+
+def test_a_width_that_no_head_divides_is_refused() -> None:
+    assert "multiple of 4 heads" in refusal(hidden_size=30)["/config/hidden_size"]
 
 
 def test_every_wrong_field_is_named() -> None:
