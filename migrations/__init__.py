@@ -4,6 +4,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 
 def upgrade(url: str, *, revision: str = "head") -> None:
@@ -17,6 +18,13 @@ def upgrade(url: str, *, revision: str = "head") -> None:
 def downgrade(url: str, *, revision: str) -> None:
     """Downgrade the database at `url` to a revision."""
     command.downgrade(config(url), revision)
+
+
+def newest() -> str:
+    """Return the revision that `upgrade` leads to."""
+    head = ScriptDirectory.from_config(config("")).get_current_head()
+    assert head is not None, "there is at least one revision"
+    return head
 
 
 def config(url: str) -> Config:

@@ -23,18 +23,21 @@ class Holder:
 
 
 @contextmanager
-def held(home: Path, *, address: str) -> Iterator[None]:
+def held(home: Path, *, address: str, min_free_bytes: int | None = None) -> Iterator[None]:
     """Hold `home` for this process, and make it if needed.
+
+    `min_free_bytes` must be free on its disk, by default MIN_FREE_BYTES.
 
     Raises Conflict when another service holds it, and OutOfSpace when too little is free. The
     kernel drops the lock when the process ends, however it ends.
     """
     home.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(home).free
-    if free < MIN_FREE_BYTES:
+    needed = MIN_FREE_BYTES if min_free_bytes is None else min_free_bytes
+    if free < needed:
         raise OutOfSpace(
             f"{free / 2**30:.1f} GiB are free below {home}, at least "
-            f"{MIN_FREE_BYTES / 2**30:.0f} GiB are needed; NEXUSMIX_HOME names another folder"
+            f"{needed / 2**30:.0f} GiB are needed; NEXUSMIX_HOME names another folder"
         )
     with _lock_path(home).open("a+") as file:
         try:

@@ -47,7 +47,7 @@ ROOMS = {
     "service": (
         "error_codes json_schemas quantities assignments home schemas tables",
         "errors keys",
-        "reports",
+        "reports housekeeping",
         "web",
         "api ui",
         "gateway",

@@ -2,11 +2,11 @@
 
 from functools import cache
 
-from registry.blobs.blobs import BlobStore, LocalBlobs
+from registry.blobs.blobs import LocalBlobs, StoreUpkeep
 from registry.settings import Settings, settings
 
 
-def open_store(config: Settings) -> BlobStore:
+def open_store(config: Settings) -> StoreUpkeep:
     """Open the store that `config` describes."""
     if config.s3_bucket is None:
         return LocalBlobs(config.blobs_path)
@@ -16,6 +16,6 @@ def open_store(config: Settings) -> BlobStore:
 
 
 @cache
-def store() -> BlobStore:
+def store() -> StoreUpkeep:
     """Return the store of this process's settings; always the same object."""
     return open_store(settings())

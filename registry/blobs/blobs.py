@@ -2,6 +2,10 @@
 
 The name of a blob is the SHA-256 of its bytes. So writing a blob twice is harmless, and a reader
 can verify it.
+
+A blob is removed in two steps. First it is set aside: whoever asks for it brings it back. Only what
+nobody asked for in the meantime is deleted. So a blob that one process finds needless while another
+begins to need it is not lost.
 """
 
 import errno
@@ -9,14 +13,18 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from registry.errors import InvalidInput, NotFound, OutOfSpace
+from registry.names import is_digest
 
 CHUNK_BYTES = 1 << 20
+# Folder of the blobs that are set aside.
+ASIDE = "aside"
 
 
 @dataclass(frozen=True)
@@ -27,15 +35,34 @@ class UploadTarget:
     headers: dict[str, str]
 
 
+@dataclass(frozen=True)
+class StoredBlob:
+    """A blob in a store. Its age is the time since it was last written or kept."""
+
+    digest: str
+    num_bytes: int
+    written_at: datetime
+
+
 class BlobStore(Protocol):
     """Stores tensors and files by the digest of their bytes."""
 
     def size(self, digest: str) -> int | None:
         """Return the size of a blob in bytes, or None if the store does not have it."""
 
-    def put(self, chunks: Iterable[bytes], *, digest: str | None = None) -> str:
+    def keep(self, digest: str) -> int | None:
+        """Return the size of a blob, and let its age begin anew; None if it is not there.
+
+        Ask so before a row is written that names the blob: until the row is there, only the age
+        protects the blob.
+        """
+
+    def put(
+        self, chunks: Iterable[bytes], *, digest: str | None = None, overwrite: bool = False
+    ) -> str:
         """Store bytes and return their digest.
 
+        With `overwrite` the bytes replace what is stored under their digest, which may be damaged.
         Raises InvalidInput if `digest` is given and is not the digest of the bytes, and keeps
         nothing then. Raises OutOfSpace if the disk is full.
         """
@@ -53,19 +80,55 @@ class BlobStore(Protocol):
         """
 
 
+class StoreUpkeep(BlobStore, Protocol):
+    """A store whose blobs can be listed, checked and removed."""
+
+    def stored(self) -> Iterator[StoredBlob]:
+        """Yield every blob that is in the store, in the order of their digests."""
+
+    def read_stored(self, digest: str) -> Iterator[bytes]:
+        """Yield all bytes of a blob as the store holds them, without any cache. Raises NotFound."""
+
+    def set_aside(self, digest: str) -> None:
+        """Hide a blob until it is asked for. Does nothing if it is not there."""
+
+    def aside(self) -> Iterator[StoredBlob]:
+        """Yield every blob that is set aside; its age began when it was."""
+
+    def delete_aside(self, digest: str) -> None:
+        """Delete the bytes of a blob that is set aside. Does nothing if it was brought back."""
+
+    def discard(self, digest: str) -> None:
+        """Delete a damaged blob, so that it counts as missing and can be sent again."""
+
+
 class LocalBlobs:
     """Stores blobs as files `ab/cd...` below one folder; also the cache of a remote store."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._aside = root / ASIDE
 
     def size(self, digest: str) -> int | None:
-        try:
-            return self._path(digest).stat().st_size
-        except FileNotFoundError:
-            return None
+        path = self._path(digest)
+        while True:
+            try:
+                return path.stat().st_size
+            except FileNotFoundError:
+                if not self._bring_back(digest):
+                    return None
 
-    def put(self, chunks: Iterable[bytes], *, digest: str | None = None) -> str:
+    def keep(self, digest: str) -> int | None:
+        size = self.size(digest)
+        # If it was set aside just now, its age began anew too.
+        with suppress(FileNotFoundError):
+            os.utime(self._path(digest))
+        return size
+
+    def put(
+        self, chunks: Iterable[bytes], *, digest: str | None = None, overwrite: bool = False
+    ) -> str:
+        # A file is replaced in any case, which costs nothing more.
         with refusing_full_disk(self.root):
             return self._put(chunks, digest)
 
@@ -83,12 +146,55 @@ class LocalBlobs:
 
     def local_path(self, digest: str) -> Path:
         path = self._path(digest)
-        if not path.exists():
+        if not path.exists() and not self._bring_back(digest):
             raise NotFound(f"no blob {digest}")
         return path
 
     def upload_target(self, digest: str, *, num_bytes: int, seconds: int) -> None:
         return None
+
+    def stored(self) -> Iterator[StoredBlob]:
+        return _files_below(self.root)
+
+    def read_stored(self, digest: str) -> Iterator[bytes]:
+        return self.read(digest)
+
+    def set_aside(self, digest: str) -> None:
+        path, aside = self._path(digest), self._aside_path(digest)
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            # The age that `aside` reports begins before the blob is hidden.
+            os.utime(path)
+            path.rename(aside)
+
+    def aside(self) -> Iterator[StoredBlob]:
+        return _files_below(self._aside)
+
+    def delete_aside(self, digest: str) -> None:
+        self._aside_path(digest).unlink(missing_ok=True)
+
+    def discard(self, digest: str) -> None:
+        self._path(digest).unlink(missing_ok=True)
+
+    def _bring_back(self, digest: str) -> bool:
+        """Put a blob back that was set aside; return whether it was, or is there by now."""
+        path, aside = self._path(digest), self._aside_path(digest)
+        while True:
+            try:
+                aside.rename(path)
+            except FileNotFoundError:
+                # Perhaps another process was faster, or has just stored the blob again.
+                if path.exists():
+                    return True
+                if not aside.exists():
+                    return False
+            else:
+                with suppress(FileNotFoundError):
+                    os.utime(path)
+                return True
+
+    def _aside_path(self, digest: str) -> Path:
+        return self._aside / digest[:2] / digest[2:]
 
     def _put(self, chunks: Iterable[bytes], digest: str | None) -> str:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -110,9 +216,21 @@ class LocalBlobs:
             incoming.unlink(missing_ok=True)
 
     def _path(self, digest: str) -> Path:
-        if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+        if not is_digest(digest):
             raise InvalidInput(f"{digest!r} is not a SHA-256 in lower-case hexadecimal")
         return self.root / digest[:2] / digest[2:]
+
+
+def _files_below(root: Path) -> Iterator[StoredBlob]:
+    for folder in sorted(root.glob("[0-9a-f][0-9a-f]")):
+        with suppress(FileNotFoundError):
+            for path in sorted(folder.iterdir()):
+                digest = folder.name + path.name
+                with suppress(FileNotFoundError):  # set aside or brought back meanwhile
+                    status = path.stat()
+                    if is_digest(digest):
+                        written_at = datetime.fromtimestamp(status.st_mtime, UTC)
+                        yield StoredBlob(digest, status.st_size, written_at)
 
 
 def put_bytes(blobs: BlobStore, data: bytes) -> str:

@@ -17,8 +17,13 @@ class OverlayBlobs:
     def size(self, digest: str) -> int | None:
         return self._holder(digest).size(digest)
 
-    def put(self, chunks: Iterable[bytes], *, digest: str | None = None) -> str:
-        return self._aside.put(chunks, digest=digest)
+    def keep(self, digest: str) -> int | None:
+        return self._holder(digest).keep(digest)
+
+    def put(
+        self, chunks: Iterable[bytes], *, digest: str | None = None, overwrite: bool = False
+    ) -> str:
+        return self._aside.put(chunks, digest=digest, overwrite=overwrite)
 
     def read(self, digest: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         return self._holder(digest).read(digest, start=start, end=end)

@@ -5,7 +5,7 @@ This is the only module that uses boto3; it turns boto3's errors into ours.
 
 import base64
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,16 +13,19 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from registry.blobs.blobs import CHUNK_BYTES, LocalBlobs, UploadTarget
+from registry.blobs.blobs import ASIDE, CHUNK_BYTES, LocalBlobs, StoredBlob, UploadTarget
 from registry.errors import InvalidInput, NotFound, OutOfSpace, TooLarge, Unavailable
 from registry.names import is_digest
 from registry.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
 # The largest object that S3 takes in one request.
 MAX_PUT_BYTES = 5 * 2**30
+# Prefix of the names of objects; the other one is `blobs.ASIDE`.
+BLOBS = "blobs"
 ABSENT = {"404", "NoSuchKey", "NotFound"}
 REFUSED_BYTES = {
     "BadDigest",
@@ -57,27 +60,33 @@ class S3Blobs:
 
     def size(self, digest: str) -> int | None:
         try:
-            with _translate_errors(digest):
-                return self.client.head_object(**self._object(digest))["ContentLength"]
+            return self._head(digest)["ContentLength"]
         except NotFound:
-            return None
+            return self._head(digest)["ContentLength"] if self._bring_back(digest) else None
 
-    def put(self, chunks: Iterable[bytes], *, digest: str | None = None) -> str:
+    def keep(self, digest: str) -> int | None:
+        try:
+            self._copy(digest, BLOBS, BLOBS)
+        except NotFound:
+            if not self._bring_back(digest):
+                return None
+        return self.size(digest)
+
+    def put(
+        self, chunks: Iterable[bytes], *, digest: str | None = None, overwrite: bool = False
+    ) -> str:
         # The digest is known only after all bytes, so they go to the cache first.
         digest = self.cache.put(chunks, digest=digest)
         path = self.cache.local_path(digest)
         if path.stat().st_size > MAX_PUT_BYTES:
             raise TooLarge(f"blob {digest} is larger than the {MAX_PUT_BYTES} bytes S3 takes")
-        try:
-            with path.open("rb") as body, _translate_errors(digest):
-                self.client.put_object(
-                    **self._object(digest),
-                    Body=body,
-                    ChecksumSHA256=_checksum(digest),
-                    IfNoneMatch="*",
-                )
-        except _AlreadyThere:
-            pass
+        if not overwrite:
+            with suppress(_AlreadyThere):
+                self._send(digest, path, IfNoneMatch="*")
+                return digest
+            if self.keep(digest) is not None:
+                return digest
+        self._send(digest, path)
         return digest
 
     def read(self, digest: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
@@ -86,16 +95,9 @@ class S3Blobs:
             return
         if end is not None and end <= start:
             return
-        byte_range: dict[str, Any] = (
-            {} if (start, end) == (0, None) else {"Range": _range(start, end)}
-        )
-        try:
-            with _translate_errors(digest):
-                found = self.client.get_object(**self._object(digest), **byte_range)
-                with closing(found["Body"]) as body:
-                    yield from body.iter_chunks(CHUNK_BYTES)
-        except _BehindTheEnd:
-            return
+        byte_range = None if (start, end) == (0, None) else _range(start, end)
+        with suppress(_BehindTheEnd):
+            yield from self._fetched(digest, byte_range)
 
     def local_path(self, digest: str) -> Path:
         if self.cache.size(digest) is None:
@@ -121,10 +123,89 @@ class S3Blobs:
         )
         return UploadTarget(url, {"x-amz-checksum-sha256": checksum})
 
-    def _object(self, digest: str) -> dict[str, Any]:
+    def stored(self) -> Iterator[StoredBlob]:
+        return self._listed(BLOBS)
+
+    def read_stored(self, digest: str) -> Iterator[bytes]:
+        return self._fetched(digest, None)
+
+    def set_aside(self, digest: str) -> None:
+        with suppress(NotFound):
+            self._copy(digest, BLOBS, ASIDE)
+            self._delete(digest, BLOBS)
+
+    def aside(self) -> Iterator[StoredBlob]:
+        return self._listed(ASIDE)
+
+    def delete_aside(self, digest: str) -> None:
+        self._delete(digest, ASIDE)
+
+    def discard(self, digest: str) -> None:
+        self.cache.discard(digest)
+        self._delete(digest, BLOBS)
+
+    def _send(self, digest: str, path: Path, **condition: Any) -> None:
+        checksum = _checksum(digest)
+        with path.open("rb") as body, _translate_errors(digest):
+            self.client.put_object(
+                **self._object(digest), Body=body, ChecksumSHA256=checksum, **condition
+            )
+
+    def _fetched(self, digest: str, byte_range: str | None) -> Iterator[bytes]:
+        """Yield a blob or a range of it from the bucket; bring it back if it was set aside."""
+        wanted: dict[str, Any] = {} if byte_range is None else {"Range": byte_range}
+        with _translate_errors(digest):
+            try:
+                found = self.client.get_object(**self._object(digest), **wanted)
+            except self.client.exceptions.NoSuchKey:
+                if not self._bring_back(digest):
+                    raise
+                found = self.client.get_object(**self._object(digest), **wanted)
+            with closing(found["Body"]) as body:
+                yield from body.iter_chunks(CHUNK_BYTES)
+
+    def _head(self, digest: str) -> "HeadObjectOutputTypeDef":
+        with _translate_errors(digest):
+            return self.client.head_object(**self._object(digest))
+
+    def _bring_back(self, digest: str) -> bool:
+        """Put a blob back that was set aside; return whether it was there."""
+        try:
+            self._copy(digest, ASIDE, BLOBS)
+        except NotFound:
+            return False
+        self._delete(digest, ASIDE)
+        return True
+
+    def _copy(self, digest: str, source: str, target: str) -> None:
+        """Copy a blob inside the bucket; its age begins anew, also on the same place."""
+        with _translate_errors(digest):
+            self.client.copy_object(
+                **self._object(digest, target),
+                CopySource=self._object(digest, source),
+                # S3 copies an object onto itself only if something about it changes.
+                MetadataDirective="REPLACE",
+            )
+
+    def _delete(self, digest: str, folder: str) -> None:
+        with _translate_errors(digest):
+            self.client.delete_object(**self._object(digest, folder))
+
+    def _listed(self, folder: str) -> Iterator[StoredBlob]:
+        with _translate_errors(folder):
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=f"{folder}/"
+            )
+            for listed in pages:
+                for found in listed.get("Contents", []):
+                    digest = found["Key"].removeprefix(f"{folder}/")
+                    if is_digest(digest):
+                        yield StoredBlob(digest, found["Size"], found["LastModified"])
+
+    def _object(self, digest: str, folder: str = BLOBS) -> Any:
         if not is_digest(digest):
             raise InvalidInput(f"{digest!r} is not a SHA-256 in lower-case hexadecimal")
-        return {"Bucket": self.bucket, "Key": f"blobs/{digest}"}
+        return {"Bucket": self.bucket, "Key": f"{folder}/{digest}"}
 
 
 class _AlreadyThere(Exception):

@@ -119,7 +119,7 @@ def begin_expert_version(
     seed = manifests.load(blobs, parent.seed_digest)
     admission.check_fits(manifest, seed)
     missing = admission.missing(blobs, manifest, known=seed.digests())
-    if blobs.size(documents) is None:
+    if blobs.keep(documents) is None:
         missing.append(documents)
     manifest_digest = manifests.store(blobs, manifest)
     owner = _lock_expert(session, expert, parent, license=license, description=description)
@@ -202,7 +202,7 @@ def _find_or_add_version(
 
 
 def _read_documents(blobs: BlobStore, digest: str) -> list[Document]:
-    size = blobs.size(digest)
+    size = blobs.keep(digest)
     if size is None:
         raise Conflict("the documents were not sent yet", problems=(Problem("/missing", digest),))
     if size > MAX_DOCUMENTS_BYTES:

@@ -110,12 +110,13 @@ def differences(manifest: Manifest, seed: Manifest) -> Iterator[Problem]:
 def missing(blobs: BlobStore, manifest: Manifest, *, known: set[str]) -> list[str]:
     """Return the digests that must still be sent, sorted. Blobs in `known` are stored already.
 
+    The blobs that are there are kept: a row that names them follows.
     Raises InvalidCheckpoint if a stored blob has another size than its header announces.
     """
     sizes = {entry.digest: entry.num_bytes for entry in manifest.tensors.values()}
     absent, problems = [], []
     for digest in sorted(manifest.digests() - known):
-        size = blobs.size(digest)
+        size = blobs.keep(digest)
         if size is None:
             absent.append(digest)
         elif size != sizes.get(digest, size):

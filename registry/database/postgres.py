@@ -15,6 +15,7 @@ import stat
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -38,6 +39,7 @@ START_SECONDS = 60.0
 PREDECESSOR_SECONDS = 20.0
 POLL_SECONDS = 0.05
 PR_SET_PDEATHSIG = 1
+PID_FILE = "postmaster.pid"
 
 
 class EmbeddedPostgres:
@@ -152,9 +154,31 @@ class EmbeddedPostgres:
 
     def _url(self, driver: str, database: str) -> str:
         assert self._socket_folder is not None, "the server was never started"
-        query = {"host": str(self._socket_folder)}
-        url = URL.create(driver, username=SUPERUSER, database=database, query=query)
-        return url.render_as_string(hide_password=False)
+        return _url(driver, database, self._socket_folder)
+
+
+def _url(driver: str, database: str, socket_folder: Path) -> str:
+    query = {"host": str(socket_folder)}
+    url = URL.create(driver, username=SUPERUSER, database=database, query=query)
+    return url.render_as_string(hide_password=False)
+
+
+def running_url(data: Path) -> str | None:
+    """Return the address of the server that runs on a data folder, or None."""
+    data = data.absolute()
+    if _server_of(data) is None:
+        return None
+    # PostgreSQL writes the folder of its socket on the fifth line.
+    lines = (data / PID_FILE).read_text().splitlines()
+    return _url("postgresql+psycopg", DATABASE, Path(lines[4])) if len(lines) > 4 else None
+
+
+def program(name: str) -> Path:
+    """Return the path of one of the programs of the embedded PostgreSQL, such as `pg_dump`.
+
+    Raises Unavailable where the embedded PostgreSQL is not installed.
+    """
+    return _programs() / name
 
 
 def _programs() -> Path:
@@ -194,19 +218,10 @@ def _initialize(data: Path) -> None:
 
 
 def _wait_for_predecessor(data: Path) -> None:
-    """Wait until no other server runs on `data`. Raises Conflict if one keeps running.
-
-    A stale pid file is removed if its process id now belongs to another program, since PostgreSQL
-    would refuse to start.
-    """
-    pid_file = data / "postmaster.pid"
-    try:
-        process = psutil.Process(int(pid_file.read_text().split(maxsplit=1)[0]))
-        is_server = process.name() == "postgres" and Path(process.cwd()) == data
-    except (FileNotFoundError, ValueError, IndexError, psutil.NoSuchProcess):
-        return
-    if not is_server:
-        pid_file.unlink(missing_ok=True)
+    """Wait until no other server runs on `data`. Raises Conflict if one keeps running."""
+    process = _server_of(data)
+    if process is None:
+        _remove_stale_pid_file(data)
         return
     try:
         process.wait(PREDECESSOR_SECONDS)
@@ -215,6 +230,26 @@ def _wait_for_predecessor(data: Path) -> None:
             f"a database server (process {process.pid}) already runs on {data}: stop the other "
             "nexusmix, or give this one its own NEXUSMIX_HOME"
         ) from None
+
+
+def _server_of(data: Path) -> psutil.Process | None:
+    """Return the process of the server that runs on `data`, or None."""
+    try:
+        process = psutil.Process(int((data / PID_FILE).read_text().split(maxsplit=1)[0]))
+        is_server = process.name() == "postgres" and Path(process.cwd()) == data
+    except (FileNotFoundError, ValueError, IndexError, psutil.NoSuchProcess):
+        return None
+    return process if is_server else None
+
+
+def _remove_stale_pid_file(data: Path) -> None:
+    """Remove the pid file if its process id now belongs to another program.
+
+    PostgreSQL removes it itself if there is no such process.
+    """
+    with suppress(FileNotFoundError, ValueError, IndexError):
+        if psutil.pid_exists(int((data / PID_FILE).read_text().split(maxsplit=1)[0])):
+            (data / PID_FILE).unlink(missing_ok=True)
 
 
 def _socket_folder(data: Path) -> Path:

@@ -32,12 +32,12 @@ def ask(digest: Digest, blobs: Blobs, _: Reader) -> Response:
     "/{digest}", status_code=201, responses={200: {"description": "The blob was stored already."}}
 )
 def send(digest: Digest, request: Request, blobs: Blobs, _: Writer) -> Response:
-    """Store a blob. Bytes with another digest are refused. Sending a blob again changes nothing."""
-    if blobs.size(_checked(digest)) is not None:
-        return Response(status_code=200)
+    """Store a blob. Bytes with another digest are refused. Sending a blob again replaces its
+    bytes, so that a damaged one is repaired."""
+    was_there = blobs.size(_checked(digest)) is not None
     _check_room(int(request.headers.get("content-length", "0")))
     _store(blobs, digest, request)
-    return Response(status_code=201)
+    return Response(status_code=200 if was_there else 201)
 
 
 def _checked(digest: str) -> str:
@@ -60,7 +60,11 @@ def _check_room(num_bytes: int) -> None:
 
 
 def _store(blobs: BlobStore, digest: str, request: Request) -> None:
-    blobs.put(_received(request.stream(), limit=settings().max_upload_bytes), digest=digest)
+    blobs.put(
+        _received(request.stream(), limit=settings().max_upload_bytes),
+        digest=digest,
+        overwrite=True,
+    )
 
 
 def _received(stream: AsyncIterator[bytes], *, limit: int) -> Iterator[bytes]:

@@ -9,7 +9,16 @@ import sys
 import typer
 
 from registry.errors import NexusmixError
-from service.cli import comparison, compression, experts, gates, mixes, operation, policy
+from service.cli import (
+    comparison,
+    compression,
+    experts,
+    gates,
+    housekeeping,
+    mixes,
+    operation,
+    policy,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Register dense experts, mix them, check the mix token by token, and serve it.",
 )
-for group in (operation, experts, mixes, compression, comparison, gates, policy):
+for group in (operation, housekeeping, experts, mixes, compression, comparison, gates, policy):
     app.add_typer(group.app)
 
 

@@ -1,11 +1,13 @@
 """Local blobs are complete or absent, whatever happens while they are written."""
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,86 @@ def test_an_absent_blob_is_not_found(blobs: LocalBlobs) -> None:
     assert blobs.size(DIGEST) is None
     with pytest.raises(NotFound):
         blobs.local_path(DIGEST)
+
+
+def age(blobs: LocalBlobs, digest: str, *, seconds: int) -> None:
+    """Let a blob look as if it was written so long ago."""
+    path = blobs.local_path(digest)
+    os.utime(path, (path.stat().st_mtime - seconds,) * 2)
+
+
+def test_the_age_begins_anew_when_a_blob_is_kept_or_written(blobs: LocalBlobs) -> None:
+    put_bytes(blobs, DATA)
+    for again in (lambda: blobs.keep(DIGEST), lambda: put_bytes(blobs, DATA)):
+        age(blobs, DIGEST, seconds=1000)
+        [old] = blobs.stored()
+        again()
+        [new] = blobs.stored()
+        assert (new.digest, new.num_bytes) == (DIGEST, len(DATA))
+        assert new.written_at - old.written_at > timedelta(seconds=900)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        LocalBlobs.size,
+        LocalBlobs.keep,
+        LocalBlobs.local_path,
+        get_bytes,
+        lambda blobs, digest: put_bytes(blobs, DATA),
+    ],
+    ids=["size", "keep", "path", "read", "put"],
+)
+def test_a_blob_that_is_set_aside_comes_back(
+    blobs: LocalBlobs, ask: Callable[[LocalBlobs, str], object]
+) -> None:
+    put_bytes(blobs, DATA)
+    age(blobs, DIGEST, seconds=1000)
+    before = datetime.now(UTC) - timedelta(seconds=100)
+    blobs.set_aside(DIGEST)
+    assert not [*blobs.stored()]
+    [hidden] = blobs.aside()
+    assert hidden.digest == DIGEST
+    assert hidden.written_at > before, "its age began when it was set aside"
+    assert ask(blobs, DIGEST)
+    [back] = blobs.stored()
+    assert back.written_at > before
+    blobs.delete_aside(DIGEST)
+    assert get_bytes(blobs, DIGEST) == DATA
+
+
+def test_a_blob_is_deleted_in_two_steps(blobs: LocalBlobs) -> None:
+    put_bytes(blobs, DATA)
+    blobs.set_aside(DIGEST)
+    blobs.delete_aside(DIGEST)
+    assert (blobs.size(DIGEST), blobs.keep(DIGEST)) == (None, None)
+    assert files_below(blobs.root) == []
+    blobs.set_aside(DIGEST)
+
+
+def test_readers_never_miss_a_blob_that_is_set_aside_again_and_again(blobs: LocalBlobs) -> None:
+    put_bytes(blobs, DATA)
+    stop = threading.Event()
+
+    def hide() -> None:
+        while not stop.is_set():
+            blobs.set_aside(DIGEST)
+
+    hider = threading.Thread(target=hide)
+    hider.start()
+    try:
+        sizes = {blobs.size(DIGEST) for _ in range(300)} | {blobs.keep(DIGEST) for _ in range(300)}
+    finally:
+        stop.set()
+        hider.join()
+    assert sizes == {len(DATA)}
+
+
+def test_a_discarded_blob_can_be_sent_again(blobs: LocalBlobs) -> None:
+    put_bytes(blobs, DATA)
+    blobs.discard(DIGEST)
+    assert blobs.size(DIGEST) is None
+    assert put_bytes(blobs, DATA) == DIGEST
 
 
 def test_a_killed_writer_leaves_no_blob(tmp_path: Path) -> None:

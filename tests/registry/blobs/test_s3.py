@@ -4,7 +4,7 @@ Covers: blob_stores.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -40,13 +40,18 @@ def settings_for(server: seaweed.SeaweedServer, home: Path) -> Settings:
 
 @pytest.fixture
 def store(server: seaweed.SeaweedServer, tmp_path: Path) -> Iterator[S3Blobs]:
+    store = open_for(server, tmp_path / "one")
+    yield store
+    store.client.close()
+
+
+def open_for(server: seaweed.SeaweedServer, home: Path) -> S3Blobs:
     """Return the store of a host with an empty cache and an empty bucket."""
-    store = open_store(settings_for(server, tmp_path / "one"))
+    store = open_store(settings_for(server, home))
     assert isinstance(store, S3Blobs)
     for found in store.client.list_objects_v2(Bucket=store.bucket).get("Contents", []):
         store.client.delete_object(Bucket=store.bucket, Key=found["Key"])
-    yield store
-    store.client.close()
+    return store
 
 
 def other_host(store: S3Blobs, tmp_path: Path) -> S3Blobs:
@@ -79,12 +84,61 @@ def test_a_range_is_read(store: S3Blobs, tmp_path: Path, start: int, end: int | 
     assert b"".join(reader.read(DIGEST, start=start, end=end)) == DATA[start:end]
 
 
-def test_a_second_put_changes_nothing(store: S3Blobs) -> None:
+def test_a_second_put_keeps_the_blob(store: S3Blobs) -> None:
     put_bytes(store, DATA)
-    first = store.client.head_object(Bucket=store.bucket, Key=f"blobs/{DIGEST}")
+    [first] = store.stored()
     put_bytes(store, DATA)
-    second = store.client.head_object(Bucket=store.bucket, Key=f"blobs/{DIGEST}")
-    assert first["LastModified"] == second["LastModified"]
+    [second] = store.stored()
+    assert (second.digest, second.num_bytes) == (DIGEST, len(DATA))
+    assert second.written_at >= first.written_at
+    assert store.client.head_object(Bucket=store.bucket, Key=f"blobs/{DIGEST}")
+
+
+def test_a_damaged_object_is_repaired_by_a_put_that_overwrites(store: S3Blobs) -> None:
+    store.client.put_object(Bucket=store.bucket, Key=f"blobs/{DIGEST}", Body=b"rotten")
+    put_bytes(store, DATA)
+    assert b"".join(store.read_stored(DIGEST)) == b"rotten"
+    store.put([DATA], digest=DIGEST, overwrite=True)
+    assert b"".join(store.read_stored(DIGEST)) == DATA
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        S3Blobs.size,
+        S3Blobs.keep,
+        S3Blobs.local_path,
+        lambda store, digest: b"".join(store.read(digest)),
+        lambda store, digest: put_bytes(store, DATA),
+    ],
+    ids=["size", "keep", "path", "read", "put"],
+)
+def test_a_blob_that_is_set_aside_comes_back(
+    store: S3Blobs, tmp_path: Path, ask: Callable[[S3Blobs, str], object]
+) -> None:
+    put_bytes(store, DATA)
+    store.set_aside(DIGEST)
+    assert ([*store.stored()], [found.digest for found in store.aside()]) == ([], [DIGEST])
+    assert ask(other_host(store, tmp_path), DIGEST)
+    assert [found.digest for found in store.stored()] == [DIGEST]
+    store.delete_aside(DIGEST)
+    assert b"".join(store.read_stored(DIGEST)) == DATA
+
+
+def test_a_blob_is_deleted_in_two_steps(store: S3Blobs, tmp_path: Path) -> None:
+    put_bytes(store, DATA)
+    store.set_aside(DIGEST)
+    store.delete_aside(DIGEST)
+    assert store.size(DIGEST) is None
+    assert store.keep(DIGEST) is None
+    store.set_aside(DIGEST)
+
+
+def test_a_discarded_blob_is_gone_from_the_cache_too(store: S3Blobs) -> None:
+    put_bytes(store, DATA)
+    store.discard(DIGEST)
+    with pytest.raises(NotFound):
+        list(store.read(DIGEST))
 
 
 def test_an_absent_blob_is_not_found(store: S3Blobs) -> None:

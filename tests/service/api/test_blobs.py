@@ -27,6 +27,19 @@ def test_a_blob_is_stored_once(client: TestClient, store: BlobStore) -> None:
     assert get_bytes(store, DIGEST) == DATA
 
 
+def test_a_damaged_blob_is_repaired_by_sending_it_again(
+    client: TestClient, store: BlobStore
+) -> None:
+    client.put(URL, content=DATA)
+    path = store.local_path(DIGEST)
+    path.chmod(0o644)
+    path.write_bytes(b"rotten")
+    assert client.put(URL, content=DATA + b"!").status_code == 422
+    assert get_bytes(store, DIGEST) == b"rotten"
+    assert client.put(URL, content=DATA).status_code == 200
+    assert get_bytes(store, DIGEST) == DATA
+
+
 def test_bytes_with_another_digest_are_refused_and_not_stored(
     client: TestClient, store: BlobStore
 ) -> None:

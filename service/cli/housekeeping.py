@@ -1,0 +1,56 @@
+"""Check what an installation keeps."""
+
+import sys
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from service.cli.needs_server import needs_server
+
+app = typer.Typer()
+command = partial(app.command, rich_help_panel="Operation")
+
+
+@command()
+@needs_server
+def fsck(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Compare names and sizes only; read no bytes.")
+    ] = False,
+    discard_damaged: Annotated[
+        bool,
+        typer.Option(
+            "--discard-damaged",
+            help="Delete damaged blobs, so that they count as missing: registering the same folder"
+            " again sends them.",
+        ),
+    ] = False,
+) -> None:
+    """Check every blob, and name each missing or damaged one and what needs it.
+
+    Ends with 1 if it finds any. It works while the service runs and while it does not.
+    """
+    from registry.blobs import blob_stores
+    from registry.database import db
+    from service.housekeeping import fsck as checks
+    from service.housekeeping import installation, needed_blobs
+    from service.housekeeping.fsck import Fault
+    from service.terminal.console import console, copying
+
+    found = []
+    with installation.opened():
+        store = blob_stores.store()
+        with db.transaction() as session:
+            needed = needed_blobs.find(session, store)
+        num_bytes = 0 if quick else sum(blob.num_bytes for blob in store.stored())
+        with copying("checking", num_bytes=num_bytes) as on_bytes:
+            for finding in checks.check(store, needed, on_bytes=on_bytes, quick=quick):
+                found.append(finding)
+                if discard_damaged and finding.fault is Fault.DAMAGED:
+                    store.discard(finding.digest)
+    for finding in found:
+        console.print(str(finding), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{len(needed.needed_by)} blobs are needed; {len(found)} are missing or damaged")
+    if found:
+        sys.exit(1)

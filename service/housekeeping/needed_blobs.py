@@ -1,0 +1,213 @@
+"""Finds the blobs that rows need: those that rows name, and those that these name in turn.
+
+A manifest names tensors and files. The provenance of an artifact names what it was made of.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from assembler.tables import Mix, MixVersion
+from registry.blobs.blobs import StoreUpkeep
+from registry.checkpoints.manifests import Manifest
+from registry.database.tables import (
+    Artifact,
+    DomainEmbedding,
+    Expert,
+    ExpertVersion,
+    Family,
+    Projection,
+    VersionState,
+)
+from registry.errors import NotFound
+from registry.names import is_digest
+
+# An upload that nobody completed in this time needs its blobs no more. Announcing it again starts
+# it anew.
+UPLOAD_DAYS = 14
+# A blob of many owners names some of them.
+MAX_NEEDED_BY = 5
+
+# What a provenance names, by the names of its fields. Of its results only the manifests are needed.
+PROVENANCE_MANIFESTS = ("seed", "experts", "projection", "base", "base_experts")
+PROVENANCE_BYTES = ("documents", "vectors", "states", "assembled", "finetuned", "compressed")
+
+
+class Kind(Enum):
+    """What the bytes of a blob are, as far as they name other blobs."""
+
+    MANIFEST = "manifest"
+    PROVENANCE = "provenance"
+    BYTES = "bytes"
+
+
+@dataclass(frozen=True)
+class Root:
+    """A blob that a row names."""
+
+    owner: str
+    part: str
+    digest: str
+    kind: Kind
+
+
+@dataclass
+class NeededBlobs:
+    """Needed digests, each with some of what needs it; and what could not be read meanwhile.
+
+    `unread` are manifests and provenances that are missing or damaged. While there are any, it is
+    not known what else is needed.
+    """
+
+    needed_by: dict[str, list[str]] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+
+    def add(self, digest: str, reason: str, *, num_bytes: int | None = None) -> None:
+        reasons = self.needed_by.setdefault(digest, [])
+        if len(reasons) < MAX_NEEDED_BY:
+            reasons.append(reason)
+        if num_bytes is not None:
+            self.sizes[digest] = num_bytes
+
+
+def find(session: Session, blobs: StoreUpkeep) -> NeededBlobs:
+    """Return all blobs that the rows need. Raises Unavailable if the store does not answer."""
+    needed = NeededBlobs()
+    read: set[str] = set()
+    for root in roots(session):
+        needed.add(root.digest, f"{root.owner}: {root.part}")
+        if root.kind is not Kind.BYTES:
+            _follow(root, blobs, needed, read)
+    return needed
+
+
+def roots(session: Session) -> Iterator[Root]:
+    """Yield every blob that a row names."""
+    yield from _of_families(session)
+    yield from _of_experts(session)
+    yield from _of_mixes(session)
+    yield from _of_artifacts(session)
+
+
+def _of_families(session: Session) -> Iterator[Root]:
+    for family in session.scalars(select(Family)):
+        if family.state is not VersionState.UPLOADING or _is_recent(family.created_at):
+            yield Root(f"family {family.name}", "manifest", family.seed_digest, Kind.MANIFEST)
+    query = select(Projection, Family.name).join(Projection.family)
+    for projection, name in session.execute(query):
+        owner = f"projection {name}@{projection.number}"
+        yield Root(owner, "documents", projection.documents_digest, Kind.BYTES)
+        yield from _named(owner, Kind.MANIFEST, manifest=projection.manifest_digest)
+
+
+def _of_experts(session: Session) -> Iterator[Root]:
+    query = select(ExpertVersion, Expert.name).join(ExpertVersion.expert)
+    for version, name in session.execute(query):
+        if version.state is VersionState.UPLOADING and not _is_recent(version.created_at):
+            continue
+        owner = f"expert {name}@{version.number}"
+        yield Root(owner, "manifest", version.manifest_digest, Kind.MANIFEST)
+        yield Root(owner, "documents", version.documents_digest, Kind.BYTES)
+    embeddings = (
+        select(DomainEmbedding.states_digest, Expert.name, ExpertVersion.number)
+        .join(ExpertVersion, DomainEmbedding.expert_version_id == ExpertVersion.id)
+        .join(ExpertVersion.expert)
+    )
+    for digest, name, number in session.execute(embeddings):
+        yield from _named(f"expert {name}@{number}", Kind.BYTES, router_inputs=digest)
+
+
+def _of_artifacts(session: Session) -> Iterator[Root]:
+    for artifact in session.scalars(select(Artifact)):
+        owner = f"artifact {artifact.id}"
+        yield Root(owner, "manifest", artifact.manifest_digest, Kind.MANIFEST)
+        yield Root(owner, "gate report", artifact.gate_report_digest, Kind.BYTES)
+        yield from _named(owner, Kind.PROVENANCE, provenance=artifact.provenance_digest)
+        yield from _named(owner, Kind.BYTES, attestation=artifact.attestation_digest)
+
+
+def _of_mixes(session: Session) -> Iterator[Root]:
+    for version, name in session.execute(select(MixVersion, Mix.name).join(MixVersion.mix)):
+        owner = f"mix {name}@{version.number}"
+        yield from _named(
+            owner,
+            Kind.MANIFEST,
+            assembled_manifest=version.assembled_digest,
+            finetuned_manifest=version.finetuned_digest,
+            compressed_manifest=version.compressed_digest,
+        )
+        yield from _named(
+            owner,
+            Kind.BYTES,
+            curve=version.curve_digest,
+            gate_report=version.gate_report_digest,
+            override=version.override_digest,
+        )
+
+
+def _named(owner: str, kind: Kind, **digests: str | None) -> Iterator[Root]:
+    for part, digest in digests.items():
+        if digest is not None:
+            yield Root(owner, part.replace("_", " "), digest, kind)
+
+
+def _is_recent(created_at: datetime) -> bool:
+    return datetime.now(UTC) - created_at < timedelta(days=UPLOAD_DAYS)
+
+
+def _follow(root: Root, blobs: StoreUpkeep, needed: NeededBlobs, read: set[str]) -> None:
+    """Add what a manifest or a provenance names, once."""
+    if root.digest in read:
+        return
+    read.add(root.digest)
+    data = _undamaged(root.digest, blobs)
+    if data is None:
+        needed.unread.append(root.digest)
+    elif root.kind is Kind.PROVENANCE:
+        for named in _of_provenance(root, json.loads(data)):
+            needed.add(named.digest, f"{named.owner}: {named.part}")
+            if named.kind is Kind.MANIFEST:
+                _follow(named, blobs, needed, read)
+    else:
+        manifest = Manifest.from_json(data)
+        for name, entry in manifest.tensors.items():
+            reason = f"{root.owner}: tensor {name}"
+            needed.add(entry.digest, reason, num_bytes=entry.num_stored_bytes)
+        for name, digest in manifest.files.items():
+            needed.add(digest, f"{root.owner}: file {name}")
+
+
+def _of_provenance(root: Root, content: dict[str, object]) -> Iterator[Root]:
+    for names, kind in (
+        (PROVENANCE_MANIFESTS, Kind.MANIFEST),
+        (PROVENANCE_BYTES, Kind.BYTES),
+    ):
+        for name in names:
+            for digest in _digests(content.get(name)):
+                yield Root(root.owner, f"provenance, {name.replace('_', ' ')}", digest, kind)
+
+
+def _digests(value: object) -> Iterator[str]:
+    """Yield the digests in a field of a provenance: a text, or lists of texts."""
+    if isinstance(value, str):
+        if is_digest(value):
+            yield value
+    elif isinstance(value, Iterable):
+        for part in value:
+            yield from _digests(part)
+
+
+def _undamaged(digest: str, blobs: StoreUpkeep) -> bytes | None:
+    """Return the bytes of a manifest or a provenance; None if they are missing or damaged."""
+    try:
+        data = b"".join(blobs.read_stored(digest))
+    except NotFound:
+        return None
+    return data if hashlib.sha256(data).hexdigest() == digest else None

@@ -1,0 +1,132 @@
+"""Blobs are needed by rows, by manifests, and by the provenance of an artifact."""
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.orm import Session
+
+import assembler.tables
+import engine.serving.tables
+import registry.database.tables
+import service.tables
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints import manifests
+from registry.database.db import Base
+from registry.database.tables import Artifact, ExpertVersion, Family, Projection, VersionState
+from service.housekeeping import needed_blobs
+from tests.assembler import rows
+from tests.service.housekeeping import stored_mix
+
+TABLES = (registry.database.tables, engine.serving.tables, assembler.tables, service.tables)
+# Digests of inputs or of software, which name no blob.
+NO_BLOBS = {
+    "domain_embeddings.embedder_digest",
+    "domain_embeddings.states_embedder_digest",
+    "projections.inputs_digest",
+    "projections.embedder_digest",
+    "artifacts.recipe_digest",
+    "mix_versions.recipe_digest",
+    "idempotent_requests.body_digest",
+}
+BLOBS = {
+    "families.seed_digest",
+    "expert_versions.manifest_digest",
+    "expert_versions.documents_digest",
+    "domain_embeddings.states_digest",
+    "projections.documents_digest",
+    "projections.manifest_digest",
+    "artifacts.manifest_digest",
+    "artifacts.gate_report_digest",
+    "artifacts.provenance_digest",
+    "artifacts.attestation_digest",
+    "mix_versions.assembled_digest",
+    "mix_versions.finetuned_digest",
+    "mix_versions.compressed_digest",
+    "mix_versions.curve_digest",
+    "mix_versions.gate_report_digest",
+    "mix_versions.override_digest",
+}
+
+
+def test_every_column_of_a_digest_is_known() -> None:
+    columns = {
+        f"{table.name}.{column.name}"
+        for table in Base.metadata.tables.values()
+        for column in table.columns
+        if "digest" in column.name
+    }
+    assert columns == BLOBS | NO_BLOBS, (
+        "a new column of blobs must be yielded by needed_blobs.roots, or they are removed"
+    )
+
+
+def test_every_column_of_blobs_is_a_root(session: Session, blobs: LocalBlobs) -> None:
+    version = stored_mix.add(session, blobs)
+    fakes: dict[str, str] = {}
+    for column in sorted(BLOBS):
+        table, name = column.split(".")
+        fakes[column] = f"{len(fakes):064x}"
+        model = {m.class_.__table__.name: m.class_ for m in Base.registry.mappers}[table]
+        row = session.query(model).first()
+        setattr(row, name, fakes[column])
+    session.flush()
+    found = {root.digest for root in needed_blobs.roots(session)}
+    assert set(fakes.values()) <= found, version
+
+
+def test_all_blobs_of_a_published_mix_are_needed(session: Session, blobs: LocalBlobs) -> None:
+    stored_mix.add(session, blobs)
+    needed = needed_blobs.find(session, blobs)
+    assert needed.needed_by.keys() == {blob.digest for blob in blobs.stored()}
+    assert not needed.unread
+
+
+def test_needs_are_named(session: Session, blobs: LocalBlobs) -> None:
+    mix = stored_mix.add(session, blobs)
+    assert mix.assembled_digest is not None
+    needed = needed_blobs.find(session, blobs)
+    norm = manifests.load(blobs, mix.assembled_digest).tensors["model.norm.weight"]
+    reasons = needed.needed_by[norm.digest]
+    assert "family tiny: tensor model.norm.weight" in reasons
+    assert "mix both@1: assembled manifest" in needed.needed_by[mix.assembled_digest]
+    assert needed.sizes[norm.digest] == norm.num_bytes
+
+
+def test_the_provenance_of_an_artifact_needs_its_inputs(
+    session: Session, blobs: LocalBlobs
+) -> None:
+    stored_mix.add(session, blobs)
+    before = needed_blobs.find(session, blobs).needed_by.keys()
+    artifact = session.query(Artifact).one()
+    kept = artifact.provenance_digest
+    artifact.provenance_digest = None
+    for projection in session.query(Projection):
+        session.delete(projection)
+    session.flush()
+    without = needed_blobs.find(session, blobs).needed_by.keys()
+    artifact.provenance_digest = kept
+    session.flush()
+    needed = needed_blobs.find(session, blobs)
+    assert len(needed.needed_by) > len(without)
+    assert any("provenance, projection" in r for rs in needed.needed_by.values() for r in rs)
+    assert needed.needed_by.keys() <= before
+
+
+def test_a_manifest_that_cannot_be_read_is_reported(session: Session, blobs: LocalBlobs) -> None:
+    family = rows.add_family(session, blobs)
+    stored_mix.damage(blobs.local_path(family.seed_digest))
+    needed = needed_blobs.find(session, blobs)
+    assert needed.unread == [family.seed_digest]
+    assert needed.needed_by == {family.seed_digest: ["family tiny: manifest"]}
+
+
+def test_an_old_upload_needs_nothing(session: Session, blobs: LocalBlobs) -> None:
+    family = rows.add_family(session, blobs)
+    version = rows.add_expert(session, blobs, family, number=1, embedded=False)
+    version.state = family.state = VersionState.UPLOADING
+    session.flush()
+    assert version.manifest_digest in needed_blobs.find(session, blobs).needed_by
+    old = datetime.now(UTC) - timedelta(days=needed_blobs.UPLOAD_DAYS, seconds=1)
+    for row in (*session.query(ExpertVersion), *session.query(Family)):
+        row.created_at = old
+    session.flush()
+    assert not needed_blobs.find(session, blobs).needed_by
