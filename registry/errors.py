@@ -86,3 +86,7 @@ class OutOfSpace(NexusmixError):
 
 class Unavailable(NexusmixError):
     """A part that the service depends on does not answer."""
+
+
+class TimedOut(Unavailable):
+    """A part that the service depends on has not answered in time."""

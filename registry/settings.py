@@ -76,6 +76,70 @@ class Settings(BaseSettings):
         le=36_500,
         description="Days for which a mix whose gate failed can be inspected and overridden.",
     )
+    database_connect_seconds: int = Field(
+        default=5,
+        ge=2,
+        le=600,
+        description="How long a database that restarts, or is away, is waited for.",
+    )
+    database_statement_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="Longest time of one statement in the database; maintenance has no limit.",
+    )
+    database_lock_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="Longest time that a statement waits for rows that another one has locked.",
+    )
+    database_idle_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="Longest time that a transaction stays open without a statement.",
+    )
+    database_pool_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        le=600,
+        allow_inf_nan=False,
+        description="How long a request waits for one of the process's database connections.",
+    )
+    outage_seconds: float = Field(
+        default=300.0,
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="How long models go on answering known keys while the database is away.",
+    )
+    engine_silence_seconds: float = Field(
+        default=20.0,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="An engine that has answered no probe and written no token for this long is"
+        " replaced.",
+    )
+    first_byte_seconds: float = Field(
+        default=600.0,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="How long an engine may take until its answer begins, waiting in its queue"
+        " included. An answer without a stream begins when it is complete.",
+    )
+    event_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="How long an engine may take from one event of a stream to the next.",
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     max_upload_bytes: int = Field(
         default=64 * 2**30,

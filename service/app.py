@@ -90,7 +90,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     logging.getLogger("uvicorn.access").disabled = True
     async with gateway.open_client() as engines:
         app.state.engines = engines
-        yield
+        app.state.callers = auth.remembered_callers()
+        app.state.routes = gateway.remembered_routes()
+        app.state.models = gateway.remembered_models()
+        try:
+            yield
+        finally:
+            for memory in (app.state.callers, app.state.routes, app.state.models):
+                memory.close()
 
 
 def _loopback_names(host: str) -> frozenset[str]:

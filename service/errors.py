@@ -10,11 +10,11 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from registry import errors
+from registry.database.db import OUTAGES
 from registry.errors import NexusmixError, Problem, pointer
 from service.error_codes import code_of
 from service.schemas.errors import ErrorBody
@@ -33,6 +33,7 @@ STATUSES: dict[type[NexusmixError], int] = {
     errors.StepFailed: 500,
     errors.OutOfSpace: 507,
     errors.Unavailable: 503,
+    errors.TimedOut: 504,
     NexusmixError: 500,
 }
 
@@ -59,7 +60,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(NexusmixError, _on_domain_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(OperationalError, _on_database_down)
+    for outage in OUTAGES:
+        app.add_exception_handler(outage, _on_database_down)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_bug)
 

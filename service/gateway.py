@@ -13,17 +13,18 @@ import httpx
 import structlog
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import StreamingResponse
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from engine.serving import deployments
 from engine.serving.tables import Deployment
 from registry.database import db
-from registry.errors import InvalidInput, Problem, Unavailable
+from registry.errors import InvalidInput, Problem, TimedOut, Unavailable
+from registry.settings import settings
 from service import errors
-from service.web.auth import Writer
+from service.web.auth import Application
 from service.web.deps import Session
+from service.web.remembered import Remembered
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
@@ -33,6 +34,7 @@ log = structlog.stdlib.get_logger(__name__)
 OVERHEAD_HEADER = "X-Nexusmix-Overhead-Ms"
 EVENT_STREAM = "text/event-stream"
 EVENT_END = b"\n\n"
+CONNECT_SECONDS = 5.0
 NO_ANSWER = "the engine of this model does not answer; it is being restarted"
 # vLLM closes an idle connection after five seconds. Stop using it earlier: a request that is sent
 # in that moment gets no answer.
@@ -44,9 +46,9 @@ FORWARDED_HEADERS = ("content-type", "retry-after")
 
 
 def open_client() -> httpx.AsyncClient:
-    """Return the HTTP client for the engines. Connecting has a deadline, a completion has none."""
+    """Return the HTTP client for the engines. Who reads an answer sets the deadline for it."""
     return httpx.AsyncClient(
-        timeout=httpx.Timeout(None, connect=5.0),
+        timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
         limits=httpx.Limits(
             max_connections=None, max_keepalive_connections=64, keepalive_expiry=IDLE_SECONDS
         ),
@@ -54,21 +56,32 @@ def open_client() -> httpx.AsyncClient:
     )
 
 
+def remembered_routes() -> Remembered[str, str]:
+    """Return the memory of engine addresses by model name."""
+    return Remembered(_resolve)
+
+
+def remembered_models() -> Remembered[None, list[dict[str, Any]]]:
+    """Return the memory of the list of models."""
+    return Remembered(_list)
+
+
 @router.get("/models")
-def list_models(session: Session, _: Writer) -> dict[str, Any]:
+async def list_models(request: Request, _: Application) -> dict[str, Any]:
     """List the models that answer now."""
-    return {"object": "list", "data": [_model(row) for row in deployments.ready(session)]}
+    models: Remembered[None, list[dict[str, Any]]] = request.app.state.models
+    return {"object": "list", "data": await models.get(None)}
 
 
 @router.get("/models/{model}")
-def get_model(model: ModelName, session: Session, _: Writer) -> dict[str, Any]:
+def get_model(model: ModelName, session: Session, _: Application) -> dict[str, Any]:
     """Return a model."""
     return _model(deployments.find_by_model(session, model))
 
 
 @router.post("/completions")
 @router.post("/chat/completions")
-async def complete(request: Request, _: Writer) -> Response:
+async def complete(request: Request, _: Application) -> Response:
     """Answer with a completion of the requested model.
 
     Raises NotFound for an unknown model, Unavailable while its engine starts or is gone.
@@ -106,27 +119,46 @@ class Relay(StreamingResponse):
 async def _events(upstream: httpx.Response) -> AsyncIterator[bytes]:
     """Yield whole events, so that the client never gets half an event of a dying engine."""
     rest = b""
+    chunks = upstream.aiter_raw()
+    seconds = settings().first_byte_seconds
     try:
-        async for chunk in upstream.aiter_raw():
+        while True:
+            with anyio.fail_after(seconds):
+                chunk = await anext(chunks, b"")
+            if not chunk:
+                return
             whole, end, rest = (rest + chunk).rpartition(EVENT_END)
             if whole:
                 yield whole + end
+                seconds = settings().event_seconds
     except httpx.HTTPError as error:
         log.warning("engine died while answering", error=repr(error))
         message = "the engine stopped while answering; send the request again"
-        envelope = errors.openai_error(503, message, code="unavailable")
-        yield b"data: " + json.dumps(envelope).encode() + EVENT_END
+        yield _error_event(503, message, code="unavailable")
+    except TimeoutError:
+        log.warning("engine is silent while answering", seconds=seconds)
+        yield _error_event(504, _silent(seconds), code="timed_out")
+
+
+def _error_event(status: int, message: str, *, code: str) -> bytes:
+    envelope = errors.openai_error(status, message, code=code)
+    return b"data: " + json.dumps(envelope).encode() + EVENT_END
+
+
+def _silent(seconds: float) -> str:
+    return f"the engine of this model has sent nothing for {seconds:g} seconds; send it again later"
 
 
 async def _ask(request: Request, model: str, body: bytes) -> tuple[httpx.Response, float]:
     """Return the answer of the model's engine, and the time when it was asked.
 
     Tries again when a connection ends without an answer: the engine may have closed it while it was
-    idle, or another engine may serve the model now. Raises NotFound and Unavailable.
+    idle, or another engine may serve the model now. Raises NotFound, Unavailable and TimedOut.
     """
     client: httpx.AsyncClient = request.app.state.engines
+    routes: Remembered[str, str] = request.app.state.routes
     for _ in range(MAX_ATTEMPTS):
-        address = await run_in_threadpool(_resolve, model)
+        address = await routes.get(model)
         forwarded = client.build_request(
             "POST",
             address + request.url.path,
@@ -141,6 +173,7 @@ async def _ask(request: Request, model: str, body: bytes) -> tuple[httpx.Respons
         upstream = await _send(client, forwarded, request)
         if upstream is not None:
             return upstream, sent
+        routes.doubt(model)
     raise Unavailable(NO_ANSWER)
 
 
@@ -150,22 +183,28 @@ async def _send(
     """Send a request and return the engine's answer.
 
     A stream is read up to its first event, any other answer to its end. Returns None when the
-    connection ends before an answer begins. Raises Unavailable when it ends later, and
-    ClientDisconnect when the client has gone.
+    connection ends before an answer begins. Raises Unavailable when it ends later, TimedOut when
+    the answer takes too long, and ClientDisconnect when the client has gone.
     """
     upstream: httpx.Response | None = None
-    failure: httpx.HTTPError | None = None
+    failure: httpx.HTTPError | TimeoutError | None = None
+    seconds = settings().first_byte_seconds
     async with anyio.create_task_group() as group:
         group.start_soon(_cancel_when_gone, request, group.cancel_scope)
         try:
-            upstream = await client.send(forwarded, stream=True)
-            if not upstream.headers.get("content-type", "").startswith(EVENT_STREAM):
-                await upstream.aread()
-        except httpx.HTTPError as error:
+            with anyio.fail_after(seconds):
+                upstream = await client.send(forwarded, stream=True)
+                if not upstream.headers.get("content-type", "").startswith(EVENT_STREAM):
+                    await upstream.aread()
+        except (httpx.HTTPError, TimeoutError) as error:
             failure = error
         group.cancel_scope.cancel()
     if failure is not None:
         log.warning("engine does not answer", error=repr(failure))
+        if upstream is not None:
+            await upstream.aclose()
+        if isinstance(failure, TimeoutError):
+            raise TimedOut(_silent(seconds))
         if upstream is None:
             return None
         raise Unavailable(NO_ANSWER)
@@ -185,6 +224,12 @@ def _resolve(model: str) -> str:
     """Return the address of the model's engine. Raises NotFound and Unavailable."""
     with db.transaction() as session:
         return deployments.resolve(session, model)
+
+
+def _list(_: None) -> list[dict[str, Any]]:
+    """Return the models that answer now."""
+    with db.transaction() as session:
+        return [_model(row) for row in deployments.ready(session)]
 
 
 def _model_name(body: bytes) -> str:

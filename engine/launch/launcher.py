@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import psutil
+
 from engine.launch import process_guard
 
 LOOPBACK = "127.0.0.1"
@@ -47,6 +49,9 @@ class Process(Protocol):
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait up to `timeout` seconds for the end, then return the result of `poll`."""
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of the process and its descendants; 0 when it is unknown."""
 
     def terminate(self, grace: float) -> None:
         """Ask the process to end; after `grace` seconds kill it and its descendants."""
@@ -135,6 +140,17 @@ class LocalProcess:
             # Perhaps the guard itself was killed and could not clean up.
             self._kill_group()
         return self._guard.returncode
+
+    def cpu_seconds(self) -> float:
+        total = 0.0
+        try:
+            for process in psutil.Process(self.pid).children(recursive=True):
+                with suppress(psutil.Error):
+                    times = process.cpu_times()
+                    total += times.user + times.system
+        except psutil.Error:
+            pass  # it has ended
+        return total
 
     def terminate(self, grace: float) -> None:
         if self.poll() is not None:

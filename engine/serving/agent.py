@@ -14,11 +14,11 @@ from time import monotonic
 
 import httpx
 import structlog
-from sqlalchemy.exc import InterfaceError, OperationalError
 
 from engine.launch import launchers
 from engine.launch.launcher import Launcher
 from engine.serving import deployments, vllm_process
+from engine.serving.pulse import Pulse
 from engine.serving.tables import Deployment, DeploymentState
 from engine.serving.vllm_process import Server
 from registry import logs
@@ -35,42 +35,40 @@ MAX_STARTS = 5
 FIRST_PAUSE_SECONDS = 1.0
 # A server that has been ready this long was healthy, so its starts are counted from zero again.
 HEALTHY_SECONDS = 600.0
-# How often a ready server's health is checked, and how long it may stay silent. A server that
-# starts or computes on a busy machine needs time to answer.
-HEALTH_SECONDS = 5.0
-HUNG_SECONDS = 30.0
 # Requests routed just before a server began to drain are still on their way.
 DRAIN_SECONDS_MIN = 2.0
 DRAIN_SECONDS_MAX = 120.0
 STOP_SECONDS = 10.0
-
-DATABASE_ERRORS = (OperationalError, InterfaceError)
+# A server that does not work any more is not asked for long.
+HUNG_STOP_SECONDS = 1.0
 
 
 @dataclass
 class Running:
     """A server of this agent.
 
-    The times are monotonic seconds: `since` when its present state began, `checked` when its health
-    was last checked, `answered` when it last answered.
+    `since` is when its present state began, in monotonic seconds; `pulse` watches it while it is
+    ready.
     """
 
     server: Server
     since: float = field(default_factory=monotonic)
-    checked: float = field(default_factory=monotonic)
-    answered: float = field(default_factory=monotonic)
+    pulse: Pulse | None = None
     draining: bool = False
 
     def check(self) -> None:
-        """Raise Unavailable when the server has ended, or listens but no longer answers."""
-        now = monotonic()
-        if self.server.process.poll() is None and now < self.checked + HEALTH_SECONDS:
-            return
-        self.checked = now
-        if self.server.is_ready():
-            self.answered = monotonic()
-        elif monotonic() > self.answered + HUNG_SECONDS:
-            raise Unavailable(f"it has not answered for {HUNG_SECONDS:.0f} seconds, and was ended")
+        """Raise Unavailable when the server has ended, or has not worked for too long."""
+        limit = settings().engine_silence_seconds
+        if self.server.process.poll() is not None:
+            self.server.is_ready()
+        elif self.pulse is not None and self.pulse.silence() > limit:
+            raise Unavailable(f"it has written no token for {limit:g} seconds, and was replaced")
+
+    def stop(self, grace: float) -> None:
+        """End the server; kill it after `grace` seconds."""
+        if self.pulse is not None:
+            self.pulse.stop()
+        self.server.stop(grace)
 
 
 class Agent:
@@ -94,8 +92,8 @@ class Agent:
                         self.reset()
                         is_reset = True
                     self.round()
-                except DATABASE_ERRORS as error:
-                    log.warning("database does not answer", error=str(error.orig))
+                except db.OUTAGES as error:
+                    log.warning("database does not answer", error=str(error).splitlines()[0])
                 stopping.wait(ROUND_SECONDS)
         finally:
             self.close()
@@ -124,7 +122,7 @@ class Agent:
         """Stop all servers at the same time, and update their rows if the database answers."""
         with ThreadPoolExecutor() as pool:
             list(pool.map(self._stop, list(self._running)))
-        with suppress(*DATABASE_ERRORS):
+        with suppress(*db.OUTAGES):
             self.reset()
 
     def _start(self, row: Deployment) -> None:
@@ -165,7 +163,7 @@ class Agent:
                 log.info(
                     "server is ready", deployment=row.id, seconds=round(monotonic() - running.since)
                 )
-                running.since = running.checked = running.answered = monotonic()
+                running.since, running.pulse = monotonic(), Pulse(running.server)
             elif monotonic() > running.since + vllm_process.START_SECONDS:
                 raise Unavailable(f"not ready in time:\n{running.server.log_tail()}")
         except Unavailable as error:
@@ -200,13 +198,14 @@ class Agent:
         if row.state is DeploymentState.READY and running is not None:
             was_healthy = monotonic() > running.since + HEALTHY_SECONDS
             row.num_starts = 0 if was_healthy else row.num_starts
-        self._stop(row.id)
         gives_up = row.num_starts >= MAX_STARTS
         pause = FIRST_PAUSE_SECONDS * 2 ** max(0, row.num_starts - 1)
         self._not_before[row.id] = monotonic() + pause
         log.warning("server died", deployment=row.id, starts=row.num_starts, gives_up=gives_up)
         next_state = DeploymentState.FAILED if gives_up else DeploymentState.REQUESTED
+        # First no more requests are sent there, then those that wait there get their error.
         self._advance(row, next_state, error=error)
+        self._stop(row.id, HUNG_STOP_SECONDS)
 
     def _advance(
         self, row: Deployment, state: DeploymentState, *, error: str | None = None
@@ -217,10 +216,10 @@ class Agent:
                 session, row.id, row.state, state, num_starts=row.num_starts, error=error
             )
 
-    def _stop(self, deployment_id: int) -> None:
+    def _stop(self, deployment_id: int, grace: float = STOP_SECONDS) -> None:
         running = self._running.pop(deployment_id, None)
         if running is not None:
-            running.server.stop(STOP_SECONDS)
+            running.stop(grace)
 
 
 def _is_drained(running: Running) -> bool:

@@ -91,11 +91,34 @@ class Server:
         except httpx.HTTPError as error:
             raise Unavailable(f"the vLLM server does not answer: {error}") from error
 
+    def probe(self, timeout: float) -> bool:
+        """Return whether the server writes one token within `timeout` seconds."""
+        body = {"model": self.model, "prompt": [[0]], "max_tokens": 1}
+        try:
+            return httpx.post(
+                f"{self.address}/v1/completions", json=body, timeout=timeout, trust_env=False
+            ).is_success
+        except httpx.HTTPError:
+            return False
+
+    def num_tokens(self) -> int | None:
+        """Return how many tokens the server has read and written; None when it does not say."""
+        pattern = r"^vllm:(?:prompt|generation)_tokens_total\{.*\} ([0-9.e+]+)$"
+        try:
+            counts = re.findall(pattern, self.get("/metrics").text, re.MULTILINE)
+        except httpx.TransportError:
+            return None
+        return sum(int(float(count)) for count in counts)
+
     def num_requests(self) -> int:
         """Return the number of running and queued requests. Raises httpx.TransportError."""
         pattern = r"^vllm:num_requests_(?:running|waiting)\{.*\} ([0-9.e+]+)$"
         counts = re.findall(pattern, self.get("/metrics").text, re.MULTILINE)
         return sum(int(float(count)) for count in counts)
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of the server's processes so far; 0 where nobody can tell."""
+        return self.process.cpu_seconds()
 
     def get(self, path: str) -> httpx.Response:
         """Send a GET request. Raises httpx.TransportError, also before the server starts."""
@@ -104,10 +127,13 @@ class Server:
         return httpx.get(self.address + path, timeout=2, trust_env=False)
 
     def log_tail(self) -> str:
-        """Return the end of the server's log."""
-        with self.log_path.open("rb") as log:
-            log.seek(max(0, self.log_path.stat().st_size - TAIL_BYTES))
-            return log.read().decode(errors="replace")
+        """Return the end of the server's log, or why it cannot be read."""
+        try:
+            with self.log_path.open("rb") as log:
+                log.seek(max(0, self.log_path.stat().st_size - TAIL_BYTES))
+                return log.read().decode(errors="replace")
+        except OSError as error:
+            return f"its log cannot be read: {error}"
 
     def stop(self, grace: float = STOP_SECONDS) -> None:
         """End the server; kill it when it still runs after `grace` seconds."""
@@ -225,6 +251,9 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         # Plugins of other packages are not loaded into our servers.
         "VLLM_PLUGINS": "nexusmix",
+        # The default folder in /tmp is everybody's: an engine of another installation that ends
+        # while it compiles leaves half a library there, and all later starts fail.
+        "TORCHINDUCTOR_CACHE_DIR": str(settings().cache_path.absolute() / "torchinductor"),
     }
     if not is_cpu_build():
         return defaults | dict(base)

@@ -16,6 +16,7 @@ from registry.catalog import documents, experts, families
 from registry.catalog.documents import Document
 from registry.checkpoints import admission, manifests
 from registry.checkpoints.admission import CheckpointAnnouncement
+from registry.database import db
 from registry.database.tables import Expert, ExpertVersion, Family, VersionState
 from registry.errors import Conflict, InvalidInput, Problem
 from registry.names import check_name, is_digest
@@ -76,13 +77,15 @@ def begin_family(
 def complete_family(session: Session, blobs: BlobStore, *, name: str) -> Family:
     """Check the bytes of the seed and make the family ready; a ready family is returned as it is.
 
-    Reads the whole seed, which takes seconds for each GB and locks no row. Raises NotFound,
-    Conflict if blobs are missing or another seed was announced meanwhile, and InvalidCheckpoint.
+    Reads the whole seed, which takes seconds for each GB and holds no transaction open. Raises
+    NotFound, Conflict if blobs are missing or another seed was announced meanwhile, and
+    InvalidCheckpoint.
     """
     family = families.find(session, name)
     if family.state is VersionState.READY:
         return family
     verified = family.seed_digest
+    db.release(session)
     admission.verify(blobs, manifests.load(blobs, verified), known=set())
     session.refresh(family, ["seed_digest", "state"], with_for_update=True)
     if family.seed_digest != verified:
@@ -115,6 +118,7 @@ def begin_expert_version(
         problem = Problem("/documents", "expected the SHA-256 of the documents")
         raise InvalidInput("the documents are not announced", problems=(problem,))
     parent = families.find_ready(session, family)
+    db.release(session)
     manifest = admission.announce(checkpoint)
     seed = manifests.load(blobs, parent.seed_digest)
     admission.check_fits(manifest, seed)
@@ -134,13 +138,14 @@ def complete_expert_version(
 ) -> ExpertVersion:
     """Check the bytes and make the version ready; a ready version is returned as it is.
 
-    Only blobs that the seed does not have are read, which takes seconds for each GB and locks no
-    row. Raises NotFound, Conflict if blobs are missing or the version was retired,
+    Only blobs that the seed does not have are read, which takes seconds for each GB and holds no
+    transaction open. Raises NotFound, Conflict if blobs are missing or the version was retired,
     InvalidCheckpoint, and InvalidInput for the documents.
     """
     version = experts.find_version(session, expert=expert, number=number)
     if version.state is VersionState.READY:
         return version
+    db.release(session)
     seed = manifests.load(blobs, version.expert.family.seed_digest)
     manifest = manifests.load(blobs, version.manifest_digest)
     admission.verify(blobs, manifest, known=seed.digests())

@@ -7,12 +7,19 @@ from datetime import datetime
 from functools import cache
 from typing import Any, ClassVar
 
-from sqlalchemy import DateTime, Engine, Enum, MetaData, create_engine
+from sqlalchemy import DateTime, Engine, Enum, MetaData, create_engine, event, text
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session
 
+from registry.database import connections
 from registry.errors import Unavailable
 from registry.settings import settings
+
+# What a statement raises when the server is away, restarts, or does not answer in time. PoolTimeout
+# means that all connections of the pool stayed in use.
+OUTAGES = (OperationalError, InterfaceError, InternalError, PoolTimeout)
 
 CONSTRAINT_NAMES = {
     "ix": "ix_%(column_0_label)s",
@@ -39,19 +46,48 @@ class Base(DeclarativeBase):
 def engine() -> Engine:
     """Return the connection pool of this process.
 
-    It tests a connection before use, so that a restart of the server causes no error. Raises
-    Unavailable if the settings name no database. `nexusmix up` starts the embedded one and passes
-    its address to the processes that it starts.
+    It tests a connection before use and waits for a server that restarts, so that a restart causes
+    no error in a request that begins. Every wait has a deadline of the settings. Raises Unavailable
+    if the settings name no database. `nexusmix up` starts the embedded one and passes its address
+    to the processes that it starts.
     """
     url = settings().database_url
     if url is None:
         raise Unavailable("no database: start one with `nexusmix up`, or set NEXUSMIX_DATABASE_URL")
-    return create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=10)
+    made = create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=5,
+        max_overflow=10,
+        pool_timeout=settings().database_pool_seconds,
+    )
+    event.listen(made, "do_connect", connections.connect)
+    return made
 
 
 @contextmanager
-def transaction() -> Iterator[Session]:
-    """Open a transaction: commit when the block ends, roll back if it raises."""
+def transaction(*, maintenance: bool = False) -> Iterator[Session]:
+    """Open a transaction: commit when the block ends, roll back if it raises.
+
+    Statements of `maintenance` may take as long as they need.
+    """
     with Session(engine(), expire_on_commit=False) as session:
+        if maintenance:
+            driver = session.connection().connection.driver_connection
+            assert isinstance(driver, connections.BoundedConnection)
+            with driver.unbounded():
+                session.execute(text("SET LOCAL statement_timeout = 0"))
+                session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+                yield session
+                session.commit()
+            return
         yield session
         session.commit()
+
+
+def release(session: Session) -> None:
+    """Commit, and give the connection back while something slow is done. Rows keep their values.
+
+    The next statement of the session opens another transaction.
+    """
+    session.commit()

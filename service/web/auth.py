@@ -14,6 +14,7 @@ from registry.errors import Unauthenticated
 from registry.settings import settings
 from service.keys import key_digest
 from service.tables import ApiKey
+from service.web.remembered import Remembered
 
 COOKIE = "nexusmix_key"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -52,16 +53,35 @@ def authenticate(request: Request) -> Caller:
 
     Raises Unauthenticated.
     """
+    return _find_caller(presented_key(request))
+
+
+def presented_key(request: Request) -> str:
+    """Return the key in the bearer token, or else in the cookie of our pages.
+
+    Raises Unauthenticated.
+    """
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token:
-        key = token.strip()
-    elif cookie := request.cookies.get(COOKIE):
+        return token.strip()
+    if cookie := request.cookies.get(COOKIE):
         _refuse_other_origins(request)
-        key = cookie
-    else:
-        raise Unauthenticated("send your API key: `Authorization: Bearer nxm_...`")
-    with db.transaction() as session:
-        return caller_of(session, key)
+        return cookie
+    raise Unauthenticated("send your API key: `Authorization: Bearer nxm_...`")
+
+
+def remembered_callers() -> Remembered[str, Caller]:
+    """Return the memory of callers by key that the routes of applications use."""
+    return Remembered(_find_caller)
+
+
+async def authenticate_application(request: Request) -> Caller:
+    """Return the caller as `authenticate` does, also while the database restarts.
+
+    A revoked key is refused a second later.
+    """
+    callers: Remembered[str, Caller] = request.app.state.callers
+    return await callers.get(presented_key(request))
 
 
 def authenticate_reader(request: Request) -> Caller | None:
@@ -72,8 +92,14 @@ def authenticate_reader(request: Request) -> Caller | None:
     return None if is_loopback(settings().host) else authenticate(request)
 
 
+Application = Annotated[Caller, Depends(authenticate_application)]
 Writer = Annotated[Caller, Depends(authenticate)]
 Reader = Annotated[Caller | None, Depends(authenticate_reader)]
+
+
+def _find_caller(key: str) -> Caller:
+    with db.transaction() as session:
+        return caller_of(session, key)
 
 
 def _refuse_other_origins(request: Request) -> None:

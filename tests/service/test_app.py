@@ -45,7 +45,7 @@ def test_every_route_that_changes_something_needs_a_key() -> None:
     forgotten = []
     for route in create_app().routes:
         if isinstance(route, APIRoute) and route.methods - {"GET", "HEAD"}:
-            asks = calls(route.dependant) & {"authenticate", "visitor"}
+            asks = calls(route.dependant) & {"authenticate", "authenticate_application", "visitor"}
             only_reads = route.path in open_paths or route.path.endswith(":plan")
             if not asks and not only_reads:
                 forgotten.append(route.path)

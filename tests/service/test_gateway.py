@@ -1,7 +1,7 @@
 """The OpenAI-compatible routes, with OpenAI's client over real connections."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.client import HTTPConnection
@@ -11,12 +11,17 @@ import httpx
 import openai
 import pytest
 from openai.types.chat import ChatCompletionUserMessageParam
+from sqlalchemy import update
 
 from engine.serving.tables import Deployment, DeploymentState
+from registry import settings
 from registry.catalog import artifacts
 from registry.database import db
+from service.tables import ApiKey
+from service.web import remembered
 from tests.service.conftest import serving
 from tests.service.cutting import cutting
+from tests.service.services import wait_for
 from tests.service.upstream import WORDS, Upstream
 
 WAIT_SECONDS = 30
@@ -197,3 +202,109 @@ def test_a_body_without_a_model_is_refused(address: str, key: str, body: bytes) 
     answer = httpx.post(f"{address}/v1/completions", content=body, headers=headers)
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "model"
+
+
+def limit(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
+    for name, value in seconds.items():
+        monkeypatch.setenv(f"NEXUSMIX_{name.upper()}_SECONDS", str(value))
+    settings.settings.cache_clear()
+
+
+def test_an_engine_that_never_answers_is_given_up(
+    client: openai.OpenAI, model: str, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(monkeypatch, first_byte=0.2)
+    with pytest.raises(openai.InternalServerError, match="sent nothing for") as late:
+        client.completions.create(model=model, prompt="think")
+    assert (late.value.status_code, late.value.code) == (504, "timed_out")
+    assert upstream.left.wait(WAIT_SECONDS)
+    assert len(upstream.requests) == 1
+
+
+def test_a_stream_that_falls_silent_ends_with_an_error(
+    client: openai.OpenAI, model: str, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(monkeypatch, event=0.2)
+    stream = client.chat.completions.create(model=model, messages=say("think"), stream=True)
+    heard = [next(stream).choices[0].delta.content for _ in WORDS]
+    with pytest.raises(openai.APIError, match="sent nothing for"):
+        next(stream)
+    assert heard == WORDS
+    assert upstream.left.wait(WAIT_SECONDS)
+
+
+def test_a_stream_that_never_begins_ends_with_an_error(
+    client: openai.OpenAI, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(monkeypatch, first_byte=0.2)
+    stream = client.chat.completions.create(model=model, messages=say("mute"), stream=True)
+    with pytest.raises(openai.APIError, match="sent nothing for"):
+        next(stream)
+
+
+@pytest.fixture
+def lost(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """A call that takes the database away from this process."""
+
+    def lose() -> None:
+        db.engine().dispose()
+        monkeypatch.setenv("NEXUSMIX_DATABASE_URL", "postgresql+psycopg://127.0.0.1:1/nothing")
+        monkeypatch.setenv("NEXUSMIX_DATABASE_CONNECT_SECONDS", "2")
+        monkeypatch.setattr(remembered, "FRESH_SECONDS", 0.0)
+        settings.settings.cache_clear()
+        db.engine.cache_clear()
+
+    return lose
+
+
+def test_a_lost_database_does_not_stop_models(
+    client: openai.OpenAI, model: str, lost: Callable[[], None]
+) -> None:
+    client.completions.create(model=model, prompt="hello")
+    client.models.list()
+    lost()
+    for _ in range(3):
+        answer = client.completions.create(model=model, prompt="hello")
+        assert answer.choices[0].text == "".join(WORDS)
+    assert [entry.id for entry in client.models.list()] == [model]
+
+
+def test_a_database_that_stays_away_stops_models(
+    client: openai.OpenAI, model: str, lost: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.completions.create(model=model, prompt="hello")
+    lost()
+    limit(monkeypatch, outage=0)
+    with pytest.raises(openai.InternalServerError, match="database does not answer"):
+        client.completions.create(model=model, prompt="hello")
+
+
+def test_a_revoked_key_stops_although_it_was_used(
+    client: openai.OpenAI, model: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.completions.create(model=model, prompt="hello")
+    with db.transaction() as session:
+        session.execute(update(ApiKey).values(revoked_at=datetime.now(UTC)))
+
+    def is_refused() -> bool:
+        try:
+            client.completions.create(model=model, prompt="hello")
+        except openai.AuthenticationError:
+            return True
+        return False
+
+    wait_for(is_refused, "the refusal", seconds=WAIT_SECONDS)
+
+
+def test_a_model_that_moved_is_found(
+    client: openai.OpenAI, model: str, upstream: Upstream, engine: str
+) -> None:
+    """The engine at the remembered address is gone."""
+    with serving(Upstream().app) as old:
+        with db.transaction() as session:
+            session.execute(update(Deployment).values(address=old))
+        client.completions.create(model=model, prompt="hello")
+    with db.transaction() as session:
+        session.execute(update(Deployment).values(address=engine))
+    assert client.completions.create(model=model, prompt="hello").choices[0].text == "".join(WORDS)
+    assert len(upstream.requests) == 1

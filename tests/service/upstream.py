@@ -47,6 +47,8 @@ class Upstream:
         return JSONResponse(_body(body, text="".join(WORDS), finish_reason="length"))
 
     async def _stream(self, body: dict[str, Any], spec: str) -> AsyncIterator[str]:
+        if spec == "mute":
+            await asyncio.Event().wait()
         for word in WORDS:
             yield f"data: {json.dumps(_body(body, delta={'content': word}))}\n\n"
         if spec == "die":

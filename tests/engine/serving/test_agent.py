@@ -14,9 +14,10 @@ from sqlalchemy import text
 
 from engine.launch.launcher import LocalLauncher, LocalProcess, Resources
 from engine.serving import agent as agents
-from engine.serving import deployments
+from engine.serving import deployments, pulse
 from engine.serving.agent import Agent
 from engine.serving.tables import Deployment, DeploymentState
+from registry import settings
 from registry.blobs import blob_stores
 from registry.database import db
 from registry.errors import Unavailable
@@ -120,9 +121,10 @@ def test_a_dead_server_is_started_again(agent: Agent, launcher: StandInLauncher)
 def test_a_hanging_server_is_started_again(
     agent: Agent, launcher: StandInLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agents, "HEALTH_SECONDS", 0.0)
-    monkeypatch.setattr(agents, "HUNG_SECONDS", 1.0)
-    monkeypatch.setattr(agents, "STOP_SECONDS", 0.1)
+    monkeypatch.setenv("NEXUSMIX_ENGINE_SILENCE_SECONDS", "1")
+    settings.settings.cache_clear()
+    monkeypatch.setattr(pulse, "PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(agents, "HUNG_STOP_SECONDS", 0.1)
     deployment_id = request("m")
     become_ready(agent, deployment_id)
     # The kernel still accepts connections for a suspended server.
@@ -130,7 +132,7 @@ def test_a_hanging_server_is_started_again(
     rounds(agent, until=lambda: read(deployment_id).state is not State.READY)
     assert launcher.started[0].poll() is not None
     rounds(agent, until=lambda: read(deployment_id).state is State.STARTING)
-    assert "has not answered for 1 seconds" in (read(deployment_id).error or "")
+    assert "has written no token for 1 seconds" in (read(deployment_id).error or "")
     become_ready(agent, deployment_id)
     assert (read(deployment_id).num_starts, read(deployment_id).error) == (2, None)
 

@@ -6,9 +6,11 @@ Covers: registry.checkpoints.admission.
 import hashlib
 import json
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.orm import Session
 
 from registry.blobs.blobs import LocalBlobs, put_bytes
@@ -319,3 +321,28 @@ def test_documents_without_a_held_out_part_are_refused(
     with pytest.raises(InvalidInput) as error:
         uploads.complete_expert_version(session, blobs, expert="law", number=1)
     assert "'held-out'" in problems_of(error)["/documents"]
+
+
+def test_no_transaction_is_open_while_bytes_are_read(
+    database: str, family: str, session: Session, blobs: LocalBlobs
+) -> None:
+    """A database that ends idle transactions would end the upload."""
+    upload = begin_expert(session, blobs)
+    tiny.store_manifest(blobs, expert=1)
+    tiny.store_documents(blobs, expert=1)
+    session.commit()
+    observer = create_engine(database, poolclass=NullPool)
+    num_open: list[int] = []
+
+    class Watched(LocalBlobs):
+        def local_path(self, digest: str) -> Path:
+            with observer.connect() as connection:
+                query = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in trans%'"
+                num_open.append(connection.execute(text(query)).scalar_one())
+            return super().local_path(digest)
+
+    uploads.complete_expert_version(
+        session, Watched(blobs.root), expert="law", number=upload.version.number
+    )
+    assert num_open
+    assert set(num_open) == {0}
