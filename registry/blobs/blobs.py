@@ -73,11 +73,16 @@ class BlobStore(Protocol):
     def local_path(self, digest: str) -> Path:
         """Return the path of a read-only file with the blob's bytes. Raises NotFound."""
 
-    def upload_target(self, digest: str, *, num_bytes: int, seconds: int) -> UploadTarget | None:
-        """Return where a client can send a blob directly for `seconds`.
+    def upload_target(
+        self, digest: str, *, num_bytes: int, seconds: int, sender: int
+    ) -> UploadTarget | None:
+        """Return where a client can send a blob directly for `seconds`; `accept` then takes it.
 
         None if the blob must go through the web process.
         """
+
+    def accept(self, digest: str, *, sender: int) -> bool:
+        """Take a blob that `sender` has sent to its upload target, and return whether it had."""
 
 
 class StoreUpkeep(BlobStore, Protocol):
@@ -150,8 +155,11 @@ class LocalBlobs:
             raise NotFound(f"no blob {digest}")
         return path
 
-    def upload_target(self, digest: str, *, num_bytes: int, seconds: int) -> None:
+    def upload_target(self, digest: str, *, num_bytes: int, seconds: int, sender: int) -> None:
         return None
+
+    def accept(self, digest: str, *, sender: int) -> bool:
+        return False
 
     def stored(self) -> Iterator[StoredBlob]:
         return _files_below(self.root)
@@ -241,6 +249,14 @@ def put_bytes(blobs: BlobStore, data: bytes) -> str:
 def get_bytes(blobs: BlobStore, digest: str) -> bytes:
     """Return all bytes of a blob. Raises NotFound."""
     return b"".join(blobs.read(digest))
+
+
+def digest_of(chunks: Iterable[bytes]) -> str:
+    """Return the SHA-256 of bytes in hexadecimal."""
+    sha = hashlib.sha256()
+    for chunk in chunks:
+        sha.update(chunk)
+    return sha.hexdigest()
 
 
 def _write_hashing(file: BinaryIO, chunks: Iterable[bytes]) -> str:

@@ -31,8 +31,13 @@ class OverlayBlobs:
     def local_path(self, digest: str) -> Path:
         return self._holder(digest).local_path(digest)
 
-    def upload_target(self, digest: str, *, num_bytes: int, seconds: int) -> UploadTarget | None:
+    def upload_target(
+        self, digest: str, *, num_bytes: int, seconds: int, sender: int
+    ) -> UploadTarget | None:
         return None
+
+    def accept(self, digest: str, *, sender: int) -> bool:
+        return False
 
     def _holder(self, digest: str) -> BlobStore:
         return self._base if self._aside.size(digest) is None else self._aside

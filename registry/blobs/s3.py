@@ -13,7 +13,14 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from registry.blobs.blobs import ASIDE, CHUNK_BYTES, LocalBlobs, StoredBlob, UploadTarget
+from registry.blobs.blobs import (
+    ASIDE,
+    CHUNK_BYTES,
+    LocalBlobs,
+    StoredBlob,
+    UploadTarget,
+    digest_of,
+)
 from registry.errors import InvalidInput, NotFound, OutOfSpace, TooLarge, Unavailable
 from registry.names import is_digest
 from registry.settings import Settings
@@ -24,8 +31,9 @@ if TYPE_CHECKING:
 
 # The largest object that S3 takes in one request.
 MAX_PUT_BYTES = 5 * 2**30
-# Prefix of the names of objects; the other one is `blobs.ASIDE`.
+# Prefixes of the names of objects; the third one is `blobs.ASIDE`.
 BLOBS = "blobs"
+INCOMING = "incoming"
 ABSENT = {"404", "NoSuchKey", "NotFound"}
 REFUSED_BYTES = {
     "BadDigest",
@@ -37,7 +45,11 @@ FULL = {"507", "InsufficientStorage", "QuotaExceeded", "XMinioStorageFull"}
 
 
 class S3Blobs:
-    """Stores objects `blobs/<digest>` in a bucket; `cache` holds local copies."""
+    """Stores objects `blobs/<digest>` in a bucket; `cache` holds local copies.
+
+    What a client sends directly waits as `incoming/<sender>/<digest>`. So nobody counts as sender
+    of a blob that somebody else has sent.
+    """
 
     def __init__(self, client: "S3Client", *, bucket: str, cache: LocalBlobs) -> None:
         self.client = client
@@ -107,7 +119,9 @@ class S3Blobs:
                 raise Unavailable(f"the object store holds other bytes: {error.detail}") from error
         return self.cache.local_path(digest)
 
-    def upload_target(self, digest: str, *, num_bytes: int, seconds: int) -> UploadTarget:
+    def upload_target(
+        self, digest: str, *, num_bytes: int, seconds: int, sender: int
+    ) -> UploadTarget:
         """Return a presigned PUT. Its signature covers length and checksum, so S3 checks both."""
         if num_bytes > MAX_PUT_BYTES:
             raise TooLarge(f"{num_bytes} bytes, S3 takes at most {MAX_PUT_BYTES} at once")
@@ -115,13 +129,33 @@ class S3Blobs:
         url = self.client.generate_presigned_url(
             "put_object",
             Params={
-                **self._object(digest),
+                **self._object(digest, f"{INCOMING}/{sender}"),
                 "ContentLength": num_bytes,
                 "ChecksumSHA256": checksum,
             },
             ExpiresIn=seconds,
         )
         return UploadTarget(url, {"x-amz-checksum-sha256": checksum})
+
+    def accept(self, digest: str, *, sender: int) -> bool:
+        place = f"{INCOMING}/{sender}"
+        incoming = self._object(digest, place)
+        try:
+            with _translate_errors(digest):
+                self.client.head_object(**incoming)
+        except NotFound:
+            return False
+        is_sent = True
+        with _translate_errors(digest):
+            if self.size(digest) is None:
+                self._copy(digest, place, BLOBS)
+            else:
+                # Not every server checks the checksum of a put. Other bytes must not give the
+                # sender a blob of somebody else.
+                with closing(self.client.get_object(**incoming)["Body"]) as body:
+                    is_sent = digest_of(body.iter_chunks(CHUNK_BYTES)) == digest
+            self.client.delete_object(**incoming)
+        return is_sent
 
     def stored(self) -> Iterator[StoredBlob]:
         return self._listed(BLOBS)

@@ -1,7 +1,8 @@
 """Uploads in three steps: announce a checkpoint, send the missing blobs, complete it.
 
 `begin_...` checks config, headers and digests, and returns the digests to send. `complete_...`
-reads the bytes and makes the version ready. Both can be repeated.
+reads the bytes and makes the version ready. Both can be repeated. `sender` is the id of the API key
+that asks: bytes count as sent if it has sent them or may download them, see `blob_permissions`.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from registry.blobs.blobs import BlobStore
-from registry.catalog import documents, experts, families
+from registry.catalog import blob_permissions, documents, experts, families
 from registry.catalog.documents import Document
 from registry.checkpoints import admission, manifests
 from registry.checkpoints.admission import CheckpointAnnouncement
@@ -48,6 +49,7 @@ def begin_family(
     license: str,
     description: str,
     checkpoint: CheckpointAnnouncement,
+    sender: int,
 ) -> FamilyUpload:
     """Announce the seed of a family.
 
@@ -57,7 +59,8 @@ def begin_family(
     """
     check_name(name, at="/name")
     manifest = admission.announce(checkpoint)
-    missing = admission.missing(blobs, manifest, known=set())
+    permitted = blob_permissions.accept(session, blobs, manifest.digests(), sender=sender)
+    missing = admission.missing(blobs, manifest, known=set(), permitted=permitted)
     seed_digest = manifests.store(blobs, manifest)
     session.execute(
         insert(Family)
@@ -74,7 +77,7 @@ def begin_family(
     return FamilyUpload(family, missing)
 
 
-def complete_family(session: Session, blobs: BlobStore, *, name: str) -> Family:
+def complete_family(session: Session, blobs: BlobStore, *, name: str, sender: int) -> Family:
     """Check the bytes of the seed and make the family ready; a ready family is returned as it is.
 
     Reads the whole seed, which takes seconds for each GB and holds no transaction open. Raises
@@ -86,11 +89,15 @@ def complete_family(session: Session, blobs: BlobStore, *, name: str) -> Family:
         return family
     verified = family.seed_digest
     db.release(session)
-    admission.verify(blobs, manifests.load(blobs, verified), known=set())
+    manifest = manifests.load(blobs, verified)
+    permitted = blob_permissions.accept(session, blobs, manifest.digests(), sender=sender)
+    db.release(session)
+    admission.verify(blobs, manifest, known=set(), permitted=permitted)
     session.refresh(family, ["seed_digest", "state"], with_for_update=True)
     if family.seed_digest != verified:
         raise Conflict(f"another seed was announced for family {name!r} meanwhile")
     family.state = VersionState.READY
+    blob_permissions.record_downloadable(session, manifest)
     session.flush()
     return family
 
@@ -105,6 +112,7 @@ def begin_expert_version(
     description: str,
     checkpoint: CheckpointAnnouncement,
     documents: str,
+    sender: int,
 ) -> ExpertUpload:
     """Announce a version of an expert; `documents` is the digest of its sample documents.
 
@@ -122,19 +130,24 @@ def begin_expert_version(
     manifest = admission.announce(checkpoint)
     seed = manifests.load(blobs, parent.seed_digest)
     admission.check_fits(manifest, seed)
-    missing = admission.missing(blobs, manifest, known=seed.digests())
-    if blobs.keep(documents) is None:
-        missing.append(documents)
+    wanted = (manifest.digests() - seed.digests()) | {documents}
+    permitted = blob_permissions.accept(session, blobs, wanted, sender=sender)
     manifest_digest = manifests.store(blobs, manifest)
     owner = _lock_expert(session, expert, parent, license=license, description=description)
     version = _find_or_add_version(session, owner, manifest_digest, documents)
     if version.state is VersionState.RETIRED:
         raise Conflict(f"{experts.ref_of(version)} is this very checkpoint, and was retired")
+    if version.state is VersionState.READY:
+        # That tells everybody that its bytes are there. If one was lost, it is sent again.
+        permitted = wanted
+    missing = admission.missing(blobs, manifest, known=seed.digests(), permitted=permitted)
+    if documents not in permitted or blobs.keep(documents) is None:
+        missing.append(documents)
     return ExpertUpload(version, missing)
 
 
 def complete_expert_version(
-    session: Session, blobs: BlobStore, *, expert: str, number: int
+    session: Session, blobs: BlobStore, *, expert: str, number: int, sender: int
 ) -> ExpertVersion:
     """Check the bytes and make the version ready; a ready version is returned as it is.
 
@@ -148,23 +161,32 @@ def complete_expert_version(
     db.release(session)
     seed = manifests.load(blobs, version.expert.family.seed_digest)
     manifest = manifests.load(blobs, version.manifest_digest)
-    admission.verify(blobs, manifest, known=seed.digests())
-    documents.check_expert_documents(_read_documents(blobs, version.documents_digest))
+    wanted = (manifest.digests() - seed.digests()) | {version.documents_digest}
+    permitted = blob_permissions.accept(session, blobs, wanted, sender=sender)
+    db.release(session)
+    admission.verify(blobs, manifest, known=seed.digests(), permitted=permitted)
+    documents.check_expert_documents(
+        _read_documents(blobs, version.documents_digest, permitted=permitted)
+    )
     session.refresh(version, ["state"], with_for_update=True)
     if version.state is VersionState.RETIRED:
         raise Conflict(f"{experts.ref_of(version)} was retired")
     version.state = VersionState.READY
     version.ready_at = datetime.now(UTC)
+    blob_permissions.record_downloadable(session, manifest)
     session.flush()
     return version
 
 
-def check_projection_documents(blobs: BlobStore, digest: str) -> None:
+def check_projection_documents(
+    session: Session, blobs: BlobStore, digest: str, *, sender: int
+) -> None:
     """Check the documents of a projection.
 
     Raises Conflict if they were not sent, and InvalidInput if a projection cannot learn from them.
     """
-    documents.group_by_domain(_read_documents(blobs, digest))
+    permitted = blob_permissions.find_permitted(session, [digest], sender=sender)
+    documents.group_by_domain(_read_documents(blobs, digest, permitted=permitted))
 
 
 def _lock_expert(
@@ -206,8 +228,8 @@ def _find_or_add_version(
     return version
 
 
-def _read_documents(blobs: BlobStore, digest: str) -> list[Document]:
-    size = blobs.keep(digest)
+def _read_documents(blobs: BlobStore, digest: str, *, permitted: set[str]) -> list[Document]:
+    size = blobs.keep(digest) if digest in permitted else None
     if size is None:
         raise Conflict("the documents were not sent yet", problems=(Problem("/missing", digest),))
     if size > MAX_DOCUMENTS_BYTES:

@@ -107,16 +107,20 @@ def differences(manifest: Manifest, seed: Manifest) -> Iterator[Problem]:
         yield Problem(pointer("files", TOKENIZER), detail)
 
 
-def missing(blobs: BlobStore, manifest: Manifest, *, known: set[str]) -> list[str]:
+def missing(
+    blobs: BlobStore, manifest: Manifest, *, known: set[str], permitted: set[str]
+) -> list[str]:
     """Return the digests that must still be sent, sorted. Blobs in `known` are stored already.
 
-    The blobs that are there are kept: a row that names them follows.
-    Raises InvalidCheckpoint if a stored blob has another size than its header announces.
+    A blob that is not in `permitted` must be sent even if the store has it: the sender has shown
+    its digest only, and must not learn whether it is there. The blobs that are there are kept: a
+    row that names them follows. Raises InvalidCheckpoint if a stored blob has another size than its
+    header announces.
     """
     sizes = {entry.digest: entry.num_bytes for entry in manifest.tensors.values()}
     absent, problems = [], []
     for digest in sorted(manifest.digests() - known):
-        size = blobs.keep(digest)
+        size = blobs.keep(digest) if digest in permitted else None
         if size is None:
             absent.append(digest)
         elif size != sizes.get(digest, size):
@@ -127,12 +131,13 @@ def missing(blobs: BlobStore, manifest: Manifest, *, known: set[str]) -> list[st
     return absent
 
 
-def verify(blobs: BlobStore, manifest: Manifest, *, known: set[str]) -> None:
+def verify(blobs: BlobStore, manifest: Manifest, *, known: set[str], permitted: set[str]) -> None:
     """Read every blob that is not in `known`, and check digest, size, finite numbers and JSON.
 
-    Raises Conflict if blobs were not sent yet, and InvalidCheckpoint with each bad tensor or file.
+    Raises Conflict if blobs were not sent yet, see `missing`, and InvalidCheckpoint with each bad
+    tensor or file.
     """
-    if absent := missing(blobs, manifest, known=known):
+    if absent := missing(blobs, manifest, known=known, permitted=permitted):
         raise Conflict(
             f"{len(absent)} blobs were not sent yet",
             problems=tuple(Problem("/missing", digest) for digest in absent),

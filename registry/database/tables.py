@@ -1,4 +1,4 @@
-"""Tables of families, experts, versions, domain embeddings, projections and artifacts."""
+"""Tables of families, experts, versions, embeddings, projections, artifacts and permissions."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -143,3 +143,20 @@ class Artifact(Base):
     # Digest of the attestation; None if it was published before attestations existed.
     attestation_digest: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class SentBlob(Base):
+    """A blob that an API key has sent; `sender` is the id of the key."""
+
+    __tablename__ = "sent_blobs"
+
+    sender: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    digest: Mapped[str] = mapped_column(primary_key=True)
+
+
+class DownloadableBlob(Base):
+    """A tensor or file of a checkpoint that can be downloaded; never the documents of an expert."""
+
+    __tablename__ = "downloadable_blobs"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)

@@ -22,18 +22,20 @@ def announcement_of(body: CheckpointRequest) -> CheckpointAnnouncement:
 
 
 def missing_blobs(
-    blobs: BlobStore, digests: Sequence[str], *, manifest_digest: str
+    blobs: BlobStore, digests: Sequence[str], *, manifest_digest: str, sender: int
 ) -> list[MissingBlob]:
-    """Return where to send each blob of `digests`."""
+    """Return where the API key `sender` sends each blob of `digests`."""
     manifest = manifests.load(blobs, manifest_digest)
     sizes = {entry.digest: entry.num_bytes for entry in manifest.tensors.values()}
-    return [_missing(blobs, digest, sizes.get(digest)) for digest in digests]
+    return [_missing(blobs, digest, sizes.get(digest), sender) for digest in digests]
 
 
-def _missing(blobs: BlobStore, digest: str, size: int | None) -> MissingBlob:
+def _missing(blobs: BlobStore, digest: str, size: int | None, sender: int) -> MissingBlob:
     # Files have no size here. They are small and always sent to this service.
     if size is not None:
-        target = blobs.upload_target(digest, num_bytes=size, seconds=PRESIGNED_SECONDS)
+        target = blobs.upload_target(
+            digest, num_bytes=size, seconds=PRESIGNED_SECONDS, sender=sender
+        )
         if target is not None:
             return MissingBlob(digest=digest, size=size, url=target.url, headers=target.headers)
     return MissingBlob(digest=digest, size=size, url=f"/api/v1/blobs/{digest}")

@@ -1,4 +1,8 @@
-"""/blobs: the bytes of tensors and files, by their digest."""
+"""/blobs: the bytes of tensors, files and documents, by their digest.
+
+A digest is no permission. Who has not sent a blob, and may not download it, is answered as if it
+was not there.
+"""
 
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -8,10 +12,12 @@ from anyio import from_thread
 from fastapi import APIRouter, Path, Request, Response
 
 from registry.blobs.blobs import BlobStore
+from registry.catalog import blob_permissions
+from registry.database import db
 from registry.errors import InvalidInput, NotFound, OutOfSpace, Problem, TooLarge
 from registry.names import is_digest
 from registry.settings import settings
-from service.web.auth import Reader, Writer
+from service.web.auth import Caller, Writer
 from service.web.deps import Blobs
 
 router = APIRouter(prefix="/blobs", tags=["blobs"])
@@ -20,24 +26,34 @@ Digest = Annotated[str, Path(description="SHA-256 of the bytes, in lower-case he
 
 
 @router.head("/{digest}")
-def ask(digest: Digest, blobs: Blobs, _: Reader) -> Response:
-    """Answer 200 with the size of a blob, or 404 when it is not stored."""
-    size = blobs.size(_checked(digest))
+def ask(digest: Digest, blobs: Blobs, caller: Writer) -> Response:
+    """Answer 200 with the size of a blob that you have sent or may download, or else 404."""
+    size = _size(blobs, _checked(digest), caller)
     if size is None:
         raise NotFound(f"no blob {digest}")
     return Response(headers={"Content-Length": str(size)})
 
 
 @router.put(
-    "/{digest}", status_code=201, responses={200: {"description": "The blob was stored already."}}
+    "/{digest}", status_code=201, responses={200: {"description": "You have sent it already."}}
 )
-def send(digest: Digest, request: Request, blobs: Blobs, _: Writer) -> Response:
+def send(digest: Digest, request: Request, blobs: Blobs, caller: Writer) -> Response:
     """Store a blob. Bytes with another digest are refused. Sending a blob again replaces its
     bytes, so that a damaged one is repaired."""
-    was_there = blobs.size(_checked(digest)) is not None
+    was_there = _size(blobs, _checked(digest), caller) is not None
     _check_room(int(request.headers.get("content-length", "0")))
     _store(blobs, digest, request)
+    with db.transaction() as session:
+        blob_permissions.record_sent(session, [digest], sender=caller.key_id)
     return Response(status_code=200 if was_there else 201)
+
+
+def _size(blobs: BlobStore, digest: str, caller: Caller) -> int | None:
+    """Return the size of a blob, or None if it is not stored or the caller may not know of it."""
+    # No transaction is open while bytes arrive.
+    with db.transaction() as session:
+        permitted = blob_permissions.find_permitted(session, [digest], sender=caller.key_id)
+    return blobs.size(digest) if permitted else None
 
 
 def _checked(digest: str) -> str:

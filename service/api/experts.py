@@ -33,7 +33,7 @@ OfFamily = Annotated[str | None, Query(description="Only experts of this family.
 
 @router.post("/{name}/versions", status_code=201)
 def begin(
-    name: ExpertName, body: VersionRequest, session: Session, blobs: Blobs, _: Writer
+    name: ExpertName, body: VersionRequest, session: Session, blobs: Blobs, caller: Writer
 ) -> VersionUploadBody:
     """Announce a version; the answer lists the blobs to send. Announce it again to see what is
     still missing."""
@@ -46,18 +46,26 @@ def begin(
         description=body.description,
         checkpoint=announcement_of(body),
         documents=body.documents,
+        sender=caller.key_id,
     )
     version = _body(session, upload.version)
-    missing = missing_blobs(blobs, upload.missing, manifest_digest=version.manifest_digest)
+    missing = missing_blobs(
+        blobs,
+        upload.missing,
+        manifest_digest=version.manifest_digest,
+        sender=caller.key_id,
+    )
     return VersionUploadBody(**version.model_dump(), missing=missing)
 
 
 @router.post("/{name}/versions/{number}/complete")
 def complete(
-    name: ExpertName, number: VersionNumber, session: Session, blobs: Blobs, _: Writer
+    name: ExpertName, number: VersionNumber, session: Session, blobs: Blobs, caller: Writer
 ) -> VersionBody:
     """Check all bytes and make the version ready. Its domain is embedded soon after."""
-    version = uploads.complete_expert_version(session, blobs, expert=name, number=number)
+    version = uploads.complete_expert_version(
+        session, blobs, expert=name, number=number, sender=caller.key_id
+    )
     job_events.wake(session)
     return _body(session, version)
 

@@ -30,7 +30,7 @@ NewPolicy = Annotated[PolicyChanges, Body(title="Policy")]
 
 
 @router.post("", status_code=201)
-def begin(body: FamilyRequest, session: Session, blobs: Blobs, _: Writer) -> FamilyUploadBody:
+def begin(body: FamilyRequest, session: Session, blobs: Blobs, caller: Writer) -> FamilyUploadBody:
     """Announce the seed of a family; the answer lists the blobs to send."""
     upload = uploads.begin_family(
         session,
@@ -39,8 +39,14 @@ def begin(body: FamilyRequest, session: Session, blobs: Blobs, _: Writer) -> Fam
         license=body.license,
         description=body.description,
         checkpoint=announcement_of(body),
+        sender=caller.key_id,
     )
-    missing = missing_blobs(blobs, upload.missing, manifest_digest=upload.family.seed_digest)
+    missing = missing_blobs(
+        blobs,
+        upload.missing,
+        manifest_digest=upload.family.seed_digest,
+        sender=caller.key_id,
+    )
     return FamilyUploadBody(**FamilyBody.of(upload.family).model_dump(), missing=missing)
 
 
@@ -57,9 +63,10 @@ def get(name: FamilyName, session: Session, _: Reader) -> FamilyBody:
 
 
 @router.post("/{name}/complete")
-def complete(name: FamilyName, session: Session, blobs: Blobs, _: Writer) -> FamilyBody:
+def complete(name: FamilyName, session: Session, blobs: Blobs, caller: Writer) -> FamilyBody:
     """Check all bytes of the seed and make the family ready."""
-    return FamilyBody.of(uploads.complete_family(session, blobs, name=name))
+    family = uploads.complete_family(session, blobs, name=name, sender=caller.key_id)
+    return FamilyBody.of(family)
 
 
 @router.post("/{name}/projections", status_code=202)
@@ -70,12 +77,12 @@ def request_projection(
     response: Response,
     session: Session,
     blobs: Blobs,
-    _: Writer,
+    caller: Writer,
 ) -> ProjectionBody:
     """Train a projection. The same documents and training find the same projection again."""
     family = families.find_ready(session, name)
     if body.documents is not None:
-        uploads.check_projection_documents(blobs, body.documents)
+        uploads.check_projection_documents(session, blobs, body.documents, sender=caller.key_id)
     projection = projections.request(
         session,
         family=name,

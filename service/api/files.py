@@ -79,8 +79,9 @@ def get_of_mix(
 
 def _of_expert(session: Session, blobs: BlobStore, name: str, number: int) -> Manifest:
     version = experts.find_version(session, expert=name, number=number)
-    if version.state is VersionState.UPLOADING:
-        raise Conflict(f"{experts.ref_of(version)} is still being uploaded")
+    # A version that was never ready names digests whose bytes nobody may have sent.
+    if version.state is not VersionState.READY and version.ready_at is None:
+        raise Conflict(f"{experts.ref_of(version)} is not uploaded completely")
     return manifests.load(blobs, version.manifest_digest)
 
 

@@ -159,7 +159,9 @@ class Gate:
         return _refusals(
             {
                 "config": lambda: manifest.architecture,
-                "digests": lambda: admission.verify(store, manifest, known=known),
+                "digests": lambda: admission.verify(
+                    store, manifest, known=known, permitted=manifest.digests()
+                ),
                 "routers": lambda: mix_gate.check_routers(manifest, store),
                 "files": lambda: mix_gate.check_files(manifest, self.demo.seed),
                 "comparison": lambda: self._compare_words(open_subject(subject, store)),

@@ -30,4 +30,5 @@ def test_a_blob_in_neither_store_is_not_found(blobs: LocalBlobs) -> None:
 
 def test_an_overlay_gives_no_upload_address(blobs: LocalBlobs) -> None:
     with beside(blobs) as overlay:
-        assert overlay.upload_target("0" * 64, num_bytes=1, seconds=1) is None
+        assert overlay.upload_target("0" * 64, num_bytes=1, seconds=1, sender=1) is None
+        assert not overlay.accept("0" * 64, sender=1)

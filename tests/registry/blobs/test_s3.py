@@ -20,6 +20,7 @@ from tests import seaweed
 
 DATA = bytes(range(256)) * 5000  # More than one chunk.
 DIGEST = hashlib.sha256(DATA).hexdigest()
+SENDER = 7
 
 
 @pytest.fixture(scope="module")
@@ -163,29 +164,50 @@ def test_a_corrupt_object_is_not_cached(store: S3Blobs) -> None:
 
 
 def send(store: S3Blobs, data: bytes) -> httpx.Response:
-    target = store.upload_target(DIGEST, num_bytes=len(DATA), seconds=60)
+    target = store.upload_target(DIGEST, num_bytes=len(DATA), seconds=60, sender=SENDER)
     return httpx.put(target.url, headers=target.headers, content=data)
 
 
 def test_a_client_sends_to_the_bucket_itself(store: S3Blobs) -> None:
     assert send(store, DATA).status_code == 200
+    assert store.size(DIGEST) is None, "it waits apart"
+    assert store.accept(DIGEST, sender=SENDER)
     assert store.local_path(DIGEST).read_bytes() == DATA
+    assert not store.accept(DIGEST, sender=SENDER), "nothing waits any more"
+
+
+def test_a_blob_is_accepted_from_its_sender_only(store: S3Blobs) -> None:
+    put_bytes(store, DATA)
+    assert not store.accept(DIGEST, sender=SENDER)
+    send(store, DATA)
+    assert not store.accept(DIGEST, sender=SENDER + 1)
+    assert store.accept(DIGEST, sender=SENDER)
+
+
+def test_other_bytes_do_not_stand_for_a_stored_blob(store: S3Blobs) -> None:
+    """A server that checks no checksum takes them."""
+    put_bytes(store, DATA)
+    key = f"incoming/{SENDER}/{DIGEST}"
+    store.client.put_object(Bucket=store.bucket, Key=key, Body=b"guessed")
+    assert not store.accept(DIGEST, sender=SENDER)
+    assert not store.accept(DIGEST, sender=SENDER)
+    assert b"".join(store.read(DIGEST)) == DATA
 
 
 def test_the_bucket_refuses_other_bytes(store: S3Blobs) -> None:
     assert send(store, DATA[:-1] + b"?").is_client_error
-    assert store.size(DIGEST) is None
+    assert not store.accept(DIGEST, sender=SENDER)
 
 
 def test_the_bucket_refuses_an_unsigned_put(store: S3Blobs) -> None:
-    target = store.upload_target(DIGEST, num_bytes=len(DATA), seconds=60)
+    target = store.upload_target(DIGEST, num_bytes=len(DATA), seconds=60, sender=SENDER)
     assert httpx.put(target.url[:-4], headers=target.headers, content=DATA).is_client_error
-    assert store.size(DIGEST) is None
+    assert not store.accept(DIGEST, sender=SENDER)
 
 
 def test_a_tensor_too_large_for_one_put_is_refused(store: S3Blobs) -> None:
     with pytest.raises(TooLarge):
-        store.upload_target(DIGEST, num_bytes=MAX_PUT_BYTES + 1, seconds=60)
+        store.upload_target(DIGEST, num_bytes=MAX_PUT_BYTES + 1, seconds=60, sender=SENDER)
 
 
 def test_a_wrong_digest_is_refused(store: S3Blobs) -> None:

@@ -3,7 +3,6 @@
 Covers: registry.checkpoints.admission.
 """
 
-import hashlib
 import json
 import struct
 from pathlib import Path
@@ -13,59 +12,30 @@ import pytest
 from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.orm import Session
 
-from registry.blobs.blobs import LocalBlobs, put_bytes
-from registry.catalog import documents, experts, families, uploads
-from registry.checkpoints.admission import CheckpointAnnouncement, Shard
+from registry.blobs.blobs import LocalBlobs
+from registry.catalog import documents, experts, families
+from registry.checkpoints.admission import Shard
 from registry.database.tables import VersionState
 from registry.errors import Conflict, Incompatible, InvalidCheckpoint, InvalidInput, NotFound
 from tests import tiny
-
-
-def digest_of(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def announcement(*, expert: int = 0) -> dict[str, Any]:
-    """Return the announcement of a tiny checkpoint, as a client sends it before the blobs."""
-    data = tiny.safetensors_bytes(expert=expert)
-    return {
-        "config": tiny.config(),
-        "files": {name: digest_of(data) for name, data in tiny.tokenizer_files().items()},
-        "shards": [Shard("model.safetensors", len(data), tiny.safetensors_header(expert=expert))],
-        "digests": {n: digest_of(data) for n, data in tiny.tensors(expert=expert).items()},
-    }
-
-
-def begin_family(session: Session, blobs: LocalBlobs, **changes: Any) -> uploads.FamilyUpload:
-    arguments = {"name": "tiny", "license": "Apache-2.0", "description": "", **announcement()}
-    return uploads.begin_family(session, blobs, **with_checkpoint({**arguments, **changes}))
-
-
-def with_checkpoint(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of an upload, those of the checkpoint in one announcement."""
-    parts = {name: arguments.pop(name) for name in announcement()}
-    return arguments | {"checkpoint": CheckpointAnnouncement(**parts)}
-
-
-def begin_expert(
-    session: Session, blobs: LocalBlobs, *, number: int = 1, **changes: Any
-) -> uploads.ExpertUpload:
-    arguments = {
-        "expert": "law",
-        "family": "tiny",
-        "license": "CC0-1.0",
-        "description": "",
-        "documents": digest_of(documents.serialize(tiny.sample_documents(expert=number))),
-        **announcement(expert=number),
-    }
-    return uploads.begin_expert_version(session, blobs, **with_checkpoint({**arguments, **changes}))
+from tests.registry.catalog.uploading import (
+    announcement,
+    begin_expert,
+    begin_family,
+    complete_expert,
+    complete_family,
+    digest_of,
+    send,
+    send_checkpoint,
+    send_documents,
+)
 
 
 @pytest.fixture
 def family(session: Session, blobs: LocalBlobs) -> str:
     begin_family(session, blobs)
-    tiny.store_manifest(blobs)
-    uploads.complete_family(session, blobs, name="tiny")
+    send_checkpoint(session, blobs)
+    complete_family(session, blobs)
     return "tiny"
 
 
@@ -82,10 +52,10 @@ def test_a_complete_seed_becomes_ready(session: Session, blobs: LocalBlobs) -> N
     upload = begin_family(session, blobs)
     assert len(upload.missing) == len(set(announcement()["digests"].values())) + 2
     with pytest.raises(Conflict, match="blobs were not sent"):
-        uploads.complete_family(session, blobs, name="tiny")
-    tiny.store_manifest(blobs)
+        complete_family(session, blobs)
+    send_checkpoint(session, blobs)
     assert begin_family(session, blobs).missing == []
-    assert uploads.complete_family(session, blobs, name="tiny").state is VersionState.READY
+    assert complete_family(session, blobs).state is VersionState.READY
 
 
 def test_a_ready_seed_never_changes(session: Session, blobs: LocalBlobs, family: str) -> None:
@@ -102,9 +72,9 @@ def test_an_expert_sends_only_its_ffns(session: Session, blobs: LocalBlobs, fami
 
 def test_a_complete_expert_becomes_ready(session: Session, blobs: LocalBlobs, family: str) -> None:
     number = begin_expert(session, blobs).version.number
-    tiny.store_manifest(blobs, expert=1)
-    tiny.store_documents(blobs, expert=1)
-    version = uploads.complete_expert_version(session, blobs, expert="law", number=number)
+    send_checkpoint(session, blobs, expert=1)
+    send_documents(session, blobs, expert=1)
+    version = complete_expert(session, blobs, number=number)
     assert version.ready_at is not None
     assert experts.pin(session, "law") is experts.pin(session, "law@1") is version
     assert begin_expert(session, blobs).missing == []
@@ -144,7 +114,7 @@ def test_a_family_that_is_uploading_takes_no_expert(session: Session, blobs: Loc
 def test_an_expert_stays_in_its_family(session: Session, blobs: LocalBlobs, family: str) -> None:
     begin_expert(session, blobs)
     begin_family(session, blobs, name="other")
-    uploads.complete_family(session, blobs, name="other")
+    complete_family(session, blobs, name="other")
     with pytest.raises(Conflict, match="belongs to family 'tiny'"):
         begin_expert(session, blobs, family="other")
     assert [f.name for f in families.find_all(session)] == ["other", "tiny"]
@@ -276,7 +246,7 @@ def test_a_size_that_contradicts_a_stored_blob_is_refused(
     session: Session, blobs: LocalBlobs, family: str
 ) -> None:
     digests = announcement(expert=1)["digests"]
-    digests["model.layers.0.mlp.up_proj.weight"] = put_bytes(blobs, b"something else")
+    digests["model.layers.0.mlp.up_proj.weight"] = send(session, blobs, b"something else")
     with pytest.raises(InvalidCheckpoint) as error:
         begin_expert(session, blobs, digests=digests)
     assert "has 14 bytes, the header tells 4096" in problems_of(error)["/digests"]
@@ -289,11 +259,11 @@ def test_a_number_that_is_not_finite_is_found(
     name = "model.layers.1.mlp.down_proj.weight"
     data = bytearray(tiny.tensors(expert=1)[name])
     data[2 * (3 * 64 + 5) : 2 * (3 * 64 + 5) + 2] = struct.pack("<H", bits)
-    digests = announcement(expert=1)["digests"] | {name: put_bytes(blobs, bytes(data))}
+    digests = announcement(expert=1)["digests"] | {name: send(session, blobs, bytes(data))}
     begin_expert(session, blobs, digests=digests)
-    tiny.store_manifest(blobs, expert=1)
+    send_checkpoint(session, blobs, expert=1)
     with pytest.raises(InvalidCheckpoint) as error:
-        uploads.complete_expert_version(session, blobs, expert="law", number=1)
+        complete_expert(session, blobs)
     detail = f"tensor '{name}' holds NaN or infinity at [3, 5], expected finite numbers"
     assert problems_of(error) == {f"/tensors/{name}": detail}
     version = experts.find_version(session, expert="law", number=1)
@@ -302,13 +272,13 @@ def test_a_number_that_is_not_finite_is_found(
 
 def test_changed_bytes_are_found(session: Session, blobs: LocalBlobs, family: str) -> None:
     begin_expert(session, blobs)
-    manifest = tiny.store_manifest(blobs, expert=1)
+    manifest = send_checkpoint(session, blobs, expert=1)
     name = "model.layers.0.mlp.up_proj.weight"
     path = blobs.local_path(manifest.tensors[name].digest)
     path.chmod(0o644)
     path.write_bytes(b"\0" * path.stat().st_size)
     with pytest.raises(InvalidCheckpoint) as error:
-        uploads.complete_expert_version(session, blobs, expert="law", number=1)
+        complete_expert(session, blobs)
     assert "is corrupt" in problems_of(error)[f"/tensors/{name}"]
 
 
@@ -316,10 +286,10 @@ def test_documents_without_a_held_out_part_are_refused(
     session: Session, blobs: LocalBlobs, family: str
 ) -> None:
     sample = documents.serialize(tiny.sample_documents(expert=1, num_held_out=0))
-    begin_expert(session, blobs, documents=put_bytes(blobs, sample))
-    tiny.store_manifest(blobs, expert=1)
+    begin_expert(session, blobs, documents=send(session, blobs, sample))
+    send_checkpoint(session, blobs, expert=1)
     with pytest.raises(InvalidInput) as error:
-        uploads.complete_expert_version(session, blobs, expert="law", number=1)
+        complete_expert(session, blobs)
     assert "'held-out'" in problems_of(error)["/documents"]
 
 
@@ -328,8 +298,8 @@ def test_no_transaction_is_open_while_bytes_are_read(
 ) -> None:
     """A database that ends idle transactions would end the upload."""
     upload = begin_expert(session, blobs)
-    tiny.store_manifest(blobs, expert=1)
-    tiny.store_documents(blobs, expert=1)
+    send_checkpoint(session, blobs, expert=1)
+    send_documents(session, blobs, expert=1)
     session.commit()
     observer = create_engine(database, poolclass=NullPool)
     num_open: list[int] = []
@@ -341,8 +311,6 @@ def test_no_transaction_is_open_while_bytes_are_read(
                 num_open.append(connection.execute(text(query)).scalar_one())
             return super().local_path(digest)
 
-    uploads.complete_expert_version(
-        session, Watched(blobs.root), expert="law", number=upload.version.number
-    )
+    complete_expert(session, Watched(blobs.root), number=upload.version.number)
     assert num_open
     assert set(num_open) == {0}

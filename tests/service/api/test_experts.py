@@ -1,6 +1,6 @@
 """Registration over HTTP: announcing, sending and completing, and what is refused.
 
-Covers: announcements, assembler.routing.nearest_experts, service.schemas.checkpoints,
+Covers: assembler.routing.nearest_experts, service.schemas.checkpoints,
 service.schemas.experts.
 """
 
@@ -14,11 +14,12 @@ from starlette.testclient import TestClient
 
 from assembler.routing.embedder import embedder_digest
 from assembler.routing.numpy_encoder import query_encoder
-from registry.blobs.blobs import BlobStore, put_bytes
+from registry.blobs.blobs import BlobStore
 from registry.catalog import experts, families
 from registry.checkpoints.checkpoint_folder import CheckpointFolder
 from registry.database import db
 from tests import factories, tiny
+from tests.service.sending import put_blob, send
 
 VERSIONS = "/api/v1/experts/law/versions"
 FFN = "model.layers.1.mlp.up_proj.weight"
@@ -40,12 +41,6 @@ def body(folder: Path, family: str) -> dict[str, Any]:
     checkpoint = CheckpointFolder.read(folder)
     about = {"family": family, "license": "CC0-1.0", "documents": checkpoint.documents}
     return checkpoint.announcement | about
-
-
-def send(client: TestClient, folder: Path, missing: list[dict[str, Any]]) -> None:
-    sources = CheckpointFolder.read(folder).sources
-    for blob in missing:
-        assert client.put(blob["url"], content=sources[blob["digest"]].chunks()).status_code == 201
 
 
 def refusal(client: TestClient, body: dict[str, Any], *, status: int = 422) -> dict[str, Any]:
@@ -184,11 +179,11 @@ def test_a_body_that_is_no_json_is_refused(client: TestClient) -> None:
 
 
 def test_numbers_that_are_not_finite_are_refused(
-    client: TestClient, body: dict[str, Any], folder: Path, store: BlobStore
+    client: TestClient, body: dict[str, Any], folder: Path
 ) -> None:
     values = np.frombuffer(tiny.tensors(expert=1)[FFN], np.uint16).copy()
     values[70] = 0x7FC0
-    body["digests"][FFN] = put_bytes(store, values.tobytes())
+    body["digests"][FFN] = put_blob(client, values.tobytes())
     send(client, folder, client.post(VERSIONS, json=body).json()["missing"])
     answer = client.post(f"{VERSIONS}/1/complete")
     assert answer.status_code == 422
@@ -198,9 +193,9 @@ def test_numbers_that_are_not_finite_are_refused(
 
 
 def test_documents_without_a_held_out_part_are_refused(
-    client: TestClient, body: dict[str, Any], folder: Path, store: BlobStore
+    client: TestClient, body: dict[str, Any], folder: Path
 ) -> None:
-    body["documents"] = put_bytes(store, b'{"id": "1", "text": "x", "split": "train"}\n')
+    body["documents"] = put_blob(client, b'{"id": "1", "text": "x", "split": "train"}\n')
     send(client, folder, client.post(VERSIONS, json=body).json()["missing"])
     answer = client.post(f"{VERSIONS}/1/complete")
     assert answer.status_code == 422

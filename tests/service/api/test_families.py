@@ -8,19 +8,20 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from registry.blobs.blobs import BlobStore, put_bytes
+from registry.blobs.blobs import BlobStore
 from registry.catalog import projections
 from registry.catalog.documents import Document, serialize
 from registry.checkpoints.checkpoint_folder import CheckpointFolder
 from registry.database import db
 from tests import factories, tiny
+from tests.service.sending import put_blob
 
 FAMILIES = "/api/v1/families"
 
 
 @pytest.fixture
-def documents(client: TestClient, store: BlobStore) -> str:
-    return put_documents(store, domains=["law", "code"])
+def documents(client: TestClient) -> str:
+    return put_documents(client, domains=["law", "code"])
 
 
 @pytest.fixture
@@ -29,9 +30,9 @@ def family(client: TestClient, store: BlobStore) -> str:
         return factories.make_family(session, store).name
 
 
-def put_documents(store: BlobStore, *, domains: list[str | None]) -> str:
+def put_documents(client: TestClient, *, domains: list[str | None]) -> str:
     made = [Document(str(i), "a text", "train", domain) for i, domain in enumerate(domains)]
-    return put_bytes(store, serialize(made))
+    return put_blob(client, serialize(made))
 
 
 def test_a_seed_is_registered(client: TestClient, tmp_path: Path) -> None:
@@ -73,9 +74,9 @@ def test_a_projection_reports_its_state(client: TestClient, family: str, documen
 
 @pytest.mark.parametrize("domains", [["law", "law"], ["law", "code", None]])
 def test_unusable_documents_are_refused(
-    client: TestClient, family: str, store: BlobStore, domains: list[str | None]
+    client: TestClient, family: str, domains: list[str | None]
 ) -> None:
-    body = {"documents": put_documents(store, domains=domains)}
+    body = {"documents": put_documents(client, domains=domains)}
     answer = client.post(f"{FAMILIES}/{family}/projections", json=body)
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/documents")
 
