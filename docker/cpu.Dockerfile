@@ -8,8 +8,14 @@ RUN apt-get update \
         python3.11 python3.11-venv ca-certificates g++ libnuma1 \
     && rm -rf /var/lib/apt/lists/*
 
+# Nothing runs as root, and nobody else reads the data folder.
+RUN useradd --create-home --uid 10001 nexusmix \
+    && install --directory --owner=nexusmix --group=nexusmix /nexusmix \
+    && install --directory --owner=nexusmix --group=nexusmix --mode=700 /data
+USER nexusmix
+
 WORKDIR /nexusmix
-COPY . .
+COPY --chown=nexusmix:nexusmix . .
 # --help installs what runs, and does nothing else.
 RUN ./nexusmix --help > /dev/null
 
@@ -18,7 +24,7 @@ FROM run AS docs
 RUN ./nexusmix docs
 
 FROM run
-COPY --from=docs /nexusmix/service/docs_site service/docs_site
+COPY --from=docs --chown=nexusmix:nexusmix /nexusmix/service/docs_site service/docs_site
 
 ENV NEXUSMIX_HOME=/data NEXUSMIX_HOST=0.0.0.0
 VOLUME /data

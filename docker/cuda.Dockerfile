@@ -8,8 +8,14 @@ RUN apt-get update \
         python3.11 python3.11-venv python3.11-dev ca-certificates g++ \
     && rm -rf /var/lib/apt/lists/*
 
+# Nothing runs as root, and nobody else reads the data folder.
+RUN useradd --create-home --uid 10001 nexusmix \
+    && install --directory --owner=nexusmix --group=nexusmix /nexusmix \
+    && install --directory --owner=nexusmix --group=nexusmix --mode=700 /data
+USER nexusmix
+
 WORKDIR /nexusmix
-COPY . .
+COPY --chown=nexusmix:nexusmix . .
 ENV NEXUSMIX_LOCK=gpu \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 # --help installs what runs, and does nothing else.
@@ -20,7 +26,7 @@ FROM run AS docs
 RUN ./nexusmix docs
 
 FROM run
-COPY --from=docs /nexusmix/service/docs_site service/docs_site
+COPY --from=docs --chown=nexusmix:nexusmix /nexusmix/service/docs_site service/docs_site
 
 ENV NEXUSMIX_HOME=/data NEXUSMIX_HOST=0.0.0.0
 VOLUME /data

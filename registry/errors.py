@@ -72,6 +72,10 @@ class Unauthenticated(NexusmixError):
     """The request has no key, or an unknown one."""
 
 
+class Forbidden(NexusmixError):
+    """The key of the request may not do this."""
+
+
 class GateFailed(NexusmixError):
     """A candidate diverges more than its policy allows."""
 

@@ -1,4 +1,4 @@
-"""Make folders atomically."""
+"""Make folders atomically, for their owner only."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ def whole_folder(folder: Path, *, may_exist: bool = False) -> Iterator[Path]:
 
     If the block raises or the process dies, `folder` does not exist. Two processes may make the
     same folder at once: with `may_exist` the first result is kept, otherwise the second process
-    raises OSError.
+    raises OSError. Only the owner can enter the folder, whatever the umask is.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.parent / f".{folder.name}-{uuid4().hex}"
-    unfinished.mkdir()
+    unfinished.mkdir(mode=0o700)
     try:
         yield unfinished
         try:

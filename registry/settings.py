@@ -34,6 +34,11 @@ class Settings(BaseSettings):
     s3_secret_access_key: SecretStr | None = Field(default=None, description="S3 secret.")
     host: str = Field(default="127.0.0.1", description="Address the web process listens on.")
     port: int = Field(default=8421, ge=0, le=65535, description="Port of the web process.")
+    anonymous_read: bool = Field(
+        default=False,
+        description="Whether who reads needs no key. A request that a proxy has forwarded needs one"
+        " all the same.",
+    )
     executor_id: str = Field(
         default="worker-1",
         description="Name of the worker on this host; keep it stable, jobs are recovered by it.",

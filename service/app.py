@@ -19,6 +19,7 @@ from service.api import (
     families,
     files,
     health,
+    keys,
     mix_records,
     mixes,
     presets,
@@ -46,6 +47,8 @@ API = (
     deployments.router,
     schemas.router,
     signing_key.router,
+    keys.router,
+    keys.link_router,
 )
 
 
@@ -86,7 +89,7 @@ def _summarize(app: FastAPI) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     logs.configure("web", level=settings().log_level)
-    # Our own access log leaves out query strings: a query string may carry a key.
+    # Our own access log leaves out query strings: that of a link signs in.
     logging.getLogger("uvicorn.access").disabled = True
     async with gateway.open_client() as engines:
         app.state.engines = engines

@@ -29,6 +29,7 @@ STATUSES: dict[type[NexusmixError], int] = {
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
     errors.GateFailed: 409,
     errors.StepFailed: 500,
     errors.OutOfSpace: 507,

@@ -4,14 +4,18 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from registry import private_files
 from registry.errors import Conflict, OutOfSpace
 
 MIN_FREE_BYTES = 2 * 2**30
+# Tensors and documents; what is made from them; lines that may quote them.
+PRIVATE = ("blobs", "cache", "logs")
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ def held(home: Path, *, address: str, min_free_bytes: int | None = None) -> Iter
     Raises Conflict when another service holds it, and OutOfSpace when too little is free. The
     kernel drops the lock when the process ends, however it ends.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    _make_private(home)
     free = shutil.disk_usage(home).free
     needed = MIN_FREE_BYTES if min_free_bytes is None else min_free_bytes
     if free < needed:
@@ -56,6 +60,17 @@ def held(home: Path, *, address: str, min_free_bytes: int | None = None) -> Iter
             yield
         finally:
             file.truncate(0)
+
+
+def _make_private(home: Path) -> None:
+    """Make the data folder, and let only its owner enter what lies in it."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # The embedded database of root runs under another account, which must pass through `home`. It
+    # cannot enter any other folder there, nor list this one.
+    passage = stat.S_IXOTH if os.geteuid() == 0 else 0
+    home.chmod(home.stat().st_mode & (stat.S_IRWXU | passage))
+    for name in PRIVATE:
+        private_files.make_folder(home / name)
 
 
 def holder(home: Path) -> Holder | None:

@@ -1,9 +1,9 @@
-"""API keys, and the answers to requests that may be repeated."""
+"""API keys, sessions of browsers, and the answers to requests that may be repeated."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Identity, UniqueConstraint, func
+from sqlalchemy import ARRAY, ForeignKey, Identity, String, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from registry.database.db import Base
@@ -18,8 +18,34 @@ class ApiKey(Base):
     name: Mapped[str]
     prefix: Mapped[str]
     sha256: Mapped[str] = mapped_column(unique=True)
+    # Values of `service.scopes.Scope`.
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(String))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    # At most a minute older than the last use, see `service.keys.find_caller`.
+    last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+
+class BrowserSession(Base):
+    """Somebody who is signed in with a key. The browser holds what hashes to `sha256`."""
+
+    __tablename__ = "browser_sessions"
+
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    api_key_id: Mapped[int] = mapped_column(ForeignKey("api_keys.id"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]
+
+
+class SignInLink(Base):
+    """A link that begins one session for a key. Its row is deleted when it is used."""
+
+    __tablename__ = "sign_in_links"
+
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    api_key_id: Mapped[int] = mapped_column(ForeignKey("api_keys.id"))
+    expires_at: Mapped[datetime]
 
 
 class IdempotentRequest(Base):

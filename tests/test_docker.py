@@ -29,7 +29,23 @@ def test_the_last_stage_has_no_tools_of_chores(text: str) -> None:
     last = text.rpartition("\nFROM ")[2]
     assert last.startswith("run\n")
     assert "./nexusmix docs" not in last
-    assert "COPY --from=docs /nexusmix/service/docs_site service/docs_site" in last
+    assert "COPY --from=docs --chown=nexusmix:nexusmix /nexusmix/service/docs_site" in last
+
+
+def test_everything_runs_as_a_user_who_owns_the_data(text: str) -> None:
+    _, first, *others = text.split("\nFROM ")
+    before, _, after = first.partition("\nUSER nexusmix\n")
+    assert re.search(r"useradd .*nexusmix", before)
+    assert re.search(r"install --directory --owner=nexusmix .*--mode=700 /data", before)
+    assert "RUN ./nexusmix" not in before
+    assert "RUN ./nexusmix" in after, "the environment belongs to the user"
+    # Each later stage is made from the first one, and so keeps its user.
+    for stage in others:
+        assert re.match(r"run( AS \w+)?\n", stage)
+        assert "USER" not in stage
+    copies = re.findall(r"^COPY (.*)$", text, re.MULTILINE)
+    assert copies
+    assert all("--chown=nexusmix:nexusmix" in copy for copy in copies)
 
 
 def test_the_lock_is_one_of_both(text: str) -> None:

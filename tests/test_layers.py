@@ -20,7 +20,7 @@ LAYERS = ["registry", "engine", "assembler", "service"]  # lowest first
 ROOMS = {
     "registry": (
         "errors",
-        "names settings licenses logs cpu_features folders",
+        "names settings licenses logs cpu_features folders private_files",
         "database blobs",
         "checkpoints",
         "catalog",
@@ -45,7 +45,9 @@ ROOMS = {
         "jobs",
     ),
     "service": (
-        "error_codes json_schemas quantities assignments home schemas tables",
+        "error_codes json_schemas quantities assignments home tables scopes",
+        "schemas key_format",
+        "sessions",
         "errors keys",
         "reports housekeeping",
         "web",

@@ -13,6 +13,7 @@ from sqlalchemy.engine import make_url
 
 import migrations
 from registry.database.postgres import EmbeddedPostgres
+from service.scopes import ALL_SCOPES
 
 NAME = "migrated"
 
@@ -61,6 +62,25 @@ def test_rows_keep_their_values_when_columns_are_renamed(empty: Engine) -> None:
     with empty.connect() as connection:
         assert connection.scalar(text("SELECT license FROM families")) == "MIT"
         assert connection.scalar(text("SELECT provenance_digest FROM artifacts")) == "made"
+
+
+def test_keys_that_exist_may_do_everything(empty: Engine) -> None:
+    migrations.upgrade(url_of(empty), revision="0008_index_of_states")
+    with empty.begin() as connection:
+        connection.execute(
+            text("INSERT INTO api_keys (name, prefix, sha256) VALUES ('me', 'nxm_a', 'd')")
+        )
+    migrations.upgrade(url_of(empty))
+    with empty.connect() as connection:
+        scopes = connection.scalar(text("SELECT scopes FROM api_keys"))
+        default = connection.scalar(
+            text(
+                "SELECT column_default FROM information_schema.columns"
+                " WHERE table_name = 'api_keys' AND column_name = 'scopes'"
+            )
+        )
+    assert set(scopes) == ALL_SCOPES
+    assert default is None, "a new key must name its scopes"
 
 
 def test_the_tables_equal_those_of_the_code(empty: Engine) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from reference_pages import json_schema, markdown, recipe
 from reference_pages.json_schema import Schema
 from registry.errors import NexusmixError
+from service import scopes
 from service.app import create_app
 from service.error_codes import code_of
 from service.errors import STATUSES
@@ -19,7 +20,8 @@ The service answers below `/api/v1`; `/v1` speaks the dialect of OpenAI. The sam
 programs is at `/api/v1/openapi.json`.
 
 A request carries the key as `Authorization: Bearer KEY`. `./nexusmix key` prints the key of an
-installation. A service on a loopback address needs none for reading.
+installation, `./nexusmix keys create` makes others. Each route asks for one scope; a key without it
+gets 403.
 
 Lists come in pages. `has_more` says that there is another page, which starts `after` the last `id`.
 A request with an `Idempotency-Key` header can be repeated: the same key gives the same answer."""
@@ -79,6 +81,8 @@ def _operation(path: str, method: str, operation: Schema) -> Iterator[str]:
     yield markdown.code(f"{method.upper()} {path}")
     if description != f"{summary}.":
         yield description
+    scope = scopes.needed(method.upper(), path)
+    yield "Needs no key." if scope is None else f"Scope: {markdown.code(scope)}."
     parameters = operation.get("parameters", ())
     if parameters:
         rows = [_parameter(parameter) for parameter in parameters]

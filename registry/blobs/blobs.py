@@ -205,7 +205,7 @@ class LocalBlobs:
         return self._aside / digest[:2] / digest[2:]
 
     def _put(self, chunks: Iterable[bytes], digest: str | None) -> str:
-        self.root.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=self.root, prefix="incoming-")
         incoming = Path(name)
         try:
@@ -214,9 +214,9 @@ class LocalBlobs:
             if digest is not None and actual != digest:
                 raise InvalidInput(f"the bytes have SHA-256 {actual}, announced was {digest}")
             target = self._path(actual)
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(mode=0o700, exist_ok=True)
             # A rename is atomic: readers see the whole blob or none, and a repeat changes nothing.
-            incoming.chmod(0o444)
+            incoming.chmod(0o400)
             incoming.replace(target)
             sync_folder(target.parent)
             return actual

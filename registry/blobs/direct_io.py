@@ -80,12 +80,12 @@ def write(
 def _create(path: Path) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:
-        return os.open(path, flags | os.O_DIRECT, 0o644)
+        return os.open(path, flags | os.O_DIRECT, 0o600)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
     # The file system has no direct writes. It may have created the file all the same.
-    return os.open(path, flags & ~os.O_EXCL, 0o644)
+    return os.open(path, flags & ~os.O_EXCL, 0o600)
 
 
 def _fill(

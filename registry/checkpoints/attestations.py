@@ -4,7 +4,6 @@ Digests show that bytes are complete. The signature shows who states that these 
 It is Ed25519 (RFC 8032) over the canonical JSON of the statement.
 """
 
-import os
 from pathlib import Path
 from typing import Literal, Self
 
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import BaseModel, ConfigDict
 
+from registry import private_files
 from registry.checkpoints.manifests import canonical_json
 
 
@@ -94,16 +94,5 @@ def signing_key(path: Path) -> Ed25519PrivateKey:
 def _create_key(path: Path) -> Ed25519PrivateKey:
     """Create the key file atomically; if another process was faster, return its key."""
     key = Ed25519PrivateKey.generate()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    incoming = path.with_name(f".{path.name}-{os.getpid()}")
-    with os.fdopen(os.open(incoming, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(incoming, path)
-    except FileExistsError:
-        return signing_key(path)
-    finally:
-        incoming.unlink()
-    return key
+    data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return key if private_files.write_new(path, data) else signing_key(path)

@@ -60,6 +60,8 @@ def engine() -> Engine:
         pool_size=5,
         max_overflow=10,
         pool_timeout=settings().database_pool_seconds,
+        # Errors are logged, and values can be hashes of keys or texts of users.
+        hide_parameters=True,
     )
     event.listen(made, "do_connect", connections.connect)
     return made

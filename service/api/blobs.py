@@ -17,7 +17,8 @@ from registry.database import db
 from registry.errors import InvalidInput, NotFound, OutOfSpace, Problem, TooLarge
 from registry.names import is_digest
 from registry.settings import settings
-from service.web.auth import Caller, Writer
+from service.keys import Caller
+from service.web.auth import Writer
 from service.web.deps import Blobs
 
 router = APIRouter(prefix="/blobs", tags=["blobs"])

@@ -10,7 +10,10 @@ from sqlalchemy import orm
 from assembler.mixes import mixes
 from assembler.mixes.new_mix import MixSpec
 from registry.blobs.blobs import BlobStore
+from service.keys import Caller
 from service.schemas.mixes import MixBody
+from service.scopes import Scope
+from service.web.auth import Writer, require
 from service.web.deps import Blobs, Session
 from service.web.idempotency import OncePerKey, Repeatable
 
@@ -24,13 +27,17 @@ class Requester:
     session: orm.Session
     blobs: BlobStore
     repeatable: Repeatable
+    caller: Caller
 
     def create(self, body: BaseModel, spec: MixSpec, *, deploy: bool) -> MixBody:
         """Create a queued mix, or return the one that the same request created before.
 
         `body` is compared to find a repeated request. The answer's `Location` leads to the mix.
-        Raises InvalidInput with every problem of `spec`.
+        Raises InvalidInput with every problem of `spec`, and Forbidden if the mix shall be served
+        and the key may not deploy.
         """
+        if deploy:
+            require(self.caller, Scope.DEPLOY)
         answer = self.repeatable.once(
             self.session,
             body=body.model_dump(mode="json", exclude_unset=True),
@@ -48,9 +55,14 @@ class Requester:
 
 
 def _requester(
-    request: Request, response: Response, session: Session, blobs: Blobs, repeatable: OncePerKey
+    request: Request,
+    response: Response,
+    session: Session,
+    blobs: Blobs,
+    repeatable: OncePerKey,
+    caller: Writer,
 ) -> Requester:
-    return Requester(request, response, session, blobs, repeatable)
+    return Requester(request, response, session, blobs, repeatable, caller)
 
 
 MixRequester = Annotated[Requester, Depends(_requester)]

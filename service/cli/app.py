@@ -15,6 +15,7 @@ from service.cli import (
     experts,
     gates,
     housekeeping,
+    keys,
     mixes,
     operation,
     policy,
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 for group in (operation, housekeeping, experts, mixes, compression, comparison, gates, policy):
     app.add_typer(group.app)
+app.add_typer(keys.app, name="keys", rich_help_panel="Operation")
 
 
 def main() -> None:

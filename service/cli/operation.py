@@ -106,6 +106,16 @@ def key() -> None:
 
 
 @command()
+def sign_in() -> None:
+    """Print a link to the pages that signs a browser in, once and within minutes."""
+    from service.client import local
+
+    with local.key_client() as client:
+        link = client.create_sign_in_link()
+        typer.echo(client.address + link.path)
+
+
+@command()
 @needs_server
 def migrate() -> None:
     """Bring the database of NEXUSMIX_DATABASE_URL up to date. `up` does it by itself."""

@@ -2,8 +2,9 @@
 
 from registry.errors import NotFound
 from registry.settings import settings
-from service import home
+from service import home, key_format
 from service.client.client import Client
+from service.client.keys import KeyClient
 
 
 def connect() -> Client:
@@ -11,15 +12,22 @@ def connect() -> Client:
 
     Raises NotFound when no service runs on the data folder.
     """
-    holder = home.holder(settings().home)
-    if holder is None:
-        raise NotFound("no service runs on this data folder; start it with `./nexusmix up`")
-    return Client(holder.address, key=key())
+    return Client(_address(), key=key())
 
 
 def key() -> str:
-    """Return the key of this installation. Raises NotFound before the service first starts."""
-    try:
-        return settings().key_path.read_text().strip()
-    except FileNotFoundError:
-        raise NotFound("this installation has no key yet; `./nexusmix up` makes it") from None
+    """Return the key of this installation. Raises NotFound before the service first starts, and
+    InvalidInput when its file holds no key."""
+    return key_format.read_file(settings().key_path)
+
+
+def key_client() -> KeyClient:
+    """Return a client of the running service that manages keys. Raises NotFound as `connect`."""
+    return KeyClient(_address(), key=key())
+
+
+def _address() -> str:
+    holder = home.holder(settings().home)
+    if holder is None:
+        raise NotFound("no service runs on this data folder; start it with `./nexusmix up`")
+    return holder.address

@@ -38,6 +38,8 @@ def up(*, on_ready: Callable[[str], None] | None = None) -> None:
     process that does nothing else. Raises Conflict when the data folder or the port is taken,
     OutOfSpace, and Unavailable when a part does not start.
     """
+    # What any process of the service makes is for its owner only.
+    os.umask(0o077)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.table import Table
 
 from engine.gates.mix_gate import GateReport
-from service.client.local import key
+from service.client import local
 from service.client.transfers import Transfer
 from service.reports.mix_comparison import MixComparison
 from service.schemas.mixes import EventBody
@@ -32,15 +32,18 @@ notes = Console(stderr=True, width=None if sys.stderr.isatty() else FILE_WIDTH)
 
 
 def greet(address: str) -> None:
-    """Print the address of the pages, and a link that signs in."""
+    """Print the address of the pages, and a link that signs in once."""
     notes.print(f"nexusmix serves at {address}", highlight=False)
-    notes.print(f"sign in with {login_link(address)}", highlight=False, soft_wrap=True)
+    with local.key_client() as client:
+        link = client.create_sign_in_link()
+    minutes = f"{(link.expires_at - datetime.now(UTC)).total_seconds() / 60:.0f}"
+    notes.print(
+        f"sign in with {address}{link.path} (once, within {minutes} minutes;"
+        " `nexusmix sign-in` prints another)",
+        highlight=False,
+        soft_wrap=True,
+    )
     notes.print("Ctrl-C stops it", highlight=False)
-
-
-def login_link(address: str) -> str:
-    """Return the address of the login page with this installation's key."""
-    return f"{address}/login?key={key()}"
 
 
 def transfer(progress: Transfer) -> str:

@@ -15,9 +15,11 @@ from assembler.routing import nearest_experts
 from registry.catalog import experts, families
 from registry.database.tables import VersionState
 from registry.errors import InvalidInput, NexusmixError
+from service.scopes import Scope
 from service.ui import live, mix_views, preset_views
 from service.ui.forms import OverrideForm, RequestForm, RevisionForm
 from service.ui.rendering import PageRoute, Visitor, page, render
+from service.web.auth import require
 from service.web.deps import Blobs, Session
 
 router = APIRouter(prefix="/mixes", route_class=PageRoute, include_in_schema=False)
@@ -88,10 +90,12 @@ def create(
     request: Request,
     session: Session,
     blobs: Blobs,
-    _: Visitor,
+    visitor: Visitor,
     form: Annotated[RequestForm, Form()],
 ) -> Response:
     """Request a mix; its problems are shown above the form."""
+    if form.deploy:
+        require(visitor, Scope.DEPLOY)
     try:
         version = mixes.request(session, blobs, form.spec(), deploy=form.deploy)
     except NexusmixError as error:
@@ -113,10 +117,12 @@ def revise(
     request: Request,
     session: Session,
     blobs: Blobs,
-    _: Visitor,
+    visitor: Visitor,
     form: Annotated[RevisionForm, Form()],
 ) -> Response:
     """Request a changed version of a finished mix; a problem is shown on the mix's page."""
+    if form.deploy:
+        require(visitor, Scope.DEPLOY)
     try:
         version = mixes.request(session, blobs, form.spec(ref), deploy=form.deploy)
     except InvalidInput as error:

@@ -13,8 +13,9 @@ from starlette.responses import HTMLResponse
 
 from registry.errors import NexusmixError, Unauthenticated
 from service.errors import status_of
+from service.keys import Caller
 from service.reports import html as reports_html
-from service.web.auth import Caller, authenticate
+from service.web.auth import authenticate
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"

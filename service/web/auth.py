@@ -1,41 +1,29 @@
-"""Finds out who sends a request: by an API key in a bearer token, or in the cookie of our pages."""
+"""Finds out who sends a request, and whether the route's scope allows it.
+
+Programs send an API key as a bearer token. Browsers send the id of a session in a cookie. The table
+`service.scopes.ROUTES` says what each route asks for.
+"""
 
 import ipaddress
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import Depends, Request
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from fastapi import Depends, Request, Response
 
 from registry.database import db
-from registry.errors import Unauthenticated
+from registry.errors import Forbidden, Unauthenticated
 from registry.settings import settings
-from service.keys import key_digest
-from service.tables import ApiKey
+from service import key_format, keys, sessions
+from service import scopes as table
+from service.keys import Caller
+from service.scopes import Scope
 from service.web.remembered import Remembered
 
-COOKIE = "nexusmix_key"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-@dataclass(frozen=True)
-class Caller:
-    """The row of the API key that a request was sent with."""
-
-    key_id: int
-    name: str
-
-
-def caller_of(session: Session, key: str) -> Caller:
-    """Return whose key this is. Raises Unauthenticated when the key is unknown or revoked."""
-    row = session.scalar(
-        select(ApiKey).where(ApiKey.sha256 == key_digest(key), ApiKey.revoked_at.is_(None))
-    )
-    if row is None:
-        raise Unauthenticated("this API key is not known here, or it was revoked")
-    return Caller(row.id, row.name)
+# Headers of proxies: a request with one of them does not come from where it seems to.
+FORWARDING_HEADERS = frozenset({"forwarded", "via", "x-real-ip", "cf-connecting-ip", "client-ip"})
+FORWARDING_PREFIX = "x-forwarded"
 
 
 def is_loopback(host: str) -> bool:
@@ -49,24 +37,22 @@ def is_loopback(host: str) -> bool:
 
 
 def authenticate(request: Request) -> Caller:
-    """Return the caller by the bearer token, or else by the cookie of our pages.
-
-    Raises Unauthenticated.
-    """
-    return _find_caller(presented_key(request))
+    """Return the caller, whose scopes allow the route. Raises Unauthenticated and Forbidden."""
+    return _allowed(request, _find_caller(presented(request)))
 
 
-def presented_key(request: Request) -> str:
-    """Return the key in the bearer token, or else in the cookie of our pages.
+def presented(request: Request) -> str:
+    """Return the key in the bearer token, or else the session in the cookie of our pages.
 
     Raises Unauthenticated.
     """
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token:
-        return token.strip()
-    if cookie := request.cookies.get(COOKIE):
-        _refuse_other_origins(request)
-        return cookie
+    if scheme.lower() == "bearer" and token.strip():
+        # A session is for the browser that got it.
+        return key_format.check(token.strip())
+    if session_id := session_in_cookie(request):
+        refuse_other_origins(request)
+        return session_id
     raise Unauthenticated("send your API key: `Authorization: Bearer nxm_...`")
 
 
@@ -81,15 +67,75 @@ async def authenticate_application(request: Request) -> Caller:
     A revoked key is refused a second later.
     """
     callers: Remembered[str, Caller] = request.app.state.callers
-    return await callers.get(presented_key(request))
+    return _allowed(request, await callers.get(presented(request)))
 
 
 def authenticate_reader(request: Request) -> Caller | None:
-    """Return the caller, or None where reading needs no key.
+    """Return the caller, or None where reading needs no key and none was sent.
 
-    Reading is open on a server that only this machine can reach. Raises Unauthenticated.
+    Raises Unauthenticated and Forbidden.
     """
-    return None if is_loopback(settings().host) else authenticate(request)
+    if "authorization" in request.headers or session_in_cookie(request):
+        return authenticate(request)
+    if not settings().anonymous_read or _needed(request) is not Scope.READ:
+        return authenticate(request)
+    if forwarded := forwarding_header(request.headers):
+        raise Unauthenticated(
+            "reading without a key is for direct requests; this one was forwarded, as its header"
+            f" {forwarded} says: send your API key"
+        )
+    return None
+
+
+def require(caller: Caller, scope: Scope) -> None:
+    """Raise Forbidden if the caller's key does not have a scope."""
+    if scope not in caller.scopes:
+        held = table.listing(caller.scopes)
+        raise Forbidden(f"this needs the scope {scope}; the key {caller.name!r} has {held}")
+
+
+def forwarding_header(headers: Mapping[str, str]) -> str | None:
+    """Return the name of a header by which a proxy tells that it forwards a request, if any."""
+    names = (name.lower() for name in headers)
+    return next(
+        (n for n in names if n in FORWARDING_HEADERS or n.startswith(FORWARDING_PREFIX)), None
+    )
+
+
+def session_in_cookie(request: Request) -> str | None:
+    """Return the session id that the browser sends for this server."""
+    word = request.cookies.get(_cookie_name(request), "")
+    return word if word.startswith(sessions.SESSION_PREFIX) else None
+
+
+def set_session(request: Request, response: Response, session_id: str) -> None:
+    """Let the browser keep a session id: not for scripts, nor for requests of other sites."""
+    response.set_cookie(
+        _cookie_name(request),
+        session_id,
+        max_age=int(sessions.SESSION_LIFETIME.total_seconds()),
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
+
+
+def forget_session(request: Request, response: Response) -> None:
+    """Let the browser forget its session id."""
+    response.delete_cookie(_cookie_name(request), httponly=True, samesite="strict")
+
+
+def refuse_other_origins(request: Request) -> None:
+    """Raise Unauthenticated if a page of another server lets a browser send this request.
+
+    SameSite ignores ports, so the browser sends the cookie from pages of other servers on this host
+    too.
+    """
+    if request.method in SAFE_METHODS:
+        return
+    origin = request.headers.get("origin", "")
+    if urlsplit(origin).netloc != request.headers.get("host"):
+        raise Unauthenticated("a cookie is accepted from our own pages only; send an API key")
 
 
 Application = Annotated[Caller, Depends(authenticate_application)]
@@ -97,16 +143,28 @@ Writer = Annotated[Caller, Depends(authenticate)]
 Reader = Annotated[Caller | None, Depends(authenticate_reader)]
 
 
-def _find_caller(key: str) -> Caller:
+def _find_caller(credential: str) -> Caller:
     with db.transaction() as session:
-        return caller_of(session, key)
+        return keys.find_caller(session, credential)
 
 
-def _refuse_other_origins(request: Request) -> None:
-    # SameSite ignores ports, so the browser sends the cookie from pages of other servers on this
-    # host too.
-    if request.method in SAFE_METHODS:
-        return
-    origin = request.headers.get("origin", "")
-    if urlsplit(origin).netloc != request.headers.get("host"):
-        raise Unauthenticated("a cookie is accepted from our own pages only; send an API key")
+def _allowed(request: Request, caller: Caller) -> Caller:
+    # A caller that is remembered may have expired meanwhile.
+    keys.refuse_expired(caller)
+    needed = _needed(request)
+    if needed is not None:
+        require(caller, needed)
+    return caller
+
+
+def _needed(request: Request) -> Scope | None:
+    return table.needed(request.method, request.scope["route"].path)
+
+
+def _cookie_name(request: Request) -> str:
+    """Return a name with the port: browsers send a cookie to all ports of a host."""
+    try:
+        port = request.url.port
+    except ValueError:
+        port = None
+    return f"nexusmix_session_{port or request.url.scheme}"

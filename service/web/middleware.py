@@ -44,7 +44,7 @@ log = structlog.stdlib.get_logger(__name__)
 class Observe:
     """Gives each request an id and security headers, logs it and counts it.
 
-    It never logs the query string: `/login?key=` carries a secret.
+    It never logs the query string: that of `/sign-in` carries a secret.
     """
 
     def __init__(self, app: ASGIApp) -> None:

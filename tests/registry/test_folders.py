@@ -1,5 +1,6 @@
 """A folder is made completely or not at all."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,16 @@ def test_a_folder_appears_when_it_is_complete(tmp_path: Path) -> None:
         assert not folder.exists()
     assert [file.name for file in folder.iterdir()] == ["a"]
     assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_only_the_owner_can_enter(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with whole_folder(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o700
 
 
 def test_an_error_leaves_nothing(tmp_path: Path) -> None:

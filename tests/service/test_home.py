@@ -27,6 +27,21 @@ def test_a_second_holder_is_refused_and_the_first_named(home: Path) -> None:
     assert str(home) in caught.value.detail
 
 
+@pytest.mark.parametrize("umask", [0, 0o022])
+def test_only_the_owner_can_enter(home: Path, umask: int) -> None:
+    """Also if the folders are there already, open to everybody."""
+    before = os.umask(umask)
+    try:
+        (home / "logs").mkdir(parents=True)
+        with homes.held(home, address=""):
+            modes = {path.name: path.stat().st_mode & 0o777 for path in home.iterdir()}
+            # Root's database runs under another account, which passes through.
+            assert home.stat().st_mode & 0o776 == 0o700
+    finally:
+        os.umask(before)
+    assert {name: modes[name] for name in homes.PRIVATE} == dict.fromkeys(homes.PRIVATE, 0o700)
+
+
 def test_a_full_disk_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(homes, "MIN_FREE_BYTES", 10**30)
     with pytest.raises(OutOfSpace, match="are needed"), homes.held(home, address=""):

@@ -33,6 +33,17 @@ def test_a_blob_is_named_by_its_digest(blobs: LocalBlobs) -> None:
     assert get_bytes(blobs, DIGEST) == DATA
 
 
+def test_only_the_owner_can_read(blobs: LocalBlobs) -> None:
+    before = os.umask(0)
+    try:
+        put_bytes(blobs, DATA)
+    finally:
+        os.umask(before)
+    path = blobs.local_path(DIGEST)
+    modes = [place.stat().st_mode & 0o777 for place in (path, path.parent, blobs.root)]
+    assert modes == [0o400, 0o700, 0o700]
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=50), start=st.integers(0, 60), length=st.integers(0, 60))
 def test_a_range_is_read(blobs: LocalBlobs, data: bytes, start: int, length: int) -> None:

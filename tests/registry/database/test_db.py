@@ -1,7 +1,9 @@
 """A transaction commits at its end, and rolls back if the block raises."""
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
+from sqlalchemy.exc import DataError
+from sqlalchemy.orm import Session
 
 from registry.database import db
 from registry.database.tables import Family, VersionState
@@ -40,6 +42,12 @@ def test_rows_can_be_read_afterwards(database: str) -> None:
         row = family("law")
         session.add(row)
     assert row.name == "law"
+
+
+def test_an_error_tells_no_values(session: Session) -> None:
+    with pytest.raises(DataError) as error:
+        session.execute(text("SELECT :secret / 0"), {"secret": 4711})
+    assert "4711" not in str(error.value)
 
 
 def test_without_a_database_the_error_names_the_command() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from registry.database import db
+from service import keys, sessions
 from tests.chores.browser import find_browser
 
 # Chromium's sandbox does not work for root. Without a GPU the processor would emulate one. The
@@ -62,5 +64,7 @@ def anonymous_page(browser: Browser, address: str, complaints: list[str]) -> Ite
 @pytest.fixture
 def page(anonymous_page: Page, key: str) -> Page:
     """A page of a visitor who is signed in."""
-    anonymous_page.goto(f"/login?key={key}")
+    with db.transaction() as session:
+        link = sessions.create_link(session, keys.find(session, key).id)
+    anonymous_page.goto(f"/sign-in?word={link.word}")
     return anonymous_page
