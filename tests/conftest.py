@@ -114,6 +114,8 @@ def ray_cluster() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setenv("NEXUSMIX_LAUNCHER", "ray")
         patch.setenv("NEXUSMIX_RAY_ADDRESS", ray_cluster.ADDRESS)
+        # A token that an ended cluster left in the home of this account would be asked for.
+        patch.setenv("RAY_AUTH_MODE", "disabled")
         try:
             stack.enter_context(ray_cluster.private_network())
         except ray_cluster.NetworkRefused as error:

@@ -55,10 +55,15 @@ def seed_folder() -> Path:
     Raises Unavailable if the package is not installed.
     """
     source = _gguf_path()
-    with source.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    folder = settings().cache_path / "seeds" / f"{NAME}-{digest[:16]}-{CONVERSION}"
+    folder = cached_folder(settings().cache_path)
     return made_once(folder, lambda target: _convert(source, target))
+
+
+def cached_folder(cache: Path) -> Path:
+    """Return where the converted seed lies below `cache`. Raises Unavailable as `seed_folder`."""
+    with _gguf_path().open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return cache / "seeds" / f"{NAME}-{digest[:16]}-{CONVERSION}"
 
 
 def _gguf_path() -> Path:

@@ -14,20 +14,22 @@ from markdown_it.token import Token
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "docs" / "pages"
-RUN = re.compile(r"<!-- run(?:: (?P<how>long|background))? -->")
+RUN = re.compile(r"<!-- run(?:: (?P<how>long|background|fails))? -->")
+NOT_RUN = re.compile(r"<!-- not run: (?P<reason>.+?) -->", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Block:
     """A fenced block of code, with the comment above it.
 
-    `run` is None, "run", "long" or "background".
+    `run` is None, "run", "long", "background" or "fails". `not_run` is the reason against it.
     """
 
     language: str
     code: str
     line: int
     run: str | None
+    not_run: str | None
     comment: str
 
 
@@ -54,23 +56,37 @@ def name(page: Path) -> str:
 
 def blocks(page: Path) -> list[Block]:
     """Return the code blocks of a page in order."""
+    return parse(page.read_text())
+
+
+def parse(text: str) -> list[Block]:
+    """Return the code blocks of a text in order."""
     found = []
-    tokens = _tokens(page)
+    tokens = _tokens(text)
     for position, token in enumerate(tokens):
         if token.type != "fence":
             continue
         before = tokens[position - 1].content if position else ""
         mark = RUN.search(before)
         run = (mark["how"] or "run") if mark else None
+        not_run = NOT_RUN.search(before)
         assert token.map is not None
-        comment = before if before.startswith("<!--") else ""
-        found.append(Block(token.info.strip(), token.content, token.map[0] + 1, run, comment))
+        found.append(
+            Block(
+                language=token.info.strip(),
+                code=token.content,
+                line=token.map[0] + 1,
+                run=run,
+                not_run=not_run["reason"] if not_run else None,
+                comment=before if before.startswith("<!--") else "",
+            )
+        )
     return found
 
 
 def prose(page: Path) -> Iterator[Prose]:
     """Yield paragraphs and tables, each with the comment directly after it."""
-    tokens = _tokens(page)
+    tokens = _tokens(page.read_text())
     heading, position = "", 0
     while position < len(tokens):
         token = tokens[position]
@@ -107,9 +123,9 @@ def without_generated_tables(text: str) -> str:
 
 
 @cache
-def _tokens(page: Path) -> list[Token]:
+def _tokens(text: str) -> list[Token]:
     parser = MarkdownIt("commonmark").enable("table")
-    return parser.parse(without_generated_tables(page.read_text()))
+    return parser.parse(without_generated_tables(text))
 
 
 def _closing(tokens: list[Token], position: int) -> int:

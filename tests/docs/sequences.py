@@ -2,29 +2,52 @@
 
 import os
 import shlex
-import signal
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import psutil
-
-from engine.launch.launcher import free_port
+from engine.launch.launcher import LocalLauncher, free_port
 from tests.docs import pages
 from tests.docs.pages import Block
 
 SHELLS = ("sh", "bash")
 # The port in the text of pages. Tests replace it, because another service may listen there.
 PORT = "8421"
+# The key in Python blocks of pages, and the expression that reads that of the installation.
+KEY = '"nxm_..."'
+READ_KEY = '__import__("subprocess").getoutput("./nexusmix key")'
 STOP_SECONDS = 60
+SCRIPT = "blocks.sh"
 END = "END_OF_THE_BLOCK"
 WAIT_FOR_SERVICE = f"""\
+service=$!
 for _ in $(seq 900); do
     ! curl --silent --fail http://127.0.0.1:{PORT}/health || break
-    kill -0 $! || exit 1
+    kill -0 $service || exit 1
     sleep 0.2
 done
+"""
+# A page starts one service at a time, so the next one takes the place of the last.
+STOP_SERVICE = """\
+if [ -n "${service:-}" ]; then
+    kill -- -$service
+    while kill -0 -- -$service 2>/dev/null; do sleep 0.2; done
+fi
+"""
+UP = """\
+<!-- run: background -->
+```sh
+exec ./nexusmix up
+```
+
+<!-- run -->
+```sh
+for _ in $(seq 900); do
+    curl --silent http://127.0.0.1:8421/v1/models -H "Authorization: Bearer $(./nexusmix key)" \
+        | grep --quiet '"demo"' && break
+    sleep 0.2
+done
+```
 """
 # The reader's `./nexusmix` creates an environment; this one uses the environment of the tests.
 PROGRAM = f"""\
@@ -42,45 +65,64 @@ def marked(page: Path) -> list[Block]:
     return [block for block in pages.blocks(page) if block.run is not None]
 
 
+def served() -> list[Block]:
+    """Return blocks that start the service and wait until the mix `demo` answers."""
+    return pages.parse(UP)
+
+
 def script(blocks: Sequence[Block]) -> str:
-    """Return the shell script of the blocks; it ends at the first failed command."""
-    return "".join(["set -e\n", *map(_part, blocks)])
+    """Return the shell script of the blocks; it ends at the first failed command.
 
-
-def run(blocks: Sequence[Block], folder: Path, *, seconds: float) -> str:
-    """Run the blocks in an empty folder, with an empty data folder, and return their output.
-
-    Raises AssertionError with the output when a command fails, TimeoutExpired after `seconds`.
+    Each block in the background has a process group of its own (`set -m`).
     """
+    return "".join(["set -em\n", *map(_part, blocks)])
+
+
+def run(
+    blocks: Sequence[Block],
+    folder: Path,
+    *,
+    seconds: float,
+    home: Path | None = None,
+    replacements: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """Run the blocks in a folder and return their output.
+
+    `home` is the data folder; without it an empty one is used. `replacements` gives the text that
+    stands in place of a placeholder, such as the address of a database. What the blocks start ends
+    with them. Raises AssertionError with the output when a command fails, and after `seconds`.
+    """
+    folder.mkdir(exist_ok=True)
     program = folder / "nexusmix"
     program.write_text(PROGRAM)
     program.chmod(0o755)
     port = str(free_port())
     text = script(blocks).replace(PORT, port)
+    for placeholder, value in (replacements or {}).items():
+        assert placeholder in text, f"no block has {placeholder}"
+        text = text.replace(placeholder, value)
     programs = [str(folder), str(Path(sys.executable).parent), os.environ["PATH"]]
     # With this option curl fails on an error answer, so that the test fails too.
     (folder / ".curlrc").write_text("fail\n")
-    environment = os.environ | {
+    (folder / ".venv").symlink_to(sys.prefix)
+    own = {
         "CURL_HOME": str(folder),
-        "NEXUSMIX_HOME": str(folder / "home"),
+        "NEXUSMIX_HOME": str(home or folder / "home"),
         "NEXUSMIX_PORT": port,
         "PATH": os.pathsep.join(programs),
     }
+    (folder / SCRIPT).write_text(f"cd {shlex.quote(str(folder))}\n{text}")
     output = folder / "output.txt"
-    with output.open("wb") as file:
-        shell = subprocess.Popen(
-            ["bash", "-c", text],
-            cwd=folder,
-            env=environment,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            status = shell.wait(seconds)
-        finally:
-            _stop(shell)
+    shell = LocalLauncher().run(
+        ["bash", str(folder / SCRIPT)], env=os.environ | own | (environment or {}), log_path=output
+    )
+    try:
+        status = shell.wait(seconds)
+    finally:
+        shell.terminate(STOP_SECONDS)
     printed = output.read_text(errors="replace")
+    assert status is not None, f"not over after {seconds:.0f} s:\n{printed[-6000:]}"
     assert status == 0, f"status {status}:\n{printed[-6000:]}"
     return printed
 
@@ -88,27 +130,9 @@ def run(blocks: Sequence[Block], folder: Path, *, seconds: float) -> str:
 def _part(block: Block) -> str:
     code = block.code
     if block.language == "python":
-        code = f"python - <<'{END}'\n{code}{END}\n"
+        code = f"python - <<'{END}'\n{code.replace(KEY, READ_KEY)}{END}\n"
     if block.run == "background":
-        code = f"(\n{code}) &\n{WAIT_FOR_SERVICE}"
+        code = f"{STOP_SERVICE}(\n{code}) &\n{WAIT_FOR_SERVICE}"
+    if block.run == "fails":
+        code = f"if (\n{code}); then echo 'the block did not fail'; exit 1; fi\n"
     return code
-
-
-def _stop(shell: "subprocess.Popen[bytes]") -> None:
-    """End the shell and all processes that it has started."""
-    started = list(_members(shell.pid))
-    for process in started:
-        process.send_signal(signal.SIGTERM)
-    _, alive = psutil.wait_procs(started, timeout=STOP_SECONDS)
-    for process in alive:
-        process.kill()
-    shell.wait()
-
-
-def _members(group: int) -> Iterator[psutil.Process]:
-    for process in psutil.process_iter():
-        try:
-            if os.getpgid(process.pid) == group:
-                yield process
-        except ProcessLookupError:
-            continue

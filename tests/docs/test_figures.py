@@ -94,7 +94,8 @@ def test_a_number_in_an_output_that_is_not_in_its_result_is_a_problem() -> None:
     seconds = evaluate("demo.json seconds")
     comment = "<!-- figures: demo.json -->"
     right, wrong = (
-        Block("text", f"It took {value:.1f} s", 1, None, comment) for value in (seconds, 1e6 / 7)
+        Block("text", f"It took {value:.1f} s", 1, None, None, comment)
+        for value in (seconds, 1e6 / 7)
     )
     assert list(figures.problems_with_output(right)) == []
     assert list(figures.problems_with_output(wrong)) == ["142857.1 does not stand in demo.json"]
