@@ -115,7 +115,9 @@ def run(
     (folder / SCRIPT).write_text(f"cd {shlex.quote(str(folder))}\n{text}")
     output = folder / "output.txt"
     shell = LocalLauncher().run(
-        ["bash", str(folder / SCRIPT)], env=os.environ | own | (environment or {}), log_path=output
+        ["bash", str(folder / SCRIPT)],
+        env={**os.environ, **own, **(environment or {})},
+        log_path=output,
     )
     try:
         status = shell.wait(seconds)
