@@ -21,9 +21,14 @@ class MixState(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    # A step has killed its process too often; it waits for a person.
+    PARKED = "parked"
 
 
-FINAL_STATES = (MixState.SUCCEEDED, MixState.FAILED, MixState.CANCELLED)
+# States that do not change by themselves.
+FINAL_STATES = (MixState.SUCCEEDED, MixState.FAILED, MixState.CANCELLED, MixState.PARKED)
+# From these a retry goes on.
+RETRIED_STATES = (MixState.FAILED, MixState.CANCELLED, MixState.PARKED)
 UNFINISHED_STATES = tuple(state for state in MixState if state not in FINAL_STATES)
 
 

@@ -94,3 +94,7 @@ class Unavailable(NexusmixError):
 
 class TimedOut(Unavailable):
     """A part that the service depends on has not answered in time."""
+
+
+class EngineFailed(Unavailable):
+    """The process that serves a model ended, or does not answer."""

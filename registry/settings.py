@@ -145,6 +145,14 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="How long an engine may take from one event of a stream to the next.",
     )
+    step_retry_seconds: float = Field(
+        default=3600.0,
+        ge=0,
+        allow_inf_nan=False,
+        le=30 * 86_400,
+        description="Seconds for which a step of a job is tried again while the database or the"
+        " object store is away or the disk is full. Then the job fails, and can be retried.",
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     max_upload_bytes: int = Field(
         default=64 * 2**30,

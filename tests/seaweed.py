@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KEY, SECRET, BUCKET = "test-key", "test-secret", "tensors"
 START_SECONDS = 60.0
+STOP_SECONDS = 15.0
 
 
 class SeaweedServer:
@@ -38,15 +39,23 @@ class SeaweedServer:
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
         (self.folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-        self.process = LocalLauncher().run(
-            self._command(), env=dict(os.environ), log_path=self.folder / "log"
-        )
-        self._wait()
+        self.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         # Its files are not read again, so a clean stop is not needed.
         self.process.terminate(0.0)
+
+    def start(self) -> None:
+        """Start the server, at first or again on the same ports and data, and wait for it."""
+        self.process = LocalLauncher().run(
+            self._command(), env=dict(os.environ), log_path=self.folder / "log"
+        )
+        self._wait()
+
+    def stop(self) -> None:
+        """Stop the server in order, so that it has its data when it starts again."""
+        self.process.terminate(STOP_SECONDS)
 
     def client(self) -> "S3Client":
         return boto3.client(
@@ -84,7 +93,8 @@ class SeaweedServer:
         client = self.client()
         while True:
             try:
-                client.create_bucket(Bucket=BUCKET)
+                with suppress(client.exceptions.BucketAlreadyOwnedByYou):
+                    client.create_bucket(Bucket=BUCKET)
                 client.put_object(Bucket=BUCKET, Key="ready", Body=b"1")
                 return
             except (BotoCoreError, ClientError):

@@ -51,7 +51,7 @@ def gate(
 
     Raises InvalidInput for a wrong policy, model or text, before the reference writes; and for a
     threshold beyond the noise floor, before the candidate reads. Raises Incompatible where the two
-    cannot be compared, and Unavailable when a server fails.
+    cannot be compared, and EngineFailed when a server fails.
     """
     policy = request.read_policy()
     on_progress("opening both models")

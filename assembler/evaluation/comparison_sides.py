@@ -168,7 +168,7 @@ def open_subject(subject: Subject, blobs: BlobStore) -> OpenedSide:
     """Open a model without reading its weights.
 
     Raises InvalidInput for a folder without a checkpoint, NotFound for lost blobs, Incompatible for
-    a server that cannot be compared, Unavailable for a server that does not answer.
+    a server that cannot be compared, EngineFailed for one that does not answer.
     """
     match subject:
         case Folder():

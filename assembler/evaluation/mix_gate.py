@@ -49,7 +49,7 @@ def gate(
     `documents` and their digests are in the order of `checkpoints.experts`. The server writes to
     `log_path`. Raises the errors of `check_files` and `check_routers` before anything is read,
     InvalidInput for a domain with too little text or a threshold beyond the noise floor, and
-    Unavailable when the server fails.
+    EngineFailed when the server fails.
     """
     check_files(checkpoints.candidate, checkpoints.seed)
     check_routers(checkpoints.candidate, blobs)

@@ -9,10 +9,10 @@ from engine.divergence.errors import (
     RequestRefused,
     ServerUnavailable,
 )
-from registry.errors import Incompatible, InvalidInput, NexusmixError, Unavailable
+from registry.errors import EngineFailed, Incompatible, InvalidInput, NexusmixError
 
 OURS: dict[type[ComparisonError], type[NexusmixError]] = {
-    ServerUnavailable: Unavailable,
+    ServerUnavailable: EngineFailed,
     RequestRefused: InvalidInput,
     Incomparable: Incompatible,
 }
@@ -22,7 +22,7 @@ OURS: dict[type[ComparisonError], type[NexusmixError]] = {
 def as_ours() -> Iterator[None]:
     """Raise an error of a comparison as the error of ours with the same meaning; also a decorator.
 
-    A server that does not answer is Unavailable, a refused request InvalidInput, a server that
+    A server that does not answer is EngineFailed, a refused request InvalidInput, a server that
     cannot be compared Incompatible.
     """
     try:

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from assembler.jobs import queues
-from assembler.mixes import mix_state
+from assembler.mixes import job_events, mix_state
 from assembler.routing.embedder import CAPTURE, embedder_digest, embedders
 from assembler.tables import UNFINISHED_STATES, MixState, MixVersion
 from registry.catalog import embeddings, projections
@@ -126,6 +126,14 @@ def _settle(job: Wanted, status: str) -> bool:
     """
     with db.transaction() as session:
         if job.workflow == queues.MAKE_MIX:
+            version = mix_state.locked(session, job.target_id)
+            if job_events.newest_phase(session, version.job_id) == "retried":
+                # Recorded so that a workflow that is lost again ends the mix.
+                data = {"phase": "requeued"}
+                job_events.record(
+                    session, version.job_id, type="state", message="queued again", data=data
+                )
+                return True
             state = MixState.CANCELLED if status == "CANCELLED" else MixState.FAILED
             error = LOST if state is MixState.FAILED else None
             mix_state.finish(session, job.target_id, state=state, error=error)

@@ -1,8 +1,8 @@
 """`python -m assembler.jobs.step_main STEP ID`: run one step of a job in a process of its own.
 
 A step reads its inputs from rows and blobs. It writes blobs first, then its result and its end in
-one short transaction, so a step that died is run again. The process ends with 0, or with 1 and a
-last line `{"error": "..."}` on stderr.
+one short transaction, so a step that died is run again. The process ends with 0, or with the
+status of `assembler.jobs.step_errors` and a last line `{"error": "..."}` on stderr.
 
 Each step imports what it needs: everything together takes four times as long to load as an
 assembly needs, and a mix should be usable in seconds.
@@ -14,6 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,9 @@ from sqlalchemy.orm import Session
 
 from assembler.assembly.inputs import MixInputs, gather
 from assembler.assembly.provenance import Environment
-from assembler.jobs import dispatcher
-from assembler.mixes import job_events, leakage, mix_state
+from assembler.jobs import dispatcher, step_errors
+from assembler.jobs.step_errors import Kind
+from assembler.mixes import earlier_results, job_events, leakage, mix_state
 from assembler.recipes.recipe import ProjectionTraining, Recipe
 from assembler.routing.embedder import DOMAIN_TOKENS, EMBEDDER, embedders
 from assembler.tables import MixVersion
@@ -79,7 +81,7 @@ def finetune(version_id: int) -> None:
     blobs = blob_stores.store()
     version, inputs = _read(version_id)
     assert version.assembled_digest is not None
-    checkpoint_path = settings().cache_path / "jobs" / version.job_id
+    checkpoint_path = earlier_results.checkpoints_path(version.job_id)
     mix = pipeline.finetune(
         manifests.load(blobs, version.assembled_digest),
         inputs,
@@ -220,12 +222,11 @@ def main(step: str, target_id: int) -> int:
     try:
         STEPS[step](target_id)
     except NexusmixError as error:
-        return _failed(
-            "; ".join([error.detail, *(f"{p.pointer} {p.detail}" for p in error.problems)])
-        )
+        return _failed(error)
     except Exception as error:
-        log.exception("step failed")
-        return _failed(f"{type(error).__name__}: {error}", expected=False)
+        with suppress(OSError):  # the log may lie on the disk that is full
+            log.exception("step failed")
+        return _failed(error)
     return 0
 
 
@@ -307,12 +308,17 @@ def _gate_checkpoints(
     )
 
 
-def _failed(message: str, *, expected: bool = True) -> int:
-    if path := os.environ.get(ERROR_FILE):
-        failure = {"message": message, "timestamp": int(time.time()), "expected": expected}
-        Path(path).write_text(json.dumps(failure))
-    sys.stderr.write(json.dumps({"error": message}) + "\n")
-    return 1
+def _failed(error: Exception) -> int:
+    """Report an error, as far as the disk takes it, and return the exit status."""
+    kind, message = step_errors.kind_of(error), step_errors.describe(error)
+    # Of several processes the one with an expected error is believed.
+    expected = isinstance(error, NexusmixError) or kind is not Kind.PERMANENT
+    with suppress(OSError):
+        if path := os.environ.get(ERROR_FILE):
+            failure = {"message": message, "timestamp": int(time.time()), "expected": expected}
+            Path(path).write_text(json.dumps(failure))
+        sys.stderr.write(json.dumps({"error": message}) + "\n")
+    return kind
 
 
 if __name__ == "__main__":

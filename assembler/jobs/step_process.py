@@ -14,20 +14,20 @@ from pathlib import Path
 
 import structlog
 
+from assembler.jobs import step_errors
+from assembler.jobs.step_errors import Killed, Kind
 from assembler.mixes import job_events
 from assembler.training.parallelism import num_threads
 from engine.launch import launchers
 from engine.launch.launcher import Process, Resources
 from engine.threads import spin_count_variables
-from registry.errors import StepFailed, Unavailable
+from registry.errors import Unavailable
 from registry.settings import settings
 
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 5.0
-# A child that was killed from outside, mostly for lack of memory, is started again.
-MAX_ATTEMPTS = 3
 MAX_TAIL_BYTES = 4096
 # How often a thread of libgomp polls for work before it sleeps. With the default of 300,000, two
 # steps side by side, of two threads each on two cores, take time from each other: 35 to 70 s each
@@ -64,11 +64,10 @@ def run(
     cancelled: Callable[[], bool],
     num_processes: int = 1,
 ) -> None:
-    """Run `python -m assembler.jobs.step_main STEP TARGET_ID` to its end, as one process or as
-    many.
+    """Run `python -m assembler.jobs.step_main STEP TARGET_ID` once, as one process or as many.
 
-    Raises Cancelled soon after `cancelled()` turns true, StepFailed with the child's own message,
-    and WorkerStopping.
+    Raises Cancelled soon after `cancelled()` turns true, WorkerStopping, and with the child's own
+    message StepFailed, or one of its kinds in `assembler.jobs.step_errors`.
     """
     log_path = job_events.log_path(job_id, step)
     if settings().launcher == "ray":
@@ -76,16 +75,18 @@ def run(
         num_processes = 1
     torchrun = ["assembler.training.torchrun", str(num_processes)] if num_processes > 1 else []
     command = [sys.executable, "-m", *torchrun, "assembler.jobs.step_main", step, str(target_id)]
-    for attempt in range(1, MAX_ATTEMPTS + 1):
-        process = _start(command, log_path, step=step, num_processes=num_processes)
-        log.info("step started", step=step, job_id=job_id, process=process.name, attempt=attempt)
-        status = _watch(process, cancelled)
-        log.info("step ended", step=step, job_id=job_id, status=status)
-        if status == 0:
-            return
-        if status > 0:
-            break
-    raise StepFailed(f"{step}: {_reason(status, log_path)}")
+    process = _start(command, log_path, step=step, num_processes=num_processes)
+    log.info("step started", step=step, job_id=job_id, process=process.name)
+    status = _watch(process, cancelled)
+    log.info("step ended", step=step, job_id=job_id, status=status)
+    if status < 0:
+        raise Killed(
+            f"{step}: its process was killed by signal {-status};"
+            " the machine may be short of memory"
+        )
+    if status > 0:
+        error = step_errors.ERRORS[step_errors.KINDS.get(status, Kind.PERMANENT)]
+        raise error(f"{step}: {_reason(status, log_path)}")
 
 
 def _start(command: list[str], log_path: Path, *, step: str, num_processes: int) -> Process:
@@ -95,8 +96,9 @@ def _start(command: list[str], log_path: Path, *, step: str, num_processes: int)
         return launchers.configured().run(
             command, env=environment(num_processes), log_path=log_path, resources=resources
         )
-    except Unavailable as error:
-        raise StepFailed(f"{step}: {error.detail}") from error
+    except (Unavailable, OSError) as error:
+        kind = step_errors.ERRORS[step_errors.kind_of(error)]
+        raise kind(f"{step}: {step_errors.describe(error)}") from error
 
 
 def _watch(process: Process, cancelled: Callable[[], bool]) -> int:
@@ -118,11 +120,8 @@ def environment(num_processes: int = 1) -> dict[str, str]:
 
 
 def _reason(status: int, log_path: Path) -> str:
-    if status < 0:
-        return (
-            f"its process was killed {MAX_ATTEMPTS} times, last by signal {-status}; "
-            "the machine may be short of memory"
-        )
+    if status == step_errors.OUTPUT_LOST:
+        return "its output could not be written, the disk may be full"
     with log_path.open("rb") as file:
         file.seek(max(0, log_path.stat().st_size - MAX_TAIL_BYTES))
         lines = file.read().decode(errors="replace").splitlines()

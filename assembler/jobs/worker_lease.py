@@ -130,7 +130,7 @@ def recover(client: DBOSClient, *, executor_id: str) -> None:
     """Put the unfinished jobs of a dead worker back into their queues.
 
     The caller must hold the worker's lock. A job whose step was recovered MAX_RECOVERIES times
-    fails instead, since it may be what kills the workers.
+    is parked instead, since it may be what kills the workers.
     """
     for workflow in _pending(client, executor_id):
         job_id = workflow.workflow_id
@@ -180,7 +180,7 @@ def _put_back(client: DBOSClient, workflow: WorkflowStatus) -> None:
 
 
 def _count_recovery(session: Session, job_id: str) -> bool:
-    """Record one more recovery. If there were too many, fail the mix and return False."""
+    """Record one more recovery. If there were too many, park the mix and return False."""
     num_before = job_events.num_recoveries(session, job_id)
     if num_before < MAX_RECOVERIES:
         text = f"the worker died; continuing ({num_before + 1} of {MAX_RECOVERIES})"
@@ -189,5 +189,5 @@ def _count_recovery(session: Session, job_id: str) -> bool:
     version_id = session.scalar(select(MixVersion.id).where(MixVersion.job_id == job_id))
     if version_id is not None:
         error = f"its worker died {num_before + 1} times in one step; see the worker's log"
-        mix_state.finish(session, version_id, state=MixState.FAILED, error=error)
+        mix_state.finish(session, version_id, state=MixState.PARKED, error=error)
     return False

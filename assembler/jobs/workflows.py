@@ -2,19 +2,25 @@
 
 A dead worker therefore costs at most one step. A step does not raise to end its job: it stores the
 error in the job's row and returns whether the job continues. So no error has to be pickled, and a
-cancelled job leaves no stack trace in the log.
+cancelled job leaves no stack trace in the log. A step that fails transiently is repeated inside its
+workflow, see `assembler.jobs.attempts`. A retry runs the workflow of a job anew, in which steps
+that have ended return at once.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from dbos import DBOS
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from assembler.jobs import queues, step_process
-from assembler.mixes import job_events, mix_state, publishing
+from assembler.jobs import attempts, queues, step_process
+from assembler.jobs.step_errors import Poisoned
+from assembler.mixes import earlier_results, job_events, mix_state, publishing
+from assembler.mixes.earlier_results import LongStep
 from assembler.recipes.recipe import Recipe
-from assembler.tables import Mix, MixState
+from assembler.tables import Mix, MixState, MixVersion
 from assembler.training.parallelism import Parallelism
 from engine.serving import deployments
 from registry.blobs import blob_stores
@@ -58,7 +64,11 @@ def finetune(version_id: int) -> bool:
         job_events.durably(lambda session: _check_parallelism(session, version_id, parallelism))
     except StepFailed as error:
         detail = error.detail
-        job_events.durably(lambda session: _fail_mix(session, version_id, detail))
+        job_events.durably(
+            lambda session: mix_state.finish(
+                session, version_id, state=MixState.FAILED, error=detail
+            )
+        )
         return False
     return _run(version_id, step="finetune", num_processes=parallelism.num_processes)
 
@@ -77,19 +87,29 @@ def gate(version_id: int) -> bool:
 
 @DBOS.step()
 def publish(version_id: int) -> bool:
-    return job_events.durably(lambda session: _publish(session, version_id))
+    def work() -> None:
+        job_events.durably(lambda session: _publish(session, version_id))
+
+    attempt = partial(attempts.in_this_process, work, step="publish")
+    return _repeat(version_id, attempt, step="publish")
 
 
 @DBOS.step()
 def deploy(version_id: int) -> bool:
-    return job_events.durably(lambda session: _deploy(session, version_id))
+    job_events.durably(lambda session: _deploy(session, version_id))
+    return False
 
 
 @DBOS.step()
 def embed(version_id: int, job_id: str) -> None:
     if job_events.durably(lambda session: job_events.begin_step(session, job_id, step="embed")):
         try:
-            step_process.run("embed", version_id, job_id=job_id, cancelled=_never)
+            attempts.repeat(
+                partial(step_process.run, "embed", version_id, job_id=job_id, cancelled=_never),
+                job_id=job_id,
+                step="embed",
+                cancelled=_never,
+            )
         except StepFailed as error:
             _note_failure(job_id, error)
 
@@ -98,7 +118,18 @@ def embed(version_id: int, job_id: str) -> None:
 def train(projection_id: int, job_id: str) -> None:
     if job_events.durably(lambda session: _begin_training(session, projection_id, job_id)):
         try:
-            step_process.run("train-projection", projection_id, job_id=job_id, cancelled=_never)
+            attempts.repeat(
+                partial(
+                    step_process.run,
+                    "train-projection",
+                    projection_id,
+                    job_id=job_id,
+                    cancelled=_never,
+                ),
+                job_id=job_id,
+                step="train-projection",
+                cancelled=_never,
+            )
         except StepFailed as error:
             _note_failure(job_id, error)
             detail = error.detail
@@ -108,8 +139,14 @@ def train(projection_id: int, job_id: str) -> None:
 def _run(version_id: int, *, step: str, num_processes: int = 1) -> bool:
     """Run one step of a mix in child processes; return whether the job continues."""
     if job_events.durably(lambda session: mix_state.begin(session, version_id, step=step)):
-        job_id = job_events.durably(lambda session: mix_state.locked(session, version_id).job_id)
-        try:
+        job_id = _job_id()
+
+        def attempt() -> None:
+            long = earlier_results.long_step(step)
+            if long is not None and attempts.in_this_process(
+                partial(_is_done_already, version_id, long), step=step
+            ):
+                return
             step_process.run(
                 step,
                 version_id,
@@ -117,12 +154,64 @@ def _run(version_id: int, *, step: str, num_processes: int = 1) -> bool:
                 cancelled=lambda: _is_over(version_id),
                 num_processes=num_processes,
             )
-        except step_process.Cancelled:
-            return False
-        except StepFailed as error:
-            detail = error.detail
-            job_events.durably(lambda session: _fail_mix(session, version_id, detail))
+
+        return _repeat(version_id, attempt, step=step)
     return not job_events.durably(lambda session: mix_state.is_over(session, version_id))
+
+
+def _repeat(version_id: int, attempt: Callable[[], None], *, step: str) -> bool:
+    """Repeat an attempt until the step ends or fails; return whether the job continues."""
+    try:
+        attempts.repeat(
+            attempt,
+            job_id=_job_id(),
+            step=step,
+            cancelled=lambda: _is_over(version_id),
+            progress=lambda session: _reached(session, version_id),
+        )
+    except step_process.Cancelled:
+        return False
+    except StepFailed as error:
+        state = MixState.PARKED if isinstance(error, Poisoned) else MixState.FAILED
+        detail = error.detail
+        job_events.durably(
+            lambda session: mix_state.finish(session, version_id, state=state, error=detail)
+        )
+        # Not read from the row: somebody may have retried the version already.
+        return False
+    return not job_events.durably(lambda session: mix_state.is_over(session, version_id))
+
+
+def _is_done_already(version_id: int, step: LongStep) -> bool:
+    """End a step whose result another version has; otherwise take over its checkpoints."""
+    with db.transaction() as session:
+        version = session.get_one(MixVersion, version_id)
+        found = earlier_results.twins(session, version, step=step)
+    twin = earlier_results.result_of(found, blob_stores.store(), step=step)
+    if twin is not None:
+        done = twin
+        job_events.durably(lambda session: _take_result(session, version_id, done, step))
+        return True
+    if step == "finetune" and (twin := earlier_results.take_checkpoints(version, found)):
+        text = f"finetune goes on from the checkpoint of {twin.job_id}, which had the same inputs"
+        job_events.durably(lambda session: _tell(session, version.job_id, text))
+    return False
+
+
+def _take_result(session: Session, version_id: int, twin: MixVersion, step: LongStep) -> None:
+    values = {column: getattr(twin, column) for column in earlier_results.RESULTS[step]}
+    version = mix_state.complete(session, version_id, step=step, **values)
+    _tell(session, version.job_id, f"{step} is that of {twin.job_id}, which had the same inputs")
+
+
+def _tell(session: Session, job_id: str, text: str) -> None:
+    job_events.record(session, job_id, type="message", message=text)
+
+
+def _reached(session: Session, version_id: int) -> int:
+    """Return how far the running step has come, in its own steps."""
+    progress = session.get_one(MixVersion, version_id).progress or {}
+    return int(progress.get("step", 0))
 
 
 def _is_over(version_id: int) -> bool:
@@ -150,15 +239,14 @@ def _check_parallelism(session: Session, version_id: int, parallelism: Paralleli
     parallelism.check(num_experts=recipe.num_experts, batch_size=recipe.finetune.batch_size)
 
 
-def _publish(session: Session, version_id: int) -> bool:
+def _publish(session: Session, version_id: int) -> None:
     if mix_state.begin(session, version_id, step="publish"):
         version = mix_state.locked(session, version_id)
         artifact = publishing.publish(session, version, blobs=blob_stores.store())
         mix_state.complete(session, version_id, step="publish", artifact_id=artifact.id)
-    return not mix_state.is_over(session, version_id)
 
 
-def _deploy(session: Session, version_id: int) -> bool:
+def _deploy(session: Session, version_id: int) -> None:
     """Request a deployment if the mix's request asks for one, and mark the mix as succeeded."""
     if mix_state.begin(session, version_id, step="deploy"):
         version = mix_state.locked(session, version_id)
@@ -169,7 +257,6 @@ def _deploy(session: Session, version_id: int) -> bool:
             deployments.request(session, artifact, model=mix.name)
         mix_state.complete(session, version_id, step="deploy")
         mix_state.finish(session, version_id, state=MixState.SUCCEEDED)
-    return False
 
 
 def _begin_training(session: Session, projection_id: int, job_id: str) -> bool:
@@ -182,10 +269,6 @@ def _begin_training(session: Session, projection_id: int, job_id: str) -> bool:
 
 def _fail_projection(session: Session, projection_id: int, detail: str) -> None:
     projections.mark_failed(session, projections.get(session, projection_id), error=detail)
-
-
-def _fail_mix(session: Session, version_id: int, detail: str) -> None:
-    mix_state.finish(session, version_id, state=MixState.FAILED, error=detail)
 
 
 def _note_failure(job_id: str, error: StepFailed) -> None:

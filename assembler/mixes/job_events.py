@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -52,7 +52,7 @@ def events_after(session: Session, job_id: str, *, last_id: int = 0) -> Sequence
 
 def begin_step(session: Session, job_id: str, *, step: str) -> bool:
     """Record that a step begins. Return False for a step that has ended: it must not run again."""
-    if _has_event(session, job_id, step, "ended"):
+    if has_ended(session, job_id, step=step):
         return False
     if not _has_event(session, job_id, step, "began"):
         data = {"step": step, "phase": "began"}
@@ -60,21 +60,39 @@ def begin_step(session: Session, job_id: str, *, step: str) -> bool:
     return True
 
 
+def has_ended(session: Session, job_id: str, *, step: str) -> bool:
+    """Tell whether a step has ended, with its result stored."""
+    return _has_event(session, job_id, step, "ended")
+
+
 def end_step(
     session: Session, job_id: str, *, step: str, data: dict[str, Any] | None = None
 ) -> None:
     """Record that a step ended, in the transaction that stores its result."""
-    if not _has_event(session, job_id, step, "ended"):
+    if not has_ended(session, job_id, step=step):
         data = {"step": step, "phase": "ended", **(data or {})}
         record(session, job_id, type="state", message=f"{step} ended", data=data)
 
 
 def num_recoveries(session: Session, job_id: str) -> int:
-    """Return how often the job was recovered since its last step ended."""
-    ended = select(func.max(JobEvent.id)).where(*_is(job_id, phase="ended"))
-    last_id = session.scalar(ended) or 0
-    query = select(func.count()).where(*_is(job_id, phase="recovered"), JobEvent.id > last_id)
-    return session.scalar(query) or 0
+    """Return how often the job was recovered since its last step ended, or it was retried."""
+    return len(attempts(session, job_id, phase="recovered"))
+
+
+def attempts(session: Session, job_id: str, *, phase: str) -> Sequence[JobEvent]:
+    """Return the events of a phase since the job's last step ended, or the job was retried."""
+    fresh = or_(*(JobEvent.data.contains({"phase": start}) for start in ("ended", "retried")))
+    start = select(func.max(JobEvent.id)).where(JobEvent.job_id == job_id, fresh)
+    last_id = session.scalar(start) or 0
+    query = select(JobEvent).where(*_is(job_id, phase=phase), JobEvent.id > last_id)
+    return session.scalars(query.order_by(JobEvent.id)).all()
+
+
+def newest_phase(session: Session, job_id: str) -> str | None:
+    """Return what last happened to a job, None if nothing has."""
+    query = select(JobEvent.data).where(JobEvent.job_id == job_id, JobEvent.type == "state")
+    data = session.scalar(query.order_by(JobEvent.id.desc()).limit(1))
+    return None if data is None else data.get("phase")
 
 
 def log_path(job_id: str, name: str) -> Path:

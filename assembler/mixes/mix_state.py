@@ -1,7 +1,7 @@
 """Move a mix version through its states; every change locks the row and records an event.
 
-A final state (succeeded, failed, cancelled) stays, unless the gate is overruled. The result of a
-step that ends after its version was cancelled is refused.
+A final state (succeeded, failed, cancelled, parked) stays, unless the gate is overruled or the
+version is retried. The result of a step that ends after its version was cancelled is refused.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from assembler.mixes import job_events, retention
-from assembler.tables import FINAL_STATES, MixState, MixVersion
+from assembler.tables import FINAL_STATES, RETRIED_STATES, MixState, MixVersion
 from registry.errors import Conflict, NotFound
 
 STATES = {
@@ -78,7 +78,7 @@ def finish(session: Session, version_id: int, *, state: MixState, error: str | N
 def overrule(
     session: Session, version_id: int, *, override_digest: str, message: str
 ) -> MixVersion:
-    """Mark a version that its gate refused as succeeded: the only way out of a final state."""
+    """Mark a version that its gate refused as succeeded."""
     version = locked(session, version_id)
     if version.state is not MixState.FAILED:
         raise Conflict(f"{version.job_id} is {version.state} by now")
@@ -87,6 +87,34 @@ def overrule(
     data = {"state": version.state, "phase": "overridden"}
     job_events.record(session, version.job_id, type="state", message=message, data=data)
     return version
+
+
+def retry(session: Session, version_id: int) -> None:
+    """Queue an unfinished version again; steps that have ended are not repeated.
+
+    A version that goes on already stays as it is. Raises Conflict for one that has succeeded, or
+    that its gate refused.
+    """
+    version = locked(session, version_id)
+    if version.state not in FINAL_STATES:
+        return
+    if version.state is MixState.SUCCEEDED:
+        raise Conflict("it has succeeded; there is nothing to retry")
+    if not can_retry(version):
+        raise Conflict(
+            "its gate refused it, and would refuse it again: override it, or request the mix with"
+            " another policy, which does not repeat the finetune"
+        )
+    before, version.state, version.error = version.state, MixState.QUEUED, None
+    version.finished_at = version.progress = None
+    data = {"state": version.state, "phase": "retried", "before": before}
+    job_events.record(session, version.job_id, type="state", message="retried", data=data)
+    session.flush()
+
+
+def can_retry(version: MixVersion) -> bool:
+    """Tell whether a retry goes on with a version: its gate would refuse it again."""
+    return version.state in RETRIED_STATES and version.kept_until is None
 
 
 def is_over(session: Session, version_id: int) -> bool:

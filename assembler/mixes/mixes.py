@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, contains_eager
 from assembler.mixes import job_events, mix_state
 from assembler.mixes.new_mix import MixSpec
 from assembler.recipes.recipe import Recipe
-from assembler.tables import FINAL_STATES, Mix, MixState, MixVersion
+from assembler.tables import FINAL_STATES, RETRIED_STATES, Mix, MixState, MixVersion
 from engine.serving import deployments
 from registry.blobs.blobs import BlobStore
 from registry.catalog import artifacts
@@ -26,8 +26,9 @@ def request(
 ) -> MixVersion:
     """Return the version of a mix with the requested recipe: an existing one, or a new queued one.
 
-    A failed or cancelled version does not count as existing. Raises InvalidInput with all problems
-    at once; for a change whose base is unknown or unfinished, NotFound and Conflict.
+    A version that failed, was cancelled or is parked does not count as existing. Raises
+    InvalidInput with all problems at once; for a change whose base is unknown or unfinished,
+    NotFound and Conflict.
     """
     resolved = spec.read(session, blobs)
     recipe = resolved.checked().recipe
@@ -56,14 +57,13 @@ def get(session: Session, ref: str) -> MixVersion:
 
 
 def find_same(session: Session, name: str, recipe: Recipe) -> MixVersion | None:
-    """Return the newest version of a mix with this recipe that neither failed nor was cancelled."""
-    unusable = (MixState.FAILED, MixState.CANCELLED)
+    """Return the newest version of a mix with this recipe that is made or being made."""
     return session.scalar(
         _versions()
         .where(
             Mix.name == name,
             MixVersion.recipe_digest == recipe.digest,
-            MixVersion.state.not_in(unusable),
+            MixVersion.state.not_in(RETRIED_STATES),
         )
         .order_by(MixVersion.number.desc())
         .limit(1)
@@ -91,6 +91,17 @@ def cancel(session: Session, ref: str) -> MixVersion:
     if version.state is not MixState.CANCELLED:
         raise Conflict(f"{ref} is {version.state} and can no longer be cancelled")
     return version
+
+
+def retry(session: Session, ref: str) -> MixVersion:
+    """Go on with a version that failed, was cancelled or is parked, from its last good step.
+
+    Retrying a version that goes on changes nothing. Raises NotFound, and Conflict if the version
+    has succeeded or was refused by its gate.
+    """
+    mix_state.retry(session, get(session, ref).id)
+    job_events.wake(session)
+    return get(session, ref)
 
 
 def ref_of(version: MixVersion) -> str:

@@ -28,6 +28,8 @@ from registry.settings import settings
 
 # Only the newest count, since software and machine change.
 MAX_OBSERVATIONS = 5
+# Phases of a job whose times say nothing about the work.
+INTERRUPTIONS = ("recovered", "waiting", "killed", "retried")
 
 RESOURCES: Mapping[str, Callable[[Blueprint], StepResources]] = {
     "assemble": resource_estimates.assembling,
@@ -135,7 +137,7 @@ def _seconds(session: Session, job_id: str) -> dict[str, float]:
     took: dict[str, float] = {}
     for event in events:
         step, phase = event.data.get("step", ""), event.data.get("phase")
-        if phase == "recovered":
+        if phase in INTERRUPTIONS:
             return {}
         if phase == "began":
             began[step] = event.created_at

@@ -1,5 +1,6 @@
 """Save the state of a training, so that it continues bit for bit after its process has died."""
 
+import errno
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_state_dict,
@@ -18,6 +20,7 @@ from torch.optim import Optimizer
 
 from assembler.network.model import Network
 from assembler.training.distributed import World
+from registry.errors import NexusmixError, OutOfSpace, StepFailed
 
 
 class Checkpoints:
@@ -36,13 +39,21 @@ class Checkpoints:
         )
 
     def save(self, step: int) -> None:
-        """Save the state after `step` steps; a rename completes it, then older ones are removed."""
+        """Save the state after `step` steps; a rename completes it, then older ones are removed.
+
+        Raises OutOfSpace, and StepFailed when it cannot be saved for another reason.
+        """
         unfinished, target = self._path / "unfinished", self._folder(step)
         if self._world.rank == 0:
             shutil.rmtree(unfinished, ignore_errors=True)
         self._world.barrier()
-        with _single_process_allowed():
-            save(self._state(), checkpoint_id=unfinished)
+        try:
+            with _single_process_allowed():
+                save(self._state(), checkpoint_id=unfinished)
+        except CheckpointException as error:
+            # A part of it would only keep a full disk full.
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise _reason(error, self._path) from error
         if self._world.rank == 0:
             unfinished.rename(target)
             for older in self._path.glob("step-*"):
@@ -76,6 +87,18 @@ class Checkpoints:
 
     def _folder(self, step: int) -> Path:
         return self._path / f"step-{step:08d}"
+
+
+def _reason(error: CheckpointException, path: Path) -> NexusmixError:
+    """Return our error for torch's, which is no Exception and hides the system's error."""
+    for cause, _ in error.failures.values():
+        each: BaseException | None = cause
+        while each is not None:
+            if isinstance(each, OSError) and each.errno in (errno.ENOSPC, errno.EDQUOT):
+                return OutOfSpace(f"no space left for a checkpoint below {path}")
+            each = each.__cause__ or each.__context__
+    causes = "; ".join(str(cause) for cause, _ in error.failures.values())
+    return StepFailed(f"a checkpoint cannot be saved below {path}: {causes}")
 
 
 @contextmanager

@@ -27,7 +27,8 @@ LOOPBACK, LOOPBACK_INTERFACE = "127.0.0.1", "lo"
 
 
 def main(num_processes: int, command: Sequence[str]) -> int:
-    """Return 0 on success; 1 on failure, with its cause as the last line on stderr.
+    """Return 0 on success, else the failed process's status, with its reason as the last line on
+    stderr.
 
     When a signal killed the first process, the same signal ends this one.
     """
@@ -40,7 +41,7 @@ def main(num_processes: int, command: Sequence[str]) -> int:
         os.kill(os.getpid(), killed.number)
     except _Failed as failed:
         sys.stderr.write(json.dumps({"error": str(failed)}) + "\n")
-        return 1
+        return failed.status
     return 0
 
 
@@ -53,7 +54,11 @@ class _Killed(Exception):
 
 
 class _Failed(Exception):
-    """The first process that failed reported this reason."""
+    """The first process that failed reported this reason, and ended with this status."""
+
+    def __init__(self, reason: str, status: int) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 def _run(num_processes: int, command: Sequence[str], *, folder: Path) -> None:
@@ -99,8 +104,10 @@ def _cause(failures: Sequence[ProcessFailure]) -> Exception:
         return _Killed(killed[0])
     reported = [failure for failure in failures if Path(failure.error_file).is_file()]
     if not reported:
-        return _Failed(f"a process ended with status {failures[0].exitcode}")
-    return _Failed(min(reported, key=_order).message)
+        status = failures[0].exitcode
+        return _Failed(f"a process ended with status {status}", status)
+    first = min(reported, key=_order)
+    return _Failed(first.message, first.exitcode)
 
 
 def _order(failure: ProcessFailure) -> tuple[bool, int]:

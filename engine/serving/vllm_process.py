@@ -22,7 +22,7 @@ from engine.vllm_plugin.plugin import LOAD_FORMAT
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints.file_names import CONFIG, TOKENIZER
 from registry.checkpoints.manifests import Manifest
-from registry.errors import Unavailable
+from registry.errors import EngineFailed
 from registry.settings import settings
 
 MAX_MODEL_LEN = 2048
@@ -61,35 +61,35 @@ class Server:
     def is_ready(self) -> bool:
         """Return whether the server answers.
 
-        Raises Unavailable, with the end of the server's log, when its process has ended.
+        Raises EngineFailed, with the end of the server's log, when its process has ended.
         """
         status = self.process.poll()
         if status is not None:
-            raise Unavailable(f"the vLLM server ended with status {status}:\n{self.log_tail()}")
+            raise EngineFailed(f"the vLLM server ended with status {status}:\n{self.log_tail()}")
         try:
             return self.get("/health").is_success
         except httpx.TransportError:
             return False
 
     def wait_ready(self, timeout: float = START_SECONDS) -> None:
-        """Wait until the server answers; warm it up. Raises Unavailable on failure."""
+        """Wait until the server answers; warm it up. Raises EngineFailed."""
         give_up_at = monotonic() + timeout
         while not self.is_ready():
             if monotonic() > give_up_at:
                 message = f"the vLLM server is not ready after {timeout:.0f} s"
-                raise Unavailable(f"{message}:\n{self.log_tail()}")
+                raise EngineFailed(f"{message}:\n{self.log_tail()}")
             sleep(POLL_SECONDS)
         self.warm_up()
 
     def warm_up(self) -> None:
-        """Send a small request, so that no later one waits. Raises Unavailable."""
+        """Send a small request, so that no later one waits. Raises EngineFailed."""
         body = {"model": self.model, "prompt": [[0, 0]], "max_tokens": 2, "prompt_logprobs": 1}
         try:
             httpx.post(
                 f"{self.address}/v1/completions", json=body, timeout=60, trust_env=False
             ).raise_for_status()
         except httpx.HTTPError as error:
-            raise Unavailable(f"the vLLM server does not answer: {error}") from error
+            raise EngineFailed(f"the vLLM server does not answer: {error}") from error
 
     def probe(self, timeout: float) -> bool:
         """Return whether the server writes one token within `timeout` seconds."""

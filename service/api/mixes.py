@@ -1,4 +1,4 @@
-"""/mixes: request and plan mixes, list, follow, cancel and override them."""
+"""/mixes: request and plan mixes, list, follow, cancel, retry and override them."""
 
 from typing import Annotated
 
@@ -64,6 +64,14 @@ def get(ref: MixRef, session: Session, _: Reader) -> MixBody:
 def cancel(ref: MixRef, session: Session, _: Writer) -> MixBody:
     """Stop making a version; its running step ends at once. Cancelling again changes nothing."""
     return MixBody.of(mixes.cancel(session, ref))
+
+
+@router.post("/{name}/versions/{number}/retry", status_code=202)
+def retry(ref: MixRef, session: Session, _: Writer) -> MixBody:
+    """Go on with a version that failed, was cancelled or is parked: from its last good step and
+    checkpoint, not from the beginning. Retrying again changes nothing. A version that its gate
+    refused cannot be retried."""
+    return MixBody.of(mixes.retry(session, ref))
 
 
 @router.post("/{name}/versions/{number}/override")

@@ -1,4 +1,4 @@
-"""Request and plan mixes and their changes; list, export and reproduce them."""
+"""Request, plan and retry mixes and their changes; list, export and reproduce them."""
 
 import sys
 from collections.abc import Sequence
@@ -125,6 +125,27 @@ def replace(
     request = _recipe_changes(fields or [], tokens=tokens, policy=policy)
     experts = {"expert": expert, "by": by}
     _revise(context, ref, "replace", request | experts | {"name": name, "deploy": deploy})
+
+
+@command()
+def retry(
+    ref: Annotated[
+        str,
+        typer.Argument(
+            metavar="MIX",
+            help="A mix that is not finished: NAME for its newest version, or NAME@NUMBER.",
+        ),
+    ],
+) -> None:
+    """Go on with a mix that failed, was cancelled or is parked, and follow it.
+
+    Steps that have ended are not repeated, and a finetune goes on from its last checkpoint.
+    """
+    from service.client.local import connect
+    from service.terminal.mix_progress import watch_mix
+
+    with connect() as client:
+        watch_mix(client, client.retry_mix(client.mix(ref)))
 
 
 @command()

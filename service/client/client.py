@@ -11,14 +11,10 @@ from typing import Any, Literal, Self
 
 import httpx
 
-from assembler.mixes.waivers import Waiver
 from assembler.planning.plan_data import Plan
 from assembler.tables import FINAL_STATES
-from engine.compression.int8_curve import Curve
-from engine.gates.mix_gate import GateReport
 from engine.serving.tables import DeploymentState
 from registry.catalog import document_files
-from registry.checkpoints.attestations import Attestation
 from registry.checkpoints.checkpoint_folder import DOCUMENTS, CheckpointFolder
 from registry.checkpoints.exports import OnBytes
 from registry.database.tables import ProjectionState, VersionState
@@ -26,8 +22,9 @@ from registry.errors import Conflict, InvalidInput, NotFound, Unavailable
 from registry.names import parse_ref
 from service.client import transfers
 from service.client.connection import MAX_ATTEMPTS, Connection, pause
+from service.client.mix_records import MixRecords, mix_path
 from service.client.transfers import OnTransfer
-from service.schemas.checkpoints import FilesBody, SigningKeyBody
+from service.schemas.checkpoints import FilesBody
 from service.schemas.deployments import DeploymentBody
 from service.schemas.experts import (
     ExpertBody,
@@ -47,7 +44,7 @@ Change = Literal["extend", "remove", "replace"]
 OnEvent = Callable[[EventBody], None]
 
 
-class Client:
+class Client(MixRecords):
     """A connection to the service at `address`, `http://host:port`, with an API key.
 
     Every method raises the error of `registry.errors` that the service raised, and Unavailable when
@@ -191,12 +188,12 @@ class Client:
         mix is not finished.
         """
         headers = {"Idempotency-Key": uuid.uuid4().hex}
-        answer = self._connection.post(f"{_path(mix)}/{change}", request, headers=headers)
+        answer = self._connection.post(f"{mix_path(mix)}/{change}", request, headers=headers)
         return MixBody.model_validate(answer)
 
     def plan_revision(self, mix: MixBody, change: Change, **request: Any) -> Plan:
         """Return what `revise_mix` would do with the same fields, without doing it."""
-        return Plan.model_validate(self._connection.post(f"{_path(mix)}/{change}:plan", request))
+        return Plan.model_validate(self._connection.post(f"{mix_path(mix)}/{change}:plan", request))
 
     def mix(self, ref: str) -> MixBody:
         """Return a version of a mix. Raises NotFound."""
@@ -211,10 +208,17 @@ class Client:
 
     def cancel_mix(self, mix: MixBody) -> MixBody:
         """Stop a mix. Cancelling again changes nothing."""
-        return MixBody.model_validate(self._connection.post(f"{_path(mix)}/cancel"))
+        return MixBody.model_validate(self._connection.post(f"{mix_path(mix)}/cancel"))
+
+    def retry_mix(self, mix: MixBody) -> MixBody:
+        """Go on with a mix that failed, was cancelled or is parked, from its last good step.
+
+        Raises Conflict when it has succeeded or its gate refused it.
+        """
+        return MixBody.model_validate(self._connection.post(f"{mix_path(mix)}/retry"))
 
     def wait_for_mix(self, mix: MixBody, *, on_event: OnEvent | None = None) -> MixBody:
-        """Follow a mix until it has succeeded, failed or been cancelled."""
+        """Follow a mix until it has succeeded, failed, been cancelled or been parked."""
         for event in self.events(mix):
             if on_event is not None:
                 on_event(event)
@@ -227,7 +231,7 @@ class Client:
             # Ask for the state before reading events, so that no event before the end is missed.
             is_over = self.mix(mix.ref).state in FINAL_STATES
             try:
-                for event in self._connection.events(f"{_path(mix)}/events", last_id=last_id):
+                for event in self._connection.events(f"{mix_path(mix)}/events", last_id=last_id):
                     last_id, num_failures = event.id, 0
                     yield event
             except (httpx.TransportError, Unavailable) as error:
@@ -313,38 +317,8 @@ class Client:
                 return newest
             time.sleep(POLL_SECONDS)
 
-    def gate_report(self, mix: MixBody) -> GateReport:
-        """Return what the gate of a mix measured. Raises NotFound before its gate has run."""
-        return GateReport.model_validate(self._connection.get(f"{_path(mix)}/gate-report"))
-
-    def compression(self, mix: MixBody) -> Curve:
-        """Return the sizes that the compression of a mix tried. Raises NotFound without one."""
-        return Curve.model_validate(self._connection.get(f"{_path(mix)}/compression"))
-
-    def provenance(self, mix: MixBody) -> dict[str, Any]:
-        """Return what a published mix can be made from again. Raises NotFound."""
-        content: dict[str, Any] = self._connection.get(f"{_path(mix)}/provenance")
-        return content
-
-    def override(self, mix: MixBody, *, scope: Sequence[Waiver], reason: str) -> MixBody:
-        """Publish a mix that its gate refused. Raises Conflict, InvalidInput."""
-        body = {"scope": [waiver.model_dump() for waiver in scope], "reason": reason}
-        return MixBody.model_validate(self._connection.post(f"{_path(mix)}/override", body))
-
-    def attestation(self, mix: MixBody) -> Attestation:
-        """Return the signed statement about a published mix. Raises NotFound without one."""
-        return Attestation.model_validate(self._connection.get(f"{_path(mix)}/attestation"))
-
-    def signing_key(self) -> str:
-        """Return the public key of the service's signatures, in hexadecimal."""
-        return SigningKeyBody.model_validate(self._connection.get("/signing-key")).public_key
-
     def _files_path(self, ref: str, of: Downloadable) -> str:
         name, number = parse_ref(ref)
         if number is None:
             number = self.mix(ref).version if of == "mixes" else self.expert_version(ref).version
         return f"/{of}/{name}/versions/{number}/files"
-
-
-def _path(mix: MixBody) -> str:
-    return f"/mixes/{mix.name}/versions/{mix.version}"

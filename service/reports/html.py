@@ -14,7 +14,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 # The color of a state. A state that is not listed is in progress.
 TONES = {
     "good": {"ready", "succeeded", "embedded", "passed"},
-    "bad": {"failed"},
+    "bad": {"failed", "parked"},
     "quiet": {"queued", "cancelled", "stopped", "retired", "waiting", "uploading"},
 }
 

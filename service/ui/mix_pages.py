@@ -168,6 +168,13 @@ def cancel(ref: str, session: Session, _: Visitor) -> Response:
     return RedirectResponse(f"/mixes/{ref}", status_code=303)
 
 
+@router.post("/{ref}/retry")
+def retry(ref: str, session: Session, _: Visitor) -> Response:
+    """Go on with a mix from its last good step."""
+    mixes.retry(session, ref)
+    return RedirectResponse(f"/mixes/{ref}", status_code=303)
+
+
 def _form(
     request: Request,
     session: orm.Session,

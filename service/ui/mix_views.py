@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
-from assembler.mixes import job_events, overrides, retention
+from assembler.mixes import job_events, mix_state, overrides, retention
 from assembler.mixes.waivers import Override
 from assembler.recipes.recipe import Recipe
 from assembler.tables import FINAL_STATES, JobEvent, MixState, MixVersion
@@ -59,7 +59,8 @@ class Progress:
 class MixView:
     """Everything on the page of a mix.
 
-    `settled` means that nothing changes by itself any more. `changed` are the fields that differ
+    `settled` means that nothing changes by itself any more. `can_retry` means that it can go on
+    from its last good step. `changed` are the fields that differ
     from the preset, as FIELD=VALUE. `chain` are the versions that it was made from, the nearest
     first. `choices` are the changes that can be requested, None if there are none. `curve` has
     the tokens and the losses of the finetune.
@@ -72,6 +73,7 @@ class MixView:
     serving: DeploymentState | None
     is_over: bool
     settled: bool
+    can_retry: bool
     error: str | None
     kept_until: datetime | None
     is_kept: bool
@@ -109,6 +111,7 @@ def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
         serving=serving,
         is_over=is_over,
         settled=settled,
+        can_retry=mix_state.can_retry(version),
         error=version.error,
         kept_until=version.kept_until,
         is_kept=retention.is_kept(version),

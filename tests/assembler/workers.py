@@ -15,7 +15,7 @@ from assembler.mixes import job_events, mixes
 from assembler.mixes.mix_state import STATES
 from assembler.mixes.new_mix import NewMix
 from assembler.recipes.recipe import Finetune
-from assembler.tables import MixState, MixVersion
+from assembler.tables import FINAL_STATES, MixVersion
 from engine.compression.int8_curve import Compression
 from engine.gates.policy import BaseLimits, CandidateLimits, Policy, ServedLimits
 from registry.blobs import blob_stores
@@ -80,13 +80,25 @@ def request_mix(
     """Request a mix `mine` of two tiny experts, to be deployed, and commit."""
     with db.transaction() as session:
         rows.add_all(session, blob_stores.store())
+    return request_again(finetune=finetune, compress=compress, gates=gates)
+
+
+def request_again(
+    *,
+    finetune: Finetune = SHORT,
+    compress: Compression | None = None,
+    gates: Policy = LENIENT,
+    **policy: int,
+) -> MixVersion:
+    """Request `mine` of rows that are there, with these changes of the policy, and commit."""
+    with db.transaction() as session:
         new_mix = NewMix(
             name="mine",
             family="tiny",
             experts=["expert-1", "expert-2"],
             finetune=finetune.model_dump(),
             compress={} if compress is None else compress.model_dump(),
-            gates=gates.model_dump(),
+            gates=gates.model_dump() | policy,
         )
         return mixes.request(session, blob_stores.store(), new_mix, deploy=True)
 
@@ -112,9 +124,14 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 
 def wait_until_over(version_id: int) -> MixVersion:
-    over = (MixState.SUCCEEDED, MixState.FAILED, MixState.CANCELLED)
-    wait_for(lambda: version_of(version_id).state in over, "the end of the mix")
+    wait_for(lambda: version_of(version_id).state in FINAL_STATES, "the end of the mix")
     return version_of(version_id)
+
+
+def steps_of(version: MixVersion) -> list[tuple[int, int]]:
+    """Return the training steps that were reported, each with the id of its event."""
+    events = job_events.durably(lambda session: job_events.events_after(session, version.job_id))
+    return [(event.id, event.data["step"]) for event in events if event.type == "metrics"]
 
 
 def phases(job_id: str) -> Counter[tuple[str | None, str]]:

@@ -6,6 +6,7 @@ import pytest
 from dbos import DBOSClient
 
 from assembler.jobs import dispatcher, queues
+from assembler.mixes import mix_state, mixes
 from assembler.routing.embedder import embedder_digest
 from assembler.tables import MixState
 from registry.blobs import blob_stores
@@ -87,6 +88,21 @@ def test_a_row_gets_the_final_state_of_its_workflow(
     set_status(version.job_id, status)
     dispatcher.enqueue(client)
     assert version_of(version.id).state is state
+
+
+def test_a_retried_mix_gets_a_new_workflow(client: DBOSClient) -> None:
+    version = request_mix()
+    dispatcher.enqueue(client)
+    set_status(version.job_id, "SUCCESS")
+    with db.transaction() as session:
+        mix_state.finish(session, version.id, state=MixState.FAILED, error="the disk is full")
+        mixes.retry(session, "mine")
+    dispatcher.enqueue(client)
+    assert status_of(client, version.job_id) == ("ENQUEUED", queues.HEAVY)
+    assert version_of(version.id).state is MixState.QUEUED
+    set_status(version.job_id, "ERROR")
+    dispatcher.enqueue(client)
+    assert version_of(version.id).error == dispatcher.LOST, "a lost workflow is not repeated"
 
 
 def test_a_failed_projection_can_be_requested_again(client: DBOSClient) -> None:

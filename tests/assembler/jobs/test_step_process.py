@@ -1,11 +1,13 @@
 """The process of a step reports its error, and ends when it is cancelled."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from assembler.jobs import step_process
+from assembler.jobs.step_errors import OUTPUT_LOST, Killed, Kind, TransientFailure
 from engine.launch import launchers
 from registry.errors import StepFailed, Unavailable
 
@@ -16,6 +18,30 @@ class Full:
     def run(self, command: list[str], *, env: Mapping[str, str], **_: Any) -> None:
         self.env = env
         raise Unavailable("no room")
+
+
+class Ended:
+    """A launcher whose process has ended at once with a status and this output."""
+
+    def __init__(self, status: int, output: str = "") -> None:
+        self.status, self.output = status, output
+        self.name, self.address = "ended", None
+
+    def run(self, command: list[str], *, log_path: Path, **_: Any) -> "Ended":
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        log_path.write_text(self.output)
+        return self
+
+    def poll(self) -> int:
+        return self.status
+
+
+def failure(monkeypatch: pytest.MonkeyPatch, launcher: Ended) -> StepFailed:
+    """Return the error of a step whose process has ended."""
+    monkeypatch.setattr(launchers, "configured", lambda: launcher)
+    with pytest.raises(StepFailed) as caught:
+        step_process.run("gate", 1, job_id="job", cancelled=lambda: False)
+    return caught.value
 
 
 def environment(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
@@ -30,6 +56,31 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
 def test_the_last_line_of_a_step_is_its_error() -> None:
     with pytest.raises(StepFailed, match="no-such-step: KeyError: 'no-such-step'"):
         step_process.run("no-such-step", 1, job_id="job", cancelled=lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (1, StepFailed),
+        (2, StepFailed),
+        (Kind.TRANSIENT, TransientFailure),
+        (Kind.DEADLY, Killed),
+        (-9, Killed),
+        (OUTPUT_LOST, TransientFailure),
+    ],
+)
+def test_the_status_of_a_step_says_what_becomes_of_it(
+    monkeypatch: pytest.MonkeyPatch, status: int, kind: type[StepFailed]
+) -> None:
+    error = failure(monkeypatch, Ended(status, '{"error": "no space left"}\n'))
+    assert type(error) is kind
+    assert error.detail.startswith("gate: ")
+
+
+def test_a_step_without_room_for_a_process_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launchers, "configured", Full)
+    with pytest.raises(TransientFailure, match="no room"):
+        step_process.run("gate", 1, job_id="job", cancelled=lambda: False)
 
 
 def test_a_cancelled_step_is_stopped() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from assembler.assembly.provenance import Provenance
 from assembler.jobs import dispatcher
-from assembler.mixes import job_events, mixes
+from assembler.mixes import mixes
 from assembler.recipes.recipe import Finetune
 from assembler.routing.embedder import embedders, states_shape
 from assembler.tables import MixState, MixVersion
@@ -38,6 +38,7 @@ from tests.assembler.workers import (
     phases,
     processes_of_home,
     request_mix,
+    steps_of,
     version_of,
     wait_for,
     wait_until_over,
@@ -73,12 +74,6 @@ def use_processes(
     """Let the workers of this test finetune with `num_processes` processes."""
     monkeypatch.setenv("NEXUSMIX_TRAINING_PROCESSES", str(num_processes))
     monkeypatch.setenv("NEXUSMIX_EXPERT_PARALLEL_DEGREE", str(degree))
-
-
-def reported_steps(version: MixVersion) -> list[tuple[int, int]]:
-    """Return the steps of all progress events of the finetune."""
-    events = job_events.durably(lambda session: job_events.events_after(session, version.job_id))
-    return [(event.id, event.data["step"]) for event in events if event.type == "metrics"]
 
 
 def process_of_rank(rank: int) -> psutil.Process:
@@ -157,12 +152,12 @@ def test_a_finetune_of_two_processes_survives_one(
     saved = CHECKPOINT_STEPS * SHORT.batch_size * SHORT.sequence_length
     with worker():
         wait_for(lambda: num_tokens_of(version) > saved, "a checkpoint")
-        last_id = reported_steps(version)[-1][0]
+        last_id = steps_of(version)[-1][0]
         process_of_rank(1).kill()
         wait_for(lambda: phases(version.job_id)["finetune", "ended"] == 1, "the end of the step")
     done = version_of(version.id)
     assert done.finetuned_digest is not None
-    later = [step for event_id, step in reported_steps(version) if event_id > last_id]
+    later = [step for event_id, step in steps_of(version) if event_id > last_id]
     assert min(later) > CHECKPOINT_STEPS
     assert done.environment is not None
     assert done.environment["training_processes"] == 2

@@ -42,6 +42,16 @@ def test_recoveries_are_counted_for_one_step(session: Session) -> None:
     assert job_events.num_recoveries(session, "job") == 2
 
 
+@pytest.mark.parametrize("fresh", ["ended", "retried"])
+def test_attempts_are_counted_since_the_last_fresh_start(session: Session, fresh: str) -> None:
+    for phase in ("killed", fresh, "killed", "waiting", "killed"):
+        job_events.record(session, "job", type="state", message="", data={"phase": phase})
+    assert len(job_events.attempts(session, "job", phase="killed")) == 2
+    assert job_events.attempts(session, "other", phase="killed") == []
+    assert job_events.newest_phase(session, "job") == "killed"
+    assert job_events.newest_phase(session, "other") is None
+
+
 def test_a_transaction_is_repeated_after_a_lost_connection(database: str) -> None:
     attempts = []
 

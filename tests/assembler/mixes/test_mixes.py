@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from assembler.mixes import job_events, mix_state, mixes
 from assembler.mixes.new_mix import NewMix
-from assembler.tables import MixState, MixVersion
+from assembler.tables import RETRIED_STATES, MixState, MixVersion
 from registry.blobs.blobs import LocalBlobs
 from registry.errors import Conflict, NotFound
 from tests.assembler import rows
@@ -39,7 +39,7 @@ def test_another_recipe_gives_the_next_version(session: Session, blobs: LocalBlo
     assert ask(session, blobs, finetune={"tokens": 0}).number == 2
 
 
-@pytest.mark.parametrize("state", [MixState.FAILED, MixState.CANCELLED])
+@pytest.mark.parametrize("state", RETRIED_STATES)
 def test_a_failed_version_is_made_again(
     session: Session, blobs: LocalBlobs, state: MixState
 ) -> None:
@@ -67,6 +67,16 @@ def test_a_finished_version_cannot_be_cancelled(session: Session, blobs: LocalBl
     mix_state.finish(session, ask(session, blobs).id, state=MixState.SUCCEEDED)
     with pytest.raises(Conflict):
         mixes.cancel(session, "mine")
+
+
+def test_a_retried_version_is_found_by_an_equal_request(
+    session: Session, blobs: LocalBlobs
+) -> None:
+    rows.add_all(session, blobs)
+    first = ask(session, blobs)
+    mix_state.finish(session, first.id, state=MixState.FAILED)
+    assert mixes.retry(session, "mine").state is MixState.QUEUED
+    assert ask(session, blobs).id == first.id
 
 
 def test_an_unknown_mix_is_not_found(session: Session) -> None:

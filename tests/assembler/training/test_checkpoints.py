@@ -10,7 +10,7 @@ from assembler.training.checkpoints import Checkpoints
 from assembler.training.distributed import World
 from assembler.training.optimizer import optimizer_of
 from registry.blobs.blobs import LocalBlobs
-from tests import tiny
+from tests import small_disk, tiny
 
 NORM = "model.norm.weight"
 ALONE = World(rank=0, size=1, device=torch.device("cpu"))
@@ -65,3 +65,32 @@ def test_an_unfinished_save_is_no_checkpoint(blobs: LocalBlobs, folder: Path) ->
     take_steps(network, optimizer, 1)
     checkpoints.save(1)
     assert [path.name for path in folder.iterdir()] == ["step-00000001"]
+
+
+FULL = """
+import sys
+from pathlib import Path
+import torch
+from assembler.training.checkpoints import Checkpoints
+from assembler.training.distributed import World
+from assembler.training.optimizer import optimizer_of
+from registry.errors import OutOfSpace
+
+class Large(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1 << 20))
+
+network, folder = Large(), Path(sys.argv[1]) / "checkpoints"
+world = World(rank=0, size=1, device=torch.device("cpu"))
+optimizer = optimizer_of([(network.weight, 1e-2)])
+checkpoints = Checkpoints(folder, network=network, optimizer=optimizer, world=world)
+try:
+    checkpoints.save(1)
+except OutOfSpace as error:
+    print(error.detail.partition(" below")[0], list(folder.iterdir()), checkpoints.resume())
+"""
+
+
+def test_a_full_disk_is_said_and_left_as_it_was(tmp_path: Path) -> None:
+    assert small_disk.run(FULL, tmp_path) == "no space left for a checkpoint [] 0\n"

@@ -135,6 +135,25 @@ def test_lists_are_paged(client: TestClient) -> None:
     assert ([mix["name"] for mix in rest["data"]], rest["has_more"]) == (["a"], False)
 
 
+@pytest.mark.usefixtures("experts")
+def test_a_failed_mix_is_retried_under_its_name(client: TestClient) -> None:
+    headers = {"Idempotency-Key": "k"}
+    first = client.post(MIXES, json=BODY, headers=headers).json()
+    retry = f"{MIXES}/both/versions/1/retry"
+    on_mix(lambda session, id: mix_state.finish(session, id, state=MixState.PARKED, error="killed"))
+    assert client.get(f"{MIXES}/both").json()["state"] == "parked"
+    answers = [client.post(retry) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    for answer in answers:
+        assert (answer.json()["ref"], answer.json()["error"]) == ("both@1", None)
+        assert answer.json()["state"] == "queued"
+    assert client.post(MIXES, json=BODY, headers=headers).json() == first
+    on_mix(finish)
+    refused = client.post(retry)
+    assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
+    assert client.post(f"{MIXES}/both/versions/2/retry").status_code == 404
+
+
 @pytest.mark.parametrize("path", ["x", "x/versions/1", "x/versions/1/events", "..%2f/versions/1"])
 def test_an_unknown_mix_is_not_found(client: TestClient, path: str) -> None:
     assert client.get(f"{MIXES}/{path}").status_code in (404, 422)

@@ -3,14 +3,18 @@
 Covers: options.
 """
 
-from assembler.mixes import mixes
+import subprocess
+
+from assembler.mixes import mix_state, mixes
 from assembler.mixes.new_mix import NewMix
+from assembler.tables import MixState
 from registry.blobs.blobs import BlobStore
 from registry.database import db
 from tests import factories
 from tests.assembler import rows
 from tests.assembler.published import publish
-from tests.service.command_line import run
+from tests.assembler.workers import wait_for
+from tests.service.command_line import COMMAND, run
 
 
 def test_a_wrong_request_is_explained_field_by_field(installation: None, store: BlobStore) -> None:
@@ -48,6 +52,26 @@ def test_a_change_is_planned_with_the_same_arguments(installation: None, store: 
     assert "/finetune/new_share: Input should be less than or equal to 1" in refused.stderr
     with db.transaction() as session:
         assert mixes.get(session, "mine").number == 1
+
+
+def test_a_mix_is_retried_and_followed(installation: None, store: BlobStore) -> None:
+    with db.transaction() as session:
+        rows.add_all(session, store)
+        spec = NewMix(name="mine", family="tiny", experts=["expert-1", "expert-2"])
+        version = mixes.request(session, store, spec)
+        mix_state.finish(session, version.id, state=MixState.FAILED, error="the disk is full")
+    following = subprocess.Popen([*COMMAND, "retry", "mine"], stderr=subprocess.PIPE, text=True)
+
+    def is_queued() -> bool:
+        with db.transaction() as session:
+            return mixes.get(session, "mine").state is MixState.QUEUED
+
+    wait_for(is_queued, "the retry")
+    with db.transaction() as session:
+        mix_state.finish(session, version.id, state=MixState.FAILED, error="full again")
+    _, complaint = following.communicate(timeout=60)
+    assert following.returncode == 1
+    assert "mine@1 failed: full again" in complaint
 
 
 def test_presets_are_listed_with_their_changes(installation: None) -> None:

@@ -1,6 +1,6 @@
 """The client library against the real service, also over lines that break.
 
-Covers: transfers.
+Covers: mix_records, transfers.
 """
 
 import threading

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from playwright.sync_api import Page, expect
 
-from assembler.mixes import job_events, mix_state, mixes
+from assembler.mixes import job_events, mix_state, mixes, retention
 from assembler.mixes.new_mix import NewMix
 from assembler.routing.embedder import embedder_digest
 from assembler.routing.numpy_encoder import query_encoder
@@ -162,6 +162,29 @@ def test_a_mix_is_cancelled(page: Page, experts: list[str]) -> None:
 
     expect(page.get_by_role("status")).to_contain_text("cancelled")
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+
+
+def test_a_parked_mix_is_retried(page: Page, experts: list[str]) -> None:
+    version = request_mix(experts)
+    with db.transaction() as session:
+        mix_state.finish(session, version.id, state=MixState.PARKED, error="killed three times")
+    page.goto("/mixes/mine")
+    expect(page.get_by_role("alert")).to_contain_text("killed three times")
+    page.get_by_role("button", name="Retry").click()
+
+    expect(page.get_by_role("status")).to_contain_text("queued")
+    expect(page.get_by_role("button", name="Retry")).to_have_count(0)
+
+
+def test_a_refused_mix_has_no_button_to_retry(page: Page, experts: list[str]) -> None:
+    version = request_mix(experts)
+    with db.transaction() as session:
+        version = mix_state.locked(session, version.id)
+        version.kept_until = retention.until()
+        mix_state.finish(session, version.id, state=MixState.FAILED, error="diverges")
+    page.goto("/mixes/mine")
+    expect(page.get_by_role("alert")).to_contain_text("diverges")
+    expect(page.get_by_role("button", name="Retry")).to_have_count(0)
 
 
 def test_a_chat_streams_the_answer(page: Page, database: str) -> None:
