@@ -1,10 +1,10 @@
-"""Tables of mixes, their versions, policies of families, and events of jobs."""
+"""Tables of mixes, their versions, policies of families, events of jobs, and workers."""
 
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ForeignKey, Identity, UniqueConstraint, func
+from sqlalchemy import BigInteger, ForeignKey, Identity, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from registry.database.db import Base
@@ -117,3 +117,15 @@ class JobEvent(Base):
     message: Mapped[str]
     data: Mapped[dict[str, Any]]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Worker(Base):
+    """A worker that runs jobs, by the name of the settings."""
+
+    __tablename__ = "workers"
+
+    executor_id: Mapped[str] = mapped_column(primary_key=True)
+    # Grows with each take-over of the name; see `assembler.mixes.fence`.
+    epoch: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    # The lease; see `assembler.jobs.worker_lease`.
+    renewed_at: Mapped[datetime] = mapped_column(server_default=func.now())

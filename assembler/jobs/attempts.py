@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from assembler.jobs import step_errors, step_process
+from assembler.jobs.durable import durably
 from assembler.jobs.step_errors import Killed, Poisoned, TransientFailure
 from assembler.jobs.step_process import Cancelled, WorkerStopping
 from assembler.mixes import job_events
@@ -55,7 +56,7 @@ def repeat(
             pause = _after_outage(job_id, step, error, progress)
         _wait(pause, cancelled)
         # An attempt may have stored its result and then failed to say so.
-        if job_events.durably(lambda session: job_events.has_ended(session, job_id, step=step)):
+        if durably(lambda session: job_events.has_ended(session, job_id, step=step)):
             return None
 
 
@@ -79,7 +80,7 @@ def _after_kill(job_id: str, step: str, error: Killed) -> float:
         job_events.record(session, job_id, type="state", message=text, data=data)
         return number
 
-    number = job_events.durably(note)
+    number = durably(note)
     if number >= MAX_KILLS:
         raise Poisoned(
             f"{error.detail}; this happened {MAX_KILLS} times, so the job is parked:"
@@ -104,7 +105,7 @@ def _after_outage(job_id: str, step: str, error: TransientFailure, progress: Pro
         job_events.record(session, job_id, type="state", message=text, data=data)
         return pause
 
-    pause = job_events.durably(note)
+    pause = durably(note)
     if pause is None:
         seconds = settings().step_retry_seconds
         raise StepFailed(f"{error.detail}; it was tried again for {seconds:.0f} s, retry later")

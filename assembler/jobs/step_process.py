@@ -1,7 +1,7 @@
 """Run one step of a job as a child process: watch it, stop it with its job, read its error.
 
 The worker stays small and alive whatever torch does. The child and all its processes end with the
-worker, so a step never runs twice at the same time.
+worker, and before another worker may take over, so a step does not run twice at the same time.
 """
 
 import json
@@ -9,13 +9,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
 
-from assembler.jobs import step_errors
-from assembler.jobs.step_errors import Killed, Kind
+from assembler.jobs import lease_clock, step_errors
+from assembler.jobs.step_errors import Killed, Kind, TransientFailure
 from assembler.mixes import job_events
 from assembler.training.parallelism import num_threads
 from engine.launch import launchers
@@ -77,7 +78,7 @@ def run(
     command = [sys.executable, "-m", *torchrun, "assembler.jobs.step_main", step, str(target_id)]
     process = _start(command, log_path, step=step, num_processes=num_processes)
     log.info("step started", step=step, job_id=job_id, process=process.name)
-    status = _watch(process, cancelled)
+    status = _watch(process, cancelled, step=step)
     log.info("step ended", step=step, job_id=job_id, status=status)
     if status < 0:
         raise Killed(
@@ -101,16 +102,46 @@ def _start(command: list[str], log_path: Path, *, step: str, num_processes: int)
         raise kind(f"{step}: {step_errors.describe(error)}") from error
 
 
-def _watch(process: Process, cancelled: Callable[[], bool]) -> int:
-    while (status := process.poll()) is None:
-        if STOPPING.is_set():
-            process.terminate(GRACE_SECONDS)
-            raise WorkerStopping
-        if cancelled():
-            process.terminate(GRACE_SECONDS)
-            raise Cancelled
-        time.sleep(POLL_SECONDS)
-    return status
+def _watch(process: Process, cancelled: Callable[[], bool], *, step: str) -> int:
+    with _asking(cancelled) as is_cancelled:
+        while (status := process.poll()) is None:
+            if STOPPING.is_set():
+                process.terminate(GRACE_SECONDS)
+                raise WorkerStopping
+            if is_cancelled.is_set():
+                process.terminate(GRACE_SECONDS)
+                raise Cancelled
+            if lease_clock.is_stale():
+                process.terminate(lease_clock.STOP_SECONDS)
+                raise TransientFailure(
+                    f"{step}: stopped, since the worker was cut off from the database for"
+                    f" {lease_clock.STALE_SECONDS:.0f} s"
+                )
+            time.sleep(POLL_SECONDS)
+        return status
+
+
+@contextmanager
+def _asking(cancelled: Callable[[], bool]) -> Iterator[threading.Event]:
+    """Yield an event that is set when `cancelled()` turns true.
+
+    It is called in a thread of its own, since a question to the database may hang.
+    """
+    happened, ended = threading.Event(), threading.Event()
+
+    def ask() -> None:
+        while not ended.wait(POLL_SECONDS):
+            try:
+                if cancelled():
+                    return happened.set()
+            except Exception:
+                log.exception("cannot tell whether the job was cancelled")
+
+    threading.Thread(target=ask, daemon=True, name="cancellation").start()
+    try:
+        yield happened
+    finally:
+        ended.set()
 
 
 def environment(num_processes: int = 1) -> dict[str, str]:

@@ -14,7 +14,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig
 from sqlalchemy.exc import DBAPIError
 
 # The import registers the workflows.
-from assembler.jobs import dispatcher, queues, step_process, workflows
+from assembler.jobs import dispatcher, lease_clock, queues, step_process, workflows
 from assembler.jobs.worker_lease import Lease, Reaper, recover, release
 from assembler.mixes import retention
 from registry import logs
@@ -50,6 +50,7 @@ def main() -> int:
         return 1
     finally:
         lease.close()
+        lease_clock.forget()
 
 
 def _work(lease: Lease, url: str) -> None:
@@ -66,9 +67,14 @@ def _work(lease: Lease, url: str) -> None:
 
 def _rounds(lease: Lease, client: DBOSClient, url: str) -> None:
     reaper = Reaper(client, executor_id=lease.executor_id, url=url)
-    next_reaping = time.monotonic()
+    next_reaping, is_connected = time.monotonic(), True
     while not step_process.STOPPING.is_set():
         try:
+            if is_connected:
+                lease.renew()
+            else:
+                lease.reclaim()
+                is_connected = True
             dispatcher.enqueue(client)
             if time.monotonic() >= next_reaping:
                 reaper.look()
@@ -78,7 +84,8 @@ def _rounds(lease: Lease, client: DBOSClient, url: str) -> None:
             lease.listen(ROUND_SECONDS)
         except (psycopg.OperationalError, DBAPIError) as error:
             log.warning("the database went away", error=str(error).strip())
-            lease.reclaim()
+            reaper.forget()
+            is_connected = False
 
 
 def _launch(executor_id: str, url: str) -> DBOSClient:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from assembler.jobs import attempts, queues, step_process
+from assembler.jobs.durable import durably
 from assembler.jobs.step_errors import Poisoned
 from assembler.mixes import earlier_results, job_events, mix_state, publishing
 from assembler.mixes.earlier_results import LongStep
@@ -57,14 +58,14 @@ def assemble(version_id: int) -> bool:
 
 @DBOS.step()
 def finetune(version_id: int) -> bool:
-    if job_events.durably(lambda session: _skip(session, version_id, step="finetune")):
+    if durably(lambda session: _skip(session, version_id, step="finetune")):
         return True
     parallelism = Parallelism.of_settings()
     try:
-        job_events.durably(lambda session: _check_parallelism(session, version_id, parallelism))
+        durably(lambda session: _check_parallelism(session, version_id, parallelism))
     except StepFailed as error:
         detail = error.detail
-        job_events.durably(
+        durably(
             lambda session: mix_state.finish(
                 session, version_id, state=MixState.FAILED, error=detail
             )
@@ -75,7 +76,7 @@ def finetune(version_id: int) -> bool:
 
 @DBOS.step()
 def compress(version_id: int) -> bool:
-    if job_events.durably(lambda session: _skip(session, version_id, step="compress")):
+    if durably(lambda session: _skip(session, version_id, step="compress")):
         return True
     return _run(version_id, step="compress")
 
@@ -88,7 +89,7 @@ def gate(version_id: int) -> bool:
 @DBOS.step()
 def publish(version_id: int) -> bool:
     def work() -> None:
-        job_events.durably(lambda session: _publish(session, version_id))
+        durably(lambda session: _publish(session, version_id))
 
     attempt = partial(attempts.in_this_process, work, step="publish")
     return _repeat(version_id, attempt, step="publish")
@@ -96,13 +97,13 @@ def publish(version_id: int) -> bool:
 
 @DBOS.step()
 def deploy(version_id: int) -> bool:
-    job_events.durably(lambda session: _deploy(session, version_id))
+    durably(lambda session: _deploy(session, version_id))
     return False
 
 
 @DBOS.step()
 def embed(version_id: int, job_id: str) -> None:
-    if job_events.durably(lambda session: job_events.begin_step(session, job_id, step="embed")):
+    if durably(lambda session: job_events.begin_step(session, job_id, step="embed")):
         try:
             attempts.repeat(
                 partial(step_process.run, "embed", version_id, job_id=job_id, cancelled=_never),
@@ -116,7 +117,7 @@ def embed(version_id: int, job_id: str) -> None:
 
 @DBOS.step()
 def train(projection_id: int, job_id: str) -> None:
-    if job_events.durably(lambda session: _begin_training(session, projection_id, job_id)):
+    if durably(lambda session: _begin_training(session, projection_id, job_id)):
         try:
             attempts.repeat(
                 partial(
@@ -133,12 +134,12 @@ def train(projection_id: int, job_id: str) -> None:
         except StepFailed as error:
             _note_failure(job_id, error)
             detail = error.detail
-            job_events.durably(lambda session: _fail_projection(session, projection_id, detail))
+            durably(lambda session: _fail_projection(session, projection_id, detail))
 
 
 def _run(version_id: int, *, step: str, num_processes: int = 1) -> bool:
     """Run one step of a mix in child processes; return whether the job continues."""
-    if job_events.durably(lambda session: mix_state.begin(session, version_id, step=step)):
+    if durably(lambda session: mix_state.begin(session, version_id, step=step)):
         job_id = _job_id()
 
         def attempt() -> None:
@@ -156,7 +157,7 @@ def _run(version_id: int, *, step: str, num_processes: int = 1) -> bool:
             )
 
         return _repeat(version_id, attempt, step=step)
-    return not job_events.durably(lambda session: mix_state.is_over(session, version_id))
+    return not durably(lambda session: mix_state.is_over(session, version_id))
 
 
 def _repeat(version_id: int, attempt: Callable[[], None], *, step: str) -> bool:
@@ -174,12 +175,10 @@ def _repeat(version_id: int, attempt: Callable[[], None], *, step: str) -> bool:
     except StepFailed as error:
         state = MixState.PARKED if isinstance(error, Poisoned) else MixState.FAILED
         detail = error.detail
-        job_events.durably(
-            lambda session: mix_state.finish(session, version_id, state=state, error=detail)
-        )
+        durably(lambda session: mix_state.finish(session, version_id, state=state, error=detail))
         # Not read from the row: somebody may have retried the version already.
         return False
-    return not job_events.durably(lambda session: mix_state.is_over(session, version_id))
+    return not durably(lambda session: mix_state.is_over(session, version_id))
 
 
 def _is_done_already(version_id: int, step: LongStep) -> bool:
@@ -190,11 +189,11 @@ def _is_done_already(version_id: int, step: LongStep) -> bool:
     twin = earlier_results.result_of(found, blob_stores.store(), step=step)
     if twin is not None:
         done = twin
-        job_events.durably(lambda session: _take_result(session, version_id, done, step))
+        durably(lambda session: _take_result(session, version_id, done, step))
         return True
     if step == "finetune" and (twin := earlier_results.take_checkpoints(version, found)):
         text = f"finetune goes on from the checkpoint of {twin.job_id}, which had the same inputs"
-        job_events.durably(lambda session: _tell(session, version.job_id, text))
+        durably(lambda session: _tell(session, version.job_id, text))
     return False
 
 
@@ -273,7 +272,7 @@ def _fail_projection(session: Session, projection_id: int, detail: str) -> None:
 
 def _note_failure(job_id: str, error: StepFailed) -> None:
     data = {"phase": "finished", "error": error.detail}
-    job_events.durably(
+    durably(
         lambda session: job_events.record(
             session, job_id, type="state", message=error.detail, data=data
         )

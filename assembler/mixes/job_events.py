@@ -4,6 +4,7 @@ The `job_id` of a job is also the id of its durable workflow. The rows of this m
 and pages; the workflow engine keeps its own.
 """
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
+from assembler.mixes import fence
 from assembler.tables import JobEvent
 from registry.database import db
 from registry.settings import settings
@@ -108,22 +110,26 @@ def wake(session: Session) -> None:
     session.execute(select(func.pg_notify(WAKE_CHANNEL, "")))
 
 
-def durably(work: Callable[[Session], T]) -> T:
+def durably(work: Callable[[Session], T], *, stop: threading.Event | None = None) -> T:
     """Run `work` in a transaction, and repeat it while the database is unreachable.
 
     `work` must be safe to run twice, because a commit may succeed although its answer is lost.
-    Raises the last error after GIVE_UP_SECONDS.
+    Raises the last error after GIVE_UP_SECONDS or when `stop` is set, and Superseded if the worker
+    that this process acts for was replaced.
     """
+    stop = stop or threading.Event()
     deadline = time.monotonic() + GIVE_UP_SECONDS
     while True:
         try:
             with db.transaction() as session:
+                fence.check(session)
                 return work(session)
         except DBAPIError as error:
             if not is_outage(error) or time.monotonic() > deadline:
                 raise
             log.warning("database away, trying again", error=str(error.orig).strip())
-            time.sleep(RETRY_SECONDS)
+            if stop.wait(RETRY_SECONDS):
+                raise
 
 
 def is_outage(error: DBAPIError) -> bool:

@@ -1,12 +1,14 @@
 """The process of a step reports its error, and ends when it is cancelled."""
 
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from assembler.jobs import step_process
+from assembler.jobs import lease_clock, step_process
 from assembler.jobs.step_errors import OUTPUT_LOST, Killed, Kind, TransientFailure
 from engine.launch import launchers
 from registry.errors import StepFailed, Unavailable
@@ -86,6 +88,29 @@ def test_a_step_without_room_for_a_process_waits(monkeypatch: pytest.MonkeyPatch
 def test_a_cancelled_step_is_stopped() -> None:
     with pytest.raises(step_process.Cancelled):
         step_process.run("assemble", 1, job_id="job", cancelled=lambda: True)
+
+
+def test_a_step_stops_when_the_lease_of_its_worker_is_stale() -> None:
+    lease_clock.renewed(time.monotonic() - lease_clock.STALE_SECONDS - 1)
+    try:
+        with pytest.raises(TransientFailure, match="cut off from the database"):
+            step_process.run("assemble", 1, job_id="job", cancelled=lambda: False)
+    finally:
+        lease_clock.forget()
+
+
+def test_a_question_that_hangs_does_not_keep_a_step_from_ending() -> None:
+    hanging = threading.Event()
+
+    def ask() -> bool:
+        hanging.wait()
+        return False
+
+    try:
+        with pytest.raises(StepFailed, match="no-such-step"):
+            step_process.run("no-such-step", 1, job_id="job", cancelled=ask)
+    finally:
+        hanging.set()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ Covers: queues, step_main, workflows, assembler.mixes.publishing.
 """
 
 import math
+import signal
 from collections.abc import Iterator
 
 import psutil
@@ -11,7 +12,7 @@ import pytest
 
 from assembler.assembly.provenance import Provenance
 from assembler.jobs import dispatcher
-from assembler.mixes import mixes
+from assembler.mixes import fence, mixes
 from assembler.recipes.recipe import Finetune
 from assembler.routing.embedder import embedders, states_shape
 from assembler.tables import MixState, MixVersion
@@ -142,6 +143,24 @@ def test_another_worker_takes_over_from_a_dead_one(database: str) -> None:
     with worker(executor_id="second"):
         wait_for(lambda: phases(version.job_id)[None, "recovered"] == 1, "the takeover")
         wait_for(lambda: num_tokens_of(version) > num_tokens, "more training steps")
+
+
+def test_a_worker_that_was_cut_off_is_replaced_and_stops(database: str) -> None:
+    """A frozen worker renews nothing; its step goes on, and must not write any more."""
+    version = request_mix(finetune=ENDLESS)
+    with worker(executor_id="first") as frozen:
+        wait_for_training(version)
+        frozen.send_signal(signal.SIGSTOP)
+        step = next(p for p in processes_of_home() if p.environ().get(fence.VARIABLE))
+        with worker(executor_id="second"):
+            wait_for(lambda: phases(version.job_id)[None, "recovered"] == 1, "the takeover")
+            wait_for(lambda: not step.is_running() or step.status() == "zombie", "its step's end")
+            num_tokens = num_tokens_of(version)
+            wait_for(lambda: num_tokens_of(version) > num_tokens, "more training steps")
+            frozen.send_signal(signal.SIGCONT)
+            assert frozen.wait(timeout=60) == 1
+            num_tokens = num_tokens_of(version)
+            wait_for(lambda: num_tokens_of(version) > num_tokens, "more training steps")
 
 
 def test_a_finetune_of_two_processes_survives_one(

@@ -1,0 +1,35 @@
+"""Transactions of a worker: repeated as long as it runs, refused once it was replaced."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from assembler.jobs.step_process import STOPPING, WorkerStopping
+from assembler.mixes import job_events
+from assembler.mixes.fence import Superseded
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+def durably(work: Callable[[Session], T]) -> T:
+    """Do as `job_events.durably`, and raise WorkerStopping in place of an outcome.
+
+    The error of an outage would end the job; another worker must go on with it instead.
+    """
+    while True:
+        try:
+            return job_events.durably(work, stop=STOPPING)
+        except Superseded as error:
+            log.warning("this worker was replaced, stopping its steps", error=error.detail)
+            STOPPING.set()
+            raise WorkerStopping from error
+        except DBAPIError as error:
+            if not job_events.is_outage(error):
+                raise
+            if STOPPING.is_set():
+                raise WorkerStopping from error
