@@ -8,6 +8,7 @@ A benchmark is a module or a package with `main(argv) -> int`, and a line in `BE
 # Names, with dashes for the underscores of modules, and what each measures.
 BENCHMARKS = {
     "assembly": "Assembly of four experts against mergekit-moe, and the export against the disk.",
+    "chaos": "What is left of a working service when every part of it is broken at random.",
     "claims": "What the papers claim of these methods, and this project, on real text.",
     "compression": "int8 unit by unit: costs and results of a search.",
     "divergence": "What a compared token costs, with known texts and with generated ones.",

@@ -5,9 +5,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 
@@ -81,13 +82,13 @@ class Service:
 
 
 @contextmanager
-def serving(home: Path) -> Iterator[Service]:
-    """Run a supervisor whose pages answer; kill it at the end."""
+def serving(home: Path, *, own: Mapping[str, str] = MappingProxyType({})) -> Iterator[Service]:
+    """Run a supervisor whose pages answer, with these variables too; kill it at the end."""
     home.mkdir(parents=True, exist_ok=True)
     log = home / "supervisor.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            COMMAND, env=environment(home), stdout=output, stderr=subprocess.STDOUT
+            COMMAND, env=environment(home) | own, stdout=output, stderr=subprocess.STDOUT
         )
     service = Service(home, process)
     try:

@@ -1,0 +1,54 @@
+"""Two minutes of chaos lose nothing; the parts of the chaos do what they say."""
+
+import json
+import random
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.chaos import faults
+from tests.benchmarks.chaos.__main__ import main
+from tests.benchmarks.chaos.proxy import Proxy
+
+
+@pytest.mark.long
+def test_nothing_is_lost_in_two_minutes(tmp_path: Path) -> None:
+    output = tmp_path / "chaos.json"
+    status = main(["--quick", "--output", str(output)])
+    result = json.loads(output.read_text())
+    assert result["findings"] == []
+    assert status == 0
+
+
+def test_every_fault_comes_before_any_comes_twice() -> None:
+    every = faults.faults(small_disk=True)
+    deck = faults.Deck(every, random.Random(0))
+    names = [deck.draw().name for _ in range(2 * len(every))]
+    assert set(names[: len(every)]) == {fault.name for fault in every}
+    assert sorted(names) == sorted(2 * [fault.name for fault in every])
+
+
+def test_the_disk_is_filled_only_if_it_is_our_own() -> None:
+    assert "fill disk" not in {fault.name for fault in faults.faults(small_disk=False)}
+
+
+def test_a_proxy_passes_bytes_until_it_is_cut() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=_echo, args=(server,), daemon=True).start()
+        port = server.getsockname()[1]
+        with Proxy(f"127.0.0.1:{port}") as proxy:
+            address = proxy.address.removeprefix("http://").split(":")
+            with socket.create_connection((address[0], int(address[1]))) as client:
+                client.sendall(b"hello")
+                assert client.recv(5) == b"hello"
+                assert proxy.cut() == 1
+                assert client.recv(5) == b"", "the line is cut"
+
+
+def _echo(server: socket.socket) -> None:
+    connection, _ = server.accept()
+    with connection:
+        while data := connection.recv(100):
+            connection.sendall(data)
