@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from assembler.jobs.step_process import STOPPING, WorkerStopping
 from assembler.mixes import job_events
 from assembler.mixes.fence import Superseded
+from registry.database import db
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +29,7 @@ def durably(work: Callable[[Session], T]) -> T:
             log.warning("this worker was replaced, stopping its steps", error=error.detail)
             STOPPING.set()
             raise WorkerStopping from error
-        except DBAPIError as error:
+        except (DBAPIError, *db.OUTAGES) as error:
             if not job_events.is_outage(error):
                 raise
             if STOPPING.is_set():

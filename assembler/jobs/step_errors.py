@@ -11,7 +11,7 @@ from enum import IntEnum
 
 import httpx
 import psycopg
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from assembler.mixes import job_events
 from registry.errors import EngineFailed, NexusmixError, OutOfSpace, StepFailed, Unavailable
@@ -89,7 +89,7 @@ def describe(error: BaseException) -> str:
 
 
 def _is_passing(error: BaseException) -> bool:
-    if isinstance(error, DBAPIError):
+    if isinstance(error, SQLAlchemyError):
         return job_events.is_outage(error)
     if isinstance(error, OSError) and error.errno in PASSING_ERRNOS:
         return True

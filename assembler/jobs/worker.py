@@ -82,7 +82,7 @@ def _rounds(lease: Lease, client: DBOSClient, url: str) -> None:
                     retention.remove_expired(session)
                 next_reaping = time.monotonic() + REAP_SECONDS
             lease.listen(ROUND_SECONDS)
-        except (psycopg.OperationalError, DBAPIError) as error:
+        except (psycopg.OperationalError, DBAPIError, *db.OUTAGES) as error:
             log.warning("the database went away", error=str(error).strip())
             reaper.forget()
             is_connected = False

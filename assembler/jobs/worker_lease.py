@@ -28,6 +28,7 @@ from assembler.mixes import fence, job_events, mix_state
 from assembler.mixes.fence import Fence, Superseded
 from assembler.tables import MixState, MixVersion
 from registry.database import db
+from registry.database.connections import BoundedConnection
 from registry.errors import Unavailable
 
 log = structlog.get_logger(__name__)
@@ -230,7 +231,7 @@ def release(client: DBOSClient, *, executor_id: str) -> None:
 def connect(url: str) -> psycopg.Connection:
     """Open a session for locks and notifications, outside the connection pool."""
     address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    return psycopg.connect(address, autocommit=True, **KEEPALIVE)
+    return BoundedConnection.connect(address, autocommit=True, **KEEPALIVE)
 
 
 def try_lock(connection: psycopg.Connection, executor_id: str) -> bool:

@@ -217,7 +217,7 @@ def _is_over(version_id: int) -> bool:
     try:
         with db.transaction() as session:
             return mix_state.is_over(session, version_id)
-    except DBAPIError as error:
+    except (DBAPIError, *db.OUTAGES) as error:
         if job_events.is_outage(error):
             return False  # a restarting database does not stop a training step
         raise

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import ColumnElement, func, or_, select
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from assembler.mixes import fence
@@ -124,17 +124,18 @@ def durably(work: Callable[[Session], T], *, stop: threading.Event | None = None
             with db.transaction() as session:
                 fence.check(session)
                 return work(session)
-        except DBAPIError as error:
+        except (DBAPIError, *db.OUTAGES) as error:
             if not is_outage(error) or time.monotonic() > deadline:
                 raise
-            log.warning("database away, trying again", error=str(error.orig).strip())
+            log.warning("database away, trying again", error=str(error).strip())
             if stop.wait(RETRY_SECONDS):
                 raise
 
 
-def is_outage(error: DBAPIError) -> bool:
+def is_outage(error: Exception) -> bool:
     """Tell whether the server was unreachable; otherwise the statement was wrong."""
-    return error.connection_invalidated or isinstance(error, OperationalError)
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    return lost or isinstance(error, db.OUTAGES)
 
 
 def _has_event(session: Session, job_id: str, step: str, phase: str) -> bool:

@@ -19,6 +19,7 @@ from registry.errors import (
     NotFound,
     OutOfSpace,
     Problem,
+    TimedOut,
     Unavailable,
 )
 
@@ -109,7 +110,7 @@ def test_every_error_of_ours_has_a_kind() -> None:
     }
     kinds = {each: step_errors.kind_of(each("")) for each in ours}
     passing = {each for each, kind in kinds.items() if kind is Kind.TRANSIENT}
-    assert passing == {Unavailable, OutOfSpace}
+    assert passing == {Unavailable, TimedOut, OutOfSpace}
     assert {each for each, kind in kinds.items() if kind is Kind.DEADLY} == {EngineFailed}
 
 
