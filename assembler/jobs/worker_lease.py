@@ -42,13 +42,6 @@ LOCK_MILLISECONDS = 5_000
 LISTEN = sql.SQL("LISTEN {}").format(sql.Identifier(job_events.WAKE_CHANNEL))
 # A network that swallows everything is noticed within these seconds.
 CUT_OFF_SECONDS = 10
-KEEPALIVE = {
-    "connect_timeout": 5,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 2,
-    "tcp_user_timeout": CUT_OFF_SECONDS * 1000,
-}
 # A key of 64 bits is in pg_locks as two halves.
 END_HOLDER = """
 SELECT pg_terminate_backend(pid) FROM pg_locks
@@ -231,7 +224,15 @@ def release(client: DBOSClient, *, executor_id: str) -> None:
 def connect(url: str) -> psycopg.Connection:
     """Open a session for locks and notifications, outside the connection pool."""
     address = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
-    return BoundedConnection.connect(address, autocommit=True, **KEEPALIVE)
+    return BoundedConnection.connect(
+        address,
+        autocommit=True,
+        connect_timeout=5,
+        keepalives_idle=5,
+        keepalives_interval=2,
+        keepalives_count=2,
+        tcp_user_timeout=CUT_OFF_SECONDS * 1000,
+    )
 
 
 def try_lock(connection: psycopg.Connection, executor_id: str) -> bool:

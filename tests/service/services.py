@@ -88,7 +88,7 @@ def serving(home: Path, *, own: Mapping[str, str] = MappingProxyType({})) -> Ite
     log = home / "supervisor.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            COMMAND, env=environment(home) | own, stdout=output, stderr=subprocess.STDOUT
+            COMMAND, env=environment(home) | dict(own), stdout=output, stderr=subprocess.STDOUT
         )
     service = Service(home, process)
     try:

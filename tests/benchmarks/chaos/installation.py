@@ -17,8 +17,8 @@ from tests.seaweed import BUCKET, KEY, SECRET, SeaweedServer
 from tests.service.services import PARTS, Service, serving
 
 FAMILY = "tiny"
-# Enough for logs, database, caches and the tensors of tiny models; little enough to be filled fast.
-DISK_MIB = 1536
+# More than the service asks for before it starts, and little enough to be filled fast.
+DISK_MIB = 3072
 
 
 class Installation:
@@ -40,7 +40,12 @@ class Installation:
 
         An engine may belong to the agent, or to the gate of a mix.
         """
-        return [process for process in processes_of(self.home) if _is(process, part)]
+        found = [process for process in processes_of(self.home) if _is(process, part)]
+        if part == "postgres":
+            # Its sessions have changed their environment.
+            with suppress(psutil.Error):
+                found += [child for process in found for child in process.children()]
+        return found
 
     def signal(self, part: str, number: signal.Signals) -> int:
         """Send a signal to all processes of a part; return their number."""
@@ -75,9 +80,7 @@ def _is(process: psutil.Process, part: str) -> bool:
     except psutil.Error:
         return False
     if part == "postgres":
-        return bool(command) and (
-            command[0].endswith("/postgres") or command[0].startswith("postgres:")
-        )
+        return bool(command) and command[0].endswith("/postgres")
     return command[1:3] == PARTS[part]
 
 

@@ -1,6 +1,6 @@
 """Add the leases of workers
 
-Revision 0009_leases, after 0008_index_of_states, 2026-11-30. The epoch of a worker fences off
+Revision 0011_leases, after 0010_scopes_and_sessions, 2026-11-30. The epoch of a worker fences off
 whoever acted under its name before.
 """
 
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0009_leases"
-down_revision: str | None = "0008_index_of_states"
+revision: str = "0011_leases"
+down_revision: str | None = "0010_scopes_and_sessions"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 
