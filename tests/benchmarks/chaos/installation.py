@@ -35,6 +35,11 @@ class Installation:
     def key(self) -> str:
         return (self.home / "api-key").read_text().strip()
 
+    def processes(self) -> list[psutil.Process]:
+        """Return all processes of the service."""
+        s3 = {self.s3.process.pid, *(process.pid for process in self.s3_processes())}
+        return [each for each in processes_of(self.home) if each.pid not in s3]
+
     def find(self, part: str) -> list[psutil.Process]:
         """Return the processes of a part, now: of PostgreSQL all, of others without their guards.
 

@@ -12,7 +12,7 @@ from registry.checkpoints.checkpoint_folder import CheckpointFolder
 from registry.database.tables import VersionState
 from registry.errors import NexusmixError
 from service.client.client import SERVING, Client
-from tests.benchmarks.chaos.installation import Installation, processes_of
+from tests.benchmarks.chaos.installation import Installation
 
 POLL_SECONDS = 2.0
 END_SECONDS = 30.0
@@ -68,7 +68,7 @@ class Ledger:
         if status != 0:
             self.find(f"the service ended with status {status}")
         deadline = time.monotonic() + END_SECONDS
-        while left := processes_of(installation.home):
+        while left := installation.processes():
             if time.monotonic() > deadline:
                 self.find(f"processes left: {[process.cmdline()[:4] for process in left]}")
                 return
