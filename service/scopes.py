@@ -21,7 +21,7 @@ ALL_SCOPES = frozenset(Scope)
 MEANINGS = {
     Scope.READ: "look at everything but documents, download, plan",
     Scope.INFER: "ask served models",
-    Scope.PUBLISH: "register families and experts, request and cancel mixes",
+    Scope.PUBLISH: "register families and experts, request, cancel and retry mixes",
     Scope.DEPLOY: "serve models and stop them",
     Scope.ADMIN: "make and revoke keys, change policies, override gates",
 }
@@ -73,6 +73,7 @@ ROUTES: dict[tuple[str, str], Scope | None] = {
     ("GET", "/api/v1/mixes/{name}"): Scope.READ,
     ("GET", _MIX): Scope.READ,
     ("POST", f"{_MIX}/cancel"): Scope.PUBLISH,
+    ("POST", f"{_MIX}/retry"): Scope.PUBLISH,
     ("POST", f"{_MIX}/override"): Scope.ADMIN,
     ("GET", f"{_MIX}/override"): Scope.READ,
     ("GET", f"{_MIX}/events"): Scope.READ,
@@ -117,6 +118,7 @@ ROUTES: dict[tuple[str, str], Scope | None] = {
     ("POST", "/mixes/{ref}/plan"): Scope.READ,
     ("POST", "/mixes/{ref}/revise"): Scope.PUBLISH,
     ("POST", "/mixes/{ref}/cancel"): Scope.PUBLISH,
+    ("POST", "/mixes/{ref}/retry"): Scope.PUBLISH,
     ("POST", "/mixes/{ref}/override"): Scope.ADMIN,
 }
 
