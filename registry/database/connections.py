@@ -44,8 +44,10 @@ class BoundedConnection(psycopg.Connection[Any]):
         self, gen: PQGen[R], interval: float = POLL_SECONDS, timeout: float | None = None
     ) -> R:
         """Wait for the server as psycopg does, but not longer than a statement may take."""
-        if timeout is None and not self.is_unbounded:
-            timeout = settings().database_statement_seconds + MARGIN_SECONDS
+        if timeout is not None or self.is_unbounded:
+            # A timeout of its own is no failure: it ends the waiting for a notification.
+            return super().wait(gen, interval, timeout)
+        timeout = settings().database_statement_seconds + MARGIN_SECONDS
         try:
             return super().wait(gen, interval, timeout)
         except errors._WaitTimeout as error:

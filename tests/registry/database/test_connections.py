@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -141,3 +141,12 @@ def test_a_refusal_is_final(own_server: EmbeddedPostgres, monkeypatch: pytest.Mo
     db.engine.cache_clear()
     with pytest.raises(OperationalError, match='database "nothing" does not exist'):
         sleep(0)
+
+
+def test_waiting_in_vain_for_a_notification_is_no_failure(database: str) -> None:
+    address = make_url(database).set(drivername="postgresql")
+    url = address.render_as_string(hide_password=False)
+    with connections.BoundedConnection.connect(url, autocommit=True) as connection:
+        connection.execute("LISTEN nobody")
+        assert list(connection.notifies(timeout=0.01, stop_after=1)) == []
+        connection.execute("SELECT 1")
