@@ -97,7 +97,7 @@ class FamilyPolicy(Base):
     __table_args__ = (UniqueConstraint("family_id", "number"),)
 
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
-    family_id: Mapped[int] = mapped_column(ForeignKey("families.id"))
+    family_id: Mapped[int] = mapped_column(ForeignKey("families.id", ondelete="CASCADE"))
     number: Mapped[int]
     policy: Mapped[dict[str, Any]]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -26,6 +26,7 @@ from service.api import (
     revisions,
     schemas,
     signing_key,
+    workers,
 )
 from service.ui import pages
 from service.ui.docs_site import DocsSite
@@ -49,6 +50,7 @@ API = (
     signing_key.router,
     keys.router,
     keys.link_router,
+    workers.router,
 )
 
 

@@ -52,6 +52,7 @@ def make_version(
         expert=expert,
         number=number,
         state=state,
+        license=expert.license,
         manifest_digest=manifests.store(blobs, manifest),
         documents_digest=put_bytes(blobs, sample),
         ready_at=datetime.now(UTC) if state is VersionState.READY else None,

@@ -83,6 +83,37 @@ def test_keys_that_exist_may_do_everything(empty: Engine) -> None:
     assert default is None, "a new key must name its scopes"
 
 
+def test_registrations_keep_their_rows_and_get_states(empty: Engine) -> None:
+    migrations.upgrade(url_of(empty), revision="0011_leases")
+    with empty.begin() as connection:
+        for statement in (
+            "INSERT INTO families (name, description, license, state, seed_digest)"
+            " VALUES ('tiny', '', 'MIT', 'READY', 'seed')",
+            "INSERT INTO experts (name, family_id, description, license)"
+            " VALUES ('law', 1, 'statutes', 'CC0-1.0')",
+            "INSERT INTO expert_versions"
+            " (expert_id, number, state, manifest_digest, documents_digest) VALUES"
+            " (1, 1, 'READY', 'm', 'd'), (1, 2, 'READY', 'm', 'd'), (1, 3, 'UPLOADING', 'm', 'd')",
+            "INSERT INTO domain_embeddings"
+            " (expert_version_id, embedder, embedder_digest, num_documents, vector)"
+            " VALUES (1, 'e', 'e', 1, '[1]')",
+        ):
+            connection.execute(text(statement))
+    migrations.upgrade(url_of(empty))
+    with empty.connect() as connection:
+        query = "SELECT state, license, description, num_retries FROM expert_versions ORDER BY id"
+        about = ("CC0-1.0", "statutes", 0)
+        assert [tuple(row) for row in connection.execute(text(query))] == [
+            ("READY", *about),
+            ("EMBEDDING", *about),
+            ("UPLOADING", *about),
+        ]
+    migrations.downgrade(url_of(empty), revision="0011_leases")
+    with empty.connect() as connection:
+        states = connection.scalars(text("SELECT state FROM expert_versions ORDER BY id")).all()
+        assert states == ["READY", "READY", "UPLOADING"]
+
+
 def test_the_tables_equal_those_of_the_code(empty: Engine) -> None:
     migrations.upgrade(url_of(empty))
     command.check(migrations.config(url_of(empty)))

@@ -6,17 +6,17 @@ depends on the row alone, so two workers make one job of it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy import select
+from dbos import DBOSClient
+from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
-from assembler.jobs import queues
+from assembler.jobs import job_ids, queues, registration_workflows
 from assembler.mixes import job_events, mix_state
-from assembler.routing.embedder import CAPTURE, embedder_digest, embedders
+from assembler.routing.embedder import embedders
 from assembler.tables import UNFINISHED_STATES, MixState, MixVersion
-from registry.catalog import embeddings, projections
+from registry.catalog import embeddings, experts
 from registry.database import db
 from registry.database.tables import (
     DomainEmbedding,
@@ -27,10 +27,6 @@ from registry.database.tables import (
     ProjectionState,
     VersionState,
 )
-
-if TYPE_CHECKING:
-    # Importing it takes half a second, and every step imports this module.
-    from dbos import DBOSClient
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +44,7 @@ class Wanted:
     target_id: int
 
 
-def enqueue(client: "DBOSClient") -> None:
+def enqueue(client: DBOSClient) -> None:
     """Enqueue a workflow for every row that waits for one, and settle rows whose workflow ended."""
     with db.transaction() as session:
         wanted = list(_wanted(session))
@@ -67,46 +63,60 @@ def enqueue(client: "DBOSClient") -> None:
             _enqueue(client, job)
 
 
-def embedding_job_id(version_id: int) -> str:
-    return f"embed-{version_id}-{embedder_digest()[:12]}-{CAPTURE}"
-
-
-def projection_job_id(projection_id: int) -> str:
-    return f"projection-{projection_id}"
-
-
 def _wanted(session: Session) -> Iterator[Wanted]:
     mixes = select(MixVersion.id, MixVersion.job_id).where(MixVersion.state.in_(UNFINISHED_STATES))
     for version_id, job_id in session.execute(mixes.order_by(MixVersion.id)):
         yield Wanted(queues.MAKE_MIX, queues.HEAVY, job_id, version_id)
+    yield from _wanted_registrations(session)
+
+
+def _wanted_registrations(session: Session) -> Iterator[Wanted]:
     untrained = (ProjectionState.QUEUED, ProjectionState.TRAINING)
-    for row_id in session.scalars(select(Projection.id).where(Projection.state.in_(untrained))):
-        yield Wanted(queues.TRAIN_PROJECTION, queues.HEAVY, projection_job_id(row_id), row_id)
-    for row_id in _unembedded(session):
-        yield Wanted(queues.EMBED_DOMAIN, queues.SHORT, embedding_job_id(row_id), row_id)
+    for projection in session.scalars(select(Projection).where(Projection.state.in_(untrained))):
+        job_id = job_ids.of_projection(projection)
+        yield Wanted(queues.TRAIN_PROJECTION, queues.HEAVY, job_id, projection.id)
+    for family in session.scalars(select(Family).where(Family.state == VersionState.CHECKING)):
+        yield Wanted(queues.CHECK_FAMILY, queues.SHORT, job_ids.of_family(family), family.id)
+    checking = select(ExpertVersion).where(ExpertVersion.state == VersionState.CHECKING)
+    for version in session.scalars(checking):
+        yield Wanted(queues.CHECK_EXPERT, queues.SHORT, job_ids.of_check(version), version.id)
+    for version in _unembedded(session):
+        yield Wanted(queues.EMBED_DOMAIN, queues.SHORT, job_ids.of_embedding(version), version.id)
 
 
-def _unembedded(session: Session) -> Iterator[int]:
-    """Yield the ids of expert versions without a domain embedding of the current embedders."""
+def _unembedded(session: Session) -> Iterator[ExpertVersion]:
+    """Yield the versions whose domain has to be embedded by the current embedders.
+
+    A ready version that other embedders have embedded is not ready any more. A retired one stays in
+    the mixes that have it, so it is embedded too, unless that has failed.
+    """
+    yield from session.scalars(
+        select(ExpertVersion).where(ExpertVersion.state == VersionState.EMBEDDING)
+    )
+    retired = and_(
+        ExpertVersion.state == VersionState.RETIRED,
+        ExpertVersion.ready_at.is_not(None),
+        ExpertVersion.error.is_(None),
+    )
     for family in session.scalars(select(Family).where(Family.state == VersionState.READY)):
-        current = embedders(family.seed_digest)
         embedding = select(DomainEmbedding.id).where(
             DomainEmbedding.expert_version_id == ExpertVersion.id,
-            embeddings.made_by(current),
+            embeddings.made_by(embedders(family.seed_digest)),
         )
-        yield from session.scalars(
-            select(ExpertVersion.id)
+        outdated = session.scalars(
+            select(ExpertVersion)
             .join(ExpertVersion.expert)
             .where(
                 Expert.family_id == family.id,
-                # A retired version stays in the mixes that have it, so it is embedded too.
-                ExpertVersion.state != VersionState.UPLOADING,
+                or_(ExpertVersion.state == VersionState.READY, retired),
                 ~embedding.exists(),
             )
-        )
+        ).all()
+        experts.mark_outdated(session, [version.id for version in outdated])
+        yield from outdated
 
 
-def _enqueue(client: "DBOSClient", job: Wanted) -> None:
+def _enqueue(client: DBOSClient, job: Wanted) -> None:
     client.enqueue(
         {
             "workflow_name": job.workflow,
@@ -124,23 +134,22 @@ def _settle(job: Wanted, status: str) -> bool:
 
     The row is read again under a lock, since the job may have ended it in the meantime.
     """
+    if job.workflow != queues.MAKE_MIX:
+        with db.transaction() as session:
+            still_wanted = job in _wanted_registrations(session)
+        if still_wanted:
+            registration_workflows.fail(job.workflow, job.target_id, error=LOST)
+        return False
     with db.transaction() as session:
-        if job.workflow == queues.MAKE_MIX:
-            version = mix_state.locked(session, job.target_id)
-            if job_events.newest_phase(session, version.job_id) == "retried":
-                # Recorded so that a workflow that is lost again ends the mix.
-                data = {"phase": "requeued"}
-                job_events.record(
-                    session, version.job_id, type="state", message="queued again", data=data
-                )
-                return True
-            state = MixState.CANCELLED if status == "CANCELLED" else MixState.FAILED
-            error = LOST if state is MixState.FAILED else None
-            mix_state.finish(session, job.target_id, state=state, error=error)
-        if job.workflow == queues.TRAIN_PROJECTION:
-            row = session.get_one(Projection, job.target_id, with_for_update=True)
-            if row.state is ProjectionState.QUEUED:
-                return True  # it failed before, and was requested again
-            if row.state is ProjectionState.TRAINING:
-                projections.mark_failed(session, row, error=LOST)
+        version = mix_state.locked(session, job.target_id)
+        if job_events.newest_phase(session, version.job_id) == "retried":
+            # Recorded so that a workflow that is lost again ends the mix.
+            data = {"phase": "requeued"}
+            job_events.record(
+                session, version.job_id, type="state", message="queued again", data=data
+            )
+            return True
+        state = MixState.CANCELLED if status == "CANCELLED" else MixState.FAILED
+        error = LOST if state is MixState.FAILED else None
+        mix_state.finish(session, job.target_id, state=state, error=error)
     return False

@@ -24,16 +24,15 @@ from sqlalchemy.orm import Session
 
 from assembler.assembly.inputs import MixInputs, gather
 from assembler.assembly.provenance import Environment
-from assembler.jobs import dispatcher, step_errors
+from assembler.jobs import job_ids, registration_steps, step_errors
 from assembler.jobs.step_errors import Kind
 from assembler.mixes import earlier_results, job_events, leakage, mix_state
 from assembler.recipes.recipe import ProjectionTraining, Recipe
-from assembler.routing.embedder import DOMAIN_TOKENS, EMBEDDER, embedders
 from assembler.tables import MixVersion
 from registry import logs
 from registry.blobs import blob_stores
 from registry.blobs.blobs import BlobStore, put_bytes
-from registry.catalog import documents, embeddings, experts, projections
+from registry.catalog import documents, projections
 from registry.checkpoints import manifests
 from registry.checkpoints.manifests import canonical_json
 from registry.database import db
@@ -146,38 +145,6 @@ def gate(version_id: int) -> None:
     raise GateFailed("; ".join(map(str, report.failures)))
 
 
-def embed(version_id: int) -> None:
-    """Embed the domain of an expert: the encoder's vector and the router inputs."""
-    from assembler.routing.router_inputs import RouterInputs
-    from assembler.routing.text_encoder import Encoder
-    from engine.vllm_plugin import tensors
-
-    blobs = blob_stores.store()
-    with db.transaction() as session:
-        version = experts.get_version(session, version_id)
-    parsed = documents.parse(blobs.read(version.documents_digest))
-    texts = documents.sample_evenly(parsed)
-    vector = Encoder().embed(texts).mean(0).tolist()
-    inputs = RouterInputs(manifests.load(blobs, version.manifest_digest), blobs)
-    moments = inputs.moments(parsed, num_tokens=DOMAIN_TOKENS)
-    states_digest = tensors.write(blobs, moments.embedding()).digest
-
-    def store(session: Session) -> None:
-        embeddings.store(
-            session,
-            version,
-            vector=vector,
-            embedder=EMBEDDER,
-            num_documents=len(texts),
-            states_digest=states_digest,
-            num_tokens=moments.num_tokens,
-            embedders=embedders(version.expert.family.seed_digest),
-        )
-        job_events.end_step(session, dispatcher.embedding_job_id(version_id), step="embed")
-
-    job_events.durably(store)
-
-
 def train_projection(projection_id: int) -> None:
     """Learn a family's projection."""
     from assembler.routing import projection
@@ -190,7 +157,7 @@ def train_projection(projection_id: int) -> None:
         documents.parse(blobs.read(row.documents_digest)),
         training=ProjectionTraining.model_validate(row.training),
         blobs=blobs,
-        on_progress=_Reporter(dispatcher.projection_job_id(projection_id)).counted,
+        on_progress=_Reporter(job_ids.of_projection(row)).counted,
     )
     digest = manifests.store(blobs, trained)
 
@@ -201,8 +168,7 @@ def train_projection(projection_id: int) -> None:
             manifest_digest=digest,
             metrics=trained.config["metrics"],
         )
-        job_id = dispatcher.projection_job_id(projection_id)
-        job_events.end_step(session, job_id, step="train-projection")
+        job_events.end_step(session, job_ids.of_projection(row), step="train-projection")
 
     job_events.durably(store)
 
@@ -212,7 +178,9 @@ STEPS: dict[str, Callable[[int], None]] = {
     "finetune": finetune,
     "compress": compress,
     "gate": gate,
-    "embed": embed,
+    registration_steps.CHECK_FAMILY: registration_steps.check_family,
+    registration_steps.CHECK_EXPERT: registration_steps.check_expert,
+    registration_steps.EMBED: registration_steps.embed,
     "train-projection": train_projection,
 }
 

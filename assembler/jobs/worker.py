@@ -14,7 +14,14 @@ from dbos import DBOS, DBOSClient, DBOSConfig
 from sqlalchemy.exc import DBAPIError
 
 # The import registers the workflows.
-from assembler.jobs import dispatcher, lease_clock, queues, step_process, workflows
+from assembler.jobs import (
+    dispatcher,
+    lease_clock,
+    queues,
+    registration_workflows,
+    step_process,
+    workflows,
+)
 from assembler.jobs.worker_lease import Lease, Reaper, recover, release
 from assembler.mixes import retention
 from registry import logs
@@ -29,7 +36,7 @@ REAP_SECONDS = 5.0
 QUEUE_POLL_SECONDS = 0.2
 STOP_SECONDS = 15
 
-__all__ = ["main", "workflows"]
+__all__ = ["main", "registration_workflows", "workflows"]
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""The durable jobs: each is a list of steps that are recorded as they end.
+"""The durable jobs of mixes: each is a list of steps that are recorded as they end.
 
 A dead worker therefore costs at most one step. A step does not raise to end its job: it stores the
 error in the job's row and returns whether the job continues. So no error has to be pickled, and a
@@ -25,9 +25,8 @@ from assembler.tables import Mix, MixState, MixVersion
 from assembler.training.parallelism import Parallelism
 from engine.serving import deployments
 from registry.blobs import blob_stores
-from registry.catalog import artifacts, projections
+from registry.catalog import artifacts
 from registry.database import db
-from registry.database.tables import ProjectionState
 from registry.errors import StepFailed
 
 
@@ -37,18 +36,6 @@ def make_mix(version_id: int) -> None:
     for step in (assemble, finetune, compress, gate, publish, deploy):
         if not step(version_id):
             return
-
-
-@DBOS.workflow(name=queues.EMBED_DOMAIN)
-def embed_domain(version_id: int) -> None:
-    """Embed the domain of one version of an expert."""
-    embed(version_id, _job_id())
-
-
-@DBOS.workflow(name=queues.TRAIN_PROJECTION)
-def train_projection(projection_id: int) -> None:
-    """Learn one version of a family's projection."""
-    train(projection_id, _job_id())
 
 
 @DBOS.step()
@@ -99,42 +86,6 @@ def publish(version_id: int) -> bool:
 def deploy(version_id: int) -> bool:
     durably(lambda session: _deploy(session, version_id))
     return False
-
-
-@DBOS.step()
-def embed(version_id: int, job_id: str) -> None:
-    if durably(lambda session: job_events.begin_step(session, job_id, step="embed")):
-        try:
-            attempts.repeat(
-                partial(step_process.run, "embed", version_id, job_id=job_id, cancelled=_never),
-                job_id=job_id,
-                step="embed",
-                cancelled=_never,
-            )
-        except StepFailed as error:
-            _note_failure(job_id, error)
-
-
-@DBOS.step()
-def train(projection_id: int, job_id: str) -> None:
-    if durably(lambda session: _begin_training(session, projection_id, job_id)):
-        try:
-            attempts.repeat(
-                partial(
-                    step_process.run,
-                    "train-projection",
-                    projection_id,
-                    job_id=job_id,
-                    cancelled=_never,
-                ),
-                job_id=job_id,
-                step="train-projection",
-                cancelled=_never,
-            )
-        except StepFailed as error:
-            _note_failure(job_id, error)
-            detail = error.detail
-            durably(lambda session: _fail_projection(session, projection_id, detail))
 
 
 def _run(version_id: int, *, step: str, num_processes: int = 1) -> bool:
@@ -258,32 +209,7 @@ def _deploy(session: Session, version_id: int) -> None:
         mix_state.finish(session, version_id, state=MixState.SUCCEEDED)
 
 
-def _begin_training(session: Session, projection_id: int, job_id: str) -> bool:
-    projection = projections.get(session, projection_id)
-    if projection.state not in (ProjectionState.QUEUED, ProjectionState.TRAINING):
-        return False
-    projections.mark_training(session, projection)
-    return job_events.begin_step(session, job_id, step="train-projection")
-
-
-def _fail_projection(session: Session, projection_id: int, detail: str) -> None:
-    projections.mark_failed(session, projections.get(session, projection_id), error=detail)
-
-
-def _note_failure(job_id: str, error: StepFailed) -> None:
-    data = {"phase": "finished", "error": error.detail}
-    durably(
-        lambda session: job_events.record(
-            session, job_id, type="state", message=error.detail, data=data
-        )
-    )
-
-
 def _job_id() -> str:
     job_id = DBOS.workflow_id
     assert job_id is not None, "called outside a workflow"
     return job_id
-
-
-def _never() -> bool:
-    return False

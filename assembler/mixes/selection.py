@@ -158,7 +158,10 @@ def _embedding_problems(
     newest = next(iter(embedded), None)
     if newest is None or newest.embedder_digest == embedder_digest():
         # Or its router inputs are missing or outdated.
-        yield f"the domain of {name!r} is not embedded yet, try again in a moment"
+        yield (
+            f"the domain of {name!r} is not embedded by {_ours()} yet; a running worker does it,"
+            f" and {experts.ref_of(version)} says when it failed"
+        )
     else:
         yield (
             f"the domain of {name!r} is embedded by {newest.embedder!r} "

@@ -58,7 +58,7 @@ def plan(session: Session, blobs: BlobStore, spec: MixSpec) -> Plan:
 
 def _licenses(resolved: ResolvedRequest) -> dict[str, str]:
     """Return the license of each expert by its name, and of the seed."""
-    owners = {member.name: member.version.expert.license for member in resolved.members}
+    owners = {member.name: member.version.license for member in resolved.members}
     return owners if resolved.family is None else {"the seed": resolved.family.license} | owners
 
 

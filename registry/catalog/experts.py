@@ -1,12 +1,19 @@
 """Experts and their versions: find and list them, pin references to ready versions, retire."""
 
 from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, or_, select, update
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, contains_eager
 
-from registry.database.tables import Expert, ExpertVersion, Family, VersionState
+from registry.database.tables import (
+    PENDING_STATES,
+    Expert,
+    ExpertVersion,
+    Family,
+    VersionState,
+)
 from registry.errors import Conflict, InvalidInput, NexusmixError, NotFound, Problem, pointer
 from registry.names import parse_ref
 
@@ -89,18 +96,15 @@ def pin(session: Session, ref: str) -> ExpertVersion:
     if number is not None:
         version = find_version(session, expert=name, number=number)
         if version.state is not VersionState.READY:
-            raise Conflict(f"{ref} is {version.state.value}, not ready")
+            raise Conflict(not_ready(version))
         return version
     find(session, name)
-    newest = session.scalar(
-        _versions()
-        .where(Expert.name == name, ExpertVersion.state == VersionState.READY)
-        .order_by(ExpertVersion.number.desc())
-        .limit(1)
-    )
-    if newest is None:
-        raise Conflict(f"expert {name!r} has no version that is ready")
-    return newest
+    versions = find_versions(session, name)
+    ready = next((v for v in versions if v.state is VersionState.READY), None)
+    if ready is None:
+        newest = f"; {not_ready(versions[0])}" if versions else ""
+        raise Conflict(f"expert {name!r} has no version that is ready{newest}")
+    return ready
 
 
 def pin_all(session: Session, refs: Iterable[str], *, at: str = "experts") -> list[ExpertVersion]:
@@ -120,6 +124,20 @@ def pin_all(session: Session, refs: Iterable[str], *, at: str = "experts") -> li
     return versions
 
 
+def not_ready(version: ExpertVersion) -> str:
+    """Return a sentence on why a version cannot be used, and what its owner can do."""
+    reason = f": {version.error}" if version.error else ""
+    sentence = f"{ref_of(version)} is {version.state.value}, not ready{reason}"
+    match version.state:
+        case VersionState.UPLOADING:
+            return f"{sentence}; register it again to send the rest"
+        case VersionState.FAILED:
+            return f"{sentence}; register it again, or retry, when that is mended"
+        case VersionState.CHECKING | VersionState.EMBEDDING:
+            return f"{sentence}; a running worker ends that within a minute or a few"
+    return sentence
+
+
 def ref_of(version: ExpertVersion) -> str:
     """Return the pinned reference of a version: `name@number`."""
     return f"{version.expert.name}@{version.number}"
@@ -130,6 +148,96 @@ def retire(session: Session, *, expert: str, number: int) -> ExpertVersion:
     version = find_version(session, expert=expert, number=number)
     version.state = VersionState.RETIRED
     session.flush()
+    return version
+
+
+def mark_checked(session: Session, version_id: int) -> None:
+    """Record that a version was checked; its domain is embedded next."""
+    version = _locked(session, version_id)
+    if version.state is VersionState.CHECKING:
+        version.state, version.error = VersionState.EMBEDDING, None
+        session.flush()
+
+
+def mark_embedded(session: Session, version_id: int) -> None:
+    """Record that the domain of a version is embedded, which makes it ready.
+
+    The expert takes license and description of its newest ready version.
+    """
+    version = _locked(session, version_id)
+    version.error = None
+    if version.state is VersionState.EMBEDDING:
+        version.state = VersionState.READY
+        version.ready_at = version.ready_at or datetime.now(UTC)
+        session.flush()
+        show_newest(session, version.expert)
+    session.flush()
+
+
+def mark_outdated(session: Session, version_ids: Collection[int]) -> None:
+    """Have ready versions embedded again, since other embedders are used today."""
+    session.execute(
+        update(ExpertVersion)
+        .where(ExpertVersion.id.in_(version_ids), ExpertVersion.state == VersionState.READY)
+        .values(state=VersionState.EMBEDDING, error=None)
+    )
+
+
+def mark_failed(session: Session, version_id: int, *, error: str) -> None:
+    """Record that a version cannot become ready, and why. A retired version only gets the reason.
+
+    A version that is not checked or embedded any more stays as it is.
+    """
+    version = _locked(session, version_id)
+    if version.state in PENDING_STATES:
+        version.state, version.error = VersionState.FAILED, error
+    elif version.state is VersionState.RETIRED:
+        version.error = error
+    session.flush()
+
+
+def note(session: Session, version_id: int, *, error: str) -> None:
+    """Record why the work on a version is tried again."""
+    version = _locked(session, version_id)
+    if version.state in PENDING_STATES:
+        version.error = error
+        session.flush()
+
+
+def retry(session: Session, *, expert: str, number: int) -> ExpertVersion:
+    """Check and embed a version that failed once more. Any other version is returned as it is.
+
+    Raises NotFound, and Conflict for a version that is still uploading.
+    """
+    version = _locked(session, find_version(session, expert=expert, number=number).id)
+    if version.state is VersionState.UPLOADING:
+        raise Conflict(not_ready(version))
+    if version.state is VersionState.FAILED:
+        begin_checks(version)
+    elif version.state is VersionState.RETIRED and version.error is not None:
+        version.error, version.num_retries = None, version.num_retries + 1
+    session.flush()
+    return version
+
+
+def begin_checks(version: ExpertVersion) -> None:
+    """Have a version checked whose bytes were all sent."""
+    if version.state is VersionState.FAILED:
+        version.num_retries += 1
+    version.state, version.error = VersionState.CHECKING, None
+
+
+def show_newest(session: Session, expert: Expert) -> None:
+    """Give an expert the license and the description of its newest version that is ready."""
+    ready = find_newest(session, [expert.name], state=VersionState.READY)
+    if ready:
+        expert.license, expert.description = ready[0].license, ready[0].description
+        session.flush()
+
+
+def _locked(session: Session, version_id: int) -> ExpertVersion:
+    version = get_version(session, version_id)
+    session.refresh(version, ["state", "error", "num_retries"], with_for_update=True)
     return version
 
 

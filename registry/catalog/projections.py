@@ -39,10 +39,7 @@ def request(
         .options(joinedload(Projection.family))
     )
     if known is not None:
-        if known.state is ProjectionState.FAILED:
-            known.state, known.error = ProjectionState.QUEUED, None
-            session.flush()
-        return known
+        return _queue_again(session, known)
     last = session.scalar(
         select(func.max(Projection.number)).where(Projection.family_id == owner.id)
     )
@@ -57,6 +54,16 @@ def request(
     session.add(projection)
     session.flush()
     return projection
+
+
+def retry(session: Session, *, family: str, number: int) -> Projection:
+    """Train a projection that failed once more. Any other one is returned as it is.
+
+    Raises NotFound.
+    """
+    projection = find(session, family=family, number=number)
+    session.refresh(projection, ["state", "num_retries"], with_for_update=True)
+    return _queue_again(session, projection)
 
 
 def get(session: Session, projection_id: int) -> Projection:
@@ -130,6 +137,21 @@ def mark_failed(session: Session, projection: Projection, *, error: str) -> None
     projection.state = ProjectionState.FAILED
     projection.error = error
     session.flush()
+
+
+def note(session: Session, projection: Projection, *, error: str) -> None:
+    """Record why the training of a projection is tried again."""
+    if projection.state in (ProjectionState.QUEUED, ProjectionState.TRAINING):
+        projection.error = error
+        session.flush()
+
+
+def _queue_again(session: Session, projection: Projection) -> Projection:
+    if projection.state is ProjectionState.FAILED:
+        projection.state, projection.error = ProjectionState.QUEUED, None
+        projection.num_retries += 1
+        session.flush()
+    return projection
 
 
 def _of(family: str) -> Select[Projection]:

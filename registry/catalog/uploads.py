@@ -1,16 +1,16 @@
 """Uploads in three steps: announce a checkpoint, send the missing blobs, complete it.
 
 `begin_...` checks config, headers and digests, and returns the digests to send. `complete_...`
-reads the bytes and makes the version ready. Both can be repeated. `sender` is the id of the API key
-that asks: bytes count as sent if it has sent them or may download them, see `blob_permissions`.
+hands what was sent to a worker, which calls `check_...`. All can be repeated. `sender` is the id of
+the API key that asks: bytes count as sent if it has sent them or may download them, see
+`blob_permissions`.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from registry.blobs.blobs import BlobStore
 from registry.catalog import blob_permissions, documents, experts, families
@@ -53,9 +53,9 @@ def begin_family(
 ) -> FamilyUpload:
     """Announce the seed of a family.
 
-    Announcing the same seed again returns the same family. Another seed can replace it until the
-    family is ready. Raises InvalidInput for the name, InvalidCheckpoint for the checkpoint, and
-    Conflict if a ready family has another seed.
+    Announcing the same seed again returns the same family. Another seed, and another license,
+    replace the first until an expert uses the family. Raises InvalidInput for the name,
+    InvalidCheckpoint for the checkpoint, and Conflict if the family is used.
     """
     check_name(name, at="/name")
     manifest = admission.announce(checkpoint)
@@ -67,39 +67,44 @@ def begin_family(
         .values(name=name, license=license, description=description, seed_digest=seed_digest)
         .on_conflict_do_nothing(index_elements=["name"])
     )
-    family = session.scalars(select(Family).where(Family.name == name).with_for_update()).one()
+    family = families.lock(session, families.find(session, name).id)
     if family.seed_digest != seed_digest:
-        if family.state is not VersionState.UPLOADING:
-            raise Conflict(f"family {name!r} exists with another seed: a seed never changes")
-        family.seed_digest = seed_digest
-        family.license, family.description = license, description
-        session.flush()
+        families.replace_seed(session, family, seed_digest=seed_digest)
+    if family.license != license:
+        families.check_unused(session, family)
+    family.license, family.description = license, description or family.description
+    session.flush()
     return FamilyUpload(family, missing)
 
 
 def complete_family(session: Session, blobs: BlobStore, *, name: str, sender: int) -> Family:
-    """Check the bytes of the seed and make the family ready; a ready family is returned as it is.
+    """Have the seed of a family checked, now that its blobs were sent.
 
-    Reads the whole seed, which takes seconds for each GB and holds no transaction open. Raises
-    NotFound, Conflict if blobs are missing or another seed was announced meanwhile, and
-    InvalidCheckpoint.
+    A family that is ready or being checked is returned as it is, one that failed is checked again.
+    Raises NotFound, and Conflict if blobs are missing or another seed was announced meanwhile.
     """
     family = families.find(session, name)
-    if family.state is VersionState.READY:
-        return family
-    verified = family.seed_digest
-    db.release(session)
-    manifest = manifests.load(blobs, verified)
-    permitted = blob_permissions.accept(session, blobs, manifest.digests(), sender=sender)
-    db.release(session)
-    admission.verify(blobs, manifest, known=set(), permitted=permitted)
-    session.refresh(family, ["seed_digest", "state"], with_for_update=True)
-    if family.seed_digest != verified:
-        raise Conflict(f"another seed was announced for family {name!r} meanwhile")
-    family.state = VersionState.READY
-    blob_permissions.record_downloadable(session, manifest)
-    session.flush()
+    if family.state in (VersionState.UPLOADING, VersionState.FAILED):
+        sent = family.seed_digest
+        db.release(session)
+        manifest = manifests.load(blobs, sent)
+        permitted = blob_permissions.accept(session, blobs, manifest.digests(), sender=sender)
+        admission.check_sent(blobs, manifest, known=set(), permitted=permitted)
+        family = families.lock(session, family.id)
+        if family.seed_digest != sent:
+            raise Conflict(f"another seed was announced for family {name!r} meanwhile")
+        if family.state in (VersionState.UPLOADING, VersionState.FAILED):
+            families.begin_checks(family)
+            session.flush()
     return family
+
+
+def check_family(blobs: BlobStore, family: Family) -> None:
+    """Read and check all bytes of a seed, which takes seconds for each GB.
+
+    Raises Conflict if blobs are missing, and InvalidCheckpoint.
+    """
+    admission.verify(blobs, manifests.load(blobs, family.seed_digest), known=set())
 
 
 def begin_expert_version(
@@ -119,7 +124,7 @@ def begin_expert_version(
     Announcing the same checkpoint and documents again returns the same version. The first version
     also adds the expert. Raises NotFound for the family, InvalidInput for the name or `documents`,
     InvalidCheckpoint, Incompatible if the checkpoint does not fit the family, and Conflict if the
-    expert belongs to another family or the version was retired.
+    expert belongs to another family, or the version was retired or is ready under another license.
     """
     check_name(expert, at="/expert")
     if not is_digest(documents):
@@ -133,11 +138,19 @@ def begin_expert_version(
     wanted = (manifest.digests() - seed.digests()) | {documents}
     permitted = blob_permissions.accept(session, blobs, wanted, sender=sender)
     manifest_digest = manifests.store(blobs, manifest)
+    families.lock(session, parent.id)
     owner = _lock_expert(session, expert, parent, license=license, description=description)
-    version = _find_or_add_version(session, owner, manifest_digest, documents)
+    version = _find_or_add_version(
+        session,
+        owner,
+        manifest_digest,
+        documents,
+        license=license,
+        description=description,
+    )
     if version.state is VersionState.RETIRED:
         raise Conflict(f"{experts.ref_of(version)} is this very checkpoint, and was retired")
-    if version.state is VersionState.READY:
+    if version.state in (VersionState.EMBEDDING, VersionState.READY):
         # That tells everybody that its bytes are there. If one was lost, it is sent again.
         permitted = wanted
     missing = admission.missing(blobs, manifest, known=seed.digests(), permitted=permitted)
@@ -149,33 +162,43 @@ def begin_expert_version(
 def complete_expert_version(
     session: Session, blobs: BlobStore, *, expert: str, number: int, sender: int
 ) -> ExpertVersion:
-    """Check the bytes and make the version ready; a ready version is returned as it is.
+    """Have a version checked and embedded, now that its blobs were sent.
 
-    Only blobs that the seed does not have are read, which takes seconds for each GB and holds no
-    transaction open. Raises NotFound, Conflict if blobs are missing or the version was retired,
-    InvalidCheckpoint, and InvalidInput for the documents.
+    A version that is ready or in work is returned as it is, one that failed is checked again.
+    Raises NotFound, and Conflict if blobs are missing or the version was retired.
     """
     version = experts.find_version(session, expert=expert, number=number)
-    if version.state is VersionState.READY:
-        return version
-    db.release(session)
-    seed = manifests.load(blobs, version.expert.family.seed_digest)
-    manifest = manifests.load(blobs, version.manifest_digest)
-    wanted = (manifest.digests() - seed.digests()) | {version.documents_digest}
-    permitted = blob_permissions.accept(session, blobs, wanted, sender=sender)
-    db.release(session)
-    admission.verify(blobs, manifest, known=seed.digests(), permitted=permitted)
-    documents.check_expert_documents(
-        _read_documents(blobs, version.documents_digest, permitted=permitted)
-    )
-    session.refresh(version, ["state"], with_for_update=True)
+    if version.state in (VersionState.UPLOADING, VersionState.FAILED):
+        db.release(session)
+        seed = manifests.load(blobs, version.expert.family.seed_digest)
+        manifest = manifests.load(blobs, version.manifest_digest)
+        wanted = (manifest.digests() - seed.digests()) | {version.documents_digest}
+        permitted = blob_permissions.accept(session, blobs, wanted, sender=sender)
+        admission.check_sent(blobs, manifest, known=seed.digests(), permitted=permitted)
+        _check_documents_sent(blobs, version.documents_digest, permitted=permitted)
+        session.refresh(version, ["state", "num_retries"], with_for_update=True)
+        if version.state in (VersionState.UPLOADING, VersionState.FAILED):
+            experts.begin_checks(version)
+            session.flush()
     if version.state is VersionState.RETIRED:
         raise Conflict(f"{experts.ref_of(version)} was retired")
-    version.state = VersionState.READY
-    version.ready_at = datetime.now(UTC)
-    blob_permissions.record_downloadable(session, manifest)
-    session.flush()
     return version
+
+
+def check_expert_version(blobs: BlobStore, version: ExpertVersion) -> list[Document]:
+    """Read and check all bytes of a version that its seed does not have; return its documents.
+
+    It takes seconds for each GB. Raises Conflict if blobs are missing, InvalidCheckpoint,
+    Incompatible if the checkpoint does not fit the seed, and InvalidInput for the documents.
+    """
+    seed = manifests.load(blobs, version.expert.family.seed_digest)
+    manifest = manifests.load(blobs, version.manifest_digest)
+    admission.check_fits(manifest, seed)
+    admission.verify(blobs, manifest, known=seed.digests())
+    digest = version.documents_digest
+    parsed = _read_documents(blobs, digest, permitted={digest})
+    documents.check_expert_documents(parsed)
+    return parsed
 
 
 def check_projection_documents(
@@ -192,7 +215,16 @@ def check_projection_documents(
 def _lock_expert(
     session: Session, name: str, family: Family, *, license: str, description: str
 ) -> Expert:
-    """Return the expert, added if it is new; its row is locked while its version is numbered."""
+    """Return the expert, added if it is new; its row is locked while its version is numbered.
+
+    A name of which every version failed may move to another family.
+    """
+    known = session.scalar(
+        select(Expert).where(Expert.name == name).options(joinedload(Expert.family))
+    )
+    if known is not None and known.family_id != family.id:
+        families.delete_failed_experts(session, known.family, name=name)
+        session.expire_all()
     session.execute(
         insert(Expert)
         .values(name=name, family_id=family.id, license=license, description=description)
@@ -206,13 +238,20 @@ def _lock_expert(
 
 
 def _find_or_add_version(
-    session: Session, expert: Expert, manifest_digest: str, documents_digest: str
+    session: Session,
+    expert: Expert,
+    manifest_digest: str,
+    documents_digest: str,
+    *,
+    license: str,
+    description: str,
 ) -> ExpertVersion:
     for version in experts.find_versions(session, expert.name):
         if (version.manifest_digest, version.documents_digest) == (
             manifest_digest,
             documents_digest,
         ):
+            _describe(session, version, license=license, description=description)
             return version
     last = session.scalar(
         select(func.max(ExpertVersion.number)).where(ExpertVersion.expert_id == expert.id)
@@ -220,6 +259,8 @@ def _find_or_add_version(
     version = ExpertVersion(
         expert=expert,
         number=(last or 0) + 1,
+        license=license,
+        description=description,
         manifest_digest=manifest_digest,
         documents_digest=documents_digest,
     )
@@ -228,11 +269,27 @@ def _find_or_add_version(
     return version
 
 
-def _read_documents(blobs: BlobStore, digest: str, *, permitted: set[str]) -> list[Document]:
+def _describe(session: Session, version: ExpertVersion, *, license: str, description: str) -> None:
+    """Give a version that was announced before what it is announced with now."""
+    if version.license != license and version.ready_at is not None:
+        raise Conflict(
+            f"{experts.ref_of(version)} is this very checkpoint, under license"
+            f" {version.license!r}: what is made of it relies on that license"
+        )
+    version.license, version.description = license, description or version.description
+    session.flush()
+    experts.show_newest(session, version.expert)
+
+
+def _check_documents_sent(blobs: BlobStore, digest: str, *, permitted: set[str]) -> None:
     size = blobs.keep(digest) if digest in permitted else None
     if size is None:
         raise Conflict("the documents were not sent yet", problems=(Problem("/missing", digest),))
     if size > MAX_DOCUMENTS_BYTES:
         detail = f"{size} bytes, at most {MAX_DOCUMENTS_BYTES} are taken: send a sample"
         raise InvalidInput("too many documents", problems=(Problem("/documents", detail),))
+
+
+def _read_documents(blobs: BlobStore, digest: str, *, permitted: set[str]) -> list[Document]:
+    _check_documents_sent(blobs, digest, permitted=permitted)
     return documents.parse(blobs.read(digest))

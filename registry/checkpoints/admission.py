@@ -131,17 +131,23 @@ def missing(
     return absent
 
 
-def verify(blobs: BlobStore, manifest: Manifest, *, known: set[str], permitted: set[str]) -> None:
-    """Read every blob that is not in `known`, and check digest, size, finite numbers and JSON.
-
-    Raises Conflict if blobs were not sent yet, see `missing`, and InvalidCheckpoint with each bad
-    tensor or file.
-    """
+def check_sent(
+    blobs: BlobStore, manifest: Manifest, *, known: set[str], permitted: set[str]
+) -> None:
+    """Check that no blob is missing; see `missing`. Raises Conflict with those that are."""
     if absent := missing(blobs, manifest, known=known, permitted=permitted):
         raise Conflict(
             f"{len(absent)} blobs were not sent yet",
             problems=tuple(Problem("/missing", digest) for digest in absent),
         )
+
+
+def verify(blobs: BlobStore, manifest: Manifest, *, known: set[str]) -> None:
+    """Read every blob that is not in `known`, and check digest, size, finite numbers and JSON.
+
+    Raises Conflict if blobs were not sent yet, and InvalidCheckpoint with each bad tensor or file.
+    """
+    check_sent(blobs, manifest, known=known, permitted=manifest.digests())
     problems = []
     checked = set(known)
     for name, entry in manifest.tensors.items():

@@ -12,11 +12,23 @@ from registry.database.db import Base
 
 
 class VersionState(StrEnum):
-    """State of a family's seed or of an expert version."""
+    """State of a family's seed or of an expert version, in the order of a registration.
+
+    A worker checks what was sent, and embeds the domain of an expert. A seed is not embedded.
+    """
 
     UPLOADING = "uploading"
+    CHECKING = "checking"
+    EMBEDDING = "embedding"
     READY = "ready"
+    FAILED = "failed"
     RETIRED = "retired"
+
+
+# A worker has work to do.
+PENDING_STATES = (VersionState.CHECKING, VersionState.EMBEDDING)
+# Nothing of it was checked yet, or not all of it is good.
+UNCHECKED_STATES = (VersionState.UPLOADING, VersionState.CHECKING, VersionState.FAILED)
 
 
 class ProjectionState(StrEnum):
@@ -38,12 +50,19 @@ class Family(Base):
     description: Mapped[str] = mapped_column(default="")
     license: Mapped[str]
     state: Mapped[VersionState] = mapped_column(default=VersionState.UPLOADING)
+    # Why it failed, or why a worker has to try again.
+    error: Mapped[str | None]
+    # Each retry is a job of its own.
+    num_retries: Mapped[int] = mapped_column(default=0, server_default="0")
     seed_digest: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Expert(Base):
-    """A model for one domain; its checkpoints are its versions."""
+    """A model for one domain; its checkpoints are its versions.
+
+    License and description are those of its newest version that was ready.
+    """
 
     __tablename__ = "experts"
 
@@ -66,7 +85,12 @@ class ExpertVersion(Base):
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
     expert_id: Mapped[int] = mapped_column(ForeignKey("experts.id"))
     number: Mapped[int]
+    license: Mapped[str]
+    description: Mapped[str] = mapped_column(default="")
     state: Mapped[VersionState] = mapped_column(default=VersionState.UPLOADING)
+    # Why it failed, or why a worker has to try again.
+    error: Mapped[str | None]
+    num_retries: Mapped[int] = mapped_column(default=0, server_default="0")
     manifest_digest: Mapped[str]
     documents_digest: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -110,7 +134,7 @@ class Projection(Base):
     )
 
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
-    family_id: Mapped[int] = mapped_column(ForeignKey("families.id"))
+    family_id: Mapped[int] = mapped_column(ForeignKey("families.id", ondelete="CASCADE"))
     number: Mapped[int]
     state: Mapped[ProjectionState] = mapped_column(default=ProjectionState.QUEUED)
     documents_digest: Mapped[str]
@@ -121,6 +145,7 @@ class Projection(Base):
     manifest_digest: Mapped[str | None]
     metrics: Mapped[dict[str, Any] | None]
     error: Mapped[str | None]
+    num_retries: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     ready_at: Mapped[datetime | None]
 

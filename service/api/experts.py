@@ -58,14 +58,23 @@ def begin(
     return VersionUploadBody(**version.model_dump(), missing=missing)
 
 
-@router.post("/{name}/versions/{number}/complete")
+@router.post("/{name}/versions/{number}/complete", status_code=202)
 def complete(
     name: ExpertName, number: VersionNumber, session: Session, blobs: Blobs, caller: Writer
 ) -> VersionBody:
-    """Check all bytes and make the version ready. Its domain is embedded soon after."""
+    """Hand what was sent to a worker, which checks all of it and embeds the domain. Ask for the
+    version to see its state. A version that failed is tried again."""
     version = uploads.complete_expert_version(
         session, blobs, expert=name, number=number, sender=caller.key_id
     )
+    job_events.wake(session)
+    return _body(session, version)
+
+
+@router.post("/{name}/versions/{number}/retry", status_code=202)
+def retry(name: ExpertName, number: VersionNumber, session: Session, _: Writer) -> VersionBody:
+    """Check and embed a version that failed once more. Any other version stays as it is."""
+    version = experts.retry(session, expert=name, number=number)
     job_events.wake(session)
     return _body(session, version)
 

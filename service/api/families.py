@@ -31,7 +31,8 @@ NewPolicy = Annotated[PolicyChanges, Body(title="Policy")]
 
 @router.post("", status_code=201)
 def begin(body: FamilyRequest, session: Session, blobs: Blobs, caller: Writer) -> FamilyUploadBody:
-    """Announce the seed of a family; the answer lists the blobs to send."""
+    """Announce the seed of a family; the answer lists the blobs to send. Until an expert uses the
+    family, another seed replaces the first."""
     upload = uploads.begin_family(
         session,
         blobs,
@@ -62,10 +63,29 @@ def get(name: FamilyName, session: Session, _: Reader) -> FamilyBody:
     return FamilyBody.of(families.find(session, name))
 
 
-@router.post("/{name}/complete")
+@router.delete("/{name}")
+def delete(name: FamilyName, session: Session, _: Writer) -> FamilyBody:
+    """Delete a family that no expert uses, with its projections and policies. Otherwise the error
+    names the experts."""
+    family = FamilyBody.of(families.find(session, name))
+    families.delete_family(session, name)
+    return family
+
+
+@router.post("/{name}/complete", status_code=202)
 def complete(name: FamilyName, session: Session, blobs: Blobs, caller: Writer) -> FamilyBody:
-    """Check all bytes of the seed and make the family ready."""
+    """Hand the seed that was sent to a worker, which checks all of it. Ask for the family to see
+    its state. A seed that failed is tried again."""
     family = uploads.complete_family(session, blobs, name=name, sender=caller.key_id)
+    job_events.wake(session)
+    return FamilyBody.of(family)
+
+
+@router.post("/{name}/retry", status_code=202)
+def retry(name: FamilyName, session: Session, _: Writer) -> FamilyBody:
+    """Check a seed that failed once more. Any other family stays as it is."""
+    family = families.retry(session, name)
+    job_events.wake(session)
     return FamilyBody.of(family)
 
 
@@ -110,6 +130,16 @@ def get_projection(
 ) -> ProjectionBody:
     """Return a projection of a family."""
     return ProjectionBody.of(projections.find(session, family=name, number=number))
+
+
+@router.post("/{name}/projections/{number}/retry", status_code=202)
+def retry_projection(
+    name: FamilyName, number: VersionNumber, session: Session, _: Writer
+) -> ProjectionBody:
+    """Train a projection that failed once more. Any other one stays as it is."""
+    projection = projections.retry(session, family=name, number=number)
+    job_events.wake(session)
+    return ProjectionBody.of(projection)
 
 
 @router.put("/{name}/policy")

@@ -79,9 +79,10 @@ def get_of_mix(
 
 def _of_expert(session: Session, blobs: BlobStore, name: str, number: int) -> Manifest:
     version = experts.find_version(session, expert=name, number=number)
-    # A version that was never ready names digests whose bytes nobody may have sent.
-    if version.state is not VersionState.READY and version.ready_at is None:
-        raise Conflict(f"{experts.ref_of(version)} is not uploaded completely")
+    # Before its check, a version names digests whose bytes nobody may have sent.
+    checked = version.state in (VersionState.EMBEDDING, VersionState.READY)
+    if not checked and version.ready_at is None:
+        raise Conflict(f"{experts.ref_of(version)} is {version.state}: its files were not checked")
     return manifests.load(blobs, version.manifest_digest)
 
 

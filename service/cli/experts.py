@@ -68,7 +68,10 @@ def register(
         typer.Option(help=f"{DOCUMENTS_HELP} Default: documents.jsonl in the folder."),
     ] = None,
 ) -> None:
-    """Register an expert, or a new version of one, with the running service."""
+    """Register an expert, or a new version of one, with the running service.
+
+    The service checks it and embeds its domain. The same folder again tries again what failed.
+    """
     from service.client.local import connect
     from service.terminal.console import console, notes, transfer
 
@@ -84,8 +87,7 @@ def register(
             documents=documents,
             on_transfer=lambda progress: status.update(transfer(progress)),
         )
-        status.update("embedding its domain")
-        version = client.wait_for_embedding(version)
+        version = client.wait_for_embedding(version, on_wait=status.update)
     console.print(f"{version.ref} is {version.state}")
 
 
@@ -118,16 +120,12 @@ def learn(
     ] = None,
 ) -> None:
     """Train a new projection of a family. Existing mixes keep theirs."""
-    from registry.database.tables import ProjectionState
-    from registry.errors import StepFailed
     from service.client.local import connect
     from service.terminal.console import console, notes
 
-    with connect() as client, notes.status("learning the projection"):
+    with connect() as client, notes.status("learning the projection") as status:
         requested = client.request_projection(family, documents=documents, experts=experts or [])
-        projection = client.wait_for_projection(requested)
-    if projection.state is not ProjectionState.READY:
-        raise StepFailed(f"the projection was not made: {projection.error}")
+        projection = client.wait_for_projection(requested, on_wait=status.update)
     console.print(f"{projection.family}@{projection.number} is ready; new mixes use it")
 
 

@@ -17,12 +17,13 @@ from engine.serving.tables import DeploymentState
 from registry.catalog import document_files
 from registry.checkpoints.checkpoint_folder import DOCUMENTS, CheckpointFolder
 from registry.checkpoints.exports import OnBytes
-from registry.database.tables import ProjectionState, VersionState
+from registry.database.tables import UNCHECKED_STATES
 from registry.errors import Conflict, InvalidInput, NotFound, Unavailable
 from registry.names import parse_ref
 from service.client import transfers
 from service.client.connection import MAX_ATTEMPTS, Connection, pause
 from service.client.mix_records import MixRecords, mix_path
+from service.client.registrations import Registrations
 from service.client.transfers import OnTransfer
 from service.schemas.checkpoints import FilesBody
 from service.schemas.deployments import DeploymentBody
@@ -44,7 +45,7 @@ Change = Literal["extend", "remove", "replace"]
 OnEvent = Callable[[EventBody], None]
 
 
-class Client(MixRecords):
+class Client(MixRecords, Registrations):
     """A connection to the service at `address`, `http://host:port`, with an API key.
 
     Every method raises the error of `registry.errors` that the service raised, and Unavailable when
@@ -70,7 +71,11 @@ class Client(MixRecords):
         description: str = "",
         on_transfer: OnTransfer = transfers.ignore,
     ) -> FamilyBody:
-        """Register a family by its seed: send the headers, then the bytes that are missing."""
+        """Register a family by its seed: send the headers, then the bytes that are missing.
+
+        A worker then checks the seed; see `wait_for_family`. Until an expert uses the family,
+        another seed replaces the first.
+        """
         checkpoint = CheckpointFolder.read(folder)
         about = {"name": name, "license": license, "description": description}
         begun = self._connection.post("/families", checkpoint.announcement | about)
@@ -95,7 +100,8 @@ class Client(MixRecords):
 
         `documents` is a file of JSON Lines (`.jsonl`), or a plain text, which is cut into
         documents; without it, `documents.jsonl` in the folder is read. The folder is not changed.
-        The same checkpoint and documents find the same version again and send nothing. Raises
+        A worker then checks the version and embeds its domain; see `wait_for_embedding`. The same
+        checkpoint and documents find the same version again, and try one that failed again. Raises
         InvalidInput when documents are missing or too few, or the folder holds no checkpoint.
         """
         if documents is None and not (folder / DOCUMENTS).exists():
@@ -112,14 +118,6 @@ class Client(MixRecords):
             )
         completed = self._connection.post(f"{versions}/{upload.version}/complete")
         return VersionBody.model_validate(completed)
-
-    def wait_for_embedding(self, version: VersionBody) -> VersionBody:
-        """Wait until the domain of a version is embedded, which takes seconds; mixes need it."""
-        path = f"/experts/{version.expert}/versions/{version.version}"
-        while not version.embedded:
-            time.sleep(POLL_SECONDS)
-            version = VersionBody.model_validate(self._connection.get(path))
-        return version
 
     def suggest(self, text: str, *, family: str, limit: int = 3) -> list[Suggestion]:
         """Return the experts whose domains are nearest to a text, nearest first."""
@@ -145,14 +143,6 @@ class Client(MixRecords):
             body["documents"] = transfers.send_file(self._connection, documents)
         answer = self._connection.post(f"/families/{family}/projections", body)
         return ProjectionBody.model_validate(answer)
-
-    def wait_for_projection(self, projection: ProjectionBody) -> ProjectionBody:
-        """Wait until a projection is ready or has failed."""
-        path = f"/families/{projection.family}/projections/{projection.number}"
-        while projection.state not in (ProjectionState.READY, ProjectionState.FAILED):
-            time.sleep(POLL_SECONDS)
-            projection = ProjectionBody.model_validate(self._connection.get(path))
-        return projection
 
     def policy(self, family: str) -> PolicyBody:
         """Return the policy that new mixes of the family are gated by. Raises NotFound."""
@@ -251,16 +241,16 @@ class Client(MixRecords):
             after = {"after": bodies[-1].id} if bodies else {}
 
     def expert_version(self, ref: str) -> VersionBody:
-        """Return a version of an expert; the newest one is the newest completed upload."""
+        """Return a version of an expert; the newest one is the newest that was checked."""
         name, number = parse_ref(ref)
         if number is not None:
             path = f"/experts/{name}/versions/{number}"
             return VersionBody.model_validate(self._connection.get(path))
         expert = ExpertWithVersions.model_validate(self._connection.get(f"/experts/{name}"))
-        uploaded = [v for v in expert.versions if v.state is not VersionState.UPLOADING]
-        if not uploaded:
-            raise NotFound(f"expert {name!r} has no version that is uploaded completely")
-        return uploaded[0]
+        checked = [v for v in expert.versions if v.state not in UNCHECKED_STATES]
+        if not checked:
+            raise NotFound(f"expert {name!r} has no version that was checked")
+        return checked[0]
 
     def files(self, ref: str, *, of: Downloadable = "mixes") -> FilesBody:
         """Return the files of a mix or an expert."""

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from assembler.demo.corpora import domains
 from assembler.demo.corpora.domains import Domain
-from registry.database.tables import ProjectionState
-from registry.errors import StepFailed
 from registry.settings import settings
 from service.client import local
 from service.client.client import Client
@@ -117,13 +115,14 @@ def _train(stages: Stages, domain: Domain, seed: Seed, texts: Texts) -> Expert:
 def _register_family(stages: Stages, client: Client, seed: Seed, public: Texts) -> ProjectionBody:
     """Register the family and request its projection, which trains while experts are registered."""
     with stages.stage("Family") as stage:
-        client.register_family(
+        family = client.register_family(
             seed.folder,
             name=seed.name,
             license=seed.license,
             description=seed.description,
             on_transfer=lambda transfer: stage.say(console.transfer(transfer)),
         )
+        client.wait_for_family(family, on_wait=stage.say)
         path = settings().cache_path / "projection.jsonl"
         path.write_bytes(b"".join(file.read_bytes() for file in public.values()))
         stage.result = "registered, and its projection requested"
@@ -148,14 +147,11 @@ def _register_expert(stages: Stages, client: Client, expert: Expert, *, family: 
             description=domain.title,
             on_transfer=count,
         )
-        stage.say("embedding its domain")
-        version = client.wait_for_embedding(version)
+        version = client.wait_for_embedding(version, on_wait=stage.say)
         stage.result = f"{version.ref}, {num_sent / 1e6:.0f} MB sent"
 
 
 def _await_projection(stages: Stages, client: Client, projection: ProjectionBody) -> None:
     with stages.stage("Projection") as stage:
-        projection = client.wait_for_projection(projection)
-        if projection.state is not ProjectionState.READY:
-            raise StepFailed(f"the projection was not made: {projection.error}")
+        projection = client.wait_for_projection(projection, on_wait=stage.say)
         stage.result = f"{projection.family}@{projection.number}"

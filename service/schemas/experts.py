@@ -25,7 +25,7 @@ class ExpertBody(BaseModel):
     id: str = Field(description="The name; `after` takes it to ask for the next page.")
     name: str = Field(description="Name of the expert, also of its domain.")
     family: str = Field(description="Name of its family.")
-    license: str = Field(description="License, as an SPDX expression.")
+    license: str = Field(description="License of its newest ready version, as an SPDX expression.")
     description: str = Field(description="What it is expert in.")
     created_at: datetime = Field(description="When its first version was announced.")
 
@@ -50,8 +50,15 @@ class VersionBody(BaseModel):
     expert: str = Field(description="Name of the expert.")
     version: int = Field(description="Number of the version, from 1.")
     ref: str = Field(description="`NAME@NUMBER`, as requests name it.")
+    license: str = Field(description="License of this version, as an SPDX expression.")
+    description: str = Field(description="What this version is expert in.")
     state: VersionState = Field(
-        description="Whether its bytes are still being sent, or it can be used."
+        description="`uploading`: bytes are missing. `checking` and `embedding`: a worker has work"
+        " to do. `ready`: mixes can use it. `failed`: `error` says why. `retired`: new mixes cannot"
+        " use it."
+    )
+    error: str | None = Field(
+        description="Why it failed, or why a worker tries again; null otherwise."
     )
     embedded: bool = Field(
         description="Whether its domain embedding exists; mixes and suggestions need it."
@@ -59,7 +66,7 @@ class VersionBody(BaseModel):
     manifest_digest: str = Field(description="SHA-256 that stands for the whole checkpoint.")
     documents_digest: str = Field(description="SHA-256 of its sample documents.")
     created_at: datetime = Field(description="When it was created.")
-    ready_at: datetime | None = Field(description="When all bytes had arrived; null before.")
+    ready_at: datetime | None = Field(description="When it could be used; null before.")
 
     @classmethod
     def of(cls, row: ExpertVersion, *, embedded: bool) -> Self:
@@ -67,7 +74,10 @@ class VersionBody(BaseModel):
             expert=row.expert.name,
             version=row.number,
             ref=experts.ref_of(row),
+            license=row.license,
+            description=row.description,
             state=row.state,
+            error=row.error,
             embedded=embedded,
             manifest_digest=row.manifest_digest,
             documents_digest=row.documents_digest,

@@ -25,7 +25,11 @@ class FamilyBody(BaseModel):
     object: Literal["family"] = Field(default="family", description="The kind of this object.")
     name: str = Field(description="Name of the family.")
     state: VersionState = Field(
-        description="Whether the bytes of its seed are still being sent, or it can be used."
+        description="`uploading`: bytes of its seed are missing. `checking`: a worker reads them."
+        " `ready`: experts can be registered. `failed`: `error` says why."
+    )
+    error: str | None = Field(
+        description="Why its seed is refused, or why a worker tries again; null otherwise."
     )
     license: str = Field(description="License of the seed, as an SPDX expression.")
     description: str = Field(description="What the seed is, for readers.")
@@ -80,7 +84,9 @@ class ProjectionBody(BaseModel):
     metrics: dict[str, Any] | None = Field(
         description="What its training measured; null before it is ready."
     )
-    error: str | None = Field(description="Why it failed; null otherwise.")
+    error: str | None = Field(
+        description="Why it failed, or why a worker tries again; null otherwise."
+    )
     created_at: datetime = Field(description="When it was created.")
     ready_at: datetime | None = Field(description="When it was ready; null before.")
 

@@ -7,9 +7,8 @@ from functools import lru_cache
 
 from sqlalchemy.orm import Session
 
-from assembler.routing.embedder import embedders
 from registry.blobs import blob_stores
-from registry.catalog import embeddings, experts
+from registry.catalog import experts
 from registry.checkpoints import manifests
 from registry.database.tables import Expert, ExpertVersion, VersionState
 
@@ -23,7 +22,8 @@ class VersionView:
 
     number: int
     state: VersionState
-    embedded: bool
+    error: str | None
+    license: str
     num_bytes: int
     num_own_bytes: int
     manifest_digest: str
@@ -49,15 +49,14 @@ class ExpertView:
 def view(session: Session, expert: Expert) -> ExpertView:
     """Return an expert with all its versions."""
     versions = experts.find_versions(session, expert.name)
-    return _expert(expert, _versions(session, versions))
+    return _expert(expert, _versions(versions))
 
 
 def views(session: Session, rows: Sequence[Expert]) -> list[ExpertView]:
-    """Return experts with their newest versions, in two queries for any number of experts."""
+    """Return experts with their newest versions, in one query for any number of experts."""
     newest = experts.find_newest(session, [expert.name for expert in rows])
     by_expert = {
-        row.expert_id: version
-        for row, version in zip(newest, _versions(session, newest), strict=True)
+        row.expert_id: version for row, version in zip(newest, _versions(newest), strict=True)
     }
     return [_expert(row, [by_expert[row.id]] if row.id in by_expert else []) for row in rows]
 
@@ -73,17 +72,17 @@ def _expert(expert: Expert, versions: Sequence[VersionView]) -> ExpertView:
     )
 
 
-def _versions(session: Session, rows: Sequence[ExpertVersion]) -> list[VersionView]:
-    embedded = embeddings.find_embedded(session, rows, embedders_of=embedders)
-    return [_version(row, embedded=row.id in embedded) for row in rows]
+def _versions(rows: Sequence[ExpertVersion]) -> list[VersionView]:
+    return [_version(row) for row in rows]
 
 
-def _version(row: ExpertVersion, *, embedded: bool) -> VersionView:
+def _version(row: ExpertVersion) -> VersionView:
     num_bytes, num_own_bytes = _sizes(row.manifest_digest, row.expert.family.seed_digest)
     return VersionView(
         number=row.number,
         state=row.state,
-        embedded=embedded,
+        error=row.error,
+        license=row.license,
         num_bytes=num_bytes,
         num_own_bytes=num_own_bytes,
         manifest_digest=row.manifest_digest,

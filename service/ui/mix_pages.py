@@ -215,16 +215,16 @@ def _choices(
     rows = experts.find_page(session, family=family, limit=MAX_ROWS)
     names = [expert.name for expert in rows]
     ready = experts.find_newest(session, names, state=VersionState.READY)
-    ready_ids = {version.expert_id for version in ready}
+    usable = {version.expert_id: version for version in ready}
     choices = [
         Choice(
             name=expert.name,
-            description=expert.description,
-            license=expert.license,
+            description=usable[expert.id].description,
+            license=usable[expert.id].license,
             chosen=expert.name in chosen,
             nearness=near.get(expert.name),
         )
         for expert in rows
-        if expert.id in ready_ids
+        if expert.id in usable
     ]
     return sorted(choices, key=lambda choice: (-near.get(choice.name, -1.0), choice.name))

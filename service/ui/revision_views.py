@@ -72,5 +72,5 @@ def _newest(session: Session, family: str) -> Sequence[ExpertVersion]:
 
 
 def _candidate(version: ExpertVersion) -> Candidate:
-    expert = version.expert
-    return Candidate(ref=experts.ref_of(version), description=expert.description or expert.license)
+    description = version.description or version.license
+    return Candidate(ref=experts.ref_of(version), description=description)

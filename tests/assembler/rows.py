@@ -39,6 +39,7 @@ def add_expert(
         expert=expert,
         number=1,
         state=VersionState.READY,
+        license="Apache-2.0",
         manifest_digest=tiny.store_manifest(blobs, expert=number).digest,
         documents_digest=tiny.store_documents(blobs, expert=number),
     )

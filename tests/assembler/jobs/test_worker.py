@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from assembler.assembly.provenance import Provenance
-from assembler.jobs import dispatcher
+from assembler.jobs import job_ids
 from assembler.mixes import fence, mixes
 from assembler.recipes.recipe import Finetune
 from assembler.routing.embedder import embedders, states_shape
@@ -26,6 +26,7 @@ from registry.catalog import artifacts, embeddings, experts
 from registry.checkpoints import manifests
 from registry.checkpoints.int8_config import int8_modules
 from registry.database import db
+from registry.database.tables import VersionState
 from registry.errors import NotFound
 from tests import tiny
 from tests.assembler import rows
@@ -229,7 +230,9 @@ def test_a_new_version_is_embedded(database: str) -> None:
 
     def embedded() -> bool:
         with db.transaction() as session:
-            version = experts.pin(session, "expert-1")
+            version = experts.get_version(session, 1)
+            if version.state is not VersionState.READY:
+                return False
             try:
                 current = embedders(version.expert.family.seed_digest)
                 found = embeddings.find(session, version, embedders=current)
@@ -242,7 +245,9 @@ def test_a_new_version_is_embedded(database: str) -> None:
 
     with worker():
         wait_for(embedded, "the domain embedding")
-    assert phases(dispatcher.embedding_job_id(1))["embed", "ended"] == 1
+    with db.transaction() as session:
+        job_id = job_ids.of_embedding(experts.get_version(session, 1))
+    assert phases(job_id)["embed", "ended"] == 1
 
 
 def test_a_compressed_mix_is_gated_and_published_compressed(database: str) -> None:

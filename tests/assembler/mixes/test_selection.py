@@ -141,7 +141,7 @@ def test_a_domain_of_another_embedder_is_refused(session: Session, blobs: LocalB
     family = rows.add_all(session, blobs)
     version = rows.add_expert(session, blobs, family, number=3, embedded=False)
     (problem,) = select(session, blobs, "expert-1", "expert-3").problems
-    assert "not embedded yet" in problem.detail
+    assert "is not embedded by 'all-MiniLM-L6-v2'" in problem.detail
     other = Embedders(encoder=OTHER_EMBEDDER, states=OTHER_EMBEDDER)
     rows.embed(session, blobs, version, [1.0] * 8, embedder="bigger", embedders=other)
     (problem,) = select(session, blobs, "expert-1", "expert-3").problems
@@ -157,9 +157,21 @@ def test_router_inputs_taken_in_another_way_are_refused(
     other = Embedders(encoder=embedder_digest(), states=OTHER_EMBEDDER)
     rows.embed(session, blobs, version, [1.0] * 8, embedders=other)
     (problem,) = select(session, blobs, "expert-1", "expert-3").problems
-    assert problem == Problem(
-        "/experts/1", "the domain of 'expert-3' is not embedded yet, try again in a moment"
-    )
+    assert problem.pointer == "/experts/1"
+    assert "a running worker does it, and expert-3@1 says when it failed" in problem.detail
+
+
+def test_an_expert_that_failed_is_refused_with_its_reason(
+    session: Session, blobs: LocalBlobs
+) -> None:
+    family = rows.add_all(session, blobs)
+    version = rows.add_expert(session, blobs, family, number=3)
+    version.state, version.error = VersionState.FAILED, "tokenizer.json is no tokenizer"
+    session.flush()
+    for ref in ("expert-3", "expert-3@1"):
+        (problem,) = select(session, blobs, "expert-1", ref).problems
+        assert problem.pointer == "/experts/1"
+        assert "failed, not ready: tokenizer.json is no tokenizer" in problem.detail
 
 
 def test_a_projection_of_another_embedder_is_refused(session: Session, blobs: LocalBlobs) -> None:

@@ -133,7 +133,7 @@ def test_an_existing_version_is_named(session: Session, blobs: LocalBlobs) -> No
 
 def test_licenses_are_combined_with_warnings(session: Session, blobs: LocalBlobs) -> None:
     family = rows.add_all(session, blobs)
-    rows.add_expert(session, blobs, family, number=3).expert.license = "CC-BY-NC-4.0"
+    rows.add_expert(session, blobs, family, number=3).license = "CC-BY-NC-4.0"
     session.flush()
     planned = ask(session, blobs, experts=[*EXPERTS, "expert-3"])
     assert planned.license == "Apache-2.0 AND CC-BY-NC-4.0"

@@ -13,7 +13,7 @@ from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.orm import Session
 
 from registry.blobs.blobs import LocalBlobs
-from registry.catalog import documents, experts, families
+from registry.catalog import documents, experts, families, uploads
 from registry.checkpoints.admission import Shard
 from registry.database.tables import VersionState
 from registry.errors import Conflict, Incompatible, InvalidCheckpoint, InvalidInput, NotFound
@@ -22,9 +22,11 @@ from tests.registry.catalog.uploading import (
     announcement,
     begin_expert,
     begin_family,
+    checked,
     complete_expert,
     complete_family,
     digest_of,
+    make_ready,
     send,
     send_checkpoint,
     send_documents,
@@ -35,7 +37,7 @@ from tests.registry.catalog.uploading import (
 def family(session: Session, blobs: LocalBlobs) -> str:
     begin_family(session, blobs)
     send_checkpoint(session, blobs)
-    complete_family(session, blobs)
+    make_ready(session, blobs)
     return "tiny"
 
 
@@ -48,19 +50,26 @@ def problems_of(error: pytest.ExceptionInfo[InvalidInput]) -> dict[str, str]:
     return {problem.pointer: problem.detail for problem in error.value.problems}
 
 
-def test_a_complete_seed_becomes_ready(session: Session, blobs: LocalBlobs) -> None:
+def test_a_complete_seed_is_checked(session: Session, blobs: LocalBlobs) -> None:
     upload = begin_family(session, blobs)
     assert len(upload.missing) == len(set(announcement()["digests"].values())) + 2
     with pytest.raises(Conflict, match="blobs were not sent"):
         complete_family(session, blobs)
     send_checkpoint(session, blobs)
     assert begin_family(session, blobs).missing == []
-    assert complete_family(session, blobs).state is VersionState.READY
+    family = complete_family(session, blobs)
+    assert family.state is VersionState.CHECKING
+    uploads.check_family(blobs, family)
 
 
-def test_a_ready_seed_never_changes(session: Session, blobs: LocalBlobs, family: str) -> None:
-    with pytest.raises(Conflict, match="a seed never changes"):
-        begin_family(session, blobs, **announcement(expert=1))
+def test_a_seed_that_is_used_never_changes(
+    session: Session, blobs: LocalBlobs, family: str
+) -> None:
+    begin_expert(session, blobs)
+    for changes in (announcement(expert=1), {"license": "MIT"}):
+        with pytest.raises(Conflict, match=r"used by law: a seed .* never changes"):
+            begin_family(session, blobs, **changes)
+    assert begin_family(session, blobs).family.state is VersionState.READY
 
 
 def test_an_expert_sends_only_its_ffns(session: Session, blobs: LocalBlobs, family: str) -> None:
@@ -70,13 +79,13 @@ def test_an_expert_sends_only_its_ffns(session: Session, blobs: LocalBlobs, fami
     assert set(upload.missing) == {digest_of(data) for data in [*ffns, sample]}
 
 
-def test_a_complete_expert_becomes_ready(session: Session, blobs: LocalBlobs, family: str) -> None:
+def test_a_complete_expert_is_checked(session: Session, blobs: LocalBlobs, family: str) -> None:
     number = begin_expert(session, blobs).version.number
     send_checkpoint(session, blobs, expert=1)
     send_documents(session, blobs, expert=1)
     version = complete_expert(session, blobs, number=number)
-    assert version.ready_at is not None
-    assert experts.pin(session, "law") is experts.pin(session, "law@1") is version
+    assert version.state is VersionState.CHECKING
+    assert len(uploads.check_expert_version(blobs, version)) == 9
     assert begin_expert(session, blobs).missing == []
 
 
@@ -114,7 +123,7 @@ def test_a_family_that_is_uploading_takes_no_expert(session: Session, blobs: Loc
 def test_an_expert_stays_in_its_family(session: Session, blobs: LocalBlobs, family: str) -> None:
     begin_expert(session, blobs)
     begin_family(session, blobs, name="other")
-    complete_family(session, blobs, name="other")
+    make_ready(session, blobs, name="other")
     with pytest.raises(Conflict, match="belongs to family 'tiny'"):
         begin_expert(session, blobs, family="other")
     assert [f.name for f in families.find_all(session)] == ["other", "tiny"]
@@ -262,23 +271,23 @@ def test_a_number_that_is_not_finite_is_found(
     digests = announcement(expert=1)["digests"] | {name: send(session, blobs, bytes(data))}
     begin_expert(session, blobs, digests=digests)
     send_checkpoint(session, blobs, expert=1)
+    send_documents(session, blobs, expert=1)
     with pytest.raises(InvalidCheckpoint) as error:
-        complete_expert(session, blobs)
+        checked(session, blobs)
     detail = f"tensor '{name}' holds NaN or infinity at [3, 5], expected finite numbers"
     assert problems_of(error) == {f"/tensors/{name}": detail}
-    version = experts.find_version(session, expert="law", number=1)
-    assert version.state is VersionState.UPLOADING
 
 
 def test_changed_bytes_are_found(session: Session, blobs: LocalBlobs, family: str) -> None:
     begin_expert(session, blobs)
     manifest = send_checkpoint(session, blobs, expert=1)
+    send_documents(session, blobs, expert=1)
     name = "model.layers.0.mlp.up_proj.weight"
     path = blobs.local_path(manifest.tensors[name].digest)
     path.chmod(0o644)
     path.write_bytes(b"\0" * path.stat().st_size)
     with pytest.raises(InvalidCheckpoint) as error:
-        complete_expert(session, blobs)
+        checked(session, blobs)
     assert "is corrupt" in problems_of(error)[f"/tensors/{name}"]
 
 
@@ -289,7 +298,7 @@ def test_documents_without_a_held_out_part_are_refused(
     begin_expert(session, blobs, documents=send(session, blobs, sample))
     send_checkpoint(session, blobs, expert=1)
     with pytest.raises(InvalidInput) as error:
-        complete_expert(session, blobs)
+        checked(session, blobs)
     assert "'held-out'" in problems_of(error)["/documents"]
 
 

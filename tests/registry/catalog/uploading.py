@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from registry.blobs.blobs import LocalBlobs, put_bytes
-from registry.catalog import blob_permissions, documents, uploads
+from registry.catalog import blob_permissions, documents, families, uploads
 from registry.checkpoints.admission import CheckpointAnnouncement, Shard
 from registry.checkpoints.manifests import Manifest
 from registry.database.tables import ExpertVersion, Family
@@ -66,6 +66,17 @@ def complete_expert(session: Session, blobs: LocalBlobs, *, number: int = 1) -> 
     return uploads.complete_expert_version(
         session, blobs, expert="law", number=number, sender=SENDER
     )
+
+
+def make_ready(session: Session, blobs: LocalBlobs, *, name: str = "tiny") -> None:
+    """Complete a family, as if a worker had found its seed sound."""
+    family = complete_family(session, blobs, name=name)
+    families.mark_ready(session, family.id, seed_digest=family.seed_digest)
+
+
+def checked(session: Session, blobs: LocalBlobs) -> None:
+    """Complete version 1 of the expert `law`, and check it as a worker does."""
+    uploads.check_expert_version(blobs, complete_expert(session, blobs))
 
 
 def send(session: Session, blobs: LocalBlobs, data: bytes) -> str:

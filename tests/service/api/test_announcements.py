@@ -11,8 +11,10 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from registry.blobs import blob_stores
 from registry.blobs.blobs import BlobStore, get_bytes
-from registry.catalog import experts
+from registry.catalog import blob_permissions, experts
+from registry.checkpoints import manifests
 from registry.checkpoints.checkpoint_folder import CheckpointFolder
 from registry.database import db
 from service import keys
@@ -73,7 +75,17 @@ def complete(client: TestClient, name: str) -> int:
 
 def register(client: TestClient, name: str, body: dict[str, Any], folder: Path) -> None:
     send(client, folder, missing_of(client, name, body))
-    assert complete(client, name) == 200
+    assert complete(client, name) == 202
+    check(name)
+
+
+def check(name: str) -> None:
+    """Check a version as a worker does."""
+    with db.transaction() as session:
+        version = experts.find_version(session, expert=name, number=1)
+        experts.mark_checked(session, version.id)
+        manifest = manifests.load(blob_stores.store(), version.manifest_digest)
+        blob_permissions.record_downloadable(session, manifest)
 
 
 def own_documents(client: TestClient) -> str:
@@ -142,7 +154,7 @@ def test_documents_of_another_expert_are_no_documents_of_mine(
     assert digests_in(missing) == {documents}
     assert complete(other, "mine") == 409
     send(other, folder, missing)
-    assert complete(other, "mine") == 200, "who has the same bytes may use them"
+    assert complete(other, "mine") == 202, "who has the same bytes may use them"
 
 
 def test_a_projection_needs_documents_that_were_sent(

@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
@@ -19,7 +18,7 @@ from registry.catalog import experts, families
 from registry.checkpoints.checkpoint_folder import CheckpointFolder
 from registry.database import db
 from tests import factories, tiny
-from tests.service.sending import put_blob, send
+from tests.service.sending import send
 
 VERSIONS = "/api/v1/experts/law/versions"
 FFN = "model.layers.1.mlp.up_proj.weight"
@@ -75,7 +74,8 @@ def test_only_tensors_that_differ_from_the_seed_are_missing(
     assert (again["version"], len(again["missing"])) == (1, len(missing) - 2)
     send(client, folder, again["missing"])
     completed = client.post(f"{VERSIONS}/1/complete")
-    assert (completed.status_code, completed.json()["state"]) == (200, "ready")
+    assert (completed.status_code, completed.json()["state"]) == (202, "checking")
+    assert client.post(f"{VERSIONS}/1/complete").json() == completed.json()
     assert client.get("/api/v1/experts/law").json()["versions"][0]["ref"] == "law@1"
 
 
@@ -178,28 +178,33 @@ def test_a_body_that_is_no_json_is_refused(client: TestClient) -> None:
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "")
 
 
-def test_numbers_that_are_not_finite_are_refused(
+def test_a_version_that_failed_says_why_and_is_retried(
     client: TestClient, body: dict[str, Any], folder: Path
 ) -> None:
-    values = np.frombuffer(tiny.tensors(expert=1)[FFN], np.uint16).copy()
-    values[70] = 0x7FC0
-    body["digests"][FFN] = put_blob(client, values.tobytes())
     send(client, folder, client.post(VERSIONS, json=body).json()["missing"])
-    answer = client.post(f"{VERSIONS}/1/complete")
-    assert answer.status_code == 422
-    assert FFN in answer.json()["errors"][0]["detail"]
-    assert "[2, 6]" in answer.json()["errors"][0]["detail"]
-    assert client.get(f"{VERSIONS}/1").json()["state"] == "uploading"
+    assert client.post(f"{VERSIONS}/1/retry").status_code == 409
+    client.post(f"{VERSIONS}/1/complete")
+    with db.transaction() as session:
+        version = experts.find_version(session, expert="law", number=1)
+        experts.mark_failed(session, version.id, error="the machine is short of memory")
+    failed = client.get(f"{VERSIONS}/1").json()
+    assert (failed["state"], failed["error"]) == ("failed", "the machine is short of memory")
+    assert client.get("/api/v1/experts/law/versions/1/files").status_code == 409
+    retried = client.post(f"{VERSIONS}/1/retry")
+    assert retried.status_code == 202
+    assert (retried.json()["state"], retried.json()["error"]) == ("checking", None)
+    assert client.post(f"{VERSIONS}/2/retry").status_code == 404
 
 
-def test_documents_without_a_held_out_part_are_refused(
-    client: TestClient, body: dict[str, Any], folder: Path
-) -> None:
-    body["documents"] = put_blob(client, b'{"id": "1", "text": "x", "split": "train"}\n')
-    send(client, folder, client.post(VERSIONS, json=body).json()["missing"])
-    answer = client.post(f"{VERSIONS}/1/complete")
-    assert answer.status_code == 422
-    assert "held-out" in answer.json()["errors"][0]["detail"]
+def test_each_version_has_its_own_license(client: TestClient, body: dict[str, Any]) -> None:
+    client.post(VERSIONS, json=body | {"license": "MIT"})
+    second = body | {"documents": "a" * 64, "license": "CC-BY-NC-4.0", "description": "cases"}
+    client.post(VERSIONS, json=second)
+    versions = client.get("/api/v1/experts/law").json()["versions"]
+    assert [(v["license"], v["description"]) for v in versions] == [
+        ("CC-BY-NC-4.0", "cases"),
+        ("MIT", ""),
+    ]
 
 
 def test_lists_are_paged_and_searched(client: TestClient, family: str) -> None:

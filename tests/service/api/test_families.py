@@ -9,10 +9,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from registry.blobs.blobs import BlobStore
-from registry.catalog import projections
+from registry.catalog import experts, families, projections
 from registry.catalog.documents import Document, serialize
 from registry.checkpoints.checkpoint_folder import CheckpointFolder
 from registry.database import db
+from registry.database.tables import VersionState
 from tests import factories, tiny
 from tests.service.sending import put_blob
 
@@ -44,8 +45,53 @@ def test_a_seed_is_registered(client: TestClient, tmp_path: Path) -> None:
         source = checkpoint.sources[blob["digest"]]
         assert blob["size"] in (None, source.num_bytes)
         client.put(blob["url"], content=source.chunks())
-    assert client.post(f"{FAMILIES}/smol/complete").json()["state"] == "ready"
+    completed = client.post(f"{FAMILIES}/smol/complete")
+    assert (completed.status_code, completed.json()["state"]) == (202, "checking")
     assert client.get(FAMILIES).json()["data"] == [client.get(f"{FAMILIES}/smol").json()]
+
+
+def test_a_seed_that_was_refused_says_why_and_is_retried(client: TestClient, family: str) -> None:
+    url = f"{FAMILIES}/{family}"
+    assert client.post(f"{url}/retry").json()["state"] == "ready"
+    with db.transaction() as session:
+        row = families.find(session, family)
+        row.state = VersionState.CHECKING
+        families.mark_failed(session, row.id, error="the disk is full")
+    failed = client.get(url).json()
+    assert (failed["state"], failed["error"]) == ("failed", "the disk is full")
+    retried = client.post(f"{url}/retry")
+    assert (retried.status_code, retried.json()["state"]) == (202, "checking")
+
+
+def test_a_family_is_deleted_unless_an_expert_uses_it(
+    client: TestClient, family: str, store: BlobStore
+) -> None:
+    with db.transaction() as session:
+        expert = factories.make_expert(session, families.find(session, family), name="law")
+        version = factories.make_version(session, expert, store).id
+    refused = client.delete(f"{FAMILIES}/{family}")
+    assert refused.status_code == 409
+    assert "is used by law" in refused.json()["detail"]
+    with db.transaction() as session:
+        unused = experts.get_version(session, version)
+        unused.state, unused.ready_at = VersionState.FAILED, None
+    assert client.delete(f"{FAMILIES}/{family}").json()["name"] == family
+    assert client.get(f"{FAMILIES}/{family}").status_code == 404
+    assert client.delete(f"{FAMILIES}/{family}").status_code == 404
+
+
+def test_a_projection_that_failed_is_retried(
+    client: TestClient, family: str, documents: str
+) -> None:
+    url = f"{FAMILIES}/{family}/projections"
+    client.post(url, json={"documents": documents})
+    with db.transaction() as session:
+        row = projections.find(session, family=family, number=1)
+        projections.mark_failed(session, row, error="the disk is full")
+    assert client.get(f"{url}/1").json()["error"] == "the disk is full"
+    retried = client.post(f"{url}/1/retry")
+    assert (retried.status_code, retried.json()["state"]) == (202, "queued")
+    assert client.post(f"{url}/2/retry").status_code == 404
 
 
 def test_the_same_projection_is_trained_once(

@@ -1,15 +1,21 @@
 """Training and registering on the command line, with a plain text."""
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from registry.blobs.blobs import BlobStore
+from registry.catalog import experts
 from registry.catalog.document_files import read_text
 from registry.catalog.documents import parse
 from registry.database import db
+from registry.database.tables import ExpertVersion, VersionState
 from tests import factories, tiny
 from tests.service.command_line import run
+
+PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -48,6 +54,34 @@ def test_an_expert_is_trained_on_a_text(tmp_path: Path, text: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "held-out perplexity" in done.stdout
     assert parse([(target / "documents.jsonl").read_bytes()]) == read_text(text)
+
+
+def test_a_registration_that_fails_ends_with_one_sentence(
+    installation: None, store: BlobStore, tmp_path: Path
+) -> None:
+    with db.transaction() as session:
+        factories.make_family(session, store)
+    folder = tiny.write_checkpoint(tmp_path / "expert", expert=1)
+    about = ["--name", "law", "--family", "tiny", "--license", "CC0-1.0"]
+    failing = threading.Thread(target=fail_when_checking)
+    failing.start()
+    done = run("register", str(folder), *about)
+    failing.join()
+
+    assert done.returncode == 1
+    assert "nexusmix: law@1 is failed: the machine is short of memory\n" in done.stderr
+
+
+def fail_when_checking() -> None:
+    """Do what a worker does whose check of the first version fails."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        with db.transaction() as session:
+            version = session.get(ExpertVersion, 1)
+            if version is not None and version.state is VersionState.CHECKING:
+                experts.mark_failed(session, 1, error="the machine is short of memory")
+                return
+        time.sleep(0.05)
 
 
 def test_experts_are_listed(installation: None, store: BlobStore) -> None:

@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 
 from assembler.mixes import job_events, mix_state, mixes
-from assembler.routing.embedder import embedder_digest
 from assembler.tables import MixState
 from engine.serving.tables import DeploymentState
 from registry.blobs.blobs import BlobStore
-from registry.catalog import experts
-from registry.catalog.documents import Document, serialize
+from registry.catalog import experts, families
 from registry.checkpoints.safetensors_header import read_header
 from registry.database import db
 from registry.database.tables import VersionState
@@ -31,7 +29,7 @@ from service.client import connection
 from service.client.client import Client
 from service.client.transfers import Transfer
 from service.schemas.mixes import EventBody, MixBody
-from tests import factories, tiny
+from tests import tiny
 from tests.assembler import rows
 from tests.assembler.published import publish
 from tests.service.cutting import cutting
@@ -67,6 +65,16 @@ def mix(client: Client, store: BlobStore) -> MixBody:
     )
 
 
+@pytest.fixture
+def family(client: Client, seed: Path) -> str:
+    """Register the family `tiny`, as if a worker had found its seed sound."""
+    family = client.register_family(seed, name="tiny", license="Apache-2.0")
+    with db.transaction() as session:
+        row = families.find(session, "tiny")
+        families.mark_ready(session, row.id, seed_digest=family.seed_digest)
+    return family.name
+
+
 def register(client: Client, folder: Path) -> list[Transfer]:
     transfers: list[Transfer] = []
     client.register_expert(
@@ -75,9 +83,7 @@ def register(client: Client, folder: Path) -> list[Transfer]:
     return transfers
 
 
-def test_a_family_and_an_expert_are_registered(client: Client, seed: Path, expert: Path) -> None:
-    family = client.register_family(seed, name="tiny", license="Apache-2.0")
-    assert family.state is VersionState.READY
+def test_a_family_and_an_expert_are_registered(client: Client, family: str, expert: Path) -> None:
     transfers = register(client, expert)
     # Half of the checkpoint is equal to the seed's, and is not sent.
     ffn = sum(len(data) for name, data in tiny.tensors(expert=1).items() if ".mlp." in name)
@@ -85,13 +91,12 @@ def test_a_family_and_an_expert_are_registered(client: Client, seed: Path, exper
     assert transfers[-1] == Transfer(ffn + documents, ffn + documents)
     assert register(client, expert) == []
     with db.transaction() as session:
-        assert experts.pin(session, "law").number == 1
+        assert experts.find_version(session, expert="law", number=1).expert.family.name == family
 
 
 def test_an_expert_is_registered_with_a_plain_text(
-    client: Client, seed: Path, expert: Path, tmp_path: Path
+    client: Client, family: str, expert: Path, tmp_path: Path
 ) -> None:
-    client.register_family(seed, name="tiny", license="Apache-2.0")
     (expert / "documents.jsonl").unlink()
     before = {path.name: path.read_bytes() for path in expert.iterdir()}
     text = tmp_path / "law.txt"
@@ -100,7 +105,7 @@ def test_an_expert_is_registered_with_a_plain_text(
         expert, name="law", family="tiny", license="CC0-1.0", documents=text
     )
 
-    assert sent.state is VersionState.READY
+    assert sent.state is VersionState.CHECKING
     assert {path.name: path.read_bytes() for path in expert.iterdir()} == before
     again = client.register_expert(
         expert, name="law", family="tiny", license="CC0-1.0", documents=text
@@ -115,9 +120,8 @@ def test_an_expert_without_documents_is_refused(client: Client, expert: Path) ->
 
 
 def test_a_request_is_sent_again_after_a_cut(
-    address: str, key: str, client: Client, seed: Path, expert: Path
+    address: str, key: str, family: str, expert: Path
 ) -> None:
-    client.register_family(seed, name="tiny", license="Apache-2.0")
     with (
         cutting(address, cuts=[(2000, None), (30_000, None), (None, 100), (0, None)]) as line,
         Client(line.address, key=key) as shaky,
@@ -125,10 +129,11 @@ def test_a_request_is_sent_again_after_a_cut(
         register(shaky, expert)
         assert line.cuts == []
     with db.transaction() as session:
-        assert experts.pin(session, "law").state is VersionState.READY
+        version = experts.find_version(session, expert="law", number=1)
+        assert version.state is VersionState.CHECKING
 
 
-def test_an_interrupted_upload_continues(client: Client, seed: Path, expert: Path) -> None:
+def test_an_interrupted_upload_continues(client: Client, family: str, expert: Path) -> None:
     class Interrupted(Exception):
         pass
 
@@ -136,7 +141,6 @@ def test_an_interrupted_upload_continues(client: Client, seed: Path, expert: Pat
         if transfer.num_sent > transfer.num_bytes / 2:
             raise Interrupted
 
-    client.register_family(seed, name="tiny", license="Apache-2.0")
     with pytest.raises(Interrupted):
         client.register_expert(
             expert, name="law", family="tiny", license="CC0-1.0", on_transfer=interrupt
@@ -146,10 +150,11 @@ def test_an_interrupted_upload_continues(client: Client, seed: Path, expert: Pat
 
 
 def test_a_download_survives_cuts(
-    address: str, key: str, client: Client, seed: Path, expert: Path, tmp_path: Path
+    address: str, key: str, client: Client, family: str, expert: Path, tmp_path: Path
 ) -> None:
-    client.register_family(seed, name="tiny", license="Apache-2.0")
     register(client, expert)
+    with db.transaction() as session:
+        experts.mark_checked(session, 1)
     sizes: list[int] = []
     with (
         cutting(address, cuts=[(None, 20_000), (None, 30_000)]) as line,
@@ -166,13 +171,16 @@ def test_a_download_survives_cuts(
     assert {n: data[s.start : s.end] for n, s in spans.items()} == tiny.tensors(expert=1)
 
 
-def test_errors_of_the_service_are_raised_by_the_client(
-    client: Client, seed: Path, expert: Path
-) -> None:
+def test_errors_of_the_service_are_raised_by_the_client(client: Client, expert: Path) -> None:
     with pytest.raises(NotFound, match="no family 'tiny'"):
         register(client, expert)
-    client.register_family(seed, name="tiny", license="Apache-2.0")
-    with pytest.raises(Conflict):
+
+
+def test_problems_of_a_checkpoint_are_raised_by_the_client(
+    client: Client, seed: Path, family: str, expert: Path
+) -> None:
+    register(client, expert)
+    with pytest.raises(Conflict, match="is used by law"):
         client.register_family(expert, name="tiny", license="Apache-2.0")
     (expert / "tokenizer.json").write_text("{}")
     with pytest.raises(Incompatible) as refused:
@@ -199,26 +207,6 @@ def test_a_missing_service_is_unavailable(key: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(connection, "FIRST_PAUSE_SECONDS", 0.0)
     with Client("http://127.0.0.1:9", key=key) as client, pytest.raises(Unavailable):
         client.mix("both")
-
-
-def test_the_client_waits_for_an_embedding(client: Client, seed: Path, expert: Path) -> None:
-    client.register_family(seed, name="tiny", license="Apache-2.0")
-    version = client.register_expert(expert, name="law", family="tiny", license="CC0-1.0")
-    assert not version.embedded
-    with db.transaction() as session:
-        row = experts.pin(session, "law")
-        factories.embed(session, row, [1.0] * 384, embedder_digest=embedder_digest())
-    assert client.wait_for_embedding(version).embedded
-    assert [s.ref for s in client.suggest("any text", family="tiny")] == ["law@1"]
-
-
-def test_a_projection_is_requested_once(client: Client, seed: Path, tmp_path: Path) -> None:
-    documents = tmp_path / "public.jsonl"
-    content = [Document(domain, "a text", "train", domain) for domain in ("law", "code")]
-    documents.write_bytes(serialize(content))
-    client.register_family(seed, name="tiny", license="Apache-2.0")
-    requested = client.request_projection("tiny", documents=documents)
-    assert client.request_projection("tiny", documents=documents) == requested
 
 
 def test_a_mix_is_followed_to_its_end(client: Client, mix: MixBody) -> None:

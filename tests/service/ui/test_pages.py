@@ -21,6 +21,7 @@ from engine.serving.tables import Deployment, DeploymentState
 from registry.blobs import blob_stores
 from registry.blobs.blobs import BlobStore
 from registry.catalog import artifacts
+from registry.catalog import experts as catalog
 from registry.database import db
 from tests import factories
 from tests.assembler import rows
@@ -82,9 +83,23 @@ def test_experts_are_listed(page: Page, experts: list[str]) -> None:
     row = page.get_by_role("row").filter(has_text="sailing")
 
     expect(row).to_contain_text("CC0-1.0")
-    expect(row).to_contain_text("embedded")
+    expect(row).to_contain_text("ready")
     row.get_by_role("link").click()
     expect(page.get_by_role("heading", name="sailing")).to_be_visible()
+
+
+def test_a_registration_that_failed_says_why(page: Page, experts: list[str]) -> None:
+    with db.transaction() as session:
+        version = catalog.find_version(session, expert="sailing", number=1)
+        catalog.mark_outdated(session, [version.id])
+        catalog.mark_failed(session, version.id, error="the machine is short of memory")
+    page.goto("/experts")
+    row = page.get_by_role("row").filter(has_text="sailing")
+
+    expect(row).to_contain_text("failed")
+    expect(row).to_contain_text("the machine is short of memory")
+    row.get_by_role("link").click()
+    expect(page.get_by_role("table")).to_contain_text("the machine is short of memory")
 
 
 def test_an_empty_list_says_what_to_do(page: Page) -> None:

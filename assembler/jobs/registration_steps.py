@@ -1,0 +1,91 @@
+"""The steps of a registration: check a seed, check a version of an expert, embed its domain.
+
+Each ends with one transaction that changes the state of its row. A refusal is raised; the workflow
+stores it.
+"""
+
+from sqlalchemy.orm import Session
+
+from assembler.jobs import job_ids
+from assembler.mixes import job_events
+from assembler.routing.embedder import DOMAIN_TOKENS, EMBEDDER, embedders
+from registry.blobs import blob_stores
+from registry.catalog import blob_permissions, documents, embeddings, experts, families
+from registry.checkpoints import manifests
+from registry.database import db
+from registry.database.tables import ExpertVersion, Family
+
+CHECK_FAMILY, CHECK_EXPERT, EMBED = "check-family", "check-expert", "embed"
+
+
+def check_family(family_id: int) -> None:
+    """Check the seed of a family, which makes the family ready."""
+    from assembler.jobs import checkpoint_checks
+
+    with db.transaction() as session:
+        family = session.get_one(Family, family_id)
+    blobs = blob_stores.store()
+    checkpoint_checks.check_family(family, blobs)
+
+    def store(session: Session) -> None:
+        families.mark_ready(session, family_id, seed_digest=family.seed_digest)
+        blob_permissions.record_downloadable(session, manifests.load(blobs, family.seed_digest))
+        job_events.end_step(session, job_ids.of_family(family), step=CHECK_FAMILY)
+
+    job_events.durably(store)
+
+
+def check_expert(version_id: int) -> None:
+    """Check a version of an expert; its domain is embedded next."""
+    from assembler.jobs import checkpoint_checks
+
+    blobs = blob_stores.store()
+    version = _version(version_id)
+    checkpoint_checks.check_version(version, blobs)
+
+    def store(session: Session) -> None:
+        experts.mark_checked(session, version_id)
+        blob_permissions.record_downloadable(
+            session, manifests.load(blobs, version.manifest_digest)
+        )
+        job_events.end_step(session, job_ids.of_check(version), step=CHECK_EXPERT)
+        job_events.wake(session)
+
+    job_events.durably(store)
+
+
+def embed(version_id: int) -> None:
+    """Embed the domain of an expert: the encoder's vector and the router inputs."""
+    from assembler.routing.router_inputs import RouterInputs
+    from assembler.routing.text_encoder import Encoder
+    from engine.vllm_plugin import tensors
+
+    blobs = blob_stores.store()
+    version = _version(version_id)
+    parsed = documents.parse(blobs.read(version.documents_digest))
+    texts = documents.sample_evenly(parsed)
+    vector = Encoder().embed(texts).mean(0).tolist()
+    inputs = RouterInputs(manifests.load(blobs, version.manifest_digest), blobs)
+    moments = inputs.moments(parsed, num_tokens=DOMAIN_TOKENS)
+    states_digest = tensors.write(blobs, moments.embedding()).digest
+
+    def store(session: Session) -> None:
+        embeddings.store(
+            session,
+            version,
+            vector=vector,
+            embedder=EMBEDDER,
+            num_documents=len(texts),
+            states_digest=states_digest,
+            num_tokens=moments.num_tokens,
+            embedders=embedders(version.expert.family.seed_digest),
+        )
+        experts.mark_embedded(session, version_id)
+        job_events.end_step(session, job_ids.of_embedding(version), step=EMBED)
+
+    job_events.durably(store)
+
+
+def _version(version_id: int) -> ExpertVersion:
+    with db.transaction() as session:
+        return experts.get_version(session, version_id)
