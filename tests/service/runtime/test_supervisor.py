@@ -13,6 +13,7 @@ from assembler.tables import MixState, MixVersion
 from registry.database import db
 from registry.errors import Conflict
 from registry.settings import settings
+from service.client.keys import KeyClient
 from service.runtime import supervisor
 from tests.assembler.workers import WHOLE, num_tokens_of, phases, request_mix, wait_until_over
 from tests.service.services import COMMAND, Service, environment, serving, wait_for
@@ -47,6 +48,24 @@ def test_killed_parts_are_started_again(home: Path) -> None:
         everything = service.descendants()
         assert service.interrupt() == 0
         assert not any(process.is_running() for process in everything)
+
+
+@pytest.mark.slow
+def test_no_key_is_in_an_argument_or_a_log(home: Path) -> None:
+    with serving(home) as service:
+        key = (home / "api-key").read_text().strip()
+        with KeyClient(service.address, key=key) as client:
+            path = client.create_sign_in_link().path
+        httpx.get(service.address + path)
+        httpx.get(f"{service.address}/api/v1/experts", headers={"Authorization": f"Bearer {key}x"})
+        service.find("agent")
+        arguments = [" ".join(process.cmdline()) for process in service.descendants()]
+        logs = [log.read_text(errors="replace") for log in home.rglob("*.log")]
+    assert any("/sign-in" in log for log in logs)
+    for secret in (key, path.partition("=")[2]):
+        assert not any(secret in text for text in (*arguments, *logs))
+    private = [*(home / "logs").iterdir(), home / "postgres.log"]
+    assert all(log.stat().st_mode & 0o077 == 0 for log in private)
 
 
 @pytest.mark.slow
