@@ -18,6 +18,7 @@ from service.tables import ApiKey
 INSTALLATION = "installation"
 # The last use of a key is written this often, not at each request.
 LAST_USE_STEP = timedelta(minutes=1)
+LONGEST_LIFE = timedelta(days=36_525)
 # Characters of a key that lists show.
 PREFIX_LENGTH = len(key_format.KEY_PREFIX) + 6
 
@@ -46,16 +47,14 @@ def create_key(
 ) -> str:
     """Store a new key and return it. The key itself is stored nowhere: show it now.
 
-    Raises InvalidInput for a name, no scope or a time that is past, and Conflict if a key that is
-    good has this name.
+    Raises InvalidInput for a name, no scope, or a time that is past or far away, and Conflict if a
+    key that is good has this name.
     """
     check_name(name, at="/name")
     if not scopes:
         problem = Problem("/scopes", "name at least one scope")
         raise InvalidInput("this key could do nothing", problems=(problem,))
-    if expires_at is not None and expires_at <= datetime.now(UTC):
-        problem = Problem("/expires_at", f"{expires_at.isoformat()} is past")
-        raise InvalidInput("this key would be expired already", problems=(problem,))
+    _check_expiry(expires_at)
     for row in session.scalars(select(ApiKey).where(ApiKey.name == name)):
         if row.revoked_at is None and not _caller(row).is_expired:
             raise Conflict(f"key {row.id} has the name {name!r}; revoke it, or choose another")
@@ -129,6 +128,18 @@ def refuse_expired(caller: Caller) -> None:
         raise Unauthenticated(f"this API key expired at {caller.expires_at}")
 
 
+def _check_expiry(expires_at: datetime | None) -> None:
+    """Raise InvalidInput for a time that is past, or that no calendar may hold in UTC."""
+    if expires_at is None:
+        return
+    if expires_at <= datetime.now(UTC):
+        problem = Problem("/expires_at", f"{expires_at.isoformat()} is past")
+        raise InvalidInput("this key would be expired already", problems=(problem,))
+    if expires_at > datetime.now(UTC) + LONGEST_LIFE:
+        problem = Problem("/expires_at", "is more than a hundred years away; null means never")
+        raise InvalidInput("nobody will see this key expire", problems=(problem,))
+
+
 def _caller(row: ApiKey) -> Caller:
     # A scope that a newer version has written means nothing here.
     held = frozenset(Scope(scope) for scope in row.scopes if scope in ALL_SCOPES)
@@ -154,7 +165,7 @@ def _store(
         "name": name,
         "prefix": key[:PREFIX_LENGTH],
         "sha256": key_format.digest(key),
-        "scopes": sorted(scopes),
+        "scopes": sorted(set(scopes)),
         "expires_at": expires_at,
     }
     session.execute(insert(ApiKey).values(row).on_conflict_do_nothing())

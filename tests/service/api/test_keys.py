@@ -15,7 +15,9 @@ KEYS = "/api/v1/keys"
 
 def test_a_key_is_shown_once(client: TestClient) -> None:
     expires = (datetime.now(UTC) + timedelta(days=3)).isoformat()
-    made = client.post(KEYS, json={"name": "app", "scopes": ["infer"], "expires_at": expires})
+    made = client.post(
+        KEYS, json={"name": "app", "scopes": ["infer", "infer"], "expires_at": expires}
+    )
     assert made.status_code == 201
     key = made.json()["key"]
     listed = client.get(KEYS)
@@ -63,6 +65,8 @@ def test_wrong_requests_are_refused(client: TestClient) -> None:
         ({"name": "app", "scopes": ["fly"]}, "/scopes/0"),
         ({"name": "app", "expires_at": "2020-01-01T00:00:00Z"}, "/expires_at"),
         ({"name": "app", "expires_at": "2030-01-01T00:00:00"}, "/expires_at"),
+        # In UTC this is the year 10,000, which nothing here could read again.
+        ({"name": "app", "expires_at": "9999-12-31T23:59:59-14:00"}, "/expires_at"),
     ):
         answer = client.post(KEYS, json=body)
         assert answer.status_code == 422
