@@ -13,10 +13,11 @@ from starlette.testclient import TestClient
 
 from registry.blobs import blob_stores
 from registry.blobs.blobs import BlobStore, get_bytes
-from registry.catalog import blob_permissions, experts
+from registry.catalog import blob_permissions, experts, families
 from registry.checkpoints import manifests
 from registry.checkpoints.checkpoint_folder import CheckpointFolder
 from registry.database import db
+from registry.database.tables import VersionState
 from service import keys
 from tests import factories, tiny
 from tests.service.conftest import ADDRESS
@@ -131,6 +132,20 @@ def test_documents_announced_as_a_file_of_a_seed_must_be_sent(
     seed |= {"name": "mine", "files": body["files"] | {"x.txt": documents}}
     begun = other.post("/api/v1/families", json=seed).json()
     assert documents in digests_in(begun["missing"])
+    assert other.post("/api/v1/families/mine/complete").status_code == 409
+
+
+def test_a_seed_that_replaced_another_cannot_be_retried_unsent(
+    other: TestClient, body: dict[str, Any], documents: str
+) -> None:
+    """A retry checks what was sent completely; it does not ask for a permission again."""
+    seed = {name: body[name] for name in ("config", "shards", "digests", "license", "files")}
+    seed |= {"name": "mine"}
+    other.post("/api/v1/families", json=seed)
+    with db.transaction() as session:
+        families.find(session, "mine").state = VersionState.FAILED
+    other.post("/api/v1/families", json=seed | {"files": body["files"] | {"x.txt": documents}})
+    assert other.post("/api/v1/families/mine/retry").status_code == 409
     assert other.post("/api/v1/families/mine/complete").status_code == 409
 
 
