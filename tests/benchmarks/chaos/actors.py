@@ -85,7 +85,8 @@ class Actor(ABC):
 class Uploader(Actor):
     """Registers experts, new ones and new versions, until each is acknowledged."""
 
-    pause_seconds = 8.0
+    # Each is embedded as well, which takes longer.
+    pause_seconds = 20.0
 
     def __init__(self, *arguments: Any, folder: Path, **options: Any) -> None:
         super().__init__(*arguments, **options)

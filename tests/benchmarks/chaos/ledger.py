@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,16 +35,17 @@ class Ledger:
         self.findings.append(finding)
 
     def settle(self, client: Client, *, seconds: float) -> dict[str, int]:
-        """Wait until every mix has ended, retry each that did not succeed, and wait again.
+        """Wait until every job has ended, retry each mix that did not succeed, and wait again.
 
         Returns how many mixes ended in which state, before and after the retries.
         """
-        self._await_mixes(client, seconds=seconds)
+        self._await(lambda: self._open_mixes(client), seconds=seconds)
+        self._await(lambda: self._unembedded(client), seconds=seconds)
         first = self._states(client)
         for mix in [client.mix(ref) for ref in self.mixes]:
             if mix.state is not MixState.SUCCEEDED:
                 client.retry_mix(mix)
-        self._await_mixes(client, seconds=seconds)
+        self._await(lambda: self._open_mixes(client), seconds=seconds)
         last = self._states(client)
         return {
             **{f"{state} at first": number for state, number in first.items()},
@@ -84,16 +86,19 @@ class Ledger:
             "temporary files": len(list((home.parent / "temporary").iterdir())),
         }
 
-    def _await_mixes(self, client: Client, *, seconds: float) -> None:
+    def _await(self, find_open: Callable[[], list[str]], *, seconds: float) -> None:
         deadline = time.monotonic() + seconds
-        while True:
-            open_refs = [ref for ref in self.mixes if client.mix(ref).state not in FINAL_STATES]
-            if not open_refs:
-                return
+        while open_refs := find_open():
             if time.monotonic() > deadline:
                 self.find(f"not ended {seconds:.0f} s after the last fault: {open_refs}")
                 return
             time.sleep(POLL_SECONDS)
+
+    def _open_mixes(self, client: Client) -> list[str]:
+        return [ref for ref in self.mixes if client.mix(ref).state not in FINAL_STATES]
+
+    def _unembedded(self, client: Client) -> list[str]:
+        return [ref for ref in self.experts if not client.expert_version(ref).embedded]
 
     def _states(self, client: Client) -> Counter[str]:
         return Counter(client.mix(ref).state.value for ref in self.mixes)
