@@ -22,10 +22,11 @@ from engine.vllm_plugin.plugin import LOAD_FORMAT
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints.file_names import CONFIG, TOKENIZER
 from registry.checkpoints.manifests import Manifest
-from registry.errors import EngineFailed
+from registry.errors import EngineFailed, TimedOut
 from registry.settings import settings
 
 MAX_MODEL_LEN = 2048
+WARM_UP_SECONDS = 60.0
 START_SECONDS = 300.0
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.1
@@ -72,7 +73,7 @@ class Server:
             return False
 
     def wait_ready(self, timeout: float = START_SECONDS) -> None:
-        """Wait until the server answers; warm it up. Raises EngineFailed."""
+        """Wait until the server answers; warm it up. Raises EngineFailed and TimedOut."""
         give_up_at = monotonic() + timeout
         while not self.is_ready():
             if monotonic() > give_up_at:
@@ -82,12 +83,20 @@ class Server:
         self.warm_up()
 
     def warm_up(self) -> None:
-        """Send a small request, so that no later one waits. Raises EngineFailed."""
+        """Send a small request, so that no later one waits.
+
+        Raises TimedOut, as on a machine with too much work, and EngineFailed.
+        """
         body = {"model": self.model, "prompt": [[0, 0]], "max_tokens": 2, "prompt_logprobs": 1}
         try:
             httpx.post(
-                f"{self.address}/v1/completions", json=body, timeout=60, trust_env=False
+                f"{self.address}/v1/completions",
+                json=body,
+                timeout=WARM_UP_SECONDS,
+                trust_env=False,
             ).raise_for_status()
+        except httpx.TimeoutException as error:
+            raise TimedOut(f"the vLLM server does not answer: {error}") from error
         except httpx.HTTPError as error:
             raise EngineFailed(f"the vLLM server does not answer: {error}") from error
 

@@ -4,6 +4,7 @@ Covers: engine.vllm_plugin.api_server.
 """
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from engine.serving.vllm_process import Server
 from registry import settings
 from registry.blobs.blobs import LocalBlobs
 from registry.checkpoints.manifests import Manifest
-from registry.errors import Unavailable
+from registry.errors import EngineFailed, TimedOut, Unavailable
 from tests import tiny
 from tests.assembler import tiny_mixes
 
@@ -190,3 +191,37 @@ def test_a_chosen_wait_policy_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = vllm_process.environment({"OMP_WAIT_POLICY": "PASSIVE"})
     assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
     assert "GOMP_SPINCOUNT" not in environment
+
+
+class Silent:
+    """A process at an address where connections are accepted and nothing is answered."""
+
+    name = "silent"
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def poll(self) -> None:
+        return None
+
+    def wait(self, timeout: float | None = None) -> None:
+        return None
+
+    def cpu_seconds(self) -> float:
+        return 0.0
+
+    def terminate(self, grace: float) -> None:
+        return None
+
+
+def test_a_server_that_has_too_much_to_do_has_not_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm_process, "WARM_UP_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        process = Silent(f"127.0.0.1:{listening.getsockname()[1]}")
+        server = Server(process, "mix", tmp_path / "server.log")
+        with pytest.raises(TimedOut):
+            server.warm_up()
+    with pytest.raises(EngineFailed):
+        server.warm_up()
