@@ -1,5 +1,6 @@
 """Cache folders by a content key: each is made once, and is complete or absent."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
     or two processes with the same work, never leave an incomplete folder under the final name.
     """
     if folder.exists():
+        # The folders that were not used for longest are removed first.
+        os.utime(folder)
         return folder
     with whole_folder(folder, may_exist=True) as unfinished:
         make(unfinished)

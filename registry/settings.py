@@ -43,6 +43,45 @@ class Settings(BaseSettings):
         default="worker-1",
         description="Name of the worker on this host; keep it stable, jobs are recovered by it.",
     )
+    grace_hours: float = Field(
+        default=24.0,
+        ge=1,
+        le=36_500,
+        allow_inf_nan=False,
+        description="Hours for which a tensor or file that nothing needs stays: an upload or a job"
+        " may be about to name it.",
+    )
+    cache_bytes: int = Field(
+        default=50 * 2**30,
+        ge=0,
+        description="Largest size in bytes of what can be made again below the data folder; what"
+        " was not used for longest is removed.",
+    )
+    s3_cache_bytes: int = Field(
+        default=200 * 2**30,
+        ge=0,
+        description="Largest size in bytes of the local copies of tensors, with an S3 bucket.",
+    )
+    event_days: float = Field(
+        default=90.0,
+        ge=1,
+        le=36_500,
+        allow_inf_nan=False,
+        description="Days for which the events of a job that ended are kept.",
+    )
+    log_days: float = Field(
+        default=30.0,
+        ge=1,
+        le=36_500,
+        allow_inf_nan=False,
+        description="Days for which logs of ended jobs and engines are kept.",
+    )
+    log_bytes: int = Field(
+        default=64 * 2**20,
+        gt=0,
+        description="Size in bytes at which the log of a running process is rotated; the last three"
+        " are kept.",
+    )
     num_threads: int | None = Field(
         default=None,
         ge=1,

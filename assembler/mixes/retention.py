@@ -1,23 +1,24 @@
 """Keep the candidates that a gate refused for a while, to inspect, compare, export or overrule.
 
-After that the version drops the digests of its checkpoints. The tensors stay: the store removes
-nothing.
+What a version made that failed otherwise, or was cancelled, is kept as long: it may go on. After
+that the version drops the digests of its checkpoints, and house-keeping removes the tensors that
+nothing else needs.
 """
 
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from assembler.mixes import job_events
-from assembler.tables import MixState, MixVersion
+from assembler.tables import UNFINISHED_STATES, MixState, MixVersion
 from registry.errors import Conflict
 from registry.settings import settings
 
 
 def until() -> datetime:
     """Return the time until which a candidate is kept that is refused now."""
-    return datetime.now(UTC) + timedelta(days=settings().candidate_days)
+    return datetime.now(UTC) + _days()
 
 
 def is_kept(version: MixVersion) -> bool:
@@ -38,20 +39,49 @@ def check_kept(version: MixVersion) -> None:
         )
 
 
+def may_go_on() -> ColumnElement[bool]:
+    """Return the SQL condition that a version is unfinished, or ended so lately that it may go on.
+
+    A published one does not go on.
+    """
+    ended_lately = MixVersion.finished_at >= datetime.now(UTC) - _days()
+    return or_(MixVersion.state.in_(UNFINISHED_STATES), and_(_failed(), ended_lately))
+
+
+def num_expired(session: Session) -> int:
+    """Return the number of versions whose candidates `remove_expired` would drop."""
+    return session.scalar(select(func.count()).select_from(MixVersion).where(_has_expired())) or 0
+
+
 def remove_expired(session: Session) -> int:
     """Drop the candidates whose time is over, and return their number. Their reports stay."""
     expired = session.scalars(
-        select(MixVersion)
-        .where(
-            MixVersion.state == MixState.FAILED,
-            MixVersion.kept_until < func.now(),
-            MixVersion.assembled_digest.is_not(None),
-        )
-        .with_for_update(skip_locked=True)
+        select(MixVersion).where(_has_expired()).with_for_update(skip_locked=True)
     ).all()
     for version in expired:
         version.assembled_digest = version.finetuned_digest = version.compressed_digest = None
-        message = f"the refused candidate was kept until {version.kept_until:%Y-%m-%d %H:%M} UTC"
+        kept_until = version.kept_until or (version.finished_at or datetime.now(UTC)) + _days()
+        what = "the refused candidate" if version.kept_until else "what it had made"
+        message = f"{what} was kept until {kept_until:%Y-%m-%d %H:%M} UTC"
         job_events.record(session, version.job_id, type="message", message=message, data={})
     session.flush()
     return len(expired)
+
+
+def _has_expired() -> ColumnElement[bool]:
+    # Versions that were refused before there was a limit have a report and no time.
+    refused = and_(MixVersion.state == MixState.FAILED, MixVersion.kept_until < func.now())
+    stopped = and_(
+        _failed(),
+        MixVersion.gate_report_digest.is_(None),
+        MixVersion.finished_at < datetime.now(UTC) - _days(),
+    )
+    return and_(or_(refused, stopped), MixVersion.assembled_digest.is_not(None))
+
+
+def _failed() -> ColumnElement[bool]:
+    return MixVersion.state.in_((MixState.FAILED, MixState.CANCELLED))
+
+
+def _days() -> timedelta:
+    return timedelta(days=settings().candidate_days)

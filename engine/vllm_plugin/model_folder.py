@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -22,6 +23,8 @@ def materialize(manifest: Manifest, blobs: BlobStore, *, root: Path) -> Path:
     folder = root / manifest.digest
     if folder.exists():
         check(folder, manifest)
+        # The folders that were not used for longest are removed first.
+        os.utime(folder)
         return folder
     # Another process may make the same folder meanwhile; equal digests mean equal contents.
     with whole_folder(folder, may_exist=True) as incoming:

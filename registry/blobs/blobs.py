@@ -25,6 +25,8 @@ from registry.names import is_digest
 CHUNK_BYTES = 1 << 20
 # Folder of the blobs that are set aside.
 ASIDE = "aside"
+# Beginning of the names of files that are being written.
+INCOMING = "incoming-"
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,7 @@ class LocalBlobs:
 
     def _put(self, chunks: Iterable[bytes], digest: str | None) -> str:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.root, prefix="incoming-")
+        handle, name = tempfile.mkstemp(dir=self.root, prefix=INCOMING)
         incoming = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:

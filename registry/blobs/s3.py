@@ -117,6 +117,8 @@ class S3Blobs:
                 self.cache.put(self.read(digest), digest=digest)
             except InvalidInput as error:
                 raise Unavailable(f"the object store holds other bytes: {error.detail}") from error
+        # The copies that were not used for longest are removed first.
+        self.cache.keep(digest)
         return self.cache.local_path(digest)
 
     def upload_target(

@@ -54,3 +54,38 @@ def fsck(
     console.print(f"{len(needed.needed_by)} blobs are needed; {len(found)} are missing or damaged")
     if found:
         sys.exit(1)
+
+
+@command()
+@needs_server
+def gc(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print what would be removed.")
+    ] = False,
+) -> None:
+    """Remove what nobody needs any more: blobs, half uploads, old caches, events and logs.
+
+    The service does this by itself. A blob that nothing needs is first set aside, and deleted after
+    a grace period. It works while the service runs and while it does not.
+    """
+    from registry.blobs import blob_stores
+    from registry.errors import Conflict
+    from service.housekeeping import collection, installation
+    from service.terminal.console import print_rows
+
+    with installation.opened(), collection.alone() as alone:
+        if not alone:
+            raise Conflict("another process keeps house at the moment; try again when it has ended")
+        removals = collection.collect(blob_stores.store(), dry_run=dry_run)
+    print_rows(
+        ("would be removed" if dry_run else "removed", "number", "MB", ""),
+        [
+            (
+                r.what,
+                f"{r.num:,}",
+                "" if r.num_bytes is None else f"{r.num_bytes / 1e6:.1f}",
+                r.note,
+            )
+            for r in removals
+        ],
+    )

@@ -73,10 +73,10 @@ def _fault(
         # What was set aside comes back when it is asked for.
         size = blobs.size(digest) if stored is None else stored.num_bytes
         if size is None:
-            return Fault.MISSING
+            return Fault.MISSING if digest in needed.required else None
         return None if size == needed.sizes.get(digest, size) else Fault.DAMAGED
     sound = is_sound(digest, blobs, on_bytes)
     if sound is None:
         # What nothing needs may have been removed since it was listed.
-        return Fault.MISSING if digest in needed.needed_by else None
+        return Fault.MISSING if digest in needed.required else None
     return None if sound else Fault.DAMAGED

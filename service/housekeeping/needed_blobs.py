@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from assembler.tables import Mix, MixVersion
 from registry.blobs.blobs import StoreUpkeep
 from registry.checkpoints.manifests import Manifest
+from registry.database import db
 from registry.database.tables import (
     Artifact,
     DomainEmbedding,
@@ -55,22 +56,30 @@ class Root:
     part: str
     digest: str
     kind: Kind
+    # An upload that goes on has not sent all of its blobs.
+    is_sent: bool = True
 
 
 @dataclass
 class NeededBlobs:
     """Needed digests, each with some of what needs it; and what could not be read meanwhile.
 
-    `unread` are manifests and provenances that are missing or damaged. While there are any, it is
-    not known what else is needed.
+    `required` are those that must be there; the others are of uploads that go on. `unread` are
+    manifests and provenances that are missing or damaged. While there are any, it is not known what
+    else is needed.
     """
 
     needed_by: dict[str, list[str]] = field(default_factory=dict)
+    required: set[str] = field(default_factory=set)
     sizes: dict[str, int] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
 
-    def add(self, digest: str, reason: str, *, num_bytes: int | None = None) -> None:
+    def add(
+        self, digest: str, reason: str, *, is_sent: bool = True, num_bytes: int | None = None
+    ) -> None:
         reasons = self.needed_by.setdefault(digest, [])
+        if is_sent:
+            self.required.add(digest)
         if len(reasons) < MAX_NEEDED_BY:
             reasons.append(reason)
         if num_bytes is not None:
@@ -78,11 +87,22 @@ class NeededBlobs:
 
 
 def find(session: Session, blobs: StoreUpkeep) -> NeededBlobs:
-    """Return all blobs that the rows need. Raises Unavailable if the store does not answer."""
+    """Return all blobs that the rows need. Raises Unavailable if the store does not answer.
+
+    It ends the transaction, so that none is open while manifests are read.
+    """
+    named = list(roots(session))
+    db.release(session)
+    return follow(named, blobs)
+
+
+def follow(named: Iterable[Root], blobs: StoreUpkeep) -> NeededBlobs:
+    """Return the blobs that are named and those that these name in turn. Raises Unavailable."""
     needed = NeededBlobs()
     read: set[str] = set()
-    for root in roots(session):
-        needed.add(root.digest, f"{root.owner}: {root.part}")
+    # A manifest is followed once, so those of uploads that go on come last.
+    for root in sorted(named, key=lambda root: not root.is_sent):
+        needed.add(root.digest, f"{root.owner}: {root.part}", is_sent=root.is_sent)
         if root.kind is not Kind.BYTES:
             _follow(root, blobs, needed, read)
     return needed
@@ -98,8 +118,10 @@ def roots(session: Session) -> Iterator[Root]:
 
 def _of_families(session: Session) -> Iterator[Root]:
     for family in session.scalars(select(Family)):
-        if family.state is not VersionState.UPLOADING or _is_recent(family.created_at):
-            yield Root(f"family {family.name}", "manifest", family.seed_digest, Kind.MANIFEST)
+        is_sent = family.state is not VersionState.UPLOADING
+        if is_sent or _is_recent(family.created_at):
+            owner = f"family {family.name}"
+            yield Root(owner, "manifest", family.seed_digest, Kind.MANIFEST, is_sent)
     query = select(Projection, Family.name).join(Projection.family)
     for projection, name in session.execute(query):
         owner = f"projection {name}@{projection.number}"
@@ -110,11 +132,12 @@ def _of_families(session: Session) -> Iterator[Root]:
 def _of_experts(session: Session) -> Iterator[Root]:
     query = select(ExpertVersion, Expert.name).join(ExpertVersion.expert)
     for version, name in session.execute(query):
-        if version.state is VersionState.UPLOADING and not _is_recent(version.created_at):
+        is_sent = version.state is not VersionState.UPLOADING
+        if not is_sent and not _is_recent(version.created_at):
             continue
         owner = f"expert {name}@{version.number}"
-        yield Root(owner, "manifest", version.manifest_digest, Kind.MANIFEST)
-        yield Root(owner, "documents", version.documents_digest, Kind.BYTES)
+        yield Root(owner, "manifest", version.manifest_digest, Kind.MANIFEST, is_sent)
+        yield Root(owner, "documents", version.documents_digest, Kind.BYTES, is_sent)
     embeddings = (
         select(DomainEmbedding.states_digest, Expert.name, ExpertVersion.number)
         .join(ExpertVersion, DomainEmbedding.expert_version_id == ExpertVersion.id)
@@ -179,9 +202,9 @@ def _follow(root: Root, blobs: StoreUpkeep, needed: NeededBlobs, read: set[str])
         manifest = Manifest.from_json(data)
         for name, entry in manifest.tensors.items():
             reason = f"{root.owner}: tensor {name}"
-            needed.add(entry.digest, reason, num_bytes=entry.num_stored_bytes)
+            needed.add(entry.digest, reason, is_sent=root.is_sent, num_bytes=entry.num_stored_bytes)
         for name, digest in manifest.files.items():
-            needed.add(digest, f"{root.owner}: file {name}")
+            needed.add(digest, f"{root.owner}: file {name}", is_sent=root.is_sent)
 
 
 def _of_provenance(root: Root, content: dict[str, object]) -> Iterator[Root]:

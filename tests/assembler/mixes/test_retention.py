@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from assembler.mixes import job_events, mix_state, mixes, overrides, retention
@@ -72,3 +73,20 @@ def test_an_overridden_candidate_is_not_deleted(
     assert override(session, blobs).kept_until is None
     assert retention.remove_expired(session) == 0
     assert refused.assembled_digest is not None
+
+
+@pytest.mark.parametrize("state", [MixState.FAILED, MixState.CANCELLED])
+def test_what_an_ended_version_had_made_is_kept_as_long(
+    session: Session, blobs: LocalBlobs, refused: MixVersion, state: MixState
+) -> None:
+    refused.state, refused.gate_report_digest, refused.kept_until = state, None, None
+    session.flush()
+    assert session.scalar(select(MixVersion.id).where(retention.may_go_on())) == refused.id
+    assert retention.num_expired(session) == retention.remove_expired(session) == 0
+    refused.finished_at = datetime.now(UTC) - timedelta(days=settings().candidate_days, seconds=1)
+    session.flush()
+    assert session.scalar(select(MixVersion.id).where(retention.may_go_on())) is None
+    assert retention.num_expired(session) == retention.remove_expired(session) == 1
+    assert refused.assembled_digest is None
+    messages = [event.message for event in job_events.events_after(session, refused.job_id)]
+    assert "what it had made was kept until" in messages[-1]

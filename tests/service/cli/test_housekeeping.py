@@ -1,7 +1,12 @@
-"""An installation is checked on the command line."""
+"""An installation is checked and tidied on the command line."""
+
+import os
+import re
 
 from registry.blobs.blobs import BlobStore, get_bytes, put_bytes
 from registry.database import db
+from registry.settings import settings
+from service.housekeeping import collection
 from tests.service.command_line import run
 from tests.service.housekeeping import stored_mix
 
@@ -31,3 +36,24 @@ def test_fsck_needs_an_installation() -> None:
     done = run("fsck")
     assert done.returncode == 1
     assert "there is no installation in" in done.stderr
+
+
+def test_gc_says_what_it_would_remove_and_removes_it(store: BlobStore) -> None:
+    half = settings().blobs_path / "incoming-1"
+    put_bytes(store, b"young")
+    half.write_bytes(b"half")
+    os.utime(half, (0, 0))
+    would = run("gc", "--dry-run")
+    assert would.returncode == 0, would.stderr
+    assert re.search(r"half uploads +1 ", would.stdout)
+    assert half.exists()
+    assert re.search(r"half uploads +1 ", run("gc").stdout)
+    assert not half.exists()
+    assert re.search(r"half uploads +0 ", run("gc").stdout)
+
+
+def test_gc_waits_for_nobody(store: BlobStore) -> None:
+    with collection.alone():
+        done = run("gc")
+    assert done.returncode == 1
+    assert "another process keeps house" in done.stderr

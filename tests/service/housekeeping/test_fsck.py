@@ -7,9 +7,11 @@ from sqlalchemy.orm import Session
 
 from registry.blobs.blobs import LocalBlobs, put_bytes
 from registry.checkpoints import manifests
+from registry.database.tables import VersionState
 from service.housekeeping import fsck, needed_blobs
 from service.housekeeping.fsck import Fault, Finding
 from tests import seaweed
+from tests.assembler import rows
 from tests.registry.blobs.test_s3 import open_for
 from tests.service.housekeeping import stored_mix
 
@@ -63,6 +65,18 @@ def test_a_damaged_blob_that_nothing_needs_is_found(session: Session, blobs: Loc
     [finding] = check(session, blobs)
     assert finding == Finding(digest, Fault.DAMAGED, ())
     assert str(finding).endswith("nothing needs it")
+
+
+def test_an_upload_that_goes_on_misses_nothing(session: Session, blobs: LocalBlobs) -> None:
+    family = rows.add_family(session, blobs)
+    version = rows.add_expert(session, blobs, family, number=1, embedded=False)
+    blobs.discard(version.documents_digest)
+    version.state = VersionState.UPLOADING
+    session.flush()
+    assert check(session, blobs) == check(session, blobs, quick=True) == []
+    version.state = VersionState.READY
+    session.flush()
+    assert [finding.digest for finding in check(session, blobs)] == [version.documents_digest]
 
 
 def test_a_blob_that_was_set_aside_is_not_missing(session: Session, blobs: LocalBlobs) -> None:

@@ -17,8 +17,10 @@ from tests.assembler import rows
 from tests.service.housekeeping import stored_mix
 
 TABLES = (registry.database.tables, engine.serving.tables, assembler.tables, service.tables)
-# Digests of inputs or of software, which name no blob.
+# Digests of inputs or of software, and digests that somebody may use, which need no blob.
 NO_BLOBS = {
+    "sent_blobs.digest",
+    "downloadable_blobs.digest",
     "domain_embeddings.embedder_digest",
     "domain_embeddings.states_embedder_digest",
     "projections.inputs_digest",
