@@ -27,6 +27,12 @@ def newest() -> str:
     return head
 
 
+def revisions() -> set[str]:
+    """Return all revisions, from which `upgrade` leads to the newest."""
+    scripts = ScriptDirectory.from_config(config("")).walk_revisions()
+    return {script.revision for script in scripts}
+
+
 def config(url: str) -> Config:
     """Return Alembic's configuration for the database at `url`.
 

@@ -16,6 +16,8 @@ from registry.errors import Conflict, OutOfSpace
 MIN_FREE_BYTES = 2 * 2**30
 # Tensors and documents; what is made from them; lines that may quote them.
 PRIVATE = ("blobs", "cache", "logs")
+# Lies in the data folder until all of a backup is restored. It has the digest of the dump.
+UNFINISHED_RESTORE = "unfinished-restore"
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,13 @@ class Holder:
 
 
 @contextmanager
-def held(home: Path, *, address: str, min_free_bytes: int | None = None) -> Iterator[None]:
+def held(
+    home: Path, *, address: str, min_free_bytes: int | None = None, is_restore: bool = False
+) -> Iterator[None]:
     """Hold `home` for this process, and make it if needed.
 
-    `min_free_bytes` must be free on its disk, by default MIN_FREE_BYTES.
+    `min_free_bytes` must be free on its disk, by default MIN_FREE_BYTES. Only a restore holds a
+    folder in which a restore was interrupted.
 
     Raises Conflict when another service holds it, and OutOfSpace when too little is free. The
     kernel drops the lock when the process ends, however it ends.
@@ -53,6 +58,11 @@ def held(home: Path, *, address: str, min_free_bytes: int | None = None) -> Iter
                 f"nexusmix runs on {home} already: {who}. Stop it, or give this one its own "
                 "NEXUSMIX_HOME"
             ) from None
+        if not is_restore and (home / UNFINISHED_RESTORE).exists():
+            raise Conflict(
+                f"a backup was being restored into {home}: run `nexusmix restore` once more, or"
+                " empty the folder"
+            )
         file.truncate(0)
         file.write(json.dumps(asdict(Holder(os.getpid(), address))))
         file.flush()

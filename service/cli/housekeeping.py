@@ -1,7 +1,8 @@
-"""Check what an installation keeps."""
+"""Check, tidy, save and restore an installation."""
 
 import sys
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -89,3 +90,63 @@ def gc(
             for r in removals
         ],
     )
+
+
+@command()
+@needs_server
+def backup(
+    target: Annotated[
+        Path, typer.Argument(help="An empty folder, or one with the backup before this one.")
+    ],
+) -> None:
+    """Save database, tensors and keys to a folder, while the service runs or not.
+
+    Tensors that the folder has are not copied again. Ends with 1 if a tensor is missing or damaged;
+    all the others are saved. The folder then holds the keys of the installation.
+    """
+    from registry.blobs import blob_stores
+    from service.housekeeping import backup as backups
+    from service.housekeeping import installation
+    from service.terminal.console import console, copying
+
+    with installation.opened(any_schema=True):
+        store = blob_stores.store()
+        num_bytes = sum(blob.num_bytes for blob in store.stored())
+        with copying("saving", num_bytes=num_bytes) as on_bytes:
+            saved = backups.save(target, store, on_bytes=on_bytes)
+    manifest = saved.manifest
+    console.print(
+        f"{target}: the installation as of {manifest.created_at}, {manifest.num_blobs} blobs of"
+        f" {manifest.num_bytes / 1e6:.1f} MB, {saved.num_copied} of them copied now"
+    )
+    for digest, reasons in saved.lost.items():
+        line = f"NOT SAVED, missing or damaged: {digest}: {'; '.join(reasons)}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if saved.lost:
+        sys.exit(1)
+
+
+@command()
+@needs_server
+def restore(
+    source: Annotated[Path, typer.Argument(help="The folder of a backup.")],
+) -> None:
+    """Restore a backup into an empty NEXUSMIX_HOME, and an empty database or bucket of your own.
+
+    Every tensor is hashed. An interrupted restore can be repeated. Ends with 1 if the backup lacks
+    tensors, which it then names.
+    """
+    from registry.blobs import blob_stores
+    from registry.settings import settings
+    from service.housekeeping import restore as restores
+    from service.housekeeping.backup_folder import BackupFolder
+    from service.terminal.console import console, copying
+
+    num_bytes = BackupFolder(source).read().num_bytes
+    with copying("restoring", num_bytes=num_bytes) as on_bytes:
+        lacking = restores.restore(source, blob_stores.store, on_bytes=on_bytes)
+    console.print(f"{source} is restored into {settings().home}; start it with `nexusmix up`")
+    for digest in lacking:
+        console.print(f"the backup lacks {digest}; `nexusmix fsck` names what needs it")
+    if lacking:
+        sys.exit(1)

@@ -31,6 +31,21 @@ def opened(*, any_schema: bool = False) -> Iterator[str]:
         yield url
 
 
+@contextmanager
+def fresh() -> Iterator[str]:
+    """Yield the address of the database to restore into, as `opened` does.
+
+    That of the settings, or a new embedded one, which is started for the block. The caller holds
+    the data folder.
+    """
+    own = settings().database_url
+    if own is not None:
+        yield own
+        return
+    with EmbeddedPostgres(settings().postgres_path) as server, _configured(server.url):
+        yield server.url
+
+
 def schema_version() -> str | None:
     """Return the revision of the tables in the database of the settings; None without tables.
 
