@@ -43,6 +43,26 @@ class Settings(BaseSettings):
         default="worker-1",
         description="Name of the worker on this host; keep it stable, jobs are recovered by it.",
     )
+    housekeeping_hours: float = Field(
+        default=6.0,
+        ge=0,
+        le=36_500,
+        allow_inf_nan=False,
+        description="How often the service removes what nobody needs, see `nexusmix gc`; 0 is"
+        " never.",
+    )
+    scrub_bytes_per_second: int = Field(
+        default=8 * 2**20,
+        ge=0,
+        description="How fast the service reads its tensors in the background, to find damaged"
+        " ones; 0 is not at all.",
+    )
+    disk_reserve_bytes: int = Field(
+        default=2**30,
+        ge=0,
+        description="Bytes on the disk of the data folder that tensors leave free, for the"
+        " database.",
+    )
     grace_hours: float = Field(
         default=24.0,
         ge=1,

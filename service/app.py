@@ -28,6 +28,7 @@ from service.api import (
     signing_key,
     workers,
 )
+from service.housekeeping import janitor
 from service.ui import pages
 from service.ui.docs_site import DocsSite
 from service.ui.rendering import STATIC
@@ -99,7 +100,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.routes = gateway.remembered_routes()
         app.state.models = gateway.remembered_models()
         try:
-            yield
+            with janitor.at_work():
+                yield
         finally:
             for memory in (app.state.callers, app.state.routes, app.state.models):
                 memory.close()

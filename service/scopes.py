@@ -23,7 +23,7 @@ MEANINGS = {
     Scope.INFER: "ask served models",
     Scope.PUBLISH: "register families and experts, request, cancel and retry mixes",
     Scope.DEPLOY: "serve models and stop them",
-    Scope.ADMIN: "make and revoke keys, change policies, override gates",
+    Scope.ADMIN: "make and revoke keys, change policies, override gates, look for needless tensors",
 }
 
 _MIX = "/api/v1/mixes/{name}/versions/{number}"
@@ -111,6 +111,8 @@ ROUTES: dict[tuple[str, str], Scope | None] = {
     ("GET", "/experts"): Scope.READ,
     ("GET", "/experts/{name}"): Scope.READ,
     ("GET", "/chat"): Scope.READ,
+    ("GET", "/store"): Scope.READ,
+    ("GET", "/store/needless"): Scope.ADMIN,
     ("GET", "/mixes"): Scope.READ,
     ("POST", "/mixes"): Scope.PUBLISH,
     ("GET", "/mixes/new"): Scope.READ,

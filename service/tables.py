@@ -1,4 +1,4 @@
-"""API keys, sessions of browsers, and the answers to requests that may be repeated."""
+"""API keys, sessions of browsers, repeatable answers, and what house-keeping did."""
 
 from datetime import datetime
 from typing import Any
@@ -62,3 +62,27 @@ class IdempotentRequest(Base):
     status: Mapped[int]
     response: Mapped[dict[str, Any]]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class HousekeepingRun(Base):
+    """What house-keeping did; `result` depends on its kind, `gc` or `scrub`."""
+
+    __tablename__ = "housekeeping_runs"
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    kind: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
+    error: Mapped[str | None]
+    result: Mapped[dict[str, Any]]
+
+
+class BlobFault(Base):
+    """A blob that was found missing or damaged, until it is found whole."""
+
+    __tablename__ = "blob_faults"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    fault: Mapped[str]
+    needed_by: Mapped[dict[str, Any]]
+    found_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -23,7 +23,6 @@ from assembler.jobs import (
     workflows,
 )
 from assembler.jobs.worker_lease import Lease, Reaper, recover, release
-from assembler.mixes import retention
 from registry import logs
 from registry.database import db
 from registry.errors import NexusmixError, Unavailable
@@ -85,8 +84,6 @@ def _rounds(lease: Lease, client: DBOSClient, url: str) -> None:
             dispatcher.enqueue(client)
             if time.monotonic() >= next_reaping:
                 reaper.look()
-                with db.transaction() as session:
-                    retention.remove_expired(session)
                 next_reaping = time.monotonic() + REAP_SECONDS
             lease.listen(ROUND_SECONDS)
         except (psycopg.OperationalError, DBAPIError, *db.OUTAGES) as error:

@@ -1,8 +1,8 @@
 """Keep the candidates that a gate refused for a while, to inspect, compare, export or overrule.
 
-What a version made that failed otherwise, or was cancelled, is kept as long: it may go on. After
-that the version drops the digests of its checkpoints, and house-keeping removes the tensors that
-nothing else needs.
+What a version made that failed otherwise, was cancelled or is parked, is kept as long: a retry goes
+on with it. After that the version drops the digests of its checkpoints, a retry begins anew, and
+house-keeping removes the tensors that nothing else needs.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from assembler.mixes import job_events
-from assembler.tables import UNFINISHED_STATES, MixState, MixVersion
+from assembler.tables import RETRIED_STATES, UNFINISHED_STATES, JobEvent, MixState, MixVersion
 from registry.errors import Conflict
 from registry.settings import settings
 
@@ -60,12 +60,22 @@ def remove_expired(session: Session) -> int:
     ).all()
     for version in expired:
         version.assembled_digest = version.finetuned_digest = version.compressed_digest = None
+        _repeat_steps(session, version)
         kept_until = version.kept_until or (version.finished_at or datetime.now(UTC)) + _days()
         what = "the refused candidate" if version.kept_until else "what it had made"
         message = f"{what} was kept until {kept_until:%Y-%m-%d %H:%M} UTC"
         job_events.record(session, version.job_id, type="message", message=message, data={})
     session.flush()
     return len(expired)
+
+
+def _repeat_steps(session: Session, version: MixVersion) -> None:
+    """Let a retry do all steps again, since their results are gone."""
+    ended = JobEvent.data.contains({"phase": "ended"})
+    for event in session.scalars(
+        select(JobEvent).where(JobEvent.job_id == version.job_id, JobEvent.type == "state", ended)
+    ):
+        event.data = event.data | {"phase": "expired"}
 
 
 def _has_expired() -> ColumnElement[bool]:
@@ -80,7 +90,7 @@ def _has_expired() -> ColumnElement[bool]:
 
 
 def _failed() -> ColumnElement[bool]:
-    return MixVersion.state.in_((MixState.FAILED, MixState.CANCELLED))
+    return MixVersion.state.in_(RETRIED_STATES)
 
 
 def _days() -> timedelta:

@@ -9,7 +9,7 @@ from registry.settings import Settings, settings
 def open_store(config: Settings) -> StoreUpkeep:
     """Open the store that `config` describes."""
     if config.s3_bucket is None:
-        return LocalBlobs(config.blobs_path)
+        return LocalBlobs(config.blobs_path, reserve_bytes=config.disk_reserve_bytes)
     from registry.blobs.s3 import S3Blobs  # boto3 costs half a second and few installations use it
 
     return S3Blobs.from_settings(config)

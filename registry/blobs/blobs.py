@@ -11,6 +11,7 @@ begins to need it is not lost.
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,8 @@ from registry.names import is_digest
 CHUNK_BYTES = 1 << 20
 # Folder of the blobs that are set aside.
 ASIDE = "aside"
+# Bytes after which a write looks again how much of the disk is free.
+CHECK_EVERY_BYTES = 16 << 20
 # Beginning of the names of files that are being written.
 INCOMING = "incoming-"
 
@@ -108,12 +111,23 @@ class StoreUpkeep(BlobStore, Protocol):
     def discard(self, digest: str) -> None:
         """Delete a damaged blob, so that it counts as missing and can be sent again."""
 
+    def remove_unaccepted(self, *, before: datetime, dry_run: bool) -> int:
+        """Delete what clients sent directly before a time and never announced; return the number.
+
+        With `dry_run` it is only counted.
+        """
+
 
 class LocalBlobs:
-    """Stores blobs as files `ab/cd...` below one folder; also the cache of a remote store."""
+    """Stores blobs as files `ab/cd...` below one folder; also the cache of a remote store.
 
-    def __init__(self, root: Path) -> None:
+    `reserve_bytes` of its disk stay free. The database is on the same disk, and must go on when
+    tensors have filled it.
+    """
+
+    def __init__(self, root: Path, *, reserve_bytes: int = 0) -> None:
         self.root = root
+        self._reserve_bytes = reserve_bytes
         self._aside = root / ASIDE
 
     def size(self, digest: str) -> int | None:
@@ -186,6 +200,9 @@ class LocalBlobs:
     def discard(self, digest: str) -> None:
         self._path(digest).unlink(missing_ok=True)
 
+    def remove_unaccepted(self, *, before: datetime, dry_run: bool) -> int:
+        return 0
+
     def _bring_back(self, digest: str) -> bool:
         """Put a blob back that was set aside; return whether it was, or is there by now."""
         path, aside = self._path(digest), self._aside_path(digest)
@@ -212,7 +229,7 @@ class LocalBlobs:
         incoming = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
-                actual = _write_hashing(file, chunks)
+                actual = _write_hashing(file, self._while_there_is_room(chunks))
             if digest is not None and actual != digest:
                 raise InvalidInput(f"the bytes have SHA-256 {actual}, announced was {digest}")
             target = self._path(actual)
@@ -224,6 +241,16 @@ class LocalBlobs:
             return actual
         finally:
             incoming.unlink(missing_ok=True)
+
+    def _while_there_is_room(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield chunks; raise OutOfSpace before they take what is reserved."""
+        unchecked = CHECK_EVERY_BYTES
+        for chunk in chunks:
+            if unchecked >= CHECK_EVERY_BYTES:
+                check_room(self.root, len(chunk), reserve_bytes=self._reserve_bytes)
+                unchecked = 0
+            unchecked += len(chunk)
+            yield chunk
 
     def _path(self, digest: str) -> Path:
         if not is_digest(digest):
@@ -269,6 +296,16 @@ def _write_hashing(file: BinaryIO, chunks: Iterable[bytes]) -> str:
     file.flush()
     os.fsync(file.fileno())
     return sha.hexdigest()
+
+
+def check_room(folder: Path, num_bytes: int, *, reserve_bytes: int) -> None:
+    """Raise OutOfSpace if so many bytes do not fit on the disk of `folder` beside the reserve."""
+    free = shutil.disk_usage(folder).free
+    if num_bytes > free - reserve_bytes:
+        raise OutOfSpace(
+            f"no room for {num_bytes} bytes below {folder}: {free} are free, of which"
+            f" {reserve_bytes} are kept for the database; `nexusmix gc` frees what nobody needs"
+        )
 
 
 @contextmanager

@@ -6,6 +6,7 @@ This is the only module that uses boto3; it turns boto3's errors into ours.
 import base64
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,7 +28,7 @@ from registry.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef, ObjectTypeDef
 
 # The largest object that S3 takes in one request.
 MAX_PUT_BYTES = 5 * 2**30
@@ -68,7 +69,11 @@ class S3Blobs:
             aws_secret_access_key=secret.get_secret_value() if secret else None,
             config=_client_config(own_server=config.s3_endpoint_url is not None),
         )
-        return cls(client, bucket=config.s3_bucket, cache=LocalBlobs(config.blobs_path))
+        return cls(
+            client,
+            bucket=config.s3_bucket,
+            cache=LocalBlobs(config.blobs_path, reserve_bytes=config.disk_reserve_bytes),
+        )
 
     def size(self, digest: str) -> int | None:
         try:
@@ -187,6 +192,16 @@ class S3Blobs:
                 **self._object(digest), Body=body, ChecksumSHA256=checksum, **condition
             )
 
+    def remove_unaccepted(self, *, before: datetime, dry_run: bool) -> int:
+        num = 0
+        with _translate_errors(INCOMING):
+            for found in self._objects(INCOMING):
+                if found["LastModified"] < before:
+                    num += 1
+                    if not dry_run:
+                        self.client.delete_object(Bucket=self.bucket, Key=found["Key"])
+        return num
+
     def _fetched(self, digest: str, byte_range: str | None) -> Iterator[bytes]:
         """Yield a blob or a range of it from the bucket; bring it back if it was set aside."""
         wanted: dict[str, Any] = {} if byte_range is None else {"Range": byte_range}
@@ -229,14 +244,17 @@ class S3Blobs:
 
     def _listed(self, folder: str) -> Iterator[StoredBlob]:
         with _translate_errors(folder):
-            pages = self.client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=f"{folder}/"
-            )
-            for listed in pages:
-                for found in listed.get("Contents", []):
-                    digest = found["Key"].removeprefix(f"{folder}/")
-                    if is_digest(digest):
-                        yield StoredBlob(digest, found["Size"], found["LastModified"])
+            for found in self._objects(folder):
+                digest = found["Key"].removeprefix(f"{folder}/")
+                if is_digest(digest):
+                    yield StoredBlob(digest, found["Size"], found["LastModified"])
+
+    def _objects(self, folder: str) -> Iterator["ObjectTypeDef"]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=f"{folder}/"
+        )
+        for listed in pages:
+            yield from listed.get("Contents", [])
 
     def _object(self, digest: str, folder: str = BLOBS) -> Any:
         if not is_digest(digest):

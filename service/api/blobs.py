@@ -4,17 +4,16 @@ A digest is no permission. Who has not sent a blob, and may not download it, is 
 was not there.
 """
 
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
 
 from anyio import from_thread
 from fastapi import APIRouter, Path, Request, Response
 
-from registry.blobs.blobs import BlobStore
+from registry.blobs.blobs import BlobStore, check_room
 from registry.catalog import blob_permissions
 from registry.database import db
-from registry.errors import InvalidInput, NotFound, OutOfSpace, Problem, TooLarge
+from registry.errors import InvalidInput, NotFound, Problem, TooLarge
 from registry.names import is_digest
 from registry.settings import settings
 from service.keys import Caller
@@ -71,9 +70,7 @@ def _check_room(num_bytes: int) -> None:
     if num_bytes > limit:
         raise TooLarge(f"the blob has {num_bytes} bytes; at most {limit} are accepted")
     settings().home.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(settings().home).free
-    if num_bytes > free:
-        raise OutOfSpace(f"the blob has {num_bytes} bytes, but only {free} are free on the disk")
+    check_room(settings().home, num_bytes, reserve_bytes=settings().disk_reserve_bytes)
 
 
 def _store(blobs: BlobStore, digest: str, request: Request) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from registry import private_files
 from registry.blobs.blobs import StoreUpkeep, refusing_full_disk, sync_folder
 from registry.checkpoints.attestations import public_key, signing_key
 from registry.database import db
@@ -53,6 +54,8 @@ def save(target: Path, blobs: StoreUpkeep, *, on_bytes: OnBytes) -> Saved:
     folder = BackupFolder(target)
     before = folder.begin(identity)
     number = 1 if before is None else before.number + 1
+    # It holds secrets and documents.
+    private_files.close_to_others(target)
     with _nothing_is_removed(), refusing_full_disk(target):
         if before is None:
             folder.write(_manifest(identity, number, server_version=0, schema=""))

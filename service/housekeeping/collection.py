@@ -39,8 +39,8 @@ class Removal:
 
 
 @contextmanager
-def alone() -> Iterator[bool]:
-    """Yield whether this process is the only one that keeps house on the database.
+def alone(task: str = "gc") -> Iterator[bool]:
+    """Yield whether this process is the only one that does a task on the database.
 
     The lock ends with its session, however the process ends.
     """
@@ -52,7 +52,7 @@ def alone() -> Iterator[bool]:
     except psycopg.OperationalError as error:
         raise Unavailable(f"the database does not answer: {error}") from error
     with connection:
-        row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_lock_key(),)).fetchone()
+        row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_lock_key(task),)).fetchone()
         yield row is not None and bool(row[0])
 
 
@@ -61,23 +61,28 @@ def collect(blobs: StoreUpkeep, *, dry_run: bool) -> list[Removal]:
 
     The caller is `alone`. Raises Unavailable if the store or the database does not answer.
     """
-    return [
-        *_rows(dry_run=dry_run),
-        *_blobs(blobs, dry_run=dry_run),
-        *_files(dry_run=dry_run),
-    ]
+    return [*collect_shared(blobs, dry_run=dry_run), *collect_files(dry_run=dry_run)]
+
+
+def collect_shared(blobs: StoreUpkeep, *, dry_run: bool) -> list[Removal]:
+    """Remove rows and blobs, which all hosts share. The caller is `alone`; raises as `collect`."""
+    return [*_rows(dry_run=dry_run), *_blobs(blobs, dry_run=dry_run)]
 
 
 def _rows(*, dry_run: bool) -> Iterator[Removal]:
     now = datetime.now(UTC)
     before = now - timedelta(days=settings().event_days)
-    with db.transaction() as session:
+    with db.transaction(maintenance=True) as session:
         num = old_rows.expired_candidates(session, dry_run=dry_run)
         yield Removal("candidates whose time is over", num)
         num = old_rows.events(session, before=before, dry_run=dry_run)
         yield Removal("events of jobs", num)
         num = old_rows.repeatable_answers(session, before=now - ANSWER_LIFETIME, dry_run=dry_run)
         yield Removal("repeatable answers", num)
+        num = old_rows.sign_ins(session, before=now, dry_run=dry_run)
+        yield Removal("sessions of browsers that ended", num)
+        num = old_rows.records(session, before=before, dry_run=dry_run)
+        yield Removal("records of house-keeping", num)
     url = settings().database_url
     assert url is not None, "the lock is in the database"
     num = old_rows.ended_workflows(url, before=before, dry_run=dry_run)
@@ -85,6 +90,9 @@ def _rows(*, dry_run: bool) -> Iterator[Removal]:
 
 
 def _blobs(blobs: StoreUpkeep, *, dry_run: bool) -> Iterator[Removal]:
+    before = datetime.now(UTC) - _grace()
+    num = blobs.remove_unaccepted(before=before, dry_run=dry_run)
+    yield Removal("uploads to the bucket that nobody announced", num)
     with db.transaction() as session:
         cutoff = blob_sweep.cutoff(session, grace=_grace())
 
@@ -93,6 +101,9 @@ def _blobs(blobs: StoreUpkeep, *, dry_run: bool) -> Iterator[Removal]:
             return needed_blobs.find(session, blobs)
 
     swept = blob_sweep.sweep(blobs, find_needed, cutoff=cutoff, dry_run=dry_run)
+    if swept.deleted and not dry_run:
+        with db.transaction() as session:
+            old_rows.forget(session, [blob.digest for blob in swept.deleted])
     if swept.unread:
         note = (
             f"nothing was touched: {len(swept.unread)} manifests cannot be read, so it is not known"
@@ -105,6 +116,11 @@ def _blobs(blobs: StoreUpkeep, *, dry_run: bool) -> Iterator[Removal]:
     yield Removal("blobs that nothing needs", len(swept.aside), num_bytes, note)
     num_bytes = sum(blob.num_bytes for blob in swept.deleted)
     yield Removal("blobs that were set aside", len(swept.deleted), num_bytes)
+
+
+def collect_files(*, dry_run: bool) -> list[Removal]:
+    """Remove files of this host that nobody needs: each host has its own."""
+    return list(_files(dry_run=dry_run))
 
 
 def _files(*, dry_run: bool) -> Iterator[Removal]:
@@ -174,7 +190,7 @@ def _grace() -> timedelta:
     return timedelta(hours=settings().grace_hours)
 
 
-def _lock_key() -> int:
-    """Return the key of the advisory lock: a signed 64-bit number, as PostgreSQL asks."""
-    name = hashlib.sha256(LOCK.encode()).digest()
+def _lock_key(task: str) -> int:
+    """Return the key of a task's advisory lock: a signed 64-bit number, as PostgreSQL asks."""
+    name = hashlib.sha256(f"{LOCK}:{task}".encode()).digest()
     return int.from_bytes(name[:8], "big", signed=True)

@@ -18,6 +18,7 @@ from registry.blobs.blobs import StoreUpkeep
 from registry.checkpoints.manifests import Manifest
 from registry.database import db
 from registry.database.tables import (
+    UNCHECKED_STATES,
     Artifact,
     DomainEmbedding,
     Expert,
@@ -29,8 +30,8 @@ from registry.database.tables import (
 from registry.errors import NotFound
 from registry.names import is_digest
 
-# An upload that nobody completed in this time needs its blobs no more. Announcing it again starts
-# it anew.
+# An upload that nobody completed in this time, or that was refused, needs its blobs no more.
+# Announcing it again starts it anew.
 UPLOAD_DAYS = 14
 # A blob of many owners names some of them.
 MAX_NEEDED_BY = 5
@@ -118,8 +119,8 @@ def roots(session: Session) -> Iterator[Root]:
 
 def _of_families(session: Session) -> Iterator[Root]:
     for family in session.scalars(select(Family)):
-        is_sent = family.state is not VersionState.UPLOADING
-        if is_sent or _is_recent(family.created_at):
+        is_sent = family.state not in UNCHECKED_STATES
+        if is_sent or _goes_on(family):
             owner = f"family {family.name}"
             yield Root(owner, "manifest", family.seed_digest, Kind.MANIFEST, is_sent)
     query = select(Projection, Family.name).join(Projection.family)
@@ -132,8 +133,8 @@ def _of_families(session: Session) -> Iterator[Root]:
 def _of_experts(session: Session) -> Iterator[Root]:
     query = select(ExpertVersion, Expert.name).join(ExpertVersion.expert)
     for version, name in session.execute(query):
-        is_sent = version.state is not VersionState.UPLOADING
-        if not is_sent and not _is_recent(version.created_at):
+        is_sent = version.state not in UNCHECKED_STATES
+        if not is_sent and not _goes_on(version):
             continue
         owner = f"expert {name}@{version.number}"
         yield Root(owner, "manifest", version.manifest_digest, Kind.MANIFEST, is_sent)
@@ -181,8 +182,10 @@ def _named(owner: str, kind: Kind, **digests: str | None) -> Iterator[Root]:
             yield Root(owner, part.replace("_", " "), digest, kind)
 
 
-def _is_recent(created_at: datetime) -> bool:
-    return datetime.now(UTC) - created_at < timedelta(days=UPLOAD_DAYS)
+def _goes_on(upload: Family | ExpertVersion) -> bool:
+    """Tell whether an upload that was not found good is being checked, or began lately."""
+    age = datetime.now(UTC) - upload.created_at
+    return upload.state is VersionState.CHECKING or age < timedelta(days=UPLOAD_DAYS)
 
 
 def _follow(root: Root, blobs: StoreUpkeep, needed: NeededBlobs, read: set[str]) -> None:

@@ -1,5 +1,6 @@
 """Removes rows that nobody reads any more: events, repeatable answers, ended workflows."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,14 @@ from assembler.jobs import queues
 from assembler.mixes import retention
 from assembler.tables import UNFINISHED_STATES, JobEvent, MixVersion
 from registry.database import db
-from service.tables import IdempotentRequest
+from registry.database.tables import DownloadableBlob, SentBlob
+from service.tables import (
+    BlobFault,
+    BrowserSession,
+    HousekeepingRun,
+    IdempotentRequest,
+    SignInLink,
+)
 
 if TYPE_CHECKING:
     from dbos import DBOSClient
@@ -38,6 +46,26 @@ def repeatable_answers(session: Session, *, before: datetime, dry_run: bool) -> 
     """Delete the answers to requests that may not be repeated any more; return their number."""
     old = IdempotentRequest.created_at < before
     return _delete(session, IdempotentRequest, old, dry_run=dry_run)
+
+
+def sign_ins(session: Session, *, before: datetime, dry_run: bool) -> int:
+    """Delete sessions of browsers, and links that begin one, that have expired."""
+    return sum(
+        _delete(session, table, table.expires_at < before, dry_run=dry_run)
+        for table in (BrowserSession, SignInLink)
+    )
+
+
+def records(session: Session, *, before: datetime, dry_run: bool) -> int:
+    """Delete what house-keeping did so long ago; return the number of rows."""
+    old = and_(HousekeepingRun.finished_at < before, HousekeepingRun.started_at < before)
+    return _delete(session, HousekeepingRun, old, dry_run=dry_run)
+
+
+def forget(session: Session, digests: Collection[str]) -> None:
+    """Delete what is noted about blobs that were deleted: who has sent them, who may have them."""
+    for table in (SentBlob, DownloadableBlob, BlobFault):
+        session.execute(delete(table).where(table.digest.in_(digests)))
 
 
 def ended_workflows(url: str, *, before: datetime, dry_run: bool) -> int:
@@ -85,7 +113,7 @@ def _ended(client: "DBOSClient", before: datetime) -> list[str]:
 
 def _delete(
     session: Session,
-    table: type[JobEvent] | type[IdempotentRequest],
+    table: type[JobEvent | IdempotentRequest | HousekeepingRun | BrowserSession | SignInLink],
     condition: ColumnElement[bool],
     *,
     dry_run: bool,

@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse
 
 from engine.serving import deployments
 from registry.catalog import experts
-from service.ui import expert_views, mix_pages, plan_pages, sign_in
+from service.ui import expert_views, mix_pages, plan_pages, sign_in, store_pages
 from service.ui.rendering import PageRoute, Visitor, page
 from service.web.deps import Session
 
@@ -16,6 +16,7 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 router.include_router(sign_in.router)
 router.include_router(mix_pages.router)
 router.include_router(plan_pages.router)
+router.include_router(store_pages.router)
 
 MAX_EXPERTS = 200
 

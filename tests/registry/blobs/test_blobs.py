@@ -204,3 +204,21 @@ def test_a_full_disk_leaves_no_blob(tmp_path: Path) -> None:
         "    print('refused')"
     )
     assert small_disk.run(code, tmp_path) == "refused\n"
+
+
+def test_a_reserve_of_the_disk_stays_free(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from registry import errors; from registry.blobs import blobs\n"
+        "root = pathlib.Path(sys.argv[1]); blobs.CHECK_EVERY_BYTES = 1\n"
+        "store = blobs.LocalBlobs(root, reserve_bytes=1 << 19)\n"
+        "kept = blobs.put_bytes(store, b'kept')\n"
+        "try:\n"
+        "    store.put(bytes(65536) for _ in range(32))\n"
+        "except errors.OutOfSpace as error:\n"
+        "    assert 'are kept for the database' in error.detail\n"
+        "    assert [p for p in root.rglob('incoming-*')] == []\n"
+        "    assert blobs.get_bytes(store, kept) == b'kept'\n"
+        "    print('refused')\n"
+        "store.put(bytes(65536) for _ in range(6))"
+    )
+    assert small_disk.run(code, tmp_path) == "refused\n"

@@ -5,6 +5,7 @@ Covers: blob_stores.
 
 import hashlib
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -227,3 +228,14 @@ def test_a_stopped_server_is_unavailable(server: seaweed.SeaweedServer, tmp_path
     gone = config.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:1"})
     with pytest.raises(Unavailable, match="cannot be reached"):
         open_store(gone).size(DIGEST)
+
+
+def test_what_was_sent_and_never_announced_is_removed(store: S3Blobs) -> None:
+    put_bytes(store, DATA)
+    store.client.put_object(Bucket=store.bucket, Key=f"incoming/1/{DIGEST}", Body=DATA)
+    soon = datetime.now(UTC) + timedelta(minutes=1)
+    assert store.remove_unaccepted(before=soon - timedelta(hours=1), dry_run=False) == 0
+    assert store.remove_unaccepted(before=soon, dry_run=True) == 1
+    assert store.remove_unaccepted(before=soon, dry_run=False) == 1
+    assert not store.accept(DIGEST, sender=1)
+    assert [blob.digest for blob in store.stored()] == [DIGEST]

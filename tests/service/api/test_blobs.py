@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from registry import settings
+from registry.blobs import blob_stores
 from registry.blobs.blobs import BlobStore, get_bytes
 
 DATA = bytes(range(256)) * 1000
@@ -75,3 +76,18 @@ def test_a_blob_without_room_on_the_disk_is_refused(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     answer = client.put(URL, content=DATA)
     assert (answer.status_code, answer.json()["code"]) == (507, "out_of_space")
+
+
+def test_a_reserve_of_the_disk_stays_free(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = 2 * len(DATA)
+    usage = shutil.disk_usage("/")._replace(free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    for reserve, status in ((free - len(DATA) + 1, 507), (free - len(DATA), 201)):
+        monkeypatch.setenv("NEXUSMIX_DISK_RESERVE_BYTES", str(reserve))
+        settings.settings.cache_clear()
+        blob_stores.store.cache_clear()
+        answer = client.put(URL, content=DATA)
+        assert answer.status_code == status
+        assert status == 201 or "`nexusmix gc` frees" in answer.json()["detail"]

@@ -21,6 +21,7 @@ TABLES = (registry.database.tables, engine.serving.tables, assembler.tables, ser
 NO_BLOBS = {
     "sent_blobs.digest",
     "downloadable_blobs.digest",
+    "blob_faults.digest",
     "domain_embeddings.embedder_digest",
     "domain_embeddings.states_embedder_digest",
     "projections.inputs_digest",

@@ -13,8 +13,15 @@ from assembler.mixes.new_mix import NewMix
 from assembler.tables import JobEvent, MixState, MixVersion
 from registry.blobs.blobs import LocalBlobs
 from registry.database import db
+from registry.database.tables import DownloadableBlob, SentBlob
 from service.housekeeping import old_rows
-from service.tables import IdempotentRequest
+from service.tables import (
+    ApiKey,
+    BrowserSession,
+    HousekeepingRun,
+    IdempotentRequest,
+    SignInLink,
+)
 from tests.assembler import rows
 
 LONG_AGO = datetime.now(UTC) - timedelta(days=100)
@@ -60,6 +67,34 @@ def test_answers_that_may_not_be_repeated_are_deleted(session: Session) -> None:
     assert old_rows.repeatable_answers(session, before=LIMIT, dry_run=True) == 1
     assert old_rows.repeatable_answers(session, before=LIMIT, dry_run=False) == 1
     assert [row.key for row in session.query(IdempotentRequest)] == ["new"]
+
+
+def test_expired_sessions_and_links_are_deleted(session: Session, database: str) -> None:
+    now = datetime.now(UTC)
+    key = ApiKey(name="me", prefix="nxm_a", sha256="k", scopes=["read"])
+    session.add(key)
+    session.flush()
+    for name, expires_at in (("old", LONG_AGO), ("new", now + timedelta(hours=1))):
+        session.add(BrowserSession(sha256=name, api_key_id=key.id, expires_at=expires_at))
+        session.add(SignInLink(sha256=name, api_key_id=key.id, expires_at=expires_at))
+    session.flush()
+    assert old_rows.sign_ins(session, before=now, dry_run=True) == 2
+    assert old_rows.sign_ins(session, before=now, dry_run=False) == 2
+    assert [row.sha256 for row in session.query(BrowserSession)] == ["new"]
+
+
+def test_old_records_and_notes_about_deleted_blobs_are_deleted(session: Session) -> None:
+    for started_at in (LONG_AGO, datetime.now(UTC)):
+        run = HousekeepingRun(kind="gc", result={}, started_at=started_at, finished_at=started_at)
+        session.add(run)
+    for digest in ("gone", "kept"):
+        session.add(SentBlob(sender=1, digest=digest))
+        session.add(DownloadableBlob(digest=digest))
+    session.flush()
+    assert old_rows.records(session, before=LIMIT, dry_run=False) == 1
+    old_rows.forget(session, ["gone"])
+    assert [row.digest for row in session.query(SentBlob)] == ["kept"]
+    assert [row.digest for row in session.query(DownloadableBlob)] == ["kept"]
 
 
 def test_ended_workflows_are_deleted(database: str) -> None:
