@@ -84,6 +84,10 @@ class StepFailed(NexusmixError):
     """A process of a job failed."""
 
 
+class TooManyRequests(NexusmixError):
+    """One key asks for more at a time, or more often, than this installation allows."""
+
+
 class OutOfSpace(NexusmixError):
     """The disk cannot hold the bytes."""
 

@@ -4,6 +4,8 @@ import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -33,7 +35,9 @@ from service.ui import pages
 from service.ui.docs_site import DocsSite
 from service.ui.rendering import STATIC
 from service.web import auth
-from service.web.middleware import KnownHosts, LimitBody, Observe
+from service.web.bodies import LimitBody
+from service.web.connections import raise_descriptor_limit
+from service.web.middleware import CheckTarget, KnownHosts, Observe
 
 API = (
     families.router,
@@ -68,6 +72,7 @@ def create_app() -> FastAPI:
     errors.install(app)
     # Middleware that is added last sees a request first.
     app.add_middleware(LimitBody)
+    app.add_middleware(CheckTarget)
     if auth.is_loopback(settings().host):
         app.add_middleware(KnownHosts, hosts=_loopback_names(settings().host))
     app.add_middleware(Observe)
@@ -76,10 +81,18 @@ def create_app() -> FastAPI:
     app.include_router(gateway.router, responses=errors.OPENAI_DOCUMENTED)
     app.include_router(health.router, responses=errors.DOCUMENTED)
     _summarize(app)
+    app.openapi = partial(_openapi, app)  # type: ignore[method-assign]  # as FastAPI documents it
     app.include_router(pages.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.mount("/docs", DocsSite(), name="docs")
     return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document, made once."""
+    if app.openapi_schema is None:
+        errors.document(FastAPI.openapi(app))
+    return FastAPI.openapi(app)
 
 
 def _summarize(app: FastAPI) -> None:
@@ -92,6 +105,7 @@ def _summarize(app: FastAPI) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     logs.configure("web", level=settings().log_level)
+    raise_descriptor_limit()
     # Our own access log leaves out query strings: that of a link signs in.
     logging.getLogger("uvicorn.access").disabled = True
     async with gateway.open_client() as engines:

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Iterable
-from typing import Any, Never
+from typing import Any
 
 from engine.gates.policy import STAGES
+from registry import bounded_json
 from registry.errors import InvalidInput, Problem, pointer
 
 # Parts of a recipe. Their fields are written `PART.FIELD`.
@@ -56,11 +57,6 @@ def as_text(value: Any) -> str:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse)
-    except ValueError:
+        return bounded_json.parse(text)
+    except InvalidInput:
         return text
-
-
-def _refuse(constant: str) -> Never:
-    """Refuse NaN and infinities, which Python reads but JSON does not have."""
-    raise ValueError(constant)

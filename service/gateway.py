@@ -6,29 +6,36 @@ Bodies are forwarded byte for byte. The engine's answer is the answer, also when
 import json
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any
 
 import anyio
 import httpx
 import structlog
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from engine.serving import deployments
 from engine.serving.tables import Deployment
+from registry import bounded_json
 from registry.database import db
 from registry.errors import InvalidInput, Problem, TimedOut, Unavailable
 from registry.settings import settings
-from service import errors
+from registry.texts import UNFIT_FOR_LINES, UNFIT_FOR_MODELS
+from service import completion_limits, errors
+from service.schemas.common import Line
+from service.web import admission
 from service.web.auth import Application
+from service.web.checked_routes import CheckedRoute
 from service.web.deps import Session
 from service.web.remembered import Remembered
+from service.web.threads import READING
 
-router = APIRouter(prefix="/v1", tags=["openai"])
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=CheckedRoute)
 
-ModelName = Annotated[str, Path(description="Name of a served model.")]
+ModelName = Annotated[Line, Path(description="Name of a served model.")]
 log = structlog.stdlib.get_logger(__name__)
 
 OVERHEAD_HEADER = "X-Nexusmix-Overhead-Ms"
@@ -66,6 +73,19 @@ def remembered_models() -> Remembered[None, list[dict[str, Any]]]:
     return Remembered(_list)
 
 
+_slots = admission.Slots("requests to models")
+
+
+async def _completion_slot(request: Request) -> AsyncIterator[None]:
+    """Hold a slot of the key until the answer has been sent. Raises TooManyRequests."""
+    sender = admission.sender_of(request)
+    with _slots.held(sender, most=settings().max_completions_per_key):
+        yield
+
+
+CompletionSlot = Annotated[None, Depends(_completion_slot)]
+
+
 @router.get("/models")
 async def list_models(request: Request, _: Application) -> dict[str, Any]:
     """List the models that answer now."""
@@ -81,14 +101,14 @@ def get_model(model: ModelName, session: Session, _: Application) -> dict[str, A
 
 @router.post("/completions")
 @router.post("/chat/completions")
-async def complete(request: Request, _: Application) -> Response:
+async def complete(request: Request, _: Application, slot: CompletionSlot) -> Response:
     """Answer with a completion of the requested model.
 
     Raises NotFound for an unknown model, Unavailable while its engine starts or is gone.
     """
     began = time.perf_counter()
     body = await request.body()
-    model = _model_name(body)
+    model = await READING.run(partial(_model_name, body))
     upstream, sent = await _ask(request, model, body)
     headers = {
         name: upstream.headers[name] for name in FORWARDED_HEADERS if name in upstream.headers
@@ -233,14 +253,13 @@ def _list(_: None) -> list[dict[str, Any]]:
 
 
 def _model_name(body: bytes) -> str:
-    """Return the `model` field of a request body. Raises InvalidInput."""
-    try:
-        model = json.loads(body)["model"]
-    except (ValueError, KeyError, TypeError):
-        model = None
-    if not isinstance(model, str):
+    """Return the `model` field of a request body. Raises InvalidInput for a wrong or costly one."""
+    request = bounded_json.parse(body, unfit=UNFIT_FOR_MODELS)
+    model = request.get("model") if isinstance(request, dict) else None
+    if not isinstance(model, str) or UNFIT_FOR_LINES.search(model):
         problem = Problem("/model", "is missing; name a deployed model")
         raise InvalidInput("the body must be a JSON object with a `model`", problems=(problem,))
+    completion_limits.check(request)
     return model
 
 

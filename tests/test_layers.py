@@ -20,7 +20,8 @@ LAYERS = ["registry", "engine", "assembler", "service"]  # lowest first
 ROOMS = {
     "registry": (
         "errors",
-        "names settings licenses logs cpu_features folders private_files",
+        "names settings licenses logs cpu_features folders private_files texts",
+        "bounded_json",
         "database blobs",
         "checkpoints",
         "catalog",
@@ -45,7 +46,7 @@ ROOMS = {
         "jobs",
     ),
     "service": (
-        "error_codes json_schemas quantities assignments home tables scopes",
+        "error_codes json_schemas quantities assignments completion_limits home tables scopes",
         "schemas key_format",
         "sessions",
         "errors keys",

@@ -44,21 +44,25 @@ KINDS: Mapping[Preset, Kind] = {
 RouterInit = Literal["projection", "documents", "random"]
 # How a router without a projection treats its rows when an expert is added.
 RouterExtension = Literal["append", "reset"]
+# Limits on what no model has, so that no count of a plan overflows.
+MAX_TOKENS, MAX_EXPERTS, MAX_SEED = 2**24, 1000, 2**63 - 1
 Trained = Literal["router", "attention", "shared", "experts", "all"]
 
 
 class Training(BaseModel):
     """Length and steps of a training."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     tokens: int = Field(ge=0, le=10**12, description="0 skips the training.")
     learning_rate: float = Field(
         default=1e-3, gt=0, le=1, description="Learning rate of the optimizer."
     )
-    batch_size: int = Field(default=8, ge=1, description="Sequences per step.")
-    sequence_length: int = Field(default=128, ge=8, description="Tokens in one sequence.")
-    seed: int = Field(default=0, ge=0, description="Seed of the order of the text.")
+    batch_size: int = Field(default=8, ge=1, le=65_536, description="Sequences per step.")
+    sequence_length: int = Field(
+        default=128, ge=8, le=MAX_TOKENS, description="Tokens in one sequence."
+    )
+    seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Seed of the order of the text.")
 
     @property
     def num_steps(self) -> int:
@@ -80,7 +84,7 @@ class Finetune(Training):
     router_learning_rate: float = Field(
         default=3e-3, gt=0, le=1, description="Learning rate of the routers."
     )
-    batch_size: int = Field(default=4, ge=1, description="Sequences per step.")
+    batch_size: int = Field(default=4, ge=1, le=65_536, description="Sequences per step.")
     train: Trained = Field(
         default="attention", description="Weights that are trained with the routers."
     )
@@ -121,10 +125,13 @@ class Finetune(Training):
 class ProjectionTraining(BaseModel):
     """Training of a family projection; these fields are part of the projection's identity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     tokens_per_domain: int = Field(
-        default=8192, ge=1, description="Largest number of tokens that are read from each domain."
+        default=8192,
+        ge=1,
+        le=10**12,
+        description="Largest number of tokens that are read from each domain.",
     )
     # With 0, directions with little variance dominate, and half of all tokens are routed right.
     # From 0.0003 to 0.3 it makes no difference.
@@ -152,7 +159,7 @@ class ProjectionTraining(BaseModel):
 class Assembly(BaseModel):
     """How dense checkpoints become one network. Presets change some of these defaults."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     preset: Preset = Field(
         default="nexus", description="Name of the preset that fills in the other fields."
@@ -188,16 +195,20 @@ class Assembly(BaseModel):
     attention_experts_per_token: int = Field(
         default=0,
         ge=0,
+        le=MAX_EXPERTS,
         description="Attention experts that each token takes; 0 means all of them.",
     )
     experts_per_token: int = Field(
-        default=1, ge=1, description="Routed experts that each token takes."
+        default=1, ge=1, le=MAX_EXPERTS, description="Routed experts that each token takes."
     )
     norm_topk_prob: bool = Field(
         default=False, description="Divide the chosen experts' probabilities by their sum."
     )
     seed: int = Field(
-        default=0, ge=0, description="Seed of the random rows of `router_init: random`."
+        default=0,
+        ge=0,
+        le=MAX_SEED,
+        description="Seed of the random rows of `router_init: random`.",
     )
 
     @property

@@ -22,7 +22,9 @@ class Compression(ProbeSize):
     """A request for a smaller checkpoint: the size or quality to reach, and the search for it."""
 
     target: Target = Field(default="cpu", description="The processor that will serve it.")
-    max_bytes: int | None = Field(default=None, ge=1, description="Bytes of all its tensors.")
+    max_bytes: int | None = Field(
+        default=None, ge=1, le=2**63 - 1, description="Bytes of all its tensors."
+    )
     min_fdt_75: float | None = Field(
         default=None,
         ge=0,
@@ -30,9 +32,14 @@ class Compression(ProbeSize):
         " checkpoint read against itself.",
     )
     by: By = Field(default="fdt", description="The measure that decides which units become int8.")
-    beam_width: int = Field(default=1, ge=1, description="Configurations kept in each round.")
+    beam_width: int = Field(
+        default=1, ge=1, le=1000, description="Configurations kept in each round."
+    )
     rounds: int = Field(
-        default=8, ge=1, description="Number of about equal steps until everything is int8."
+        default=8,
+        ge=1,
+        le=1000,
+        description="Number of about equal steps until everything is int8.",
     )
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
 """How much text a compression search compares on, and the measures it reports. Free of torch."""
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from engine.gates.report import Data
 
@@ -8,10 +8,15 @@ from engine.gates.report import Data
 class ProbeSize(Data):
     """The amount of held-out text that a search compares on."""
 
-    prompts: int = Field(default=16, ge=4, description="Held-out prefixes.")
-    prefix_tokens: int = Field(default=32, ge=1, description="Tokens of each prefix.")
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    prompts: int = Field(default=16, ge=4, le=100_000, description="Held-out prefixes.")
+    prefix_tokens: int = Field(default=32, ge=1, le=2**24, description="Tokens of each prefix.")
     completion_tokens: int = Field(
-        default=32, ge=1, description="Tokens the checkpoint itself adds greedily to each prefix."
+        default=32,
+        ge=1,
+        le=2**24,
+        description="Tokens the checkpoint itself adds greedily to each prefix.",
     )
 
     def check_fdt(self, min_fdt_75: float | None) -> None:

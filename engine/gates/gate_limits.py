@@ -8,7 +8,7 @@ misses is refused.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from engine.divergence.aggregates import Summary
 from engine.gates.report import Data, Limit, Metric
@@ -17,6 +17,8 @@ from registry.errors import Problem, pointer
 
 class DivergenceLimits(Data):
     """Limits on how a model reads texts that another wrote; None: reported but not limited."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     min_equal_share: float | None = Field(
         default=None, ge=0, le=1, description="Share of tokens that are predicted equally."

@@ -13,7 +13,7 @@ Each stage compares two models:
 from collections.abc import Mapping
 from typing import Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from engine.gates.gate_limits import DivergenceLimits, check_reachable
 from engine.gates.report import Data
@@ -26,6 +26,8 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 # In nats, for an engine that computes in float32. It differs from the reference network by 1e-5,
 # and by 1e-3 with routers in bfloat16 (SmolLM2-135M, three experts).
 MAX_FLOAT32_DIFFERENCE = 1e-4
+# Limits on what no gate reads, so that no count of a plan overflows.
+MAX_PROMPTS, MAX_TOKENS = 100_000, 2**24
 
 
 def _max_served_difference() -> float | None:
@@ -35,6 +37,8 @@ def _max_served_difference() -> float | None:
 
 class ParentLimits(Data):
     """Limits on held-out perplexity relative to the mix's dense parents; None: reported only."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     max_perplexity_ratio_to_seed: float | None = Field(
         default=None, gt=0, description="Held-out perplexity divided by the seed's."
@@ -122,13 +126,23 @@ class Policy(Data):
     A metric without a limit (null) is measured and reported all the same.
     """
 
-    prompts_per_domain: int = Field(default=8, ge=1, description="Held-out prefixes per domain.")
-    prefix_tokens: int = Field(default=48, ge=1, description="Tokens of each prefix.")
+    prompts_per_domain: int = Field(
+        default=8, ge=1, le=MAX_PROMPTS, description="Held-out prefixes per domain."
+    )
+    prefix_tokens: int = Field(
+        default=48, ge=1, le=MAX_TOKENS, description="Tokens of each prefix."
+    )
     completion_tokens: int = Field(
-        default=32, ge=1, description="Tokens the reference adds greedily to each prefix."
+        default=32,
+        ge=1,
+        le=MAX_TOKENS,
+        description="Tokens the reference adds greedily to each prefix.",
     )
     tokens_per_domain: int = Field(
-        default=2048, ge=2, description="Held-out tokens on which perplexity is measured."
+        default=2048,
+        ge=2,
+        le=10**12,
+        description="Held-out tokens on which perplexity is measured.",
     )
     assembled: ParentLimits = Field(
         default=ParentLimits(), description="The mix before its finetune, against its parents."

@@ -9,12 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from registry import bounded_json
 from registry.errors import MAX_PROBLEMS, InvalidInput, Problem
+from registry.texts import SURROGATES
 
 Split = Literal["train", "held-out"]
 
 SPLITS = ("train", "held-out")
 MAX_LINE_BYTES = 16 << 20
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Documents that represent a domain where not all are read.
 MAX_SAMPLE = 64
 # Shorter texts, such as a heading or a line of a license, are equal by chance and are not compared.
@@ -46,7 +49,7 @@ def parse(chunks: Iterable[bytes]) -> list[Document]:
             document = _document(line)
             if document.id in seen:
                 raise ValueError(f"id {document.id!r} is on an earlier line too")
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             problems.append(Problem(f"/documents/{number}", f"line {number}: {error}"))
             if len(problems) == MAX_PROBLEMS:
                 break
@@ -175,34 +178,17 @@ def _document(line: bytes) -> Document:
     if len(line) > MAX_LINE_BYTES:
         raise ValueError(f"more than {MAX_LINE_BYTES} bytes: cut the document into several")
     try:
-        content = json.loads(line)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8: {error.reason} at byte {error.start}") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at column {error.colno}") from error
+        content = bounded_json.parse(line.removeprefix(BYTE_ORDER_MARK), unfit=SURROGATES)
+    except InvalidInput as error:
+        raise ValueError(error.detail) from error
     if not isinstance(content, dict):
         raise ValueError('expected an object {"id", "text", "split"}')
     for field in ("id", "text"):
         if not isinstance(content.get(field), str) or not content[field].strip():
             raise ValueError(f"{field!r} must be a text that is not blank")
-        _check_is_text(content[field], field)
     if content.get("split") not in SPLITS:
         raise ValueError(f"'split' is {content.get('split')!r}, expected one of {SPLITS}")
     domain = content.get("domain")
     if domain is not None and not isinstance(domain, str):
         raise ValueError("'domain' must be a text")
-    if domain is not None:
-        _check_is_text(domain, "domain")
     return Document(content["id"], content["text"], cast(Split, content["split"]), domain)
-
-
-def _check_is_text(value: str, field: str) -> None:
-    """Raise ValueError for half a character, which JSON can escape but no encoding can write."""
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        surrogate = ascii(value[error.start])[1:-1]
-        raise ValueError(
-            f"{field!r} has {surrogate} at character {error.start + 1}, which is half of a"
-            " surrogate pair and no character"
-        ) from None

@@ -14,13 +14,21 @@ from typing import Any
 
 import numpy as np
 
+from registry import bounded_json
 from registry.blobs.blobs import BlobStore, get_bytes
 from registry.checkpoints.architecture import Architecture
 from registry.checkpoints.config_fields import without_nulls
 from registry.checkpoints.file_names import ATTESTATION, CONFIG, TENSORS_INDEX, TOKENIZER
 from registry.checkpoints.manifests import DTYPE_BYTES, Manifest, TensorEntry
 from registry.checkpoints.safetensors_header import parse_header
-from registry.errors import Conflict, Incompatible, InvalidCheckpoint, Problem, pointer
+from registry.errors import (
+    Conflict,
+    Incompatible,
+    InvalidCheckpoint,
+    InvalidInput,
+    Problem,
+    pointer,
+)
 from registry.names import is_digest
 
 FLOAT_DTYPES = ("BF16", "F16", "F32")
@@ -30,6 +38,8 @@ LEGAL_FILES = {"LICENSE", "LICENCE", "NOTICE"}
 COMPUTED_FILES = {CONFIG, TENSORS_INDEX, ATTESTATION}
 PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"}
 MAX_JSON_BYTES = 64 << 20
+# A tokenizer with 256,000 tokens and as many merges has two million.
+MAX_JSON_ELEMENTS = 8_000_000
 LAYER = re.compile(r"\.layers\.\d+\.")
 # The bits of the exponent: if all are set, the number is infinite or NaN (IEEE 754, section 3.4).
 EXPONENTS: dict[str, tuple[type[np.unsignedinteger[Any]], int]] = {
@@ -324,7 +334,10 @@ def _file_error(blobs: BlobStore, name: str, digest: str) -> str | None:
         return "is corrupt: its bytes do not have the digest that names it"
     if name.endswith(".json"):
         try:
+            bounded_json.check_bounds(data, max_elements=MAX_JSON_ELEMENTS)
             json.loads(data)
+        except InvalidInput as error:
+            return f"holds {error.detail}"
         except (ValueError, RecursionError) as error:
             return f"is not JSON: {error}"
     return None

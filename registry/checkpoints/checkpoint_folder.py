@@ -1,12 +1,12 @@
 """Read a Hugging Face folder on an owner's disk as headers and blobs for the registry."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from registry import bounded_json
 from registry.blobs.blobs import CHUNK_BYTES, BlobStore
 from registry.checkpoints.admission import (
     COMPUTED_FILES,
@@ -19,7 +19,7 @@ from registry.checkpoints.admission import (
 from registry.checkpoints.file_names import CONFIG
 from registry.checkpoints.manifests import Manifest
 from registry.checkpoints.safetensors_header import parse_header, read_raw_header
-from registry.errors import InvalidInput
+from registry.errors import InvalidCheckpoint, InvalidInput
 
 DOCUMENTS = "documents.jsonl"
 
@@ -90,7 +90,7 @@ class CheckpointFolder:
         files = {path.name: _add(sources, Source.whole(path)) for path in _files(folder)}
         documents = documents or folder / DOCUMENTS
         announcement = {
-            "config": json.loads((folder / CONFIG).read_text()),
+            "config": _config(folder / CONFIG),
             "files": files,
             "shards": [
                 {"file": path.name, "size": path.stat().st_size, "header": read_raw_header(path)}
@@ -118,6 +118,17 @@ class CheckpointFolder:
         for digest in manifest.digests():
             blobs.put(self.sources[digest].chunks(), digest=digest)
         return manifest
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """Return the content of config.json. Raises InvalidCheckpoint."""
+    try:
+        content = bounded_json.parse(path.read_bytes())
+    except InvalidInput as error:
+        raise InvalidCheckpoint(f"{path} is refused: {error.detail}") from error
+    if not isinstance(content, dict):
+        raise InvalidCheckpoint(f"{path} is refused: it must be a JSON object")
+    return content
 
 
 def _tensors(path: Path) -> dict[str, Source]:

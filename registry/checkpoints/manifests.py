@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Self
 
+from registry import bounded_json
 from registry.blobs.blobs import BlobStore, get_bytes, put_bytes
 from registry.checkpoints import int8_config
 from registry.checkpoints.architecture import Architecture, Shape
-from registry.errors import InvalidCheckpoint
+from registry.errors import InvalidCheckpoint, InvalidInput
+from registry.names import is_digest
+from registry.texts import SURROGATES
 
 Dtype = Literal["F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"]
 
@@ -31,6 +34,10 @@ DTYPE_BYTES: dict[str, int] = {
     "U8": 1,
     "BOOL": 1,
 }
+
+
+# 100,000 tensors, and the largest config.
+MAX_ELEMENTS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,10 @@ class TensorEntry:
     def from_list(cls, content: Sequence[Any]) -> Self:
         """Read an entry of a manifest's JSON. Raises ValueError and TypeError."""
         dtype, shape, digest, *sparse = content
+        if dtype not in DTYPE_BYTES or not is_digest(digest):
+            raise ValueError(f"{dtype!r}, {digest!r} are not a dtype and a SHA-256")
+        if not all(type(n) is int and n >= 0 for n in shape):
+            raise ValueError(f"{shape} is not a shape")
         if len(sparse) > 1 or not all(type(n) is int and n >= 0 for n in sparse):
             raise ValueError(f"{sparse} is not the number of nonzero elements")
         return cls(dtype, tuple(shape), digest, *sparse)
@@ -132,15 +143,18 @@ class Manifest:
     def from_json(cls, data: bytes) -> Self:
         """Read the result of `to_json`. Raises InvalidCheckpoint if `data` is anything else."""
         try:
-            content = json.loads(data)
+            content = bounded_json.parse(data, max_elements=MAX_ELEMENTS, unfit=SURROGATES)
+            config, files, tensors = (content[part] for part in ("config", "files", "tensors"))
+            if not all(isinstance(part, dict) for part in (config, files, tensors)):
+                raise TypeError("config, files and tensors must be objects")
+            if not all(isinstance(digest, str) and is_digest(digest) for digest in files.values()):
+                raise ValueError("a file without a SHA-256")
             return cls(
-                config=content["config"],
-                files=content["files"],
-                tensors={
-                    name: TensorEntry.from_list(entry) for name, entry in content["tensors"].items()
-                },
+                config=config,
+                files=files,
+                tensors={name: TensorEntry.from_list(entry) for name, entry in tensors.items()},
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (InvalidInput, ValueError, KeyError, TypeError) as error:
             raise InvalidCheckpoint(f"not a manifest: {error!r}") from error
 
 

@@ -4,7 +4,6 @@ The format (safetensors README, "Format"): the header length as 8 bytes, little-
 as JSON; then the bytes of the tensors, which must not have gaps or overlap.
 """
 
-import json
 import math
 import reprlib
 import struct
@@ -13,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from registry import bounded_json
 from registry.checkpoints.architecture import Shape
 from registry.checkpoints.manifests import DTYPE_BYTES, Dtype
-from registry.errors import InvalidCheckpoint, Problem
+from registry.errors import InvalidCheckpoint, InvalidInput, Problem
+from registry.texts import SURROGATES
 
 LENGTH_BYTES = 8
 # The limit of the reference implementation.
@@ -25,6 +26,8 @@ FIELDS = {"dtype", "shape", "data_offsets"}
 # Larger shapes cannot be real, and multiplying their sizes would cost time.
 MAX_DIMENSIONS = 8
 MAX_COUNT = 2**63
+# Names, brackets and numbers of 100,000 tensors.
+MAX_ELEMENTS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -101,24 +104,12 @@ def parse_header(
 
 def _json_object(raw: str, file: str, pointer: str) -> dict[str, Any]:
     try:
-        content = json.loads(raw, object_pairs_hook=_without_repeats, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise _refused(file, f"header is not JSON: {error}", pointer=pointer) from error
+        content = bounded_json.parse(raw, max_elements=MAX_ELEMENTS, unfit=SURROGATES)
+    except InvalidInput as error:
+        raise _refused(file, f"header cannot be read: {error.detail}", pointer=pointer) from error
     if not isinstance(content, dict):
         raise _refused(file, "header must be a JSON object of tensor names", pointer=pointer)
     return content
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the name {next(n for n in names if names.count(n) > 1)!r} occurs twice")
-    return content
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
 
 
 def _metadata_errors(metadata: object) -> Iterator[str]:

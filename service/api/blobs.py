@@ -4,11 +4,10 @@ A digest is no permission. Who has not sent a blob, and may not download it, is 
 was not there.
 """
 
-from collections.abc import AsyncIterator, Iterator
-from typing import Annotated
+from functools import partial
+from typing import IO, Annotated
 
-from anyio import from_thread
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from registry.blobs.blobs import BlobStore, check_room
 from registry.catalog import blob_permissions
@@ -18,11 +17,24 @@ from registry.names import is_digest
 from registry.settings import settings
 from service.keys import Caller
 from service.web.auth import Writer
+from service.web.bodies import announced_bytes
+from service.web.checked_routes import CheckedRoute
 from service.web.deps import Blobs
+from service.web.sent_bytes import SentBytes, chunks
+from service.web.threads import STORING
 
-router = APIRouter(prefix="/blobs", tags=["blobs"])
+router = APIRouter(prefix="/blobs", tags=["blobs"], route_class=CheckedRoute)
 
 Digest = Annotated[str, Path(description="SHA-256 of the bytes, in lower-case hexadecimal.")]
+
+
+def _checked_before(request: Request, digest: Digest) -> str:
+    """Return the digest of a blob that may be sent, before any byte is read."""
+    _check_room(announced_bytes(request.headers))
+    return _checked(digest)
+
+
+SentDigest = Annotated[str, Depends(_checked_before)]
 
 
 @router.head("/{digest}")
@@ -37,20 +49,16 @@ def ask(digest: Digest, blobs: Blobs, caller: Writer) -> Response:
 @router.put(
     "/{digest}", status_code=201, responses={200: {"description": "You have sent it already."}}
 )
-def send(digest: Digest, request: Request, blobs: Blobs, caller: Writer) -> Response:
+async def send(digest: SentDigest, body: SentBytes, blobs: Blobs, caller: Writer) -> Response:
     """Store a blob. Bytes with another digest are refused. Sending a blob again replaces its
     bytes, so that a damaged one is repaired."""
-    was_there = _size(blobs, _checked(digest), caller) is not None
-    _check_room(int(request.headers.get("content-length", "0")))
-    _store(blobs, digest, request)
-    with db.transaction() as session:
-        blob_permissions.record_sent(session, [digest], sender=caller.key_id)
-    return Response(status_code=200 if was_there else 201)
+    status = await STORING.run(partial(_store, blobs, digest, body, caller))
+    return Response(status_code=status)
 
 
 def _size(blobs: BlobStore, digest: str, caller: Caller) -> int | None:
     """Return the size of a blob, or None if it is not stored or the caller may not know of it."""
-    # No transaction is open while bytes arrive.
+    # No transaction is open while bytes are stored.
     with db.transaction() as session:
         permitted = blob_permissions.find_permitted(session, [digest], sender=caller.key_id)
     return blobs.size(digest) if permitted else None
@@ -73,27 +81,10 @@ def _check_room(num_bytes: int) -> None:
     check_room(settings().home, num_bytes, reserve_bytes=settings().disk_reserve_bytes)
 
 
-def _store(blobs: BlobStore, digest: str, request: Request) -> None:
-    blobs.put(
-        _received(request.stream(), limit=settings().max_upload_bytes),
-        digest=digest,
-        overwrite=True,
-    )
-
-
-def _received(stream: AsyncIterator[bytes], *, limit: int) -> Iterator[bytes]:
-    """Yield the body, which arrives on the event loop, to the thread that writes it to disk.
-
-    Raises TooLarge.
-    """
-    num_bytes = 0
-    while chunk := from_thread.run(_next, stream):
-        num_bytes += len(chunk)
-        if num_bytes > limit:
-            raise TooLarge(f"the blob has more than {limit} bytes, which is the limit")
-        yield chunk
-
-
-async def _next(stream: AsyncIterator[bytes]) -> bytes:
-    # Starlette ends a body with an empty chunk.
-    return await anext(stream, b"")
+def _store(blobs: BlobStore, digest: str, body: IO[bytes], caller: Caller) -> int:
+    """Store the bytes and who has sent them. Returns the status of the answer."""
+    was_there = _size(blobs, digest, caller) is not None
+    blobs.put(chunks(body), digest=digest, overwrite=True)
+    with db.transaction() as session:
+        blob_permissions.record_sent(session, [digest], sender=caller.key_id)
+    return 200 if was_there else 201

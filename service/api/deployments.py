@@ -10,15 +10,16 @@ from engine.serving import deployments
 from registry.catalog import artifacts
 from registry.errors import InvalidInput, NotFound, Problem
 from registry.names import check_name
-from service.schemas.common import Page
+from service.schemas.common import Id, Page
 from service.schemas.deployments import DeploymentBody, DeploymentRequest
 from service.web.auth import Reader, Writer
+from service.web.checked_routes import CheckedRoute
 from service.web.deps import AfterNumber, Limit, Session
 from service.web.idempotency import OncePerKey
 
-router = APIRouter(prefix="/deployments", tags=["deployments"])
+router = APIRouter(prefix="/deployments", tags=["deployments"], route_class=CheckedRoute)
 
-DeploymentId = Annotated[int, Path(description="Id of the deployment.")]
+DeploymentId = Annotated[Id, Path(description="Id of the deployment.")]
 
 
 @router.post("", status_code=202)

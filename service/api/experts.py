@@ -12,7 +12,7 @@ from assembler.routing.embedder import embedders
 from registry.catalog import embeddings, experts, uploads
 from registry.database.tables import ExpertVersion
 from service.api.announcements import announcement_of, missing_blobs
-from service.schemas.common import Page
+from service.schemas.common import Line, Page
 from service.schemas.experts import (
     ExpertBody,
     ExpertWithVersions,
@@ -23,12 +23,13 @@ from service.schemas.experts import (
     VersionUploadBody,
 )
 from service.web.auth import Reader, Writer
+from service.web.checked_routes import CheckedRoute
 from service.web.deps import After, Blobs, ExpertName, Limit, Session, VersionNumber
 
-router = APIRouter(prefix="/experts", tags=["experts"])
+router = APIRouter(prefix="/experts", tags=["experts"], route_class=CheckedRoute)
 
-Words = Annotated[str, Query(description="Text to find in names and descriptions.")]
-OfFamily = Annotated[str | None, Query(description="Only experts of this family.")]
+Words = Annotated[Line, Query(description="Text to find in names and descriptions.")]
+OfFamily = Annotated[Line | None, Query(description="Only experts of this family.")]
 
 
 @router.post("/{name}/versions", status_code=201)
@@ -110,7 +111,7 @@ def get_version(
 
 
 # `/experts:suggest` is not below `/experts/`.
-suggest_router = APIRouter(tags=["experts"])
+suggest_router = APIRouter(tags=["experts"], route_class=CheckedRoute)
 
 
 @suggest_router.post("/experts:suggest")

@@ -22,9 +22,10 @@ from service.schemas.families import (
 )
 from service.web.auth import Reader, Writer
 from service.web.changes import PolicyChanges
+from service.web.checked_routes import CheckedRoute
 from service.web.deps import Blobs, FamilyName, Session, VersionNumber
 
-router = APIRouter(prefix="/families", tags=["families"])
+router = APIRouter(prefix="/families", tags=["families"], route_class=CheckedRoute)
 
 NewPolicy = Annotated[PolicyChanges, Body(title="Policy")]
 

@@ -19,15 +19,18 @@ from registry.checkpoints.safetensors_view import SafetensorsView
 from registry.database.tables import VersionState
 from registry.errors import Conflict, NotFound
 from service.schemas.checkpoints import FileBody, FilesBody
+from service.schemas.common import Line
 from service.web.auth import Reader
+from service.web.checked_routes import CheckedRoute
 from service.web.deps import Blobs, ExpertName, MixName, Session, VersionNumber
 
-router = APIRouter(tags=["files"])
+router = APIRouter(tags=["files"], route_class=CheckedRoute)
 
-RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+# Twenty digits count all bytes that exist; a longer number is no range.
+RANGE = re.compile(r"bytes=([0-9]{0,20})-([0-9]{0,20})")
 
 Read = Callable[[int, int], Iterator[bytes]]
-FileName = Annotated[str, Path(description="Name of the file, as the list of files has it.")]
+FileName = Annotated[Line, Path(description="Name of the file, as the list of files has it.")]
 
 
 @router.get("/experts/{name}/versions/{number}/files")

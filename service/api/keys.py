@@ -8,10 +8,11 @@ from service import keys, sessions
 from service.schemas.common import Page
 from service.schemas.keys import KeyBody, KeyRequest, NewKeyBody, SignInLinkBody
 from service.web.auth import Writer
+from service.web.checked_routes import CheckedRoute
 from service.web.deps import Session
 
-router = APIRouter(prefix="/keys", tags=["keys"])
-link_router = APIRouter(prefix="/sign-in-links", tags=["keys"])
+router = APIRouter(prefix="/keys", tags=["keys"], route_class=CheckedRoute)
+link_router = APIRouter(prefix="/sign-in-links", tags=["keys"], route_class=CheckedRoute)
 
 KeyId = Annotated[int, Path(ge=1, le=2**31 - 1, description="Id of the key.")]
 

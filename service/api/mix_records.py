@@ -16,9 +16,12 @@ from registry.catalog import artifacts
 from registry.errors import NotFound
 from service.reports import gate_page
 from service.web.auth import Reader
+from service.web.checked_routes import CheckedRoute
 from service.web.deps import Blobs, MixRef, Session
 
-router = APIRouter(prefix="/mixes/{name}/versions/{number}", tags=["mixes"])
+router = APIRouter(
+    prefix="/mixes/{name}/versions/{number}", tags=["mixes"], route_class=CheckedRoute
+)
 
 
 @router.get("/override")

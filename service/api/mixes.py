@@ -9,19 +9,23 @@ from assembler.mixes import mixes, overrides
 from assembler.planning import plan
 from service.api import mix_events
 from service.api.mix_requester import MixRequester
-from service.schemas.common import Page
+from service.schemas.common import MAX_ID, Page
 from service.schemas.mixes import MixBody, OverrideRequest, PlanBody
 from service.web.auth import Reader, Writer
+from service.web.checked_routes import CheckedRoute
 from service.web.deps import AfterNumber, Blobs, Limit, MixName, MixRef, Session
 from service.web.mix_requests import MixRequest
 
-router = APIRouter(prefix="/mixes", tags=["mixes"])
+router = APIRouter(prefix="/mixes", tags=["mixes"], route_class=CheckedRoute)
 # `/mixes:plan` is not below `/mixes/`.
-plan_router = APIRouter(tags=["mixes"])
+plan_router = APIRouter(tags=["mixes"], route_class=CheckedRoute)
 
 
 LastEventId = Annotated[
-    int, Header(ge=0, description="Number of the last event that you have; later ones follow.")
+    int,
+    Header(
+        ge=0, le=MAX_ID, description="Number of the last event that you have; later ones follow."
+    ),
 ]
 
 
@@ -90,4 +94,4 @@ def override(
 def follow(ref: MixRef, session: Session, _: Reader, last_event_id: LastEventId = 0) -> Response:
     """Stream the past and coming events of a version as server-sent events, until the mix ends."""
     version = mixes.get(session, ref)
-    return mix_events.response(version.id, version.job_id, last_id=last_event_id)
+    return mix_events.response(session, version.id, version.job_id, last_id=last_event_id)

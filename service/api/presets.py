@@ -6,8 +6,9 @@ from assembler.recipes import presets
 from service.schemas.common import Page
 from service.schemas.mixes import PresetBody
 from service.web.auth import Reader
+from service.web.checked_routes import CheckedRoute
 
-router = APIRouter(prefix="/presets", tags=["mixes"])
+router = APIRouter(prefix="/presets", tags=["mixes"], route_class=CheckedRoute)
 
 
 @router.get("")

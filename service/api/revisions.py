@@ -6,10 +6,13 @@ from assembler.planning import plan
 from service.api.mix_requester import MixRequester
 from service.schemas.mixes import MixBody, PlanBody
 from service.web.auth import Reader
+from service.web.checked_routes import CheckedRoute
 from service.web.deps import Blobs, MixRef, Session
 from service.web.mix_requests import ExtensionRequest, RemovalRequest, ReplacementRequest
 
-router = APIRouter(prefix="/mixes/{name}/versions/{number}", tags=["mixes"])
+router = APIRouter(
+    prefix="/mixes/{name}/versions/{number}", tags=["mixes"], route_class=CheckedRoute
+)
 
 
 @router.post("/extend", status_code=202)

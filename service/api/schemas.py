@@ -6,11 +6,13 @@ from fastapi import APIRouter, Path
 
 from registry.errors import NotFound
 from service.json_schemas import SCHEMAS
+from service.schemas.common import Line
 from service.web.auth import Reader
+from service.web.checked_routes import CheckedRoute
 
-router = APIRouter(prefix="/schemas", tags=["schemas"])
+router = APIRouter(prefix="/schemas", tags=["schemas"], route_class=CheckedRoute)
 
-SchemaName = Annotated[str, Path(description="Name of the document.")]
+SchemaName = Annotated[Line, Path(description="Name of the document.")]
 
 
 @router.get("/{name}")

@@ -6,8 +6,9 @@ from registry.checkpoints import attestations
 from registry.settings import settings
 from service.schemas.checkpoints import SigningKeyBody
 from service.web.auth import Reader
+from service.web.checked_routes import CheckedRoute
 
-router = APIRouter(prefix="/signing-key", tags=["operation"])
+router = APIRouter(prefix="/signing-key", tags=["operation"], route_class=CheckedRoute)
 
 
 @router.get("")

@@ -120,6 +120,7 @@ def _children(host: str, port: int) -> list[Child]:
         "NEXUSMIX_PORT": str(port),
     }
     web = ["uvicorn", "--factory", "service.app:create_app", f"--host={host}", f"--port={port}"]
+    web += ["--http=service.web.connections:BoundedProtocol", "--ws=none"]
     modules = {"web": web, "worker": ["assembler.jobs.worker"], "agent": ["engine.serving.agent"]}
     folder = settings().home / "logs"
     folder.mkdir(exist_ok=True)

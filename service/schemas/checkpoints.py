@@ -4,35 +4,42 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from service.schemas.common import Request
+from service.schemas.common import Line, Request, Text
+
+# No disk holds more.
+MAX_BYTES = 2**63 - 1
 
 
 class ShardBody(Request):
     """A safetensors file, announced before its bytes are sent."""
 
-    file: str = Field(examples=["model.safetensors"], description="Name of the file.")
-    size: int = Field(ge=0, description="Bytes of the whole file.")
+    file: Line = Field(examples=["model.safetensors"], description="Name of the file.")
+    size: int = Field(ge=0, le=MAX_BYTES, description="Bytes of the whole file.")
     header: str = Field(description="The JSON text of its header, as it stands in the file.")
 
 
 class CheckpointRequest(Request):
     """A checkpoint, announced by its headers; the answer says which bytes to send."""
 
-    license: str = Field(
+    license: Line = Field(
         min_length=1,
         max_length=100,
         examples=["Apache-2.0"],
         description="License, as an SPDX expression.",
     )
-    description: str = Field(
+    description: Text = Field(
         default="", max_length=10_000, description="What the model is, for readers."
     )
     config: dict[str, Any] = Field(description="config.json")
-    files: dict[str, str] = Field(description="File name -> SHA-256: tokenizer.json and the like.")
-    shards: list[ShardBody] = Field(
-        min_length=1, description="The safetensors files of the checkpoint."
+    files: dict[Line, Line] = Field(
+        max_length=1000, description="File name -> SHA-256: tokenizer.json and the like."
     )
-    digests: dict[str, str] = Field(description="Tensor name -> SHA-256 of its raw bytes.")
+    shards: list[ShardBody] = Field(
+        min_length=1, max_length=1000, description="The safetensors files of the checkpoint."
+    )
+    digests: dict[Line, Line] = Field(
+        max_length=100_000, description="Tensor name -> SHA-256 of its raw bytes."
+    )
 
 
 class MissingBlob(BaseModel):

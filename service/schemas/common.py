@@ -1,10 +1,30 @@
 """What several resources share."""
 
-from typing import Generic, Literal, Self, TypeVar
+from typing import Annotated, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from registry.texts import UNFIT, name_of_character
 
 T = TypeVar("T")
+
+# Ids and numbers of rows are integers of 32 bits.
+MAX_ID = 2**31 - 1
+Id = Annotated[int, Field(ge=1, le=MAX_ID)]
+
+
+def _fit(text: str) -> str:
+    """Return a text without unfit characters. Raises ValueError."""
+    if found := UNFIT.search(text):
+        raise ValueError(f"holds {name_of_character(found[0])}")
+    return text
+
+
+# A name, or `name@number`: longer ones exist nowhere.
+Line = Annotated[str, Field(max_length=255), AfterValidator(_fit)]
+Text = Annotated[str, Field(max_length=100_000), AfterValidator(_fit)]
+# Experts of a request, and other short lists of names.
+Lines = Annotated[list[Line], Field(max_length=1000)]
 
 
 class Request(BaseModel):

@@ -6,14 +6,14 @@ from typing import Literal, Self
 from pydantic import BaseModel, Field
 
 from engine.serving.tables import Deployment, DeploymentState
-from service.schemas.common import Request
+from service.schemas.common import Id, Line, Request
 
 
 class DeploymentRequest(Request):
     """An artifact to serve, and its model name."""
 
-    artifact: int = Field(description="Id of the artifact, as the mix has it in `artifact`.")
-    model: str = Field(description="The model name that applications use.")
+    artifact: Id = Field(description="Id of the artifact, as the mix has it in `artifact`.")
+    model: Line = Field(description="The model name that applications use.")
 
 
 class DeploymentBody(BaseModel):

@@ -8,14 +8,14 @@ from pydantic import BaseModel, Field
 from registry.catalog import experts
 from registry.database.tables import Expert, ExpertVersion, VersionState
 from service.schemas.checkpoints import CheckpointRequest, MissingBlob
-from service.schemas.common import Request
+from service.schemas.common import Line, Request, Text
 
 
 class VersionRequest(CheckpointRequest):
     """A new version of an expert."""
 
-    family: str = Field(description="Name of the family that the expert branched from.")
-    documents: str = Field(description="SHA-256 of the sample documents, JSON Lines.")
+    family: Line = Field(description="Name of the family that the expert branched from.")
+    documents: Line = Field(description="SHA-256 of the sample documents, JSON Lines.")
 
 
 class ExpertBody(BaseModel):
@@ -101,12 +101,12 @@ class ExpertWithVersions(ExpertBody):
 class SuggestRequest(Request):
     """A text, to find experts whose domain is near."""
 
-    text: str = Field(
+    text: Text = Field(
         min_length=1,
         max_length=100_000,
         description="Text of the domain that an expert is looked for.",
     )
-    family: str = Field(description="Name of the family to search in.")
+    family: Line = Field(description="Name of the family to search in.")
     limit: int = Field(default=3, ge=1, le=100, description="Largest number of suggestions.")
 
 

@@ -10,13 +10,13 @@ from assembler.tables import FamilyPolicy
 from engine.gates.policy import Policy
 from registry.database.tables import Family, Projection, ProjectionState, VersionState
 from service.schemas.checkpoints import CheckpointRequest, MissingBlob
-from service.schemas.common import Request
+from service.schemas.common import Line, Lines, Request
 
 
 class FamilyRequest(CheckpointRequest):
     """The seed of a new family."""
 
-    name: str = Field(description="Name of the new family.")
+    name: Line = Field(description="Name of the new family.")
 
 
 class FamilyBody(BaseModel):
@@ -56,7 +56,7 @@ class ProjectionRequest(Request):
         description="SHA-256 of the training documents, JSON Lines, which were sent to /blobs."
         " Default: the documents of the family's newest projection.",
     )
-    experts: list[str] = Field(
+    experts: Lines = Field(
         default=[],
         description="Registered experts; the projection is trained on their documents too.",
     )

@@ -13,7 +13,7 @@ from assembler.planning.plan_data import Plan
 from assembler.recipes import presets
 from assembler.recipes.recipe import Preset, Recipe
 from assembler.tables import JobEvent, MixState, MixVersion
-from service.schemas.common import Request
+from service.schemas.common import Request, Text
 
 
 class PresetBody(BaseModel):
@@ -114,9 +114,10 @@ class OverrideRequest(Request):
 
     scope: list[Waiver] = Field(
         min_length=1,
+        max_length=1000,
         description="Every limit that the mix missed, as the gate report names it.",
     )
-    reason: str = Field(
+    reason: Text = Field(
         min_length=1, max_length=2000, description="Why the mix may be used nevertheless."
     )
 

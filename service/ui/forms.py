@@ -10,6 +10,7 @@ from assembler.mixes.waivers import Waiver
 from assembler.recipes import presets
 from registry.errors import InvalidInput, Problem
 from service import assignments
+from service.schemas.common import Line, Lines, Text
 
 
 class _Form(BaseModel):
@@ -19,9 +20,9 @@ class _Form(BaseModel):
     FIELD=VALUE a line.
     """
 
-    name: str = ""
-    tokens: str = ""
-    fields: str = ""
+    name: Line = ""
+    tokens: Line = ""
+    fields: Text = ""
     deploy: bool = False
 
     def changes(self) -> dict[str, Any]:
@@ -35,9 +36,9 @@ class _Form(BaseModel):
 class RequestForm(_Form):
     """The form for a new mix."""
 
-    family: str = ""
-    experts: list[str] = []
-    preset: str = presets.DEFAULT
+    family: Line = ""
+    experts: Lines = []
+    preset: Line = presets.DEFAULT
 
     def spec(self) -> NewMix:
         """Return what `mixes.request` takes. Raises InvalidInput for a wrong line."""
@@ -56,8 +57,8 @@ class RequestForm(_Form):
 class RevisionForm(_Form):
     """The form to change a mix: an expert to add, one to remove, or both to replace one."""
 
-    joining: str = ""
-    leaving: str = ""
+    joining: Line = ""
+    leaving: Line = ""
 
     def spec(self, base: str) -> MixChange:
         """Return what `mixes.request` takes. Raises InvalidInput for a wrong line or no expert."""
@@ -79,8 +80,8 @@ class RevisionForm(_Form):
 class OverrideForm(BaseModel):
     """The form to publish a refused mix; `scope` has DOMAIN:METRIC of each missed limit."""
 
-    scope: list[str] = []
-    reason: str = ""
+    scope: Lines = []
+    reason: Text = ""
 
     def waivers(self) -> list[Waiver]:
         """Return the limits to waive. Raises InvalidInput."""

@@ -1,16 +1,17 @@
 """The live part of a mix's page: sent as a server-sent event each time it changes."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 import anyio
 from sse_starlette import EventSourceResponse
-from starlette.concurrency import run_in_threadpool
 
 from assembler.mixes import mixes
 from registry.blobs import blob_stores
 from registry.database import db
 from service.ui import mix_views
 from service.ui.rendering import render
+from service.web.threads import FOLLOWING
 
 POLL_SECONDS = 0.5
 PING_SECONDS = 15
@@ -26,7 +27,7 @@ def follow(ref: str) -> EventSourceResponse:
 async def _parts(ref: str) -> AsyncIterator[dict[str, str]]:
     shown = ""
     while True:
-        html, settled = await run_in_threadpool(_part, ref)
+        html, settled = await FOLLOWING.run(partial(_part, ref))
         if html != shown:
             yield {"data": html}
             shown = html

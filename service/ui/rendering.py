@@ -7,15 +7,18 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import Depends, Request, Response
-from fastapi.routing import APIRoute
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
 
 from registry.errors import NexusmixError, Unauthenticated
-from service.errors import status_of
+from service.errors import as_invalid_input, status_of
 from service.keys import Caller
 from service.reports import html as reports_html
+from service.web.admission import before_body
 from service.web.auth import authenticate
+from service.web.checked_routes import CheckedRoute
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
@@ -37,6 +40,7 @@ def page(
     return HTMLResponse(html, status_code=status, headers={"Cache-Control": "no-store"})
 
 
+@before_body
 def visitor(request: Request) -> Caller:
     """Return who is signed in. Redirects everybody else to the login page, which leads back."""
     try:
@@ -62,7 +66,7 @@ def explain(request: Request, error: NexusmixError) -> Response:
 Visitor = Annotated[Caller, Depends(visitor)]
 
 
-class PageRoute(APIRoute):
+class PageRoute(CheckedRoute):
     """A route that shows errors as pages; the API answers with problem+json instead."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -73,5 +77,7 @@ class PageRoute(APIRoute):
                 return await handle(request)
             except NexusmixError as error:
                 return explain(request, error)
+            except (RequestValidationError, DataError) as error:
+                return explain(request, as_invalid_input(error))
 
         return handle_or_explain

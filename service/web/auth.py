@@ -18,6 +18,7 @@ from service import key_format, keys, sessions
 from service import scopes as table
 from service.keys import Caller
 from service.scopes import Scope
+from service.web.admission import before_body
 from service.web.remembered import Remembered
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -36,6 +37,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+@before_body
 def authenticate(request: Request) -> Caller:
     """Return the caller, whose scopes allow the route. Raises Unauthenticated and Forbidden."""
     return _allowed(request, _find_caller(presented(request)))
@@ -61,6 +63,7 @@ def remembered_callers() -> Remembered[str, Caller]:
     return Remembered(_find_caller)
 
 
+@before_body
 async def authenticate_application(request: Request) -> Caller:
     """Return the caller as `authenticate` does, also while the database restarts.
 
@@ -70,6 +73,7 @@ async def authenticate_application(request: Request) -> Caller:
     return _allowed(request, await callers.get(presented(request)))
 
 
+@before_body
 def authenticate_reader(request: Request) -> Caller | None:
     """Return the caller, or None where reading needs no key and none was sent.
 

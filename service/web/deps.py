@@ -9,6 +9,7 @@ from sqlalchemy import orm
 from registry.blobs import blob_stores
 from registry.blobs.blobs import BlobStore
 from registry.database import db
+from service.schemas.common import Id, Line
 
 
 def _session() -> Iterator[orm.Session]:
@@ -16,10 +17,10 @@ def _session() -> Iterator[orm.Session]:
         yield session
 
 
-FamilyName = Annotated[str, Path(description="Name of the family.")]
-ExpertName = Annotated[str, Path(description="Name of the expert.")]
-MixName = Annotated[str, Path(description="Name of the mix.")]
-VersionNumber = Annotated[int, Path(description="Number of the version, from 1.")]
+FamilyName = Annotated[Line, Path(description="Name of the family.")]
+ExpertName = Annotated[Line, Path(description="Name of the expert.")]
+MixName = Annotated[Line, Path(description="Name of the mix.")]
+VersionNumber = Annotated[Id, Path(description="Number of the version, from 1.")]
 
 
 def _mix_ref(name: MixName, number: VersionNumber) -> str:
@@ -32,7 +33,7 @@ Blobs = Annotated[BlobStore, Depends(blob_stores.store)]
 # `NAME@NUMBER`, from the parameters `name` and `number` of the path.
 MixRef = Annotated[str, Depends(_mix_ref)]
 Limit = Annotated[int, Query(ge=1, le=100, description="Largest number of entries on a page.")]
-After = Annotated[str | None, Query(description="The `id` of the last entry on the page before.")]
+After = Annotated[Line | None, Query(description="The `id` of the last entry on the page before.")]
 AfterNumber = Annotated[
-    int | None, Query(description="The `id` of the last entry on the page before.")
+    Id | None, Query(description="The `id` of the last entry on the page before.")
 ]

@@ -1,24 +1,24 @@
-"""Middleware: request ids, access log, metrics, security headers, host check, body limit."""
+"""Middleware: request ids, access log, metrics, security headers, host check, and unfit
+characters outside the body.
+"""
 
 import re
 import time
 import uuid
 from collections.abc import Collection
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import structlog
 from prometheus_client import Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from registry import texts
+from registry.errors import InvalidInput, Problem, pointer
 from service import errors
 
-# Enough for JSON: the safetensors header of a model with 400 billion parameters is below one MiB.
-MAX_BODY_BYTES = 32 * 2**20
-# Blobs are streamed to disk and have their own limit.
-STREAMED_PREFIX = "/api/v1/blobs/"
+MAX_QUERY_FIELDS = 1000
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 SAFE_HEADERS = {
@@ -87,31 +87,41 @@ class KnownHosts:
             await self.app(scope, receive, send)
 
 
-class LimitBody:
-    """Refuses bodies longer than MAX_BODY_BYTES, before they fill the memory."""
+class CheckTarget:
+    """Refuses paths, queries and headers with characters that nothing here can store or show."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(STREAMED_PREFIX):
-            await self.app(scope, receive, send)
-            return
-        announced = int(Headers(scope=scope).get("content-length", "0"))
-        received = 0
+        if scope["type"] == "http":
+            try:
+                _check_target(scope)
+            except InvalidInput as error:
+                refusal = errors.refusal(Request(scope), error)
+                await refusal(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
 
-        async def receive_bounded() -> Message:
-            nonlocal received
-            # Raise where the body is read, so that the usual error handlers write the answer.
-            if max(announced, received) > MAX_BODY_BYTES:
-                raise _too_large()
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > MAX_BODY_BYTES:
-                raise _too_large()
-            return message
 
-        await self.app(scope, receive_bounded, send)
+def _check_target(scope: Scope) -> None:
+    """Raise InvalidInput for an unfit character, or more than MAX_QUERY_FIELDS in a query."""
+    texts.check(scope["path"], at="/path", unfit=texts.UNFIT_FOR_LINES)
+    try:
+        query = parse_qsl(
+            scope["query_string"].decode("latin-1"),
+            keep_blank_values=True,
+            max_num_fields=MAX_QUERY_FIELDS,
+        )
+    except ValueError:
+        detail = f"has more than {MAX_QUERY_FIELDS} fields"
+        raise InvalidInput(f"the query {detail}", problems=(Problem("/query", detail),)) from None
+    for name, value in query:
+        at = pointer("query", name)
+        texts.check(name, at="/query", unfit=texts.UNFIT_FOR_LINES)
+        texts.check(value, at=at, unfit=texts.UNFIT_FOR_LINES)
+    for name, value in Headers(scope=scope).items():
+        texts.check(value, at=pointer("header", name), unfit=texts.UNFIT)
 
 
 def _host(scope: Scope) -> str | None:
@@ -120,10 +130,6 @@ def _host(scope: Scope) -> str | None:
         return urlsplit(f"//{Headers(scope=scope).get('host', '')}").hostname
     except ValueError:
         return None
-
-
-def _too_large() -> HTTPException:
-    return HTTPException(413, f"the body is longer than {MAX_BODY_BYTES} bytes")
 
 
 def _record(scope: Scope, *, status: int, seconds: float) -> None:

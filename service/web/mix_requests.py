@@ -13,6 +13,7 @@ from assembler.mixes.mix_change import MixChange
 from assembler.mixes.new_mix import NewMix
 from assembler.recipes import presets
 from assembler.recipes.recipe import Assembly
+from service.schemas.common import Line, Lines
 from service.web.changes import CompressionFields, FinetuneChanges, PolicyChanges
 
 DEPLOY = "Serve the mix under its name once its gate has passed."
@@ -36,13 +37,13 @@ class MixRequest(BaseModel):
 
     model_config = ConfigDict(extra="allow", json_schema_extra=_document_recipe)
 
-    name: str = Field(description="Name of the mix, and of the model for applications.")
-    family: str = Field(description="The family of all experts.")
-    experts: list[str] = Field(
+    name: Line = Field(description="Name of the mix, and of the model for applications.")
+    family: Line = Field(description="The family of all experts.")
+    experts: Lines = Field(
         description="At least two: `name` for the newest version, or `name@number`."
     )
     deploy: bool = Field(default=False, description=DEPLOY)
-    preset: str = Field(
+    preset: Line = Field(
         default=presets.DEFAULT, description="Name of the preset that fills in the recipe."
     )
     finetune: FinetuneChanges = Field(default={}, description=FINETUNE)
@@ -73,7 +74,7 @@ class _RevisionRequest(BaseModel):
 
     model_config = ConfigDict(extra="allow", json_schema_extra=_document_as_closed)
 
-    name: str | None = Field(
+    name: Line | None = Field(
         default=None, description="Name of the new mix. Default: a new version of the same mix."
     )
     deploy: bool = Field(default=False, description=DEPLOY)
@@ -98,7 +99,7 @@ class ExtensionRequest(_RevisionRequest):
     """A finished mix with one more expert, assembled as before. Problems of the mix itself, or of
     its experts, point to `/base`."""
 
-    expert: str = Field(
+    expert: Line = Field(
         description="The expert to add: `name` for its newest version, or `name@number`."
     )
 
@@ -111,7 +112,7 @@ class RemovalRequest(_RevisionRequest):
     """A finished mix without one of its experts, assembled as before. Problems of the mix itself,
     or of experts that stay, point to `/base`."""
 
-    expert: str = Field(description="The expert to remove: `name`, or `name@number`.")
+    expert: Line = Field(description="The expert to remove: `name`, or `name@number`.")
 
     def spec(self, base: str) -> MixChange:
         """Return the request for `mixes.request` and `plan.plan`; `base` is `NAME@NUMBER`."""
@@ -122,8 +123,8 @@ class ReplacementRequest(_RevisionRequest):
     """A finished mix with one expert replaced, assembled as before. Problems of the mix itself, or
     of experts that stay, point to `/base`."""
 
-    expert: str = Field(description="The expert to replace: `name`, or `name@number`.")
-    by: str = Field(
+    expert: Line = Field(description="The expert to replace: `name`, or `name@number`.")
+    by: Line = Field(
         description="The expert to put in its place: `name`, or `name@number`. It may be another"
         " version of the same expert."
     )

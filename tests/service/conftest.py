@@ -15,6 +15,7 @@ from registry.database import db
 from registry.settings import settings
 from service import home, keys
 from service.app import create_app
+from service.web.connections import BoundedProtocol
 
 ADDRESS = "http://127.0.0.1"
 
@@ -68,7 +69,13 @@ def serving(app: FastAPI, *, port: int = 0) -> Iterator[str]:
     """Serve `app` from a thread; yields its address."""
     server = uvicorn.Server(
         uvicorn.Config(
-            app, host="127.0.0.1", port=port, log_config=None, timeout_graceful_shutdown=1
+            app,
+            host="127.0.0.1",
+            port=port,
+            http=BoundedProtocol,
+            ws="none",
+            log_config=None,
+            timeout_graceful_shutdown=1,
         )
     )
     thread = threading.Thread(target=server.run)

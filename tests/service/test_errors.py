@@ -5,7 +5,7 @@ Covers: error_codes, service.schemas.errors.
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from starlette.testclient import TestClient
 
 from registry import errors
@@ -21,6 +21,7 @@ CASES: dict[str, Exception] = {
     "full": errors.OutOfSpace("no room"),
     "away": errors.Unavailable("starting"),
     "database": OperationalError("SELECT secret", {}, Exception("gone")),
+    "value": DataError("SELECT secret", {}, Exception("out of range")),
     "bug": RuntimeError("password"),
 }
 
@@ -46,6 +47,7 @@ def failing() -> TestClient:
         ("full", 507, "out_of_space"),
         ("away", 503, "unavailable"),
         ("database", 503, "unavailable"),
+        ("value", 422, "invalid_input"),
         ("bug", 500, "internal_error"),
     ],
 )

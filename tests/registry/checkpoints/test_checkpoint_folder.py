@@ -27,3 +27,24 @@ def test_a_folder_that_contradicts_its_config_is_not_copied(
     with pytest.raises(InvalidCheckpoint, match="refused"):
         CheckpointFolder.read(folder).keep(blobs)
     assert not blobs.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("{", '{"rope_theta": Infinity,'), "Infinity is no number of JSON"),
+        (("{", "\ufeff{"), "a byte-order mark"),
+        (("}", ",}"), "a comma after the last entry"),
+        (("{", "[{"), "not JSON"),
+    ],
+)
+def test_a_config_that_is_no_json_is_refused_in_one_sentence(
+    tmp_path: Path, change: tuple[str, str], reason: str
+) -> None:
+    path = tiny.write_checkpoint(tmp_path / "seed") / "config.json"
+    old, new = change
+    # The last bracket closes the object.
+    text = json.dumps(tiny.config())
+    path.write_text(new + text[1:] if old == "{" else text[:-1] + new)
+    with pytest.raises(InvalidCheckpoint, match=reason):
+        CheckpointFolder.read(path.parent)

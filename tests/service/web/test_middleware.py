@@ -1,11 +1,9 @@
-"""Request ids, headers, body limit, log and metrics."""
+"""Request ids, headers, log and metrics."""
 
 import logging
 
 import pytest
 from starlette.testclient import TestClient
-
-from service.web import middleware
 
 
 def test_answers_carry_an_id_and_safe_headers(client: TestClient) -> None:
@@ -18,22 +16,6 @@ def test_answers_carry_an_id_and_safe_headers(client: TestClient) -> None:
 def test_an_unsafe_id_is_replaced(client: TestClient) -> None:
     answer = client.get("/api/v1/nothing", headers={"X-Request-Id": "a b\tc"})
     assert answer.json()["request_id"] == answer.headers["x-request-id"] != "a b\tc"
-
-
-def test_a_body_that_is_too_long_is_refused_before_it_is_read(client: TestClient) -> None:
-    headers = {"Content-Length": str(middleware.MAX_BODY_BYTES + 1)}
-    answer = client.post("/api/v1/mixes", content=b"{}", headers=headers)
-    assert answer.status_code == 413
-    assert answer.json()["code"] == "too_large"
-
-
-def test_a_body_of_unknown_length_is_cut_off(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(middleware, "MAX_BODY_BYTES", 1000)
-    answer = client.post("/api/v1/mixes", content=iter([b" " * 600] * 2))
-    assert answer.status_code == 413
-    assert client.post("/v1/completions", content=iter([b" " * 600] * 2)).status_code == 413
 
 
 def test_keys_are_not_logged(
