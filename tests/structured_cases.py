@@ -53,7 +53,14 @@ HEADERS = st.dictionaries(
     | st.fixed_dictionaries({}, optional=dict.fromkeys(_entry(0), ODD)),
     max_size=4,
 )
-MANIFESTS = st.fixed_dictionaries(
+SOUND_MANIFESTS = st.fixed_dictionaries(
+    {
+        "config": st.dictionaries(st.sampled_from("ab"), st.integers(0, 9)),
+        "files": st.dictionaries(st.sampled_from("ab"), st.just(DIGEST)),
+        "tensors": st.dictionaries(st.sampled_from("ab"), st.just(["F32", [2, 3], DIGEST])),
+    }
+)
+MANIFESTS = SOUND_MANIFESTS | st.fixed_dictionaries(
     {},
     optional={
         "config": st.dictionaries(NAMES, ODD, max_size=4) | ODD,
@@ -92,7 +99,15 @@ LINES = st.fixed_dictionaries(
         "domain": st.text(max_size=3) | ODD,
     },
 )
-DOCUMENTS = st.lists(LINES, max_size=5)
+
+
+def _sound_lines(ids: list[int]) -> list[dict[str, Any]]:
+    splits = ("train", "held-out")
+    return [{"id": str(n), "text": f"t {n}", "split": splits[n % 2]} for n in [0, 1, *ids]]
+
+
+SOUND_DOCUMENTS = st.lists(st.integers(2, 99), unique=True, max_size=4).map(_sound_lines)
+DOCUMENTS = SOUND_DOCUMENTS | st.lists(LINES, max_size=5)
 
 
 def read_header(raw: bytes) -> None:

@@ -17,6 +17,8 @@ Split = Literal["train", "held-out"]
 
 SPLITS = ("train", "held-out")
 MAX_LINE_BYTES = 16 << 20
+# Their ids are held in memory while a file is checked.
+MAX_DOCUMENTS = 1_000_000
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Documents that represent a domain where not all are read.
 MAX_SAMPLE = 64
@@ -39,7 +41,15 @@ def parse(chunks: Iterable[bytes]) -> list[Document]:
 
     Raises InvalidInput with one problem for each bad line.
     """
-    documents: list[Document] = []
+    return list(parsed(chunks))
+
+
+def parsed(chunks: Iterable[bytes]) -> Iterator[Document]:
+    """Yield the documents of a JSON Lines blob, one at a time.
+
+    Raises InvalidInput with one problem for each bad line, and for more than MAX_DOCUMENTS. Nothing
+    is yielded after the first bad line.
+    """
     problems: list[Problem] = []
     seen: set[str] = set()
     for number, line in enumerate(_lines(chunks), start=1):
@@ -49,16 +59,18 @@ def parse(chunks: Iterable[bytes]) -> list[Document]:
             document = _document(line)
             if document.id in seen:
                 raise ValueError(f"id {document.id!r} is on an earlier line too")
+            if len(seen) == MAX_DOCUMENTS:
+                raise ValueError(f"more than {MAX_DOCUMENTS} documents: send a sample")
         except ValueError as error:
             problems.append(Problem(f"/documents/{number}", f"line {number}: {error}"))
             if len(problems) == MAX_PROBLEMS:
                 break
             continue
         seen.add(document.id)
-        documents.append(document)
+        if not problems:
+            yield document
     if problems:
         raise InvalidInput("the documents cannot be read", problems=tuple(problems))
-    return documents
 
 
 def stream(chunks: Iterable[bytes]) -> Iterator[Document]:
@@ -66,24 +78,32 @@ def stream(chunks: Iterable[bytes]) -> Iterator[Document]:
     return (_document(line) for line in _lines(chunks) if line.strip())
 
 
-def check_expert_documents(documents: list[Document]) -> None:
+def check_expert_documents(documents: Iterable[Document]) -> None:
     """Check that an expert's documents have both splits and that none is in both.
 
-    Raises InvalidInput if a split is empty, or if a held-out document has the text of a training
-    document.
+    Their texts are not kept, so that they may be more than fit into the memory. Raises InvalidInput
+    if a split is empty, or if a held-out document has the text of a training document.
     """
-    present = {document.split for document in documents}
+    present: set[str] = set()
+    trained: dict[bytes, str] = {}
+    held_out: list[tuple[str, bytes]] = []
+    for document in documents:
+        present.add(document.split)
+        if not _is_compared(document):
+            continue
+        if document.split == "train":
+            trained[_text_digest(document)] = document.id
+        else:
+            held_out.append((document.id, _text_digest(document)))
     problems = tuple(
         Problem("/documents", f"none with split {split!r}, at least one is needed")
         for split in SPLITS
         if split not in present
     )
     problems += tuple(
-        Problem(
-            "/documents",
-            f"{held_out!r} is held out, and has the text of {trained!r}, split 'train'",
-        )
-        for held_out, trained in find_leaked(documents, training_texts(documents))
+        Problem("/documents", f"{name!r} is held out, and has the text of {known!r}, split 'train'")
+        for name, digest in held_out
+        if (known := trained.get(digest)) is not None
     )
     if problems:
         raise InvalidInput("the documents do not describe a domain", problems=problems)

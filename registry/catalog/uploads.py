@@ -6,6 +6,7 @@ the API key that asks: bytes count as sent if it has sent them or may download t
 `blob_permissions`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -196,7 +197,7 @@ def check_expert_version(blobs: BlobStore, version: ExpertVersion) -> list[Docum
     admission.check_fits(manifest, seed)
     admission.verify(blobs, manifest, known=seed.digests())
     digest = version.documents_digest
-    parsed = _read_documents(blobs, digest, permitted={digest})
+    parsed = list(_read_documents(blobs, digest, permitted={digest}))
     documents.check_expert_documents(parsed)
     return parsed
 
@@ -290,6 +291,6 @@ def _check_documents_sent(blobs: BlobStore, digest: str, *, permitted: set[str])
         raise InvalidInput("too many documents", problems=(Problem("/documents", detail),))
 
 
-def _read_documents(blobs: BlobStore, digest: str, *, permitted: set[str]) -> list[Document]:
+def _read_documents(blobs: BlobStore, digest: str, *, permitted: set[str]) -> Iterator[Document]:
     _check_documents_sent(blobs, digest, permitted=permitted)
-    return documents.parse(blobs.read(digest))
+    return documents.parsed(blobs.read(digest))

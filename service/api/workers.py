@@ -7,9 +7,10 @@ from pydantic import BaseModel, Field
 
 from assembler.mixes import worker_presence
 from service.web.auth import Reader
+from service.web.checked_routes import CheckedRoute
 from service.web.deps import Session
 
-router = APIRouter(prefix="/workers", tags=["operation"])
+router = APIRouter(prefix="/workers", tags=["operation"], route_class=CheckedRoute)
 
 
 class WorkersBody(BaseModel):

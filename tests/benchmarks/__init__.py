@@ -7,6 +7,7 @@ A benchmark is a module or a package with `main(argv) -> int`, and a line in `BE
 
 # Names, with dashes for the underscores of modules, and what each measures.
 BENCHMARKS = {
+    "admission": "What stalled uploads, idle connections and readers of events cost others.",
     "assembly": "Assembly of four experts against mergekit-moe, and the export against the disk.",
     "chaos": "What is left of a working service when every part of it is broken at random.",
     "claims": "What the papers claim of these methods, and this project, on real text.",
@@ -15,6 +16,7 @@ BENCHMARKS = {
     "divergence-page": "The page of divergence results, filled from the results of benchmarks.",
     "faults": "Faults that the gate catches, and rebuilds without a fault that it lets through.",
     "finetune": "Tokens per second of a finetune against transformers' Qwen2-MoE.",
+    "fuzz": "Generated requests and files, of which none may find a fault.",
     "gate": "How long `nexusmix gate` takes, once the texts of the reference are known.",
     "lifecycle": "The life of a mix on real experts: made, extended, reduced, made again.",
     "pages": "Tables of the results pages, filled from the committed results.",

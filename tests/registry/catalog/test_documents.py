@@ -1,10 +1,19 @@
 """Documents of a domain are parsed, checked and written; wrong lines are named."""
 
 import json
+import tracemalloc
 
 import pytest
 
-from registry.catalog.documents import Document, check_expert_documents, parse, serialize
+from registry.catalog import documents
+from registry.catalog.documents import (
+    SPLITS,
+    Document,
+    check_expert_documents,
+    parse,
+    parsed,
+    serialize,
+)
 from registry.errors import InvalidInput
 
 DOCUMENTS = [
@@ -98,3 +107,24 @@ def test_short_texts_may_be_equal() -> None:
     check_expert_documents(
         [Document("1", "See also", "train"), Document("2", "See also", "held-out")]
     )
+
+
+def test_documents_are_checked_without_keeping_their_texts() -> None:
+    """The texts are far more than what the check may need."""
+    text = "x" * 100_000
+    lines = (
+        json.dumps({"id": str(n), "text": f"{n} {text}", "split": SPLITS[n % 2]}).encode() + b"\n"
+        for n in range(300)
+    )
+    tracemalloc.start()
+    try:
+        check_expert_documents(parsed(lines))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 30 * len(text)
+
+
+def test_more_documents_than_a_sample_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MAX_DOCUMENTS", 1)
+    assert "line 2: more than 1 documents" in refusal(serialize(DOCUMENTS))

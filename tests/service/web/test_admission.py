@@ -1,14 +1,20 @@
 """Requests are admitted in order: key and permission, body, rate."""
 
+from hashlib import sha256
+
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from sqlalchemy import event
 from starlette.testclient import TestClient
 
+from registry.blobs.blobs import BlobStore
+from registry.database import db
 from registry.errors import TooManyRequests
 from registry.settings import settings
 from service.web import admission, checked_routes
 from service.web.admission import Rate, Slots, asked_before_body
+from tests.assembler import rows
 from tests.service.web.test_connections import answer, connected
 
 JSON = {"Content-Type": "application/json"}
@@ -83,3 +89,36 @@ def test_slots_are_given_back() -> None:
         slots.held("me", most=1).__enter__()
     with slots.held("me", most=1):
         pass
+
+
+def test_a_request_never_holds_two_connections(client: TestClient, store: BlobStore) -> None:
+    """With two for each, requests that all hold one would wait for each other."""
+    with db.transaction() as session:
+        rows.add_all(session, store)
+    held = most = 0
+
+    def note_checkout(*_: object) -> None:
+        nonlocal held, most
+        held += 1
+        most = max(most, held)
+
+    def note_checkin(*_: object) -> None:
+        nonlocal held
+        held -= 1
+
+    event.listen(db.engine(), "checkout", note_checkout)
+    event.listen(db.engine(), "checkin", note_checkin)
+    mix = {"name": "mix", "family": "tiny", "experts": ["expert-1", "expert-2"]}
+    statuses = [
+        client.post("/api/v1/mixes:plan", json=mix).status_code,
+        client.post("/api/v1/mixes", json=mix, headers={"Idempotency-Key": "k"}).status_code,
+        client.post("/api/v1/mixes/mix/versions/1/cancel").status_code,
+        client.get("/api/v1/mixes/mix/versions/1/events").status_code,
+        client.get("/api/v1/experts/expert-1").status_code,
+        client.get("/api/v1/experts/expert-1/versions/1/files/config.json").status_code,
+        client.get("/v1/models").status_code,
+        client.get("/health").status_code,
+        client.put(f"/api/v1/blobs/{sha256(b'x').hexdigest()}", content=b"x").status_code,
+    ]
+    assert statuses == [200, 202, 200, 200, 200, 200, 200, 200, 201]
+    assert (most, held) == (1, 0)
