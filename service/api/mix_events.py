@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
-import anyio
 from fastapi import Response
 from sqlalchemy.orm import Session
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -11,10 +10,13 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from assembler.mixes import job_events, mix_state
 from registry.database import db
 from service.schemas.mixes import EventBody
-from service.web.threads import FOLLOWING
+from service.web.threads import FOLLOWING, Shared
 
 POLL_SECONDS = 0.3
 PING_SECONDS = 15
+
+# All who follow a mix read its events once.
+_polls: Shared[tuple[Sequence[EventBody], bool]] = Shared(FOLLOWING, seconds=POLL_SECONDS)
 
 
 def response(session: Session, version_id: int, job_id: str, *, last_id: int) -> Response:
@@ -31,14 +33,16 @@ def response(session: Session, version_id: int, job_id: str, *, last_id: int) ->
 
 async def _stream(version_id: int, job_id: str, last_id: int) -> AsyncIterator[ServerSentEvent]:
     while True:
-        events, is_over = await FOLLOWING.run(partial(_read_now, version_id, job_id, last_id))
+        events, is_over = await _polls.run(
+            (version_id, last_id), partial(_read_now, version_id, job_id, last_id)
+        )
         for event in events:
             yield ServerSentEvent(event.model_dump_json(), id=str(event.id))
             last_id = event.id
         if is_over and not events:
             return
         if not events:
-            await anyio.sleep(POLL_SECONDS)
+            await _polls.next_period()
 
 
 def _read_now(version_id: int, job_id: str, last_id: int) -> tuple[Sequence[EventBody], bool]:

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from functools import partial
 
-import anyio
 from sse_starlette import EventSourceResponse
 
 from assembler.mixes import mixes
@@ -11,10 +10,12 @@ from registry.blobs import blob_stores
 from registry.database import db
 from service.ui import mix_views
 from service.ui.rendering import render
-from service.web.threads import FOLLOWING
+from service.web.threads import FOLLOWING, Shared
 
 POLL_SECONDS = 0.5
 PING_SECONDS = 15
+# All who look at a mix share one rendering.
+_polls: Shared[tuple[str, bool]] = Shared(FOLLOWING, seconds=POLL_SECONDS)
 # The page closes the stream at this event. If the stream only ended, the page would connect again.
 SETTLED = {"event": "settled", "data": "settled"}
 
@@ -27,14 +28,14 @@ def follow(ref: str) -> EventSourceResponse:
 async def _parts(ref: str) -> AsyncIterator[dict[str, str]]:
     shown = ""
     while True:
-        html, settled = await FOLLOWING.run(partial(_part, ref))
+        html, settled = await _polls.run(ref, partial(_part, ref))
         if html != shown:
             yield {"data": html}
             shown = html
         if settled:
             yield SETTLED
             return
-        await anyio.sleep(POLL_SECONDS)
+        await _polls.next_period()
 
 
 def _part(ref: str) -> tuple[str, bool]:

@@ -1,7 +1,9 @@
 """Threads by purpose, so that work of one kind never waits for threads that another kind holds."""
 
-from collections.abc import Callable
-from typing import TypeVar
+import asyncio
+import time
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
@@ -24,6 +26,33 @@ class Threads:
             limiter = CapacityLimiter(self._number)
             self._limiter.set(limiter)
         return await to_thread.run_sync(work, limiter=limiter)
+
+
+class Shared(Generic[T]):
+    """Lets all who ask for the same within one period share one answer.
+
+    Whoever sleeps with `next_period` in between asks at the same time as the others.
+    """
+
+    def __init__(self, threads: Threads, *, seconds: float) -> None:
+        self._threads = threads
+        self._seconds = seconds
+        # A task belongs to its event loop.
+        self._running: dict[tuple[Hashable, asyncio.AbstractEventLoop], asyncio.Task[T]] = {}
+
+    async def run(self, key: Hashable, work: Callable[[], T]) -> T:
+        """Return the result of `work`, or of the same that already runs for somebody else."""
+        name = (key, asyncio.get_running_loop())
+        task = self._running.get(name)
+        if task is None:
+            task = self._running[name] = asyncio.create_task(self._threads.run(work))
+            task.add_done_callback(lambda _: self._running.pop(name, None))
+        # Who leaves must not end the work of the others.
+        return await asyncio.shield(task)
+
+    async def next_period(self) -> None:
+        """Sleep until the next multiple of the period."""
+        await asyncio.sleep(self._seconds - time.monotonic() % self._seconds)
 
 
 # Long JSON texts. The interpreter reads one at a time in any case.

@@ -1,7 +1,4 @@
-"""Uploads that stall hold up nobody else.
-
-Covers: service.web.threads.
-"""
+"""Uploads that stall hold up nobody else."""
 
 import hashlib
 from collections.abc import Iterator
