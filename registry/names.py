@@ -6,6 +6,7 @@ from registry.errors import InvalidInput, Problem
 
 # Valid in addresses, in file names and before the `@` of a reference.
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+FORM = "1 to 63 of a-z, 0-9, '.', '_', '-', beginning with a letter or digit"
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -13,10 +14,7 @@ def check_name(name: str, *, at: str) -> str:
     """Return a valid name unchanged. Raises InvalidInput with the pointer `at`."""
     if not NAME.fullmatch(name):
         raise InvalidInput(
-            f"{name!r} cannot be a name",
-            problems=(
-                Problem(at, "1 to 63 of a-z, 0-9, '.', '_', '-', beginning with a letter or digit"),
-            ),
+            f"{name!r} cannot be a name: take {FORM}", problems=(Problem(at, f"take {FORM}"),)
         )
     return name
 
@@ -33,5 +31,5 @@ def parse_ref(ref: str) -> tuple[str, int | None]:
     """
     name, at, number = ref.partition("@")
     if not NAME.fullmatch(name) or (at and not re.fullmatch(r"[1-9][0-9]{0,8}", number)):
-        raise InvalidInput(f"{ref!r} is neither a name nor name@number")
+        raise InvalidInput(f"{ref!r} is neither a name nor name@number: a name has {FORM}")
     return name, int(number) if at else None

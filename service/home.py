@@ -28,6 +28,11 @@ class Holder:
     address: str
 
 
+def address_of(host: str, port: int) -> str:
+    """Return the address of a service that listens there. An IPv6 address is put in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 @contextmanager
 def held(
     home: Path, *, address: str, min_free_bytes: int | None = None, is_restore: bool = False

@@ -46,7 +46,7 @@ def read_file(path: Path) -> str:
     try:
         key = path.read_text().strip()
     except FileNotFoundError:
-        raise NotFound("this installation has no key yet; `./nexusmix up` makes it") from None
+        raise NotFound("this installation has no key yet; `nexusmix up` makes it") from None
     except UnicodeDecodeError:
         key = ""
     try:
@@ -54,7 +54,7 @@ def read_file(path: Path) -> str:
     except Unauthenticated:
         raise InvalidInput(
             f"{path} holds no API key; restore it from a backup, or delete it, and"
-            " `./nexusmix up` makes a new one"
+            " `nexusmix up` makes a new one"
         ) from None
 
 

@@ -41,6 +41,7 @@ from registry.checkpoints.file_names import (
     TOKENIZER,
     TOKENIZER_CONFIG,
 )
+from registry.checkpoints.folder_contents import check_folder, read_config, weight_files
 from registry.checkpoints.int8_config import int8_modules
 from registry.checkpoints.manifests import json_digest
 from registry.errors import InvalidCheckpoint, InvalidInput
@@ -207,13 +208,11 @@ def _open_stored(subject: Stored, blobs: BlobStore) -> OpenedSide:
 
 def _open_folder(subject: Folder) -> OpenedSide:
     folder = subject.path
-    for name in (CONFIG, TOKENIZER):
-        if not (folder / name).is_file():
-            raise InvalidInput(f"{folder} is no checkpoint: it has no {name}")
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise InvalidInput(f"{folder} has no *.safetensors; nothing else is read")
-    config = json.loads((folder / CONFIG).read_text())
+    check_folder(folder)
+    if not (folder / TOKENIZER).is_file():
+        raise InvalidInput(f"{folder} is no checkpoint: it has no {TOKENIZER}")
+    weights = weight_files(folder)
+    config = read_config(folder)
     generation = folder / GENERATION_CONFIG
     ends = _ends(config, generation.read_bytes() if generation.exists() else b"{}")
     files = {
@@ -282,9 +281,9 @@ def network_of(folder: Path) -> Network:
 
     Raises InvalidInput if the tensors do not match the config.
     """
-    network = Network.of_config(json.loads((folder / CONFIG).read_text()))
+    network = Network.of_config(read_config(folder))
     state: dict[str, Tensor] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in weight_files(folder):
         state |= {
             name: tensor if tensor.dtype == torch.int8 else tensor.float()
             for name, tensor in load_file(path).items()

@@ -15,6 +15,7 @@ at its end. Ends with 0, or with 1 and a last line `{"error": "..."}`.
 
 import json
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +31,8 @@ from registry.blobs.blobs import BlobStore
 from registry.catalog.documents import Document
 from registry.checkpoints.manifests import Manifest
 from registry.errors import NexusmixError
+
+MAX_REASON = 300
 
 # The written manifest, the curve of the search, and its chosen point.
 Compressed = tuple[Manifest, BaseModel, BaseModel]
@@ -185,6 +188,15 @@ def main(command: str, *arguments: str) -> int:
     except NexusmixError as error:
         details = [error.detail, *(f"{p.pointer} {p.detail}" for p in error.problems)]
         _tell({"error": "; ".join(details)})
+        return 1
+    except OSError as error:
+        _tell({"error": str(error)})
+        return 1
+    except Exception as error:
+        # A mistake of ours, or of a library: the log has the whole of it, the caller a sentence.
+        traceback.print_exc()
+        reason = " ".join(str(error).split())
+        _tell({"error": f"{type(error).__name__}: {reason[:MAX_REASON]}"})
         return 1
     return 0
 

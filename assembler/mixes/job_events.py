@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 WAKE_CHANNEL = "nexusmix_jobs"
+METRICS = "metrics"
 MAX_EVENTS = 1000
 RETRY_SECONDS = 0.5
 # A restart of the database takes seconds; a longer outage needs a person.
@@ -50,6 +51,31 @@ def events_after(session: Session, job_id: str, *, last_id: int = 0) -> Sequence
         .limit(MAX_EVENTS)
     )
     return session.scalars(query).all()
+
+
+def milestones(session: Session, job_id: str) -> Sequence[JobEvent]:
+    """Return all events of a job but its metrics, oldest first: the metrics can be very many."""
+    query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.type != METRICS)
+    return session.scalars(query.order_by(JobEvent.id)).all()
+
+
+def sampled_metrics(
+    session: Session, job_id: str, *, count: int = MAX_EVENTS
+) -> Sequence[dict[str, Any]]:
+    """Return the data of about `count` metrics events of a job, taken evenly, oldest first.
+
+    The first and the last are always among them.
+    """
+    position = func.row_number().over(order_by=JobEvent.id)
+    numbered = (
+        select(JobEvent.id, position.label("position"), func.count().over().label("total"))
+        .where(JobEvent.job_id == job_id, JobEvent.type == METRICS)
+        .subquery()
+    )
+    stride = func.greatest(1, (numbered.c.total + count - 1) // count)
+    is_taken = ((numbered.c.position - 1) % stride == 0) | (numbered.c.position == numbered.c.total)
+    query = select(JobEvent.data).join(numbered, numbered.c.id == JobEvent.id).where(is_taken)
+    return session.scalars(query.order_by(JobEvent.id)).all()
 
 
 def begin_step(session: Session, job_id: str, *, step: str) -> bool:

@@ -16,9 +16,9 @@ from assembler.tables import FINAL_STATES, RETRIED_STATES, Mix, MixState, MixVer
 from engine.serving import deployments
 from registry.blobs.blobs import BlobStore
 from registry.catalog import artifacts
+from registry.catalog.references import Versions, resolve
 from registry.database.tables import Family
-from registry.errors import Conflict, NotFound
-from registry.names import parse_ref
+from registry.errors import Conflict
 
 
 def request(
@@ -42,18 +42,12 @@ def request(
 
 
 def get(session: Session, ref: str) -> MixVersion:
-    """Return the version `name@number`, or the newest of `name`, with its mix and family.
+    """Return the version that a reference means, with its mix and family; see `resolve`.
 
-    Raises InvalidInput for a malformed reference, NotFound.
+    NAME is the newest published version, NAME@NUMBER any version. Raises InvalidInput for a
+    malformed reference, NotFound, and Conflict if no version of NAME is published.
     """
-    name, number = parse_ref(ref)
-    query = _versions().where(Mix.name == name).order_by(MixVersion.number.desc()).limit(1)
-    if number is not None:
-        query = query.where(MixVersion.number == number)
-    version = session.scalar(query)
-    if version is None:
-        raise NotFound(f"no mix {ref!r}")
-    return version
+    return resolve(session, ref, VERSIONS)
 
 
 def find_same(session: Session, name: str, recipe: Recipe) -> MixVersion | None:
@@ -151,3 +145,16 @@ def _versions() -> Select[MixVersion]:
         .join(Mix.family)
         .options(contains_eager(MixVersion.mix).contains_eager(Mix.family))
     )
+
+
+VERSIONS = Versions(
+    noun="mix",
+    of=lambda name: _versions().where(Mix.name == name),
+    number=MixVersion.number,
+    usable=MixVersion.artifact_id.is_not(None),
+    usable_word="published",
+    describe=lambda version: (
+        f"its newest, {ref_of(version)}, is {version.state.value};"
+        " NAME@NUMBER names a version that is not published"
+    ),
+)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from assembler.assembly.blueprint import Blueprint
 from assembler.assembly.inputs import gather
-from assembler.mixes import selection, text_budget
+from assembler.mixes import context_length, selection, text_budget
 from assembler.mixes.selection import Member, Selection
 from assembler.recipes import family_policies, field_changes, presets
 from assembler.recipes.recipe import Recipe
@@ -138,6 +138,7 @@ def conclude(
     if recipe is not None and not problems:
         whole = Blueprint.of(gather(session, recipe), blobs)
         problems = (*_training_problems(whole), *_compression_problems(whole))
+        problems += tuple(context_length.problems(recipe, whole.mix))
         problems += tuple(text_budget.problems(selected.members, recipe, whole.seed, blobs))
         blueprint = None if problems else whole
     return ResolvedRequest(

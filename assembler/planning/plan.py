@@ -100,6 +100,7 @@ def _warnings(
         centered_LNM = _centered_domains(inputs, blueprint.projection, blobs)
         yield from plan_warnings.of_domains(inputs.recipe.domains, centered_LNM)
     yield from plan_warnings.of_experts(members, blueprint.seed, blueprint.recipe)
+    yield from plan_warnings.of_chat(members, blueprint.seed, blobs)
     yield from plan_warnings.of_documents(members, blueprint.recipe, blobs)
     yield from plan_warnings.of_machine(
         memory={step.step: step.memory for step in size.steps},

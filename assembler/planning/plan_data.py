@@ -11,6 +11,7 @@ Kind = Literal[
     "condition",
     "nothing-to-mix",
     "attention-moved",
+    "chat-template",
     "few-documents",
     "little-text",
     "memory",

@@ -10,6 +10,7 @@ from assembler.planning.plan_data import PlanWarning
 from assembler.recipes.recipe import Recipe
 from assembler.routing.router_init import MAX_CONDITION, condition_number
 from registry.blobs.blobs import BlobStore
+from registry.checkpoints import chat_templates
 from registry.checkpoints.manifests import Manifest
 from registry.checkpoints.numpy_tensors import Floats
 from registry.checkpoints.tensor_names import is_attention, is_ffn
@@ -61,6 +62,13 @@ def of_experts(members: Sequence[Member], seed: Manifest, recipe: Recipe) -> Ite
                 " seed: their mean loses part of what it learned"
             )
             yield PlanWarning(kind="attention-moved", detail=detail, value=moved / len(attention))
+
+
+def of_chat(members: Sequence[Member], seed: Manifest, blobs: BlobStore) -> Iterator[PlanWarning]:
+    """Warn of experts that can chat where their mix cannot."""
+    for member in members:
+        if chat_templates.loses_template(member.manifest, seed, blobs):
+            yield PlanWarning(kind="chat-template", detail=f"{member.name!r} {chat_templates.LOST}")
 
 
 def of_documents(

@@ -15,7 +15,7 @@ from assembler.routing.embedder import states_shape
 from assembler.training.parallelism import Parallelism
 from assembler.training.trainable import is_folded, trains
 from engine.compression import int8_units
-from engine.serving.vllm_process import KV_CACHE_GIB
+from engine.serving.context import KV_CACHE_GIB
 from engine.vllm_build import serving_dtype
 from registry.checkpoints.manifests import DTYPE_BYTES, TensorEntry
 from registry.checkpoints.tensor_names import DOMAIN_EMBEDDINGS, is_projection, is_router

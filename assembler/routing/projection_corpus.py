@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from registry.blobs.blobs import BlobStore, put_bytes
 from registry.catalog import documents, experts, projections
 from registry.catalog.documents import Document
-from registry.errors import InvalidInput, Problem, pointer
+from registry.errors import Conflict, InvalidInput, Problem, pointer
 
 
 def with_expert_documents(
@@ -29,10 +29,6 @@ def with_expert_documents(
     earlier versions. Raises InvalidInput with a pointer to every expert that cannot take part, and
     Conflict when no documents are given and the family has no projection yet.
     """
-    if documents_digest is None:
-        documents_digest = projections.pin(session, family).documents_digest
-    if not refs:
-        return documents_digest
     versions = experts.pin_all(session, refs)
     problems = tuple(
         Problem(pointer("experts", i), f"{v.expert.name!r} is of family {v.expert.family.name!r}")
@@ -41,12 +37,25 @@ def with_expert_documents(
     )
     if problems:
         raise InvalidInput("these experts cannot teach this projection", problems=problems)
+    if documents_digest is None:
+        documents_digest = _earlier_documents(session, family)
+    if not refs:
+        return documents_digest
     existing = documents.parse(blobs.read(documents_digest))
     expert_names = {version.expert.name for version in versions}
     combined = [document for document in existing if document.domain not in expert_names]
     for version in versions:
         combined += _of_expert(blobs, version.documents_digest, domain=version.expert.name)
     return put_bytes(blobs, documents.serialize(combined))
+
+
+def _earlier_documents(session: Session, family: str) -> str:
+    try:
+        return projections.pin(session, family).documents_digest
+    except Conflict as error:
+        raise Conflict(
+            f"{error.detail}: give documents of two domains or more, which it is trained on"
+        ) from error
 
 
 def _of_expert(blobs: BlobStore, digest: str, *, domain: str) -> list[Document]:

@@ -37,7 +37,9 @@ from assembler.training.optimizer import (
 )
 from registry.catalog.documents import check_expert_documents, parse
 from registry.checkpoints.architecture import Architecture
+from registry.checkpoints.checkpoint_folder import small_files
 from registry.checkpoints.file_names import CONFIG, TENSORS, TOKENIZER
+from registry.checkpoints.folder_contents import weight_files
 from registry.checkpoints.manifests import json_digest
 from registry.checkpoints.tensor_names import is_ffn
 from registry.errors import InvalidInput, StepFailed
@@ -59,7 +61,7 @@ class ExpertTraining(Training):
 
 def expert_folder(seed: Path, documents: Path, *, training: ExpertTraining) -> Path:
     """Return the cache folder of the expert of exactly these inputs, made or not."""
-    digests = [_digest(file) for file in (*sorted(seed.glob("*.safetensors")), documents)]
+    digests = [_digest(file) for file in (*weight_files(seed), documents)]
     key = json_digest([VERSION, digests, training.model_dump(mode="json")])
     return settings().cache_path / "experts" / key[:32]
 
@@ -69,7 +71,7 @@ def train_expert(
 ) -> Path:
     """Train an expert, or find it in the cache; return its Hugging Face folder.
 
-    `seed` is a Hugging Face folder with one model.safetensors; `documents` is a JSON Lines file
+    `seed` is a Hugging Face folder with one or more safetensors; `documents` is a JSON Lines file
     with splits. The result holds the seed's other files, the documents, and `metrics.json` with
     held-out perplexities before and after. An interrupted run continues from its last checkpoint.
     Raises InvalidInput for documents that cannot train an expert, and StepFailed when the loss is
@@ -81,9 +83,8 @@ def train_expert(
     def make(target: Path) -> None:
         run = _Run(seed, documents, training)
         metrics = run.train(checkpoint_path, on_progress)
-        for file in seed.iterdir():
-            if file.suffix != ".safetensors":
-                shutil.copy(file, target)
+        for file in (seed / CONFIG, *small_files(seed)):
+            shutil.copy(file, target)
         shutil.copy(documents, target / "documents.jsonl")
         save_file(run.weights(), target / TENSORS, metadata={"format": "pt"})
         (target / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
@@ -111,7 +112,9 @@ class _Run:
         self._batches = DomainBatches(
             [self._windows], batch_size=training.batch_size, entropy=[training.seed]
         )
-        self._stored = load_file(seed / TENSORS)
+        self._stored = {
+            name: tensor for path in weight_files(seed) for name, tensor in load_file(path).items()
+        }
         self._network = _network(config, self._stored)
 
     def train(self, checkpoint_path: Path, on_progress: OnStep) -> dict[str, Any]:

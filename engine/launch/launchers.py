@@ -14,6 +14,7 @@ def configured() -> Launcher:
         from engine.launch.ray_launcher import RayLauncher
     except ImportError as error:
         raise Unavailable(
-            f"NEXUSMIX_LAUNCHER is ray, but {error}: ./nexusmix installs what is missing"
+            f"NEXUSMIX_LAUNCHER is ray, but {error}: install nexusmix with its extra `ray`, which"
+            " `./nexusmix` of a checkout does by itself"
         ) from error
     return RayLauncher()

@@ -56,10 +56,15 @@ def get(session: Session, deployment_id: int) -> Deployment:
 
 
 def find_page(
-    session: Session, *, before: int | None = None, limit: int = 50
+    session: Session, *, model: str | None = None, before: int | None = None, limit: int = 50
 ) -> Sequence[Deployment]:
-    """Return deployments with artifacts, newest first, older than the id `before`."""
+    """Return deployments with artifacts, newest first, older than the id `before`.
+
+    With `model`, only those of that model name.
+    """
     query = select(Deployment).options(joinedload(Deployment.artifact))
+    if model is not None:
+        query = query.where(Deployment.model == model)
     if before is not None:
         query = query.where(Deployment.id < before)
     return session.scalars(query.order_by(Deployment.id.desc()).limit(limit)).all()

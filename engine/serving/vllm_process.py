@@ -10,29 +10,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 import httpx
 
 from engine.launch import launchers
 from engine.launch.launcher import HOST, PORT, Launcher, Process, Resources
+from engine.serving.context import KV_CACHE_GIB, KV_CACHE_VARIABLE, context_tokens
 from engine.threads import spin_count_variables
 from engine.vllm_build import is_cpu_build, serving_dtype
 from engine.vllm_plugin.model_folder import materialize
 from engine.vllm_plugin.plugin import LOAD_FORMAT
 from registry.blobs.blobs import BlobStore
+from registry.checkpoints.architecture import Architecture
 from registry.checkpoints.file_names import CONFIG, TOKENIZER
 from registry.checkpoints.manifests import Manifest
-from registry.errors import EngineFailed, TimedOut
+from registry.errors import EngineFailed, InvalidCheckpoint, TimedOut
 from registry.settings import settings
 
-MAX_MODEL_LEN = 2048
 WARM_UP_SECONDS = 60.0
 START_SECONDS = 300.0
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.1
 TAIL_BYTES = 4096
-# Needed on a CPU, where vLLM does not size its cache by the memory it finds.
-KV_CACHE_GIB = 1
 # How often a thread of libgomp polls for work before it sleeps; writing one token takes hundreds of
 # waits. Times relative to threads that sleep at once, for SmolLM2-135M in int8 on two cores: 0.61
 # with eight requests together and 0.56 with one (float32 with 10,000 polls: 0.79 and 0.71). Beside
@@ -196,12 +196,11 @@ def serving(
 @contextmanager
 def serving_folder(folder: Path, *, log_path: Path, model: str = "reference") -> Iterator[Server]:
     """Serve a Hugging Face folder, with vLLM's own loader, for the length of the block."""
-    config = json.loads((folder / CONFIG).read_text())
     arguments = _command(
         folder,
         model=model,
         load_format="auto",
-        max_positions=config.get("max_position_embeddings", MAX_MODEL_LEN),
+        max_model_len=_max_model_len(json.loads((folder / CONFIG).read_text())),
         has_tokenizer=(folder / TOKENIZER).is_file(),
     )
     server = _run(arguments, model=model, log_path=log_path)
@@ -217,13 +216,13 @@ def command(folder: Path, *, model: str, manifest: Manifest) -> list[str]:
         folder,
         model=model,
         load_format=LOAD_FORMAT,
-        max_positions=manifest.architecture.max_position_embeddings,
+        max_model_len=_max_model_len(manifest.config),
         has_tokenizer=TOKENIZER in manifest.files,
     )
 
 
 def _command(
-    folder: Path, *, model: str, load_format: str, max_positions: int, has_tokenizer: bool
+    folder: Path, *, model: str, load_format: str, max_model_len: str, has_tokenizer: bool
 ) -> list[str]:
     options = {
         "model": str(folder),
@@ -232,7 +231,7 @@ def _command(
         "host": HOST,
         "port": PORT,
         "dtype": serving_dtype(),
-        "max-model-len": str(min(MAX_MODEL_LEN, max_positions)),
+        "max-model-len": max_model_len,
     }
     flags = []
     if is_cpu_build():
@@ -247,6 +246,19 @@ def _command(
         *(f"--{name}={value}" for name, value in options.items()),
         *(f"--{flag}" for flag in flags),
     ]
+
+
+def _max_model_len(config: dict[str, Any]) -> str:
+    """Return the option of that name for the model of a `config.json`.
+
+    `auto` lets vLLM take the model's own context, or as much of it as its cache can hold. On a card
+    only vLLM knows that size, and of a folder of another family only vLLM knows the network.
+    """
+    try:
+        architecture = Architecture.from_config(config)
+    except InvalidCheckpoint:
+        return "auto"
+    return str(context_tokens(architecture)) if is_cpu_build() else "auto"
 
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:
@@ -268,7 +280,7 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
         return defaults | dict(base)
     defaults |= {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_CPU_KVCACHE_SPACE": str(KV_CACHE_GIB),
+        KV_CACHE_VARIABLE: str(KV_CACHE_GIB),
         # vLLM would use one thread otherwise.
         "OMP_NUM_THREADS": str(settings().reserved_cpus or len(os.sched_getaffinity(0))),
         "LD_PRELOAD": str(_torch_folder() / "lib" / "libgomp.so.1"),

@@ -10,7 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from registry.catalog.documents import Document, serialize
+from registry.catalog.documents import (
+    MAX_BYTES,
+    Document,
+    check_expert_documents,
+    group_by_domain,
+    parse,
+    serialize,
+)
 from registry.errors import InvalidInput, Problem
 
 JSON_LINES = ".jsonl"
@@ -18,6 +25,7 @@ JSON_LINES = ".jsonl"
 MAX_CHARACTERS = 2000
 # One of this number of documents is held out.
 HELD_OUT_EVERY = 10
+CHUNK_BYTES = 1 << 20
 BLANK_LINES = re.compile(r"\n\s*\n")
 
 
@@ -37,6 +45,49 @@ def as_json_lines(path: Path) -> Iterator[Path]:
         json_lines = Path(folder) / f"documents{JSON_LINES}"
         json_lines.write_bytes(serialize(documents))
         yield json_lines
+
+
+def check_expert_file(path: Path) -> None:
+    """Check that a file of documents, text or JSON Lines, describes the domain of an expert.
+
+    Raises InvalidInput.
+    """
+    check_expert_documents(_read(path))
+
+
+def check_projection_file(path: Path) -> None:
+    """Check that a projection can learn from a file of JSON Lines. Raises InvalidInput."""
+    if path.suffix != JSON_LINES:
+        detail = f"is no file of JSON Lines: its name must end in {JSON_LINES}"
+        raise InvalidInput(f"{path} {detail}")
+    group_by_domain(_read(path))
+
+
+def check_file(path: Path) -> None:
+    """Check that a file of JSON Lines holds documents. Raises InvalidInput."""
+    _read(path)
+
+
+def _check_size(path: Path) -> None:
+    """Raise InvalidInput for a file with more documents than a registry takes."""
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise InvalidInput(
+            f"{path} has {size / 1e6:.0f} MB, at most {MAX_BYTES / 1e6:.0f} MB are taken: give a"
+            " sample"
+        )
+
+
+def _read(path: Path) -> list[Document]:
+    _check_exists(path)
+    if path.suffix != JSON_LINES:
+        return read_text(path)
+    _check_size(path)
+    try:
+        with path.open("rb") as file:
+            return parse(iter(lambda: file.read(CHUNK_BYTES), b""))
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: {error.detail}", problems=error.problems) from error
 
 
 def read_text(path: Path) -> list[Document]:
@@ -111,6 +162,8 @@ def _begins_with_json_object(text: str) -> bool:
 
 
 def _check_exists(path: Path) -> None:
+    if path.is_dir():
+        raise InvalidInput(f"{path} is a folder: name a file of documents")
     if not path.is_file():
         raise InvalidInput(f"there is no file {path}")
 

@@ -20,6 +20,8 @@ MAX_LINE_BYTES = 16 << 20
 # Their ids are held in memory while a file is checked.
 MAX_DOCUMENTS = 1_000_000
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# Of one version of an expert, or of a projection.
+MAX_BYTES = 256 << 20
 # Documents that represent a domain where not all are read.
 MAX_SAMPLE = 64
 # Shorter texts, such as a heading or a line of a license, are equal by chance and are not compared.

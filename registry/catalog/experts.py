@@ -7,6 +7,7 @@ from sqlalchemy import Select, or_, select, update
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, contains_eager
 
+from registry.catalog.references import Versions, resolve
 from registry.database.tables import (
     PENDING_STATES,
     Expert,
@@ -15,7 +16,6 @@ from registry.database.tables import (
     VersionState,
 )
 from registry.errors import Conflict, InvalidInput, NexusmixError, NotFound, Problem, pointer
-from registry.names import parse_ref
 
 
 def find(session: Session, name: str) -> Expert:
@@ -32,11 +32,11 @@ def find_page(
     text: str = "",
     family: str | None = None,
     after: str = "",
-    limit: int = 50,
+    limit: int | None = 50,
 ) -> Sequence[Expert]:
     """Return at most `limit` experts with their families, sorted by name, from behind `after`.
 
-    `text` is searched in names and descriptions and ignores case.
+    Without a limit, all of them. `text` is searched in names and descriptions and ignores case.
     """
     query = _experts().where(Expert.name > after).order_by(Expert.name).limit(limit)
     if text:
@@ -87,24 +87,15 @@ def find_newest(
 
 
 def pin(session: Session, ref: str) -> ExpertVersion:
-    """Return the version `name@number`, or for `name` the newest ready one.
+    """Return the ready version that a reference means, with its expert and family; see `resolve`.
 
-    It is returned with its expert and family. Raises InvalidInput if `ref` is not a reference,
-    NotFound, and Conflict if no such version is ready.
+    Raises InvalidInput if `ref` is not a reference, NotFound, and Conflict if no such version is
+    ready.
     """
-    name, number = parse_ref(ref)
-    if number is not None:
-        version = find_version(session, expert=name, number=number)
-        if version.state is not VersionState.READY:
-            raise Conflict(not_ready(version))
-        return version
-    find(session, name)
-    versions = find_versions(session, name)
-    ready = next((v for v in versions if v.state is VersionState.READY), None)
-    if ready is None:
-        newest = f"; {not_ready(versions[0])}" if versions else ""
-        raise Conflict(f"expert {name!r} has no version that is ready{newest}")
-    return ready
+    version = resolve(session, ref, VERSIONS)
+    if version.state is not VersionState.READY:
+        raise Conflict(not_ready(version))
+    return version
 
 
 def pin_all(session: Session, refs: Iterable[str], *, at: str = "experts") -> list[ExpertVersion]:
@@ -252,3 +243,13 @@ def _versions() -> Select[ExpertVersion]:
         .join(Expert.family)
         .options(contains_eager(ExpertVersion.expert).contains_eager(Expert.family))
     )
+
+
+VERSIONS = Versions(
+    noun="expert",
+    of=lambda name: _versions().where(Expert.name == name),
+    number=ExpertVersion.number,
+    usable=ExpertVersion.state == VersionState.READY,
+    usable_word="ready",
+    describe=lambda version: not_ready(version),
+)

@@ -104,7 +104,7 @@ def pin(session: Session, ref: str) -> Projection:
     ready = session.scalar(_of(name).where(Projection.state == ProjectionState.READY).limit(1))
     if ready is None:
         newest = session.scalar(_of(name).limit(1))
-        how = "ask for one first" if newest is None else f"{ref_of(newest)} is {newest.state.value}"
+        how = "train one first" if newest is None else f"{ref_of(newest)} is {newest.state.value}"
         raise Conflict(f"family {name!r} has no projection that is ready; {how}")
     return ready
 

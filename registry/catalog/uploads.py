@@ -23,8 +23,6 @@ from registry.database.tables import Expert, ExpertVersion, Family, VersionState
 from registry.errors import Conflict, InvalidInput, Problem
 from registry.names import check_name, is_digest
 
-MAX_DOCUMENTS_BYTES = 256 << 20
-
 
 @dataclass(frozen=True)
 class FamilyUpload:
@@ -286,8 +284,8 @@ def _check_documents_sent(blobs: BlobStore, digest: str, *, permitted: set[str])
     size = blobs.keep(digest) if digest in permitted else None
     if size is None:
         raise Conflict("the documents were not sent yet", problems=(Problem("/missing", digest),))
-    if size > MAX_DOCUMENTS_BYTES:
-        detail = f"{size} bytes, at most {MAX_DOCUMENTS_BYTES} are taken: send a sample"
+    if size > documents.MAX_BYTES:
+        detail = f"{size} bytes, at most {documents.MAX_BYTES} are taken: send a sample"
         raise InvalidInput("too many documents", problems=(Problem("/documents", detail),))
 
 

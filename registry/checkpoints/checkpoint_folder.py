@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from registry import bounded_json
 from registry.blobs.blobs import CHUNK_BYTES, BlobStore
 from registry.checkpoints.admission import (
     COMPUTED_FILES,
@@ -16,10 +15,9 @@ from registry.checkpoints.admission import (
     Shard,
     announce,
 )
-from registry.checkpoints.file_names import CONFIG
+from registry.checkpoints.folder_contents import check_folder, read_config, weight_files
 from registry.checkpoints.manifests import Manifest
 from registry.checkpoints.safetensors_header import parse_header, read_raw_header
-from registry.errors import InvalidCheckpoint, InvalidInput
 
 DOCUMENTS = "documents.jsonl"
 
@@ -76,21 +74,21 @@ class CheckpointFolder:
         """Read a folder and hash everything that a registry stores; it takes seconds for each GB.
 
         `documents` is a file of JSON Lines that replaces the folder's `documents.jsonl`. Raises
-        InvalidInput if the folder has no checkpoint, and InvalidCheckpoint for a bad header.
+        InvalidInput if the folder has no checkpoint, see `check_folder`, and InvalidCheckpoint for
+        a bad header.
         """
-        shards = sorted(folder.glob("*.safetensors"))
-        if not shards or not (folder / CONFIG).exists():
-            raise InvalidInput(f"{folder} has no config.json with a *.safetensors beside it")
+        check_folder(folder)
+        shards = weight_files(folder)
         sources: dict[str, Source] = {}
         tensors = {
             name: _add(sources, source)
             for path in shards
             for name, source in _tensors(path).items()
         }
-        files = {path.name: _add(sources, Source.whole(path)) for path in _files(folder)}
+        files = {path.name: _add(sources, Source.whole(path)) for path in small_files(folder)}
         documents = documents or folder / DOCUMENTS
         announcement = {
-            "config": _config(folder / CONFIG),
+            "config": read_config(folder),
             "files": files,
             "shards": [
                 {"file": path.name, "size": path.stat().st_size, "header": read_raw_header(path)}
@@ -120,29 +118,47 @@ class CheckpointFolder:
         return manifest
 
 
-def _config(path: Path) -> dict[str, Any]:
-    """Return the content of config.json. Raises InvalidCheckpoint."""
-    try:
-        content = bounded_json.parse(path.read_bytes())
-    except InvalidInput as error:
-        raise InvalidCheckpoint(f"{path} is refused: {error.detail}") from error
-    if not isinstance(content, dict):
-        raise InvalidCheckpoint(f"{path} is refused: it must be a JSON object")
-    return content
+def check_headers(folder: Path) -> None:
+    """Check a folder by its config, headers and file names as a registry does; hash nothing.
+
+    Raises InvalidInput if the folder has no checkpoint, and InvalidCheckpoint with every problem.
+    """
+    check_folder(folder)
+    shards = [
+        Shard(path.name, path.stat().st_size, read_raw_header(path))
+        for path in weight_files(folder)
+    ]
+    names = {name for path in weight_files(folder) for name in _tensors(path)}
+    announce(
+        CheckpointAnnouncement(
+            config=read_config(folder),
+            files={path.name: _stand_in(path.name) for path in small_files(folder)},
+            shards=shards,
+            digests={name: _stand_in(name) for name in names},
+        )
+    )
 
 
-def _tensors(path: Path) -> dict[str, Source]:
-    spans = parse_header(read_raw_header(path), file_size=path.stat().st_size, file=path.name)
-    return {name: Source(path, span.start, span.end) for name, span in spans.items()}
-
-
-def _files(folder: Path) -> list[Path]:
+def small_files(folder: Path) -> list[Path]:
+    """Return the files beside the weights that a registry keeps, such as the tokenizer's."""
     return [
         path
         for path in sorted(folder.iterdir())
         if (path.suffix in FILE_SUFFIXES or path.name in LEGAL_FILES)
         and path.name not in COMPUTED_FILES
+        and path.is_file()
+        and not path.name.startswith(".")
     ]
+
+
+def _stand_in(name: str) -> str:
+    """Return a digest that is as good as the real one where no bytes are compared."""
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def _tensors(path: Path) -> dict[str, Source]:
+    spans = parse_header(read_raw_header(path), file_size=path.stat().st_size, file=path.name)
+    return {name: Source(path, span.start, span.end) for name, span in spans.items()}
 
 
 def _add(sources: dict[str, Source], source: Source) -> str:

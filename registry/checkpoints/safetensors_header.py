@@ -83,17 +83,22 @@ def parse_header(
         raise _refused(file, _too_long(header_size), pointer=pointer)
     content = _json_object(raw, file, pointer)
     problems = list(_metadata_errors(content.pop(METADATA, None)))
+    wrong: dict[str, list[str]] = {}
     spans: dict[str, TensorSpan] = {}
     data_start = LENGTH_BYTES + header_size
     for name, entry in content.items():
         errors = list(_entry_errors(entry))
-        problems += [f"tensor {name!r}: {error}" for error in errors]
+        for error in errors:
+            wrong.setdefault(error, []).append(name)
         if not errors:
             start, end = entry["data_offsets"]
             dtype = cast(Dtype, entry["dtype"])
             spans[name] = TensorSpan(
                 dtype, tuple(entry["shape"]), data_start + start, data_start + end
             )
+    for error, names in wrong.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        problems.append(f"tensor {names[0]!r}{more}: {error}")
     if not problems:
         # Offsets can be compared with each other only if each entry is valid.
         problems += _layout_errors(spans, data_start=data_start, file_size=file_size)

@@ -3,14 +3,14 @@
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from sqlalchemy import orm
 
 from engine.serving import deployments
 from registry.catalog import artifacts
 from registry.errors import InvalidInput, NotFound, Problem
 from registry.names import check_name
-from service.schemas.common import Id, Page
+from service.schemas.common import Id, Line, Page
 from service.schemas.deployments import DeploymentBody, DeploymentRequest
 from service.web.auth import Reader, Writer
 from service.web.checked_routes import CheckedRoute
@@ -20,6 +20,7 @@ from service.web.idempotency import OncePerKey
 router = APIRouter(prefix="/deployments", tags=["deployments"], route_class=CheckedRoute)
 
 DeploymentId = Annotated[Id, Path(description="Id of the deployment.")]
+OfModel = Annotated[Line | None, Query(description="Only deployments of this model name.")]
 
 
 @router.post("", status_code=202)
@@ -43,11 +44,12 @@ def request(
 def list_page(
     session: Session,
     _: Reader,
+    model: OfModel = None,
     limit: Limit = 20,
     after: AfterNumber = None,
 ) -> Page[DeploymentBody]:
     """List deployments, newest first."""
-    rows = deployments.find_page(session, before=after, limit=limit + 1)
+    rows = deployments.find_page(session, model=model, before=after, limit=limit + 1)
     return Page.of([DeploymentBody.of(row) for row in rows], limit=limit)
 
 

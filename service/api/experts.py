@@ -1,6 +1,7 @@
 """/experts: register experts in two steps, list them, and find the nearest to a text."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -9,8 +10,11 @@ from sqlalchemy import orm
 from assembler.mixes import job_events
 from assembler.routing import nearest_experts
 from assembler.routing.embedder import embedders
+from registry.blobs import blob_stores
 from registry.catalog import embeddings, experts, uploads
-from registry.database.tables import ExpertVersion
+from registry.checkpoints import chat_templates, manifests
+from registry.database.tables import ExpertVersion, VersionState
+from registry.errors import Conflict, NotFound
 from service.api.announcements import announcement_of, missing_blobs
 from service.schemas.common import Line, Page
 from service.schemas.experts import (
@@ -27,6 +31,9 @@ from service.web.checked_routes import CheckedRoute
 from service.web.deps import After, Blobs, ExpertName, Limit, Session, VersionNumber
 
 router = APIRouter(prefix="/experts", tags=["experts"], route_class=CheckedRoute)
+
+# Entries of a cache: one truth value for each version that was shown.
+MAX_CACHED = 4096
 
 Words = Annotated[Line, Query(description="Text to find in names and descriptions.")]
 OfFamily = Annotated[Line | None, Query(description="Only experts of this family.")]
@@ -99,7 +106,11 @@ def get(name: ExpertName, session: Session, _: Reader) -> ExpertWithVersions:
     """Return an expert with its versions."""
     expert = ExpertBody.of(experts.find(session, name))
     versions = _bodies(session, experts.find_versions(session, name))
-    return ExpertWithVersions(**expert.model_dump(), versions=versions)
+    try:
+        newest = _body(session, experts.pin(session, name))
+    except Conflict:
+        newest = None
+    return ExpertWithVersions(**expert.model_dump(), versions=versions, newest=newest)
 
 
 @router.get("/{name}/versions/{number}")
@@ -136,4 +147,27 @@ def _body(session: orm.Session, version: ExpertVersion) -> VersionBody:
 
 def _bodies(session: orm.Session, versions: Sequence[ExpertVersion]) -> list[VersionBody]:
     embedded = embeddings.find_embedded(session, versions, embedders_of=embedders)
-    return [VersionBody.of(version, embedded=version.id in embedded) for version in versions]
+    return [
+        VersionBody.of(version, embedded=version.id in embedded, warnings=_warnings(version))
+        for version in versions
+    ]
+
+
+def _warnings(version: ExpertVersion) -> list[str]:
+    """Return what an owner should know of a version that can be used."""
+    if version.state is not VersionState.READY:
+        return []
+    try:
+        loses = _loses_template(version.manifest_digest, version.expert.family.seed_digest)
+    except NotFound:
+        # Its blobs are lost, which is no reason not to list it.
+        return []
+    return [f"{experts.ref_of(version)} {chat_templates.LOST}"] if loses else []
+
+
+@lru_cache(MAX_CACHED)
+def _loses_template(manifest_digest: str, seed_digest: str) -> bool:
+    # A digest always stands for the same manifest, and all files of a ready version are stored.
+    blobs = blob_stores.store()
+    manifest, seed = (manifests.load(blobs, digest) for digest in (manifest_digest, seed_digest))
+    return chat_templates.loses_template(manifest, seed, blobs)

@@ -54,7 +54,7 @@ def list_page(
 
 @router.get("/{name}")
 def get_newest(name: MixName, session: Session, _: Reader) -> MixBody:
-    """Return the newest version of a mix."""
+    """Return the newest published version of a mix."""
     return MixBody.of(mixes.get(session, name))
 
 

@@ -13,6 +13,7 @@ from service.cli import (
     comparison,
     compression,
     experts,
+    families,
     gates,
     housekeeping,
     keys,
@@ -20,6 +21,7 @@ from service.cli import (
     operation,
     policy,
 )
+from service.terminal.printable import printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,7 +29,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Register dense experts, mix them, check the mix token by token, and serve it.",
 )
-for group in (operation, housekeeping, experts, mixes, compression, comparison, gates, policy):
+for group in (
+    operation,
+    housekeeping,
+    families,
+    experts,
+    mixes,
+    compression,
+    comparison,
+    gates,
+    policy,
+):
     app.add_typer(group.app)
 app.add_typer(keys.app, name="keys", rich_help_panel="Operation")
 
@@ -37,7 +49,19 @@ def main() -> None:
     try:
         app()
     except NexusmixError as error:
-        sys.stderr.write(f"nexusmix: {error.detail}\n")
+        _print(f"nexusmix: {error.detail}")
         for problem in error.problems:
-            sys.stderr.write(f"  {problem.pointer}: {problem.detail}\n")
+            # One that only repeats the sentence says nothing more.
+            if problem.detail not in error.detail:
+                _print(f"  {problem.pointer}: {problem.detail}")
         sys.exit(1)
+    except OSError as error:
+        # A disk that is full, a folder that may not be read: what the system says is the sentence.
+        where = f"{error.filename}: " if error.filename else ""
+        _print(f"nexusmix: {where}{error.strerror or error}")
+        sys.exit(1)
+
+
+def _print(line: str) -> None:
+    """Print a line as it is: it may quote anybody's text."""
+    sys.stderr.write(f"{printable(line)}\n")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli.needs_server import needs_server
-from service.cli.options import Page, Report
+from service.cli.options import NAMED, Page, Report
+from service.cli.paths import check_new_file, is_path
 
 if TYPE_CHECKING:
     from assembler.evaluation.comparison_request import DocumentsFile, Stored, Subject
@@ -28,7 +29,7 @@ def gate(
     reference: Annotated[
         str,
         typer.Argument(
-            help="A Hugging Face folder; NAME or NAME@NUMBER of a mix or an expert; or"
+            help=f"A Hugging Face folder; a mix or an expert: {NAMED}; or"
             " http://HOST:PORT/v1#MODEL, an OpenAI-compatible server (key: OPENAI_API_KEY)."
         ),
     ],
@@ -95,6 +96,8 @@ def gate(
         "max_logprob_difference": max_logprob_difference,
     }
     policy = {field: value for field, value in fields.items() if value is not None}
+    check_new_file(report)
+    check_new_file(html)
     result = _compare(reference, candidate, documents=documents, policy=policy)
     if report is not None:
         report.write_text(result.model_dump_json(indent=2) + "\n")
@@ -117,14 +120,16 @@ def _compare(
     """
     from assembler.evaluation.comparison_request import ComparisonRequest, DocumentsFile
     from engine.gates.comparison_gate import DivergenceReport
+    from registry.catalog.document_files import check_file
     from registry.errors import InvalidInput
     from service.runtime import preparation
-    from service.terminal.console import notes
+    from service.terminal.console import working
 
     reference_model, reference_texts = find_model(reference)
     candidate_model, candidate_texts = find_model(candidate)
     texts = reference_texts or candidate_texts
     if documents is not None:
+        check_file(documents)
         texts = [DocumentsFile(domain=documents.stem, path=documents.absolute())]
     if not texts:
         raise InvalidInput("neither model has documents: give --documents FILE")
@@ -132,8 +137,8 @@ def _compare(
         reference=reference_model, candidate=candidate_model, texts=tuple(texts), policy=policy
     )
     request.read_policy()  # refuses a wrong policy before the child starts
-    with notes.status("gate") as status:
-        result = preparation.run("gate", request.model_dump_json(), on_progress=status.update)
+    with working("gate") as show:
+        result = preparation.run("gate", request.model_dump_json(), on_progress=show)
     return DivergenceReport.model_validate(result)
 
 
@@ -146,6 +151,7 @@ def find_model(argument: str) -> "tuple[Subject, Sequence[DocumentsFile]]":
     """
     from assembler.evaluation.comparison_request import DocumentsFile, Folder, Served
     from registry.checkpoints.checkpoint_folder import DOCUMENTS
+    from registry.checkpoints.folder_contents import check_folder
     from registry.errors import InvalidInput
     from registry.names import parse_ref
     from service.client.local import connect
@@ -156,7 +162,8 @@ def find_model(argument: str) -> "tuple[Subject, Sequence[DocumentsFile]]":
             raise InvalidInput(f"{argument!r} names no served model: write {SERVER_FORM}")
         return Served(address=address.rstrip("/"), model=model), []
     folder = Path(argument)
-    if folder.is_dir():
+    if is_path(argument):
+        check_folder(folder)
         path = folder.absolute()
         documents = path / DOCUMENTS
         texts = [DocumentsFile(domain=path.name, path=documents)] if documents.is_file() else []
@@ -174,9 +181,10 @@ def find_model(argument: str) -> "tuple[Subject, Sequence[DocumentsFile]]":
 def _find_registered(client: "Client", ref: str) -> "tuple[Stored, list[DocumentsFile]]":
     from assembler.evaluation.comparison_request import Stored
     from registry.errors import NotFound
+    from service.terminal.mix_progress import find_mix
 
     try:
-        mix = client.mix(ref)
+        mix = find_mix(client, ref)
     except NotFound:
         version = client.expert_version(ref)
         texts = [_documents(version.expert, version.documents_digest)]

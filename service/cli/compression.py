@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli.needs_server import needs_server
-from service.cli.options import IsExpert
+from service.cli.options import NAMED, IsExpert
+from service.cli.paths import check_new_folder, is_path
 
 if TYPE_CHECKING:
     from engine.compression.int8_curve import Compression
@@ -25,7 +26,7 @@ def compress(
         str,
         typer.Argument(
             metavar="MIX_OR_FOLDER",
-            help="A published mix: NAME, or NAME@NUMBER; or the folder of a dense model.",
+            help=f"A mix, or with --expert an expert: {NAMED}; or the folder of a dense model.",
         ),
     ],
     min_fdt_75: Annotated[
@@ -126,15 +127,14 @@ def run(
     """Search, write the chosen point, and print the curve.
 
     `source` is a Hugging Face folder, or the name of a mix or an expert. Raises InvalidInput for a
-    wrong request, Conflict when `output` exists, StepFailed with the message of the child process.
+    wrong request or folder, Conflict when `output` exists, StepFailed with the message of the child
+    process.
     """
-    from registry.errors import Conflict
-
     request = read_request(fields)
-    if output is not None and output.exists():
-        raise Conflict(f"{output} exists already")
+    if output is not None:
+        check_new_folder(output)
     folder = Path(source)
-    if folder.is_dir():
+    if is_path(source) and not is_expert:
         _compress_folder(folder, request, documents=documents, output=output)
     else:
         _compress_stored(source, request, output=output, is_expert=is_expert)
@@ -170,24 +170,28 @@ def _compress_folder(
     documents: Path | None,
     output: Path | None,
 ) -> None:
-    from registry.checkpoints.checkpoint_folder import DOCUMENTS
+    from registry.catalog.document_files import check_file
+    from registry.checkpoints.checkpoint_folder import DOCUMENTS, check_headers
     from registry.errors import InvalidInput
     from service.quantities import size
     from service.runtime import preparation
-    from service.terminal.console import console, notes
+    from service.terminal.console import console, working
 
+    check_headers(folder)
     if output is None:
         raise InvalidInput("--output is missing: name a new folder for the result")
     documents = documents or folder / DOCUMENTS
     if not documents.is_file():
-        raise InvalidInput(f"there is no {documents}: name a file with --documents")
+        raise InvalidInput(f"there is no file {documents}: name one with --documents")
+    check_file(documents)
+    output.absolute().parent.mkdir(parents=True, exist_ok=True)
     paths = [str(path.absolute()) for path in (folder, documents, output)]
-    with notes.status(str(folder)) as status:
+    with working(str(folder)) as show:
         result = preparation.run(
             f"{_task(request)}-folder",
             *paths,
             request.model_dump_json(),
-            on_progress=status.update,
+            on_progress=show,
         )
     _print_curve(result, request)
     console.print(f"{output}: {size(result['chosen']['num_bytes'])}")
@@ -205,23 +209,25 @@ def _compress_stored(
     from service.client.local import connect
     from service.quantities import size
     from service.runtime import preparation
-    from service.terminal.console import console, copying, notes
+    from service.terminal.console import console, copying, working
+    from service.terminal.mix_progress import find_mix
 
     with connect() as client:
         if is_expert:
             version = client.expert_version(ref)
             digest, documents = version.manifest_digest, [version.documents_digest]
         else:
-            digest = client.files(ref).manifest_digest
-            experts = Recipe.model_validate(client.mix(ref).recipe).experts
+            mix = find_mix(client, ref)
+            digest = client.files(mix.ref).manifest_digest
+            experts = Recipe.model_validate(mix.recipe).experts
             documents = [client.expert_version(expert).documents_digest for expert in experts]
-    with notes.status(ref) as status:
+    with working(ref) as show:
         result = preparation.run(
             _task(request),
             digest,
             json.dumps(documents),
             request.model_dump_json(),
-            on_progress=status.update,
+            on_progress=show,
         )
     _print_curve(result, request)
     compressed_digest = result["manifest_digest"]

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from service.cli.needs_server import needs_server
+from service.cli.paths import check_new_folder
 
 app = typer.Typer()
 command = partial(app.command, rich_help_panel="Experts")
@@ -32,23 +33,25 @@ def train_expert(
     import json
     import shutil
 
-    from registry.catalog.document_files import as_json_lines
-    from registry.errors import Conflict
+    from registry.catalog.document_files import as_json_lines, check_expert_file
+    from registry.checkpoints.checkpoint_folder import check_headers
     from service.runtime import preparation
-    from service.terminal.console import console, notes
+    from service.terminal.console import console, working
 
-    if target.exists():
-        raise Conflict(f"{target} exists already")
-    with as_json_lines(documents) as json_lines, notes.status("seed") as status:
+    check_new_folder(target)
+    check_expert_file(documents)
+    if seed is not None:
+        check_headers(seed)
+    with as_json_lines(documents) as json_lines, working("seed") as show:
         _print_split(documents)
         if seed is None:
-            seed = Path(preparation.run("seed", on_progress=status.update)["folder"])
+            seed = Path(preparation.run("seed", on_progress=show)["folder"])
         trained = preparation.run(
             "expert",
             str(seed.absolute()),
             str(json_lines.absolute()),
             json.dumps({} if tokens is None else {"tokens": tokens}),
-            on_progress=status.update,
+            on_progress=show,
         )
         shutil.copytree(trained["folder"], target)
     metrics = trained["metrics"]
@@ -73,11 +76,12 @@ def register(
     The service checks it and embeds its domain. The same folder again tries again what failed.
     """
     from service.client.local import connect
-    from service.terminal.console import console, notes, transfer
+    from service.terminal.console import console, notes, transfer, working
+    from service.terminal.printable import printable
 
     if documents is not None:
         _print_split(documents)
-    with connect() as client, notes.status("reading the folder") as status:
+    with connect() as client, working("reading the folder") as show:
         version = client.register_expert(
             folder,
             name=name,
@@ -85,9 +89,11 @@ def register(
             license=license,
             description=description,
             documents=documents,
-            on_transfer=lambda progress: status.update(transfer(progress)),
+            on_transfer=lambda progress: show(transfer(progress)),
         )
-        version = client.wait_for_embedding(version, on_wait=status.update)
+        version = client.wait_for_embedding(version, on_wait=show)
+    for warning in version.warnings:
+        notes.print(printable(f"warning: {warning}"))
     console.print(f"{version.ref} is {version.state}")
 
 
@@ -121,11 +127,11 @@ def learn(
 ) -> None:
     """Train a new projection of a family. Existing mixes keep theirs."""
     from service.client.local import connect
-    from service.terminal.console import console, notes
+    from service.terminal.console import console, working
 
-    with connect() as client, notes.status("learning the projection") as status:
+    with connect() as client, working("learning the projection") as show:
         requested = client.request_projection(family, documents=documents, experts=experts or [])
-        projection = client.wait_for_projection(requested, on_wait=status.update)
+        projection = client.wait_for_projection(requested, on_wait=show)
     console.print(f"{projection.family}@{projection.number} is ready; new mixes use it")
 
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from service.cli.options import Page
+from service.cli.options import NAMED, Page
+from service.cli.paths import check_new_file, is_path
 
 app = typer.Typer()
 command = partial(app.command, rich_help_panel="Gates")
@@ -15,9 +16,7 @@ command = partial(app.command, rich_help_panel="Gates")
 
 @command()
 def report(
-    mix: Annotated[
-        str, typer.Argument(metavar="MIX", help="A mix that was gated: NAME, or NAME@NUMBER.")
-    ],
+    mix: Annotated[str, typer.Argument(metavar="MIX", help=f"A mix that was gated: {NAMED}.")],
     json: Annotated[
         Path | None,
         typer.Option(help="Write the report to this file, byte for byte as it is signed."),
@@ -33,6 +32,8 @@ def report(
     from service.terminal import console, gate_tables
     from service.terminal.mix_progress import retention_note
 
+    check_new_file(json)
+    check_new_file(html)
     with connect() as client:
         version = client.mix(mix)
         report = client.gate_report(version)
@@ -48,7 +49,7 @@ def report(
     console.print_gate(report)
     gate_tables.print_metrics(report)
     if note := retention_note(version):
-        console.console.print(note, highlight=False)
+        console.console.print(note)
     if not report.passed:
         sys.exit(1)
 
@@ -56,7 +57,7 @@ def report(
 @command()
 def override(
     mix: Annotated[
-        str, typer.Argument(metavar="MIX", help="A mix whose gate failed: NAME, or NAME@NUMBER.")
+        str, typer.Argument(metavar="MIX", help="A mix whose gate failed: NAME@NUMBER.")
     ],
     waive: Annotated[
         list[str],
@@ -78,16 +79,14 @@ def override(
         version = client.override(client.mix(mix), scope=scope, reason=reason)
         console.print(f"{version.ref} is published against its gate: {reason}")
         if version.deploy:
-            watch_deployment(client, version, model=version.name)
+            watch_deployment(client, version, client.deployment_of(version))
 
 
 @command()
 def verify(
     version: Annotated[
         str,
-        typer.Argument(
-            metavar="MIX", help="A published mix: NAME, or NAME@NUMBER; or an exported folder."
-        ),
+        typer.Argument(metavar="MIX", help=f"A published mix: {NAMED}; or an exported folder."),
     ],
     key: Annotated[
         str | None,
@@ -102,12 +101,14 @@ def verify(
     It hashes everything again: tensors and files, the gate report, the recipe, the provenance.
     """
     from registry.blobs import blob_stores
+    from registry.checkpoints.folder_contents import check_folder
     from service.client.local import connect
     from service.reports import verification
     from service.terminal.console import copying, print_rows
 
     folder = Path(version)
-    if folder.is_dir():
+    if is_path(version):
+        check_folder(folder)
         num_bytes = sum(file.stat().st_size for file in folder.iterdir())
         with copying(version, num_bytes=num_bytes) as on_bytes:
             checks = verification.check_folder(folder, trusted_key=key, on_bytes=on_bytes)

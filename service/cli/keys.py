@@ -39,8 +39,6 @@ def create(
 @app.command(name="list")
 def list_all() -> None:
     """List all keys, newest first."""
-    from rich.markup import escape
-
     from service import scopes
     from service.client import local
     from service.terminal.console import moment, print_rows
@@ -50,8 +48,8 @@ def list_all() -> None:
     rows = [
         (
             str(key.id),
-            escape(key.name),
-            escape(key.prefix) + "...",
+            key.name,
+            key.prefix + "...",
             scopes.listing(key.scopes),
             "never" if key.last_used_at is None else moment(key.last_used_at),
             "never" if key.expires_at is None else moment(key.expires_at),

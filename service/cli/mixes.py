@@ -10,6 +10,7 @@ import typer
 
 from service.cli.needs_server import needs_server
 from service.cli.options import (
+    NAMED,
     Deploy,
     Fields,
     FinishedMix,
@@ -21,6 +22,7 @@ from service.cli.options import (
     RevisionFields,
     Tokens,
 )
+from service.cli.paths import check_new_folder, is_path
 
 if TYPE_CHECKING:
     from assembler.planning.plan_data import Plan
@@ -45,7 +47,7 @@ def mix(
     name: Annotated[str, typer.Argument(help="Name of the mix, and of the model it is served as.")],
     experts: Annotated[
         list[str],
-        typer.Argument(help="At least two: NAME for the newest version, or NAME@NUMBER."),
+        typer.Argument(help="At least two: NAME for the newest ready version, or NAME@NUMBER."),
     ],
     family: Annotated[str, typer.Option(help="The family of all these experts.")],
     preset: Annotated[
@@ -133,7 +135,7 @@ def retry(
         str,
         typer.Argument(
             metavar="MIX",
-            help="A mix that is not finished: NAME for its newest version, or NAME@NUMBER.",
+            help="A version that failed, was cancelled or is parked: NAME@NUMBER.",
         ),
     ],
 ) -> None:
@@ -190,7 +192,7 @@ def mixes() -> None:
 
 @command()
 def export(
-    version: Annotated[str, typer.Argument(help="A mix: NAME, or NAME@NUMBER.")],
+    version: Annotated[str, typer.Argument(help=f"A mix, or with --expert an expert: {NAMED}.")],
     folder: Annotated[Path, typer.Argument(help="New folder for the files.")],
     expert: IsExpert = False,
 ) -> None:
@@ -202,13 +204,16 @@ def export(
     from registry.checkpoints import exports, manifests
     from service.client.local import connect
     from service.terminal.console import console, copying
+    from service.terminal.mix_progress import find_mix
 
+    check_new_folder(folder)
     with connect() as client:
-        files = client.files(version, of="experts" if expert else "mixes")
+        ref = client.expert_version(version).ref if expert else find_mix(client, version).ref
+        files = client.files(ref, of="experts" if expert else "mixes")
     store = blob_stores.store()
     manifest = manifests.load(store, files.manifest_digest)
     num_bytes = sum(file.size for file in files.data)
-    with copying(version, num_bytes=num_bytes) as on_bytes:
+    with copying(ref, num_bytes=num_bytes) as on_bytes:
         exports.export(
             manifest,
             store,
@@ -223,7 +228,7 @@ def export(
 @needs_server
 def reproduce(
     provenance: Annotated[
-        str, typer.Argument(help="A provenance file, or a mix: NAME, or NAME@NUMBER.")
+        str, typer.Argument(help=f"A provenance file, or a published mix: {NAMED}.")
     ],
     assembly_only: Annotated[
         bool, typer.Option("--assembly-only", help="Do not repeat the finetune.")
@@ -236,20 +241,21 @@ def reproduce(
     import json
     from tempfile import TemporaryDirectory
 
+    from registry.errors import InvalidInput
     from service.client.local import connect
     from service.runtime import preparation
-    from service.terminal.console import console, notes
+    from service.terminal.console import console, working
 
-    with TemporaryDirectory(prefix="nexusmix-") as folder, notes.status("provenance") as status:
+    with TemporaryDirectory(prefix="nexusmix-") as folder, working("provenance") as show:
         path = Path(provenance)
-        if not path.is_file():
+        if not is_path(provenance):
             path = Path(folder) / "provenance.json"
             with connect() as client:
                 path.write_text(json.dumps(client.provenance(client.mix(provenance))))
+        elif not path.is_file():
+            raise InvalidInput(f"there is no file {path}: give a provenance, or the name of a mix")
         stages = ["assembly"] if assembly_only else []
-        report = preparation.run(
-            "reproduce", str(path.absolute()), *stages, on_progress=status.update
-        )
+        report = preparation.run("reproduce", str(path.absolute()), *stages, on_progress=show)
     for difference in report["differences"]:
         console.print(f"made elsewhere: {difference}")
     for stage in report["stages"]:

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from service.cli.needs_server import needs_server
-from service.cli.options import Report
+from service.cli.options import NAMED, Report
+from service.cli.paths import check_new_file
 
 app = typer.Typer()
 command = partial(app.command, rich_help_panel="Operation")
@@ -37,6 +38,7 @@ def demo(
     """Run everything once on public texts: train three experts, mix, gate, serve and compare."""
     from service.demo import demo
 
+    check_new_file(report)
     sys.exit(demo.main(stay=not exit, report_path=report))
 
 
@@ -44,9 +46,7 @@ def demo(
 def deploy(
     mix: Annotated[
         str,
-        typer.Argument(
-            metavar="MIX", help="A published mix: NAME for its newest version, or NAME@NUMBER."
-        ),
+        typer.Argument(metavar="MIX", help=f"A published mix: {NAMED}."),
     ],
     model: Annotated[
         str | None,
@@ -63,7 +63,7 @@ def deploy(
     with connect() as client:
         version = client.mix(mix)
         deployment = client.deploy(version, model=model)
-        watch_deployment(client, version, model=deployment.model)
+        watch_deployment(client, version, deployment)
 
 
 @command()
@@ -82,6 +82,7 @@ def undeploy(
 @command()
 def status() -> None:
     """Print where the service runs and what it serves; ends with 1 when it does not run."""
+    from engine.serving.tables import DeploymentState
     from registry.settings import settings
     from service import home
     from service.client.local import connect
@@ -93,7 +94,11 @@ def status() -> None:
         sys.exit(1)
     console.print(f"process {holder.pid} serves {settings().home} at {holder.address}")
     with connect() as client:
-        rows = [(d.model, d.state.value, d.error or "") for d in client.deployments()]
+        rows = [
+            (deployment.model, deployment.state.value, deployment.error or "")
+            for deployment in client.deployments()
+            if deployment.state is not DeploymentState.STOPPED
+        ]
     print_rows(("model", "state", "error"), rows)
 
 

@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+# The rule is in `registry.catalog.references`, and on the page on names in the documentation.
+NAMED = "NAME for its newest published version (of an expert the newest ready), or NAME@NUMBER"
+
 Report = Annotated[
     Path | None, typer.Option(help="Write all figures and stage times to this file, as JSON.")
 ]
@@ -46,13 +49,14 @@ Fields = Annotated[
 FinishedMix = Annotated[
     str,
     typer.Argument(
-        metavar="MIX", help="A finished mix: NAME for its newest version, or NAME@NUMBER."
+        metavar="MIX",
+        help="A published mix: NAME for its newest published version, or NAME@NUMBER.",
     ),
 ]
 Member = Annotated[str, typer.Argument(help="One expert of the mix: NAME, or NAME@NUMBER.")]
 NewExpert = Annotated[
     str,
-    typer.Argument(help="The expert to add: NAME for its newest version, or NAME@NUMBER."),
+    typer.Argument(help="The expert to add: NAME for its newest ready version, or NAME@NUMBER."),
 ]
 NewName = Annotated[
     str | None,

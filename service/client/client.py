@@ -3,7 +3,6 @@
 Call a method again after an interruption: the service keeps what it has, and only the rest is sent.
 """
 
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,20 +12,18 @@ import httpx
 
 from assembler.planning.plan_data import Plan
 from assembler.tables import FINAL_STATES
-from engine.serving.tables import DeploymentState
 from registry.catalog import document_files
-from registry.checkpoints.checkpoint_folder import DOCUMENTS, CheckpointFolder
+from registry.checkpoints.checkpoint_folder import DOCUMENTS, CheckpointFolder, check_headers
 from registry.checkpoints.exports import OnBytes
-from registry.database.tables import UNCHECKED_STATES
-from registry.errors import Conflict, InvalidInput, NotFound, Unavailable
-from registry.names import parse_ref
+from registry.errors import Conflict, InvalidInput, Unavailable
+from registry.names import check_name, parse_ref
 from service.client import transfers
 from service.client.connection import MAX_ATTEMPTS, Connection, pause
+from service.client.deployments import Deployments
 from service.client.mix_records import MixRecords, mix_path
 from service.client.registrations import Registrations
 from service.client.transfers import OnTransfer
 from service.schemas.checkpoints import FilesBody
-from service.schemas.deployments import DeploymentBody
 from service.schemas.experts import (
     ExpertBody,
     ExpertWithVersions,
@@ -38,19 +35,17 @@ from service.schemas.families import FamilyBody, FamilyUploadBody, PolicyBody, P
 from service.schemas.mixes import EventBody, MixBody, PresetBody
 
 POLL_SECONDS = 0.5
-DEPLOYING = (DeploymentState.REQUESTED, DeploymentState.STARTING)
-SERVING = (*DEPLOYING, DeploymentState.READY)
 Downloadable = Literal["mixes", "experts"]
 Change = Literal["extend", "remove", "replace"]
 OnEvent = Callable[[EventBody], None]
 
 
-class Client(MixRecords, Registrations):
+class Client(MixRecords, Registrations, Deployments):
     """A connection to the service at `address`, `http://host:port`, with an API key.
 
     Every method raises the error of `registry.errors` that the service raised, and Unavailable when
     the service does not answer. A reference `ref` is `name@number`, or `name` for the newest
-    version.
+    published version of a mix and the newest ready version of an expert.
     """
 
     def __init__(self, address: str, *, key: str) -> None:
@@ -76,6 +71,8 @@ class Client(MixRecords, Registrations):
         A worker then checks the seed; see `wait_for_family`. Until an expert uses the family,
         another seed replaces the first.
         """
+        check_name(name, at="/name")
+        check_headers(folder)
         checkpoint = CheckpointFolder.read(folder)
         about = {"name": name, "license": license, "description": description}
         begun = self._connection.post("/families", checkpoint.announcement | about)
@@ -84,6 +81,10 @@ class Client(MixRecords, Registrations):
             self._connection, upload.missing, checkpoint.sources, on_transfer=on_transfer
         )
         return FamilyBody.model_validate(self._connection.post(f"/families/{name}/complete"))
+
+    def families(self) -> Iterator[FamilyBody]:
+        """Yield all families, by name."""
+        return map(FamilyBody.model_validate, self._connection.entries("/families"))
 
     def register_expert(
         self,
@@ -104,8 +105,12 @@ class Client(MixRecords, Registrations):
         checkpoint and documents find the same version again, and try one that failed again. Raises
         InvalidInput when documents are missing or too few, or the folder holds no checkpoint.
         """
+        check_name(name, at="/name")
+        check_name(family, at="/family")
+        check_headers(folder)
         if documents is None and not (folder / DOCUMENTS).exists():
             raise InvalidInput(f"{folder} has no {DOCUMENTS}; name a file of documents, or a text")
+        document_files.check_expert_file(documents or folder / DOCUMENTS)
         about = {"family": family, "license": license, "description": description}
         versions = f"/experts/{name}/versions"
         with document_files.as_json_lines(documents or folder / DOCUMENTS) as json_lines:
@@ -136,20 +141,25 @@ class Client(MixRecords, Registrations):
         """Have a projection of the family trained.
 
         It is trained on `documents`, JSON Lines of many domains, or else on the documents of the
-        newest projection; the documents of `experts` are added.
+        newest projection; the documents of `experts` are added. Raises InvalidInput when a
+        projection cannot learn from them.
         """
+        check_name(family, at="/family")
         body: dict[str, Any] = {"experts": list(experts), "training": training or {}}
         if documents is not None:
+            document_files.check_projection_file(documents)
             body["documents"] = transfers.send_file(self._connection, documents)
         answer = self._connection.post(f"/families/{family}/projections", body)
         return ProjectionBody.model_validate(answer)
 
     def policy(self, family: str) -> PolicyBody:
         """Return the policy that new mixes of the family are gated by. Raises NotFound."""
+        check_name(family, at="/family")
         return PolicyBody.model_validate(self._connection.get(f"/families/{family}/policy"))
 
     def set_policy(self, family: str, changes: dict[str, Any]) -> PolicyBody:
         """Give the family the default policy with these changes. Raises InvalidInput, NotFound."""
+        check_name(family, at="/family")
         answer = self._connection.put(f"/families/{family}/policy", changes)
         return PolicyBody.model_validate(answer)
 
@@ -186,15 +196,15 @@ class Client(MixRecords, Registrations):
         return Plan.model_validate(self._connection.post(f"{mix_path(mix)}/{change}:plan", request))
 
     def mix(self, ref: str) -> MixBody:
-        """Return a version of a mix. Raises NotFound."""
-        name, _, number = ref.partition("@")
-        path = f"/mixes/{name}/versions/{number}" if number else f"/mixes/{name}"
+        """Return the version of a mix that `ref` means. Raises NotFound, and Conflict if `name` has
+        no published version."""
+        name, number = parse_ref(ref)
+        path = f"/mixes/{name}" if number is None else f"/mixes/{name}/versions/{number}"
         return MixBody.model_validate(self._connection.get(path))
 
-    def mixes(self, *, limit: int = 50) -> list[MixBody]:
-        """Return the newest versions of all mixes."""
-        page = self._connection.get("/mixes", limit=limit)
-        return [MixBody.model_validate(entry) for entry in page["data"]]
+    def mixes(self) -> Iterator[MixBody]:
+        """Yield the versions of all mixes, newest first."""
+        return map(MixBody.model_validate, self._connection.entries("/mixes"))
 
     def cancel_mix(self, mix: MixBody) -> MixBody:
         """Stop a mix. Cancelling again changes nothing."""
@@ -232,25 +242,19 @@ class Client(MixRecords, Registrations):
 
     def experts(self) -> Iterator[ExpertBody]:
         """Yield all experts, by name."""
-        page: dict[str, Any] = {"has_more": True}
-        after: dict[str, str] = {}
-        while page["has_more"]:
-            page = self._connection.get("/experts", limit=100, **after)
-            bodies = [ExpertBody.model_validate(entry) for entry in page["data"]]
-            yield from bodies
-            after = {"after": bodies[-1].id} if bodies else {}
+        return map(ExpertBody.model_validate, self._connection.entries("/experts"))
 
     def expert_version(self, ref: str) -> VersionBody:
-        """Return a version of an expert; the newest one is the newest that was checked."""
+        """Return the version of an expert that `ref` means. Raises NotFound, and Conflict if `name`
+        has no ready version."""
         name, number = parse_ref(ref)
         if number is not None:
             path = f"/experts/{name}/versions/{number}"
             return VersionBody.model_validate(self._connection.get(path))
         expert = ExpertWithVersions.model_validate(self._connection.get(f"/experts/{name}"))
-        checked = [v for v in expert.versions if v.state not in UNCHECKED_STATES]
-        if not checked:
-            raise NotFound(f"expert {name!r} has no version that was checked")
-        return checked[0]
+        if expert.newest is None:
+            raise Conflict(f"expert {name!r} has no version that is ready")
+        return expert.newest
 
     def files(self, ref: str, *, of: Downloadable = "mixes") -> FilesBody:
         """Return the files of a mix or an expert."""
@@ -271,41 +275,6 @@ class Client(MixRecords, Registrations):
         transfers.fetch_files(
             self._connection, self._files_path(ref, of), folder, on_bytes=on_bytes
         )
-
-    def deployments(self, *, limit: int = 100) -> list[DeploymentBody]:
-        """Return the newest deployments, newest first."""
-        page = self._connection.get("/deployments", limit=limit)
-        return [DeploymentBody.model_validate(entry) for entry in page["data"]]
-
-    def deploy(self, mix: MixBody, *, model: str | None = None) -> DeploymentBody:
-        """Serve a published mix under its own name, or as `model`.
-
-        Raises Conflict when the mix is not published.
-        """
-        if mix.artifact is None:
-            raise Conflict(f"{mix.ref} is not published: it is {mix.state}")
-        body = {"artifact": mix.artifact, "model": model or mix.name}
-        return DeploymentBody.model_validate(self._connection.post("/deployments", body))
-
-    def undeploy(self, model: str) -> None:
-        """Stop what serves a model name, or is about to. Raises NotFound when nothing does."""
-        live = [
-            body for body in self.deployments() if body.model == model and body.state in SERVING
-        ]
-        if not live:
-            raise NotFound(f"no model {model!r} is deployed")
-        for body in live:
-            self._connection.delete(f"/deployments/{body.id}")
-
-    def wait_for_deployment(self, model: str) -> DeploymentBody:
-        """Wait until the newest deployment of a model name is ready or has ended."""
-        while True:
-            newest = next((body for body in self.deployments() if body.model == model), None)
-            if newest is None:
-                raise NotFound(f"no model {model!r} is deployed")
-            if newest.state not in DEPLOYING:
-                return newest
-            time.sleep(POLL_SECONDS)
 
     def _files_path(self, ref: str, of: Downloadable) -> str:
         name, number = parse_ref(ref)

@@ -18,6 +18,8 @@ from service.schemas.mixes import EventBody
 API = "/api/v1"
 MAX_ATTEMPTS = 6
 FIRST_PAUSE_SECONDS = 0.25
+# As many as the service gives at once.
+PAGE_ENTRIES = 100
 # The server, or a part of it, is away for a moment: send the request again.
 RETRIED = {502, 503, 504}
 # Longer than the 15 seconds between the pings of an event stream.
@@ -46,6 +48,15 @@ class Connection:
     def get(self, path: str, **params: Any) -> Any:
         """Return the JSON answer to a GET."""
         return self._request("GET", path, params=params).json()
+
+    def entries(self, path: str, **params: Any) -> Iterator[Any]:
+        """Yield the entries of a list, page after page, up to its end."""
+        page: dict[str, Any] = {"has_more": True}
+        while page["has_more"]:
+            page = self.get(path, limit=PAGE_ENTRIES, **params)
+            yield from page["data"]
+            if page["has_more"]:
+                params["after"] = page["data"][-1]["id"]
 
     def post(
         self,

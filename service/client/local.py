@@ -29,5 +29,5 @@ def key_client() -> KeyClient:
 def _address() -> str:
     holder = home.holder(settings().home)
     if holder is None:
-        raise NotFound("no service runs on this data folder; start it with `./nexusmix up`")
+        raise NotFound("no service runs on this data folder; start it with `nexusmix up`")
     return holder.address

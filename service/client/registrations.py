@@ -118,7 +118,7 @@ class Registrations:
                 if now - seen >= GONE_SECONDS:
                     raise Unavailable(
                         f"{name} is {body.state}, and no worker is running; it goes on when one"
-                        " starts, as `./nexusmix up` does"
+                        " starts, as `nexusmix up` does"
                     )
             if now - began >= seconds and not _is_over(body):
                 reason = f" ({body.error})" if body.error else ""

@@ -61,7 +61,7 @@ def _run(stages: Stages, service: Service) -> Report:
                 name=MIX, family=family.name, experts=experts, deploy=True
             )
             mix, step_seconds = following.make(stage, client, requested)
-        following.await_deployment(stages, client, MIX)
+        following.await_deployment(stages, client, mix)
         gate = client.gate_report(mix)
     comparison = MixComparison.of(gate)
     return Report(

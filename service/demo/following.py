@@ -37,13 +37,14 @@ def make(stage: Stage, client: Client, mix: MixBody) -> tuple[MixBody, dict[str,
     return mix, seconds
 
 
-def await_deployment(stages: Stages, client: Client, model: str) -> None:
-    """Wait until the model answers. Raises StepFailed when it does not start."""
+def await_deployment(stages: Stages, client: Client, mix: MixBody) -> None:
+    """Wait until the mix answers as a model. Raises StepFailed when it does not."""
     with stages.stage("Deployment") as stage:
-        deployment = client.wait_for_deployment(model)
+        deployment = client.wait_for_deployment(client.deployment_of(mix))
         if deployment.state is not DeploymentState.READY:
-            raise StepFailed(f"{model} is not served: {deployment.error}")
-        stage.result = f"model {model!r}"
+            reason = deployment.error or f"its deployment is {deployment.state}"
+            raise StepFailed(f"{mix.ref} is not served: {reason}")
+        stage.result = f"model {deployment.model!r}"
 
 
 def _summary(data: Mapping[str, Any]) -> str:

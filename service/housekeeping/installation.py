@@ -103,5 +103,5 @@ def _check_schema() -> None:
     if found != expected:
         raise Conflict(
             f"the tables are of version {found}, this program needs {expected}:"
-            " `./nexusmix up` brings older ones up to date"
+            " `nexusmix up` brings older ones up to date"
         )

@@ -22,6 +22,7 @@ from registry.checkpoints.attestations import Attestation, Statement
 from registry.checkpoints.checkpoint_folder import Source
 from registry.checkpoints.exports import OnBytes
 from registry.checkpoints.file_names import ATTESTATION, CONFIG, TENSORS
+from registry.checkpoints.folder_contents import read_config
 from registry.checkpoints.manifests import Manifest, TensorEntry, json_digest
 from registry.checkpoints.safetensors_header import read_header
 from registry.errors import InvalidInput, NotFound
@@ -202,8 +203,7 @@ def _folder_manifest(folder: Path, on_bytes: OnBytes) -> Manifest:
         for file in sorted(folder.iterdir())
         if file.is_file() and file.name not in others
     }
-    config = json.loads((folder / CONFIG).read_text())
-    return Manifest(config=config, tensors=tensors, files=files)
+    return Manifest(config=read_config(folder), tensors=tensors, files=files)
 
 
 def _hashed(chunks: Iterable[bytes], on_bytes: OnBytes) -> str:

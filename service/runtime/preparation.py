@@ -1,6 +1,7 @@
 """Runs a task of `assembler.jobs.offline_tasks`, which needs torch, in a child process."""
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -29,8 +30,9 @@ def run(*arguments: str, on_progress: Callable[[str], None]) -> dict[str, Any]:
         last = _follow(process, log_path, on_progress)
     finally:
         process.terminate(GRACE_SECONDS)
-    if process.poll() != 0 or "result" not in last:
-        reason = last.get("error", f"ended with status {process.poll()}")
+    status = process.poll()
+    if status != 0 or "result" not in last:
+        reason = last.get("error") or _end(status)
         raise StepFailed(f"{arguments[0]}: {reason} (full log: {log_path})")
     log_path.unlink()
     result: dict[str, Any] = last["result"]
@@ -50,6 +52,15 @@ def _follow(process: Process, log_path: Path, on_progress: Callable[[str], None]
                 if "progress" in last:
                     on_progress(last["progress"])
     return last
+
+
+def _end(status: int | None) -> str:
+    """Say how a child ended that has told no reason."""
+    if status == -signal.SIGKILL:
+        return "its process was killed, as a machine does that has no memory left"
+    if status is not None and status < 0:
+        return f"its process was ended by signal {-status}"
+    return f"its process ended with status {status}, and the log says why"
 
 
 def _parsed(line: str) -> dict[str, Any] | None:

@@ -44,7 +44,7 @@ def up(*, on_ready: Callable[[str], None] | None = None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     host, port = settings().host, free_port(settings().host, settings().port)
-    address = f"http://{host}:{port}"
+    address = home.address_of(host, port)
     with ExitStack() as stack:
         stack.enter_context(home.held(settings().home, address=address))
         stack.callback(_kill_descendants)
@@ -75,7 +75,7 @@ def free_port(host: str, port: int) -> int:
             probe.bind((host, port))
         except OSError as error:
             raise Conflict(
-                f"cannot listen on {host}:{port} ({error.strerror}); "
+                f"cannot listen at {home.address_of(host, port)} ({error.strerror}); "
                 "NEXUSMIX_HOST and NEXUSMIX_PORT name another place"
             ) from error
         return int(probe.getsockname()[1])

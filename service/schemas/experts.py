@@ -65,11 +65,14 @@ class VersionBody(BaseModel):
     )
     manifest_digest: str = Field(description="SHA-256 that stands for the whole checkpoint.")
     documents_digest: str = Field(description="SHA-256 of its sample documents.")
+    warnings: list[str] = Field(
+        description="What to know before it is used in a mix, each as a sentence."
+    )
     created_at: datetime = Field(description="When it was created.")
     ready_at: datetime | None = Field(description="When it could be used; null before.")
 
     @classmethod
-    def of(cls, row: ExpertVersion, *, embedded: bool) -> Self:
+    def of(cls, row: ExpertVersion, *, embedded: bool, warnings: list[str]) -> Self:
         return cls(
             expert=row.expert.name,
             version=row.number,
@@ -81,6 +84,7 @@ class VersionBody(BaseModel):
             embedded=embedded,
             manifest_digest=row.manifest_digest,
             documents_digest=row.documents_digest,
+            warnings=warnings,
             created_at=row.created_at,
             ready_at=row.ready_at,
         )
@@ -96,6 +100,9 @@ class ExpertWithVersions(ExpertBody):
     """An expert and all its versions."""
 
     versions: list[VersionBody] = Field(description="Newest first.")
+    newest: VersionBody | None = Field(
+        description="The version that the name alone means: the newest ready one; null if none is."
+    )
 
 
 class SuggestRequest(Request):

@@ -4,9 +4,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import TextIO
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -16,34 +16,53 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from engine.gates.mix_gate import GateReport
 from service.client import local
 from service.client.transfers import Transfer
 from service.reports.mix_comparison import MixComparison
 from service.schemas.mixes import EventBody
+from service.terminal.printable import printable
 
 # A file has no width; use one in which the widest table is not folded.
 FILE_WIDTH = 160
 
-console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
+
+def open_console(file: TextIO | None = None, *, stderr: bool = False) -> Console:
+    """Return a console that prints every text as it is.
+
+    Names, descriptions, errors and texts of models can look like markup or emoji codes; to rich a
+    wrong one is an error. What is styled is a `Text`.
+    """
+    is_terminal = file is None and (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(
+        file=file,
+        stderr=stderr,
+        width=None if is_terminal else FILE_WIDTH,
+        markup=False,
+        emoji=False,
+        highlight=False,
+    )
+
+
+console = open_console()
 # For progress and stages. They go to stderr, so that a redirected stdout has only results.
-notes = Console(stderr=True, width=None if sys.stderr.isatty() else FILE_WIDTH)
+notes = open_console(stderr=True)
 
 
 def greet(address: str) -> None:
     """Print the address of the pages, and a link that signs in once."""
-    notes.print(f"nexusmix serves at {address}", highlight=False)
+    notes.print(f"nexusmix serves at {address}")
     with local.key_client() as client:
         link = client.create_sign_in_link()
     minutes = f"{(link.expires_at - datetime.now(UTC)).total_seconds() / 60:.0f}"
     notes.print(
         f"sign in with {address}{link.path} (once, within {minutes} minutes;"
         " `nexusmix sign-in` prints another)",
-        highlight=False,
         soft_wrap=True,
     )
-    notes.print("Ctrl-C stops it", highlight=False)
+    notes.print("Ctrl-C stops it")
 
 
 def transfer(progress: Transfer) -> str:
@@ -55,8 +74,15 @@ def print_rows(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a plain table."""
     table = Table(*titles, box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     console.print(table)
+
+
+@contextmanager
+def working(text: str) -> Iterator[Callable[[str], None]]:
+    """Show what a command does now; the function that it yields takes what it does next."""
+    with notes.status(Text(text)) as status:
+        yield lambda text: status.update(Text(printable(text)))
 
 
 def moment(time: datetime) -> str:
@@ -75,10 +101,10 @@ def print_comparison(comparison: MixComparison) -> None:
     for row, domain in enumerate(comparison.domains):
         best = comparison.best(row)
         values = [column.values[row] for column in comparison.columns]
-        cells = [_marked(f"{v:.2f}", bold=v == best) for v in values]
+        cells = [Text(f"{v:.2f}", style="bold green" if v == best else "") for v in values]
         if comparison.base is not None:
             change = comparison.change(row)
-            cells.append("new" if change is None else f"{change:+.1%}")
+            cells.append(Text("new" if change is None else f"{change:+.1%}"))
         table.add_row(domain, *cells)
     table.add_section()
     means = (f"{column.mean_log:.3f}" for column in comparison.columns)
@@ -90,9 +116,9 @@ def print_comparison(comparison: MixComparison) -> None:
 
 def print_gate(report: GateReport) -> None:
     """Print one line for each domain; in brackets the noise floor, then every missed limit."""
-    verdict = "[green]passed[/green]" if report.passed else "[red]failed[/red]"
+    verdict = ("passed", "green") if report.passed else ("failed", "red")
     table = Table(
-        title=f"Gate: {verdict} (in brackets: the reference against itself)",
+        title=Text.assemble("Gate: ", verdict, " (in brackets: the reference against itself)"),
         title_justify="left",
         title_style="bold",
     )
@@ -109,17 +135,16 @@ def print_gate(report: GateReport) -> None:
         )
     console.print(table)
     for failure in report.failures:
-        # A failure quotes texts of models, which can look like markup.
-        console.print(f"  {escape(str(failure))}", highlight=False)
+        console.print(printable(f"  {failure}"))
 
 
 @contextmanager
 def watching(name: str) -> Iterator[Callable[[EventBody], None]]:
     """Show a progress bar; the function that it yields takes the events of a mix."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=notes) as progress:
@@ -131,7 +156,8 @@ def watching(name: str) -> Iterator[Callable[[EventBody], None]]:
                 step, num_steps = event.data["step"], event.data["num_steps"]
                 progress.update(task, completed=step, total=num_steps, detail=detail)
             else:
-                progress.update(task, description=f"{name}: {event.message}", total=None, detail="")
+                description = printable(f"{name}: {event.message}")
+                progress.update(task, description=description, total=None, detail="")
 
         yield show
 
@@ -140,7 +166,7 @@ def watching(name: str) -> Iterator[Callable[[EventBody], None]]:
 def copying(name: str, *, num_bytes: int) -> Iterator[Callable[[int], None]]:
     """Show a progress bar; the function that it yields takes the number of new bytes."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -149,7 +175,3 @@ def copying(name: str, *, num_bytes: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=notes) as progress:
         task = progress.add_task(name, total=num_bytes)
         yield lambda num_new: progress.advance(task, num_new)
-
-
-def _marked(text: str, *, bold: bool) -> str:
-    return f"[bold green]{text}[/bold green]" if bold else text

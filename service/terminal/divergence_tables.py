@@ -1,21 +1,23 @@
 """Prints a comparison of two models."""
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from engine.divergence.aggregates import Interval, Summary
 from engine.gates.comparison_gate import DivergenceReport
 from engine.gates.report import Divergent
 from service.terminal.console import console
+from service.terminal.printable import printable
 
 FLOOR = "noise floor"
 
 
 def print_report(report: DivergenceReport) -> None:
     """Print a line for each domain and its noise floor, missed limits, and divergent places."""
-    verdict = "[green]kept[/green]" if report.passed else "[red]not kept[/red]"
+    verdict = ("kept", "green") if report.passed else ("not kept", "red")
+    names = f"{report.candidate.name} against {report.reference.name}: "
     table = Table(
-        title=f"{escape(report.candidate.name)} against {escape(report.reference.name)}: {verdict}",
+        title=Text.assemble(names, verdict),
         title_justify="left",
         title_style="bold",
     )
@@ -23,17 +25,16 @@ def print_report(report: DivergenceReport) -> None:
     for title in ("prefixes", "FDT 25, 50, 75", "FDT mean", "SDT", "DPPL", "equal", "Δ log p"):
         table.add_column(title, justify="right")
     for domain in report.domains:
-        table.add_row(escape(domain.domain), *_cells(domain.candidate))
+        table.add_row(domain.domain, *_cells(domain.candidate))
         table.add_row(f"  {FLOOR}", *_cells(domain.noise_floor), style="dim")
     console.print(table)
     console.print(
         f"FDT of at most {report.policy.completion_tokens} tokens; in brackets 95 % of the mean, by"
         f" prefix; Δ log p: mean difference of log-probabilities, in nats; {FLOOR}: the reference"
-        " against itself",
-        highlight=False,
+        " against itself"
     )
     for failure in report.failures:
-        console.print(f"[red]not kept[/red]  {escape(str(failure))}", highlight=False)
+        console.print(Text.assemble(("not kept", "red"), printable(f"  {failure}")))
     for domain in report.domains:
         for example in domain.examples:
             _print_example(domain.domain, example)
@@ -59,9 +60,11 @@ def _interval(interval: Interval | None, form: str) -> str:
 def _print_example(domain: str, example: Divergent) -> None:
     margin = "" if example.margin is None else f", margin {example.margin:.2f}"
     console.print(
-        f"[dim]{escape(domain)} {example.prompt}, token {example.position}{margin}:[/dim]"
-        f" {escape(repr(example.context))}"
-        f" [green]{escape(repr(example.text))}[/green]"
-        f" [red]{escape(repr(example.predicted_text))}[/red]",
-        highlight=False,
+        Text.assemble(
+            (f"{domain} {example.prompt}, token {example.position}{margin}:", "dim"),
+            f" {example.context!r} ",
+            (repr(example.text), "green"),
+            " ",
+            (repr(example.predicted_text), "red"),
+        )
     )

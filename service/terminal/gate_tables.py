@@ -2,8 +2,8 @@
 
 from itertools import groupby
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from engine.gates.mix_gate import GateReport
 from service.reports.gate_rows import Cell, gate_rows
@@ -15,7 +15,7 @@ def print_metrics(report: GateReport) -> None:
     table = Table(title="Limits", title_justify="left", title_style="bold")
     table.add_column("metric")
     for title in ("limit", *(domain.domain for domain in report.domains)):
-        table.add_column(escape(title), justify="right")
+        table.add_column(title, justify="right")
     for _, rows in groupby(gate_rows(report), key=lambda row: row.name.partition(".")[0]):
         for row in rows:
             table.add_row(row.name, row.limit, *map(_styled, row.cells))
@@ -23,5 +23,5 @@ def print_metrics(report: GateReport) -> None:
     console.print(table)
 
 
-def _styled(cell: Cell) -> str:
-    return cell.text if cell.kept else f"[red]{cell.text}[/red]"
+def _styled(cell: Cell) -> Text:
+    return Text(cell.text, style="" if cell.kept else "red")

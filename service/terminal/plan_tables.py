@@ -1,27 +1,28 @@
 """Prints a plan: every problem, or what each step needs."""
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from assembler.planning.plan_data import Plan, Size, StepPlan
 from service.quantities import between, count, size
 from service.terminal.console import console
+from service.terminal.printable import printable
 
 
 def print_plan(plan: Plan) -> None:
     """Print problems, or the size and the steps of the mix, its license and warnings."""
     if plan.problems:
-        console.print(f"[red]{escape(plan.name)} cannot be made[/red]")
+        console.print(Text(printable(f"{plan.name} cannot be made"), style="red"))
         for problem in plan.problems:
-            console.print(f"  {problem.pointer}: {escape(problem.detail)}", highlight=False)
+            console.print(printable(f"  {problem.pointer}: {problem.detail}"))
     if plan.existing is not None:
         console.print(f"{plan.existing} exists with the same recipe: nothing would be done")
     if plan.size is not None:
         _print_size(plan.name, plan.size)
     if plan.license is not None:
-        console.print(f"license: {escape(plan.license)}", highlight=False)
+        console.print(printable(f"license: {plan.license}"))
     for caution in plan.warnings:
-        console.print(f"[yellow]warning[/yellow]  {escape(caution.detail)}", highlight=False)
+        console.print(Text.assemble(("warning", "yellow"), printable(f"  {caution.detail}")))
 
 
 def _print_size(name: str, planned: Size) -> None:
@@ -45,11 +46,10 @@ def _print_size(name: str, planned: Size) -> None:
     console.print(table)
     for basis in dict.fromkeys(step.seconds.basis for step in planned.steps):
         steps = ", ".join(step.step for step in planned.steps if step.seconds.basis == basis)
-        console.print(f"time of {steps}: {escape(basis)}", highlight=False)
+        console.print(f"time of {steps}: {basis}")
     console.print(
         f"{planned.finetune_tokens:,} tokens to finetune; {size(planned.disk_needed)} of disk,"
-        f" {size(planned.disk_free)} are free",
-        highlight=False,
+        f" {size(planned.disk_free)} are free"
     )
 
 

@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.markup import escape
 from rich.status import Status
+from rich.text import Text
+
+from service.terminal.printable import printable
 
 
 @dataclass
@@ -22,7 +24,7 @@ class Stage:
     def say(self, text: str) -> None:
         """Show what the stage does now. Nothing is printed to a file."""
         if self._status is not None:
-            self._status.update(f"{self.title}: {escape(text)}")
+            self._status.update(Text(printable(f"{self.title}: {text}")))
 
 
 class Stages:
@@ -42,12 +44,13 @@ class Stages:
     def stage(self, title: str) -> Iterator[Stage]:
         """Run a stage until the block ends. A stage that raises prints no line."""
         began = time.monotonic()
-        with self.console.status(title) as status:
+        with self.console.status(Text(title)) as status:
             stage = Stage(title, _status=status)
             yield stage
         stage.seconds = time.monotonic() - began
         self.done.append(stage)
         self.console.print(
-            f"{stage.seconds:7.1f} s  [bold]{title}[/bold]  {escape(stage.result)}",
-            highlight=False,
+            Text.assemble(
+                f"{stage.seconds:7.1f} s  ", (title, "bold"), printable(f"  {stage.result}")
+            )
         )

@@ -1,6 +1,5 @@
 """/docs: the documentation that `./nexusmix docs` builds. It needs no key and no network."""
 
-import os
 from pathlib import Path
 
 from starlette.requests import Request
@@ -35,13 +34,8 @@ class DocsSite(StaticFiles):
             missing = page(Request(scope), "docs_missing.html", status=404, signed_in=False)
             await missing(scope, receive, send)
 
-    def file_response(
-        self,
-        full_path: str | os.PathLike[str],
-        stat_result: os.stat_result,
-        scope: Scope,
-        status_code: int = 200,
-    ) -> Response:
-        response = super().file_response(full_path, stat_result, scope, status_code)
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        # Also the page for addresses that do not exist, which Starlette answers by itself.
+        response = await super().get_response(path, scope)
         response.headers["Content-Security-Policy"] = POLICY
         return response

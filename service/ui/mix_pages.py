@@ -41,9 +41,16 @@ class Choice:
 
 
 @router.get("")
-def show_all(request: Request, session: Session, _: Visitor) -> Response:
-    """List the newest versions of all mixes."""
-    return page(request, "mixes.html", versions=mixes.find_page(session, limit=MAX_ROWS))
+def show_all(request: Request, session: Session, _: Visitor, before: int | None = None) -> Response:
+    """List the versions of all mixes, newest first, page by page."""
+    versions = mixes.find_page(session, before=before, limit=MAX_ROWS + 1)
+    return page(
+        request,
+        "mixes.html",
+        versions=versions[:MAX_ROWS],
+        has_more=len(versions) > MAX_ROWS,
+        is_first=before is None,
+    )
 
 
 @router.get("/new")
@@ -212,7 +219,7 @@ def _choices(
 ) -> list[Choice]:
     """Return the experts of a family with a ready version, nearest first, then by name."""
     near = nearness or {}
-    rows = experts.find_page(session, family=family, limit=MAX_ROWS)
+    rows = experts.find_page(session, family=family, limit=None)
     names = [expert.name for expert in rows]
     ready = experts.find_newest(session, names, state=VersionState.READY)
     usable = {version.expert_id: version for version in ready}

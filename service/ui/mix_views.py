@@ -1,6 +1,6 @@
 """A version of a mix as its page shows it: progress, loss curve, gate report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -96,7 +96,7 @@ class MixView:
 
 def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
     """Return a version of a mix for its page."""
-    events = job_events.events_after(session, version.job_id)
+    events = job_events.milestones(session, version.job_id)
     report = _report(blobs, version)
     serving = _serving(session, version)
     is_over = version.state in FINAL_STATES
@@ -125,8 +125,8 @@ def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
         choices=revision_views.choices(session, version) if settled else None,
         steps=tuple(_steps(version, events)),
         progress=_progress(version.progress),
-        curve=_curve(events),
-        messages=tuple(event for event in events if event.type != "metrics"),
+        curve=_curve(job_events.sampled_metrics(session, version.job_id)),
+        messages=tuple(events),
         compression=_compression(blobs, version),
         report=report,
         override=overrides.read(version, blobs),
@@ -206,6 +206,5 @@ def _progress(progress: dict[str, Any] | None) -> Progress | None:
     return Progress(share=step / num_steps, text=", ".join(parts))
 
 
-def _curve(events: Sequence[JobEvent]) -> tuple[list[int], list[float]]:
-    points = [event.data for event in events if event.type == "metrics"]
+def _curve(points: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[float]]:
     return [p["num_tokens"] for p in points], [p["loss"] for p in points]

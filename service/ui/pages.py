@@ -8,17 +8,25 @@ from fastapi.responses import RedirectResponse
 
 from engine.serving import deployments
 from registry.catalog import experts
-from service.ui import expert_views, mix_pages, plan_pages, sign_in, store_pages
+from service.ui import (
+    expert_views,
+    family_pages,
+    mix_pages,
+    plan_pages,
+    sign_in,
+    store_pages,
+)
 from service.ui.rendering import PageRoute, Visitor, page
 from service.web.deps import Session
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 router.include_router(sign_in.router)
+router.include_router(family_pages.router)
 router.include_router(mix_pages.router)
 router.include_router(plan_pages.router)
 router.include_router(store_pages.router)
 
-MAX_EXPERTS = 200
+MAX_ROWS = 100
 
 
 @router.get("/")
@@ -33,10 +41,16 @@ def redirect_favicon() -> Response:
 
 
 @router.get("/experts")
-def show_experts(request: Request, session: Session, _: Visitor) -> Response:
-    """List the experts."""
-    views = expert_views.views(session, experts.find_page(session, limit=MAX_EXPERTS))
-    return page(request, "experts.html", experts=views)
+def show_experts(request: Request, session: Session, _: Visitor, after: str = "") -> Response:
+    """List the experts by name, page by page."""
+    rows = experts.find_page(session, after=after, limit=MAX_ROWS + 1)
+    return page(
+        request,
+        "experts.html",
+        experts=expert_views.views(session, rows[:MAX_ROWS]),
+        has_more=len(rows) > MAX_ROWS,
+        is_first=not after,
+    )
 
 
 @router.get("/experts/{name}")

@@ -14,8 +14,6 @@ from registry.catalog import experts
 from registry.database.tables import ExpertVersion, VersionState
 from registry.errors import Conflict
 
-MAX_EXPERTS = 200
-
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
@@ -66,7 +64,7 @@ def choices(session: Session, version: MixVersion) -> RevisionChoices | None:
 
 def _newest(session: Session, family: str) -> Sequence[ExpertVersion]:
     """Return the newest ready version of each expert of a family."""
-    rows = experts.find_page(session, family=family, limit=MAX_EXPERTS)
+    rows = experts.find_page(session, family=family, limit=None)
     names = [expert.name for expert in rows]
     return experts.find_newest(session, names, state=VersionState.READY)
 

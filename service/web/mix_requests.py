@@ -40,7 +40,7 @@ class MixRequest(BaseModel):
     name: Line = Field(description="Name of the mix, and of the model for applications.")
     family: Line = Field(description="The family of all experts.")
     experts: Lines = Field(
-        description="At least two: `name` for the newest version, or `name@number`."
+        description="At least two: `name` for the newest ready version, or `name@number`."
     )
     deploy: bool = Field(default=False, description=DEPLOY)
     preset: Line = Field(
@@ -100,7 +100,7 @@ class ExtensionRequest(_RevisionRequest):
     its experts, point to `/base`."""
 
     expert: Line = Field(
-        description="The expert to add: `name` for its newest version, or `name@number`."
+        description="The expert to add: `name` for its newest ready version, or `name@number`."
     )
 
     def spec(self, base: str) -> MixChange:

@@ -122,7 +122,7 @@ class _Life:
 
     def _complete(self, mix: MixBody) -> dict[str, str]:
         """Let the served mix complete a prompt in every domain of its experts."""
-        following.await_deployment(self._stages, self._client, mix.name)
+        following.await_deployment(self._stages, self._client, mix)
         names = [ref.partition("@")[0] for ref in mix.recipe["experts"]]
         prompts = {name: demo.prompt(self._family.texts[name]) for name in names}
         completions = sampling.complete(

@@ -65,12 +65,12 @@ def installation(address: str, key: str) -> Iterator[None]:
 
 
 @contextmanager
-def serving(app: FastAPI, *, port: int = 0) -> Iterator[str]:
+def serving(app: FastAPI, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """Serve `app` from a thread; yields its address."""
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            host="127.0.0.1",
+            host=host,
             port=port,
             http=BoundedProtocol,
             ws="none",
@@ -84,7 +84,7 @@ def serving(app: FastAPI, *, port: int = 0) -> Iterator[str]:
         while not server.started:
             assert thread.is_alive(), "the server did not start"
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
+        yield home.address_of(host, port)
     finally:
         server.should_exit = True
         thread.join()

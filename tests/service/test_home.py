@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import httpx
 import pytest
 
 from registry.errors import Conflict, OutOfSpace
@@ -46,3 +47,12 @@ def test_a_full_disk_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(homes, "MIN_FREE_BYTES", 10**30)
     with pytest.raises(OutOfSpace, match="are needed"), homes.held(home, address=""):
         pass
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("127.0.0.1", "http://127.0.0.1:8421"), ("::1", "http://[::1]:8421")],
+)
+def test_an_address_is_one_that_clients_can_read(host: str, address: str) -> None:
+    assert homes.address_of(host, 8421) == address
+    assert httpx.URL(homes.address_of(host, 8421)).host == host

@@ -97,7 +97,7 @@ def _wait_until_alone(client: Client, mix: MixBody, *, traffic: Traffic | None =
 
     def is_alone() -> bool:
         assert traffic is None or traffic.failures == []
-        bodies = client.deployments()
+        bodies = list(client.deployments())
         assert [body.error for body in bodies if body.state is DeploymentState.FAILED] == []
         live = [body for body in bodies if body.state is not DeploymentState.STOPPED]
         return [(body.artifact_id, body.state) for body in live] == [

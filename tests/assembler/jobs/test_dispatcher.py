@@ -101,7 +101,7 @@ def test_a_retried_mix_gets_a_new_workflow(client: DBOSClient) -> None:
     set_status(version.job_id, "SUCCESS")
     with db.transaction() as session:
         mix_state.finish(session, version.id, state=MixState.FAILED, error="the disk is full")
-        mixes.retry(session, "mine")
+        mixes.retry(session, "mine@1")
     dispatcher.enqueue(client)
     assert status_of(client, version.job_id) == ("ENQUEUED", queues.HEAVY)
     assert version_of(version.id).state is MixState.QUEUED

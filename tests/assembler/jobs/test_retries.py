@@ -98,7 +98,7 @@ def test_a_parked_finetune_goes_on_from_its_checkpoint(database: str) -> None:
         assert "killed by signal 9" in (parked.error or "")
         last_id = steps_of(version)[-1][0]
         with db.transaction() as session:
-            mixes.retry(session, "mine")
+            mixes.retry(session, "mine@1")
         wait_for(lambda: steps_of(version)[-1][0] > last_id, "more training steps")
     assert min(step for event, step in steps_of(version) if event > last_id) > CHECKPOINT_STEPS
     assert phases(version.job_id)["assemble", "ended"] == 1
@@ -109,7 +109,7 @@ def test_a_new_request_does_not_finetune_from_zero(database: str) -> None:
     with worker():
         wait_for(lambda: num_tokens_of(first) > SAVED_TOKENS, "a checkpoint")
         with db.transaction() as session:
-            mixes.cancel(session, "mine")
+            mixes.cancel(session, "mine@1")
         wait_for(lambda: not finetunes(), "the end of the step")
         second = request_again(finetune=ENDLESS)
         assert second.id != first.id
@@ -122,7 +122,7 @@ def test_a_finished_finetune_is_used_by_a_mix_with_another_policy(database: str)
     with worker():
         wait_for(lambda: phases(first.job_id)["finetune", "ended"] == 1, "the finetune")
         with db.transaction() as session:
-            mixes.cancel(session, "mine")
+            mixes.cancel(session, "mine@1")
         second = request_again(prompts_per_domain=3)
         done = wait_until_over(second.id)
     assert (done.state, done.error) == (MixState.SUCCEEDED, None)
@@ -152,7 +152,7 @@ def test_waiting_ends_and_a_retry_goes_on(
         assert "the object store cannot be reached" in (failed.error or "")
         s3.start()
         with db.transaction() as session:
-            mixes.retry(session, "mine")
+            mixes.retry(session, "mine@1")
         done = wait_until_over(version.id)
     assert (done.state, done.error) == (MixState.SUCCEEDED, None)
     events = job_events.durably(lambda session: job_events.events_after(session, version.job_id))

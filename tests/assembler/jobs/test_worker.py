@@ -117,7 +117,7 @@ def test_a_cancelled_finetune_ends_at_once(database: str) -> None:
     with worker():
         wait_for_training(version)
         with db.transaction() as session:
-            mixes.cancel(session, "mine")
+            mixes.cancel(session, "mine@1")
         wait_for(lambda: len(processes_of_home()) == 1, "the end of the step")
     assert version_of(version.id).state is MixState.CANCELLED
     assert phases(version.job_id)["finetune", "ended"] == 0
@@ -206,7 +206,7 @@ def test_a_cancelled_finetune_of_two_processes_ends_at_once(
     with worker():
         wait_for_training(version)
         with db.transaction() as session:
-            mixes.cancel(session, "mine")
+            mixes.cancel(session, "mine@1")
         wait_for(lambda: len(processes_of_home()) == 1, "the end of the step")
     assert version_of(version.id).state is MixState.CANCELLED
 

@@ -77,3 +77,30 @@ def test_a_wrong_transaction_is_not_repeated(database: str) -> None:
     with pytest.raises(DBAPIError):
         job_events.durably(work)
     assert len(attempts) == 1
+
+
+@pytest.mark.parametrize("total", [0, 1, 9, 10, 11, 2500])
+def test_metrics_are_taken_evenly_from_first_to_last(session: Session, total: int) -> None:
+    session.add_all(
+        JobEvent(job_id="job", type="metrics", message="", data={"step": step})
+        for step in range(total)
+    )
+    job_events.record(session, "other", type="metrics", message="", data={"step": -1})
+    steps = [data["step"] for data in job_events.sampled_metrics(session, "job", count=10)]
+
+    assert steps == sorted(steps)
+    assert min(total, 10) <= len(steps) <= 11 or total == 11
+    assert steps[:1] == list(range(total))[:1]
+    assert steps[-1:] == list(range(total))[-1:]
+
+
+def test_milestones_are_all_but_metrics(session: Session) -> None:
+    job_events.begin_step(session, "job", step="assemble")
+    session.add_all(
+        JobEvent(job_id="job", type="metrics", message="", data={"step": step})
+        for step in range(1200)
+    )
+    session.flush()
+    job_events.end_step(session, "job", step="assemble")
+    phases = [event.data["phase"] for event in job_events.milestones(session, "job")]
+    assert phases == ["began", "ended"]

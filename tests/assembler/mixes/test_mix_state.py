@@ -29,7 +29,7 @@ def test_a_finished_step_is_not_entered_again(session: Session, version: MixVers
 
 def test_a_result_after_the_cancellation_is_refused(session: Session, version: MixVersion) -> None:
     mix_state.begin(session, version.id, step="assemble")
-    mixes.cancel(session, "mine")
+    mixes.cancel(session, "mine@1")
     with pytest.raises(Conflict):
         mix_state.complete(session, version.id, step="assemble", assembled_digest="a" * 64)
     assert version.assembled_digest is None

@@ -57,7 +57,7 @@ def test_a_finished_version_is_not_made_again(session: Session, blobs: LocalBlob
 def test_cancelling_twice_changes_nothing(session: Session, blobs: LocalBlobs) -> None:
     rows.add_all(session, blobs)
     job_id = ask(session, blobs).job_id
-    assert mixes.cancel(session, "mine").state is MixState.CANCELLED
+    assert mixes.cancel(session, "mine@1").state is MixState.CANCELLED
     mixes.cancel(session, "mine@1")
     assert len(job_events.events_after(session, job_id)) == 1
 
@@ -66,7 +66,7 @@ def test_a_finished_version_cannot_be_cancelled(session: Session, blobs: LocalBl
     rows.add_all(session, blobs)
     mix_state.finish(session, ask(session, blobs).id, state=MixState.SUCCEEDED)
     with pytest.raises(Conflict):
-        mixes.cancel(session, "mine")
+        mixes.cancel(session, "mine@1")
 
 
 def test_a_retried_version_is_found_by_an_equal_request(
@@ -75,7 +75,7 @@ def test_a_retried_version_is_found_by_an_equal_request(
     rows.add_all(session, blobs)
     first = ask(session, blobs)
     mix_state.finish(session, first.id, state=MixState.FAILED)
-    assert mixes.retry(session, "mine").state is MixState.QUEUED
+    assert mixes.retry(session, "mine@1").state is MixState.QUEUED
     assert ask(session, blobs).id == first.id
 
 

@@ -1,7 +1,15 @@
-"""Warnings about a machine that may be too small, and about similar domains."""
+"""Warnings about a machine that may be too small, similar domains, and lost chat templates."""
 
+from dataclasses import replace
+
+from sqlalchemy.orm import Session
+
+from assembler.mixes.selection import Member
 from assembler.planning import plan_warnings
 from assembler.routing.router_init import MAX_CONDITION
+from registry.blobs.blobs import LocalBlobs
+from tests import tiny
+from tests.assembler import rows
 
 
 def test_a_large_machine_gives_no_warning() -> None:
@@ -27,3 +35,18 @@ def test_the_largest_cosine_follows_from_the_condition_number() -> None:
     # Two unit vectors of cosine c have singular values sqrt(1 + c) and sqrt(1 - c).
     cosine = plan_warnings.MAX_COSINE
     assert round(((1 + cosine) / (1 - cosine)) ** 0.5, 6) == MAX_CONDITION
+
+
+def test_a_chat_template_that_the_seed_lacks_is_warned_of(
+    session: Session, blobs: LocalBlobs
+) -> None:
+    family = rows.add_family(session, blobs)
+    version = rows.add_expert(session, blobs, family, number=1)
+    expert, seed = tiny.store_manifest(blobs, expert=1), tiny.store_manifest(blobs)
+    member = Member(pointer="/experts/0", version=version, manifest=expert, embedding=None)
+    bare = replace(seed, files={"tokenizer.json": seed.files["tokenizer.json"]})
+
+    assert list(plan_warnings.of_chat([member], seed, blobs)) == []
+    [warning] = plan_warnings.of_chat([member], bare, blobs)
+    assert warning.kind == "chat-template"
+    assert warning.detail.startswith("'expert-1' has a chat template and its seed has none")

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from assembler.training.expert_training import ExpertTraining, expert_folder, train_expert
 from assembler.training.optimizer import Progress
@@ -71,6 +71,26 @@ def test_an_interrupted_run_resumes_to_the_same_expert(
         seed, expert_documents, training=TRAINING, on_progress=lambda progress: None
     )
     assert (whole / "model.safetensors").read_bytes() == weights
+
+
+def test_a_seed_in_several_files_with_other_things_beside_them(
+    seed: Path, expert_documents: Path
+) -> None:
+    whole = load_file(seed / "model.safetensors")
+    short = TRAINING.model_copy(update={"tokens": 4 * 32})
+    plain = train_expert(seed, expert_documents, training=short, on_progress=lambda progress: None)
+    names = sorted(whole)
+    for number, part in enumerate((names[:5], names[5:]), start=1):
+        path = seed / f"model-0000{number}-of-00002.safetensors"
+        save_file({name: whole[name] for name in part}, path)
+    (seed / "model.safetensors").unlink()
+    (seed / "model.safetensors.index.json").write_text("{}")
+    (seed / ".cache" / "huggingface").mkdir(parents=True)
+    folder = train_expert(seed, expert_documents, training=short, on_progress=lambda progress: None)
+
+    assert {path.name for path in folder.iterdir()} == {path.name for path in plain.iterdir()}
+    made, expected = (load_file(f / "model.safetensors") for f in (folder, plain))
+    assert all(made[name].equal(expected[name]) for name in expected)
 
 
 def test_documents_without_a_held_out_part_are_refused(seed: Path, tmp_path: Path) -> None:

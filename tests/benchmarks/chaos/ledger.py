@@ -12,7 +12,8 @@ from engine.serving.tables import DeploymentState
 from registry.checkpoints.checkpoint_folder import CheckpointFolder
 from registry.database.tables import VersionState
 from registry.errors import NexusmixError
-from service.client.client import SERVING, Client
+from service.client.client import Client
+from service.client.deployments import SERVING
 from tests.benchmarks.chaos.installation import Installation
 
 POLL_SECONDS = 2.0
@@ -129,7 +130,7 @@ class Ledger:
         for body in moving:
             self.find(f"deployment {body.id} is still {body.state}: {body.error}")
         if self.deployed is not None and not live:
-            newest = client.deployments()[0]
+            newest = next(client.deployments())
             self.find(f"{self.deployed} was deployed and is {newest.state}: {newest.error}")
 
 

@@ -53,7 +53,7 @@ def test_each_family_has_its_own_numbers(
 
 
 def test_only_ready_projections_can_be_pinned(session: Session, family: Family) -> None:
-    with pytest.raises(Conflict, match="ask for one first"):
+    with pytest.raises(Conflict, match="train one first"):
         projections.pin(session, "tiny")
     first, second = request(session), request(session, training={})
     with pytest.raises(Conflict, match="no projection that is ready; tiny@2 is queued"):

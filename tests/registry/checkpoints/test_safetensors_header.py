@@ -91,12 +91,18 @@ def test_metadata_that_is_no_text_is_refused(metadata: object) -> None:
 
 
 def test_all_wrong_entries_are_named() -> None:
-    bad = {f"t{i}": A | {"dtype": "X"} for i in range(5)}
+    bad = {f"t{i}": A | {"dtype": f"X{i}"} for i in range(5)}
     assert len(refusal(bad)) == 5
 
 
+def test_entries_that_are_wrong_alike_are_named_once() -> None:
+    bad = {f"t{i}": A | {"dtype": "F8_E4M3"} for i in range(20)}
+    (detail,) = refusal(bad)
+    assert "tensor 't0' and 19 more: unknown dtype 'F8_E4M3'" in detail
+
+
 def test_the_number_of_problems_is_bounded() -> None:
-    bad = {f"t{i}": A | {"dtype": "X"} for i in range(1000)}
+    bad = {f"t{i}": A | {"dtype": f"X{i}"} for i in range(1000)}
     assert len(refusal(bad)) == 50
 
 

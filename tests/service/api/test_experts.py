@@ -5,6 +5,7 @@ service.schemas.experts.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from assembler.routing.embedder import embedder_digest
 from assembler.routing.numpy_encoder import query_encoder
 from registry.blobs.blobs import BlobStore
 from registry.catalog import experts, families
+from registry.checkpoints import manifests
 from registry.checkpoints.checkpoint_folder import CheckpointFolder
 from registry.database import db
 from tests import factories, tiny
@@ -243,3 +245,23 @@ def test_a_text_finds_its_domain(client: TestClient, family: str, store: BlobSto
     assert [entry["ref"] for entry in found] == ["law@1", "code@1"]
     assert found[0]["similarity"] > found[1]["similarity"]
     assert client.post("/api/v1/experts:suggest", json=asked | {"family": "x"}).status_code == 404
+
+
+def test_an_owner_is_told_of_a_chat_template_that_mixes_lose(
+    client: TestClient, store: BlobStore, family: str
+) -> None:
+    with db.transaction() as session:
+        row = families.find(session, family)
+        seed = manifests.load(store, row.seed_digest)
+        expert = factories.make_expert(session, row, name="law")
+        factories.make_version(session, expert, store)
+    [kept] = client.get("/api/v1/experts/law").json()["versions"]
+    with db.transaction() as session:
+        bare = {"tokenizer.json": seed.files["tokenizer.json"]}
+        digest = manifests.store(store, replace(seed, files=bare))
+        families.find(session, family).seed_digest = digest
+    lost = client.get(f"{VERSIONS}/1").json()
+
+    assert kept["warnings"] == []
+    assert len(lost["warnings"]) == 1
+    assert lost["warnings"][0].startswith("law@1 has a chat template and its seed has none")

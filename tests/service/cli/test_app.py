@@ -42,7 +42,7 @@ def test_a_command_without_a_service_says_how_to_start_it() -> None:
     done = run("experts")
 
     assert done.returncode == 1
-    assert "./nexusmix up" in done.stderr
+    assert "`nexusmix up`" in done.stderr
     assert "Traceback" not in done.stderr
 
 

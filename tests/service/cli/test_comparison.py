@@ -113,3 +113,15 @@ def test_mixes_and_experts_of_the_service_are_found(installation: None, store: B
     assert isinstance(expert, Stored)
     assert expert.ref == "expert-2@1"
     assert own == [texts[1]]
+
+
+def test_a_wrong_path_is_one_sentence_before_any_work(expert: str, tmp_path: Path) -> None:
+    missing = str(tmp_path / "none")
+    with pytest.raises(InvalidInput, match="there is no folder"):
+        comparison.find_model(missing)
+    done = gate(expert, expert, f"--documents={missing}.jsonl")
+    unwritable = gate(expert, expert, f"--report={missing}/report.json")
+
+    assert f"there is no file {missing}.jsonl" in done.stderr
+    assert f"there is no folder {missing}" in unwritable.stderr
+    assert not (settings().home / "logs").exists()

@@ -157,3 +157,15 @@ def test_a_folder_needs_an_output_and_documents(tmp_path: Path) -> None:
         compress(folder)
     with pytest.raises(InvalidInput, match="--documents"):
         compress(folder, output=tmp_path / "new")
+
+
+def test_a_folder_is_checked_before_the_search(tmp_path: Path) -> None:
+    folder = tiny.write_checkpoint(tmp_path / "expert", expert=1)
+    with pytest.raises(InvalidInput, match="there is no folder"):
+        compress(tmp_path / "none", output=tmp_path / "new")
+    (folder / "documents.jsonl").write_text("{}")
+    with pytest.raises(InvalidInput, match="the documents cannot be read"):
+        compress(folder, output=tmp_path / "new")
+    (folder / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(InvalidInput, match="Git LFS pointer"):
+        compress(folder, output=tmp_path / "new")

@@ -12,8 +12,10 @@ from registry.catalog.document_files import read_text
 from registry.catalog.documents import parse
 from registry.database import db
 from registry.database.tables import ExpertVersion, VersionState
+from registry.settings import settings
 from tests import factories, tiny
-from tests.service.command_line import run
+from tests.assembler import rows
+from tests.service.command_line import run, run_here
 
 PATIENCE_SECONDS = 60.0
 
@@ -103,3 +105,50 @@ def test_an_existing_folder_is_not_overwritten(
 
     assert done.returncode == 1
     assert "exists already" in done.stderr
+
+
+ABOUT = ["--name=law", "--family=tiny", "--license=MIT"]
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (["train-expert", "none.txt", "new"], "there is no file none.txt"),
+        (["train-expert", "own.txt", "new", "--seed=/missing"], "there is no folder /missing"),
+        (["train-expert", "own.txt", "new", "--seed=own.txt"], "own.txt is a file, not a folder"),
+        (["train-expert", "own.txt", "own.txt/new"], "own.txt is a file"),
+        (["register", "/missing", *ABOUT], "there is no folder /missing"),
+        (["register", "expert", *ABOUT, "--documents=none.txt"], "there is no file none.txt"),
+        (["register", "expert", "--name=a/b", *ABOUT[1:]], "'a/b' cannot be a name: take 1 to 63"),
+        (["register", "expert", "--family=a/b", *ABOUT[::2]], "'a/b' cannot be a name"),
+        (["learn", "tiny", "--documents=none.jsonl"], "there is no file none.jsonl"),
+        (["learn", "tiny", "--documents=own.txt"], "its name must end in .jsonl"),
+        (["learn", "tiny", "--documents=expert/documents.jsonl"], "trained on named domains"),
+        (["learn", "a/b"], "'a/b' cannot be a name"),
+        (["learn", "tiny", "nobody"], "no expert 'nobody'"),
+        (["learn", "tiny"], "give documents of two domains or more"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_input_is_one_sentence_before_any_work(
+    installation: None,
+    store: BlobStore,
+    tmp_path: Path,
+    text: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+    sentence: str,
+) -> None:
+    with db.transaction() as session:
+        rows.add_family(session, store)
+    tiny.write_checkpoint(tmp_path / "expert", expert=1)
+    monkeypatch.chdir(tmp_path)
+    assert run_here(*command) == 1
+    printed = capsys.readouterr()
+
+    assert sentence in printed.err
+    assert "ended with status" not in printed.err
+    assert not (tmp_path / "new").exists()
+    # No child process has begun.
+    assert not (settings().home / "logs" / "preparation").exists()

@@ -1,18 +1,22 @@
-"""Requesting, planning and listing on the command line.
+"""Requesting, planning, listing and exporting on the command line.
 
 Covers: options.
 """
 
 import subprocess
+from pathlib import Path
+
+import pytest
 
 from assembler.mixes import mix_state, mixes
 from assembler.mixes.new_mix import NewMix
 from assembler.tables import MixState
+from engine.gates.report import Failure
 from registry.blobs.blobs import BlobStore
 from registry.database import db
 from tests import factories
 from tests.assembler import rows
-from tests.assembler.published import publish
+from tests.assembler.published import assemble, keep_report, publish
 from tests.assembler.workers import wait_for
 from tests.service.command_line import COMMAND, run
 
@@ -60,11 +64,11 @@ def test_a_mix_is_retried_and_followed(installation: None, store: BlobStore) -> 
         spec = NewMix(name="mine", family="tiny", experts=["expert-1", "expert-2"])
         version = mixes.request(session, store, spec)
         mix_state.finish(session, version.id, state=MixState.FAILED, error="the disk is full")
-    following = subprocess.Popen([*COMMAND, "retry", "mine"], stderr=subprocess.PIPE, text=True)
+    following = subprocess.Popen([*COMMAND, "retry", "mine@1"], stderr=subprocess.PIPE, text=True)
 
     def is_queued() -> bool:
         with db.transaction() as session:
-            return mixes.get(session, "mine").state is MixState.QUEUED
+            return mixes.get(session, "mine@1").state is MixState.QUEUED
 
     wait_for(is_queued, "the retry")
     with db.transaction() as session:
@@ -85,3 +89,55 @@ def test_presets_are_listed_with_their_changes(installation: None) -> None:
         "finetune.tokens=0",
     ):
         assert words in done.stdout
+
+
+@pytest.fixture
+def refused(store: BlobStore) -> None:
+    """Make a mix `both`: version 1 is published, version 2 was refused by its gate."""
+    with db.transaction() as session:
+        rows.add_all(session, store)
+        spec = NewMix(name="both", family="tiny", experts=["expert-1", "expert-2"])
+        publish(session, store, mixes.request(session, store, spec))
+        spec = NewMix(
+            name="both", family="tiny", experts=["expert-1", "expert-2"], finetune={"seed": 1}
+        )
+        version = mixes.request(session, store, spec)
+        assemble(session, store, version)
+        failure = Failure(
+            domain="expert-1", metric="served.fdt_75", value=1.0, limit="at least", threshold=24.0
+        )
+        keep_report(store, version, failures=[failure])
+        mix_state.finish(session, version.id, state=MixState.FAILED, error="expert-1: too far")
+
+
+def test_a_name_is_exported_in_its_published_version(
+    installation: None, refused: None, tmp_path: Path
+) -> None:
+    done = run("export", "both", str(tmp_path / "mix"))
+
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
+    # Only a published version has a signature.
+    assert (tmp_path / "mix" / "attestation.json").is_file()
+
+
+def test_a_refused_version_is_exported_by_its_number_with_a_warning(
+    installation: None, refused: None, tmp_path: Path
+) -> None:
+    done = run("export", "both@2", str(tmp_path / "mix"))
+
+    assert done.returncode == 0, done.stderr
+    assert "warning: both@2 is failed, not published: expert-1: too far" in done.stderr
+    assert not (tmp_path / "mix" / "attestation.json").exists()
+
+
+def test_every_command_means_the_same_version_by_a_name(installation: None, refused: None) -> None:
+    verified = run("verify", "both")
+    deployed = run("deploy", "both@2")
+    planned = run("plan", "extend", "both", "nobody")
+    overridden = run("override", "both", "--waive=expert-1:served.fdt_75", "--reason=test")
+
+    assert verified.returncode == 0, verified.stderr
+    assert "both@2 is not published" in deployed.stderr
+    assert "/base" not in planned.stdout
+    assert "both@1 is succeeded" in overridden.stderr

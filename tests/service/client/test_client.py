@@ -11,7 +11,6 @@ import pytest
 
 from assembler.mixes import job_events, mix_state, mixes
 from assembler.tables import MixState
-from engine.serving.tables import DeploymentState
 from registry.blobs.blobs import BlobStore
 from registry.catalog import experts, families
 from registry.checkpoints.safetensors_header import read_header
@@ -29,7 +28,7 @@ from service.client import connection
 from service.client.client import Client
 from service.client.transfers import Transfer
 from service.schemas.mixes import EventBody, MixBody
-from tests import tiny
+from tests import factories, tiny
 from tests.assembler import rows
 from tests.assembler.published import publish
 from tests.service.cutting import cutting
@@ -160,7 +159,7 @@ def test_a_download_survives_cuts(
         cutting(address, cuts=[(None, 20_000), (None, 30_000)]) as line,
         Client(line.address, key=key) as shaky,
     ):
-        shaky.download("law", tmp_path / "back", of="experts", on_bytes=sizes.append)
+        shaky.download("law@1", tmp_path / "back", of="experts", on_bytes=sizes.append)
         assert line.cuts == []
     back = {path.name: path.read_bytes() for path in (tmp_path / "back").iterdir()}
     assert sum(sizes) == sum(map(len, back.values()))
@@ -268,28 +267,61 @@ def test_no_event_is_lost_or_repeated_on_a_cut_line(
 
 def test_a_mix_is_cancelled(client: Client, mix: MixBody) -> None:
     assert client.cancel_mix(mix).state is MixState.CANCELLED
-    assert client.mix("both").state is MixState.CANCELLED
+    assert client.mix("both@1").state is MixState.CANCELLED
     assert client.wait_for_mix(mix).state is MixState.CANCELLED
     with pytest.raises(NotFound):
         client.gate_report(mix)
-    with pytest.raises(NotFound):
-        client.wait_for_deployment("both")
+    with pytest.raises(NotFound, match="not deployed as model 'both'"):
+        client.deployment_of(mix)
     with db.transaction() as session:
         assert mixes.get(session, "both@1").state is MixState.CANCELLED
 
 
-def test_a_published_mix_is_served_and_stopped(
+def test_a_name_means_the_newest_published_version(
     client: Client, mix: MixBody, store: BlobStore
 ) -> None:
-    with pytest.raises(Conflict, match="both@1 is not published: it is queued"):
-        client.deploy(mix)
+    with pytest.raises(Conflict, match="no version that is published; its newest, both@1"):
+        client.mix("both")
     with db.transaction() as session:
         publish(session, store, mixes.get(session, "both@1"))
-    published = client.mix("both@1")
-    own, other = client.deploy(published), client.deploy(published, model="other")
-    assert [own.model, other.model] == ["both", "other"]
-    client.undeploy("both")
-    states = {body.model: body.state for body in client.deployments()}
-    assert states == {"both": DeploymentState.STOPPED, "other": DeploymentState.REQUESTED}
-    with pytest.raises(NotFound, match="no model 'both' is deployed"):
-        client.undeploy("both")
+    newer = client.request_mix(
+        name="both", family="tiny", experts=["expert-1", "expert-2"], finetune={"tokens": 128}
+    )
+    assert newer.ref == "both@2"
+    assert client.mix("both").ref == "both@1"
+    assert client.files("both").manifest_digest == client.files("both@1").manifest_digest
+
+
+def test_the_name_of_an_expert_means_its_newest_ready_version(
+    client: Client, store: BlobStore
+) -> None:
+    with pytest.raises(NotFound, match="no expert 'law'"):
+        client.expert_version("law")
+    with db.transaction() as session:
+        law = factories.make_expert(session, factories.make_family(session, store), name="law")
+        factories.make_version(session, law, store)
+        factories.make_version(session, law, store, number=2, state=VersionState.UPLOADING)
+    assert client.expert_version("law").ref == "law@1"
+    with db.transaction() as session:
+        experts.retire(session, expert="law", number=1)
+    with pytest.raises(Conflict, match="no version that is ready"):
+        client.expert_version("law")
+
+
+def test_lists_are_read_to_their_end(
+    client: Client, store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "PAGE_ENTRIES", 2)
+    with db.transaction() as session:
+        family = rows.add_all(session, store)
+        for number in range(5):
+            factories.make_expert(session, family, name=f"other-{number}")
+    for number in range(5):
+        client.request_mix(
+            name=f"mix-{number}",
+            family="tiny",
+            experts=["expert-1", "expert-2"],
+            finetune=FINETUNE_NOTHING,
+        )
+    assert len(list(client.experts())) == 7
+    assert [body.ref for body in client.mixes()] == [f"mix-{n}@1" for n in range(4, -1, -1)]

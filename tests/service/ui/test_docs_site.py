@@ -55,6 +55,15 @@ def test_pages_may_load_their_own_files_only(tmp_path: Path) -> None:
     assert "http" not in policy
 
 
+def test_the_page_of_an_unknown_address_has_the_same_policy(tmp_path: Path) -> None:
+    for name in ("index", "404"):
+        (tmp_path / f"{name}.html").write_text("<p>Page</p>")
+    client = TestClient(app_with(tmp_path))
+    home, missing = client.get("/docs/"), client.get("/docs/nowhere/at/all")
+    assert missing.status_code == 404
+    assert missing.headers["content-security-policy"] == home.headers["content-security-policy"]
+
+
 def test_the_service_has_the_documentation_and_links_to_it(anonymous: TestClient) -> None:
     assert '<a href="/docs/">Docs</a>' in anonymous.get("/login").text
     assert anonymous.get("/docs/").headers["content-type"].startswith("text/html")

@@ -1,0 +1,25 @@
+"""The page about families: their list, and a form that registers a seed from the browser."""
+
+from fastapi import APIRouter, Request, Response
+
+from registry.catalog import families
+from registry.checkpoints.admission import COMPUTED_FILES, FILE_SUFFIXES, LEGAL_FILES
+from registry.checkpoints.folder_contents import ADAPTER_WEIGHTS
+from service.ui.rendering import PageRoute, Visitor, page
+from service.web.deps import Session
+
+router = APIRouter(prefix="/families", route_class=PageRoute, include_in_schema=False)
+
+# What the script in the browser needs to choose the files of a folder, as the client library does.
+KEPT = {
+    "suffixes": sorted(FILE_SUFFIXES),
+    "names": sorted(LEGAL_FILES),
+    "computed": sorted(COMPUTED_FILES),
+    "adapter": ADAPTER_WEIGHTS,
+}
+
+
+@router.get("")
+def show_families(request: Request, session: Session, _: Visitor) -> Response:
+    """List the families, and show the form for a new one."""
+    return page(request, "families.html", families=families.find_all(session), kept=KEPT)
