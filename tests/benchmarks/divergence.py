@@ -57,7 +57,7 @@ Pair = tuple[Continuation, Reading]
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = reports.options(NAME, "cost of a compared token, read or generated")
-    chosen = parser.parse_args(argv)
+    chosen = reports.chosen(parser, argv)
     torch.set_num_threads(1)
     contest = _Contest(
         QUICK_SHAPES if chosen.quick else SHAPES,

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = reports.options(NAME, "minutes that a comparison of two mixes takes")
     parser.add_argument("--prompts", type=int, default=50, help="of each domain")
     parser.add_argument("--tokens", type=int, default=100, help="of a prefix, and of its text")
-    chosen = parser.parse_args(argv)
+    chosen = reports.chosen(parser, argv)
     if chosen.quick:
         chosen.prompts, chosen.tokens = 2, 8
     demo = demo_mix.of_random_llamas() if chosen.quick else demo_mix.smollm2_135m()

@@ -50,7 +50,7 @@ MIN_SHARE_ON_NEW, MIN_SHARE_FINETUNED, MAX_RATIO_ON_OLD, MIN_SERVED = 0.85, 1.0,
 def main(argv: Sequence[str] | None = None) -> int:
     parser = reports.options(NAME, "plan, mix, extend, remove and reproduce on real experts")
     parser.add_argument("--tokens", type=int, default=TOKENS, help="of each default finetune")
-    chosen = parser.parse_args(argv)
+    chosen = reports.chosen(parser, argv)
     stages = Stages(console.notes)
     expert_domains = [*domains.EXPERT_DOMAINS, domains.FURTHER_DOMAINS[0]]
     with background.running() as service:

@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--blocks", type=int, default=2, help="spread over the network")
     parser.add_argument("--draws", type=int, default=2, help="of random weights, by component")
     parser.add_argument("--components", type=int, help="at most, of each model")
-    chosen = vars(parser.parse_args(argv))
+    chosen = vars(reports.chosen(parser, argv))
     output, is_quick = chosen.pop("output"), chosen.pop("quick")
     size = Size(**chosen)
     if is_quick:

@@ -49,7 +49,7 @@ QUICK_LENGTHS: Lengths = {"write": (32, 8), "read": (128, 1)}
 def main(argv: Sequence[str] | None = None) -> int:
     parser = reports.options(NAME, "time of served requests, compressed and not")
     parser.add_argument("--turns", type=int, default=7)
-    chosen = parser.parse_args(argv)
+    chosen = reports.chosen(parser, argv)
     turns, lengths = (1, QUICK_LENGTHS) if chosen.quick else (chosen.turns, LENGTHS)
     demo = demo_mix.of_random_llamas() if chosen.quick else demo_mix.smollm2_135m()
     with own_home(demo) as blobs, TemporaryDirectory(prefix="nexusmix-serving-") as folder:

@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--retrain-tokens", type=int, default=8192, help="behind each round")
     parser.add_argument("--turns", type=int, default=7, help="of each timing")
     subjects.add_options(parser, prompts=8, completion_tokens=24, judging_prompts=32)
-    chosen = parser.parse_args(argv)
+    chosen = reports.chosen(parser, argv)
     if chosen.quick:
         chosen.totals, chosen.prompts, chosen.judging_prompts = [0.2, 0.5], 4, 4
         chosen.retrain_tokens = 2048

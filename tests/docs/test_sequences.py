@@ -1,6 +1,5 @@
 """Tests that the marked blocks of pages run without an error."""
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from registry.database.postgres import EmbeddedPostgres, program
+from registry.database.postgres import EmbeddedPostgres
 from tests import ray_cluster, seaweed
 from tests.docs import instance, pages, sequences
 
@@ -93,6 +92,7 @@ def run(
     if page == HOW_TO / "mix-builder.md":
         # What a reader has made on the page for model owners.
         instance.checkpoint(folder / "python-expert", expert=instance.EXPERTS["python"])
+        instance.checkpoint(folder / "python-expert-2", expert=len(instance.EXPERTS) + 1)
     if page in SERVED:
         blocks = [*sequences.served(), *blocks]
     with surroundings(page, homes) as given:
@@ -120,14 +120,10 @@ class Surroundings:
 @contextmanager
 def surroundings(page: Path, folder: Path) -> Iterator[Surroundings]:
     """Run the servers that a page takes for granted."""
-    if page in (HOW_TO / "operator.md", OPERATIONS / "backup.md"):
+    if page == HOW_TO / "operator.md":
         with EmbeddedPostgres(folder / "own") as server:
-            prefix = "postgresql+psycopg" if page.name == "operator.md" else "postgresql"
-            address = f"{prefix}://{server.url.partition('://')[2]}"
-            path = os.pathsep.join([str(program("pg_dump").parent), os.environ["PATH"]])
-            yield Surroundings(
-                {f"{prefix}://nexusmix:PASSWORD@HOST/nexusmix": address}, {"PATH": path}
-            )
+            address = "postgresql+psycopg://nexusmix:PASSWORD@HOST/nexusmix"
+            yield Surroundings({address: server.url})
     elif page == OPERATIONS / "s3.md":
         with seaweed.SeaweedServer(folder / "seaweed") as store:
             replacements = {

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = reports.options(NAME, "assembly against mergekit-moe, export against the disk")
     parser.add_argument("--sizes", nargs="+", choices=llamas.SIZES, default=["56M", "267M", "1.1B"])
     parser.add_argument("--rounds", type=int, default=5)
-    chosen = parser.parse_args(argv)
+    chosen = reports.chosen(parser, argv)
     # SIGTERM ends the program like Ctrl-C, so that its large files are removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sizes, rounds = ([QUICK], 1) if chosen.quick else (chosen.sizes, chosen.rounds)

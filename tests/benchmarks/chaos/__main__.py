@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = reports.options(NAME, "kill, freeze, fill and cut at random, then audit")
     parser.add_argument("--minutes", type=float, default=30.0, help="of faults")
     parser.add_argument("--seed", type=int, default=0, help="of the order of faults")
-    chosen = parser.parse_args(argv)
+    chosen = reports.chosen(parser, argv)
     if SMALL_DISK not in os.environ and os.geteuid() == 0:
         return _with_small_disk(sys.argv[1:] if argv is None else argv)
     if chosen.quick:

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="measure nothing: use the measurements of earlier runs, and keep the other figures of"
         " the result; only missing families are trained",
     )
-    chosen = parser.parse_args(argv)
+    chosen = reports.chosen(parser, argv)
     blobs = LocalBlobs(settings().cache_path / "benchmarks" / NAME / "blobs")
     stored = StoredResults() if chosen.quick else StoredResults.of(chosen.output)
     for experiment in experiments.quick() if chosen.quick else experiments.all_of():

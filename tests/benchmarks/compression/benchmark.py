@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="processors that are to serve",
     )
     subjects.add_options(parser, prompts=16, completion_tokens=32, judging_prompts=128)
-    chosen = parser.parse_args(argv)
+    chosen = reports.chosen(parser, argv)
     if chosen.quick:
         chosen.rounds, chosen.prompts, chosen.judging_prompts = 2, 4, 4
     torch.set_num_threads(1)

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--windows", type=int, default=3, help="of each domain, for perplexity")
     parser.add_argument("--rebuilds", type=int, default=16, help="read by the reference network")
     parser.add_argument("--served-rebuilds", type=int, default=4)
-    chosen = parser.parse_args(argv)
+    chosen = reports.chosen(parser, argv)
     if chosen.quick:
         chosen.rebuilds, chosen.served_rebuilds = 3, 0
     torch.set_num_threads(1)

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
         help="device; by default a GPU, if there is one",
     )
-    chosen = parser.parse_args(argv)
+    chosen = reports.chosen(parser, argv)
     if chosen.quick:
         chosen.layers, chosen.batch_size, chosen.length, chosen.rounds = 1, 2, 32, 2
     architecture = _architecture(

@@ -18,6 +18,8 @@ from registry import cpu_features
 from service.demo.bars import Bar
 
 RESULTS = Path(__file__).parents[1] / "results"
+# Results of quick runs. They are not figures of the project, so git ignores this folder.
+QUICK_RESULTS = Path(__file__).parents[3] / "build" / "results"
 
 
 def options(name: str, description: str) -> argparse.ArgumentParser:
@@ -25,9 +27,22 @@ def options(name: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"nexusmix bench {name}", description=description)
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
     parser.add_argument(
-        "--output", type=Path, default=RESULTS / f"{name}.json", help="the result's file"
+        "--output",
+        type=Path,
+        help=f"the result's file; default: {name}.json in tests/benchmarks/results/, of quick runs"
+        " in build/results/",
     )
+    parser.set_defaults(benchmark=name)
     return parser
+
+
+def chosen(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line of a benchmark. A quick run does not replace a committed result."""
+    found = parser.parse_args(argv)
+    name = vars(found).pop("benchmark")
+    if found.output is None:
+        found.output = (QUICK_RESULTS if found.quick else RESULTS) / f"{name}.json"
+    return found
 
 
 def write(

@@ -20,3 +20,17 @@ def test_a_broken_bar_is_the_exit_status(tmp_path: Path, value: float, status: i
     assert result["held"] is (status == 0)
     assert result["machine"]["cores"] >= 1
     assert result["versions"]["numpy"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "output"),
+    [
+        ([], reports.RESULTS / "gate.json"),
+        (["--quick"], reports.QUICK_RESULTS / "gate.json"),
+        (["--quick", "--output", "mine.json"], Path("mine.json")),
+    ],
+)
+def test_a_quick_run_does_not_replace_a_committed_result(argv: list[str], output: Path) -> None:
+    chosen = reports.chosen(reports.options("gate", "a test"), argv)
+    assert chosen.output == output
+    assert set(vars(chosen)) == {"quick", "output"}
