@@ -89,8 +89,9 @@ def _texts(expert: int) -> list[Document]:
 
 
 def _register(client: Client, folder: Path) -> None:
-    client.register_family(
-        checkpoint(folder / "seed"), name=FAMILY, license="Apache-2.0", description="A tiny family"
+    seed = checkpoint(folder / "seed")
+    client.wait_for_family(
+        client.register_family(seed, name=FAMILY, license="Apache-2.0", description="A tiny family")
     )
     projection = client.request_projection(FAMILY, documents=public(folder / "public.jsonl"))
     client.set_policy(FAMILY, POLICY.model_dump(mode="json"))
