@@ -212,6 +212,14 @@ class Settings(BaseSettings):
         description="Seconds for which a step of a job is tried again while the database or the"
         " object store is away or the disk is full. Then the job fails, and can be retried.",
     )
+    drain_seconds: float = Field(
+        default=600.0,
+        ge=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="How long answers that have begun may take to end when a model is replaced or"
+        " no longer served, and when the service stops. Then they end with an error.",
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     max_upload_bytes: int = Field(
         default=64 * 2**30,

@@ -152,6 +152,11 @@ class LocalProcess:
             pass  # it has ended
         return total
 
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM and do not wait."""
+        if self.poll() is None:
+            self._guard.terminate()
+
     def terminate(self, grace: float) -> None:
         if self.poll() is not None:
             return

@@ -37,7 +37,6 @@ FIRST_PAUSE_SECONDS = 1.0
 HEALTHY_SECONDS = 600.0
 # Requests routed just before a server began to drain are still on their way.
 DRAIN_SECONDS_MIN = 2.0
-DRAIN_SECONDS_MAX = 120.0
 STOP_SECONDS = 10.0
 # A server that does not work any more is not asked for long.
 HUNG_STOP_SECONDS = 1.0
@@ -223,14 +222,22 @@ class Agent:
 
 
 def _is_drained(running: Running) -> bool:
-    """Return whether a draining server has no requests left, has used up its time, or has ended."""
+    """Return whether a draining server has no requests left, has used up its time, or has ended.
+
+    A server that does not work any more has nothing to finish.
+    """
     seconds = monotonic() - running.since
     if seconds < DRAIN_SECONDS_MIN:
         return False
+    if seconds > settings().drain_seconds:
+        return True
     try:
-        return seconds > DRAIN_SECONDS_MAX or running.server.num_requests() == 0
+        running.check()
+        return running.server.num_requests() == 0
+    except Unavailable:
+        return True
     except httpx.TransportError:
-        return running.server.process.poll() is not None
+        return False
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ def deploy(
 def undeploy(
     model: Annotated[str, typer.Argument(help="The model name that applications use.")],
 ) -> None:
-    """Stop serving a model. Requests that have started are still answered."""
+    """Stop serving a model. Requests that have started are finished, within the drain time."""
     from service.client.local import connect
     from service.terminal.console import console
 

@@ -15,7 +15,7 @@ from service.runtime import supervisor
 
 START_SECONDS = 120.0
 POLL_SECONDS = 0.1
-# The supervisor needs less to stop its own children.
+# The supervisor needs less to stop its own children once all answers are finished.
 STOP_SECONDS = 60.0
 
 
@@ -47,7 +47,7 @@ class Service:
     def stop(self) -> None:
         """Stop the service if it was started here."""
         if self._process is not None:
-            self._process.terminate(STOP_SECONDS)
+            self._process.terminate(settings().drain_seconds + STOP_SECONDS)
 
 
 @contextmanager

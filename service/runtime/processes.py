@@ -52,11 +52,24 @@ class Child:
             self._started_at = now
             log.info("process started", name=self.name, pid=self._process.pid)
 
-    def stop(self) -> None:
-        """Send SIGTERM, and after STOP_SECONDS SIGKILL to the process group."""
+    def is_running(self) -> bool:
+        """Tell whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM and do not wait."""
         if self._process is not None:
-            self._process.terminate(STOP_SECONDS)
+            self._process.ask_to_stop()
+
+    def stop(self, grace: float = STOP_SECONDS) -> None:
+        """Send SIGTERM, and after `grace` seconds SIGKILL to all of its processes."""
+        if self._process is not None:
+            self._process.terminate(grace)
             self._process = None
+
+    def kill(self) -> None:
+        """Send SIGKILL to all of its processes."""
+        self.stop(grace=0)
 
     def _note_death(self, now: float, status: int) -> None:
         self._process = None

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPException
 
@@ -22,6 +21,7 @@ from registry.database.postgres import EmbeddedPostgres
 from registry.errors import Conflict, NexusmixError, Unavailable
 from registry.settings import settings
 from service import home
+from service.runtime import shutdown
 from service.runtime.processes import Child
 
 log = structlog.get_logger(__name__)
@@ -32,7 +32,9 @@ KILL_SECONDS = 5.0
 
 
 def up(*, on_ready: Callable[[str], None] | None = None) -> None:
-    """Run the service until SIGINT or SIGTERM.
+    """Run the service until SIGINT or SIGTERM; answers that have begun are then finished.
+
+    A second signal ends everything at once.
 
     Calls `on_ready` with the address when the pages answer. Call this from the main thread of a
     process that does nothing else. Raises Conflict when the data folder or the port is taken,
@@ -40,9 +42,13 @@ def up(*, on_ready: Callable[[str], None] | None = None) -> None:
     """
     # What any process of the service makes is for its owner only.
     os.umask(0o077)
-    stopping = threading.Event()
+    stopping, hurry = threading.Event(), threading.Event()
+
+    def on_signal(*_: object) -> None:
+        (hurry if stopping.is_set() else stopping).set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, on_signal)
     host, port = settings().host, free_port(settings().host, settings().port)
     address = home.address_of(host, port)
     with ExitStack() as stack:
@@ -53,16 +59,20 @@ def up(*, on_ready: Callable[[str], None] | None = None) -> None:
             os.environ["NEXUSMIX_DATABASE_URL"] = postgres.url
             settings.cache_clear()
         children = _children(host, port)
-        stack.callback(_stop, children)
+        web, worker, agent = children
+        stack.callback(shutdown.stop, web=web, worker=worker, agent=agent, hurry=hurry)
         # The web process loads for seconds; prepare the database meanwhile.
-        children[0].keep_running()
+        web.keep_running()
         _prepare_database()
         _start(children, address, stopping)
         if on_ready is not None and not stopping.is_set():
             on_ready(address)
         while not stopping.wait(ROUND_SECONDS):
             _keep_running(children, postgres)
-        log.info("stopping")
+        log.info(
+            "stopping; what is being answered is finished, and a second Ctrl-C ends it",
+            seconds=settings().drain_seconds,
+        )
 
 
 def free_port(host: str, port: int) -> int:
@@ -121,6 +131,7 @@ def _children(host: str, port: int) -> list[Child]:
     }
     web = ["uvicorn", "--factory", "service.app:create_app", f"--host={host}", f"--port={port}"]
     web += ["--http=service.web.connections:BoundedProtocol", "--ws=none"]
+    web.append(f"--timeout-graceful-shutdown={shutdown.web_limit()}")
     modules = {"web": web, "worker": ["assembler.jobs.worker"], "agent": ["engine.serving.agent"]}
     folder = settings().home / "logs"
     folder.mkdir(exist_ok=True)
@@ -151,11 +162,6 @@ def _keep_running(children: list[Child], postgres: EmbeddedPostgres | None) -> N
         postgres.start()
     for child in children:
         child.keep_running()
-
-
-def _stop(children: list[Child]) -> None:
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(Child.stop, children))
 
 
 def _kill_descendants() -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import update
 from engine.serving.tables import Deployment, DeploymentState
 from registry import settings
 from registry.catalog import artifacts
-from registry.database import db
+from registry.database import connections, db
 from service.tables import ApiKey
 from service.web import remembered
 from tests.service.conftest import serving
@@ -251,7 +251,7 @@ def lost(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def lose() -> None:
         db.engine().dispose()
         monkeypatch.setenv("NEXUSMIX_DATABASE_URL", "postgresql+psycopg://127.0.0.1:1/nothing")
-        monkeypatch.setenv("NEXUSMIX_DATABASE_CONNECT_SECONDS", "2")
+        monkeypatch.setattr(connections, "FINAL", ("",))  # no refusal is waited out
         monkeypatch.setattr(remembered, "FRESH_SECONDS", 0.0)
         settings.settings.cache_clear()
         db.engine.cache_clear()

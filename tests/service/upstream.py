@@ -19,6 +19,7 @@ class Upstream:
         self.requests: list[Request] = []
         self.began = threading.Event()
         self.left = threading.Event()
+        self.go_on = threading.Event()
         self.app = FastAPI()
         self.app.post("/v1/chat/completions")(self.chat)
         self.app.post("/v1/completions")(self.complete)
@@ -54,6 +55,8 @@ class Upstream:
         if spec == "die":
             yield 'data: {"half'
             raise ConnectionError("killed")
+        if spec == "slow":
+            await asyncio.to_thread(self.go_on.wait)
         if spec == "think":
             self.began.set()
             try:

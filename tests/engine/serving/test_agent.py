@@ -19,7 +19,7 @@ from engine.serving.agent import Agent
 from engine.serving.tables import Deployment, DeploymentState
 from registry import settings
 from registry.blobs import blob_stores
-from registry.database import db
+from registry.database import connections, db
 from registry.errors import Unavailable
 from tests.engine.factories import make_artifact
 
@@ -164,6 +164,18 @@ def test_a_server_with_requests_is_not_stopped(agent: Agent, launcher: StandInLa
     assert launcher.started[0].poll() is None
 
 
+def test_a_server_whose_time_is_up_is_stopped(
+    agent: Agent, launcher: StandInLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEXUSMIX_DRAIN_SECONDS", "0")
+    settings.settings.cache_clear()
+    deployment_id = request("busy")
+    become_ready(agent, deployment_id)
+    stop(deployment_id)
+    rounds(agent, until=lambda: read(deployment_id).state is State.STOPPED)
+    assert launcher.started[0].poll() is not None
+
+
 def test_a_new_version_replaces_the_old_one_once_ready(
     agent: Agent, launcher: StandInLauncher
 ) -> None:
@@ -216,6 +228,7 @@ def test_lost_database_connections_are_restored(agent: Agent, launcher: StandInL
 def test_a_lost_database_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEXUSMIX_DATABASE_URL", "postgresql+psycopg://127.0.0.1:1/nothing")
     monkeypatch.setattr(agents, "ROUND_SECONDS", 0.01)
+    monkeypatch.setattr(connections, "FINAL", ("",))  # no refusal is waited out
     stopping, num_tries = threading.Event(), []
 
     class Watched(Agent):
