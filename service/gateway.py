@@ -17,7 +17,7 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from engine.serving import deployments
+from engine.serving import deployments, endpoints
 from engine.serving.tables import Deployment
 from registry import bounded_json
 from registry.database import db
@@ -54,12 +54,12 @@ FORWARDED_HEADERS = ("content-type", "retry-after")
 
 def open_client() -> httpx.AsyncClient:
     """Return the HTTP client for the engines. Who reads an answer sets the deadline for it."""
+    limits = httpx.Limits(
+        max_connections=None, max_keepalive_connections=64, keepalive_expiry=IDLE_SECONDS
+    )
     return httpx.AsyncClient(
         timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
-        limits=httpx.Limits(
-            max_connections=None, max_keepalive_connections=64, keepalive_expiry=IDLE_SECONDS
-        ),
-        trust_env=False,
+        transport=endpoints.Transport(limits),
     )
 
 
@@ -181,9 +181,11 @@ async def _ask(request: Request, model: str, body: bytes) -> tuple[httpx.Respons
         address = await routes.get(model)
         forwarded = client.build_request(
             "POST",
-            address + request.url.path,
+            endpoints.url(address) + request.url.path,
             content=body,
-            headers={
+            extensions={"engine": address},
+            headers=endpoints.headers(address)
+            | {
                 "content-type": "application/json",
                 "accept-encoding": "identity",
                 "x-request-id": request.state.request_id,

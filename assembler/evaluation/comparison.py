@@ -142,7 +142,7 @@ def _read_served(
         with reference.serving(log_path) as running:
             running.wait_ready()
             on_progress(f"{reference.name} reads where it is served")
-            return {noise.SERVED: ServerRunner(running.base_url, running.model).read(texts)}
+            return {noise.SERVED: running.runner().read(texts)}
 
     key = reference_cache.noise_key("engine", reference.key, all_texts)
     readings = iter(reference_cache.noisy_readings(key, all_texts, make)[noise.SERVED])

@@ -19,7 +19,6 @@ from assembler.progress import OnCount
 from assembler.training.batches import TokenReader, held_out_windows
 from engine.divergence import noise
 from engine.divergence.metrics import Continuation, Reading
-from engine.divergence.server_runner import ServerRunner
 from engine.gates.mix_gate import WINDOW_TOKENS, GateReport, Measurements, judge
 from engine.gates.policy import Policy
 from engine.serving import vllm_process
@@ -72,7 +71,7 @@ def gate(
             checkpoints, dict(zip(domains, texts, strict=True)), blobs
         )
         running.wait_ready()
-        served = [ServerRunner(running.base_url, running.model).read(domain) for domain in texts]
+        served = [running.runner().read(domain) for domain in texts]
     measurements = [
         Measurements(
             domain=domain,

@@ -32,6 +32,8 @@ Choice = dict[str, Any]
 class ServerRunner:
     """The model called `model` behind `address`, `http://HOST:PORT/v1`.
 
+    `socket` is the path of the Unix socket that the server listens on, if it has no port.
+
     Methods raise ServerUnavailable when the server fails, and RequestRefused with the server's own
     message when it refuses a request.
     """
@@ -39,6 +41,7 @@ class ServerRunner:
     address: str
     model: str
     key: str | None = None
+    socket: str | None = None
 
     def check(self, *, vocab_size: int | None = None) -> None:
         """Check in one request of one token that the server returns everything a comparison needs.
@@ -100,9 +103,8 @@ class ServerRunner:
         Raises Incomparable when the server has no such model.
         """
         try:
-            response = httpx.get(
-                f"{self.address}/models", headers=self._headers(), timeout=10, trust_env=False
-            )
+            with self._client(timeout=10) as client:
+                response = client.get(f"{self.address}/models")
             response.raise_for_status()
             cards = {card["id"]: card for card in response.json()["data"]}
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
@@ -147,13 +149,10 @@ class ServerRunner:
 
     def _post(self, body: dict[str, Any], *, path: str = "completions") -> dict[str, Any]:
         try:
-            response = httpx.post(
-                f"{self.address}/{path}",
-                json={"model": self.model, "temperature": 0, **body},
-                headers=self._headers(),
-                timeout=REQUEST_SECONDS,
-                trust_env=False,
-            )
+            with self._client(timeout=REQUEST_SECONDS) as client:
+                response = client.post(
+                    f"{self.address}/{path}", json={"model": self.model, "temperature": 0, **body}
+                )
         except httpx.HTTPError as error:
             raise ServerUnavailable(f"{self} does not answer: {error!r}") from error
         if response.is_client_error:
@@ -166,8 +165,12 @@ class ServerRunner:
             raise ServerUnavailable(f"{self} does not answer: {error}") from error
         return content
 
-    def _headers(self) -> dict[str, str]:
-        return {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
+    def _client(self, *, timeout: float) -> httpx.Client:
+        return httpx.Client(
+            headers={} if self.key is None else {"Authorization": f"Bearer {self.key}"},
+            timeout=timeout,
+            transport=httpx.HTTPTransport(uds=self.socket),
+        )
 
 
 # The two greatest log-probabilities of each token, by token id: two tokens may have the same text.

@@ -17,12 +17,12 @@ from typing import Protocol
 
 import psutil
 
-from engine.launch import process_guard
+from engine.launch import process_guard, sockets
 
 LOOPBACK = "127.0.0.1"
-# Placeholders in a command: the address on which a server listens for the caller, filled in on the
-# machine that runs it.
-HOST, PORT = "{host}", "{port}"
+# Placeholders in a command: where a server listens for the caller, filled in on the machine that
+# runs it. A socket is reached from that machine only.
+HOST, PORT, SOCKET = "{host}", "{port}", "{socket}"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,10 @@ class Process(Protocol):
 
     @property
     def address(self) -> str | None:
-        """`HOST:PORT` as in the command; None while the process waits for a machine."""
+        """`http://HOST:PORT` or `unix:PATH`, by the placeholders of the command.
+
+        None while the process waits for a machine.
+        """
 
     def poll(self) -> int | None:
         """Return None while the process runs, then its status; -N means signal N."""
@@ -71,8 +74,9 @@ class Launcher(Protocol):
         """Start a command with exactly this environment and append its output to `log_path`.
 
         `{host}` and `{port}` in the command are replaced by an unused address of the machine that
-        runs it. The process dies with the caller's thread, so call this from a thread that lives
-        long enough. Raises Unavailable when the launcher cannot start anything.
+        runs it, `{socket}` by an unused path. The process dies with the caller's thread, so call
+        this from a thread that lives long enough. Raises Unavailable when the launcher cannot
+        start anything.
         """
 
 
@@ -93,8 +97,8 @@ class LocalLauncher:
     ) -> "LocalProcess":
         """Start a command as `Launcher.run` does."""
         log_path.parent.mkdir(parents=True, exist_ok=True)
-        port = str(free_port(self._host))
-        arguments = [argument.replace(HOST, self._host).replace(PORT, port) for argument in command]
+        address, values = self._new_address(any(SOCKET in argument for argument in command))
+        arguments = [_filled(argument, values) for argument in command]
         # -I -S: the guard needs only the standard library, and so starts in a few milliseconds.
         guard = [sys.executable, "-I", "-S", str(Path(process_guard.__file__)), str(os.getpid())]
         with log_path.open("ab") as log:
@@ -106,7 +110,15 @@ class LocalLauncher:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return LocalProcess(process, address=f"{self._host}:{port}")
+        return LocalProcess(process, address=address)
+
+    def _new_address(self, is_socket: bool) -> tuple[str, dict[str, str]]:
+        """Return an unused address, and the values of the placeholders."""
+        if is_socket:
+            path = str(sockets.new_socket())
+            return f"unix:{path}", {SOCKET: path}
+        port = str(free_port(self._host))
+        return f"http://{self._host}:{port}", {HOST: self._host, PORT: port}
 
 
 class LocalProcess:
@@ -139,6 +151,8 @@ class LocalProcess:
         if was_running and self._guard.returncode == -signal.SIGKILL:
             # Perhaps the guard itself was killed and could not clean up.
             self._kill_group()
+        if was_running and self._guard.returncode is not None and self._address.startswith("unix:"):
+            Path(self._address.removeprefix("unix:")).unlink(missing_ok=True)
         return self._guard.returncode
 
     def cpu_seconds(self) -> float:
@@ -170,6 +184,12 @@ class LocalProcess:
     def _kill_group(self) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self._guard.pid, signal.SIGKILL)
+
+
+def _filled(argument: str, values: Mapping[str, str]) -> str:
+    for placeholder, value in values.items():
+        argument = argument.replace(placeholder, value)
+    return argument
 
 
 def free_port(host: str = LOOPBACK) -> int:

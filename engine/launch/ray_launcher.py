@@ -167,7 +167,7 @@ class _Runner:
             self._output = log_path.open("rb")
 
     def address(self) -> str:
-        """Return `HOST:PORT` of the process."""
+        """Return `http://HOST:PORT` of the process."""
         return self._process.address
 
     def news(self) -> tuple[bytes, int | None]:

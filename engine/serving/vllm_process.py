@@ -1,11 +1,10 @@
 """One vLLM server for one checkpoint: start it, wait for it, query it, stop it."""
 
-import importlib.util
 import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,11 @@ from typing import Any
 
 import httpx
 
+from engine.divergence.server_runner import ServerRunner
 from engine.launch import launchers
-from engine.launch.launcher import HOST, PORT, Launcher, Process, Resources
-from engine.serving.context import KV_CACHE_GIB, KV_CACHE_VARIABLE, context_tokens
-from engine.threads import spin_count_variables
+from engine.launch.launcher import HOST, PORT, SOCKET, Launcher, Process, Resources
+from engine.serving import endpoints, engine_environment
+from engine.serving.context import context_tokens
 from engine.vllm_build import is_cpu_build, serving_dtype
 from engine.vllm_plugin.model_folder import materialize
 from engine.vllm_plugin.plugin import LOAD_FORMAT
@@ -33,12 +33,6 @@ START_SECONDS = 300.0
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.1
 TAIL_BYTES = 4096
-# How often a thread of libgomp polls for work before it sleeps; writing one token takes hundreds of
-# waits. Times relative to threads that sleep at once, for SmolLM2-135M in int8 on two cores: 0.61
-# with eight requests together and 0.56 with one (float32 with 10,000 polls: 0.79 and 0.71). Beside
-# two busy processes the ratios are 1.5 and 1.2; with 10,000 polls, which take 0.3 ms, they are 8.4
-# and 2.4.
-SPIN_COUNT = 1000
 
 
 @dataclass(frozen=True)
@@ -51,13 +45,19 @@ class Server:
 
     @property
     def address(self) -> str:
-        """The server's URL, without a path."""
-        return f"http://{self.process.address}"
+        """Where the server listens, see `endpoints`. Raises httpx.ConnectError before its start."""
+        if self.process.address is None:
+            raise httpx.ConnectError("the server is not started yet")
+        return self.process.address
 
-    @property
-    def base_url(self) -> str:
-        """The address of the OpenAI-compatible endpoint."""
-        return f"{self.address}/v1"
+    def runner(self) -> ServerRunner:
+        """Return the model for comparisons."""
+        return ServerRunner(
+            f"{endpoints.url(self.address)}/v1",
+            self.model,
+            key=endpoints.find_key(),
+            socket=endpoints.socket_path(self.address),
+        )
 
     def is_ready(self) -> bool:
         """Return whether the server answers.
@@ -89,12 +89,7 @@ class Server:
         """
         body = {"model": self.model, "prompt": [[0, 0]], "max_tokens": 2, "prompt_logprobs": 1}
         try:
-            httpx.post(
-                f"{self.address}/v1/completions",
-                json=body,
-                timeout=WARM_UP_SECONDS,
-                trust_env=False,
-            ).raise_for_status()
+            self._complete(body, timeout=WARM_UP_SECONDS).raise_for_status()
         except httpx.TimeoutException as error:
             raise TimedOut(f"the vLLM server does not answer: {error}") from error
         except httpx.HTTPError as error:
@@ -104,9 +99,7 @@ class Server:
         """Return whether the server writes one token within `timeout` seconds."""
         body = {"model": self.model, "prompt": [[0]], "max_tokens": 1}
         try:
-            return httpx.post(
-                f"{self.address}/v1/completions", json=body, timeout=timeout, trust_env=False
-            ).is_success
+            return self._complete(body, timeout=timeout).is_success
         except httpx.HTTPError:
             return False
 
@@ -131,9 +124,12 @@ class Server:
 
     def get(self, path: str) -> httpx.Response:
         """Send a GET request. Raises httpx.TransportError, also before the server starts."""
-        if self.process.address is None:
-            raise httpx.ConnectError("the server is not started yet")
-        return httpx.get(self.address + path, timeout=2, trust_env=False)
+        with endpoints.client(self.address, timeout=2) as client:
+            return client.get(path)
+
+    def _complete(self, body: dict[str, Any], *, timeout: float) -> httpx.Response:
+        with endpoints.client(self.address, timeout=timeout) as client:
+            return client.post("/v1/completions", json=body)
 
     def log_tail(self) -> str:
         """Return the end of the server's log, or why it cannot be read."""
@@ -159,9 +155,12 @@ def start(
 ) -> Server:
     """Start to serve a checkpoint, dense or mixed, under the name `model`; return at once.
 
-    `blobs` must be the store of the settings, because the server opens that store itself. Raises
-    NotFound and InvalidCheckpoint as `materialize`.
+    `blobs` must be the store of the settings. Its blobs are fetched first where they lie elsewhere:
+    the server reads them from the data folder, and has no key of the store. Raises NotFound and
+    InvalidCheckpoint as `materialize`.
     """
+    for digest in manifest.digests():
+        blobs.local_path(digest)
     folder = materialize(manifest, blobs, root=settings().cache_path / "serving")
     arguments = command(folder, model=model, manifest=manifest)
     return _run(arguments, model=model, log_path=log_path, launcher=launcher)
@@ -172,7 +171,7 @@ def _run(
 ) -> Server:
     process = (launcher or launchers.configured()).run(
         arguments,
-        env=environment(os.environ),
+        env=engine_environment.environment(os.environ),
         log_path=log_path,
         resources=Resources(
             num_cpus=settings().reserved_cpus or 1, num_gpus=0 if is_cpu_build() else 1
@@ -228,11 +227,13 @@ def _command(
         "model": str(folder),
         "load-format": load_format,
         "served-model-name": model,
-        "host": HOST,
-        "port": PORT,
         "dtype": serving_dtype(),
         "max-model-len": max_model_len,
     }
+    if settings().launcher == "local":
+        options["uds"] = SOCKET
+    else:
+        options |= {"host": HOST, "port": PORT}
     flags = []
     if is_cpu_build():
         flags.append("enforce-eager")
@@ -259,37 +260,3 @@ def _max_model_len(config: dict[str, Any]) -> str:
     except InvalidCheckpoint:
         return "auto"
     return str(context_tokens(architecture)) if is_cpu_build() else "auto"
-
-
-def environment(base: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a server: `base` with the variables that vLLM needs.
-
-    Variables of `base` win, except GOMP_SPINCOUNT: the process that starts a server has its own
-    value of it.
-    """
-    defaults = {
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-        # Plugins of other packages are not loaded into our servers.
-        "VLLM_PLUGINS": "nexusmix",
-        # The default folder in /tmp is everybody's: an engine of another installation that ends
-        # while it compiles leaves half a library there, and all later starts fail.
-        "TORCHINDUCTOR_CACHE_DIR": str(settings().cache_path.absolute() / "torchinductor"),
-    }
-    if not is_cpu_build():
-        return defaults | dict(base)
-    defaults |= {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        KV_CACHE_VARIABLE: str(KV_CACHE_GIB),
-        # vLLM would use one thread otherwise.
-        "OMP_NUM_THREADS": str(settings().reserved_cpus or len(os.sched_getaffinity(0))),
-        "LD_PRELOAD": str(_torch_folder() / "lib" / "libgomp.so.1"),
-    }
-    return defaults | dict(base) | spin_count_variables(SPIN_COUNT, base)
-
-
-def _torch_folder() -> Path:
-    spec = importlib.util.find_spec("torch")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent

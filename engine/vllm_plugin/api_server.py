@@ -8,15 +8,23 @@ from the process that has already imported everything, as vLLM itself does on a 
 """
 
 import multiprocessing
+import os
 from functools import partial
+from pathlib import Path
 
 from vllm.entrypoints.launchers.api_server import entry
 from vllm.platforms import current_platform
 from vllm.v1.engine import utils
 
+# Names the file of the key that this server asks for, if it listens on a port: what stands in an
+# environment or in arguments can be read by others.
+KEY_VARIABLE = "NEXUSMIX_ENGINE_KEY_FILE"
+
 
 def main() -> None:
     """Run vLLM's API server, with a forked engine on a CPU."""
+    if path := os.environ.get(KEY_VARIABLE):
+        os.environ["VLLM_API_KEY"] = Path(path).read_text().strip()
     if current_platform.is_cpu():
         # vLLM's CPU platform insists on "spawn" because OpenMP forbids a fork after the first
         # parallel region. Forking is safe here: nothing has been computed yet when the engine is

@@ -23,7 +23,6 @@ from assembler.compression import int8_checkpoint, pruning, structural_pruning
 from engine.compression import int8_units
 from engine.compression.sparsity_components import components
 from engine.divergence.metrics import Tokens
-from engine.divergence.server_runner import ServerRunner
 from engine.launch.launcher import LocalProcess
 from engine.serving import vllm_process
 from engine.serving.vllm_process import Server
@@ -115,7 +114,7 @@ def _compare(
 def _timed(running: Server, prompts: Sequence[Tokens], *, num_tokens: int) -> tuple[float, float]:
     """Return the CPU seconds of the server, and the seconds until its answer."""
     runner, began, spent = (
-        ServerRunner(running.base_url, running.model),
+        running.runner(),
         time.perf_counter(),
         _cpu_seconds(running),
     )

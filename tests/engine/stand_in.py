@@ -7,7 +7,8 @@ running request.
 import argparse
 import json
 import sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
+from socketserver import UnixStreamServer
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -21,6 +22,9 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self._answer(json.dumps({"model": body["model"], "choices": []}).encode())
 
+    def log_message(self, *_: object) -> None:
+        """Log nothing: a client on a Unix socket has no address."""
+
     def _answer(self, body: bytes) -> None:
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
@@ -30,14 +34,13 @@ class Handler(BaseHTTPRequestHandler):
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--host")
-    parser.add_argument("--port", type=int)
+    parser.add_argument("--uds")
     parser.add_argument("--served-model-name")
     arguments, _ = parser.parse_known_args()
     if arguments.served_model_name.startswith("broken"):
         sys.exit("this model cannot be served")
     Handler.model = arguments.served_model_name
-    HTTPServer((arguments.host, arguments.port), Handler).serve_forever()
+    UnixStreamServer(arguments.uds, Handler).serve_forever()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from threadpoolctl import threadpool_limits
 from assembler.evaluation.runner_errors import as_ours
 from assembler.network import network_runner
 from assembler.network.model import Network
-from engine.divergence.server_runner import ServerRunner
 from engine.vllm_build import vllm_package
 from engine.vllm_plugin.model_folder import materialize
 from registry.blobs.blobs import LocalBlobs
@@ -168,7 +167,7 @@ def _rebuilt(gate: Gate, number: int, num_read: int) -> dict[str, Any]:
                 runner = Batched(network_runner.runner(network), size, backwards)
                 return gate.judge(runner, gate.stored_refusals(mix, store), is_served=False)
             with serving(mix, store, threads=threads) as running:
-                runner = Batched(ServerRunner(running.base_url, running.model), size, backwards)
+                runner = Batched(running.runner(), size, backwards)
                 refusals = gate.served_refusals(running.address, running.model)
                 return gate.judge(runner, refusals, is_served=True)
 

@@ -130,7 +130,7 @@ class Gate:
 
         def served(texts: Sequence[Continuation]) -> dict[str, list[Reading]]:
             with own_home(self.demo) as store, serving(self.demo.mix, store) as running:
-                return {noise.SERVED: ServerRunner(running.base_url, running.model).read(texts)}
+                return {noise.SERVED: running.runner().read(texts)}
 
         for domain, readings in self._varied("engine", served).items():
             self.varied[domain] |= readings

@@ -103,8 +103,8 @@ def test_the_environment_is_the_given_one(log: Path) -> None:
 def test_placeholders_become_the_address(run: Run, log: Path) -> None:
     process = run("/bin/echo", "--listen={host}:{port}")
     assert process.wait(10) == 0
-    assert log.read_text() == f"--listen={process.address}\n"
-    assert process.address.startswith("127.0.0.1:")
+    assert log.read_text() == f"--listen={str(process.address).removeprefix('http://')}\n"
+    assert process.address.startswith("http://127.0.0.1:")
 
 
 def test_an_unknown_command_is_reported(run: Run, log: Path) -> None:

@@ -8,7 +8,6 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 import torch
@@ -18,9 +17,8 @@ from assembler.network import network_runner
 from assembler.network.model import Network
 from engine.divergence.errors import Incomparable
 from engine.divergence.metrics import Tokens
-from engine.divergence.server_runner import ServerRunner
 from engine.launch.launcher import LocalLauncher, LocalProcess
-from engine.serving import vllm_process
+from engine.serving import endpoints, vllm_process
 from engine.serving.vllm_process import Server
 from registry import settings
 from registry.blobs.blobs import LocalBlobs
@@ -63,7 +61,7 @@ def test_readings_equal_the_reference_network(
 ) -> None:
     runner = network_runner.runner(Network.from_manifest(mix, blobs, dtype=torch.float32))
     continuations = runner.write(prompts(), num_tokens=8)
-    readings = ServerRunner(served.base_url, served.model).read(continuations)
+    readings = served.runner().read(continuations)
     expected = runner.read(continuations)
     assert [r.predicted for r in readings] == [c.tokens for c in continuations]
     for reading, expected_reading in zip(readings, expected, strict=True):
@@ -77,7 +75,7 @@ def test_greedy_texts_equal_the_reference_network(
     network = Network.from_manifest(mix, blobs, dtype=torch.float32)
     reference = network_runner.runner(network, stop_token_ids={mix.config["eos_token_id"]})
     expected = reference.write(prompts(), num_tokens=40)
-    texts = ServerRunner(served.base_url, served.model).write(prompts(), num_tokens=40)
+    texts = served.runner().write(prompts(), num_tokens=40)
     assert [c.tokens for c in texts] == [c.tokens for c in expected]
     for text, expected_text in zip(texts, expected, strict=True):
         assert text.margins == pytest.approx(expected_text.margins, abs=1e-4)
@@ -86,18 +84,19 @@ def test_greedy_texts_equal_the_reference_network(
 @pytest.mark.slow
 def test_a_text_keeps_its_stop_token(served: Server) -> None:
     """The text is stopped at its fourth token by `stop_token_ids`."""
-    runner = ServerRunner(served.base_url, served.model)
+    runner = served.runner()
     [unstopped] = runner.write(prompts()[:1], num_tokens=12)
     stop = {"model": served.model, "prompt": [list(prompts()[0])], "max_tokens": 12}
     stop |= {"temperature": 0, "return_token_ids": True, "stop_token_ids": [unstopped.tokens[3]]}
-    answer = httpx.post(f"{runner.address}/completions", json=stop, timeout=30).json()
+    with endpoints.client(served.address, timeout=30) as client:
+        answer = client.post("/v1/completions", json=stop).json()
     tokens = answer["choices"][0]["token_ids"]
     assert tokens == list(unstopped.tokens[: unstopped.tokens.index(unstopped.tokens[3]) + 1])
 
 
 @pytest.mark.slow
 def test_vllm_returns_everything_a_comparison_needs(served: Server) -> None:
-    runner = ServerRunner(served.base_url, served.model)
+    runner = served.runner()
     runner.check(vocab_size=tiny.ARCHITECTURE.vocab_size)
     assert runner.card()["id"] == "mix"
     tokenizer = Tokenizer.from_str(tiny.tokenizer_files()["tokenizer.json"].decode())
@@ -117,7 +116,8 @@ def test_chat_uses_the_template(served: Server) -> None:
         "max_tokens": 4,
         "ignore_eos": True,
     }
-    answer = httpx.post(f"{served.address}/v1/chat/completions", json=body, timeout=30)
+    with endpoints.client(served.address, timeout=30) as client:
+        answer = client.post("/v1/chat/completions", json=body)
     assert answer.is_success, answer.text
     assert answer.json()["usage"]["completion_tokens"] == 4
     assert answer.json()["model"] == "mix"
@@ -155,7 +155,7 @@ def test_the_command_fits_the_checkpoint(blobs: LocalBlobs) -> None:
     dense = tiny.store_manifest(blobs)
     command = vllm_process.command(Path("/models/m"), model="m", manifest=dense)
     assert "--max-model-len=256" in command
-    assert {"--host={host}", "--port={port}"} < set(command)
+    assert "--uds={socket}" in command
     assert "--skip-tokenizer-init" not in command
 
 
@@ -172,31 +172,11 @@ def test_gpu_memory_leaves_room_for_the_previous_version(
     assert "--enforce-eager" not in command
 
 
-def test_given_environment_variables_win(monkeypatch: pytest.MonkeyPatch) -> None:
-    environment = vllm_process.environment({"OMP_NUM_THREADS": "7"})
-    assert environment["OMP_NUM_THREADS"] == "7"
-    assert environment["VLLM_NO_USAGE_STATS"] == "1"
-
-
-def test_the_spin_count_of_the_starting_process_is_replaced(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(vllm_process, "is_cpu_build", lambda: True)
-    environment = vllm_process.environment({"GOMP_SPINCOUNT": "10000"})
-    assert environment["GOMP_SPINCOUNT"] == str(vllm_process.SPIN_COUNT)
-
-
-def test_a_chosen_wait_policy_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vllm_process, "is_cpu_build", lambda: True)
-    environment = vllm_process.environment({"OMP_WAIT_POLICY": "PASSIVE"})
-    assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
-    assert "GOMP_SPINCOUNT" not in environment
-
-
 class Silent:
     """A process at an address where connections are accepted and nothing is answered."""
 
     name = "silent"
+    identity = None
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -219,7 +199,7 @@ def test_a_server_that_has_too_much_to_do_has_not_failed(
 ) -> None:
     monkeypatch.setattr(vllm_process, "WARM_UP_SECONDS", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        process = Silent(f"127.0.0.1:{listening.getsockname()[1]}")
+        process = Silent(f"http://127.0.0.1:{listening.getsockname()[1]}")
         server = Server(process, "mix", tmp_path / "server.log")
         with pytest.raises(TimedOut):
             server.warm_up()

@@ -12,7 +12,6 @@ from assembler.network.model import Network
 from assembler.training.batches import TokenReader
 from engine.compression import int8_units
 from engine.divergence.aggregates import summarize
-from engine.divergence.server_runner import ServerRunner
 from engine.serving import vllm_process
 from registry.blobs import blob_stores
 from registry.catalog.documents import Document
@@ -41,6 +40,6 @@ def test_served_int8_model_is_within_the_reference_networks_noise(tmp_path: Path
         texts = network_runner.runner(network).write(prefixes, num_tokens=32)
         floor = summarize(texts, network_runner.runner(network).read(texts))
         served.wait_ready()
-        summary = summarize(texts, ServerRunner(served.base_url, served.model).read(texts))
+        summary = summarize(texts, served.runner().read(texts))
     assert summary.equal_share >= floor.equal_share - 0.06
     assert summary.perplexity == pytest.approx(floor.perplexity, rel=0.05)

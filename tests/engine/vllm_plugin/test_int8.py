@@ -22,7 +22,7 @@ from assembler.network import network_runner
 from assembler.network.model import Network
 from engine.compression import int8_units
 from engine.divergence.metrics import Continuation
-from engine.serving import vllm_process
+from engine.serving import engine_environment
 from engine.vllm_plugin.model_folder import materialize
 from registry.blobs.blobs import BlobStore, LocalBlobs
 from registry.checkpoints.architecture import Architecture
@@ -108,7 +108,7 @@ def read(prompts: list[list[int]], folders: list[str], *, home: Path) -> list[An
     finished = subprocess.run(
         [sys.executable, str(READER), "1", *folders],
         input=json.dumps(prompts),
-        env=vllm_process.environment(
+        env=engine_environment.environment(
             os.environ | {"OMP_NUM_THREADS": "1", "NEXUSMIX_HOME": str(home)}
         ),
         capture_output=True,

@@ -19,7 +19,7 @@ import torch
 from assembler.network import network_runner
 from assembler.network.model import Network
 from engine.divergence.metrics import Continuation
-from engine.serving import vllm_process
+from engine.serving import engine_environment
 from engine.vllm_plugin.model_folder import materialize
 from registry.blobs.blobs import LocalBlobs
 from tests import tiny
@@ -56,7 +56,7 @@ def answers(
     finished = subprocess.run(
         [sys.executable, str(READER), str(NUM_GREEDY), *folders],
         input=json.dumps(prompts),
-        env=vllm_process.environment(
+        env=engine_environment.environment(
             os.environ | {"OMP_NUM_THREADS": "1", "NEXUSMIX_HOME": str(home)}
         ),
         capture_output=True,

@@ -19,7 +19,7 @@ from assembler.network import network_runner
 from assembler.network.model import Network
 from engine.compression.sparsity_components import components
 from engine.divergence.metrics import Continuation
-from engine.serving import vllm_process
+from engine.serving import engine_environment
 from engine.vllm_plugin import tensors
 from engine.vllm_plugin.model_folder import materialize
 from registry.blobs.blobs import LocalBlobs
@@ -68,7 +68,7 @@ def answers(
     finished = subprocess.run(
         [sys.executable, str(READER), "8", *folders],
         input=json.dumps(prompts),
-        env=vllm_process.environment(
+        env=engine_environment.environment(
             os.environ | {"OMP_NUM_THREADS": "1", "NEXUSMIX_HOME": str(home)}
         ),
         capture_output=True,
