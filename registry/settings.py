@@ -1,5 +1,6 @@
 """Settings of an installation, read once from the environment."""
 
+import socket
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -42,6 +43,13 @@ class Settings(BaseSettings):
     executor_id: str = Field(
         default="worker-1",
         description="Name of the worker on this host; keep it stable, jobs are recovered by it.",
+    )
+    host_name: str = Field(
+        default_factory=socket.gethostname,
+        min_length=1,
+        max_length=255,
+        description="Name of this host; agents on one database divide the models by it. The default"
+        " is the machine's name.",
     )
     housekeeping_hours: float = Field(
         default=6.0,

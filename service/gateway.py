@@ -38,6 +38,8 @@ router = APIRouter(prefix="/v1", tags=["openai"], route_class=CheckedRoute)
 ModelName = Annotated[Line, Path(description="Name of a served model.")]
 log = structlog.stdlib.get_logger(__name__)
 
+# Names the host whose service passed a request on.
+HOP_HEADER = "x-nexusmix-hop"
 OVERHEAD_HEADER = "X-Nexusmix-Overhead-Ms"
 EVENT_STREAM = "text/event-stream"
 EVENT_END = b"\n\n"
@@ -179,12 +181,14 @@ async def _ask(request: Request, model: str, body: bytes) -> tuple[httpx.Respons
     routes: Remembered[str, str] = request.app.state.routes
     for _ in range(MAX_ATTEMPTS):
         address = await routes.get(model)
+        passed_on = _passed_on(request, address)
         forwarded = client.build_request(
             "POST",
             endpoints.url(address) + request.url.path,
             content=body,
             extensions={"engine": address},
             headers=endpoints.headers(address)
+            | passed_on
             | {
                 "content-type": "application/json",
                 "accept-encoding": "identity",
@@ -240,6 +244,21 @@ async def _cancel_when_gone(request: Request, scope: anyio.CancelScope) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
     scope.cancel()
+
+
+def _passed_on(request: Request, address: str) -> dict[str, str]:
+    """Return the headers for the service of another host, which asks for the client's key itself.
+
+    Raises Unavailable when that service sent the request here: the model has just moved.
+    """
+    if not address.startswith(endpoints.PEER):
+        return {}
+    if HOP_HEADER in request.headers:
+        raise Unavailable("the model is moving to another host; try again")
+    return {
+        "authorization": request.headers.get("authorization", ""),
+        HOP_HEADER: settings().host_name,
+    }
 
 
 def _resolve(model: str) -> str:

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import psutil
-
 from engine.launch import process_guard, sockets
+from engine.launch.adopted_process import AdoptedProcess, Identity, process_times
 
 LOOPBACK = "127.0.0.1"
 # Placeholders in a command: where a server listens for the caller, filled in on the machine that
@@ -47,6 +46,10 @@ class Process(Protocol):
         None while the process waits for a machine.
         """
 
+    @property
+    def identity(self) -> Identity | None:
+        """How another process of this machine finds it again; None when none can."""
+
     def poll(self) -> int | None:
         """Return None while the process runs, then its status; -N means signal N."""
 
@@ -63,6 +66,12 @@ class Process(Protocol):
 class Launcher(Protocol):
     """Starts processes."""
 
+    def adopt(self, identity: Identity, *, address: str) -> AdoptedProcess:
+        """Return a process that an earlier launcher has started.
+
+        Raises Unavailable when it does not run any more, or this launcher cannot find it.
+        """
+
     def run(
         self,
         command: Sequence[str],
@@ -74,18 +83,25 @@ class Launcher(Protocol):
         """Start a command with exactly this environment and append its output to `log_path`.
 
         `{host}` and `{port}` in the command are replaced by an unused address of the machine that
-        runs it, `{socket}` by an unused path. The process dies with the caller's thread, so call
-        this from a thread that lives long enough. Raises Unavailable when the launcher cannot
-        start anything.
+        runs it, `{socket}` by an unused path. The process dies with the caller's process, unless
+        the launcher says otherwise. Raises Unavailable when the launcher cannot start anything.
         """
 
 
 class LocalLauncher:
     """Starts processes on this machine, each under its own process guard."""
 
-    def __init__(self, *, host: str = LOOPBACK) -> None:
-        """`host` is the address at which callers reach this machine."""
+    def __init__(
+        self, *, host: str = LOOPBACK, keeper: int | None = None, leaves_children: bool = False
+    ) -> None:
+        """`host` is the address at which callers reach this machine.
+
+        Processes go on when this one dies as long as the process `keeper` inherits them. With
+        `leaves_children` their own children may outlive them.
+        """
         self._host = host
+        self._parents = ",".join(str(pid) for pid in (os.getpid(), keeper) if pid is not None)
+        self._orphans = "leave" if leaves_children else "kill"
 
     def run(
         self,
@@ -100,7 +116,8 @@ class LocalLauncher:
         address, values = self._new_address(any(SOCKET in argument for argument in command))
         arguments = [_filled(argument, values) for argument in command]
         # -I -S: the guard needs only the standard library, and so starts in a few milliseconds.
-        guard = [sys.executable, "-I", "-S", str(Path(process_guard.__file__)), str(os.getpid())]
+        guard = [sys.executable, "-I", "-S", str(Path(process_guard.__file__))]
+        guard += [self._parents, self._orphans]
         with log_path.open("ab") as log:
             process = subprocess.Popen(
                 [*guard, *arguments],
@@ -111,6 +128,10 @@ class LocalLauncher:
                 start_new_session=True,
             )
         return LocalProcess(process, address=address)
+
+    def adopt(self, identity: Identity, *, address: str) -> AdoptedProcess:
+        """Return a process that an earlier launcher has started. Raises Unavailable."""
+        return AdoptedProcess(identity, address=address)
 
     def _new_address(self, is_socket: bool) -> tuple[str, dict[str, str]]:
         """Return an unused address, and the values of the placeholders."""
@@ -132,6 +153,11 @@ class LocalProcess:
     def pid(self) -> int:
         """The id of the process guard, which leads the process group."""
         return self._guard.pid
+
+    @property
+    def identity(self) -> Identity | None:
+        """How a later launcher finds the process guard; None when it has ended."""
+        return None if self.poll() is not None else Identity.of(self.pid)
 
     @property
     def name(self) -> str:
@@ -156,15 +182,7 @@ class LocalProcess:
         return self._guard.returncode
 
     def cpu_seconds(self) -> float:
-        total = 0.0
-        try:
-            for process in psutil.Process(self.pid).children(recursive=True):
-                with suppress(psutil.Error):
-                    times = process.cpu_times()
-                    total += times.user + times.system
-        except psutil.Error:
-            pass  # it has ended
-        return total
+        return process_times(self.pid)
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM and do not wait."""

@@ -5,10 +5,13 @@ from registry.errors import Unavailable
 from registry.settings import settings
 
 
-def configured() -> Launcher:
-    """Return the launcher of the settings. Raises Unavailable without its packages."""
+def configured(*, keeper: int | None = None) -> Launcher:
+    """Return the launcher of the settings. Raises Unavailable without its packages.
+
+    Processes on this machine outlive this one if the process `keeper` inherits them.
+    """
     if settings().launcher == "local":
-        return LocalLauncher()
+        return LocalLauncher(keeper=keeper)
     # Imported here because Ray is an optional dependency and takes seconds to load.
     try:
         from engine.launch.ray_launcher import RayLauncher

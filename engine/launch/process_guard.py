@@ -1,9 +1,11 @@
 """Guard one command, so that neither it nor its descendants outlive it or the launcher.
 
-The guard runs as a script, `process_guard.py LAUNCHER_PID COMMAND...`, and imports only the
+The guard runs as a script, `process_guard.py PARENT_PIDS ORPHANS COMMAND...`, and imports only the
 standard library. It leads a process group and passes SIGTERM on to the command. When the command
-ends or the launcher dies, it kills every process that the command left behind, including orphans
-that it adopted. Linux only.
+ends, or none of the parents is left, it kills every process that the command left behind, including
+orphans that it adopted. Parents are the launcher and, after a comma, a process that may inherit the
+guard. With ORPHANS `leave` in place of `kill`, the guard adopts none: the command's own children
+may outlive it. Linux only.
 """
 
 import ctypes
@@ -17,22 +19,31 @@ from typing import NoReturn
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
-# The kernel sends this signal when the launcher dies; the launcher sends it after its grace period.
+# The launcher sends this signal after its grace period.
 KILL = signal.SIGUSR1
+# The kernel sends this one when the parent has died, or only the parent's thread that started us.
+ORPHANED = signal.SIGUSR2
 
 
-def main(launcher_pid: int, command: list[str]) -> NoReturn:
+def main(parent_pids: set[int], orphans: str, command: list[str]) -> NoReturn:
     """Run the command under guard and exit as it exits."""
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    if orphans == "kill":
+        _prctl(PR_SET_CHILD_SUBREAPER, 1)
     child = _start(command)
     signal.signal(signal.SIGTERM, lambda *_: _kill(child, signal.SIGTERM))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends SIGINT to the whole group
     signal.signal(KILL, lambda *_: _kill(child, signal.SIGKILL))
-    _prctl(PR_SET_PDEATHSIG, KILL)
-    if os.getppid() != launcher_pid:  # it died before prctl asked for the signal
-        _kill(child, signal.SIGKILL)
+
+    def check_parent(*_: object) -> None:
+        if os.getppid() not in parent_pids:
+            _kill(child, signal.SIGKILL)
+
+    signal.signal(ORPHANED, check_parent)
+    _prctl(PR_SET_PDEATHSIG, ORPHANED)
+    check_parent()  # it may have died before prctl asked for the signal
     _, status = os.waitpid(child, 0)
-    _kill_orphans()
+    if orphans == "kill":
+        _kill_orphans()
     _exit_like(os.waitstatus_to_exitcode(status))
 
 
@@ -105,4 +116,4 @@ def _prctl(option: int, value: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    main({int(pid) for pid in sys.argv[1].split(",")}, sys.argv[2], sys.argv[3:])

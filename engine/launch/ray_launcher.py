@@ -16,6 +16,7 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
+from engine.launch.adopted_process import AdoptedProcess, Identity
 from engine.launch.launcher import LOOPBACK, LocalLauncher, Resources
 from registry.errors import Unavailable
 from registry.settings import settings
@@ -86,6 +87,10 @@ class RayLauncher:
         )
         return RayProcess(runner, log_path)
 
+    def adopt(self, identity: Identity, *, address: str) -> AdoptedProcess:
+        """Raise Unavailable: Ray ends what a caller has started when the caller dies."""
+        raise Unavailable("Ray has ended it with the process that started it")
+
 
 class RayProcess:
     """A process on some node of the cluster; a thread of this process follows its output."""
@@ -104,6 +109,10 @@ class RayProcess:
     @property
     def address(self) -> str | None:
         return self._address
+
+    @property
+    def identity(self) -> None:
+        return None
 
     def poll(self) -> int | None:
         return self._status

@@ -1,26 +1,32 @@
 """Run vLLM servers as the rows of `deployments` request. Run by `python -m engine.serving.agent`.
 
-Each round looks at every live row and its server, and takes one step toward the requested state.
-Rounds repeat, so a step that a crash or a lost database interrupted is done in a later round. The
-servers die with the agent; the next agent starts them again.
+Each round looks at every live row of this host and its server, and takes one step toward the
+requested state. Rounds repeat, so a step that a crash or a lost database interrupted is done in a
+later round. Each deployment's step runs in a thread of its own: one that is slow or fails holds no
+other one up.
+
+One agent acts for a host, the others wait for its lease. A server outlives its agent, and the next
+agent of the host adopts it.
 """
 
 import signal
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
 from time import monotonic
+from typing import TypeVar
 
-import httpx
 import structlog
+from sqlalchemy.orm import Session
 
-from engine.launch import launchers
+from engine.launch import keeping, launchers
+from engine.launch.adopted_process import Identity
 from engine.launch.launcher import Launcher
-from engine.serving import deployments, vllm_process
-from engine.serving.pulse import Pulse
+from engine.serving import deployments, strays, vllm_process
+from engine.serving.agent_lease import Lease
+from engine.serving.running import Running
 from engine.serving.tables import Deployment, DeploymentState
-from engine.serving.vllm_process import Server
 from registry import logs
 from registry.blobs import blob_stores
 from registry.checkpoints import manifests
@@ -31,65 +37,40 @@ from registry.settings import settings
 log = structlog.stdlib.get_logger(__name__)
 
 ROUND_SECONDS = 0.5
+# How long a round waits for its steps; a step that takes longer goes on beside the next rounds.
+STEPS_SECONDS = 1.0
+MAX_STEPS = 32
 MAX_STARTS = 5
 FIRST_PAUSE_SECONDS = 1.0
 # A server that has been ready this long was healthy, so its starts are counted from zero again.
 HEALTHY_SECONDS = 600.0
-# Requests routed just before a server began to drain are still on their way.
-DRAIN_SECONDS_MIN = 2.0
 STOP_SECONDS = 10.0
 # A server that does not work any more is not asked for long.
 HUNG_STOP_SECONDS = 1.0
 
 
-@dataclass
-class Running:
-    """A server of this agent.
-
-    `since` is when its present state began, in monotonic seconds; `pulse` watches it while it is
-    ready.
-    """
-
-    server: Server
-    since: float = field(default_factory=monotonic)
-    pulse: Pulse | None = None
-    draining: bool = False
-
-    def check(self) -> None:
-        """Raise Unavailable when the server has ended, or has not worked for too long."""
-        limit = settings().engine_silence_seconds
-        if self.server.process.poll() is not None:
-            self.server.is_ready()
-        elif self.pulse is not None and self.pulse.silence() > limit:
-            raise Unavailable(f"it has written no token for {limit:g} seconds, and was replaced")
-
-    def stop(self, grace: float) -> None:
-        """End the server; kill it after `grace` seconds."""
-        if self.pulse is not None:
-            self.pulse.stop()
-        self.server.stop(grace)
+Result = TypeVar("Result")
 
 
 class Agent:
     """Starts, watches and stops servers so that they match the deployments."""
 
-    def __init__(self, *, launcher: Launcher | None = None) -> None:
-        self._launcher = launcher or launchers.configured()
+    def __init__(self, *, launcher: Launcher | None = None, host: str | None = None) -> None:
+        self._launcher = launcher or launchers.configured(keeper=keeping.keeper_pid())
+        self._lease = Lease(host or settings().host_name)
         self._running: dict[int, Running] = {}
         self._not_before: dict[int, float] = {}
+        self._steps: dict[int, Future[None]] = {}
+        self._threads = ThreadPoolExecutor(MAX_STEPS, thread_name_prefix="deployment")
 
     def run(self, stopping: threading.Event) -> None:
         """Run rounds until `stopping` is set, then stop all servers; a lost database is waited for.
 
-        Call this from the main thread: servers die with the thread that starts them.
+        Servers of a lost database go on.
         """
-        is_reset = False
         try:
             while not stopping.is_set():
                 try:
-                    if not is_reset:
-                        self.reset()
-                        is_reset = True
                     self.round()
                 except db.OUTAGES as error:
                     log.warning("database does not answer", error=str(error).splitlines()[0])
@@ -97,32 +78,80 @@ class Agent:
         finally:
             self.close()
 
-    def reset(self) -> None:
-        """Request again the deployments whose servers ended with a previous agent."""
-        with db.transaction() as session:
-            deployments.reset(session)
-
     def round(self) -> None:
-        """Take one step for each live deployment. Raises OperationalError without database."""
+        """Take one step for each live deployment of this host, if this agent acts for it.
+
+        Raises OperationalError without database.
+        """
+        had_lease = self._lease.token is not None
         with db.transaction() as session:
-            rows = deployments.live(session)
+            if not self._lease.hold(session):
+                self._leave()
+                return
+            deployments.claim(session, host=self._lease.host)
+            rows = deployments.live(session, host=self._lease.host)
+        if not had_lease:
+            log.info("acting for host", host=self._lease.host, token=self._lease.token)
+            strays.end({row.pid for row in rows})
+        gone = self._running.keys() - {row.id for row in rows}
+        for row in rows:
+            self._submit(row.id, self._step, row)
+        for deployment_id in gone:
+            self._submit(deployment_id, self._stop, deployment_id)
+        wait(list(self._steps.values()), timeout=STEPS_SECONDS)
+
+    def close(self) -> None:
+        """Stop all servers at the same time, and give the lease back if the database answers."""
+        wait(list(self._steps.values()), timeout=STOP_SECONDS)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        with suppress(*db.OUTAGES, _Fenced):
+            self._write(lambda session: None)
+            self._stop_all()
+            self._write(lambda session: deployments.reset(session, host=self._lease.host))
+            self._write(self._lease.release)
+        # They are still here if the database does not answer.
+        if self._lease.token is not None:
+            self._stop_all()
+
+    def _stop_all(self) -> None:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self._stop, list(self._running)))
+
+    def abandon(self) -> None:
+        """End as a killed agent does: the servers go on, and the lease stays."""
+        self._threads.shutdown(wait=True)
+        self._leave()
+
+    def _leave(self) -> None:
+        """Leave the servers to the agent that holds the lease now."""
+        for running in self._running.values():
+            running.unwatch()
+        self._running.clear()
+
+    def _submit(self, deployment_id: int, step: Callable[..., None], *arguments: object) -> None:
+        """Run a step in a thread, unless the last one of this deployment still runs."""
+        last = self._steps.get(deployment_id)
+        if last is None or last.done():
+            self._steps[deployment_id] = self._threads.submit(step, *arguments)
+
+    def _step(self, row: Deployment) -> None:
         steps = {
             DeploymentState.REQUESTED: self._start,
             DeploymentState.STARTING: self._await_ready,
             DeploymentState.READY: self._watch,
             DeploymentState.DRAINING: self._drain,
         }
-        for row in rows:
+        try:
             steps[row.state](row)
-        for gone in self._running.keys() - {row.id for row in rows}:
-            self._stop(gone)
-
-    def close(self) -> None:
-        """Stop all servers at the same time, and update their rows if the database answers."""
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(self._stop, list(self._running)))
-        with suppress(*db.OUTAGES):
-            self.reset()
+        except db.OUTAGES as error:
+            log.warning("database does not answer", error=str(error).splitlines()[0])
+        except _Fenced:
+            log.warning("another agent acts for this host", host=self._lease.host)
+        except Exception as error:
+            # Nobody foresaw it, so it is logged whole. It is this deployment's trouble alone.
+            log.exception("deployment failed", deployment=row.id)
+            with suppress(*db.OUTAGES, _Fenced):
+                self._died(row, f"{type(error).__name__}: {error}")
 
     def _start(self, row: Deployment) -> None:
         """Start a server for a requested deployment, unless it has to pause after a failure."""
@@ -132,37 +161,46 @@ class Agent:
         # The error that caused this restart stays visible until the server is ready.
         if not self._advance(row, DeploymentState.STARTING, error=row.error):
             return
+        row.state = DeploymentState.STARTING
         try:
             store = blob_stores.store()
             server = vllm_process.start(
                 manifests.load(store, row.artifact.manifest_digest),
                 blobs=store,
                 model=row.model,
-                log_path=settings().home / "logs" / "deployments" / f"{row.id}.log",
+                log_path=vllm_process.log_path(row.id),
                 launcher=self._launcher,
             )
         except (NexusmixError, OSError) as error:
-            row.state = DeploymentState.STARTING
             self._died(row, str(error))
             return
         self._running[row.id] = Running(server)
         log.info("server starts", deployment=row.id, model=row.model, process=server.process.name)
+        self._write(
+            lambda session: deployments.record_engine(
+                session,
+                row.id,
+                identity=server.process.identity,
+                address=server.process.address,
+            )
+        )
 
     def _await_ready(self, row: Deployment) -> None:
         """Route to a starting server once it answers; restart it when it is lost or late."""
-        running = self._running.get(row.id)
+        running = self._find(row)
         if running is None:
-            self._died(row, "its server was lost")
             return
         try:
             if running.server.is_ready():
                 running.server.warm_up()
-                with db.transaction() as session:
-                    deployments.mark_ready(session, row.id, address=running.server.address)
+                address = running.server.address
+                self._write(
+                    lambda session: deployments.mark_ready(session, row.id, address=address)
+                )
                 log.info(
                     "server is ready", deployment=row.id, seconds=round(monotonic() - running.since)
                 )
-                running.since, running.pulse = monotonic(), Pulse(running.server)
+                running.watch()
             elif monotonic() > running.since + vllm_process.START_SECONDS:
                 raise Unavailable(f"not ready in time:\n{running.server.log_tail()}")
         except Unavailable as error:
@@ -170,10 +208,11 @@ class Agent:
 
     def _watch(self, row: Deployment) -> None:
         """Restart a ready server that has ended or hangs."""
-        running = self._running.get(row.id)
+        running = self._find(row)
         if running is None:
-            self._died(row, "its server was lost")
             return
+        if running.pulse is None:
+            running.watch()
         try:
             running.check()
         except Unavailable as error:
@@ -181,15 +220,47 @@ class Agent:
 
     def _drain(self, row: Deployment) -> None:
         """Stop a server once it has answered all its requests."""
-        running = self._running.get(row.id)
+        running = self._find(row)
         if running is not None:
-            if not running.draining:
-                running.draining, running.since = True, monotonic()
-            if not _is_drained(running):
+            if not running.is_drained():
                 return
             self._stop(row.id)
-        self._advance(row, DeploymentState.STOPPED)
-        log.info("server stopped", deployment=row.id, model=row.model)
+        if self._advance(row, DeploymentState.STOPPED):
+            log.info("server stopped", deployment=row.id, model=row.model)
+
+    def _find(self, row: Deployment) -> Running | None:
+        """Return the server of a deployment, adopted from an earlier agent if need be.
+
+        When there is none, the deployment is requested again, or stopped by the caller if it
+        drains. Nobody failed, so no start is counted.
+        """
+        running = self._running.get(row.id)
+        if running is not None:
+            return running
+        try:
+            self._running[row.id] = self._adopt(row)
+        except NexusmixError as error:
+            log.info("server is not adopted", deployment=row.id, reason=error.detail)
+            if row.state is not DeploymentState.DRAINING:
+                row.num_starts = max(0, row.num_starts - 1)
+                self._advance(row, DeploymentState.REQUESTED)
+            return None
+        log.info("server adopted", deployment=row.id, model=row.model, pid=row.pid)
+        return self._running[row.id]
+
+    def _adopt(self, row: Deployment) -> Running:
+        """Return the server that the row describes. Raises NexusmixError."""
+        if row.pid is None or row.pid_started is None or row.address is None:
+            raise Unavailable("nothing is known of it")
+        server = vllm_process.adopt(
+            Identity(row.pid, row.pid_started),
+            address=row.address,
+            manifest=manifests.load(blob_stores.store(), row.artifact.manifest_digest),
+            model=row.model,
+            log_path=vllm_process.log_path(row.id),
+            launcher=self._launcher,
+        )
+        return Running(server)
 
     def _died(self, row: Deployment, error: str) -> None:
         """Request a restart after a pause, or give up after MAX_STARTS starts."""
@@ -210,10 +281,22 @@ class Agent:
         self, row: Deployment, state: DeploymentState, *, error: str | None = None
     ) -> bool:
         """Move the row to `state` if it is still in the state that this round saw."""
-        with db.transaction() as session:
-            return deployments.advance(
+        return self._write(
+            lambda session: deployments.advance(
                 session, row.id, row.state, state, num_starts=row.num_starts, error=error
             )
+        )
+
+    def _write(self, change: Callable[[Session], Result]) -> Result:
+        """Run a change in a transaction, if this agent still acts for the host. Raises _Fenced."""
+        with db.transaction() as session:
+            try:
+                self._lease.check(session)
+            except NexusmixError as error:
+                self._lease.token = None
+                self._leave()
+                raise _Fenced from error
+            return change(session)
 
     def _stop(self, deployment_id: int, grace: float = STOP_SECONDS) -> None:
         running = self._running.pop(deployment_id, None)
@@ -221,23 +304,8 @@ class Agent:
             running.stop(grace)
 
 
-def _is_drained(running: Running) -> bool:
-    """Return whether a draining server has no requests left, has used up its time, or has ended.
-
-    A server that does not work any more has nothing to finish.
-    """
-    seconds = monotonic() - running.since
-    if seconds < DRAIN_SECONDS_MIN:
-        return False
-    if seconds > settings().drain_seconds:
-        return True
-    try:
-        running.check()
-        return running.server.num_requests() == 0
-    except Unavailable:
-        return True
-    except httpx.TransportError:
-        return False
+class _Fenced(Exception):
+    """Another agent acts for the host."""
 
 
 def main() -> None:

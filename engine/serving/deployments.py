@@ -7,13 +7,18 @@ records the result.
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, or_, select, text
 from sqlalchemy.orm import Session, joinedload
 
-from engine.serving.tables import LIVE_STATES, Deployment, DeploymentState
+from engine.launch.adopted_process import Identity
+from engine.serving import endpoints
+from engine.serving.tables import LIVE_STATES, AgentLease, Deployment, DeploymentState
 from registry.database.tables import Artifact
 from registry.errors import NotFound, Unavailable
+from registry.settings import settings
 
+# A host that is restarted is back by then.
+GONE_SECONDS = 120
 PENDING_STATES = (DeploymentState.REQUESTED, DeploymentState.STARTING)
 
 
@@ -92,22 +97,69 @@ def ready(session: Session) -> Sequence[Deployment]:
     return session.scalars(query).all()
 
 
-def live(session: Session) -> Sequence[Deployment]:
-    """Return the deployments that the agent has to handle, oldest first, with their artifacts."""
+def live(session: Session, *, host: str | None = None) -> Sequence[Deployment]:
+    """Return live deployments, of one host or of all, oldest first, with their artifacts."""
     query = select(Deployment).where(Deployment.state.in_(LIVE_STATES)).order_by(Deployment.id)
+    if host is not None:
+        query = query.where(Deployment.host == host)
     return session.scalars(query.options(joinedload(Deployment.artifact))).all()
 
 
-def resolve(session: Session, model: str) -> str:
-    """Return the address, `http://host:port`, that answers for a model name.
+def claim(session: Session, *, host: str) -> None:
+    """Give `host` the live deployments of nobody, and those of hosts that are gone.
 
-    Raises NotFound when the model is not deployed, and Unavailable while it starts or when it has
-    failed.
+    A host is gone when its agent has not renewed its lease for GONE_SECONDS. Its engines are
+    started anew here.
     """
-    query = select(Deployment.address).filter_by(model=model, state=DeploymentState.READY)
-    address = session.scalars(query).one_or_none()
-    if address is not None:
-        return address
+    is_live = Deployment.state.in_(LIVE_STATES)
+    gone = select(AgentLease.host).where(
+        AgentLease.expires_at < func.now() - text(f"interval '{GONE_SECONDS} seconds'"),
+        AgentLease.host != host,
+    )
+    for deployment in session.scalars(
+        select(Deployment)
+        .where(is_live, or_(Deployment.host.is_(None), Deployment.host.in_(gone)))
+        .with_for_update(skip_locked=True)
+    ):
+        deployment.host = host
+        if deployment.state is not DeploymentState.REQUESTED:
+            forget_engine(deployment)
+    session.flush()
+
+
+def forget_engine(deployment: Deployment) -> None:
+    """Record that no engine runs: request it again, or end it if it was draining."""
+    deployment.address = deployment.pid = deployment.pid_started = None
+    if deployment.state is DeploymentState.DRAINING:
+        deployment.state = DeploymentState.STOPPED
+    else:
+        deployment.state = DeploymentState.REQUESTED
+
+
+def record_engine(
+    session: Session, deployment_id: int, *, identity: Identity | None, address: str | None
+) -> None:
+    """Record the engine of a deployment, so that another agent of the host can adopt it."""
+    deployment = session.get_one(Deployment, deployment_id, with_for_update=True)
+    if deployment.state is DeploymentState.STARTING:
+        deployment.address = address
+    if identity is not None:
+        deployment.pid, deployment.pid_started = identity.pid, identity.started
+    session.flush()
+
+
+def resolve(session: Session, model: str) -> str:
+    """Return the address that answers for a model name, see `endpoints`.
+
+    Raises NotFound when the model is not deployed, and Unavailable while it starts, when it has
+    failed, or when it runs on a host that this one does not reach.
+    """
+    query = select(Deployment).filter_by(model=model, state=DeploymentState.READY)
+    ready_one = session.scalars(query).one_or_none()
+    if ready_one is not None and ready_one.address is not None:
+        if ready_one.host in (None, settings().host_name):
+            return ready_one.address
+        return endpoints.PEER + _web_address(session, str(ready_one.host), model)
     if find_by_model(session, model).state is DeploymentState.FAILED:
         raise Unavailable(f"the deployment of {model!r} failed; its page says why")
     raise Unavailable(f"{model!r} is starting; try again in a few seconds")
@@ -125,7 +177,8 @@ def advance(
     """Move a deployment from state `seen` to `state`; return False, without a change, when it has
     left `seen` meanwhile.
 
-    The address is deleted, because none of the states that this is called with answers requests.
+    What is known of its engine is deleted, because none of the states that this is called with
+    answers requests.
     """
     deployment = session.get(Deployment, deployment_id, with_for_update=True)
     if deployment is None or deployment.state is not seen:
@@ -133,7 +186,7 @@ def advance(
     deployment.state = state
     deployment.num_starts = num_starts
     deployment.error = error
-    deployment.address = None
+    deployment.address = deployment.pid = deployment.pid_started = None
     session.flush()
     return True
 
@@ -161,15 +214,18 @@ def mark_ready(session: Session, deployment_id: int, *, address: str) -> None:
     session.flush()
 
 
-def reset(session: Session) -> None:
-    """Record that no server runs: request live deployments again, stop draining ones."""
-    for deployment in live(session):
-        deployment.address = None
-        if deployment.state is DeploymentState.DRAINING:
-            deployment.state = DeploymentState.STOPPED
-        else:
-            deployment.state = DeploymentState.REQUESTED
+def reset(session: Session, *, host: str) -> None:
+    """Record that no server runs on a host: request live deployments again, end draining ones."""
+    for deployment in live(session, host=host):
+        forget_engine(deployment)
     session.flush()
+
+
+def _web_address(session: Session, host: str, model: str) -> str:
+    lease = session.get(AgentLease, host)
+    if lease is None or lease.web_address is None:
+        raise Unavailable(f"{model!r} runs on host {host!r}, whose service listens to itself only")
+    return lease.web_address
 
 
 def _find_live(session: Session, model: str) -> Sequence[Deployment]:

@@ -15,13 +15,15 @@ import httpx
 from registry.settings import settings
 
 UNIX = "unix:"
+# The service of another host, which passes a request on to its own engine.
+PEER = "peer:"
 # What requests through a socket name as their host.
 SOCKET_HOST = "http://engine"
 
 
 def url(address: str) -> str:
     """Return the URL of an engine, without a path."""
-    return SOCKET_HOST if address.startswith(UNIX) else address
+    return SOCKET_HOST if address.startswith(UNIX) else address.removeprefix(PEER)
 
 
 def socket_path(address: str) -> str | None:
@@ -31,7 +33,7 @@ def socket_path(address: str) -> str | None:
 
 def headers(address: str) -> dict[str, str]:
     """Return the headers that an engine asks for."""
-    key = None if address.startswith(UNIX) else find_key()
+    key = None if address.startswith((UNIX, PEER)) else find_key()
     return {} if key is None else {"Authorization": f"Bearer {key}"}
 
 

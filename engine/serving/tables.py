@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import ForeignKey, Identity, Index, func, text
+from sqlalchemy import BigInteger, ForeignKey, Identity, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from registry.database.db import Base
@@ -54,7 +54,29 @@ class Deployment(Base):
     address: Mapped[str | None]
     num_starts: Mapped[int] = mapped_column(default=0)
     error: Mapped[str | None]
+    # The host whose agent runs it; None until one has taken it.
+    host: Mapped[str | None]
+    # The process guard of its engine, and when that started in clock ticks after the boot.
+    pid: Mapped[int | None]
+    pid_started: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     ready_at: Mapped[datetime | None]
 
     artifact: Mapped[Artifact] = relationship(lazy="raise")
+
+
+class AgentLease(Base):
+    """Which agent acts for a host, and until when.
+
+    Each new holder gets a higher token. What a holder with an older token still wants to write is
+    refused.
+    """
+
+    __tablename__ = "agent_leases"
+
+    host: Mapped[str] = mapped_column(primary_key=True)
+    token: Mapped[int]
+    holder: Mapped[str]
+    expires_at: Mapped[datetime]
+    # Where the service of this host answers the others; None if it listens to itself only.
+    web_address: Mapped[str | None]

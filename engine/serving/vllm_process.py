@@ -15,6 +15,7 @@ import httpx
 
 from engine.divergence.server_runner import ServerRunner
 from engine.launch import launchers
+from engine.launch.adopted_process import Identity
 from engine.launch.launcher import HOST, PORT, SOCKET, Launcher, Process, Resources
 from engine.serving import endpoints, engine_environment
 from engine.serving.context import context_tokens
@@ -25,13 +26,15 @@ from registry.blobs.blobs import BlobStore
 from registry.checkpoints.architecture import Architecture
 from registry.checkpoints.file_names import CONFIG, TOKENIZER
 from registry.checkpoints.manifests import Manifest
-from registry.errors import EngineFailed, InvalidCheckpoint, TimedOut
+from registry.errors import EngineFailed, InvalidCheckpoint, TimedOut, Unavailable
 from registry.settings import settings
 
 WARM_UP_SECONDS = 60.0
 START_SECONDS = 300.0
 STOP_SECONDS = 15.0
 POLL_SECONDS = 0.1
+# `python -m MODULE` before the options of a server.
+ENTRY_WORDS = 3
 TAIL_BYTES = 4096
 
 
@@ -145,6 +148,11 @@ class Server:
         self.process.terminate(grace)
 
 
+def log_path(deployment_id: int) -> Path:
+    """Return the path of the log of a deployment's server."""
+    return settings().home / "logs" / "deployments" / f"{deployment_id}.log"
+
+
 def start(
     manifest: Manifest,
     *,
@@ -164,6 +172,29 @@ def start(
     folder = materialize(manifest, blobs, root=settings().cache_path / "serving")
     arguments = command(folder, model=model, manifest=manifest)
     return _run(arguments, model=model, log_path=log_path, launcher=launcher)
+
+
+def adopt(
+    identity: Identity,
+    *,
+    address: str,
+    manifest: Manifest,
+    model: str,
+    log_path: Path,
+    launcher: Launcher,
+) -> Server:
+    """Return the running server of an earlier agent, if it is the one that `start` would make.
+
+    Raises Unavailable when the process has ended, or serves other weights or another way.
+    """
+    process = launcher.adopt(identity, address=address)
+    folder = settings().cache_path / "serving" / manifest.digest
+    wanted = command(folder, model=model, manifest=manifest)
+    place = endpoints.socket_path(address)
+    options = [option.replace(SOCKET, place or "") for option in wanted[ENTRY_WORDS:]]
+    if process.arguments()[-len(options) :] != options:
+        raise Unavailable(f"{process.name} is not the server of {model!r}")
+    return Server(process, model, log_path)
 
 
 def _run(

@@ -63,6 +63,11 @@ class EmbeddedPostgres:
         """The address for SQLAlchemy and DBOS; available after `start`."""
         return self._url("postgresql+psycopg", DATABASE)
 
+    @property
+    def pid(self) -> int | None:
+        """The process id of the server; None when it was not started."""
+        return None if self._process is None else self._process.pid
+
     def is_running(self) -> bool:
         """Tell whether the server's process runs."""
         return self._process is not None and self._process.poll() is None

@@ -21,12 +21,20 @@ class Child:
     """A long-lived process of the service, in its own process group, with its output in a file."""
 
     def __init__(
-        self, name: str, command: Sequence[str], *, env: Mapping[str, str], log_path: Path
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        log_path: Path,
+        leaves_children: bool = False,
     ) -> None:
+        """With `leaves_children` what the process starts may outlive it."""
         self.name = name
         self.log_path = log_path
         self._command = list(command)
         self._env = dict(env)
+        self._leaves_children = leaves_children
         self._process: LocalProcess | None = None
         self._started_at = 0.0
         self._not_before = 0.0
@@ -46,7 +54,7 @@ class Child:
                 return
             self._note_death(now, status)
         if now >= self._not_before:
-            self._process = LocalLauncher().run(
+            self._process = LocalLauncher(leaves_children=self._leaves_children).run(
                 self._command, env=self._env, log_path=self.log_path
             )
             self._started_at = now

@@ -1,6 +1,7 @@
 """`nexusmix up`: runs the database, and keeps the web, worker and agent processes running.
 
-Every process it starts dies with it, however it dies. A signal stops all of them in order.
+Every process it starts dies with it, however it dies. A signal stops all of them in order. An
+engine whose agent died stays, and the next agent adopts it.
 """
 
 import os
@@ -16,6 +17,7 @@ from http.client import HTTPConnection, HTTPException
 import psutil
 import structlog
 
+from engine.launch import keeping
 from registry import logs
 from registry.database.postgres import EmbeddedPostgres
 from registry.errors import Conflict, NexusmixError, Unavailable
@@ -53,6 +55,7 @@ def up(*, on_ready: Callable[[str], None] | None = None) -> None:
     address = home.address_of(host, port)
     with ExitStack() as stack:
         stack.enter_context(home.held(settings().home, address=address))
+        keeping.become_keeper()
         stack.callback(_kill_descendants)
         postgres = stack.enter_context(_embedded()) if settings().database_url is None else None
         if postgres is not None:
@@ -136,7 +139,14 @@ def _children(host: str, port: int) -> list[Child]:
     folder = settings().home / "logs"
     folder.mkdir(exist_ok=True)
     return [
-        Child(name, [sys.executable, "-m", *module], env=env, log_path=folder / f"{name}.log")
+        Child(
+            name,
+            [sys.executable, "-m", *module],
+            env=env,
+            log_path=folder / f"{name}.log",
+            # Engines outlive the agent, and the next agent adopts them.
+            leaves_children=name == "agent",
+        )
         for name, module in modules.items()
     ]
 
@@ -162,6 +172,8 @@ def _keep_running(children: list[Child], postgres: EmbeddedPostgres | None) -> N
         postgres.start()
     for child in children:
         child.keep_running()
+    own = [child.pid for child in children] + [None if postgres is None else postgres.pid]
+    keeping.bury([pid for pid in own if pid is not None])
 
 
 def _kill_descendants() -> None:

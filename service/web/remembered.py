@@ -19,7 +19,7 @@ from registry.errors import NexusmixError
 from registry.settings import settings
 
 # A key that is revoked, or a model that moves, is noticed this long after. Engines drain for longer
-# (`engine.serving.agent.DRAIN_SECONDS_MIN`), so a moved model is never asked at its old address.
+# (`engine.serving.running.DRAIN_SECONDS_MIN`), so a moved model is never asked at its old address.
 FRESH_SECONDS = 1.0
 # How long a request waits for a database that may be away, if the answer is remembered.
 PATIENCE_SECONDS = 0.5

@@ -13,7 +13,7 @@ import pytest
 from openai.types.chat import ChatCompletionUserMessageParam
 from sqlalchemy import update
 
-from engine.serving.tables import Deployment, DeploymentState
+from engine.serving.tables import AgentLease, Deployment, DeploymentState
 from registry import settings
 from registry.catalog import artifacts
 from registry.database import connections, db
@@ -296,6 +296,45 @@ def test_a_revoked_key_stops_although_it_was_used(
         return False
 
     wait_for(is_refused, "the refusal", seconds=WAIT_SECONDS)
+
+
+@pytest.fixture
+def elsewhere(model: str, engine: str) -> None:
+    """The model runs on another host, whose service answers at the address of the engine."""
+    with db.transaction() as session:
+        session.execute(update(Deployment).values(host="elsewhere", address="unix:/run/there"))
+        session.add(
+            AgentLease(
+                host="elsewhere",
+                token=1,
+                holder="",
+                expires_at=datetime.now(UTC),
+                web_address=engine,
+            )
+        )
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_model_of_another_host_is_asked_there(
+    client: openai.OpenAI, model: str, upstream: Upstream, key: str
+) -> None:
+    answer = client.completions.create(model=model, prompt="hello")
+    assert answer.choices[0].text == "".join(WORDS)
+    (asked,) = upstream.requests
+    # The other service asks for the key itself.
+    assert asked.headers["authorization"] == f"Bearer {key}"
+    with pytest.raises(openai.InternalServerError, match="moving to another host"):
+        client.completions.create(
+            model=model, prompt="hello", extra_headers={"x-nexusmix-hop": "elsewhere"}
+        )
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_host_that_listens_to_itself_only_is_named(client: openai.OpenAI, model: str) -> None:
+    with db.transaction() as session:
+        session.execute(update(AgentLease).values(web_address=None))
+    with pytest.raises(openai.InternalServerError, match="host 'elsewhere', whose service"):
+        client.completions.create(model=model, prompt="hello")
 
 
 def test_a_model_that_moved_is_found(

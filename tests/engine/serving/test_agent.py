@@ -1,103 +1,37 @@
-"""The agent matches real processes to rows of a real database; a stand-in replaces vLLM."""
+"""The agent matches real processes to rows of a real database; a stand-in replaces vLLM.
+
+Covers: engine.serving.running.
+"""
 
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from sqlalchemy import text
 
-from engine.launch.launcher import LocalLauncher, LocalProcess, Resources
+from engine.launch.launcher import LocalLauncher
 from engine.serving import agent as agents
-from engine.serving import deployments, pulse
+from engine.serving import deployments, pulse, vllm_process
 from engine.serving.agent import Agent
-from engine.serving.tables import Deployment, DeploymentState
+from engine.serving.running import Running
 from registry import settings
-from registry.blobs import blob_stores
 from registry.database import connections, db
 from registry.errors import Unavailable
-from tests.engine.factories import make_artifact
-
-STAND_IN = Path(__file__).parents[1] / "stand_in.py"
-State = DeploymentState
-
-
-class StandInLauncher:
-    """Starts the stand-in server where the agent starts vLLM, with the same arguments."""
-
-    def __init__(self) -> None:
-        self.started: list[LocalProcess] = []
-
-    def run(
-        self,
-        command: Sequence[str],
-        *,
-        env: Mapping[str, str],
-        log_path: Path,
-        resources: Resources = Resources(),
-    ) -> LocalProcess:
-        assert command[1:3] == ["-m", "engine.vllm_plugin.api_server"]
-        stand_in_command = [sys.executable, str(STAND_IN), *command[3:]]
-        self.started.append(
-            LocalLauncher().run(stand_in_command, env=os.environ, log_path=log_path)
-        )
-        return self.started[-1]
-
-    def child_of(self, number: int) -> psutil.Process:
-        """Return the stand-in's own process, the child of its process guard."""
-        return psutil.Process(self.started[number].pid).children()[0]
-
-
-@pytest.fixture
-def launcher() -> StandInLauncher:
-    return StandInLauncher()
-
-
-@pytest.fixture
-def agent(
-    database: str, launcher: StandInLauncher, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Agent]:
-    monkeypatch.setattr(agents, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(agents, "DRAIN_SECONDS_MIN", 0.0)
-    agent = Agent(launcher=launcher)
-    yield agent
-    agent.close()
-
-
-def request(model: str, *, expert: int = 0) -> int:
-    with db.transaction() as session:
-        artifact = make_artifact(session, blob_stores.store(), expert=expert)
-        return deployments.request(session, artifact, model=model).id
-
-
-def stop(deployment_id: int) -> None:
-    with db.transaction() as session:
-        deployments.stop(session, deployments.get(session, deployment_id))
-
-
-def read(deployment_id: int) -> Deployment:
-    with db.transaction() as session:
-        return deployments.get(session, deployment_id)
-
-
-def rounds(agent: Agent, *, until: Callable[[], bool]) -> None:
-    """Run rounds of the agent until a condition holds, for at most 30 seconds."""
-    give_up_at = time.monotonic() + 30
-    while not until():
-        assert time.monotonic() < give_up_at
-        agent.round()
-
-
-def become_ready(agent: Agent, deployment_id: int) -> str:
-    rounds(agent, until=lambda: read(deployment_id).state is State.READY)
-    address = read(deployment_id).address
-    assert address is not None
-    return address
+from tests.engine.stand_in_agents import (
+    StandInLauncher,
+    State,
+    become_ready,
+    read,
+    request,
+    rounds,
+    stop,
+)
 
 
 def test_a_requested_deployment_becomes_ready(agent: Agent) -> None:
@@ -191,13 +125,51 @@ def test_a_new_version_replaces_the_old_one_once_ready(
     assert launcher.started[1].poll() is None
 
 
-def test_deployments_of_a_previous_agent_are_started_again(agent: Agent) -> None:
+def test_trouble_of_one_deployment_is_its_own(
+    agent: Agent, launcher: StandInLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = request("m"), request("n")
+    become_ready(agent, good)
+    become_ready(agent, bad)
+
+    def fail(running: Running) -> None:
+        if running.server.model == "n":
+            raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(Running, "check", fail)
+    rounds(agent, until=lambda: read(bad).state is not State.READY)
+    assert "nobody foresaw this" in (read(bad).error or "")
+    assert read(good).state is State.READY
+
+
+def test_a_server_whose_log_was_deleted_is_started_again(
+    agent: Agent, launcher: StandInLauncher
+) -> None:
     deployment_id = request("m")
-    with db.transaction() as session:
-        row = deployments.get(session, deployment_id)
-        row.state, row.address = State.READY, "http://127.0.0.1:1"
-    agent.reset()
     become_ready(agent, deployment_id)
+    vllm_process.log_path(deployment_id).unlink()
+    launcher.child_of(0).kill()
+    rounds(agent, until=lambda: read(deployment_id).num_starts == 2)
+    become_ready(agent, deployment_id)
+
+
+def test_a_slow_deployment_holds_no_other_one_up(
+    agent: Agent, launcher: StandInLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agents, "STEPS_SECONDS", 0.05)
+    released, start = threading.Event(), vllm_process.start
+
+    def start_slowly(*arguments: Any, model: str, **options: Any) -> vllm_process.Server:
+        if model == "slow":
+            released.wait()
+        return start(*arguments, model=model, **options)
+
+    monkeypatch.setattr(vllm_process, "start", start_slowly)
+    slow, fast = request("slow"), request("m")
+    become_ready(agent, fast)
+    assert read(slow).state is State.STARTING
+    released.set()
+    become_ready(agent, slow)
 
 
 def test_closing_stops_servers_and_keeps_their_requests(
@@ -232,14 +204,37 @@ def test_a_lost_database_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     stopping, num_tries = threading.Event(), []
 
     class Watched(Agent):
-        def reset(self) -> None:
+        def round(self) -> None:
             num_tries.append(1)
             if len(num_tries) == 3:
                 stopping.set()
-            super().reset()
+            super().round()
 
     Watched().run(stopping)
     assert len(num_tries) >= 3
+
+
+@pytest.mark.slow  # starts vLLM itself
+def test_a_wedged_vllm_is_replaced(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that computes is suspended; the one that answers `/health` goes on."""
+    monkeypatch.setenv("NEXUSMIX_ENGINE_SILENCE_SECONDS", "3")
+    settings.settings.cache_clear()
+    monkeypatch.setattr(pulse, "PROBE_SECONDS", 1.0)
+    agent = Agent()
+    try:
+        deployment_id = request("m")
+        rounds(agent, until=lambda: read(deployment_id).state is State.READY, seconds=300)
+        pid = read(deployment_id).pid
+        assert pid is not None
+        [api_server] = psutil.Process(pid).children()
+        engine_core = max(api_server.children(), key=lambda p: p.memory_info().rss)
+        engine_core.suspend()
+        rounds(agent, until=lambda: read(deployment_id).state is not State.READY, seconds=60)
+        rounds(agent, until=lambda: read(deployment_id).state is State.READY, seconds=300)
+        assert read(deployment_id).num_starts == 2
+        assert not engine_core.is_running()
+    finally:
+        agent.close()
 
 
 @pytest.mark.slow  # starts vLLM itself

@@ -117,7 +117,8 @@ def test_reset_requests_running_deployments_and_stops_draining_ones(
     make_ready(session, running)
     draining = deployments.request(session, other, model="n")
     draining.state = DeploymentState.DRAINING
-    deployments.reset(session)
+    deployments.claim(session, host="here")
+    deployments.reset(session, host="here")
     assert (running.state, running.address) == (DeploymentState.REQUESTED, None)
     assert draining.state is DeploymentState.STOPPED
 

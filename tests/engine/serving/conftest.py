@@ -1,0 +1,31 @@
+"""An agent whose servers are stand-ins for vLLM."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from engine.serving import agent as agents
+from engine.serving import running
+from engine.serving.agent import Agent
+from tests.engine.stand_in_agents import (
+    StandInLauncher,
+)
+
+
+@pytest.fixture
+def launcher() -> Iterator[StandInLauncher]:
+    launcher = StandInLauncher()
+    yield launcher
+    for process in launcher.started:
+        process.terminate(1)
+
+
+@pytest.fixture
+def agent(
+    database: str, launcher: StandInLauncher, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Agent]:
+    monkeypatch.setattr(agents, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(running, "DRAIN_SECONDS_MIN", 0.0)
+    agent = Agent(launcher=launcher)
+    yield agent
+    agent.close()
