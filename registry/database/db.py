@@ -17,6 +17,9 @@ from registry.database import connections
 from registry.errors import Unavailable
 from registry.settings import settings
 
+# Connections of one process, and how many more while requests are many. A request holds one.
+POOL_SIZE = 5
+MAX_OVERFLOW = 10
 # What a statement raises when the server is away, restarts, or does not answer in time. PoolTimeout
 # means that all connections of the pool stayed in use.
 OUTAGES = (OperationalError, InterfaceError, InternalError, PoolTimeout)
@@ -57,8 +60,8 @@ def engine() -> Engine:
     made = create_engine(
         url,
         pool_pre_ping=True,
-        pool_size=5,
-        max_overflow=10,
+        pool_size=POOL_SIZE,
+        max_overflow=MAX_OVERFLOW,
         pool_timeout=settings().database_pool_seconds,
         # Errors are logged, and values can be hashes of keys or texts of users.
         hide_parameters=True,

@@ -24,6 +24,7 @@ from registry.checkpoints.attestations import Attestation
 from registry.checkpoints.file_names import ATTESTATION
 from registry.checkpoints.manifests import canonical_json
 from registry.database import db
+from registry.settings import settings
 from tests.assembler import rows
 from tests.assembler.published import assemble, keep_report, publish
 from tests.service.gate_reports import make_curve, make_report
@@ -185,6 +186,24 @@ def test_events_continue_after_the_last_id(client: TestClient) -> None:
     # A browser that connects again gets 204, which ends its stream.
     assert client.get(events, headers={"Last-Event-ID": ids[2]}).status_code == 204
     assert client.get(events, headers={"Last-Event-ID": "x"}).status_code == 422
+
+
+@pytest.mark.usefixtures("experts")
+def test_a_request_holds_one_connection(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a pool of one, a request that holds two would wait for itself."""
+    db.engine().dispose()
+    monkeypatch.setattr(db, "POOL_SIZE", 1)
+    monkeypatch.setattr(db, "MAX_OVERFLOW", 0)
+    monkeypatch.setenv("NEXUSMIX_DATABASE_POOL_SECONDS", "0.5")
+    settings.cache_clear()
+    db.engine.cache_clear()
+    for _ in range(2):
+        assert client.post(MIXES, json=BODY, headers={"Idempotency-Key": "a"}).status_code == 202
+    on_mix(finish)
+    for path in (MIXES, f"{MIXES}/both", f"{MIXES}/both/versions/1/events", "/mixes/both@1"):
+        assert client.get(path).status_code == 200, path
 
 
 @pytest.mark.usefixtures("experts")
