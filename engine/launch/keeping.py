@@ -35,7 +35,8 @@ def bury(own_children: Collection[int]) -> None:
 
     `own_children` were started by this process, which asks for their status itself.
     """
-    for process in psutil.Process().children():
-        with suppress(psutil.Error, ChildProcessError):
-            if process.pid not in own_children and process.status() == psutil.STATUS_ZOMBIE:
-                os.waitpid(process.pid, os.WNOHANG)
+    with suppress(ChildProcessError):  # there are no children
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid in own_children:
+                return  # the others come after its status was asked for
+            os.waitpid(ended.si_pid, os.WNOHANG)

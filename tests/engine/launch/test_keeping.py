@@ -1,6 +1,7 @@
 """Engines outlive a killed agent, the next agent adopts them, and all end with the keeper."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,26 @@ from engine.serving.tables import Deployment
 from tests.engine.serving.keeper_process import STAND_IN
 from tests.engine.stand_in_agents import State, read, request
 from tests.service.services import wait_for
+
+BURY = """
+import subprocess, sys, time
+import psutil
+from engine.launch import keeping
+own, inherited = subprocess.Popen(["true"]), subprocess.Popen(["true"])
+for child in (own, inherited):
+    while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+keeping.bury([own.pid])
+assert own.wait() == 0
+keeping.bury([])
+assert not psutil.pid_exists(inherited.pid)
+keeping.bury([])
+"""
+
+
+def test_inherited_processes_that_have_ended_are_buried() -> None:
+    """In a process of its own: the children of this one are other tests'."""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", BURY], check=True)
 
 
 @pytest.fixture
