@@ -31,7 +31,7 @@ from registry import logs
 from registry.blobs import blob_stores
 from registry.checkpoints import manifests
 from registry.database import db
-from registry.errors import NexusmixError, Unavailable
+from registry.errors import NexusmixError, TimedOut, Unavailable
 from registry.settings import settings
 
 log = structlog.stdlib.get_logger(__name__)
@@ -203,6 +203,11 @@ class Agent:
                 running.watch()
             elif monotonic() > running.since + vllm_process.START_SECONDS:
                 raise Unavailable(f"not ready in time:\n{running.server.log_tail()}")
+        except TimedOut as error:
+            # The machine has too much to do. A later round asks again, until time is up.
+            log.warning("server is slow", deployment=row.id, error=error.detail)
+            if monotonic() > running.since + vllm_process.START_SECONDS:
+                self._died(row, error.detail)
         except Unavailable as error:
             self._died(row, error.detail)
 

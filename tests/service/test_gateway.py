@@ -340,7 +340,6 @@ def test_a_host_that_listens_to_itself_only_is_named(client: openai.OpenAI, mode
 def test_a_model_that_moved_is_found(
     client: openai.OpenAI, model: str, upstream: Upstream, engine: str
 ) -> None:
-    """The engine at the remembered address is gone."""
     with serving(Upstream().app) as old:
         with db.transaction() as session:
             session.execute(update(Deployment).values(address=old))

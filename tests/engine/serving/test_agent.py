@@ -224,14 +224,14 @@ def test_a_wedged_vllm_is_replaced(database: str, monkeypatch: pytest.MonkeyPatc
     try:
         deployment_id = request("m")
         rounds(agent, until=lambda: read(deployment_id).state is State.READY, seconds=300)
-        pid = read(deployment_id).pid
+        pid, num_starts = read(deployment_id).pid, read(deployment_id).num_starts
         assert pid is not None
         [api_server] = psutil.Process(pid).children()
         engine_core = max(api_server.children(), key=lambda p: p.memory_info().rss)
         engine_core.suspend()
         rounds(agent, until=lambda: read(deployment_id).state is not State.READY, seconds=60)
         rounds(agent, until=lambda: read(deployment_id).state is State.READY, seconds=300)
-        assert read(deployment_id).num_starts == 2
+        assert read(deployment_id).num_starts > num_starts
         assert not engine_core.is_running()
     finally:
         agent.close()
