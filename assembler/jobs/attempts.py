@@ -83,7 +83,7 @@ def _after_kill(job_id: str, step: str, error: Killed) -> float:
     number = durably(note)
     if number >= MAX_KILLS:
         raise Poisoned(
-            f"{error.detail}; this happened {MAX_KILLS} times, so the job is parked:"
+            f"{error.detail}; this happened {MAX_KILLS} times, so it is not tried again by itself:"
             " give the step what it lacks, and retry"
         )
     return _pause(number)

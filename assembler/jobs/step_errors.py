@@ -84,7 +84,9 @@ def kind_of(error: BaseException) -> Kind:
 def describe(error: BaseException) -> str:
     """Return an error as a sentence: of ours its detail and problems, of others class and text."""
     if isinstance(error, NexusmixError):
-        return "; ".join([error.detail, *(f"{p.pointer} {p.detail}" for p in error.problems)])
+        # An error with one problem may have the same words for both.
+        problems = (p for p in error.problems if p.detail not in error.detail)
+        return "; ".join([error.detail, *(f"{p.pointer} {p.detail}" for p in problems)])
     return f"{type(error).__name__}: {error}"
 
 

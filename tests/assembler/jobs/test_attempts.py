@@ -96,7 +96,7 @@ def test_the_time_begins_anew_with_progress() -> None:
 
 def test_three_kills_are_poison() -> None:
     error = Killed("finetune: its process was killed by signal 9")
-    with pytest.raises(Poisoned, match="happened 3 times, so the job is parked"):
+    with pytest.raises(Poisoned, match="happened 3 times, so it is not tried again"):
         repeat(failing(*[error] * 3))
     assert events("killed")[-1] == "finetune: its process was killed by signal 9 (3 of 3)"
 

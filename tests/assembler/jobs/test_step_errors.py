@@ -118,3 +118,8 @@ def test_a_description_names_every_problem() -> None:
     error = InvalidInput("cannot be finetuned", problems=(Problem("/experts/0", "has no text"),))
     assert step_errors.describe(error) == "cannot be finetuned; /experts/0 has no text"
     assert step_errors.describe(ValueError("odd")) == "ValueError: odd"
+
+
+def test_a_description_does_not_say_a_problem_twice() -> None:
+    error = InvalidInput("layer 3 has no text", problems=(Problem("/layers/3", "has no text"),))
+    assert step_errors.describe(error) == "layer 3 has no text"
