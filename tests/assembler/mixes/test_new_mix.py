@@ -200,8 +200,9 @@ def test_too_few_documents_for_one_sequence_are_refused(
     spec = NewMix(name="mine", family="tiny", experts=EXPERTS, finetune={"tokens": 0})
     assert mixes.request(session, blobs, spec).number == 1
     both = problems(session, blobs, finetune={"tokens": 0}, gates={"prefix_tokens": 5000})
-    assert [problem.pointer for problem in both] == ["/experts/0", "/experts/1"]
-    assert all("held-out documents" in problem.detail for problem in both)
+    # So long a prefix does not fit into the context either.
+    assert [p.pointer for p in both] == ["/gates/prefix_tokens", "/experts/0", "/experts/1"]
+    assert all("held-out documents" in problem.detail for problem in both[1:])
 
 
 @pytest.mark.parametrize(
