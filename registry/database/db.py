@@ -13,7 +13,6 @@ from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from registry.database import connections
 from registry.errors import Unavailable
 from registry.settings import settings
 
@@ -54,6 +53,9 @@ def engine() -> Engine:
     if the settings name no database. `nexusmix up` starts the embedded one and passes its address
     to the processes that it starts.
     """
+    # Clients load the tables' states without a driver of PostgreSQL.
+    from registry.database import connections
+
     url = settings().database_url
     if url is None:
         raise Unavailable("no database: start one with `nexusmix up`, or set NEXUSMIX_DATABASE_URL")
@@ -78,6 +80,8 @@ def transaction(*, maintenance: bool = False) -> Iterator[Session]:
     """
     with Session(engine(), expire_on_commit=False) as session:
         if maintenance:
+            from registry.database import connections  # deferred as in `engine`
+
             driver = session.connection().connection.driver_connection
             assert isinstance(driver, connections.BoundedConnection)
             with driver.unbounded():
