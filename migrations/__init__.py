@@ -5,14 +5,22 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import OperationalError
+
+from registry.errors import Unavailable
 
 
 def upgrade(url: str, *, revision: str = "head") -> None:
     """Upgrade the database at `url` to a revision.
 
-    It can be repeated, and several processes may call it at the same time.
+    It can be repeated, and several processes may call it at the same time. Raises Unavailable with
+    the database's own words if it does not answer or refuses us.
     """
-    command.upgrade(config(url), revision)
+    try:
+        command.upgrade(config(url), revision)
+    except OperationalError as error:
+        reason = str(error.orig).splitlines()[0]
+        raise Unavailable(f"the database cannot be used: {reason}") from error
 
 
 def downgrade(url: str, *, revision: str) -> None:

@@ -3,12 +3,13 @@
 import socket
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from platformdirs import user_data_path
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from registry.database_address import with_driver
 from registry.errors import InvalidInput, Problem
 
 
@@ -21,9 +22,10 @@ class Settings(BaseSettings):
         default_factory=lambda: user_data_path("nexusmix"),
         description="Data folder: embedded database, tensors, caches, logs, the generated key.",
     )
-    database_url: str | None = Field(
+    database_url: Annotated[str, AfterValidator(with_driver)] | None = Field(
         default=None,
-        description="Address of a PostgreSQL with pgvector that replaces the embedded one.",
+        description="Address of a PostgreSQL with pgvector that replaces the embedded one:"
+        " `postgresql+psycopg://USER:PASSWORD@HOST/DATABASE`.",
     )
     s3_bucket: str | None = Field(
         default=None, description="S3 bucket for tensors; if unset the data folder holds them."

@@ -20,7 +20,8 @@ LAYERS = ["registry", "engine", "assembler", "service"]  # lowest first
 ROOMS = {
     "registry": (
         "errors",
-        "names settings licenses logs cpu_features folders private_files texts",
+        "names database_address licenses logs cpu_features folders private_files texts",
+        "settings",
         "bounded_json",
         "database blobs",
         "checkpoints",

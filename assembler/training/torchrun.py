@@ -83,7 +83,7 @@ def _run(num_processes: int, command: Sequence[str], *, folder: Path) -> None:
     )
     # Each process runs under its own process guard: torchrun starts it in its own session, where it
     # would outlive an agent that is killed.
-    guard_command = ["-I", "-S", str(Path(process_guard.__file__)), str(os.getpid())]
+    guard_command = process_guard.arguments([os.getpid()])
     try:
         elastic_launch(config, sys.executable)(*guard_command, sys.executable, "-m", *command)
     except SignalException as error:

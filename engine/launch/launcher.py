@@ -100,8 +100,8 @@ class LocalLauncher:
         `leaves_children` their own children may outlive them.
         """
         self._host = host
-        self._parents = ",".join(str(pid) for pid in (os.getpid(), keeper) if pid is not None)
-        self._orphans = "leave" if leaves_children else "kill"
+        parents = [pid for pid in (os.getpid(), keeper) if pid is not None]
+        self._guard = process_guard.arguments(parents, leaves_children=leaves_children)
 
     def run(
         self,
@@ -115,12 +115,9 @@ class LocalLauncher:
         log_path.parent.mkdir(parents=True, exist_ok=True)
         address, values = self._new_address(any(SOCKET in argument for argument in command))
         arguments = [_filled(argument, values) for argument in command]
-        # -I -S: the guard needs only the standard library, and so starts in a few milliseconds.
-        guard = [sys.executable, "-I", "-S", str(Path(process_guard.__file__))]
-        guard += [self._parents, self._orphans]
         with log_path.open("ab") as log:
             process = subprocess.Popen(
-                [*guard, *arguments],
+                [sys.executable, *self._guard, *arguments],
                 env=dict(env),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -23,6 +24,15 @@ PR_SET_CHILD_SUBREAPER = 36
 KILL = signal.SIGUSR1
 # The kernel sends this one when the parent has died, or only the parent's thread that started us.
 ORPHANED = signal.SIGUSR2
+
+
+def arguments(parent_pids: Collection[int], *, leaves_children: bool = False) -> list[str]:
+    """Return the arguments with which Python runs the guard; those of the command follow.
+
+    -I -S: the guard needs only the standard library, and so starts in a few milliseconds.
+    """
+    parents = ",".join(map(str, parent_pids))
+    return ["-I", "-S", __file__, parents, "leave" if leaves_children else "kill"]
 
 
 def main(parent_pids: set[int], orphans: str, command: list[str]) -> NoReturn:

@@ -53,7 +53,8 @@ def main() -> None:
         for problem in error.problems:
             # One that only repeats the sentence says nothing more.
             if problem.detail not in error.detail:
-                _print(f"  {problem.pointer}: {problem.detail}")
+                place = f"{problem.pointer}: " if problem.pointer else ""
+                _print(f"  {place}{problem.detail}")
         sys.exit(1)
     except OSError as error:
         # A disk that is full, a folder that may not be read: what the system says is the sentence.

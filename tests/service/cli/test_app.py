@@ -53,3 +53,13 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.returncode == 1
     assert "NEXUSMIX_PORT" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_database_that_does_not_answer_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEXUSMIX_DATABASE_URL", "postgresql://me:hush@127.0.0.1:1/nexusmix")
+    monkeypatch.setenv("NEXUSMIX_DATABASE_CONNECT_SECONDS", "2")
+    done = run("migrate")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("nexusmix: the database cannot be used: ")
+    assert "hush" not in done.stderr
