@@ -8,7 +8,7 @@ import pytest
 from tests.benchmarks import admission
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_quick_run_times_both_states(tmp_path: Path) -> None:
     output = tmp_path / "admission.json"
     assert admission.main(["--quick", f"--output={output}"]) == 0

@@ -9,7 +9,7 @@ from tests.benchmarks import fuzz
 from tests.structured_cases import KINDS
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_quick_run_finds_no_fault(tmp_path: Path) -> None:
     output = tmp_path / "fuzz.json"
     fuzz.main(["--quick", f"--output={output}"])

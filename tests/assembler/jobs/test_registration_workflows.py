@@ -114,6 +114,7 @@ def test_a_registration_goes_from_checking_to_ready(database: str) -> None:
     assert version_now().error is None
 
 
+@pytest.mark.long
 def test_a_sound_seed_becomes_ready(database: str) -> None:
     register_family()
     with worker():
@@ -146,6 +147,7 @@ def test_an_embedding_that_is_killed_fails_and_is_retried(database: str) -> None
     assert version_now().error is None
 
 
+@pytest.mark.long
 def test_a_projection_that_is_killed_fails_and_is_retried(database: str) -> None:
     def projection() -> Projection:
         with db.transaction() as session:
@@ -175,6 +177,7 @@ def test_a_projection_that_is_killed_fails_and_is_retried(database: str) -> None
         wait_for(lambda: projection().state is ProjectionState.READY, "the projection")
 
 
+@pytest.mark.long
 def test_a_worker_is_seen_while_it_runs(database: str) -> None:
     def count() -> int:
         with db.transaction() as session:

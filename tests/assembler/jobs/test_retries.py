@@ -104,6 +104,7 @@ def test_a_parked_finetune_goes_on_from_its_checkpoint(database: str) -> None:
     assert phases(version.job_id)["assemble", "ended"] == 1
 
 
+@pytest.mark.long
 def test_a_new_request_does_not_finetune_from_zero(database: str) -> None:
     first = request_mix(finetune=ENDLESS)
     with worker():
@@ -117,6 +118,7 @@ def test_a_new_request_does_not_finetune_from_zero(database: str) -> None:
     assert steps_of(second)[0][1] > CHECKPOINT_STEPS
 
 
+@pytest.mark.long
 def test_a_finished_finetune_is_used_by_a_mix_with_another_policy(database: str) -> None:
     first = request_mix()
     with worker():
@@ -140,6 +142,7 @@ def test_a_job_waits_for_the_object_store(database: str, s3: SeaweedServer) -> N
     assert (done.state, done.error) == (MixState.SUCCEEDED, None)
 
 
+@pytest.mark.long
 def test_waiting_ends_and_a_retry_goes_on(
     database: str, s3: SeaweedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -214,7 +214,7 @@ def test_a_lost_database_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(num_tries) >= 3
 
 
-@pytest.mark.slow  # starts vLLM itself
+@pytest.mark.long  # starts vLLM itself
 def test_a_wedged_vllm_is_replaced(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process that computes is suspended; the one that answers `/health` goes on."""
     monkeypatch.setenv("NEXUSMIX_ENGINE_SILENCE_SECONDS", "3")

@@ -177,7 +177,7 @@ def test_an_interrupted_backup_is_repeated(store: LocalBlobs, target: Path) -> N
     folder.check(whole.database)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_service_runs_on_a_restored_folder(
     store: LocalBlobs, target: Path, elsewhere: Path
 ) -> None:
