@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8421, ge=0, le=65535, description="Port of the web process.")
     anonymous_read: bool = Field(
         default=False,
-        description="Whether who reads needs no key. A request that a proxy has forwarded needs one"
+        description="Whether reading needs no key. A request that a proxy has forwarded needs one"
         " all the same.",
     )
     executor_id: str = Field(
