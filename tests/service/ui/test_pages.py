@@ -183,7 +183,7 @@ def test_a_parked_mix_is_retried(page: Page, experts: list[str]) -> None:
     version = request_mix(experts)
     with db.transaction() as session:
         mix_state.finish(session, version.id, state=MixState.PARKED, error="killed three times")
-    page.goto("/mixes/mine")
+    page.goto("/mixes/mine@1")
     expect(page.get_by_role("alert")).to_contain_text("killed three times")
     page.get_by_role("button", name="Retry").click()
 
@@ -197,7 +197,7 @@ def test_a_refused_mix_has_no_button_to_retry(page: Page, experts: list[str]) ->
         version = mix_state.locked(session, version.id)
         version.kept_until = retention.until()
         mix_state.finish(session, version.id, state=MixState.FAILED, error="diverges")
-    page.goto("/mixes/mine")
+    page.goto("/mixes/mine@1")
     expect(page.get_by_role("alert")).to_contain_text("diverges")
     expect(page.get_by_role("button", name="Retry")).to_have_count(0)
 
