@@ -110,6 +110,7 @@ ROUTES: dict[tuple[str, str], Scope | None] = {
     ("GET", "/"): Scope.READ,
     ("GET", "/experts"): Scope.READ,
     ("GET", "/experts/{name}"): Scope.READ,
+    ("GET", "/families"): Scope.READ,
     ("GET", "/chat"): Scope.READ,
     ("GET", "/store"): Scope.READ,
     ("GET", "/store/needless"): Scope.ADMIN,
