@@ -12,6 +12,7 @@ from registry.errors import NotFound
 from registry.settings import settings
 from service.web import remembered
 from service.web.remembered import Remembered
+from tests.service.coroutines import result_of
 
 AWAY = OperationalError("SELECT", {}, Exception("away"))
 
@@ -35,7 +36,7 @@ class Source:
 
 def run(source: Source, test: "Coroutine[Any, Any, None]") -> None:
     try:
-        asyncio.run(test)
+        result_of(test)
     finally:
         source.released.set()
 

@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 from service.web.threads import Shared, Threads
+from tests.service.coroutines import result_of
 
 
 def test_the_same_work_is_done_once_for_all() -> None:
@@ -24,9 +25,9 @@ def test_the_same_work_is_done_once_for_all() -> None:
         release.set()
         return await asyncio.gather(*waiting)
 
-    assert asyncio.run(ask()) == [1] * 50
+    assert result_of(ask()) == [1] * 50
     # Later, and in another event loop, it is done anew.
-    assert asyncio.run(shared.run("a", work)) == 2
+    assert result_of(shared.run("a", work)) == 2
 
 
 def test_purposes_do_not_wait_for_each_other() -> None:
@@ -38,4 +39,4 @@ def test_purposes_do_not_wait_for_each_other() -> None:
         await free.run(release.set)
         return await waiting
 
-    assert asyncio.run(ask())
+    assert result_of(ask())
