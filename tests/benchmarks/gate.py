@@ -29,6 +29,7 @@ from registry.checkpoints.manifests import Manifest
 from service.demo.bars import Bar
 from tests.benchmarks.harness import demo_mix, processes, reports
 from tests.benchmarks.harness.demo_mix import DemoMix
+from tests.engine.forwarding import forwarded
 
 NAME = "gate"
 PACKAGES = ("nexusmix", "torch", vllm_package())
@@ -130,7 +131,8 @@ class _Bench:
         """Serve a folder, and yield the name of the server for the command."""
         with vllm_process.serving_folder(folder, log_path=self._folder / "server.log") as running:
             running.wait_ready()
-            yield f"{running.address}/v1#{running.model}"
+            with forwarded(running.address) as url:
+                yield f"{url}/v1#{running.model}"
 
 
 def _in_int8(demo: DemoMix, units: Sequence[Unit]) -> Manifest:

@@ -35,6 +35,7 @@ from registry.errors import Incompatible, InvalidInput
 from tests import tiny
 from tests.assembler import tiny_mixes
 from tests.engine.divergence import dialect, tables
+from tests.engine.forwarding import forwarded
 
 SHORT: dict[str, Any] = {"prompts_per_domain": 4, "prefix_tokens": 12, "completion_tokens": 8}
 
@@ -269,9 +270,10 @@ def test_a_served_model_is_compared_with_its_folder_and_both_are_served(
 ) -> None:
     with vllm_process.serving_folder(seed.path, log_path=tmp_path / "log", model="tiny") as running:
         running.wait_ready()
-        served = Served(address=f"{running.address}/v1", model="tiny")
-        report = compare(seed, served, texts)
-        backwards = compare(served, seed, texts)
+        with forwarded(running.address) as url:
+            served = Served(address=f"{url}/v1", model="tiny")
+            report = compare(seed, served, texts)
+            backwards = compare(served, seed, texts)
     assert report.passed
     assert report.domains[0].candidate.equal_share == 1
     assert noise.SERVED in report.domains[0].variations

@@ -33,6 +33,7 @@ from tests.benchmarks.faults.planted import Plot
 from tests.benchmarks.faults.staging import own_home, serving
 from tests.benchmarks.harness import demo_mix, reports
 from tests.benchmarks.harness.cached_results import once
+from tests.engine.forwarding import forwarded
 
 PACKAGES = ("nexusmix", "torch", vllm_package())
 MIN_FAULTS = 12
@@ -147,8 +148,12 @@ def _of_server(gate: Gate, name: str) -> Verdict:
 def _served(gate: Gate, store: LocalBlobs, refusals: Mapping[str, str], **damage: Any) -> Verdict:
     """Judge a damaged server, which may fail to start or to answer."""
     try:
-        with as_ours(), serving(gate.demo.mix, store, **damage) as running:
-            return gate.served(running.address, running.model, refusals)
+        with (
+            as_ours(),
+            serving(gate.demo.mix, store, **damage) as running,
+            forwarded(running.address) as url,
+        ):
+            return gate.served(url, running.model, refusals)
     except Unavailable as error:
         refused = {**refusals, "answer": words(error)}
         return Verdict(refusals=refused, failed=(), figures={})
@@ -168,7 +173,8 @@ def _rebuilt(gate: Gate, number: int, num_read: int) -> dict[str, Any]:
                 return gate.judge(runner, gate.stored_refusals(mix, store), is_served=False)
             with serving(mix, store, threads=threads) as running:
                 runner = Batched(running.runner(), size, backwards)
-                refusals = gate.served_refusals(running.address, running.model)
+                with forwarded(running.address) as url:
+                    refusals = gate.served_refusals(url, running.model)
                 return gate.judge(runner, refusals, is_served=True)
 
     way = {"threads": threads, "batch": size, "backwards": backwards}
