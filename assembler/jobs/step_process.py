@@ -135,6 +135,7 @@ def _asking(cancelled: Callable[[], bool]) -> Iterator[threading.Event]:
                 if cancelled():
                     return happened.set()
             except Exception:
+                # Without an answer the step goes on; a lease that is not renewed ends it.
                 log.exception("cannot tell whether the job was cancelled")
 
     threading.Thread(target=ask, daemon=True, name="cancellation").start()

@@ -151,7 +151,8 @@ def _is_done_already(version_id: int, step: LongStep) -> bool:
 def _take_result(session: Session, version_id: int, twin: MixVersion, step: LongStep) -> None:
     values = {column: getattr(twin, column) for column in earlier_results.RESULTS[step]}
     version = mix_state.complete(session, version_id, step=step, **values)
-    _tell(session, version.job_id, f"{step} is that of {twin.job_id}, which had the same inputs")
+    text = f"{step} takes the result of {twin.job_id}: its inputs were the same"
+    _tell(session, version.job_id, text)
 
 
 def _tell(session: Session, job_id: str, text: str) -> None:

@@ -64,7 +64,7 @@ class AdoptedProcess:
         return self._address
 
     def arguments(self) -> list[str]:
-        """Return the command line of the guard, which ends with that of its command."""
+        """Return the command line of the guard. The guarded command stands at its end."""
         with suppress(psutil.Error):
             return self._process.cmdline()
         return []

@@ -32,7 +32,7 @@ class Lease:
     def hold(self, session: Session) -> bool:
         """Take or renew the lease; return False while another agent holds it.
 
-        A lease that has expired is taken, and that of a process of this machine that has ended.
+        Takes a lease that has expired, or whose holder ran on this machine and has ended.
         """
         nobody = {"host": self.host, "token": 0, "holder": NOBODY, "expires_at": func.now()}
         session.execute(insert(AgentLease).values(nobody).on_conflict_do_nothing())

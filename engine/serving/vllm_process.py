@@ -183,7 +183,7 @@ def adopt(
     log_path: Path,
     launcher: Launcher,
 ) -> Server:
-    """Return the running server of an earlier agent, if it is the one that `start` would make.
+    """Adopt the running server of an earlier agent if it serves what `start` would serve.
 
     Raises Unavailable when the process has ended, or serves other weights or another way.
     """

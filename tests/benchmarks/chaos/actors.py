@@ -68,6 +68,7 @@ class Actor(ABC):
                 except EXPLAINED as error:
                     self.outcomes[type(error).__name__] += 1
                 except Exception:
+                    # Every error that no fault explains is a finding.
                     self.ledger.find(f"{self.name}: {traceback.format_exc(limit=-3)}")
                 if time.monotonic() - began > HUNG_SECONDS and self.is_bounded:
                     self.ledger.find(f"{self.name} took {time.monotonic() - began:.0f} s")

@@ -1,9 +1,10 @@
-"""An installation to save, and where to."""
+"""The store, a published mix, an installation to save, and where to."""
 
 from pathlib import Path
 
 import pytest
 
+from assembler.tables import MixVersion
 from registry.blobs import blob_stores
 from registry.blobs.blobs import LocalBlobs
 from registry.database import db
@@ -14,13 +15,23 @@ from tests.service.housekeeping import stored_mix
 
 @pytest.fixture
 def store(database: str) -> LocalBlobs:
-    """The store of an installation with a published mix and a key."""
     store = blob_stores.store()
     assert isinstance(store, LocalBlobs)
-    with db.transaction() as session:
-        stored_mix.add(session, store)
-        keys.installation_key(session, path=settings().key_path)
     return store
+
+
+@pytest.fixture
+def mix(store: LocalBlobs) -> MixVersion:
+    """A published mix."""
+    with db.transaction() as session:
+        return stored_mix.add(session, store)
+
+
+@pytest.fixture
+def installed(mix: MixVersion) -> None:
+    """An installation with a published mix and a key."""
+    with db.transaction() as session:
+        keys.installation_key(session, path=settings().key_path)
 
 
 @pytest.fixture

@@ -38,6 +38,8 @@ from tests.service.housekeeping.backups import (
 )
 from tests.service.services import serving
 
+pytestmark = pytest.mark.usefixtures("installed")
+
 
 def test_an_installation_is_restored_as_it_was(
     store: LocalBlobs, target: Path, elsewhere: Path

@@ -9,7 +9,6 @@ import pytest
 from assembler.mixes import job_events
 from assembler.tables import MixState, MixVersion
 from engine.serving import deployments
-from registry.blobs import blob_stores
 from registry.blobs.blobs import LocalBlobs, put_bytes
 from registry.catalog import artifacts
 from registry.database import db
@@ -19,19 +18,6 @@ from service.housekeeping.collection import Removal
 from tests.service.housekeeping import stored_mix
 
 LONG_AGO = datetime.now(UTC) - timedelta(days=400)
-
-
-@pytest.fixture
-def store(database: str) -> LocalBlobs:
-    store = blob_stores.store()
-    assert isinstance(store, LocalBlobs)
-    return store
-
-
-@pytest.fixture
-def mix(store: LocalBlobs) -> MixVersion:
-    with db.transaction() as session:
-        return stored_mix.add(session, store)
 
 
 def write(path: Path, *, num_bytes: int = 1000) -> Path:

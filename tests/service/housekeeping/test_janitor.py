@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from registry.blobs import blob_stores
 from registry.blobs.blobs import LocalBlobs, put_bytes
 from registry.database import db
 from registry.settings import settings
@@ -14,13 +13,6 @@ from service.housekeeping import collection, janitor, scrub
 from service.housekeeping.janitor import Janitor
 from service.tables import HousekeepingRun
 from tests.assembler import rows
-
-
-@pytest.fixture
-def store(database: str) -> LocalBlobs:
-    store = blob_stores.store()
-    assert isinstance(store, LocalBlobs)
-    return store
 
 
 @pytest.fixture

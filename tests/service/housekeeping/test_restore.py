@@ -30,6 +30,8 @@ from tests.service.housekeeping.backups import (
     settings_of,
 )
 
+pytestmark = pytest.mark.usefixtures("installed")
+
 
 def test_an_interrupted_restore_is_repeated(
     store: LocalBlobs, target: Path, elsewhere: Path

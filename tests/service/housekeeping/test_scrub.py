@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import select
 
 from assembler.tables import MixVersion
-from registry.blobs import blob_stores
 from registry.blobs.blobs import LocalBlobs, get_bytes, put_bytes
 from registry.database import db
 from service.housekeeping import scrub
@@ -16,19 +15,6 @@ from service.tables import BlobFault, HousekeepingRun
 from tests.service.housekeeping import stored_mix
 
 FAST = 1 << 40
-
-
-@pytest.fixture
-def store(database: str) -> LocalBlobs:
-    store = blob_stores.store()
-    assert isinstance(store, LocalBlobs)
-    return store
-
-
-@pytest.fixture
-def mix(store: LocalBlobs) -> MixVersion:
-    with db.transaction() as session:
-        return stored_mix.add(session, store)
 
 
 def go_on(store: LocalBlobs, *, seconds: float = 60.0, rate: int = FAST) -> None:
