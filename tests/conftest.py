@@ -88,7 +88,7 @@ def database(
     _forget()
     _empty_tables()
     yield postgres.url
-    db.engine().dispose()
+    db.close()
 
 
 @pytest.fixture
@@ -146,4 +146,4 @@ def _empty_tables() -> None:
 def _forget() -> None:
     settings.settings.cache_clear()
     blob_stores.store.cache_clear()
-    db.engine.cache_clear()
+    db.close()

@@ -67,7 +67,14 @@ def _work(lease: Lease, url: str) -> None:
         # Running steps see this as well: they stop their processes and record no outcome.
         step_process.STOPPING.set()
         DBOS.destroy(workflow_completion_timeout_sec=STOP_SECONDS)
-    release(client, executor_id=lease.executor_id)
+    try:
+        # A worker that was replaced must not take its jobs from the one that runs them now.
+        lease.renew()
+        release(client, executor_id=lease.executor_id)
+    except (psycopg.OperationalError, DBAPIError, *db.OUTAGES) as error:
+        log.warning(
+            "no database: the jobs stay until others see this worker gone", error=str(error).strip()
+        )
     client.destroy()
 
 

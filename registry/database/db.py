@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 
 from sqlalchemy import DateTime, Engine, Enum, MetaData, create_engine, event, text
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from registry.errors import Unavailable
 from registry.settings import settings
@@ -70,6 +72,25 @@ def engine() -> Engine:
     )
     event.listen(made, "do_connect", connections.connect)
     return made
+
+
+def close() -> None:
+    """Close the connections of this process; those in use are closed when they come back.
+
+    The next transaction connects anew, by the settings of that time.
+    """
+    if engine.cache_info().currsize == 0:
+        return
+    made = engine()
+    engine.cache_clear()
+    # A pool that was disposed of keeps what comes back later, and nobody would close it.
+    event.listen(made.pool, "checkin", _close)
+    made.dispose()
+
+
+def _close(connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+    if connection is not None:
+        connection.close()
 
 
 @contextmanager

@@ -92,8 +92,7 @@ def _configured(url: str) -> Iterator[None]:
     try:
         yield
     finally:
-        db.engine().dispose()
-        db.engine.cache_clear()
+        db.close()
         del os.environ[VARIABLE]
         settings.cache_clear()
 

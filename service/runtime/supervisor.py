@@ -123,7 +123,7 @@ def _prepare_database() -> None:
     with db.transaction() as session:
         keys.installation_key(session, path=settings().key_path)
     # Close the connections: the children have their own, and this process only watches.
-    db.engine().dispose()
+    db.close()
 
 
 def _children(host: str, port: int) -> list[Child]:

@@ -249,12 +249,12 @@ def lost(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """A call that takes the database away from this process."""
 
     def lose() -> None:
-        db.engine().dispose()
+        db.close()
         monkeypatch.setenv("NEXUSMIX_DATABASE_URL", "postgresql+psycopg://127.0.0.1:1/nothing")
         monkeypatch.setattr(connections, "FINAL", ("",))  # no refusal is waited out
         monkeypatch.setattr(remembered, "FRESH_SECONDS", 0.0)
         settings.settings.cache_clear()
-        db.engine.cache_clear()
+        db.close()
 
     return lose
 

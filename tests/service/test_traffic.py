@@ -76,7 +76,7 @@ def _deploy_mix() -> None:
         rows.add_all(session, blobs, num_experts=3)
         publish(session, blobs, mixes.request(session, blobs, spec))
         mixes.request(session, blobs, spec, deploy=True)
-    db.engine().dispose()
+    db.close()
 
 
 def _change(

@@ -113,7 +113,7 @@ def installed(folder: Path) -> Iterator[Installation]:
         stack.enter_context(_settings(home, service.database_url, own))
         with db.transaction() as session:
             rows.add_all(session, blob_stores.store())
-        db.engine().dispose()
+        db.close()
         yield Installation(service, s3, proxy)
 
 
@@ -139,4 +139,4 @@ def _settings(home: Path, database_url: str, own: dict[str, str]) -> Iterator[No
 def _forget() -> None:
     settings.settings.cache_clear()
     blob_stores.store.cache_clear()
-    db.engine.cache_clear()
+    db.close()

@@ -119,4 +119,4 @@ def add_deployment(model: str, *, address: str) -> None:
 def _forget() -> None:
     settings.cache_clear()
     blob_stores.store.cache_clear()
-    db.engine.cache_clear()
+    db.close()

@@ -7,11 +7,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from socketserver import BaseServer, UnixStreamServer
 
-import anyio
 import httpx
 import pytest
 
 from engine.serving import endpoints
+from tests.coroutines import result_of
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -81,6 +81,6 @@ def test_one_client_reaches_all_engines(on_a_socket: str, on_a_port: str, tmp_pa
                 for a in addresses
             ]
 
-    assert anyio.run(ask, on_a_socket, on_a_port, on_a_socket) == [200, 200, 200]
+    assert result_of(ask(on_a_socket, on_a_port, on_a_socket)) == [200, 200, 200]
     with pytest.raises(httpx.ConnectError):
-        anyio.run(ask, f"unix:{tmp_path}/gone.sock")
+        result_of(ask(f"unix:{tmp_path}/gone.sock"))

@@ -18,11 +18,10 @@ from registry.database.postgres import EmbeddedPostgres
 
 def limit(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
     """Set limits of the database, such as `statement=0.1`, and connect anew."""
-    db.engine().dispose()
+    db.close()
     for name, value in seconds.items():
         monkeypatch.setenv(f"NEXUSMIX_DATABASE_{name.upper()}_SECONDS", str(value))
     settings.settings.cache_clear()
-    db.engine.cache_clear()
 
 
 @pytest.fixture
@@ -31,9 +30,9 @@ def own_server(servers: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Embed
     with EmbeddedPostgres(servers / "connections") as server:
         monkeypatch.setenv("NEXUSMIX_DATABASE_URL", server.url)
         settings.settings.cache_clear()
-        db.engine.cache_clear()
+        db.close()
         yield server
-        db.engine().dispose()
+        db.close()
 
 
 def sleep(seconds: float, **options: bool) -> None:
@@ -138,7 +137,7 @@ def test_a_refusal_is_final(own_server: EmbeddedPostgres, monkeypatch: pytest.Mo
     limit(monkeypatch, connect=600)
     monkeypatch.setenv("NEXUSMIX_DATABASE_URL", own_server.url.replace("/nexusmix?", "/nothing?"))
     settings.settings.cache_clear()
-    db.engine.cache_clear()
+    db.close()
     with pytest.raises(OperationalError, match='database "nothing" does not exist'):
         sleep(0)
 
@@ -150,3 +149,12 @@ def test_waiting_in_vain_for_a_notification_is_no_failure(database: str) -> None
         connection.execute("LISTEN nobody")
         assert list(connection.notifies(timeout=0.01, stop_after=1)) == []
         connection.execute("SELECT 1")
+
+
+def test_a_connection_in_use_is_closed_when_it_comes_back(database: str) -> None:
+    with db.transaction() as session:
+        driver = session.connection().connection.driver_connection
+        assert isinstance(driver, connections.BoundedConnection)
+        db.close()
+        session.execute(text("SELECT 1"))
+    assert driver.closed

@@ -193,12 +193,12 @@ def test_a_request_holds_one_connection(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a pool of one, a request that holds two would wait for itself."""
-    db.engine().dispose()
+    db.close()
     monkeypatch.setattr(db, "POOL_SIZE", 1)
     monkeypatch.setattr(db, "MAX_OVERFLOW", 0)
     monkeypatch.setenv("NEXUSMIX_DATABASE_POOL_SECONDS", "0.5")
     settings.cache_clear()
-    db.engine.cache_clear()
+    db.close()
     for _ in range(2):
         assert client.post(MIXES, json=BODY, headers={"Idempotency-Key": "a"}).status_code == 202
     on_mix(finish)

@@ -35,7 +35,7 @@ def save(target: Path, *, on_bytes: Callable[[int], None] = lambda _: None) -> S
 def settings_of(home: Path, **others: str) -> Iterator[None]:
     """Use another data folder, with a database of its own unless `others` name one."""
     with pytest.MonkeyPatch.context() as patch:
-        db.engine().dispose()
+        db.close()
         patch.setenv("NEXUSMIX_HOME", str(home))
         patch.delenv("NEXUSMIX_DATABASE_URL")
         for name, value in others.items():
@@ -48,7 +48,7 @@ def settings_of(home: Path, **others: str) -> Iterator[None]:
 def forget() -> None:
     settings.cache_clear()
     blob_stores.store.cache_clear()
-    db.engine.cache_clear()
+    db.close()
 
 
 def restored(source: Path, *, on_bytes: Callable[[int], None] = lambda _: None) -> list[str]:

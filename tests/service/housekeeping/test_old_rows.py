@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from dbos import DBOS, DBOSClient
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -23,6 +22,7 @@ from service.tables import (
     SignInLink,
 )
 from tests.assembler import rows
+from tests.assembler.job_store import empty_store
 
 LONG_AGO = datetime.now(UTC) - timedelta(days=100)
 LIMIT = datetime.now(UTC) - timedelta(days=90)
@@ -98,8 +98,6 @@ def test_old_records_and_notes_about_deleted_blobs_are_deleted(session: Session)
 
 
 def test_ended_workflows_are_deleted(database: str) -> None:
-    DBOS.migrate(database)
-    client = DBOSClient(system_database_url=database, application_name=queues.APPLICATION)
     kinds = {
         "made": (queues.MAKE_MIX, "SUCCESS"),
         "failed": (queues.MAKE_MIX, "ERROR"),
@@ -108,22 +106,22 @@ def test_ended_workflows_are_deleted(database: str) -> None:
         "not embedded": (queues.EMBED_DOMAIN, "ERROR"),
         "new": (queues.MAKE_MIX, "SUCCESS"),
     }
-    for workflow_id, (name, _) in kinds.items():
-        client.enqueue(
-            {"workflow_name": name, "queue_name": queues.HEAVY, "workflow_id": workflow_id}, 1
-        )
-    with db.transaction() as session:
-        for workflow_id, (_, status) in kinds.items():
-            ended = datetime.now(UTC) if workflow_id == "new" else LONG_AGO
-            session.execute(
-                text(
-                    "UPDATE dbos.workflow_status SET status = :status, updated_at = :ended,"
-                    " completed_at = :ended WHERE workflow_uuid = :id"
-                ),
-                {"status": status, "id": workflow_id, "ended": int(ended.timestamp() * 1000)},
+    with empty_store(database) as client:
+        for workflow_id, (name, _) in kinds.items():
+            client.enqueue(
+                {"workflow_name": name, "queue_name": queues.HEAVY, "workflow_id": workflow_id}, 1
             )
-    assert old_rows.ended_workflows(database, before=LIMIT, dry_run=True) == 3
-    assert old_rows.ended_workflows(database, before=LIMIT, dry_run=False) == 3
-    assert {w.workflow_id for w in client.list_workflows()} == {"waiting", "not embedded", "new"}
-    client.delete_workflows([*kinds])
-    client.destroy()
+        with db.transaction() as session:
+            for workflow_id, (_, status) in kinds.items():
+                ended = datetime.now(UTC) if workflow_id == "new" else LONG_AGO
+                session.execute(
+                    text(
+                        "UPDATE dbos.workflow_status SET status = :status, updated_at = :ended,"
+                        " completed_at = :ended WHERE workflow_uuid = :id"
+                    ),
+                    {"status": status, "id": workflow_id, "ended": int(ended.timestamp() * 1000)},
+                )
+        assert old_rows.ended_workflows(database, before=LIMIT, dry_run=True) == 3
+        assert old_rows.ended_workflows(database, before=LIMIT, dry_run=False) == 3
+        kept = {workflow.workflow_id for workflow in client.list_workflows()}
+        assert kept == {"waiting", "not embedded", "new"}

@@ -115,7 +115,7 @@ def test_a_bucket_and_a_database_of_your_own_are_restored(
                 assert len(list(bucket.stored())) == len(list(store.stored()))
                 saved = backup.save(tmp_path / "again", bucket, on_bytes=lambda _: None)
                 assert saved.num_copied == saved.manifest.num_blobs
-                db.engine().dispose()
+                db.close()
             with (
                 settings_of(tmp_path / "three", DATABASE_URL=url),
                 pytest.raises(Conflict, match="restore into an empty bucket"),
@@ -124,7 +124,7 @@ def test_a_bucket_and_a_database_of_your_own_are_restored(
             with settings_of(tmp_path / "four", DATABASE_URL=url):
                 with pytest.raises(Conflict, match="the database has tables already"):
                     restored(target)
-                db.engine().dispose()
+                db.close()
     finally:
         with admin.connect() as connection:
             connection.execute(text("DROP DATABASE restored WITH (FORCE)"))

@@ -105,7 +105,7 @@ def test_a_mix_is_made_and_served_whatever_dies(
         _wait_until_it_answers(service)
         service.kill("server")
         _wait_until_it_answers(service)
-        db.engine().dispose()
+        db.close()
 
 
 def _wait_for_training(version: MixVersion) -> None:

@@ -12,7 +12,7 @@ from registry.errors import NotFound
 from registry.settings import settings
 from service.web import remembered
 from service.web.remembered import Remembered
-from tests.service.web.coroutines import result_of
+from tests.coroutines import result_of
 
 AWAY = OperationalError("SELECT", {}, Exception("away"))
 

@@ -4,7 +4,7 @@ import asyncio
 import threading
 
 from service.web.threads import Shared, Threads
-from tests.service.web.coroutines import result_of
+from tests.coroutines import result_of
 
 
 def test_the_same_work_is_done_once_for_all() -> None:
