@@ -25,7 +25,7 @@ ROOMS = {
         "bounded_json",
         "database blobs",
         "checkpoints",
-        "catalog",
+        "ingest catalog",
     ),
     "engine": (
         "threads vllm_build launch divergence",

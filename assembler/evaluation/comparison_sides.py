@@ -41,10 +41,10 @@ from registry.checkpoints.file_names import (
     TOKENIZER,
     TOKENIZER_CONFIG,
 )
-from registry.checkpoints.folder_contents import check_folder, read_config, weight_files
 from registry.checkpoints.int8_config import int8_modules
 from registry.checkpoints.manifests import json_digest
 from registry.errors import InvalidCheckpoint, InvalidInput
+from registry.ingest.folder_contents import check_folder, read_config, weight_files
 
 # Environment variable with the key to a served model, the same as for OpenAI's own clients.
 KEY_VARIABLE = "OPENAI_API_KEY"

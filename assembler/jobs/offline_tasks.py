@@ -138,7 +138,7 @@ def _compress_folder(
     from registry.blobs.blobs import LocalBlobs
     from registry.catalog import documents
     from registry.checkpoints import exports
-    from registry.checkpoints.checkpoint_folder import CheckpointFolder
+    from registry.ingest.checkpoint_folder import CheckpointFolder
 
     # Beside the result, where there is room for a copy; the disk of /tmp may be too small.
     with TemporaryDirectory(dir=Path(output).parent, prefix=".compress-") as scratch:

@@ -37,12 +37,12 @@ from assembler.training.optimizer import (
 )
 from registry.catalog.documents import check_expert_documents, parse
 from registry.checkpoints.architecture import Architecture
-from registry.checkpoints.checkpoint_folder import small_files
 from registry.checkpoints.file_names import CONFIG, TENSORS, TOKENIZER
-from registry.checkpoints.folder_contents import weight_files
 from registry.checkpoints.manifests import json_digest
 from registry.checkpoints.tensor_names import is_ffn
 from registry.errors import InvalidInput, StepFailed
+from registry.ingest.checkpoint_folder import small_files
+from registry.ingest.folder_contents import weight_files
 from registry.settings import settings
 
 CHECKPOINT_STEPS = 10

@@ -150,9 +150,9 @@ def find_model(argument: str) -> "tuple[Subject, Sequence[DocumentsFile]]":
     InvalidInput, NotFound.
     """
     from assembler.evaluation.comparison_request import DocumentsFile, Folder, Served
-    from registry.checkpoints.checkpoint_folder import DOCUMENTS
-    from registry.checkpoints.folder_contents import check_folder
     from registry.errors import InvalidInput
+    from registry.ingest.checkpoint_folder import DOCUMENTS
+    from registry.ingest.folder_contents import check_folder
     from registry.names import parse_ref
     from service.client.local import connect
 

@@ -171,8 +171,8 @@ def _compress_folder(
     output: Path | None,
 ) -> None:
     from registry.catalog.document_files import check_file
-    from registry.checkpoints.checkpoint_folder import DOCUMENTS, check_headers
     from registry.errors import InvalidInput
+    from registry.ingest.checkpoint_folder import DOCUMENTS, check_headers
     from service.quantities import size
     from service.runtime import preparation
     from service.terminal.console import console, working

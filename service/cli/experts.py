@@ -34,7 +34,7 @@ def train_expert(
     import shutil
 
     from registry.catalog.document_files import as_json_lines, check_expert_file
-    from registry.checkpoints.checkpoint_folder import check_headers
+    from registry.ingest.checkpoint_folder import check_headers
     from service.runtime import preparation
     from service.terminal.console import console, working
 

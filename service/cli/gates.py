@@ -101,7 +101,7 @@ def verify(
     It hashes everything again: tensors and files, the gate report, the recipe, the provenance.
     """
     from registry.blobs import blob_stores
-    from registry.checkpoints.folder_contents import check_folder
+    from registry.ingest.folder_contents import check_folder
     from service.client.local import connect
     from service.reports import verification
     from service.terminal.console import copying, print_rows

@@ -13,9 +13,9 @@ import httpx
 from assembler.planning.plan_data import Plan
 from assembler.tables import FINAL_STATES
 from registry.catalog import document_files
-from registry.checkpoints.checkpoint_folder import DOCUMENTS, CheckpointFolder, check_headers
 from registry.checkpoints.exports import OnBytes
 from registry.errors import Conflict, InvalidInput, Unavailable
+from registry.ingest.checkpoint_folder import DOCUMENTS, CheckpointFolder, check_headers
 from registry.names import check_name, parse_ref
 from service.client import transfers
 from service.client.connection import MAX_ATTEMPTS, Connection, pause

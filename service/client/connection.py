@@ -9,8 +9,8 @@ from httpx_sse import EventSource
 
 from registry import errors
 from registry.blobs.blobs import CHUNK_BYTES
-from registry.checkpoints.checkpoint_folder import Source
 from registry.errors import NexusmixError, Problem, Unavailable
+from registry.ingest.checkpoint_folder import Source
 from service.error_codes import code_of
 from service.schemas.checkpoints import MissingBlob
 from service.schemas.mixes import EventBody

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from registry.checkpoints.checkpoint_folder import Source
 from registry.checkpoints.exports import OnBytes, new_folder
+from registry.ingest.checkpoint_folder import Source
 from service.client.connection import API, Connection
 from service.schemas.checkpoints import FilesBody, MissingBlob
 

@@ -19,13 +19,13 @@ from assembler.mixes.waivers import Override
 from engine.gates.mix_gate import GateReport
 from registry.blobs.blobs import BlobStore, get_bytes
 from registry.checkpoints.attestations import Attestation, Statement
-from registry.checkpoints.checkpoint_folder import Source
 from registry.checkpoints.exports import OnBytes
 from registry.checkpoints.file_names import ATTESTATION, CONFIG, TENSORS
-from registry.checkpoints.folder_contents import read_config
 from registry.checkpoints.manifests import Manifest, TensorEntry, json_digest
 from registry.checkpoints.safetensors_header import read_header
 from registry.errors import InvalidInput, NotFound
+from registry.ingest.checkpoint_folder import Source
+from registry.ingest.folder_contents import read_config
 
 # Damaged or missing blobs that a check names; it counts the others.
 MAX_NAMES = 5

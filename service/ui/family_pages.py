@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from registry.catalog import families
 from registry.checkpoints.admission import COMPUTED_FILES, FILE_SUFFIXES, LEGAL_FILES
-from registry.checkpoints.folder_contents import ADAPTER_WEIGHTS
+from registry.ingest.folder_contents import ADAPTER_WEIGHTS
 from service.ui.rendering import PageRoute, Visitor, page
 from service.web.deps import Session
 

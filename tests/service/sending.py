@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from registry.checkpoints.checkpoint_folder import CheckpointFolder
+from registry.ingest.checkpoint_folder import CheckpointFolder
 
 
 def put_blob(client: TestClient, data: bytes) -> str:

@@ -30,8 +30,8 @@ from registry.blobs import blob_stores
 from registry.blobs.blobs import put_bytes
 from registry.catalog import documents
 from registry.checkpoints import exports, manifests
-from registry.checkpoints.checkpoint_folder import CheckpointFolder
 from registry.errors import Incompatible, InvalidInput
+from registry.ingest.checkpoint_folder import CheckpointFolder
 from tests import tiny
 from tests.assembler import tiny_mixes
 from tests.engine.divergence import dialect, tables

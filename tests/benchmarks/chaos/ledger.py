@@ -9,9 +9,9 @@ from pathlib import Path
 
 from assembler.tables import FINAL_STATES, MixState
 from engine.serving.tables import DeploymentState
-from registry.checkpoints.checkpoint_folder import CheckpointFolder
 from registry.database.tables import VersionState
 from registry.errors import NexusmixError
+from registry.ingest.checkpoint_folder import CheckpointFolder
 from service.client.client import Client
 from service.client.deployments import SERVING
 from tests.benchmarks.chaos.installation import Installation

@@ -15,7 +15,7 @@ from engine.divergence.aggregates import summarize
 from engine.serving import vllm_process
 from registry.blobs import blob_stores
 from registry.catalog.documents import Document
-from registry.checkpoints.checkpoint_folder import CheckpointFolder
+from registry.ingest.checkpoint_folder import CheckpointFolder
 
 README = Path(__file__).parents[3] / "README.md"
 

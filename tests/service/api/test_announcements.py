@@ -15,9 +15,9 @@ from registry.blobs import blob_stores
 from registry.blobs.blobs import BlobStore, get_bytes
 from registry.catalog import blob_permissions, experts, families
 from registry.checkpoints import manifests
-from registry.checkpoints.checkpoint_folder import CheckpointFolder
 from registry.database import db
 from registry.database.tables import VersionState
+from registry.ingest.checkpoint_folder import CheckpointFolder
 from service import keys
 from tests import factories, tiny
 from tests.service.conftest import ADDRESS

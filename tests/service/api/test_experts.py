@@ -17,8 +17,8 @@ from assembler.routing.numpy_encoder import query_encoder
 from registry.blobs.blobs import BlobStore
 from registry.catalog import experts, families
 from registry.checkpoints import manifests
-from registry.checkpoints.checkpoint_folder import CheckpointFolder
 from registry.database import db
+from registry.ingest.checkpoint_folder import CheckpointFolder
 from tests import factories, tiny
 from tests.service.sending import send
 

@@ -11,9 +11,9 @@ from starlette.testclient import TestClient
 from registry.blobs.blobs import BlobStore
 from registry.catalog import experts, families, projections
 from registry.catalog.documents import Document, serialize
-from registry.checkpoints.checkpoint_folder import CheckpointFolder
 from registry.database import db
 from registry.database.tables import VersionState
+from registry.ingest.checkpoint_folder import CheckpointFolder
 from tests import factories, tiny
 from tests.service.sending import put_blob
 

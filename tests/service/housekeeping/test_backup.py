@@ -11,10 +11,10 @@ import pytest
 from assembler.mixes import mixes
 from registry.blobs.blobs import LocalBlobs, put_bytes
 from registry.catalog import blob_permissions, uploads
-from registry.checkpoints.checkpoint_folder import CheckpointFolder
 from registry.database import db
 from registry.database.tables import ExpertVersion, VersionState
 from registry.errors import Conflict, InvalidInput
+from registry.ingest.checkpoint_folder import CheckpointFolder
 from registry.settings import settings
 from service.housekeeping import (
     backup,

@@ -19,9 +19,9 @@ from assembler.tables import MixState
 from registry.blobs.blobs import LocalBlobs, StoredBlob, get_bytes, put_bytes
 from registry.catalog import blob_permissions
 from registry.checkpoints import admission, manifests
-from registry.checkpoints.checkpoint_folder import CheckpointFolder
 from registry.database import db
 from registry.database.tables import Expert
+from registry.ingest.checkpoint_folder import CheckpointFolder
 from service.housekeeping import blob_sweep, needed_blobs
 from service.housekeeping.blob_sweep import Sweep
 from service.housekeeping.needed_blobs import NeededBlobs

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from registry.checkpoints.folder_contents import check_folder, read_config, weight_files
 from registry.errors import InvalidCheckpoint, InvalidInput
+from registry.ingest.folder_contents import check_folder, read_config, weight_files
 from tests import tiny
 
 LFS_POINTER = (

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from registry.blobs.blobs import LocalBlobs
-from registry.checkpoints.checkpoint_folder import CheckpointFolder
 from registry.errors import InvalidCheckpoint
+from registry.ingest.checkpoint_folder import CheckpointFolder
 from tests import tiny
 
 

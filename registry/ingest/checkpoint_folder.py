@@ -15,9 +15,9 @@ from registry.checkpoints.admission import (
     Shard,
     announce,
 )
-from registry.checkpoints.folder_contents import check_folder, read_config, weight_files
 from registry.checkpoints.manifests import Manifest
 from registry.checkpoints.safetensors_header import parse_header, read_raw_header
+from registry.ingest.folder_contents import check_folder, read_config, weight_files
 
 DOCUMENTS = "documents.jsonl"
 
