@@ -263,6 +263,13 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Longest time of one upload, at any rate.",
     )
+    answer_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="How long a client may leave an answer unread. Then its connection is cut.",
+    )
     max_uploads_per_key: int = Field(
         default=64, ge=1, description="Tensors and files that one key may send at a time."
     )

@@ -1,4 +1,4 @@
-"""Connections to clients: how many, and how long a header may be and take.
+"""Connections to clients: how many, how long a header may be and take, and who must read answers.
 
 uvicorn's own protocol bounds none of these. It is given to uvicorn by name: see
 `service.runtime.supervisor`.
@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from registry.settings import settings
+from service.web.unread import ReadDeadline
 
 # Request line and all headers. Cookies and keys need less than four KiB.
 MAX_HEADER_BYTES = 64 * 2**10
@@ -32,7 +33,8 @@ class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with bounds.
 
     A connection is closed when a header is too long (431) or takes longer than `header_seconds`
-    (408). A connection beyond `max_connections` is refused (503).
+    (408), and cut when the client does not read its answer. A connection beyond `max_connections`
+    is refused (503).
     """
 
     def __init__(
@@ -47,10 +49,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._waits_for_header = True
         self._header_bytes = 0
         self._deadline: TimerHandle | None = None
+        self._read_deadline: ReadDeadline  # from the first moment of the connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         # asyncio types the transport of every protocol more widely than a server's is.
         super().connection_made(transport)
+        self._read_deadline = ReadDeadline(transport, loop=self.loop)
         if len(self.connections) > max_connections():
             self._end(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; try again")
             return
@@ -58,7 +62,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._read_deadline.stop()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._read_deadline.start()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._read_deadline.stop()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
