@@ -195,6 +195,13 @@ def note(session: Session, version_id: int, *, error: str) -> None:
         session.flush()
 
 
+def can_retry(version: ExpertVersion) -> bool:
+    """Tell whether `retry` does anything: a retired version may have to be embedded again."""
+    if version.state is VersionState.RETIRED:
+        return version.error is not None
+    return version.state is VersionState.FAILED
+
+
 def retry(session: Session, *, expert: str, number: int) -> ExpertVersion:
     """Check and embed a version that failed once more. Any other version is returned as it is.
 
@@ -205,7 +212,7 @@ def retry(session: Session, *, expert: str, number: int) -> ExpertVersion:
         raise Conflict(not_ready(version))
     if version.state is VersionState.FAILED:
         begin_checks(version)
-    elif version.state is VersionState.RETIRED and version.error is not None:
+    elif can_retry(version):
         version.error, version.num_retries = None, version.num_retries + 1
     session.flush()
     return version

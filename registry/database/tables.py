@@ -57,6 +57,11 @@ class Family(Base):
     seed_digest: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
+    @property
+    def num_checks(self) -> int:
+        """How often a worker was asked to check a seed of this name, the first time included."""
+        return self.num_retries
+
 
 class Expert(Base):
     """A model for one domain; its checkpoints are its versions.

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+LICENSE_HELP = "The seed's license, an SPDX expression; LicenseRef-NAME for terms of your own."
 app = typer.Typer()
 command = partial(app.command, rich_help_panel="Experts")
 family = typer.Typer(
@@ -20,7 +21,7 @@ def add_family(
         Path, typer.Argument(help="The seed, a Hugging Face folder; it is not changed.")
     ],
     name: Annotated[str, typer.Option(help="The family's name.")],
-    license: Annotated[str, typer.Option(help="SPDX name of the seed's license.")],
+    license: Annotated[str, typer.Option(help=LICENSE_HELP)],
     description: Annotated[str, typer.Option(help="What the seed is.")] = "",
 ) -> None:
     """Register a family by its seed, which the service checks. `nexusmix learn` then trains its
@@ -43,15 +44,35 @@ def add_family(
     )
 
 
+@family.command("retry")
+def retry_family(
+    name: Annotated[str, typer.Argument(help="A family whose seed failed.")],
+) -> None:
+    """Check the seed of a family once more, after what kept it from being checked is mended."""
+    from service.client.local import connect
+    from service.terminal.console import console, working
+
+    with connect() as client, working("checking the seed") as show:
+        body = client.wait_for_family(client.retry_family(name), on_wait=show)
+    console.print(f"{body.name} is {body.state}")
+
+
 @command()
 def families() -> None:
-    """List the registered families."""
+    """List the registered families, each with its state and why it failed."""
     from service.client.local import connect
     from service.terminal.console import print_rows
 
     with connect() as client:
         rows = [
-            (body.name, body.state.value, body.license, body.description)
+            (
+                body.name,
+                body.state.value,
+                str(body.num_checks),
+                body.license,
+                body.description,
+                body.error or "",
+            )
             for body in client.families()
         ]
-    print_rows(("family", "state", "license", "seed"), rows)
+    print_rows(("family", "state", "checks", "license", "seed", "reason"), rows)

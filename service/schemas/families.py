@@ -31,6 +31,7 @@ class FamilyBody(BaseModel):
     error: str | None = Field(
         description="Why its seed is refused, or why a worker tries again; null otherwise."
     )
+    num_checks: int = Field(description="How often a worker was asked to check its seed.")
     license: str = Field(description="License of the seed, as an SPDX expression.")
     description: str = Field(description="What the seed is, for readers.")
     seed_digest: str = Field(description="SHA-256 that stands for the seed's checkpoint.")

@@ -23,6 +23,8 @@ class VersionView:
     number: int
     state: VersionState
     error: str | None
+    num_checks: int
+    can_retry: bool
     license: str
     num_bytes: int
     num_own_bytes: int
@@ -82,6 +84,8 @@ def _version(row: ExpertVersion) -> VersionView:
         number=row.number,
         state=row.state,
         error=row.error,
+        num_checks=row.num_retries + 1,
+        can_retry=experts.can_retry(row),
         license=row.license,
         num_bytes=num_bytes,
         num_own_bytes=num_own_bytes,

@@ -1,12 +1,14 @@
 """The page about families: their list, and a form that registers a seed from the browser."""
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
 
+from assembler.mixes import job_events
 from registry.catalog import families
 from registry.checkpoints.admission import COMPUTED_FILES, FILE_SUFFIXES, LEGAL_FILES
 from registry.ingest.folder_contents import ADAPTER_WEIGHTS
 from service.ui.rendering import PageRoute, Visitor, page
-from service.web.deps import Session
+from service.web.deps import FamilyName, Session
 
 router = APIRouter(prefix="/families", route_class=PageRoute, include_in_schema=False)
 
@@ -23,3 +25,11 @@ KEPT = {
 def show_families(request: Request, session: Session, _: Visitor) -> Response:
     """List the families, and show the form for a new one."""
     return page(request, "families.html", families=families.find_all(session), kept=KEPT)
+
+
+@router.post("/{name}/retry")
+def retry(name: FamilyName, session: Session, _: Visitor) -> Response:
+    """Check the seed of a family that failed once more."""
+    families.retry(session, name)
+    job_events.wake(session)
+    return RedirectResponse("/families", status_code=303)

@@ -6,6 +6,7 @@ Pages call the same functions as the API, so everything that a page does can als
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
+from assembler.mixes import job_events
 from engine.serving import deployments
 from registry.catalog import experts
 from service.ui import (
@@ -17,7 +18,7 @@ from service.ui import (
     store_pages,
 )
 from service.ui.rendering import PageRoute, Visitor, page
-from service.web.deps import Session
+from service.web.deps import ExpertName, Session, VersionNumber
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 router.include_router(sign_in.router)
@@ -58,6 +59,16 @@ def show_expert(name: str, request: Request, session: Session, _: Visitor) -> Re
     """Show an expert with its versions."""
     view = expert_views.view(session, experts.find(session, name))
     return page(request, "expert.html", expert=view)
+
+
+@router.post("/experts/{name}/versions/{number}/retry")
+def retry_version(
+    name: ExpertName, number: VersionNumber, session: Session, _: Visitor
+) -> Response:
+    """Check and embed a version that failed once more."""
+    experts.retry(session, expert=name, number=number)
+    job_events.wake(session)
+    return RedirectResponse(f"/experts/{name}", status_code=303)
 
 
 @router.get("/chat")

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from registry.blobs.blobs import BlobStore
 from registry.catalog import families
@@ -41,19 +42,20 @@ def accept_when_checking() -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         with db.transaction() as session:
-            family = session.get(Family, 1)
+            family = session.scalar(select(Family))
             if family is not None and family.state is VersionState.CHECKING:
-                families.mark_ready(session, 1, seed_digest=family.seed_digest)
+                families.mark_ready(session, family.id, seed_digest=family.seed_digest)
                 return
         time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
-    ("folder", "name", "sentence"),
+    ("folder", "name", "license", "sentence"),
     [
-        ("/missing", "mine", "there is no folder /missing"),
-        ("seed", "a/b", "'a/b' cannot be a name"),
-        ("seed", "tiny", "is used by law: a seed that experts branched from never changes"),
+        ("/missing", "mine", "MIT", "there is no folder /missing"),
+        ("/missing", "mine", "Apache2", "has 'Apache2', which SPDX does not know"),
+        ("seed", "a/b", "MIT", "'a/b' cannot be a name"),
+        ("seed", "tiny", "MIT", "is used by law: a seed that experts branched from never changes"),
     ],
 )
 def test_a_family_that_cannot_be_added_is_one_sentence(
@@ -64,6 +66,7 @@ def test_a_family_that_cannot_be_added_is_one_sentence(
     capsys: pytest.CaptureFixture[str],
     folder: str,
     name: str,
+    license: str,
     sentence: str,
 ) -> None:
     with db.transaction() as session:
@@ -75,5 +78,26 @@ def test_a_family_that_cannot_be_added_is_one_sentence(
     tiny.write_checkpoint(tmp_path / "seed", expert=2)
     monkeypatch.chdir(tmp_path)
 
-    assert run_here("family", "add", folder, f"--name={name}", "--license=MIT") == 1
+    assert run_here("family", "add", folder, f"--name={name}", f"--license={license}") == 1
     assert sentence in capsys.readouterr().err
+
+
+def test_a_seed_that_failed_is_listed_with_the_reason_and_retried(
+    installation: None, store: BlobStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with db.transaction() as session:
+        family = factories.make_family(session, store, name="mine")
+        families.begin_checks(family)
+        session.flush()
+        families.mark_failed(session, family.id, error="names no [bold] architecture")
+    assert run_here("families") == 0
+    listed = capsys.readouterr().out
+    assert all(text in listed for text in ("failed", "names no [bold] architecture", "1"))
+    assert run_here("family", "retry", "nobody") == 1
+    assert "no family 'nobody'" in capsys.readouterr().err
+
+    checking = threading.Thread(target=accept_when_checking)
+    checking.start()
+    assert run_here("family", "retry", "mine") == 0
+    checking.join()
+    assert "mine is ready" in capsys.readouterr().out

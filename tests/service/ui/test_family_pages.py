@@ -69,3 +69,21 @@ def test_families_are_listed(page: Page, store: BlobStore) -> None:
     page.goto("/families")
 
     expect(page.get_by_role("row").filter(has_text="small")).to_contain_text("Apache-2.0")
+
+
+def test_a_seed_that_failed_says_why_and_is_checked_again(page: Page, store: BlobStore) -> None:
+    with db.transaction() as session:
+        family = factories.make_family(session, store, name="small")
+        families.begin_checks(family)
+        session.flush()
+        families.mark_failed(session, family.id, error="/config.json names no architecture")
+    page.goto("/families")
+    row = page.get_by_role("row").filter(has_text="small")
+    expect(row).to_contain_text("failed")
+    expect(row).to_contain_text("/config.json names no architecture")
+    expect(row).not_to_contain_text("checked")
+
+    row.get_by_role("button", name="Retry").click()
+    expect(row).to_contain_text("checking")
+    expect(row).to_contain_text("checked 2 times")
+    expect(row.get_by_role("button")).to_have_count(0)
