@@ -1,9 +1,12 @@
-"""Combine the licenses of several works into the license of their result (SPDX expressions).
+"""Check licenses, and combine those of several works into the license of their result.
+
+Licenses are SPDX expressions.
 
 The terms of a license come from its category in ScanCode's database, a part of
 `license_expression`. They help to notice a conflict early; they are not legal advice.
 """
 
+import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -19,6 +22,14 @@ from license_expression import (  # type: ignore[import-untyped]  # it has no an
     get_spdx_licensing,
 )
 
+from registry.errors import InvalidInput, Problem
+
+# What the parser raises. Some texts, such as `()`, break it.
+PARSE_ERRORS = (ExpressionError, ExpressionParseError, AssertionError, IndexError)
+# Terms that SPDX has no name for.
+OWN_TERMS = re.compile(r"(DocumentRef-[A-Za-z0-9.-]+:)?LicenseRef-[A-Za-z0-9.-]+")
+EXAMPLES = "for instance Apache-2.0, MIT OR Apache-2.0, or LicenseRef-NAME for terms of your own"
+
 FREE = ("Permissive", "Public Domain")
 COPYLEFT = ("Copyleft", "Copyleft Limited")
 
@@ -29,10 +40,21 @@ SHARE_ALIKE = "asks that what is made from it be shared under the same license"
 RESTRICTED = "restricts what the result may be used for"
 
 
+def check(text: str, *, at: str) -> str:
+    """Return an SPDX expression unchanged. Raises InvalidInput with the pointer `at`."""
+    wrong = _what_is_wrong(text)
+    if wrong is not None:
+        raise InvalidInput(
+            f"the license {text!r} {wrong}; take an SPDX expression, {EXAMPLES}",
+            problems=(Problem(at, wrong),),
+        )
+    return text
+
+
 def combine(expressions: Iterable[str]) -> str:
     """Return the license of a work made from works under `expressions`: all of them together.
 
-    A text that is not an SPDX expression becomes a `LicenseRef-`.
+    A text that is not an SPDX expression becomes a `LicenseRef-`: old rows may have one.
     """
     distinct = sorted({str(_parse(text)) for text in expressions})
     together = " AND ".join(f"({text})" for text in distinct)
@@ -87,11 +109,38 @@ def _key_terms(key: str) -> Iterator[str]:
         yield RESTRICTED
 
 
+def _what_is_wrong(text: str) -> str | None:
+    try:
+        expression = _licensing().parse(text)
+        is_empty = expression is None
+        symbols = [] if is_empty else _licensing().license_symbols(expression, decompose=False)
+    except PARSE_ERRORS:
+        return "cannot be read"
+    if is_empty:
+        return "is empty"
+    for symbol in symbols:
+        if isinstance(symbol, LicenseWithExceptionSymbol):
+            if not symbol.exception_symbol.is_exception:
+                return f"has {symbol.exception_symbol.key!r} as an exception, which SPDX lacks"
+            symbol = symbol.license_symbol
+        if symbol.is_exception:
+            return f"has {symbol.key!r} without a license that it is an exception to"
+        if symbol.key not in _licensing().known_symbols and not OWN_TERMS.fullmatch(symbol.key):
+            near = difflib.get_close_matches(symbol.key, _licensing().known_symbols, n=1)
+            meant = f" (is it {near[0]}?)" if near else ""
+            return f"has {symbol.key!r}, which SPDX does not know{meant}"
+    return None
+
+
 def _parse(text: str) -> LicenseExpression:
     try:
-        return _licensing().parse(text)
-    except (ExpressionError, ExpressionParseError):
-        return _licensing().parse("LicenseRef-" + re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-"))
+        expression = _licensing().parse(text)
+    except PARSE_ERRORS:
+        expression = None
+    if expression is None:
+        own = re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-")
+        return _licensing().parse(f"LicenseRef-{own}")
+    return expression
 
 
 @cache

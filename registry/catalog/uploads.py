@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, joinedload
 
+from registry import licenses
 from registry.blobs.blobs import BlobStore
 from registry.catalog import blob_permissions, documents, experts, families
 from registry.catalog.documents import Document
@@ -53,10 +54,11 @@ def begin_family(
     """Announce the seed of a family.
 
     Announcing the same seed again returns the same family. Another seed, and another license,
-    replace the first until an expert uses the family. Raises InvalidInput for the name,
+    replace the first until an expert uses the family. Raises InvalidInput for name and license,
     InvalidCheckpoint for the checkpoint, and Conflict if the family is used.
     """
     check_name(name, at="/name")
+    licenses.check(license, at="/license")
     manifest = admission.announce(checkpoint)
     permitted = blob_permissions.accept(session, blobs, manifest.digests(), sender=sender)
     missing = admission.missing(blobs, manifest, known=set(), permitted=permitted)
@@ -121,11 +123,13 @@ def begin_expert_version(
     """Announce a version of an expert; `documents` is the digest of its sample documents.
 
     Announcing the same checkpoint and documents again returns the same version. The first version
-    also adds the expert. Raises NotFound for the family, InvalidInput for the name or `documents`,
-    InvalidCheckpoint, Incompatible if the checkpoint does not fit the family, and Conflict if the
-    expert belongs to another family, or the version was retired or is ready under another license.
+    also adds the expert. Raises NotFound for the family, InvalidInput for name, license and
+    documents, InvalidCheckpoint, Incompatible if the checkpoint does not fit the family, and
+    Conflict if the expert belongs to another family, or the version was retired or is ready under
+    another license.
     """
     check_name(expert, at="/expert")
+    licenses.check(license, at="/license")
     if not is_digest(documents):
         problem = Problem("/documents", "expected the SHA-256 of the documents")
         raise InvalidInput("the documents are not announced", problems=(problem,))

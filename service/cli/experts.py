@@ -12,6 +12,7 @@ from service.cli.paths import check_new_folder
 app = typer.Typer()
 command = partial(app.command, rich_help_panel="Experts")
 
+LICENSE_HELP = "Its license, an SPDX expression; LicenseRef-NAME for terms of your own."
 DOCUMENTS_HELP = (
     "Texts of its domain: JSON Lines (.jsonl) with id, text and split, or plain text in UTF-8. Of"
     " plain text every tenth part is held out."
@@ -64,7 +65,7 @@ def register(
     folder: Annotated[Path, typer.Argument(help="A Hugging Face folder; it is not changed.")],
     name: Annotated[str, typer.Option(help="The expert's name.")],
     family: Annotated[str, typer.Option(help="The family that the expert was trained from.")],
-    license: Annotated[str, typer.Option(help="SPDX name of its license.")],
+    license: Annotated[str, typer.Option(help=LICENSE_HELP)],
     description: Annotated[str, typer.Option(help="What the expert knows.")] = "",
     documents: Annotated[
         Path | None,

@@ -12,6 +12,7 @@ import httpx
 
 from assembler.planning.plan_data import Plan
 from assembler.tables import FINAL_STATES
+from registry import licenses
 from registry.catalog import document_files
 from registry.checkpoints.exports import OnBytes
 from registry.errors import Conflict, InvalidInput, Unavailable
@@ -72,6 +73,7 @@ class Client(MixRecords, Registrations, Deployments):
         another seed replaces the first.
         """
         check_name(name, at="/name")
+        licenses.check(license, at="/license")
         check_headers(folder)
         checkpoint = CheckpointFolder.read(folder)
         about = {"name": name, "license": license, "description": description}
@@ -107,6 +109,7 @@ class Client(MixRecords, Registrations, Deployments):
         """
         check_name(name, at="/name")
         check_name(family, at="/family")
+        licenses.check(license, at="/license")
         check_headers(folder)
         if documents is None and not (folder / DOCUMENTS).exists():
             raise InvalidInput(f"{folder} has no {DOCUMENTS}; name a file of documents, or a text")

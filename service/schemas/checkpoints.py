@@ -25,7 +25,8 @@ class CheckpointRequest(Request):
         min_length=1,
         max_length=100,
         examples=["Apache-2.0"],
-        description="License, as an SPDX expression.",
+        description="License, as an SPDX expression; `LicenseRef-NAME` for terms that SPDX does not"
+        " know.",
     )
     description: Text = Field(
         default="", max_length=10_000, description="What the model is, for readers."

@@ -2,7 +2,8 @@
 
 import pytest
 
-from registry.licenses import combine, concerns
+from registry.errors import InvalidInput
+from registry.licenses import check, combine, concerns
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,41 @@ def test_the_freer_license_of_a_choice_counts() -> None:
 def test_two_share_alike_licenses_conflict() -> None:
     *_, conflict = concerns({"law": "GPL-3.0-only", "maths": "CC-BY-SA-4.0"})
     assert conflict.startswith("CC-BY-SA-4.0 and GPL-3.0-only each ask")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Apache-2.0",
+        "apache-2.0",
+        "GPL-2.0-only WITH Classpath-exception-2.0",
+        "MIT AND (CC-BY-4.0 OR LicenseRef-of-ours)",
+        "DocumentRef-terms:LicenseRef-1.0",
+        "LicenseRef-scancode-llama-3.1-license-2024",
+    ],
+)
+def test_an_expression_is_taken(text: str) -> None:
+    assert check(text, at="/license") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("not a license", "has 'not a license', which SPDX does not know"),
+        ("Apache2", r"has 'Apache2', which SPDX does not know \(is it Apache-"),
+        ("MIT AND ours", "has 'ours', which SPDX does not know"),
+        ("LicenseRef-a b", "'LicenseRef-a b', which SPDX does not know"),
+        ("MIT WITH MIT", "has 'MIT' as an exception"),
+        ("Classpath-exception-2.0", "without a license"),
+        ("MIT/Apache-2.0", "cannot be read"),
+        ("MIT AND", "cannot be read"),
+        ("()", "cannot be read"),
+        (" ", "is empty"),
+    ],
+)
+def test_what_is_no_expression_is_refused(text: str, words: str) -> None:
+    with pytest.raises(InvalidInput, match=words) as refused:
+        check(text, at="/license")
+    assert "LicenseRef-NAME" in refused.value.detail
+    assert refused.value.problems[0].pointer == "/license"
+    assert combine([text]), "a row from before the check can still be used"

@@ -50,6 +50,18 @@ def test_a_seed_is_registered(client: TestClient, tmp_path: Path) -> None:
     assert client.get(FAMILIES).json()["data"] == [client.get(f"{FAMILIES}/smol").json()]
 
 
+def test_a_license_that_is_no_expression_is_refused(client: TestClient, tmp_path: Path) -> None:
+    checkpoint = CheckpointFolder.read(tiny.write_checkpoint(tmp_path / "seed"))
+    body = checkpoint.announcement | {"name": "smol", "license": "not a license"}
+    refused = client.post("/api/v1/families", json=body)
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["pointer"] == "/license"
+    experts = "/api/v1/experts/law/versions"
+    body = body | {"family": "smol", "documents": "0" * 64}
+    del body["name"]
+    assert "which SPDX does not know" in client.post(experts, json=body).json()["detail"]
+
+
 def test_a_seed_that_was_refused_says_why_and_is_retried(client: TestClient, family: str) -> None:
     url = f"{FAMILIES}/{family}"
     assert client.post(f"{url}/retry").json()["state"] == "ready"

@@ -121,6 +121,10 @@ ABOUT = ["--name=law", "--family=tiny", "--license=MIT"]
         (["register", "expert", *ABOUT, "--documents=none.txt"], "there is no file none.txt"),
         (["register", "expert", "--name=a/b", *ABOUT[1:]], "'a/b' cannot be a name: take 1 to 63"),
         (["register", "expert", "--family=a/b", *ABOUT[::2]], "'a/b' cannot be a name"),
+        (
+            ["register", "/missing", *ABOUT[:2], "--license=not a license"],
+            "the license 'not a license' has 'not a license', which SPDX does not know",
+        ),
         (["learn", "tiny", "--documents=none.jsonl"], "there is no file none.jsonl"),
         (["learn", "tiny", "--documents=own.txt"], "its name must end in .jsonl"),
         (["learn", "tiny", "--documents=expert/documents.jsonl"], "trained on named domains"),
