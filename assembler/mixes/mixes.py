@@ -18,7 +18,7 @@ from registry.blobs.blobs import BlobStore
 from registry.catalog import artifacts
 from registry.catalog.references import Versions, resolve
 from registry.database.tables import Family
-from registry.errors import Conflict
+from registry.errors import Conflict, NotFound
 
 
 def request(
@@ -48,6 +48,21 @@ def get(session: Session, ref: str) -> MixVersion:
     malformed reference, NotFound, and Conflict if no version of NAME is published.
     """
     return resolve(session, ref, VERSIONS)
+
+
+def newest(session: Session, name: str) -> MixVersion:
+    """Return the newest version of a mix in any state. Raises NotFound."""
+    found = _versions().where(Mix.name == name).order_by(MixVersion.number.desc()).limit(1)
+    version = session.scalar(found)
+    if version is None:
+        raise NotFound(f"no mix {name!r}")
+    return version
+
+
+def is_published(session: Session, name: str) -> bool:
+    """Tell whether a mix has a published version, which NAME then means."""
+    found = VERSIONS.of(name).where(VERSIONS.usable)
+    return session.scalar(found.limit(1)) is not None
 
 
 def find_same(session: Session, name: str, recipe: Recipe) -> MixVersion | None:

@@ -15,6 +15,7 @@ from assembler.routing import nearest_experts
 from registry.catalog import experts, families
 from registry.database.tables import VersionState
 from registry.errors import InvalidInput, NexusmixError
+from registry.names import parse_ref
 from service.scopes import Scope
 from service.ui import live, mix_views, preset_views
 from service.ui.forms import OverrideForm, RequestForm, RevisionForm
@@ -113,7 +114,10 @@ def create(
 
 @router.get("/{ref}")
 def show(ref: str, request: Request, session: Session, blobs: Blobs, _: Visitor) -> Response:
-    """Show a version of a mix."""
+    """Show a version of a mix. NAME leads to the newest version if none is published."""
+    name, number = parse_ref(ref)
+    if number is None and not mixes.is_published(session, name):
+        return RedirectResponse(f"/mixes/{mixes.ref_of(mixes.newest(session, name))}")
     view = mix_views.view(session, blobs, mixes.get(session, ref))
     return page(request, "mix.html", view=view, form=RevisionForm(deploy=True), error=None)
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
-from assembler.mixes import job_events, mix_state, overrides, retention
+from assembler.mixes import job_events, mix_state, mixes, overrides, retention
 from assembler.mixes.waivers import Override
 from assembler.recipes.recipe import Recipe
 from assembler.tables import FINAL_STATES, JobEvent, MixState, MixVersion
@@ -59,11 +59,11 @@ class Progress:
 class MixView:
     """Everything on the page of a mix.
 
-    `settled` means that nothing changes by itself any more. `can_retry` means that it can go on
-    from its last good step. `changed` are the fields that differ
-    from the preset, as FIELD=VALUE. `chain` are the versions that it was made from, the nearest
-    first. `choices` are the changes that can be requested, None if there are none. `curve` has
-    the tokens and the losses of the finetune.
+    `settled` means that nothing changes by itself any more. `has_published` means that some version
+    of the mix is published. `can_retry` means that this one can go on from its last good step.
+    `changed` are the fields that differ from the preset, as FIELD=VALUE. `chain` are the versions
+    that it was made from, the nearest first. `choices` are the changes that can be requested, None
+    if there are none. `curve` has the tokens and the losses of the finetune.
     """
 
     ref: str
@@ -71,6 +71,7 @@ class MixView:
     number: int
     state: MixState
     serving: DeploymentState | None
+    has_published: bool
     is_over: bool
     settled: bool
     can_retry: bool
@@ -109,6 +110,7 @@ def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
         number=version.number,
         state=version.state,
         serving=serving,
+        has_published=mixes.is_published(session, version.mix.name),
         is_over=is_over,
         settled=settled,
         can_retry=mix_state.can_retry(version),

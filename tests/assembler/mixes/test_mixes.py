@@ -11,6 +11,7 @@ from assembler.tables import RETRIED_STATES, MixState, MixVersion
 from registry.blobs.blobs import LocalBlobs
 from registry.errors import Conflict, NotFound
 from tests.assembler import rows
+from tests.assembler.published import publish
 
 EXPERTS = ["expert-1", "expert-2"]
 
@@ -37,6 +38,27 @@ def test_another_recipe_gives_the_next_version(session: Session, blobs: LocalBlo
     rows.add_all(session, blobs)
     ask(session, blobs)
     assert ask(session, blobs, finetune={"tokens": 0}).number == 2
+
+
+def test_the_newest_version_counts_in_any_state(session: Session, blobs: LocalBlobs) -> None:
+    rows.add_all(session, blobs)
+    mix_state.finish(session, ask(session, blobs).id, state=MixState.FAILED)
+    assert mixes.newest(session, "mine").number == 1
+    published = publish(session, blobs, ask(session, blobs))
+    failed = ask(session, blobs, finetune={"tokens": 0})
+    mix_state.finish(session, failed.id, state=MixState.FAILED)
+    assert mixes.newest(session, "mine").number == failed.number == 3
+    assert mixes.get(session, "mine").number == published.number == 2
+    with pytest.raises(NotFound, match="no mix 'nobody'"):
+        mixes.newest(session, "nobody")
+
+
+def test_a_mix_is_published_when_a_version_is(session: Session, blobs: LocalBlobs) -> None:
+    rows.add_all(session, blobs)
+    version = ask(session, blobs)
+    assert not mixes.is_published(session, "mine")
+    publish(session, blobs, version)
+    assert mixes.is_published(session, "mine")
 
 
 @pytest.mark.parametrize("state", RETRIED_STATES)

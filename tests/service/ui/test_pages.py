@@ -4,6 +4,7 @@ Covers: live, mix_pages, mix_views, rendering, sign_in.
 """
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,6 +101,9 @@ def test_a_registration_that_failed_says_why(page: Page, experts: list[str]) -> 
     expect(row).to_contain_text("the machine is short of memory")
     row.get_by_role("link").click()
     expect(page.get_by_role("table")).to_contain_text("the machine is short of memory")
+    page.get_by_role("button", name="Retry").click()
+    expect(page.get_by_role("table")).to_contain_text("checked 2 times")
+    expect(page.get_by_role("button", name="Retry")).to_have_count(0)
 
 
 def test_an_empty_list_says_what_to_do(page: Page) -> None:
@@ -168,6 +172,20 @@ def test_a_mix_is_followed_live(page: Page, experts: list[str]) -> None:
     expect(page.get_by_role("alert")).to_contain_text("the disk is full")
     expect(page.locator("#chart canvas")).to_have_count(1)
     assert page.evaluate("window.notReloaded")
+
+
+def test_a_name_without_a_published_version_leads_to_the_newest(
+    page: Page, experts: list[str]
+) -> None:
+    version = request_mix(experts)
+    with db.transaction() as session:
+        mix_state.finish(session, version.id, state=MixState.FAILED, error="diverges")
+    request_mix(experts)
+    page.goto("/mixes/mine")
+
+    expect(page).to_have_url(re.compile("/mixes/mine@2$"))
+    expect(page.get_by_role("status")).to_contain_text("queued")
+    expect(page.get_by_text("No version of mine is published yet.")).to_be_visible()
 
 
 def test_a_mix_is_cancelled(page: Page, experts: list[str]) -> None:
