@@ -64,6 +64,7 @@ def finetune(
         recipe=inputs.recipe.finetune,
         documents=inputs.parts(blobs).documents,
         new_experts=inputs.new_experts,
+        base_digest=inputs.base_digest,
         checkpoint_path=checkpoint_path,
         on_progress=on_progress,
         expert_parallel_degree=expert_parallel_degree,

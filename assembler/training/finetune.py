@@ -35,7 +35,7 @@ from engine.vllm_plugin import tensors
 from registry.blobs.blobs import BlobStore
 from registry.catalog.documents import Document
 from registry.checkpoints import tensor_names
-from registry.checkpoints.manifests import Manifest, TensorEntry
+from registry.checkpoints.manifests import Manifest, TensorEntry, json_digest
 from registry.checkpoints.tensor_names import is_router
 from registry.errors import InvalidInput, Problem
 
@@ -55,16 +55,18 @@ def finetune(
     checkpoint_path: Path,
     on_progress: OnStep,
     new_experts: frozenset[int] = frozenset(),
+    base_digest: str | None = None,
     checkpoint_steps: int = CHECKPOINT_STEPS,
     expert_parallel_degree: int = 1,
 ) -> Manifest:
     """Train the part `recipe.train` of a mix for `recipe.tokens`; return the resulting manifest.
 
     `documents` are the experts' documents in the order of the mix's `expert_names`; the training
-    split is used. Experts in `new_experts` give `recipe.new_share` of the sequences. An interrupted
-    run continues from `checkpoint_path`, also with another number of processes; the caller removes
-    that path once the result is recorded. Only changed tensors are written, all by the first
-    process; the other processes return `mix`.
+    split is used. `base_digest` names the manifest that the mix was made from, if any, and the
+    experts in `new_experts`, which the base lacks, give `recipe.new_share` of the sequences. An
+    interrupted run continues from `checkpoint_path`, also with another number of processes; the
+    caller removes that path once the result is recorded. Only changed tensors are written, all by
+    the first process; the other processes return `mix`.
 
     Raises InvalidInput when the mix has no such part or an expert has too little text. Raises
     StepFailed when the mix does not fit the processes (`assembler.training.parallelism`) or the
@@ -73,7 +75,14 @@ def finetune(
     if recipe.num_steps == 0:
         return mix
     _check_part(mix, recipe.train)
-    batches = training_batches(mix, documents, recipe=recipe, new_experts=new_experts, blobs=blobs)
+    batches = training_batches(
+        mix,
+        documents,
+        recipe=recipe,
+        new_experts=new_experts,
+        base_digest=base_digest,
+        blobs=blobs,
+    )
     with process_group() as world:
         parallelism = Parallelism(
             num_processes=world.size, expert_parallel_degree=expert_parallel_degree
@@ -136,12 +145,10 @@ def training_batches(
     *,
     recipe: Finetune,
     new_experts: frozenset[int],
+    base_digest: str | None,
     blobs: BlobStore,
 ) -> DomainBatches:
     """Return the batches of a finetune, see `finetune`. Raises InvalidInput."""
-    # New experts change the order of documents. Otherwise an extension would see exactly those of
-    # the old domains that the finetune of its base has seen.
-    new_names = [mix.architecture.expert_names[number] for number in sorted(new_experts)]
     reader, length = TokenReader.of(mix, blobs), recipe.sequence_length
     return DomainBatches(
         [
@@ -149,10 +156,21 @@ def training_batches(
             for expert_documents in documents
         ],
         batch_size=recipe.batch_size,
-        entropy=(ORDER, recipe.seed, *(int.from_bytes(name.encode()) for name in new_names)),
+        entropy=(ORDER, recipe.seed, *_lineage(mix, base_digest)),
         new=new_experts,
         new_share=recipe.new_share,
     )
+
+
+def _lineage(mix: Manifest, base_digest: str | None) -> tuple[int, ...]:
+    """Return what changes the order of documents in a mix that was made from another.
+
+    The base and all experts, also where none joined: after a removal the finetune would otherwise
+    see exactly the windows that the finetune of its base has seen.
+    """
+    if base_digest is None:
+        return ()
+    return (int(json_digest([base_digest, *mix.architecture.expert_names]), 16),)
 
 
 def _trainable(mix: Manifest, blobs: BlobStore, recipe: Finetune) -> Network:

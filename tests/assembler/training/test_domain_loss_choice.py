@@ -21,7 +21,9 @@ ALONE = World(rank=0, size=1, device=torch.device("cpu"))
 
 def chosen_q(mix: Manifest, blobs: LocalBlobs, recipe: Finetune = RECIPE) -> float | None:
     documents = tiny_mixes.expert_documents()
-    batches = training_batches(mix, documents, recipe=recipe, new_experts=frozenset(), blobs=blobs)
+    batches = training_batches(
+        mix, documents, recipe=recipe, new_experts=frozenset(), base_digest=None, blobs=blobs
+    )
     network = Network.from_manifest(mix, blobs, dtype=torch.float32)
     return choose_domain_loss(recipe, batches, network=network, world=ALONE).domain_loss_q
 

@@ -1,5 +1,6 @@
 """The finetune of a tiny mix: which tensors change, that it helps, and that it can be resumed."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,18 +147,36 @@ def test_an_unfinished_checkpoint_is_ignored(blobs: LocalBlobs, tmp_path: Path) 
     assert progress[0].step == 1
 
 
-def test_an_extension_reads_other_text_of_the_old_domains_than_its_base(blobs: LocalBlobs) -> None:
-    mix, recipe = tiny_mixes.store_mix(blobs), RECIPE.model_copy(update={"sequence_length": 8})
-    texts_of_first_domain = []
-    for new in (frozenset[int](), frozenset({1}), frozenset({2})):
-        batches = training_batches(
-            mix, tiny_mixes.expert_documents(), recipe=recipe, new_experts=new, blobs=blobs
-        )
-        first_batches = [batches.batch(step) for step in range(2)]
-        texts_of_first_domain.append([b.tokens[b.labels == 0].tolist() for b in first_batches])
-    base, *extensions = texts_of_first_domain
-    assert extensions[0] != base[: len(extensions[0])]
-    assert extensions[0] != extensions[1]
+def texts_of_first_domain(
+    mix: Manifest, blobs: LocalBlobs, *, experts: Sequence[int], base: Manifest | None
+) -> list[list[list[int]]]:
+    """Return the first domain's sequences in the first batches of a finetune."""
+    batches = training_batches(
+        mix,
+        tiny_mixes.expert_documents(experts),
+        recipe=RECIPE.model_copy(update={"sequence_length": 8}),
+        new_experts=frozenset(),
+        base_digest=None if base is None else base.digest,
+        blobs=blobs,
+    )
+    first_batches = [batches.batch(step) for step in range(2)]
+    return [batch.tokens[batch.labels == 0].tolist() for batch in first_batches]
+
+
+def test_a_changed_mix_reads_other_text_of_the_old_domains_than_its_base(
+    blobs: LocalBlobs,
+) -> None:
+    base = tiny_mixes.store_mix(blobs)
+    shorter = tiny_mixes.store_mix(blobs, experts=(1, 2))
+    all_texts = [
+        texts_of_first_domain(base, blobs, experts=(1, 2, 3), base=None),
+        texts_of_first_domain(shorter, blobs, experts=(1, 2), base=base),
+        texts_of_first_domain(base, blobs, experts=(1, 2, 3), base=base),
+        texts_of_first_domain(base, blobs, experts=(1, 2, 3), base=shorter),
+    ]
+    for number, texts in enumerate(all_texts):
+        for others in all_texts[:number]:
+            assert texts[0][:2] != others[0][:2]
 
 
 def test_zero_tokens_change_nothing(blobs: LocalBlobs, tmp_path: Path) -> None:

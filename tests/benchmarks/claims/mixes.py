@@ -45,7 +45,7 @@ from tests.benchmarks.harness import reports
 
 # They are part of the cache keys. Raise VERSION when assembly or readings change, FINETUNE_VERSION
 # when only the finetune gives other weights, EXTENSION_VERSION when only extensions do.
-VERSION, FINETUNE_VERSION, EXTENSION_VERSION = 1, 5, 1
+VERSION, FINETUNE_VERSION, EXTENSION_VERSION = 1, 5, 2
 # The name of held-out text of domains without an expert.
 GENERAL = "general"
 
@@ -192,6 +192,7 @@ class Mixes:
             inputs.parts(self.blobs).documents,
             recipe=recipe,
             new_experts=inputs.new_experts,
+            base_digest=inputs.base_digest,
             blobs=self.blobs,
         )
         network = Network.from_manifest(manifest, self.blobs, dtype=DTYPES[recipe.dtype])
