@@ -94,10 +94,16 @@ class Finetune(Training):
         " the request. Trained weights are float32.",
     )
     load_balance_weight: float = Field(
-        default=0.0, ge=0, description="Weight of the loss that spreads tokens evenly over experts."
+        default=0.0,
+        ge=0,
+        description="Weight of the loss that spreads tokens evenly over experts, which is added up"
+        " over blocks.",
     )
     z_loss_weight: float = Field(
-        default=0.0, ge=0, description="Weight of the loss that keeps router logits small."
+        default=0.0,
+        ge=0,
+        description="Weight of the loss that keeps router logits small, which is added up over"
+        " blocks.",
     )
     domain_weight: float = Field(
         default=1.0,

@@ -99,24 +99,26 @@ def _add_product(sum_VD: Tensor, left_VT: Tensor, right_TD: Tensor) -> None:
 def load_balance(
     p_LTN: Tensor, *, mean: Callable[[Tensor], Tensor] = lambda shares_LN: shares_LN
 ) -> Tensor:
-    """Return the load balancing loss `N sum_i f_i P_i`, mean over blocks.
+    """Return the load balancing loss `N sum_i f_i P_i`, sum over blocks.
 
-    It is 1 for even routing and N when one expert takes all tokens. f_i is the share of tokens that
-    choose expert i first, P_i its mean probability (Switch Transformer, arXiv 2101.03961, section
-    2.2). For a batch on many processes, `mean` averages f over all of them, so that the mean of
-    their losses is the loss of the whole batch.
+    A block's term is 1 for even routing and N when one expert takes all tokens. f_i is the share of
+    tokens that choose expert i first, P_i its mean probability (Switch Transformer, arXiv
+    2101.03961, section 2.2, which adds the loss of each layer). For a batch on many processes,
+    `mean` averages f over all of them, so that the mean of their losses is the loss of the whole
+    batch.
     """
     num_experts = p_LTN.shape[-1]
     chosen_LTN = F.one_hot(p_LTN.argmax(-1), num_experts).float()
-    return num_experts * (mean(chosen_LTN.mean(1)) * p_LTN.mean(1)).sum(-1).mean()
+    return num_experts * (mean(chosen_LTN.mean(1)) * p_LTN.mean(1)).sum()
 
 
 def z_loss(routing_LTN: Tensor) -> Tensor:
-    """Return `logsumexp(logits)^2`, mean over tokens and blocks, which keeps router logits small.
+    """Return `logsumexp(logits)^2`, mean over tokens and sum over blocks, which keeps router logits
+    small.
 
-    ST-MoE, arXiv 2202.08906, equation 5; also used by BAM (arXiv 2408.08274).
+    ST-MoE, arXiv 2202.08906, equation 5; BAM (arXiv 2408.08274) adds the losses of all layers.
     """
-    return routing_LTN.logsumexp(-1).square().mean()
+    return routing_LTN.logsumexp(-1).square().mean(1).sum()
 
 
 def domain_loss(p_LTN: Tensor, labels_T: Tensor, *, weights_T: Tensor, q: float) -> Tensor:

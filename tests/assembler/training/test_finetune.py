@@ -14,7 +14,7 @@ from assembler.network.network_runner import routing_shares
 from assembler.recipes.recipe import Finetune, Trained
 from assembler.training.batches import TokenReader
 from assembler.training.finetune import finetune, training_batches
-from assembler.training.losses import domain_loss, load_balance
+from assembler.training.losses import domain_loss
 from assembler.training.optimizer import Progress, learning_rate_factor
 from engine.vllm_plugin import tensors
 from registry.blobs.blobs import LocalBlobs
@@ -202,12 +202,6 @@ def test_too_little_text_is_an_input_error(blobs: LocalBlobs, tmp_path: Path) ->
             tmp_path,
             recipe=Finetune(tokens=100_000, sequence_length=100_000),
         )
-
-
-def test_load_balance_is_one_when_even_and_n_when_not() -> None:
-    even_LTN = torch.eye(3).repeat(2, 1, 1)
-    assert load_balance(even_LTN).item() == pytest.approx(1)
-    assert load_balance(even_LTN[:, :1].expand(-1, 5, -1)).item() == pytest.approx(3)
 
 
 def test_domain_loss_at_q_one_is_the_share_routed_elsewhere() -> None:

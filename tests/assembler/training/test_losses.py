@@ -42,17 +42,18 @@ def test_a_head_that_does_not_train_has_no_gradient() -> None:
     assert head_VD.grad is None
 
 
-def test_balance_is_1_for_even_routing_and_n_for_one_expert() -> None:
-    even_LTN = torch.eye(4).expand(2, 4, 4)
-    assert load_balance(even_LTN).item() == pytest.approx(1)
-    collapsed_LTN = torch.eye(4)[:1].expand(2, 4, 4)
-    assert load_balance(collapsed_LTN).item() == pytest.approx(4)
+@pytest.mark.parametrize("num_blocks", [1, 2, 30])
+def test_a_block_adds_1_for_even_routing_and_n_for_one_expert(num_blocks: int) -> None:
+    even_LTN = torch.eye(4).expand(num_blocks, 4, 4)
+    assert load_balance(even_LTN).item() == pytest.approx(num_blocks)
+    collapsed_LTN = torch.eye(4)[:1].expand(num_blocks, 4, 4)
+    assert load_balance(collapsed_LTN).item() == pytest.approx(4 * num_blocks)
 
 
-def test_z_loss_is_the_mean_square_of_log_sums() -> None:
+def test_z_loss_is_the_mean_square_of_log_sums_over_tokens_added_up_over_blocks() -> None:
     logits_LTN = random_tensor(2, 3, 4)
     sums = [math.log(sum(map(math.exp, row))) for row in logits_LTN.view(6, 4).tolist()]
-    expected = sum(z**2 for z in sums) / 6
+    expected = sum(z**2 for z in sums) / 3
     assert losses.z_loss(logits_LTN).item() == pytest.approx(expected, rel=1e-5)
 
 

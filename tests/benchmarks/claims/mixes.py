@@ -39,13 +39,11 @@ from registry.catalog.documents import Document
 from registry.checkpoints import manifests
 from registry.checkpoints.manifests import Manifest, json_digest
 from registry.settings import settings
+from tests.benchmarks.claims import versions
 from tests.benchmarks.claims.families.family import Family
 from tests.benchmarks.claims.reading import Reading, answers, held_out, questions_of, read
 from tests.benchmarks.harness import reports
 
-# They are part of the cache keys. Raise VERSION when assembly or readings change, FINETUNE_VERSION
-# when only the finetune gives other weights, EXTENSION_VERSION when only extensions do.
-VERSION, FINETUNE_VERSION, EXTENSION_VERSION = 1, 5, 2
 # The name of held-out text of domains without an expert.
 GENERAL = "general"
 
@@ -159,11 +157,7 @@ class Mixes:
         inputs = self.inputs(mix)
         if mix.tokens:
             inputs = _with_loss(inputs, self.domain_loss_q(mix))
-        key = self._key(inputs)
-        if mix.tokens:
-            key.append(FINETUNE_VERSION)
-            if mix.base is not None:
-                key.append(EXTENSION_VERSION)
+        key = [*self._key(inputs), *versions.of_mix(inputs)]
         return Made(**self.once("mixes", key, lambda: self._made(inputs, json_digest(key))))
 
     def domain_loss_q(self, mix: Mix) -> float:
@@ -323,7 +317,7 @@ class Mixes:
         def write(folder: Path) -> None:
             (folder / "result.json").write_text(json.dumps(make()))
 
-        folder = self._folder(kind, json_digest([VERSION, key]))
+        folder = self._folder(kind, json_digest([versions.VERSION, key]))
         if self._found_only and not folder.exists():
             raise NotMeasured(f"{self.family.name}: {kind}")
         return json.loads((made_once(folder, write) / "result.json").read_text())
