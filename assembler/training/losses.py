@@ -121,12 +121,12 @@ def z_loss(routing_LTN: Tensor) -> Tensor:
     return routing_LTN.logsumexp(-1).square().mean(1).sum()
 
 
-def domain_loss(p_LTN: Tensor, labels_T: Tensor, *, weights_T: Tensor, q: float) -> Tensor:
+def domain_loss(routing_LTN: Tensor, labels_T: Tensor, *, weights_T: Tensor, q: float) -> Tensor:
     """Return the loss of routing tokens away from the expert of their text.
 
-    The mean over tokens, weighted by `weights_T`, and blocks; 0 when all routing goes to that
-    expert. With p the probability of that expert it is `(1 - p^q) / q`, generalized cross-entropy
-    (arXiv 1805.07836, equation 6).
+    `routing_LTN` are router logits. The loss is the mean over tokens, weighted by `weights_T`, and
+    blocks; 0 when all routing goes to that expert. With p the probability of that expert it is
+    `(1 - p^q) / q`, generalized cross-entropy (arXiv 1805.07836, equation 6).
 
     At q = 1 it is the share of routing that goes elsewhere. In a convex mixture p is the expert's
     share of the output, and each lost share costs the same. But a router that is sure of another
@@ -134,10 +134,14 @@ def domain_loss(p_LTN: Tensor, labels_T: Tensor, *, weights_T: Tensor, q: float)
     minimum is at calibrated probabilities: where single tokens say little about their domain, it
     wants the router to be unsure.
     """
-    one_hot_LTN = F.one_hot(labels_T, p_LTN.shape[-1]).expand_as(p_LTN)
-    # A probability that underflows to zero would have no gradient.
-    p_LT = (p_LTN * one_hot_LTN).sum(-1).clamp_min(torch.finfo(p_LTN.dtype).tiny)
-    loss_LT = (1 - p_LT**q) / q if q else -p_LT.log()
+    labels_LT1 = labels_T[:, None].expand(len(routing_LTN), -1, 1)
+    if q == 0:
+        # Of a probability, one below 1e-38 would be zero and have no gradient.
+        loss_LT = -routing_LTN.log_softmax(-1).gather(-1, labels_LT1).squeeze(-1)
+    else:
+        p_LT = routing_LTN.softmax(-1).gather(-1, labels_LT1).squeeze(-1)
+        # The derivative of p^q is infinite at zero.
+        loss_LT = (1 - p_LT.clamp_min(torch.finfo(p_LT.dtype).tiny) ** q) / q
     return (weights_T * loss_LT).mean()
 
 

@@ -80,16 +80,16 @@ def _total_loss(
     if a.num_experts == 0:
         return loss, loss.new_zeros(0, batch.tokens.numel(), 0)
     routing_LTN = torch.stack(router_logits).float()
-    p_LTN = routing_LTN.softmax(-1)
     if recipe.load_balance_weight:
-        loss = loss + recipe.load_balance_weight * load_balance(p_LTN, mean=world.mean)
+        balance = load_balance(routing_LTN.softmax(-1), mean=world.mean)
+        loss = loss + recipe.load_balance_weight * balance
     if recipe.z_loss_weight:
         loss = loss + recipe.z_loss_weight * z_loss(routing_LTN)
     if recipe.domain_weight:
         assert recipe.domain_loss_q is not None, "see assembler.training.domain_loss_choice"
         weights_T = batch.per_token(batch.weights)
         loss = loss + recipe.domain_weight * domain_loss(
-            p_LTN,
+            routing_LTN,
             batch.per_token(batch.labels),
             weights_T=weights_T,
             q=recipe.domain_loss_q,

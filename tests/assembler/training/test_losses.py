@@ -62,15 +62,17 @@ def test_z_loss_is_the_mean_square_of_log_sums_over_tokens_added_up_over_blocks(
 )
 def test_domain_loss_ranges_from_cross_entropy_to_lost_share(q: float, loss_of_half: float) -> None:
     labels_T, weights_T = torch.tensor([0, 1]), torch.ones(2)
-    p_LTN = torch.tensor([[[0.5, 0.5], [0.0, 1.0]]])
-    loss = domain_loss(p_LTN, labels_T, weights_T=weights_T, q=q)
+    routing_LTN = torch.tensor([[[0.0, 0.0], [-torch.inf, 0.0]]])
+    loss = domain_loss(routing_LTN, labels_T, weights_T=weights_T, q=q)
     assert loss.item() == pytest.approx(loss_of_half / 2)
 
 
-def test_an_expert_without_any_probability_still_learns() -> None:
-    p_LTN = torch.tensor([[[1.0, 0.0]]], requires_grad=True)
-    loss = domain_loss(p_LTN, torch.tensor([1]), weights_T=torch.ones(1), q=0.0)
-    assert loss.isfinite()
+def test_an_expert_whose_probability_underflows_still_learns() -> None:
+    routing_LTN = torch.tensor([[[200.0, 0.0]]], requires_grad=True)
+    loss = domain_loss(routing_LTN, torch.tensor([1]), weights_T=torch.ones(1), q=0.0)
+    (gradient,) = torch.autograd.grad(loss, routing_LTN)
+    assert loss.item() == pytest.approx(200)
+    assert gradient.tolist() == [[[1, -1]]]
 
 
 def test_routing_is_counted_by_domain_and_first_choice() -> None:
