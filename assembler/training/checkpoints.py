@@ -1,9 +1,10 @@
 """Save the state of a training, so that it continues bit for bit after its process has died."""
 
 import errno
+import json
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,22 @@ from assembler.network.model import Network
 from assembler.training.distributed import World
 from registry.errors import NexusmixError, OutOfSpace, StepFailed
 
+# The choices of a run, beside the state of torch in a checkpoint's folder.
+CHOICES = "choices.json"
+
 
 class Checkpoints:
     """Checkpoint folders `step-N` below one path; the newest complete one is used.
 
-    Only trained tensors and the optimizer are saved: the blob store has the rest.
+    Only trained tensors, the optimizer and the run's `choices` are saved: the blob store has the
+    rest. Choices are numbers that a run measures before its first step. A run that continues takes
+    them from its checkpoint: measured again, after an update of the software, they could differ.
     """
 
     def __init__(self, path: Path, *, network: Network, optimizer: Optimizer, world: World) -> None:
         self._path, self._world = path, world
         self._network, self._optimizer = network, optimizer
+        self.choices: Mapping[str, float | None] = self._saved_choices()
         # Flat and by name: with expert parallelism the processes train different parameters, and
         # another process may hold a parameter when the run continues.
         self._options = StateDictOptions(
@@ -55,6 +62,7 @@ class Checkpoints:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise _reason(error, self._path) from error
         if self._world.rank == 0:
+            (unfinished / CHOICES).write_text(json.dumps(self.choices))
             unfinished.rename(target)
             for older in self._path.glob("step-*"):
                 if older != target:
@@ -63,9 +71,7 @@ class Checkpoints:
 
     def resume(self) -> int:
         """Load the newest state, if any; return the number of steps it has completed."""
-        step = max(
-            (int(f.name.removeprefix("step-")) for f in self._path.glob("step-*")), default=0
-        )
+        step = self._newest()
         if step == 0:
             return 0
         state = self._state()
@@ -79,6 +85,17 @@ class Checkpoints:
             options=self._options,
         )
         return step
+
+    def _newest(self) -> int:
+        """Return the number of steps of the newest checkpoint, 0 without one."""
+        folders = self._path.glob("step-*")
+        return max((int(folder.name.removeprefix("step-")) for folder in folders), default=0)
+
+    def _saved_choices(self) -> dict[str, float | None]:
+        """Return the choices of the newest checkpoint; empty without one."""
+        file = self._folder(self._newest()) / CHOICES
+        choices: dict[str, float | None] = json.loads(file.read_text()) if file.exists() else {}
+        return choices
 
     def _state(self) -> dict[str, Any]:
         """Return the trained tensors and the optimizer's state."""

@@ -18,7 +18,7 @@ from assembler.recipes.recipe import Finetune, Trained
 from assembler.training.batches import DomainBatches, TokenReader
 from assembler.training.checkpoints import Checkpoints
 from assembler.training.collapse_guard import CollapseGuard
-from assembler.training.distributed import gather_trained, process_group, shard_network
+from assembler.training.distributed import World, gather_trained, process_group, shard_network
 from assembler.training.domain_loss_choice import choose_domain_loss
 from assembler.training.optimizer import (
     DTYPES,
@@ -40,6 +40,8 @@ from registry.checkpoints.tensor_names import is_router
 from registry.errors import InvalidInput, Problem
 
 CHECKPOINT_STEPS = 10
+# The field of the recipe that a finetune may choose itself.
+DOMAIN_LOSS_Q = "domain_loss_q"
 # Mixed into the seed so that documents are drawn in another order than in an expert's own training
 # with the same seed. Otherwise a short finetune would see only what an expert already knows by
 # heart.
@@ -95,8 +97,6 @@ def finetune(
             dtype=DTYPES[recipe.dtype],
             expert_parallel_degree=expert_parallel_degree,
         )
-        # Chosen before a checkpoint is loaded, so that a resumed run makes the same choice.
-        recipe = choose_domain_loss(recipe, batches, network=network, world=world)
         optimizer = optimizer_of(
             (parameter, recipe.router_learning_rate if is_router(name) else recipe.learning_rate)
             for name, parameter in network.named_parameters()
@@ -105,6 +105,7 @@ def finetune(
         checkpoints = Checkpoints(
             checkpoint_path, network=network, optimizer=optimizer, world=world
         )
+        recipe = _with_choices(recipe, checkpoints, batches, network=network, world=world)
         first_step = checkpoints.resume()
         clock = Clock(recipe, first_step)
         guard = CollapseGuard(mix.architecture.expert_names, saved_step=first_step)
@@ -160,6 +161,25 @@ def training_batches(
         new=new_experts,
         new_share=recipe.new_share,
     )
+
+
+def _with_choices(
+    recipe: Finetune,
+    checkpoints: Checkpoints,
+    batches: DomainBatches,
+    *,
+    network: Network,
+    world: World,
+) -> Finetune:
+    """Return the recipe with what the run chose before its first step, and keep it for a resume.
+
+    Must be called before a checkpoint is loaded: the choice is made on the untrained mix.
+    """
+    if (chosen := checkpoints.choices.get(DOMAIN_LOSS_Q)) is not None:
+        return recipe.model_copy(update={DOMAIN_LOSS_Q: chosen})
+    recipe = choose_domain_loss(recipe, batches, network=network, world=world)
+    checkpoints.choices = {DOMAIN_LOSS_Q: recipe.domain_loss_q}
+    return recipe
 
 
 def _lineage(mix: Manifest, base_digest: str | None) -> tuple[int, ...]:

@@ -49,6 +49,15 @@ def test_a_resumed_training_continues_bit_for_bit(blobs: LocalBlobs, folder: Pat
     assert torch.equal(resumed.get_parameter(NORM), network.get_parameter(NORM))
 
 
+def test_choices_are_read_with_the_newest_state(blobs: LocalBlobs, folder: Path) -> None:
+    network, optimizer, checkpoints = training(blobs, folder)
+    assert checkpoints.choices == {}
+    take_steps(network, optimizer, 1)
+    checkpoints.choices = {"domain_loss_q": 0.5}
+    checkpoints.save(1)
+    assert training(blobs, folder)[2].choices == {"domain_loss_q": 0.5}
+
+
 def test_only_the_newest_is_kept(blobs: LocalBlobs, folder: Path) -> None:
     network, optimizer, checkpoints = training(blobs, folder)
     take_steps(network, optimizer, 1)

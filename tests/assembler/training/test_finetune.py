@@ -12,8 +12,9 @@ from assembler.network.model import Network
 from assembler.network.moe import project
 from assembler.network.network_runner import routing_shares
 from assembler.recipes.recipe import Finetune, Trained
+from assembler.training import domain_loss_choice
 from assembler.training.batches import TokenReader
-from assembler.training.finetune import finetune, training_batches
+from assembler.training.finetune import training_batches
 from assembler.training.losses import domain_loss
 from assembler.training.optimizer import Progress, learning_rate_factor
 from engine.vllm_plugin import tensors
@@ -114,28 +115,44 @@ def test_a_linear_router_trains_its_rows(blobs: LocalBlobs, tmp_path: Path) -> N
     }
 
 
-def test_an_interrupted_run_resumes_to_the_same_result(blobs: LocalBlobs, tmp_path: Path) -> None:
-    mix, steps = tiny_mixes.store_mix(blobs), list[int]()
+class Died(Exception):
+    """The end of a run in its seventh step."""
+
+
+def run_until_step_7(mix: Manifest, blobs: LocalBlobs, folder: Path) -> list[Progress]:
+    """Die in step 7 of a finetune, which saves every fourth step; return the steps before."""
+    steps = list[Progress]()
 
     def die_in_step_7(progress: Progress) -> None:
-        steps.append(progress.step)
+        steps.append(progress)
         if progress.step == 7:
-            raise KeyboardInterrupt
+            raise Died
 
-    with pytest.raises(KeyboardInterrupt):
-        finetune(
-            mix,
-            recipe=RECIPE,
-            documents=tiny_mixes.expert_documents(),
-            blobs=blobs,
-            checkpoint_path=tmp_path / "killed",
-            on_progress=die_in_step_7,
-            checkpoint_steps=4,
+    with pytest.raises(Died):
+        tiny_mixes.finetuned(
+            mix, blobs, folder, recipe=RECIPE, on_progress=die_in_step_7, checkpoint_steps=4
         )
+    return steps
+
+
+def test_an_interrupted_run_resumes_to_the_same_result(blobs: LocalBlobs, tmp_path: Path) -> None:
+    mix = tiny_mixes.store_mix(blobs)
+    run_until_step_7(mix, blobs, tmp_path / "killed")
     rest = list[Progress]()
     resumed = run(mix, blobs, tmp_path / "killed", progress=rest)
     assert [p.step for p in rest] == list(range(5, 11))
     assert resumed.digest == run(mix, blobs, tmp_path / "whole").digest
+
+
+def test_a_resumed_run_does_not_choose_its_loss_again(
+    blobs: LocalBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mix, rest = tiny_mixes.store_mix(blobs), list[Progress]()
+    before = run_until_step_7(mix, blobs, tmp_path)
+    # An update of the software that would choose the other loss.
+    monkeypatch.setattr(domain_loss_choice, "SURE_SHARE", 0.0)
+    run(mix, blobs, tmp_path, progress=rest)
+    assert {step.domain_loss_q for step in [*before, *rest]} == {0.0}
 
 
 def test_an_unfinished_checkpoint_is_ignored(blobs: LocalBlobs, tmp_path: Path) -> None:
