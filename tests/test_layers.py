@@ -22,7 +22,7 @@ ROOMS = {
         "errors",
         "names database_address licenses logs cpu_features folders private_files texts",
         "settings",
-        "bounded_json",
+        "bounded_json disk",
         "database blobs",
         "checkpoints",
         "ingest catalog",

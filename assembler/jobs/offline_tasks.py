@@ -138,11 +138,12 @@ def _compress_folder(
     from registry.blobs.blobs import LocalBlobs
     from registry.catalog import documents
     from registry.checkpoints import exports
+    from registry.disk import reserve_on
     from registry.ingest.checkpoint_folder import CheckpointFolder
 
     # Beside the result, where there is room for a copy; the disk of /tmp may be too small.
     with TemporaryDirectory(dir=Path(output).parent, prefix=".compress-") as scratch:
-        store = LocalBlobs(Path(scratch))
+        store = LocalBlobs(Path(scratch), reserve_bytes=reserve_on(Path(scratch)))
         made, curve, chosen = make(
             CheckpointFolder.read(Path(folder)).keep(store),
             [documents.parse([Path(documents_path).read_bytes()])],

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -21,6 +22,7 @@ from torch.optim import Optimizer
 
 from assembler.network.model import Network
 from assembler.training.distributed import World
+from registry.disk import check_room
 from registry.errors import NexusmixError, OutOfSpace, StepFailed
 
 # The choices of a run, beside the state of torch in a checkpoint's folder.
@@ -48,15 +50,18 @@ class Checkpoints:
     def save(self, step: int) -> None:
         """Save the state after `step` steps; a rename completes it, then older ones are removed.
 
-        Raises OutOfSpace, and StepFailed when it cannot be saved for another reason.
+        Raises OutOfSpace, before it writes where the reserve of the disk would be used, and
+        StepFailed when it cannot be saved for another reason.
         """
+        state = self._state()
+        check_room(self._path, _num_bytes(state))
         unfinished, target = self._path / "unfinished", self._folder(step)
         if self._world.rank == 0:
             shutil.rmtree(unfinished, ignore_errors=True)
         self._world.barrier()
         try:
             with _single_process_allowed():
-                save(self._state(), checkpoint_id=unfinished)
+                save(state, checkpoint_id=unfinished)
         except CheckpointException as error:
             # A part of it would only keep a full disk full.
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -104,6 +109,13 @@ class Checkpoints:
 
     def _folder(self, step: int) -> Path:
         return self._path / f"step-{step:08d}"
+
+
+def _num_bytes(state: Any) -> int:
+    """Return the bytes of all tensors of a state in this process."""
+    if isinstance(state, torch.Tensor):
+        return state.nbytes
+    return sum(map(_num_bytes, state.values())) if isinstance(state, dict) else 0
 
 
 def _reason(error: CheckpointException, path: Path) -> NexusmixError:

@@ -31,7 +31,7 @@ from registry import logs
 from registry.blobs import blob_stores
 from registry.checkpoints import manifests
 from registry.database import db
-from registry.errors import NexusmixError, TimedOut, Unavailable
+from registry.errors import NexusmixError, OutOfSpace, TimedOut, Unavailable
 from registry.settings import settings
 
 log = structlog.stdlib.get_logger(__name__)
@@ -42,6 +42,7 @@ STEPS_SECONDS = 1.0
 MAX_STEPS = 32
 MAX_STARTS = 5
 FIRST_PAUSE_SECONDS = 1.0
+FULL_DISK_SECONDS = 10.0
 # A server that has been ready this long was healthy, so its starts are counted from zero again.
 HEALTHY_SECONDS = 600.0
 STOP_SECONDS = 10.0
@@ -171,6 +172,12 @@ class Agent:
                 log_path=vllm_process.log_path(row.id),
                 launcher=self._launcher,
             )
+        except OutOfSpace as error:
+            # The server is not at fault, so no start is counted: it waits for the disk.
+            row.num_starts -= 1
+            self._not_before[row.id] = monotonic() + FULL_DISK_SECONDS
+            self._advance(row, DeploymentState.REQUESTED, error=error.detail)
+            return
         except (NexusmixError, OSError) as error:
             self._died(row, str(error))
             return

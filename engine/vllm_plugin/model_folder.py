@@ -9,6 +9,7 @@ from pathlib import Path
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints.file_names import CONFIG, MANIFEST
 from registry.checkpoints.manifests import Manifest
+from registry.disk import check_room, refusing_full_disk
 from registry.errors import InvalidCheckpoint, Problem, pointer
 from registry.folders import whole_folder
 
@@ -18,7 +19,7 @@ def materialize(manifest: Manifest, blobs: BlobStore, *, root: Path) -> Path:
 
     Raises InvalidCheckpoint when a file name of the manifest would lie outside the folder, or when
     an existing folder differs from the manifest (see `check`). Raises NotFound when a blob is
-    missing.
+    missing, and OutOfSpace where only the reserve of the disk is left.
     """
     folder = root / manifest.digest
     if folder.exists():
@@ -26,8 +27,9 @@ def materialize(manifest: Manifest, blobs: BlobStore, *, root: Path) -> Path:
         # The folders that were not used for longest are removed first.
         os.utime(folder)
         return folder
+    check_room(folder)
     # Another process may make the same folder meanwhile; equal digests mean equal contents.
-    with whole_folder(folder, may_exist=True) as incoming:
+    with whole_folder(folder, may_exist=True) as incoming, refusing_full_disk(folder):
         for name, digest in manifest.files.items():
             if Path(name).name != name or name in ("", ".."):
                 raise InvalidCheckpoint(f"{name!r} is not a plain file name")

@@ -8,26 +8,23 @@ nobody asked for in the meantime is deleted. So a blob that one process finds ne
 begins to need it is not lost.
 """
 
-import errno
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from registry.errors import InvalidInput, NotFound, OutOfSpace
+from registry.disk import Growth, refusing_full_disk
+from registry.errors import InvalidInput, NotFound
 from registry.names import is_digest
 
 CHUNK_BYTES = 1 << 20
 # Folder of the blobs that are set aside.
 ASIDE = "aside"
-# Bytes after which a write looks again how much of the disk is free.
-CHECK_EVERY_BYTES = 16 << 20
 # Beginning of the names of files that are being written.
 INCOMING = "incoming-"
 
@@ -244,12 +241,9 @@ class LocalBlobs:
 
     def _while_there_is_room(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Yield chunks; raise OutOfSpace before they take what is reserved."""
-        unchecked = CHECK_EVERY_BYTES
+        growth = Growth(self.root, reserve_bytes=self._reserve_bytes)
         for chunk in chunks:
-            if unchecked >= CHECK_EVERY_BYTES:
-                check_room(self.root, len(chunk), reserve_bytes=self._reserve_bytes)
-                unchecked = 0
-            unchecked += len(chunk)
+            growth.by(len(chunk))
             yield chunk
 
     def _path(self, digest: str) -> Path:
@@ -296,27 +290,6 @@ def _write_hashing(file: BinaryIO, chunks: Iterable[bytes]) -> str:
     file.flush()
     os.fsync(file.fileno())
     return sha.hexdigest()
-
-
-def check_room(folder: Path, num_bytes: int, *, reserve_bytes: int) -> None:
-    """Raise OutOfSpace if so many bytes do not fit on the disk of `folder` beside the reserve."""
-    free = shutil.disk_usage(folder).free
-    if num_bytes > free - reserve_bytes:
-        raise OutOfSpace(
-            f"no room for {num_bytes} bytes below {folder}: {free} are free, of which"
-            f" {reserve_bytes} are kept for the database; `nexusmix gc` frees what nobody needs"
-        )
-
-
-@contextmanager
-def refusing_full_disk(folder: Path) -> Iterator[None]:
-    """Turn the system's error of a full disk into OutOfSpace, which names `folder`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutOfSpace(f"no space left below {folder}") from error
-        raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from registry.blobs.blobs import BlobStore, LocalBlobs, UploadTarget
+from registry.disk import reserve_on
 
 
 class OverlayBlobs:
@@ -47,4 +48,5 @@ class OverlayBlobs:
 def beside(base: BlobStore) -> Iterator[OverlayBlobs]:
     """Open a store over `base` whose writes are removed at the end of the `with` block."""
     with TemporaryDirectory(prefix="nexusmix-scratch-") as folder:
-        yield OverlayBlobs(base, LocalBlobs(Path(folder)))
+        aside = Path(folder)
+        yield OverlayBlobs(base, LocalBlobs(aside, reserve_bytes=reserve_on(aside)))

@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from registry.blobs import direct_io
-from registry.blobs.blobs import BlobStore, refusing_full_disk, sync_folder
+from registry.blobs.blobs import BlobStore, sync_folder
 from registry.blobs.direct_io import Part
 from registry.checkpoints import sparse_tensors
 from registry.checkpoints.file_names import ATTESTATION, CONFIG, TENSORS
 from registry.checkpoints.manifests import Manifest
 from registry.checkpoints.safetensors_view import SafetensorsView
+from registry.disk import check_room, refusing_full_disk
 from registry.errors import Conflict, OutOfSpace
 from registry.folders import whole_folder
 
@@ -87,6 +88,7 @@ def new_folder(folder: Path, *, num_bytes: int) -> Iterator[Path]:
         raise OutOfSpace(
             f"{folder} needs {num_bytes / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free"
         )
+    check_room(folder.parent, num_bytes)
     with whole_folder(folder) as incoming, refusing_full_disk(folder.parent):
         yield incoming
         _put_on_disk(incoming)

@@ -9,9 +9,10 @@ from typing import IO, Annotated
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
-from registry.blobs.blobs import BlobStore, check_room
+from registry.blobs.blobs import BlobStore
 from registry.catalog import blob_permissions
 from registry.database import db
+from registry.disk import check_room
 from registry.errors import InvalidInput, NotFound, Problem, TooLarge
 from registry.names import is_digest
 from registry.settings import settings

@@ -17,9 +17,10 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from registry import private_files
-from registry.blobs.blobs import StoreUpkeep, refusing_full_disk, sync_folder
+from registry.blobs.blobs import StoreUpkeep, sync_folder
 from registry.checkpoints.attestations import public_key, signing_key
 from registry.database import db
+from registry.disk import check_room, refusing_full_disk
 from registry.errors import Conflict, InvalidInput, NotFound
 from registry.settings import settings
 from service.housekeeping import collection, installation, needed_blobs, pg_programs
@@ -56,6 +57,7 @@ def save(target: Path, blobs: StoreUpkeep, *, on_bytes: OnBytes) -> Saved:
     number = 1 if before is None else before.number + 1
     # It holds secrets and documents.
     private_files.close_to_others(target)
+    check_room(target)
     with _nothing_is_removed(), refusing_full_disk(target):
         if before is None:
             folder.write(_manifest(identity, number, server_version=0, schema=""))

@@ -19,6 +19,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from registry.blobs.blobs import LocalBlobs, sync_folder
+from registry.disk import reserve_on
 from registry.errors import Conflict, InvalidInput
 
 MANIFEST = "backup.json"
@@ -67,7 +68,7 @@ class BackupFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.blobs = LocalBlobs(path / "blobs")
+        self.blobs = LocalBlobs(path / "blobs", reserve_bytes=reserve_on(path))
 
     def read(self) -> BackupManifest:
         """Return the manifest. Raises InvalidInput if the folder has no whole backup."""

@@ -7,7 +7,8 @@ from typing import IO, Annotated
 
 from fastapi import Depends, Request
 
-from registry.blobs.blobs import CHUNK_BYTES, refusing_full_disk
+from registry.blobs.blobs import CHUNK_BYTES
+from registry.disk import Growth, refusing_full_disk
 from registry.errors import TooLarge
 from registry.settings import settings
 from service.web import admission
@@ -27,6 +28,7 @@ async def _receive(request: Request) -> AsyncIterator[IO[bytes]]:
     sender = admission.sender_of(request)
     with _slots.held(sender, most=settings().max_uploads_per_key):
         file = await STORING.run(_open)
+        growth = Growth(settings().home, reserve_bytes=settings().disk_reserve_bytes)
         try:
             piece, num_bytes = bytearray(), 0
             async for chunk in request.stream():
@@ -36,9 +38,9 @@ async def _receive(request: Request) -> AsyncIterator[IO[bytes]]:
                     limit = settings().max_upload_bytes
                     raise TooLarge(f"the blob has more than {limit} bytes, which is the limit")
                 if len(piece) >= PIECE_BYTES:
-                    await STORING.run(partial(_write, file, bytes(piece)))
+                    await STORING.run(partial(_write, file, bytes(piece), growth))
                     piece.clear()
-            await STORING.run(partial(_write, file, bytes(piece)))
+            await STORING.run(partial(_write, file, bytes(piece), growth))
             yield file
         finally:
             file.close()
@@ -61,6 +63,7 @@ def _open() -> IO[bytes]:
     return tempfile.SpooledTemporaryFile(max_size=PIECE_BYTES, dir=str(settings().home))
 
 
-def _write(file: IO[bytes], piece: bytes) -> None:
+def _write(file: IO[bytes], piece: bytes, growth: Growth) -> None:
+    growth.by(len(piece))
     with refusing_full_disk(settings().home):
         file.write(piece)

@@ -80,6 +80,7 @@ FULL = """
 import sys
 from pathlib import Path
 import torch
+from assembler.training import checkpoints as module
 from assembler.training.checkpoints import Checkpoints
 from assembler.training.distributed import World
 from assembler.training.optimizer import optimizer_of
@@ -94,6 +95,7 @@ network, folder = Large(), Path(sys.argv[1]) / "checkpoints"
 world = World(rank=0, size=1, device=torch.device("cpu"))
 optimizer = optimizer_of([(network.weight, 1e-2)])
 checkpoints = Checkpoints(folder, network=network, optimizer=optimizer, world=world)
+folder.mkdir()
 try:
     checkpoints.save(1)
 except OutOfSpace as error:
@@ -101,5 +103,11 @@ except OutOfSpace as error:
 """
 
 
-def test_a_full_disk_is_said_and_left_as_it_was(tmp_path: Path) -> None:
-    assert small_disk.run(FULL, tmp_path) == "no space left for a checkpoint [] 0\n"
+def test_a_disk_that_fills_meanwhile_is_said_and_left_as_it_was(tmp_path: Path) -> None:
+    filled_later = FULL.replace("folder.mkdir()", "module.check_room = lambda *arguments: None")
+    assert small_disk.run(filled_later, tmp_path) == "no space left for a checkpoint [] 0\n"
+
+
+def test_a_checkpoint_begins_only_if_it_fits(tmp_path: Path) -> None:
+    num_bytes = 4 << 20  # the weight, which the optimizer has not moved yet
+    assert small_disk.run(FULL, tmp_path) == f"no room for {num_bytes} bytes [] 0\n"

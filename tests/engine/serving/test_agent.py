@@ -80,6 +80,22 @@ def test_a_server_that_never_starts_fails_with_its_log(
     assert "this model cannot be served" in (read(deployment_id).error or "")
 
 
+def test_a_deployment_waits_for_a_full_disk(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server is not at fault, so its starts are not used up."""
+    monkeypatch.setattr(agents, "FULL_DISK_SECONDS", 0.1)
+    monkeypatch.setenv("NEXUSMIX_DISK_RESERVE_BYTES", str(1 << 60))
+    settings.settings.cache_clear()
+    deployment_id = request("m")
+    rounds(agent, until=lambda: read(deployment_id).error is not None)
+    waiting = read(deployment_id)
+    assert (waiting.state, waiting.num_starts) == (State.REQUESTED, 0)
+    assert "kept for the database" in (waiting.error or "")
+    monkeypatch.delenv("NEXUSMIX_DISK_RESERVE_BYTES")
+    settings.settings.cache_clear()
+    become_ready(agent, deployment_id)
+    assert read(deployment_id).num_starts == 1
+
+
 def test_a_stopped_deployment_drains_and_ends(agent: Agent, launcher: StandInLauncher) -> None:
     deployment_id = request("m")
     become_ready(agent, deployment_id)

@@ -208,8 +208,8 @@ def test_a_full_disk_leaves_no_blob(tmp_path: Path) -> None:
 
 def test_a_reserve_of_the_disk_stays_free(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from registry import errors; from registry.blobs import blobs\n"
-        "root = pathlib.Path(sys.argv[1]); blobs.CHECK_EVERY_BYTES = 1\n"
+        "import sys, pathlib; from registry import disk, errors; from registry.blobs import blobs\n"
+        "root = pathlib.Path(sys.argv[1]); disk.CHECK_EVERY_BYTES = 1\n"
         "store = blobs.LocalBlobs(root, reserve_bytes=1 << 19)\n"
         "kept = blobs.put_bytes(store, b'kept')\n"
         "try:\n"
