@@ -73,6 +73,14 @@ class Settings(BaseSettings):
         description="Bytes on the disk of the data folder that tensors leave free, for the"
         " database.",
     )
+    upload_days: float = Field(
+        default=30.0,
+        gt=0,
+        le=36_500,
+        allow_inf_nan=False,
+        description="Days after its announcement for which an upload that was not completed can go"
+        " on, and a seed or an expert's version that was refused can be retried.",
+    )
     grace_hours: float = Field(
         default=24.0,
         ge=1,

@@ -75,6 +75,8 @@ def _rows(*, dry_run: bool) -> Iterator[Removal]:
     with db.transaction(maintenance=True) as session:
         num = old_rows.expired_candidates(session, dry_run=dry_run)
         yield Removal("candidates whose time is over", num)
+        num = old_rows.unready_uploads(session, dry_run=dry_run)
+        yield Removal("uploads whose time is over", num)
         num = old_rows.events(session, before=before, dry_run=dry_run)
         yield Removal("events of jobs", num)
         num = old_rows.repeatable_answers(session, before=now - ANSWER_LIFETIME, dry_run=dry_run)

@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 from sqlalchemy import select
@@ -15,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from assembler.tables import Mix, MixVersion
 from registry.blobs.blobs import StoreUpkeep
+from registry.catalog import unready
 from registry.checkpoints.manifests import Manifest
 from registry.database import db
 from registry.database.tables import (
@@ -25,14 +25,10 @@ from registry.database.tables import (
     ExpertVersion,
     Family,
     Projection,
-    VersionState,
 )
 from registry.errors import NotFound
 from registry.names import is_digest
 
-# An upload that nobody completed in this time, or that was refused, needs its blobs no more.
-# Announcing it again starts it anew.
-UPLOAD_DAYS = 14
 # A blob of many owners names some of them.
 MAX_NEEDED_BY = 5
 
@@ -120,7 +116,7 @@ def roots(session: Session) -> Iterator[Root]:
 def _of_families(session: Session) -> Iterator[Root]:
     for family in session.scalars(select(Family)):
         is_sent = family.state not in UNCHECKED_STATES
-        if is_sent or _goes_on(family):
+        if is_sent or not unready.is_over(family):
             owner = f"family {family.name}"
             yield Root(owner, "manifest", family.seed_digest, Kind.MANIFEST, is_sent)
     query = select(Projection, Family.name).join(Projection.family)
@@ -133,8 +129,9 @@ def _of_families(session: Session) -> Iterator[Root]:
 def _of_experts(session: Session) -> Iterator[Root]:
     query = select(ExpertVersion, Expert.name).join(ExpertVersion.expert)
     for version, name in session.execute(query):
-        is_sent = version.state not in UNCHECKED_STATES
-        if not is_sent and not _goes_on(version):
+        # What was ready once can be in mixes, also if it cannot be embedded again.
+        is_sent = version.state not in UNCHECKED_STATES or version.ready_at is not None
+        if unready.is_over(version):
             continue
         owner = f"expert {name}@{version.number}"
         yield Root(owner, "manifest", version.manifest_digest, Kind.MANIFEST, is_sent)
@@ -180,12 +177,6 @@ def _named(owner: str, kind: Kind, **digests: str | None) -> Iterator[Root]:
     for part, digest in digests.items():
         if digest is not None:
             yield Root(owner, part.replace("_", " "), digest, kind)
-
-
-def _goes_on(upload: Family | ExpertVersion) -> bool:
-    """Tell whether an upload that was not found good is being checked, or began lately."""
-    age = datetime.now(UTC) - upload.created_at
-    return upload.state is VersionState.CHECKING or age < timedelta(days=UPLOAD_DAYS)
 
 
 def _follow(root: Root, blobs: StoreUpkeep, needed: NeededBlobs, read: set[str]) -> None:

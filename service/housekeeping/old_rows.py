@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from assembler.jobs import queues
 from assembler.mixes import retention
 from assembler.tables import UNFINISHED_STATES, JobEvent, MixVersion
+from registry.catalog import unready
 from registry.database import db
 from registry.database.tables import DownloadableBlob, SentBlob
 from service.tables import (
@@ -30,6 +31,11 @@ MAX_WORKFLOWS = 1000
 def expired_candidates(session: Session, *, dry_run: bool) -> int:
     """Let versions forget the checkpoints whose time is over; return their number."""
     return retention.num_expired(session) if dry_run else retention.remove_expired(session)
+
+
+def unready_uploads(session: Session, *, dry_run: bool) -> int:
+    """Delete the uploads that were never ready and whose time is over; return their number."""
+    return unready.num_expired(session) if dry_run else unready.remove_expired(session)
 
 
 def events(session: Session, *, before: datetime, dry_run: bool) -> int:

@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, Field
 
-from registry.catalog import experts
+from registry.catalog import experts, unready
 from registry.database.tables import Expert, ExpertVersion, VersionState
 from service.schemas.checkpoints import CheckpointRequest, MissingBlob
 from service.schemas.common import Line, Request, Text
@@ -70,6 +70,10 @@ class VersionBody(BaseModel):
     )
     created_at: datetime = Field(description="When it was created.")
     ready_at: datetime | None = Field(description="When it could be used; null before.")
+    kept_until: datetime | None = Field(
+        description="Until when an upload can go on or be retried that was never ready; null"
+        " otherwise. Then it is deleted."
+    )
 
     @classmethod
     def of(cls, row: ExpertVersion, *, embedded: bool, warnings: list[str]) -> Self:
@@ -87,6 +91,7 @@ class VersionBody(BaseModel):
             warnings=warnings,
             created_at=row.created_at,
             ready_at=row.ready_at,
+            kept_until=unready.until(row),
         )
 
 

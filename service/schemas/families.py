@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from assembler.recipes.recipe import ProjectionTraining
 from assembler.tables import FamilyPolicy
 from engine.gates.policy import Policy
+from registry.catalog import unready
 from registry.database.tables import Family, Projection, ProjectionState, VersionState
 from service.schemas.checkpoints import CheckpointRequest, MissingBlob
 from service.schemas.common import Line, Lines, Request
@@ -36,10 +37,23 @@ class FamilyBody(BaseModel):
     description: str = Field(description="What the seed is, for readers.")
     seed_digest: str = Field(description="SHA-256 that stands for the seed's checkpoint.")
     created_at: datetime = Field(description="When it was created.")
+    kept_until: datetime | None = Field(
+        description="Until when a seed that is not ready can be sent or retried; null otherwise."
+        " Then the family is deleted."
+    )
 
     @classmethod
     def of(cls, row: Family) -> Self:
-        return cls.model_validate(row, from_attributes=True)
+        return cls(
+            name=row.name,
+            state=row.state,
+            error=row.error,
+            license=row.license,
+            description=row.description,
+            seed_digest=row.seed_digest,
+            created_at=row.created_at,
+            kept_until=unready.until(row),
+        )
 
 
 class FamilyUploadBody(FamilyBody):

@@ -8,8 +8,9 @@ from functools import lru_cache
 from sqlalchemy.orm import Session
 
 from registry.blobs import blob_stores
-from registry.catalog import experts
+from registry.catalog import experts, unready
 from registry.checkpoints import manifests
+from registry.database import db
 from registry.database.tables import Expert, ExpertVersion, VersionState
 
 # Entries of a cache: two numbers for each version that was shown.
@@ -30,6 +31,7 @@ class VersionView:
     num_own_bytes: int
     manifest_digest: str
     created_at: datetime
+    kept_until: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +53,14 @@ class ExpertView:
 def view(session: Session, expert: Expert) -> ExpertView:
     """Return an expert with all its versions."""
     versions = experts.find_versions(session, expert.name)
+    db.release(session)  # manifests are read next
     return _expert(expert, _versions(versions))
 
 
 def views(session: Session, rows: Sequence[Expert]) -> list[ExpertView]:
     """Return experts with their newest versions, in one query for any number of experts."""
     newest = experts.find_newest(session, [expert.name for expert in rows])
+    db.release(session)
     by_expert = {
         row.expert_id: version for row, version in zip(newest, _versions(newest), strict=True)
     }
@@ -91,6 +95,7 @@ def _version(row: ExpertVersion) -> VersionView:
         num_own_bytes=num_own_bytes,
         manifest_digest=row.manifest_digest,
         created_at=row.created_at,
+        kept_until=unready.until(row),
     )
 
 

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from assembler.mixes import job_events
-from registry.catalog import families
+from registry.catalog import families, unready
 from registry.checkpoints.admission import COMPUTED_FILES, FILE_SUFFIXES, LEGAL_FILES
 from registry.ingest.folder_contents import ADAPTER_WEIGHTS
 from service.ui.rendering import PageRoute, Visitor, page
@@ -24,7 +24,8 @@ KEPT = {
 @router.get("")
 def show_families(request: Request, session: Session, _: Visitor) -> Response:
     """List the families, and show the form for a new one."""
-    return page(request, "families.html", families=families.find_all(session), kept=KEPT)
+    rows = families.find_all(session)
+    return page(request, "families.html", families=rows, until=unready.until, kept=KEPT)
 
 
 @router.post("/{name}/retry")

@@ -12,6 +12,7 @@ from registry.blobs.blobs import LocalBlobs
 from registry.checkpoints import manifests
 from registry.database.db import Base
 from registry.database.tables import Artifact, ExpertVersion, Family, Projection, VersionState
+from registry.settings import settings
 from service.housekeeping import needed_blobs
 from tests.assembler import rows
 from tests.service.housekeeping import stored_mix
@@ -128,8 +129,18 @@ def test_an_old_upload_needs_nothing(session: Session, blobs: LocalBlobs) -> Non
     version.state = family.state = VersionState.UPLOADING
     session.flush()
     assert version.manifest_digest in needed_blobs.find(session, blobs).needed_by
-    old = datetime.now(UTC) - timedelta(days=needed_blobs.UPLOAD_DAYS, seconds=1)
+    old = datetime.now(UTC) - timedelta(days=settings().upload_days, seconds=1)
     for row in (*session.query(ExpertVersion), *session.query(Family)):
         row.created_at = old
     session.flush()
     assert not needed_blobs.find(session, blobs).needed_by
+
+
+def test_what_was_ready_once_stays(session: Session, blobs: LocalBlobs) -> None:
+    """A version that cannot be embedded again may be in mixes."""
+    family = rows.add_family(session, blobs)
+    version = rows.add_expert(session, blobs, family, number=1, embedded=False)
+    version.state, version.ready_at = VersionState.FAILED, datetime.now(UTC)
+    version.created_at = datetime.now(UTC) - timedelta(days=1000)
+    session.flush()
+    assert version.manifest_digest in needed_blobs.find(session, blobs).required
