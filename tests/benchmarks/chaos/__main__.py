@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         actors = _actors(installation, ledger, chance, folder=folder)
         for actor in actors:
             actor.start()
-        events = _break(installation, chance, seconds=60 * chosen.minutes)
+        events = _break(installation, ledger, chance, seconds=60 * chosen.minutes)
         reports.say("no more faults; waiting until everything has ended")
         for actor in actors:
             actor.stop()
@@ -72,12 +72,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         "seed": chosen.seed,
         "small_disk": SMALL_DISK in os.environ,
         "faults": _summary(events),
+        "chats_refused": ledger.refused(),
         "actors": {actor.name: dict(actor.outcomes) for actor in actors},
         "acknowledged": {"experts": len(ledger.experts), "mixes": len(ledger.mixes)},
         "mixes": states,
         "for_the_janitor": leaked,
         "findings": ledger.findings,
     }
+    for refused in figures["chats_refused"]:
+        reports.say("{times} chats got {status} {code} after {fault}".format(**refused))
     bars = [
         Bar("kinds of faults", len(figures["faults"]), ">=", 1),
         Bar("acknowledged experts and mixes", len(ledger.experts) + len(ledger.mixes), ">=", 2),
@@ -112,7 +115,9 @@ def _actors(
     ]
 
 
-def _break(installation: Installation, chance: random.Random, *, seconds: float) -> list[Event]:
+def _break(
+    installation: Installation, ledger: Ledger, chance: random.Random, *, seconds: float
+) -> list[Event]:
     """Strike fault after fault; measure how long it takes until the service answers again."""
     deck = faults.Deck(faults.faults(small_disk=SMALL_DISK in os.environ), chance)
     events: list[Event] = []
@@ -121,6 +126,7 @@ def _break(installation: Installation, chance: random.Random, *, seconds: float)
         time.sleep(chance.uniform(*PAUSE_SECONDS))
         fault = deck.draw()
         served = _chats(installation)
+        ledger.fault = fault.name
         did = fault.strike(installation, chance)
         if did is None:
             continue

@@ -17,8 +17,10 @@ import httpx
 import openai
 
 from assembler.tables import FINAL_STATES, MixState
-from registry.errors import NexusmixError
+from registry.database.tables import VersionState
+from registry.errors import InvalidInput, NexusmixError
 from service.client.client import Client
+from service.schemas.mixes import MixBody
 from tests import tiny
 from tests.assembler.workers import LENIENT
 from tests.benchmarks.chaos.installation import FAMILY
@@ -26,6 +28,10 @@ from tests.benchmarks.chaos.ledger import Ledger
 
 MODEL = "chaos"
 MAX_UNFINISHED = 2
+# How often a mix is extended rather than a new one requested, if it can be.
+EXTENDING = 0.8
+# Experts that are asked for their state before an extension.
+MAX_JOINING = 5
 # A request or a stream that has no end after this is hung.
 HUNG_SECONDS = 120.0
 BRIEF = {"tokens": 30 * 4 * 32, "batch_size": 4, "sequence_length": 32}
@@ -65,6 +71,9 @@ class Actor(ABC):
                 began = time.monotonic()
                 try:
                     self.outcomes[self.act(client) or "done"] += 1
+                except InvalidInput as error:
+                    # No fault explains it: every request is right.
+                    self.ledger.find(f"{self.name} is refused: {error.detail} {error.problems}")
                 except EXPLAINED as error:
                     self.outcomes[type(error).__name__] += 1
                 except Exception:
@@ -123,11 +132,9 @@ class Mixer(Actor):
         if sum(mix.state not in FINAL_STATES for mix in known) >= MAX_UNFINISHED:
             return "waits"
         ready = [mix for mix in known if mix.state is MixState.SUCCEEDED]
-        if ready and self.chance.random() < 0.5:
+        if ready and self.chance.random() < EXTENDING:
             base = self.chance.choice(ready)
-            members = {ref.partition("@")[0] for ref in base.recipe["experts"]}
-            joining = sorted({ref.partition("@")[0] for ref in self.ledger.experts} - members)
-            if joining:
+            if joining := self._joining(client, base):
                 mix = client.revise_mix(
                     base, "extend", expert=self.chance.choice(joining), finetune=BRIEF
                 )
@@ -144,6 +151,13 @@ class Mixer(Actor):
         self.ledger.mixes.append(mix.ref)
         self._number += 1
         return "requested"
+
+    def _joining(self, client: Client, base: MixBody) -> list[str]:
+        """Return the newest experts that can join a mix: acknowledged experts may be in work."""
+        members = {ref.partition("@")[0] for ref in base.recipe["experts"]}
+        others = [ref for ref in self.ledger.experts if ref.partition("@")[0] not in members]
+        versions = [client.expert_version(ref) for ref in others[-MAX_JOINING:]]
+        return [v.ref for v in versions if v.state is VersionState.READY and v.embedded]
 
 
 class Deployer(Actor):
@@ -190,10 +204,20 @@ class Chatter(Actor):
             base_url=f"{self.address}/v1", api_key=self.key, max_retries=0, timeout=HUNG_SECONDS
         ) as asking:
             is_stream = self.chance.random() < 0.5
-            answer = asking.completions.create(
-                model=MODEL, prompt="one two", max_tokens=48, stream=is_stream
-            )
-            if is_stream:
-                for _ in answer:
-                    pass
+            try:
+                answer = asking.completions.create(
+                    model=MODEL, prompt="one two", max_tokens=48, stream=is_stream
+                )
+                if is_stream:
+                    for _ in answer:
+                        pass
+            except openai.APIConnectionError:
+                raise
+            except openai.APIStatusError as error:
+                retry_after = error.response.headers.get("retry-after")
+                self.ledger.refuse(error.status_code, error.code, retry_after=retry_after)
+                raise
+            except openai.APIError as error:
+                self.ledger.refuse(None, error.code, retry_after=None)
+                raise
         return "streamed" if is_stream else "answered"

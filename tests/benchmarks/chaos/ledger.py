@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from assembler.tables import FINAL_STATES, MixState
 from engine.serving.tables import DeploymentState
@@ -18,22 +19,50 @@ from tests.benchmarks.chaos.installation import Installation
 
 POLL_SECONDS = 2.0
 END_SECONDS = 30.0
+# Errors of the server that a fault explains: away for a moment, too late, disk full.
+PROMISED = (503, 504, 507)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error of the server. Without a status it came as the last event of a stream."""
+
+    status: int | None
+    code: str | None
+    fault: str
 
 
 @dataclass
 class Ledger:
     """`experts` by reference with the folder they were read from, `mixes` in order of requests.
 
-    Findings are what must not happen, each a sentence.
+    `fault` is the last one that struck. Findings are what must not happen, each a sentence.
     """
 
     experts: dict[str, Path] = field(default_factory=dict)
     mixes: list[str] = field(default_factory=list)
     deployed: str | None = None
+    fault: str = "none"
+    refusals: list[Refusal] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
 
     def find(self, finding: str) -> None:
         self.findings.append(finding)
+
+    def refuse(self, status: int | None, code: str | None, *, retry_after: str | None) -> None:
+        """Count an error that a chat got; find one that no fault explains."""
+        if status is not None and status not in PROMISED:
+            self.find(f"a chat got {status} {code} after {self.fault}")
+        if status == 503 and retry_after is None:
+            self.find(f"a chat got 503 {code} without Retry-After after {self.fault}")
+        self.refusals.append(Refusal(status, code, self.fault))
+
+    def refused(self) -> list[dict[str, Any]]:
+        """Return how often chats got which error after which fault, the most frequent first."""
+        return [
+            {"status": each.status, "code": each.code, "fault": each.fault, "times": times}
+            for each, times in Counter(self.refusals).most_common()
+        ]
 
     def settle(self, client: Client, *, seconds: float) -> dict[str, int]:
         """Wait until every job has ended, retry each mix that did not succeed, and wait again.

@@ -10,6 +10,7 @@ import pytest
 
 from tests.benchmarks.chaos import faults
 from tests.benchmarks.chaos.__main__ import main
+from tests.benchmarks.chaos.ledger import Ledger
 from tests.benchmarks.chaos.proxy import Proxy
 
 
@@ -45,6 +46,25 @@ def test_a_proxy_passes_bytes_until_it_is_cut() -> None:
                 assert client.recv(5) == b"hello"
                 assert proxy.cut() == 1
                 assert client.recv(5) == b"", "the line is cut"
+
+
+def test_errors_are_counted_by_status_code_and_fault() -> None:
+    ledger = Ledger(fault="kill server")
+    for _ in range(2):
+        ledger.refuse(503, "unavailable", retry_after="2")
+    ledger.refuse(None, "timed_out", retry_after=None)
+    assert ledger.findings == []
+    assert ledger.refused() == [
+        {"status": 503, "code": "unavailable", "fault": "kill server", "times": 2},
+        {"status": None, "code": "timed_out", "fault": "kill server", "times": 1},
+    ]
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
+def test_an_error_that_no_fault_explains_is_a_finding(status: int) -> None:
+    ledger = Ledger(fault="kill server")
+    ledger.refuse(status, "unavailable", retry_after=None)
+    assert "after kill server" in ledger.findings[0]
 
 
 def _echo(server: socket.socket) -> None:
