@@ -26,10 +26,11 @@ def check_family(family_id: int) -> None:
         family = session.get_one(Family, family_id)
     blobs = blob_stores.store()
     checkpoint_checks.check_family(family, blobs)
+    seed = manifests.load(blobs, family.seed_digest)
 
     def store(session: Session) -> None:
         families.mark_ready(session, family_id, seed_digest=family.seed_digest)
-        blob_permissions.record_downloadable(session, manifests.load(blobs, family.seed_digest))
+        blob_permissions.record_downloadable(session, seed)
         job_events.end_step(session, job_ids.of_family(family), step=CHECK_FAMILY)
 
     job_events.durably(store)
@@ -42,12 +43,11 @@ def check_expert(version_id: int) -> None:
     blobs = blob_stores.store()
     version = _version(version_id)
     checkpoint_checks.check_version(version, blobs)
+    checkpoint = manifests.load(blobs, version.manifest_digest)
 
     def store(session: Session) -> None:
         experts.mark_checked(session, version_id)
-        blob_permissions.record_downloadable(
-            session, manifests.load(blobs, version.manifest_digest)
-        )
+        blob_permissions.record_downloadable(session, checkpoint)
         job_events.end_step(session, job_ids.of_check(version), step=CHECK_EXPERT)
         job_events.wake(session)
 

@@ -75,10 +75,7 @@ def gate(version_id: int) -> bool:
 
 @DBOS.step()
 def publish(version_id: int) -> bool:
-    def work() -> None:
-        durably(lambda session: _publish(session, version_id))
-
-    attempt = partial(attempts.in_this_process, work, step="publish")
+    attempt = partial(attempts.in_this_process, partial(_publish, version_id), step="publish")
     return _repeat(version_id, attempt, step="publish")
 
 
@@ -190,11 +187,20 @@ def _check_parallelism(session: Session, version_id: int, parallelism: Paralleli
     parallelism.check(num_experts=recipe.num_experts, batch_size=recipe.finetune.batch_size)
 
 
-def _publish(session: Session, version_id: int) -> None:
-    if mix_state.begin(session, version_id, step="publish"):
-        version = mix_state.locked(session, version_id)
-        artifact = publishing.publish(session, version, blobs=blob_stores.store())
+def _publish(version_id: int) -> None:
+    if not durably(lambda session: mix_state.begin(session, version_id, step="publish")):
+        return
+    with db.transaction() as session:
+        version = session.get_one(MixVersion, version_id)
+        publication = publishing.prepare(
+            session, version, blobs=blob_stores.store(), override_digest=version.override_digest
+        )
+
+    def register(session: Session) -> None:
+        artifact = publishing.register(session, version, publication)
         mix_state.complete(session, version_id, step="publish", artifact_id=artifact.id)
+
+    durably(register)
 
 
 def _deploy(session: Session, version_id: int) -> None:

@@ -78,10 +78,11 @@ def finish(session: Session, version_id: int, *, state: MixState, error: str | N
 def overrule(
     session: Session, version_id: int, *, override_digest: str, message: str
 ) -> MixVersion:
-    """Mark a version that its gate refused as succeeded."""
+    """Mark a version that its gate refused as succeeded. Raises Conflict if its time is over."""
     version = locked(session, version_id)
     if version.state is not MixState.FAILED:
         raise Conflict(f"{version.job_id} is {version.state} by now")
+    retention.check_kept(version)
     version.state, version.error = MixState.SUCCEEDED, None
     version.override_digest, version.kept_until = override_digest, None
     data = {"state": version.state, "phase": "overridden"}

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, contains_eager
 
 from assembler.mixes import job_events, mix_state
-from assembler.mixes.new_mix import MixSpec
+from assembler.mixes.new_mix import MixSpec, ResolvedRequest
 from assembler.recipes.recipe import Recipe
 from assembler.tables import FINAL_STATES, RETRIED_STATES, Mix, MixState, MixVersion
 from engine.serving import deployments
@@ -24,13 +24,20 @@ from registry.errors import Conflict, NotFound
 def request(
     session: Session, blobs: BlobStore, spec: MixSpec, *, deploy: bool = False
 ) -> MixVersion:
+    """Resolve a request, and return the version that `create` finds or makes for it.
+
+    All bytes are read before the first row is written. Raises the errors of `create`.
+    """
+    return create(session, spec.read(session, blobs), deploy=deploy)
+
+
+def create(session: Session, resolved: ResolvedRequest, *, deploy: bool = False) -> MixVersion:
     """Return the version of a mix with the requested recipe: an existing one, or a new queued one.
 
     A version that failed, was cancelled or is parked does not count as existing. Raises
     InvalidInput with all problems at once; for a change whose base is unknown or unfinished,
     NotFound and Conflict.
     """
-    resolved = spec.read(session, blobs)
     recipe = resolved.checked().recipe
     assert resolved.family is not None, "a missing family is a problem, and was refused"
     mix = _mix(session, resolved.name, resolved.family)

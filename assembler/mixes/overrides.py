@@ -40,10 +40,11 @@ def override(
         gate_report=report_digest, scope=tuple(scope), reason=reason.strip(), by=by, at=_now()
     )
     digest = put_bytes(blobs, canonical_json(record.model_dump(mode="json")))
+    publication = publishing.prepare(session, version, blobs=blobs, override_digest=digest)
     version = mix_state.overrule(
         session, version.id, override_digest=digest, message=_summary(record)
     )
-    artifact = publishing.publish(session, version, blobs=blobs)
+    artifact = publishing.register(session, version, publication)
     version.artifact_id = artifact.id
     session.flush()
     version = mixes.get(session, ref)

@@ -45,10 +45,11 @@ def accept(
     """Take what a sender has sent directly to an object store; return what it may use now.
 
     The object store keeps such bytes apart by their sender until this call. It ends the
-    transaction, so that none is open while bytes are copied.
+    transaction, so that none is open while bytes are copied, or read afterwards.
     """
     permitted = find_permitted(session, digests, sender=sender)
     db.release(session)
     arrived = {digest for digest in set(digests) - permitted if blobs.accept(digest, sender=sender)}
     record_sent(session, arrived, sender=sender)
+    db.release(session)
     return permitted | arrived

@@ -9,6 +9,7 @@ from typing import IO, Annotated
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
+from registry.blobs import blob_stores
 from registry.blobs.blobs import BlobStore
 from registry.catalog import blob_permissions
 from registry.database import db
@@ -20,12 +21,13 @@ from service.keys import Caller
 from service.web.auth import Writer
 from service.web.bodies import announced_bytes
 from service.web.checked_routes import CheckedRoute
-from service.web.deps import Blobs
 from service.web.sent_bytes import SentBytes, chunks
 from service.web.threads import STORING
 
 router = APIRouter(prefix="/blobs", tags=["blobs"], route_class=CheckedRoute)
 
+# These routes open transactions of their own, and none while bytes arrive.
+Blobs = Annotated[BlobStore, Depends(blob_stores.store)]
 Digest = Annotated[str, Path(description="SHA-256 of the bytes, in lower-case hexadecimal.")]
 
 

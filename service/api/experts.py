@@ -13,6 +13,7 @@ from assembler.routing.embedder import embedders
 from registry.blobs import blob_stores
 from registry.catalog import embeddings, experts, uploads
 from registry.checkpoints import chat_templates, manifests
+from registry.database import db
 from registry.database.tables import ExpertVersion, VersionState
 from registry.errors import Conflict, NotFound
 from service.api.announcements import announcement_of, missing_blobs
@@ -147,6 +148,7 @@ def _body(session: orm.Session, version: ExpertVersion) -> VersionBody:
 
 def _bodies(session: orm.Session, versions: Sequence[ExpertVersion]) -> list[VersionBody]:
     embedded = embeddings.find_embedded(session, versions, embedders_of=embedders)
+    db.release(session)  # manifests are read for the warnings
     return [
         VersionBody.of(version, embedded=version.id in embedded, warnings=_warnings(version))
         for version in versions

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from sqlalchemy import orm
 
 from assembler.mixes import mixes
-from assembler.mixes.new_mix import MixSpec
+from assembler.mixes.new_mix import MixSpec, ResolvedRequest
 from registry.blobs.blobs import BlobStore
 from service.keys import Caller
 from service.schemas.mixes import MixBody
@@ -38,20 +38,24 @@ class Requester:
         """
         if deploy:
             require(self.caller, Scope.DEPLOY)
-        answer = self.repeatable.once(
-            self.session,
-            body=body.model_dump(mode="json", exclude_unset=True),
-            status=202,
-            make=lambda: self._create(spec, deploy=deploy).model_dump(mode="json"),
-        )
+        content = body.model_dump(mode="json", exclude_unset=True)
+        answer = self.repeatable.earlier(self.session, body=content)
+        if answer is None:
+            resolved = spec.read(self.session, self.blobs)
+            answer = self.repeatable.once(
+                self.session,
+                body=content,
+                status=202,
+                make=lambda: self._create(resolved, deploy=deploy).model_dump(mode="json"),
+            )
         mix = MixBody.model_validate(answer)
         # The request path can be longer: a revision is requested below the base mix.
         collection = "".join(self.request.url.path.partition("/mixes")[:2])
         self.response.headers["Location"] = f"{collection}/{mix.name}/versions/{mix.version}"
         return mix
 
-    def _create(self, spec: MixSpec, *, deploy: bool) -> MixBody:
-        return MixBody.of(mixes.request(self.session, self.blobs, spec, deploy=deploy))
+    def _create(self, resolved: ResolvedRequest, *, deploy: bool) -> MixBody:
+        return MixBody.of(mixes.create(self.session, resolved, deploy=deploy))
 
 
 def _requester(

@@ -10,6 +10,7 @@ from registry.blobs import blob_stores
 from registry.database import db
 from service.ui import mix_views
 from service.ui.rendering import render
+from service.web.released_blobs import ReleasedBlobs
 from service.web.threads import FOLLOWING, Shared
 
 POLL_SECONDS = 0.5
@@ -41,5 +42,6 @@ async def _parts(ref: str) -> AsyncIterator[dict[str, str]]:
 def _part(ref: str) -> tuple[str, bool]:
     """Return the rendered part, and whether it will not change by itself any more."""
     with db.transaction() as session:
-        view = mix_views.view(session, blob_stores.store(), mixes.get(session, ref))
+        blobs = ReleasedBlobs(blob_stores.store(), session)
+        view = mix_views.view(session, blobs, mixes.get(session, ref))
         return render("_mix.html", view=view), view.settled

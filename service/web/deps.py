@@ -10,6 +10,7 @@ from registry.blobs import blob_stores
 from registry.blobs.blobs import BlobStore
 from registry.database import db
 from service.schemas.common import Id, Line
+from service.web.released_blobs import ReleasedBlobs
 
 
 def _session() -> Iterator[orm.Session]:
@@ -29,7 +30,14 @@ def _mix_ref(name: MixName, number: VersionNumber) -> str:
 
 # The transaction ends before the answer is sent, so the answer never reports uncommitted work.
 Session = Annotated[orm.Session, Depends(_session, scope="function")]
-Blobs = Annotated[BlobStore, Depends(blob_stores.store)]
+
+
+def _blobs(session: Session) -> BlobStore:
+    return ReleasedBlobs(blob_stores.store(), session)
+
+
+# No transaction of the request is open while it reads or writes bytes.
+Blobs = Annotated[BlobStore, Depends(_blobs)]
 # `NAME@NUMBER`, from the parameters `name` and `number` of the path.
 MixRef = Annotated[str, Depends(_mix_ref)]
 Limit = Annotated[int, Query(ge=1, le=100, description="Largest number of entries on a page.")]

@@ -40,28 +40,37 @@ class Repeatable:
         # A second request waits here until the first has committed or failed.
         name = f"{self.api_key_id} {self.path} {self.key}"
         session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
-        body_digest = json_digest(body)
-        earlier = self._find(session)
-        if earlier is None:
-            response = make()
-            session.add(
-                IdempotentRequest(
-                    api_key_id=self.api_key_id,
-                    path=self.path,
-                    key=self.key,
-                    body_digest=body_digest,
-                    status=status,
-                    response=response,
-                )
+        if (earlier := self.earlier(session, body=body)) is not None:
+            return earlier
+        response = make()
+        session.add(
+            IdempotentRequest(
+                api_key_id=self.api_key_id,
+                path=self.path,
+                key=self.key,
+                body_digest=json_digest(body),
+                status=status,
+                response=response,
             )
-            session.flush()
-            return response
-        if earlier.body_digest != body_digest:
+        )
+        session.flush()
+        return response
+
+    def earlier(self, session: Session, *, body: Any) -> dict[str, Any] | None:
+        """Return the answer that the same request got before, None if there is none.
+
+        A route asks this before it reads bytes for `once`, whose `make` must not end the
+        transaction. Raises InvalidInput when the key was used with another body.
+        """
+        row = None if self.key is None else self._find(session)
+        if row is None:
+            return None
+        if row.body_digest != json_digest(body):
             raise InvalidInput(
                 "this Idempotency-Key was used before with another body; use a new key",
                 problems=(Problem("/header/idempotency-key", "belongs to another request"),),
             )
-        return earlier.response
+        return row.response
 
     def _find(self, session: Session) -> IdempotentRequest | None:
         same_request = (

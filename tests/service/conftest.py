@@ -16,6 +16,7 @@ from registry.settings import settings
 from service import home, keys
 from service.app import create_app
 from service.web.connections import BoundedProtocol
+from tests.service import open_transactions
 
 ADDRESS = "http://127.0.0.1"
 
@@ -40,7 +41,7 @@ def app() -> FastAPI:
 
 @pytest.fixture
 def anonymous(app: FastAPI, database: str) -> Iterator[TestClient]:
-    with TestClient(app, base_url=ADDRESS) as client:
+    with TestClient(app, base_url=ADDRESS) as client, open_transactions.forbidden_with_bytes():
         yield client
 
 
