@@ -58,8 +58,7 @@ class Settings(BaseSettings):
         ge=0,
         le=36_500,
         allow_inf_nan=False,
-        description="How often the service removes what nobody needs, see `nexusmix gc`; 0 is"
-        " never.",
+        description="Hours between removals of what nobody needs, see `nexusmix gc`; 0 is never.",
     )
     scrub_bytes_per_second: int = Field(
         default=8 * 2**20,
@@ -70,16 +69,14 @@ class Settings(BaseSettings):
     disk_reserve_bytes: int = Field(
         default=2**30,
         ge=0,
-        description="Bytes on the disk of the data folder that tensors leave free, for the"
-        " database.",
+        description="Bytes on the disk of the data folder that stay free for the database.",
     )
     upload_days: float = Field(
         default=30.0,
         gt=0,
         le=36_500,
         allow_inf_nan=False,
-        description="Days after its announcement for which an upload that was not completed can go"
-        " on, and a seed or an expert's version that was refused can be retried.",
+        description="Days for which an upload can be completed, and a refused one retried.",
     )
     grace_hours: float = Field(
         default=24.0,
@@ -117,8 +114,7 @@ class Settings(BaseSettings):
     log_bytes: int = Field(
         default=64 * 2**20,
         gt=0,
-        description="Size in bytes at which the log of a running process is rotated; the last three"
-        " are kept.",
+        description="Bytes at which a running process's log is rotated; the last three are kept.",
     )
     num_threads: int | None = Field(
         default=None,
@@ -204,8 +200,7 @@ class Settings(BaseSettings):
         gt=0,
         le=86_400,
         allow_inf_nan=False,
-        description="An engine that has answered no probe and written no token for this long is"
-        " replaced.",
+        description="An engine that answers no probe and writes no token so long is replaced.",
     )
     first_byte_seconds: float = Field(
         default=600.0,
