@@ -1,6 +1,6 @@
 """Jobs finish although workers and steps die; workers and steps are real, networks are tiny.
 
-Covers: queues, step_main, workflows, assembler.mixes.publishing.
+Covers: queues, step_main, workflows.
 """
 
 import math
