@@ -109,5 +109,5 @@ def test_a_disk_that_fills_meanwhile_is_said_and_left_as_it_was(tmp_path: Path) 
 
 
 def test_a_checkpoint_begins_only_if_it_fits(tmp_path: Path) -> None:
-    num_bytes = 4 << 20  # the weight, which the optimizer has not moved yet
+    num_bytes = 3 * (4 << 20) + 4  # the weight, two moments and the count of steps
     assert small_disk.run(FULL, tmp_path) == f"no room for {num_bytes} bytes [] 0\n"

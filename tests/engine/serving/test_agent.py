@@ -83,9 +83,9 @@ def test_a_server_that_never_starts_fails_with_its_log(
 def test_a_deployment_waits_for_a_full_disk(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server is not at fault, so its starts are not used up."""
     monkeypatch.setattr(agents, "FULL_DISK_SECONDS", 0.1)
+    deployment_id = request("m")
     monkeypatch.setenv("NEXUSMIX_DISK_RESERVE_BYTES", str(1 << 60))
     settings.settings.cache_clear()
-    deployment_id = request("m")
     rounds(agent, until=lambda: read(deployment_id).error is not None)
     waiting = read(deployment_id)
     assert (waiting.state, waiting.num_starts) == (State.REQUESTED, 0)
