@@ -48,6 +48,7 @@ class FamilyBody(BaseModel):
             name=row.name,
             state=row.state,
             error=row.error,
+            num_checks=row.num_checks,
             license=row.license,
             description=row.description,
             seed_digest=row.seed_digest,
