@@ -16,7 +16,7 @@ from registry.settings import settings
 from service import home, keys
 from service.app import create_app
 from service.web.connections import BoundedProtocol
-from tests.service import open_transactions
+from tests.service.web import open_transactions
 
 ADDRESS = "http://127.0.0.1"
 

@@ -1,6 +1,6 @@
 """The store of a request ends its transaction before it reads or writes bytes.
 
-That routes keep to it is checked in all tests of routes, by `tests.service.open_transactions`.
+All tests of routes check that routes keep to it: see `tests.service.web.open_transactions`.
 """
 
 from collections.abc import Callable
