@@ -7,6 +7,7 @@ from prometheus_client import REGISTRY
 from engine.gates.mix_gate import GateReport
 from engine.gates.policy import STAGES, Policy
 from reference_pages import json_schema, markdown
+from service.housekeeping import measures
 from service.web import middleware
 
 GATE = """\
@@ -52,7 +53,9 @@ def gate_metrics() -> dict[str, dict[str, str]]:
 
 def service_metrics() -> dict[str, tuple[str, str]]:
     """Return type and meaning of every metric of nexusmix that `/metrics` answers with."""
-    assert middleware.REQUESTS  # importing the module registers them
+    # Importing the modules registers them.
+    assert middleware.REQUESTS
+    assert measures.STARTED
     return {
         metric.name: (metric.type, metric.documentation)
         for metric in REGISTRY.collect()

@@ -5,6 +5,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 
 from registry.database import db
+from service.housekeeping import measures
 from service.web.auth import Reader
 from service.web.checked_routes import CheckedRoute
 from service.web.threads import HEALTH
@@ -22,6 +23,7 @@ async def health() -> dict[str, str]:
 @router.get("/metrics", response_class=Response)
 def metrics(_: Reader) -> Response:
     """Return the metrics in Prometheus's text format."""
+    measures.update()
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
