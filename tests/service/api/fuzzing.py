@@ -18,10 +18,14 @@ LEFT_OUT = ("positive_data_acceptance",)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run found: requests sent, failures of checks by name, and the program's report."""
+    """What a run found: requests sent, failures of checks by name, and the program's report.
+
+    `answered` counts the answers without an error by operation, as `GET /api/v1/mixes`.
+    """
 
     num_cases: int
     failures: dict[str, int]
+    answered: dict[str, int]
     log: str
 
 
@@ -56,6 +60,7 @@ def run(
 
 def _outcome(report: str, log: str) -> Outcome:
     failures: Counter[str] = Counter()
+    answered: Counter[str] = Counter()
     num_cases = 0
     for line in report.splitlines():
         scenario = json.loads(line).get("ScenarioFinished")
@@ -65,4 +70,8 @@ def _outcome(report: str, log: str) -> Outcome:
         num_cases += len(recorder.get("cases", ()))
         for checks in recorder.get("checks", {}).values():
             failures.update(check["name"] for check in checks if check["status"] == "failure")
-    return Outcome(num_cases, dict(failures), log)
+        for number, interaction in recorder.get("interactions", {}).items():
+            case = recorder["cases"][number]["value"]
+            if interaction.get("response", {}).get("status_code", 500) < 400:
+                answered[f"{case['method']} {case['path']}"] += 1
+    return Outcome(num_cases, dict(failures), dict(answered), log)
