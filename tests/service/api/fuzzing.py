@@ -1,6 +1,7 @@
 """Runs schemathesis over the whole OpenAPI document of a service, with a key or without."""
 
 import json
+import math
 import subprocess
 import sys
 from collections import Counter
@@ -37,7 +38,7 @@ def run(
     seed: int = SEED,
     arguments: Sequence[str] = (),
 ) -> Outcome:
-    """Send generated requests to a service until all phases have ended, or for `seconds`.
+    """Send generated requests to a service until all phases have ended, or for about `seconds`.
 
     `arguments` go to `schemathesis run`. Raises CalledProcessError when it does not run to its end.
     """
@@ -46,7 +47,7 @@ def run(
         command = [
             *(str(PROGRAM), "--no-color", "run", address + DOCUMENT),
             *("--checks=all", f"--exclude-checks={','.join(LEFT_OUT)}"),
-            *(f"--seed={seed}", f"--max-time={seconds:g}", "--request-timeout=60"),
+            *(f"--seed={seed}", f"--max-time={math.ceil(seconds)}", "--request-timeout=60"),
             *("--workers=1", "--continue-on-failure", "--warnings=off", "--no-shrink"),
             *("--suppress-health-check=all", f"--report-ndjson-path={report}"),
             *(() if key is None else (f"--header=Authorization: Bearer {key}",)),
