@@ -44,7 +44,8 @@ from registry.checkpoints.file_names import (
 from registry.checkpoints.int8_config import int8_modules
 from registry.checkpoints.manifests import json_digest
 from registry.errors import InvalidCheckpoint, InvalidInput
-from registry.ingest.folder_contents import check_folder, read_config, weight_files
+from registry.ingest.folder_contents import check_folder, read_config
+from registry.ingest.shards import weight_files
 
 # Environment variable with the key to a served model, the same as for OpenAI's own clients.
 KEY_VARIABLE = "OPENAI_API_KEY"

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, PreTraine
 from assembler import tokenizer_file
 from engine.vllm_plugin import model_folder
 from engine.vllm_plugin.config import NexusConfig
-from registry.blobs.blobs import BlobStore
+from registry.blobs.blobs import BlobStore, get_bytes
 from registry.catalog import uploads
 from registry.catalog.documents import sample_evenly
 from registry.checkpoints import manifests
@@ -32,6 +32,7 @@ from registry.checkpoints.file_names import (
 from registry.checkpoints.manifests import Manifest
 from registry.database.tables import ExpertVersion, Family
 from registry.errors import InvalidCheckpoint, NexusmixError, Problem, pointer
+from registry.ingest import tokenizer_meaning
 
 CONFIGS: dict[str, type[LlamaConfig]] = {"llama": LlamaConfig, "nexus": NexusConfig}
 CHAT = [{"role": "user", "content": "Hello"}]
@@ -49,11 +50,28 @@ def check_family(family: Family, blobs: BlobStore) -> None:
 def check_version(version: ExpertVersion, blobs: BlobStore) -> None:
     """Check all of an expert's version before its domain is embedded.
 
-    Raises Conflict for lost blobs, InvalidCheckpoint, and InvalidInput for its documents.
+    Raises Conflict for lost blobs, InvalidCheckpoint, Incompatible if it does not fit the seed, and
+    InvalidInput for its documents.
     """
     parsed = uploads.check_expert_version(blobs, version)
     manifest = manifests.load(blobs, version.manifest_digest)
+    seed = manifests.load(blobs, version.expert.family.seed_digest)
+    check_same_tokens(manifest, seed, blobs)
     check_readers(manifest, blobs, texts=sample_evenly(parsed))
+
+
+def check_same_tokens(manifest: Manifest, seed: Manifest, blobs: BlobStore) -> None:
+    """Check that a text has the same tokens in both. Raises Incompatible, and InvalidCheckpoint."""
+    digests = (manifest.files[TOKENIZER], seed.files[TOKENIZER])
+    if digests[0] == digests[1]:
+        return
+    # The library writes both in its present form, with all defaults.
+    own, family = (
+        tokenizer_file.read(get_bytes(blobs, digest)).to_str().encode() for digest in digests
+    )
+    comparison = tokenizer_meaning.compare(own, family)
+    comparison.check_words()
+    comparison.check_parts()
 
 
 def check_readers(manifest: Manifest, blobs: BlobStore, *, texts: Sequence[str]) -> None:

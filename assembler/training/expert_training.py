@@ -42,7 +42,7 @@ from registry.checkpoints.manifests import json_digest
 from registry.checkpoints.tensor_names import is_ffn
 from registry.errors import InvalidInput, StepFailed
 from registry.ingest.checkpoint_folder import small_files
-from registry.ingest.folder_contents import weight_files
+from registry.ingest.shards import weight_files
 from registry.settings import settings
 
 CHECKPOINT_STEPS = 10

@@ -17,7 +17,7 @@ from registry import licenses
 from registry.blobs.blobs import BlobStore
 from registry.catalog import blob_permissions, documents, experts, families
 from registry.catalog.documents import Document
-from registry.checkpoints import admission, manifests
+from registry.checkpoints import admission, byte_checks, manifests
 from registry.checkpoints.admission import CheckpointAnnouncement
 from registry.database import db
 from registry.database.tables import Expert, ExpertVersion, Family, VersionState
@@ -105,7 +105,7 @@ def check_family(blobs: BlobStore, family: Family) -> None:
 
     Raises Conflict if blobs are missing, and InvalidCheckpoint.
     """
-    admission.verify(blobs, manifests.load(blobs, family.seed_digest), known=set())
+    byte_checks.verify(blobs, manifests.load(blobs, family.seed_digest), known=set())
 
 
 def begin_expert_version(
@@ -135,8 +135,8 @@ def begin_expert_version(
         raise InvalidInput("the documents are not announced", problems=(problem,))
     parent = families.find_ready(session, family)
     db.release(session)
-    manifest = admission.announce(checkpoint)
     seed = manifests.load(blobs, parent.seed_digest)
+    manifest = admission.tied_as(seed, admission.announce(checkpoint))
     admission.check_fits(manifest, seed)
     wanted = (manifest.digests() - seed.digests()) | {documents}
     permitted = blob_permissions.accept(session, blobs, wanted, sender=sender)
@@ -197,7 +197,7 @@ def check_expert_version(blobs: BlobStore, version: ExpertVersion) -> list[Docum
     seed = manifests.load(blobs, version.expert.family.seed_digest)
     manifest = manifests.load(blobs, version.manifest_digest)
     admission.check_fits(manifest, seed)
-    admission.verify(blobs, manifest, known=seed.digests())
+    byte_checks.verify(blobs, manifest, known=seed.digests())
     digest = version.documents_digest
     parsed = list(_read_documents(blobs, digest, permitted={digest}))
     documents.check_expert_documents(parsed)

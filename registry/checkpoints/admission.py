@@ -1,31 +1,26 @@
-"""Check a checkpoint before the registry takes it, without torch.
+"""Check what is announced of a checkpoint, before any byte of it is sent.
 
-`announce` checks config, headers and digests before any byte is sent. `verify` reads the bytes once
-all blobs are stored: they must have their digests, and every number must be finite.
+`announce` checks config, headers and digests, `check_fits` compares with the seed of a family. The
+bytes are checked later, see `byte_checks`.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-import numpy as np
-
-from registry import bounded_json
-from registry.blobs.blobs import BlobStore, get_bytes
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints import tensor_names
 from registry.checkpoints.architecture import Architecture
 from registry.checkpoints.config_fields import without_nulls
 from registry.checkpoints.file_names import ATTESTATION, CONFIG, TENSORS_INDEX, TOKENIZER
-from registry.checkpoints.manifests import DTYPE_BYTES, Manifest, TensorEntry
+from registry.checkpoints.manifests import Manifest, Notes, TensorEntry
 from registry.checkpoints.safetensors_header import parse_header
 from registry.errors import (
     Conflict,
     Incompatible,
     InvalidCheckpoint,
-    InvalidInput,
     Problem,
     pointer,
 )
@@ -37,16 +32,11 @@ LEGAL_FILES = {"LICENSE", "LICENCE", "NOTICE"}
 # These are made at every download; a copy that is sent could contradict the checkpoint.
 COMPUTED_FILES = {CONFIG, TENSORS_INDEX, ATTESTATION}
 PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"}
-MAX_JSON_BYTES = 64 << 20
-# A tokenizer with 256,000 tokens and as many merges has two million.
-MAX_JSON_ELEMENTS = 8_000_000
 LAYER = re.compile(r"\.layers\.\d+\.")
-# The bits of the exponent: if all are set, the number is infinite or NaN (IEEE 754, section 3.4).
-EXPONENTS: dict[str, tuple[type[np.unsignedinteger[Any]], int]] = {
-    "BF16": (np.uint16, 0x7F80),
-    "F16": (np.uint16, 0x7C00),
-    "F32": (np.uint32, 0x7F80_0000),
-}
+LM_HEAD = tensor_names.LM_HEAD + tensor_names.WEIGHT
+# Why a tensor is left out.
+COMPUTED, EQUAL = "is computed from config.json", "equals the embeddings"
+VOCABULARY_MATRICES = (tensor_names.EMBEDDINGS, LM_HEAD)
 
 
 @dataclass(frozen=True)
@@ -63,34 +53,57 @@ class CheckpointAnnouncement:
     """The description of a checkpoint that an owner sends before its blobs.
 
     `config` is the content of `config.json`. `files` and `digests` map file names and tensor names
-    to SHA-256 in hexadecimal.
+    to SHA-256 in hexadecimal. `notes` say what the sender changed.
     """
 
     config: dict[str, Any]
     files: Mapping[str, str]
     shards: Sequence[Shard]
     digests: Mapping[str, str]
+    notes: Notes = field(default_factory=Notes)
 
 
 def announce(announced: CheckpointAnnouncement) -> Manifest:
     """Check the announcement of a dense checkpoint and return its manifest.
 
-    Raises InvalidCheckpoint with every problem of config, file names, headers, digests, tensor
-    names, shapes and dtypes.
+    Tensors that say nothing of their own are left out of it, see `_left_out`. Raises
+    InvalidCheckpoint with every problem of config, file names, headers, digests, tensor names,
+    shapes and dtypes.
     """
     architecture, problems = _read_config(announced.config)
     tensors, header_problems = _read_headers(announced.shards, announced.digests)
     problems += header_problems
+    problems += _note_problems(announced.notes, tensors)
+    left_out: dict[str, str] = {}
     if not header_problems:
         # A header that cannot be read would make all its tensors seem missing.
         problems += _digest_problems(tensors, announced.digests)
         if architecture is not None:
-            problems += _tensor_problems(tensors, architecture.tensor_shapes())
+            left_out = _left_out(tensors, architecture)
+            rest = {name: entry for name, entry in tensors.items() if name not in left_out}
+            problems += _tensor_problems(rest, architecture)
     problems += _file_problems(announced.files)
+    if TOKENIZER not in announced.files:
+        problems.append(Problem(pointer("files", TOKENIZER), "is missing"))
     if problems:
         raise InvalidCheckpoint("the checkpoint is refused", problems=tuple(problems))
-    config = without_nulls(announced.config)
-    return Manifest(config=config, tensors=tensors, files=dict(announced.files))
+    manifest = Manifest(
+        config=without_nulls(announced.config),
+        tensors=tensors,
+        files=dict(announced.files),
+        notes=announced.notes,
+    )
+    return _without(manifest, left_out)
+
+
+def tied_as(seed: Manifest, manifest: Manifest) -> Manifest:
+    """Return a checkpoint whose output matrix equals its embeddings as tied, if its seed is."""
+    tensors = manifest.tensors
+    equal = LM_HEAD in tensors and tensors[LM_HEAD] == tensors[tensor_names.EMBEDDINGS]
+    if not equal or not seed.architecture.tie_word_embeddings:
+        return manifest
+    config = manifest.config | {"tie_word_embeddings": True}
+    return _without(replace(manifest, config=config), {LM_HEAD: EQUAL})
 
 
 def check_fits(manifest: Manifest, seed: Manifest) -> None:
@@ -102,19 +115,16 @@ def check_fits(manifest: Manifest, seed: Manifest) -> None:
 def differences(manifest: Manifest, seed: Manifest) -> Iterator[Problem]:
     """Yield the reasons why `manifest` cannot have branched from `seed`.
 
-    They are differences of architecture, tensor names, shapes, dtypes, or tokenizer. A difference
-    that occurs in several blocks is reported once.
+    They are differences of architecture, tensor names, shapes or dtypes. A difference that occurs
+    in several blocks is reported once. Tokenizers are compared once their bytes are there.
     """
     ours, theirs = manifest.architecture, seed.architecture
-    for field in fields(Architecture):
-        value, expected = getattr(ours, field.name), getattr(theirs, field.name)
+    for part in fields(Architecture):
+        value, expected = getattr(ours, part.name), getattr(theirs, part.name)
         if value != expected:
-            at = pointer("config", field.name)
+            at = pointer("config", part.name)
             yield Problem(at, f"is {value!r}, the family's seed has {expected!r}")
     yield from _tensor_differences(manifest.tensors, seed.tensors)
-    if manifest.files[TOKENIZER] != seed.files[TOKENIZER]:
-        detail = f"has SHA-256 {manifest.files[TOKENIZER]}, the family's is {seed.files[TOKENIZER]}"
-        yield Problem(pointer("files", TOKENIZER), detail)
 
 
 def missing(
@@ -127,7 +137,8 @@ def missing(
     row that names them follows. Raises InvalidCheckpoint if a stored blob has another size than its
     header announces.
     """
-    sizes = {entry.digest: entry.num_bytes for entry in manifest.tensors.values()}
+    entries = (*manifest.tensors.values(), *manifest.notes.rows.values())
+    sizes = {entry.digest: entry.num_bytes for entry in entries}
     absent, problems = [], []
     for digest in sorted(manifest.digests() - known):
         size = blobs.keep(digest) if digest in permitted else None
@@ -150,25 +161,6 @@ def check_sent(
             f"{len(absent)} blobs were not sent yet",
             problems=tuple(Problem("/missing", digest) for digest in absent),
         )
-
-
-def verify(blobs: BlobStore, manifest: Manifest, *, known: set[str]) -> None:
-    """Read every blob that is not in `known`, and check digest, size, finite numbers and JSON.
-
-    Raises Conflict if blobs were not sent yet, and InvalidCheckpoint with each bad tensor or file.
-    """
-    check_sent(blobs, manifest, known=known, permitted=manifest.digests())
-    problems = []
-    checked = set(known)
-    for name, entry in manifest.tensors.items():
-        if entry.digest not in checked and (error := _tensor_error(blobs, entry)):
-            problems.append(Problem(pointer("tensors", name), f"tensor {name!r} {error}"))
-        checked.add(entry.digest)
-    for name, digest in manifest.files.items():
-        if digest not in known and (error := _file_error(blobs, name, digest)):
-            problems.append(Problem(pointer("files", name), f"file {name} {error}"))
-    if problems:
-        raise InvalidCheckpoint("the bytes that were sent are refused", problems=tuple(problems))
 
 
 def _read_config(config: dict[str, Any]) -> tuple[Architecture | None, list[Problem]]:
@@ -245,13 +237,54 @@ def _file_problems(files: Mapping[str, str]) -> Iterator[Problem]:
             yield Problem(at, f"only {sorted(FILE_SUFFIXES)} and {sorted(LEGAL_FILES)} are kept")
         if not is_digest(digest):
             yield Problem(at, f"{digest!r} is not a SHA-256 in lower-case hexadecimal")
-    if TOKENIZER not in files:
-        yield Problem(pointer("files", TOKENIZER), "is missing")
+
+
+def _note_problems(notes: Notes, tensors: Mapping[str, TensorEntry]) -> Iterator[Problem]:
+    """Report notes that do not belong to the checkpoint."""
+    yield from _file_problems(notes.files)
+    for name in notes.casts.keys() - tensors.keys():
+        yield Problem(pointer("notes", "casts", name), "is no tensor of the checkpoint")
+    for name, entry in notes.rows.items():
+        at, matrix = pointer("notes", "rows", name), tensors.get(name)
+        if name not in VOCABULARY_MATRICES or matrix is None:
+            yield Problem(at, f"has no rows of its own, only {VOCABULARY_MATRICES} have")
+        elif entry.dtype != matrix.dtype or entry.shape[1:] != matrix.shape[1:]:
+            yield Problem(at, "differs from its matrix in dtype or width")
+        elif not is_digest(entry.digest):
+            yield Problem(at, f"{entry.digest!r} is not a SHA-256 in lower-case hexadecimal")
+
+
+def _without(manifest: Manifest, left_out: Mapping[str, str]) -> Manifest:
+    """Return a checkpoint without some tensors, noted with the reasons."""
+    if not left_out:
+        return manifest
+    notes = manifest.notes
+    kept = {
+        part: {name: value for name, value in getattr(notes, part).items() if name not in left_out}
+        for part in ("casts", "rows")
+    }
+    tensors = {name: e for name, e in manifest.tensors.items() if name not in left_out}
+    notes = replace(notes, left_out={**notes.left_out, **left_out}, **kept)
+    return replace(manifest, tensors=tensors, notes=notes)
+
+
+def _left_out(tensors: Mapping[str, TensorEntry], architecture: Architecture) -> dict[str, str]:
+    """Return the tensors that say nothing of their own, each with the reason.
+
+    Old checkpoints store the frequencies of rotary embeddings, and some tools store tied embeddings
+    twice.
+    """
+    left_out = {name: COMPUTED for name in tensors if tensor_names.is_rotary_frequency(name)}
+    head, embeddings = tensors.get(LM_HEAD), tensors.get(tensor_names.EMBEDDINGS)
+    if architecture.tie_word_embeddings and head is not None and head == embeddings:
+        left_out[LM_HEAD] = EQUAL
+    return left_out
 
 
 def _tensor_problems(
-    tensors: Mapping[str, TensorEntry], expected: Mapping[str, tuple[int, ...]]
+    tensors: Mapping[str, TensorEntry], architecture: Architecture
 ) -> Iterator[Problem]:
+    expected = architecture.tensor_shapes()
     for name, shape in expected.items():
         at = pointer("tensors", name)
         if name not in tensors:
@@ -261,7 +294,13 @@ def _tensor_problems(
             yield Problem(at, f"tensor {name!r} has shape {actual}, config.json asks {list(shape)}")
     for name, entry in tensors.items():
         at = pointer("tensors", name)
-        if name not in expected:
+        if name == LM_HEAD and architecture.tie_word_embeddings:
+            detail = (
+                f"tensor {name!r} differs from the embeddings, and config.json ties both"
+                " (tie_word_embeddings): set that to false, or leave the tensor out"
+            )
+            yield Problem(at, detail)
+        elif name not in expected:
             yield Problem(at, f"tensor {name!r} has no place in this model")
         elif entry.dtype not in FLOAT_DTYPES:
             yield Problem(at, f"tensor {name!r} is {entry.dtype}, expected one of {FLOAT_DTYPES}")
@@ -279,7 +318,13 @@ def _tensor_differences(
     for (_, ours, theirs), names in alike.items():
         more = f" and {len(names) - 1} like it in other blocks" if len(names) > 1 else ""
         detail = f"tensor {names[0]!r}{more} is {ours}, the family's seed has {theirs}"
+        if _differ_in_dtype_only(tensors.get(names[0]), expected.get(names[0])):
+            detail += ": send it in that dtype, as `nexusmix register` does"
         yield Problem(pointer("tensors", names[0]), detail)
+
+
+def _differ_in_dtype_only(ours: TensorEntry | None, theirs: TensorEntry | None) -> bool:
+    return ours is not None and theirs is not None and ours.shape == theirs.shape
 
 
 def _kind(entry: TensorEntry | None, *, absent: str) -> str:
@@ -300,44 +345,3 @@ def _digest_problems(
             yield Problem(at, "is also the digest of a tensor of another size")
     for name in digests.keys() - tensors.keys():
         yield Problem(pointer("digests", name), f"no header has a tensor {name!r}")
-
-
-def _tensor_error(blobs: BlobStore, entry: TensorEntry) -> str | None:
-    """Read the bytes of a tensor once, in chunks, and return what is wrong with them."""
-    width = DTYPE_BYTES[entry.dtype]
-    unsigned, exponent = EXPONENTS[entry.dtype]
-    sha = hashlib.sha256()
-    rest, position, bad = b"", 0, None
-    for chunk in blobs.read(entry.digest):
-        sha.update(chunk)
-        data = rest + chunk if rest else chunk
-        whole = len(data) - len(data) % width
-        rest = data[whole:]
-        bits = np.frombuffer(data, unsigned, whole // width) & unsigned(exponent)
-        if bad is None and (hits := bits == exponent).any():
-            bad = position + int(hits.argmax())
-        position += whole // width
-    if sha.hexdigest() != entry.digest:
-        return f"is corrupt: its bytes have SHA-256 {sha.hexdigest()}, not {entry.digest}"
-    if bad is not None:
-        index = [int(i) for i in np.unravel_index(bad, entry.shape)]
-        return f"holds NaN or infinity at {index}, expected finite numbers"
-    return None
-
-
-def _file_error(blobs: BlobStore, name: str, digest: str) -> str | None:
-    size = blobs.size(digest) or 0
-    if size > MAX_JSON_BYTES:
-        return f"has {size} bytes, at most {MAX_JSON_BYTES} are taken"
-    data = get_bytes(blobs, digest)
-    if hashlib.sha256(data).hexdigest() != digest:
-        return "is corrupt: its bytes do not have the digest that names it"
-    if name.endswith(".json"):
-        try:
-            bounded_json.check_bounds(data, max_elements=MAX_JSON_ELEMENTS)
-            json.loads(data)
-        except InvalidInput as error:
-            return f"holds {error.detail}"
-        except (ValueError, RecursionError) as error:
-            return f"is not JSON: {error}"
-    return None

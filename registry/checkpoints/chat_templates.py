@@ -15,9 +15,10 @@ LOST = "has a chat template and its seed has none: mixes have the seed's files a
 
 def has_chat_template(manifest: Manifest, blobs: BlobStore) -> bool:
     """Return whether a checkpoint has a chat template, in a file of its own or of its tokenizer."""
-    if CHAT_TEMPLATE in manifest.files:
+    files = manifest.files | manifest.notes.files
+    if CHAT_TEMPLATE in files:
         return True
-    digest = manifest.files.get(TOKENIZER_CONFIG)
+    digest = files.get(TOKENIZER_CONFIG)
     if digest is None:
         return False
     try:

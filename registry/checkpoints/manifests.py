@@ -1,7 +1,7 @@
 """Describe a checkpoint by a manifest: config, files, and dtype, shape and digest of every tensor.
 
 The digest of a manifest is the SHA-256 of its canonical JSON, so equal checkpoints have equal
-digests.
+digests. Notes say how the checkpoint differs from the folder of its owner.
 """
 
 import hashlib
@@ -89,6 +89,57 @@ class TensorEntry:
         return cls(dtype, tuple(shape), digest, *sparse)
 
 
+@dataclass(frozen=True)
+class Cast:
+    """The dtype of a tensor in its owner's file, and whether every number kept its value."""
+
+    dtype: Dtype
+    is_lossless: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notes:
+    """What differs between a checkpoint and the folder of its owner. Nothing of it is mixed.
+
+    `casts` has the tensors whose dtype became the seed's. `left_out` maps tensors without a place
+    in the network to the reason. `rows` has the rows of embeddings that lie beyond the vocabulary
+    of the seed, and `tokens` the tokens that the seed's tokenizer does not have. `files` has the
+    digests of the owner's tokenizer files, where those of the seed stand in their place.
+    """
+
+    casts: dict[str, Cast] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    rows: dict[str, TensorEntry] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the notes that are not empty, as a JSON object."""
+        content = {
+            "casts": {name: [cast.dtype, cast.is_lossless] for name, cast in self.casts.items()},
+            "left_out": self.left_out,
+            "rows": {name: entry.to_list() for name, entry in self.rows.items()},
+            "tokens": self.tokens,
+            "files": self.files,
+        }
+        return {name: part for name, part in content.items() if part}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """Read the result of `to_json`. Raises ValueError, TypeError and AttributeError."""
+        casts, rows = content.get("casts", {}), content.get("rows", {})
+        files = content.get("files", {})
+        if not all(is_digest(digest) for digest in files.values()):
+            raise ValueError("a file without a SHA-256")
+        return cls(
+            casts={name: Cast(*cast) for name, cast in casts.items()},
+            left_out=content.get("left_out", {}),
+            rows={name: TensorEntry.from_list(entry) for name, entry in rows.items()},
+            tokens=content.get("tokens", {}),
+            files=files,
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """A checkpoint: config, tensors by name, and digests of files such as `tokenizer.json`."""
@@ -96,6 +147,7 @@ class Manifest:
     config: dict[str, Any]
     tensors: dict[str, TensorEntry]
     files: dict[str, str] = field(default_factory=dict)
+    notes: Notes = field(default_factory=Notes)
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -126,18 +178,25 @@ class Manifest:
         return hashlib.sha256(self.to_json()).hexdigest()
 
     def digests(self) -> set[str]:
-        """Return the digests of all tensors and files."""
-        return {tensor.digest for tensor in self.tensors.values()} | set(self.files.values())
+        """Return the digests of all tensors and files, and of the rows and files in the notes."""
+        entries = (*self.tensors.values(), *self.notes.rows.values())
+        return {
+            *(entry.digest for entry in entries),
+            *self.files.values(),
+            *self.notes.files.values(),
+        }
 
     def to_json(self) -> bytes:
         """Return the canonical JSON; see `canonical_json`."""
-        return canonical_json(
-            {
-                "config": self.config,
-                "files": self.files,
-                "tensors": {name: entry.to_list() for name, entry in self.tensors.items()},
-            }
-        )
+        content: dict[str, Any] = {
+            "config": self.config,
+            "files": self.files,
+            "tensors": {name: entry.to_list() for name, entry in self.tensors.items()},
+        }
+        if notes := self.notes.to_json():
+            # Without notes the digest is what it was before there were any.
+            content["notes"] = notes
+        return canonical_json(content)
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
@@ -153,8 +212,9 @@ class Manifest:
                 config=config,
                 files=files,
                 tensors={name: TensorEntry.from_list(entry) for name, entry in tensors.items()},
+                notes=Notes.from_json(content.get("notes", {})),
             )
-        except (InvalidInput, ValueError, KeyError, TypeError) as error:
+        except (InvalidInput, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidCheckpoint(f"not a manifest: {error!r}") from error
 
 

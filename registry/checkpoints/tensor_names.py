@@ -166,6 +166,11 @@ def is_computed_with(name: str) -> bool:
     return not is_projection(name) and not name.endswith("domain_embeddings")
 
 
+def is_rotary_frequency(name: str) -> bool:
+    """Tell whether a tensor holds the frequencies of rotary embeddings, which old files store."""
+    return name.endswith(".rotary_emb.inv_freq")
+
+
 def expert_number(name: str) -> int:
     """Return the number of the expert that a tensor of a routed expert belongs to."""
     return int(name.partition(".mlp.experts.")[2].partition(".")[0])

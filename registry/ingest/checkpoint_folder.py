@@ -1,12 +1,12 @@
 """Read a Hugging Face folder on an owner's disk as headers and blobs for the registry."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from registry.blobs.blobs import CHUNK_BYTES, BlobStore
+from registry.blobs.blobs import BlobStore
 from registry.checkpoints.admission import (
     COMPUTED_FILES,
     FILE_SUFFIXES,
@@ -14,47 +14,21 @@ from registry.checkpoints.admission import (
     CheckpointAnnouncement,
     Shard,
     announce,
+    check_fits,
+    tied_as,
 )
-from registry.checkpoints.manifests import Manifest
-from registry.checkpoints.safetensors_header import parse_header, read_raw_header
-from registry.ingest.folder_contents import check_folder, read_config, weight_files
+from registry.checkpoints.file_names import TENSORS
+from registry.checkpoints.manifests import Cast, Manifest, Notes, TensorEntry
+from registry.checkpoints.safetensors_header import LENGTH_BYTES
+from registry.checkpoints.safetensors_view import SafetensorsView
+from registry.errors import InvalidInput
+from registry.ingest.fitting import OwnCheckpoint, Seed, fit
+from registry.ingest.folder_contents import check_folder, read_config
+from registry.ingest.shards import weight_files
+from registry.ingest.sources import Source, TensorSource, read_tensors
 
 DOCUMENTS = "documents.jsonl"
-
-
-@dataclass(frozen=True)
-class Source:
-    """The bytes of a blob in a file: from `start` to before `end`."""
-
-    path: Path
-    start: int
-    end: int
-
-    @classmethod
-    def whole(cls, path: Path) -> "Source":
-        """Return a source of all bytes of a file."""
-        return cls(path, 0, path.stat().st_size)
-
-    @property
-    def num_bytes(self) -> int:
-        """Size in bytes."""
-        return self.end - self.start
-
-    def chunks(self) -> Iterator[bytes]:
-        """Yield the bytes in chunks of at most CHUNK_BYTES."""
-        with self.path.open("rb") as file:
-            file.seek(self.start)
-            remaining = self.num_bytes
-            while remaining and (chunk := file.read(min(CHUNK_BYTES, remaining))):
-                remaining -= len(chunk)
-                yield chunk
-
-    def digest(self) -> str:
-        """Return the SHA-256 of the bytes in hexadecimal."""
-        sha = hashlib.sha256()
-        for chunk in self.chunks():
-            sha.update(chunk)
-        return sha.hexdigest()
+ADDED_TOKENS = "added_tokens.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,33 +44,32 @@ class CheckpointFolder:
     documents: str | None
 
     @classmethod
-    def read(cls, folder: Path, *, documents: Path | None = None) -> "CheckpointFolder":
+    def read(
+        cls, folder: Path, *, documents: Path | None = None, seed: Seed | None = None
+    ) -> "CheckpointFolder":
         """Read a folder and hash everything that a registry stores; it takes seconds for each GB.
 
-        `documents` is a file of JSON Lines that replaces the folder's `documents.jsonl`. Raises
-        InvalidInput if the folder has no checkpoint, see `check_folder`, and InvalidCheckpoint for
-        a bad header.
+        `documents` is a file of JSON Lines that replaces the folder's `documents.jsonl`. An expert
+        is fitted to the `seed` of its family. Raises InvalidInput if the folder has no checkpoint,
+        see `check_folder`, InvalidCheckpoint for a bad header or a number that cannot be cast, and
+        Incompatible, see `fit`.
         """
-        check_folder(folder)
-        shards = weight_files(folder)
+        own = _read(folder, seed)
         sources: dict[str, Source] = {}
-        tensors = {
-            name: _add(sources, source)
-            for path in shards
-            for name, source in _tensors(path).items()
-        }
-        files = {path.name: _add(sources, Source.whole(path)) for path in small_files(folder)}
+
+        def hash_tensor(tensor: TensorSource) -> tuple[str, bool]:
+            digest, is_lossless = tensor.hashed()
+            sources.setdefault(digest, tensor)
+            return digest, is_lossless
+
+        def hash_file(path: Path) -> str:
+            digest = Source.whole(path).digest()
+            sources.setdefault(digest, Source.whole(path))
+            return digest
+
+        announcement = _announcement(own, hash_tensor=hash_tensor, hash_file=hash_file)
         documents = documents or folder / DOCUMENTS
-        announcement = {
-            "config": read_config(folder),
-            "files": files,
-            "shards": [
-                {"file": path.name, "size": path.stat().st_size, "header": read_raw_header(path)}
-                for path in shards
-            ],
-            "digests": tensors,
-        }
-        digest = _add(sources, Source.whole(documents)) if documents.exists() else None
+        digest = hash_file(documents) if documents.exists() else None
         return cls(announcement=announcement, sources=sources, documents=digest)
 
     def keep(self, blobs: BlobStore) -> Manifest:
@@ -104,39 +77,28 @@ class CheckpointFolder:
 
         Raises InvalidCheckpoint before anything is copied, and OutOfSpace.
         """
-        announcement = self.announcement
-        manifest = announce(
-            CheckpointAnnouncement(
-                config=announcement["config"],
-                files=announcement["files"],
-                shards=[Shard(**shard) for shard in announcement["shards"]],
-                digests=announcement["digests"],
-            )
-        )
+        manifest = announce(_parsed(self.announcement))
         for digest in manifest.digests():
             blobs.put(self.sources[digest].chunks(), digest=digest)
         return manifest
 
 
-def check_headers(folder: Path) -> None:
+def check_headers(folder: Path, *, seed: Seed | None = None) -> None:
     """Check a folder by its config, headers and file names as a registry does; hash nothing.
 
-    Raises InvalidInput if the folder has no checkpoint, and InvalidCheckpoint with every problem.
+    Raises InvalidInput if the folder has no checkpoint, InvalidCheckpoint with every problem, and
+    Incompatible if it cannot be fitted to the `seed` of its family.
     """
-    check_folder(folder)
-    shards = [
-        Shard(path.name, path.stat().st_size, read_raw_header(path))
-        for path in weight_files(folder)
-    ]
-    names = {name for path in weight_files(folder) for name in _tensors(path)}
-    announce(
-        CheckpointAnnouncement(
-            config=read_config(folder),
-            files={path.name: _stand_in(path.name) for path in small_files(folder)},
-            shards=shards,
-            digests={name: _stand_in(name) for name in names},
-        )
+    own = _read(folder, seed)
+    announcement = _announcement(
+        own,
+        # Two equal matrices have one digest, and only equal shapes can be equal.
+        hash_tensor=lambda tensor: (_stand_in(f"{tensor.dtype}{tensor.shape}"), True),
+        hash_file=lambda path: _stand_in(path.name),
     )
+    manifest = announce(_parsed(announcement))
+    if seed is not None:
+        check_fits(tied_as(seed.manifest, manifest), seed.manifest)
 
 
 def small_files(folder: Path) -> list[Path]:
@@ -148,20 +110,86 @@ def small_files(folder: Path) -> list[Path]:
         and path.name not in COMPUTED_FILES
         and path.is_file()
         and not path.name.startswith(".")
+        and not _says_nothing(path)
     ]
 
 
-def _stand_in(name: str) -> str:
+def _says_nothing(path: Path) -> bool:
+    """Tell whether a file is the empty list of added tokens that some tools write."""
+    return path.name == ADDED_TOKENS and path.read_bytes().strip() in (b"", b"{}")
+
+
+def _read(folder: Path, seed: Seed | None) -> OwnCheckpoint:
+    check_folder(folder)
+    tensors: dict[str, TensorSource] = {}
+    for path in weight_files(folder):
+        for name, tensor in read_tensors(path).items():
+            if name in tensors:
+                raise InvalidInput(
+                    f"tensor {name!r} is in both {tensors[name].path.name} and {path.name}: leave"
+                    " only the shards of one checkpoint"
+                )
+            tensors[name] = tensor
+    own = OwnCheckpoint(
+        config=read_config(folder),
+        tensors=tensors,
+        files={path.name: path for path in small_files(folder)},
+    )
+    return own if seed is None else fit(own, seed)
+
+
+def _announcement(
+    own: OwnCheckpoint,
+    *,
+    hash_tensor: Callable[[TensorSource], tuple[str, bool]],
+    hash_file: Callable[[Path], str],
+) -> dict[str, Any]:
+    """Return the fields of a request that describe a checkpoint as one file of tensors."""
+    hashed = {name: hash_tensor(tensor) for name, tensor in own.tensors.items()}
+    entries = {
+        name: TensorEntry(tensor.dtype, tensor.shape, hashed[name][0])
+        for name, tensor in own.tensors.items()
+    }
+    view = SafetensorsView(Manifest(config=own.config, tensors=entries))
+    notes = {
+        "casts": {
+            name: {"dtype": tensor.stored_dtype, "is_lossless": hashed[name][1]}
+            for name, tensor in own.tensors.items()
+            if tensor.is_cast
+        },
+        "rows": {
+            name: {"dtype": rows.dtype, "shape": rows.shape, "digest": hash_tensor(rows)[0]}
+            for name, rows in own.rows.items()
+        },
+        "tokens": own.tokens,
+        "files": {name: hash_file(path) for name, path in own.files_aside.items()},
+    }
+    return {
+        "config": own.config,
+        "files": {name: hash_file(path) for name, path in own.files.items()} | own.kept_files,
+        "shards": [
+            {"file": TENSORS, "size": view.size, "header": view.header[LENGTH_BYTES:].decode()}
+        ],
+        "digests": {name: entry.digest for name, entry in entries.items()},
+    } | ({"notes": notes} if any(notes.values()) else {})
+
+
+def _parsed(announcement: Mapping[str, Any]) -> CheckpointAnnouncement:
+    notes = announcement.get("notes", {})
+    return CheckpointAnnouncement(
+        config=announcement["config"],
+        files=announcement["files"],
+        shards=[Shard(**shard) for shard in announcement["shards"]],
+        digests=announcement["digests"],
+        notes=Notes(
+            casts={name: Cast(**cast) for name, cast in notes.get("casts", {}).items()},
+            rows={name: TensorEntry(**entry) for name, entry in notes.get("rows", {}).items()},
+            tokens=notes.get("tokens", {}),
+            files=notes.get("files", {}),
+        ),
+    )
+
+
+def _stand_in(text: str) -> str:
     """Return a digest that is as good as the real one where no bytes are compared."""
-    return hashlib.sha256(name.encode()).hexdigest()
-
-
-def _tensors(path: Path) -> dict[str, Source]:
-    spans = parse_header(read_raw_header(path), file_size=path.stat().st_size, file=path.name)
-    return {name: Source(path, span.start, span.end) for name, span in spans.items()}
-
-
-def _add(sources: dict[str, Source], source: Source) -> str:
-    digest = source.digest()
-    sources.setdefault(digest, source)
-    return digest
+    return hashlib.sha256(text.encode()).hexdigest()

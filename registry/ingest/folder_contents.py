@@ -12,26 +12,18 @@ from registry import bounded_json
 from registry.checkpoints.file_names import CONFIG, TOKENIZER
 from registry.checkpoints.safetensors_header import LENGTH_BYTES
 from registry.errors import InvalidCheckpoint, InvalidInput
+from registry.ingest.shards import ADAPTER_WEIGHTS, CONSOLIDATED, weight_files
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 GGUF_MAGIC = b"GGUF"
 PICKLED_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
 FLOAT8 = re.compile(rb'"dtype"\s*:\s*"(F8_[A-Z0-9]+)"')
 # Only the beginning of a header is searched for dtypes: a checkpoint that is in float8 has such
 # tensors in its first block.
 SEARCHED_BYTES = 1 << 20
 
 INSTEAD = "give a Hugging Face folder with config.json, tokenizer.json and *.safetensors"
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """Return the safetensors files of a folder, sorted; hidden files and adapters are left out."""
-    return [
-        path
-        for path in sorted(folder.glob("*.safetensors"))
-        if path.is_file() and not path.name.startswith(".") and path.name != ADAPTER_WEIGHTS
-    ]
 
 
 def check_folder(folder: Path) -> None:
@@ -88,6 +80,11 @@ def _about_missing_weights(folder: Path) -> str:
         return (
             f"{folder} holds a LoRA adapter, not a model: merge it into its base model"
             " (`merge_and_unload()` of peft), save that, and give the new folder"
+        )
+    if found := _first(folder, (f"{CONSOLIDATED}*.safetensors",)):
+        return (
+            f"{folder} has its weights in {found} only, under names that transformers does not"
+            f" read: {INSTEAD}"
         )
     if found := _first(folder, ("*.gguf",)):
         return f"{folder} has its weights in {found}, a GGUF file made for llama.cpp: {INSTEAD}"

@@ -18,6 +18,7 @@ def announcement_of(body: CheckpointRequest) -> CheckpointAnnouncement:
         files=body.files,
         shards=[Shard(shard.file, shard.size, shard.header) for shard in body.shards],
         digests=body.digests,
+        notes=body.notes.notes(),
     )
 
 
@@ -26,7 +27,8 @@ def missing_blobs(
 ) -> list[MissingBlob]:
     """Return where the API key `sender` sends each blob of `digests`."""
     manifest = manifests.load(blobs, manifest_digest)
-    sizes = {entry.digest: entry.num_bytes for entry in manifest.tensors.values()}
+    entries = (*manifest.tensors.values(), *manifest.notes.rows.values())
+    sizes = {entry.digest: entry.num_bytes for entry in entries}
     return [_missing(blobs, digest, sizes.get(digest), sender) for digest in digests]
 
 

@@ -12,7 +12,7 @@ from assembler.routing import nearest_experts
 from assembler.routing.embedder import embedders
 from registry.blobs import blob_stores
 from registry.catalog import embeddings, experts, uploads
-from registry.checkpoints import chat_templates, manifests
+from registry.checkpoints import chat_templates, manifests, notes
 from registry.database import db
 from registry.database.tables import ExpertVersion, VersionState
 from registry.errors import Conflict, NotFound
@@ -99,14 +99,18 @@ def list_page(
 ) -> Page[ExpertBody]:
     """List experts by name."""
     rows = experts.find_page(session, text=q, family=family, after=after or "", limit=limit + 1)
-    return Page.of([ExpertBody.of(row) for row in rows], limit=limit)
+    newest = experts.find_newest(session, [row.name for row in rows])
+    db.release(session)  # manifests are read for the notes
+    found = {version.expert_id: _notes(version.manifest_digest) for version in newest}
+    bodies = [ExpertBody.of(row, notes=found.get(row.id, [])) for row in rows]
+    return Page.of(bodies, limit=limit)
 
 
 @router.get("/{name}")
 def get(name: ExpertName, session: Session, _: Reader) -> ExpertWithVersions:
     """Return an expert with its versions."""
-    expert = ExpertBody.of(experts.find(session, name))
     versions = _bodies(session, experts.find_versions(session, name))
+    expert = ExpertBody.of(experts.find(session, name), notes=versions[0].notes if versions else [])
     try:
         newest = _body(session, experts.pin(session, name))
     except Conflict:
@@ -148,9 +152,14 @@ def _body(session: orm.Session, version: ExpertVersion) -> VersionBody:
 
 def _bodies(session: orm.Session, versions: Sequence[ExpertVersion]) -> list[VersionBody]:
     embedded = embeddings.find_embedded(session, versions, embedders_of=embedders)
-    db.release(session)  # manifests are read for the warnings
+    db.release(session)  # manifests are read for notes and warnings
     return [
-        VersionBody.of(version, embedded=version.id in embedded, warnings=_warnings(version))
+        VersionBody.of(
+            version,
+            embedded=version.id in embedded,
+            notes=_notes(version.manifest_digest),
+            warnings=_warnings(version),
+        )
         for version in versions
     ]
 
@@ -165,6 +174,18 @@ def _warnings(version: ExpertVersion) -> list[str]:
         # Its blobs are lost, which is no reason not to list it.
         return []
     return [f"{experts.ref_of(version)} {chat_templates.LOST}"] if loses else []
+
+
+def _notes(manifest_digest: str) -> list[str]:
+    try:
+        return _sentences(manifest_digest)
+    except NotFound:
+        return []
+
+
+@lru_cache(MAX_CACHED)
+def _sentences(manifest_digest: str) -> list[str]:
+    return notes.sentences(manifests.load(blob_stores.store(), manifest_digest))
 
 
 @lru_cache(MAX_CACHED)

@@ -10,6 +10,8 @@ from assembler.routing import projection_corpus
 from assembler.routing.embedder import states_embedder_digest
 from engine.gates.policy import Policy
 from registry.catalog import families, projections, uploads
+from registry.checkpoints import manifests
+from registry.database import db
 from service.api.announcements import announcement_of, missing_blobs
 from service.schemas.common import Page
 from service.schemas.families import (
@@ -19,6 +21,7 @@ from service.schemas.families import (
     PolicyBody,
     ProjectionBody,
     ProjectionRequest,
+    SeedBody,
 )
 from service.web.auth import Reader, Writer
 from service.web.changes import PolicyChanges
@@ -62,6 +65,14 @@ def list_all(session: Session, _: Reader) -> Page[FamilyBody]:
 def get(name: FamilyName, session: Session, _: Reader) -> FamilyBody:
     """Return a family."""
     return FamilyBody.of(families.find(session, name))
+
+
+@router.get("/{name}/seed")
+def get_seed(name: FamilyName, session: Session, blobs: Blobs, _: Reader) -> SeedBody:
+    """Return what experts of a family are compared with: config, dtypes and shapes, digests."""
+    digest = families.find_ready(session, name).seed_digest
+    db.release(session)
+    return SeedBody.of(manifests.load(blobs, digest))
 
 
 @router.delete("/{name}")

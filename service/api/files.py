@@ -1,4 +1,4 @@
-"""Checkpoints of experts and mixes as Hugging Face files to download."""
+"""Checkpoints of seeds, experts and mixes as Hugging Face files to download."""
 
 import hashlib
 import re
@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 
 from assembler.mixes import mixes, retention
 from registry.blobs.blobs import BlobStore
-from registry.catalog import artifacts, experts
+from registry.catalog import artifacts, experts, families
 from registry.checkpoints import manifests
 from registry.checkpoints.exports import config_json, file_sizes, small_files
 from registry.checkpoints.file_names import CONFIG, TENSORS
@@ -22,7 +22,7 @@ from service.schemas.checkpoints import FileBody, FilesBody
 from service.schemas.common import Line
 from service.web.auth import Reader
 from service.web.checked_routes import CheckedRoute
-from service.web.deps import Blobs, ExpertName, MixName, Session, VersionNumber
+from service.web.deps import Blobs, ExpertName, FamilyName, MixName, Session, VersionNumber
 
 router = APIRouter(tags=["files"], route_class=CheckedRoute)
 
@@ -39,6 +39,12 @@ def list_of_expert(
 ) -> FilesBody:
     """List the files of a version; together they are a Hugging Face folder."""
     return _listing(_of_expert(session, blobs, name, number), None, blobs)
+
+
+@router.get("/families/{name}/files")
+def list_of_family(name: FamilyName, session: Session, blobs: Blobs, _: Reader) -> FilesBody:
+    """List the files of a family's seed; together they are a Hugging Face folder."""
+    return _listing(_of_family(session, blobs, name), None, blobs)
 
 
 @router.get("/mixes/{name}/versions/{number}/files")
@@ -65,6 +71,20 @@ def get_of_expert(
     return _file(request, blobs, _of_expert(session, blobs, name, number), None, file)
 
 
+@router.get("/families/{name}/files/{file}")
+@router.head("/families/{name}/files/{file}", include_in_schema=False)
+def get_of_family(
+    name: FamilyName,
+    file: FileName,
+    request: Request,
+    session: Session,
+    blobs: Blobs,
+    _: Reader,
+) -> Response:
+    """Return a file of a family's seed, or one range of it."""
+    return _file(request, blobs, _of_family(session, blobs, name), None, file)
+
+
 @router.get("/mixes/{name}/versions/{number}/files/{file}")
 @router.head("/mixes/{name}/versions/{number}/files/{file}", include_in_schema=False)
 def get_of_mix(
@@ -87,6 +107,10 @@ def _of_expert(session: Session, blobs: BlobStore, name: str, number: int) -> Ma
     if not checked and version.ready_at is None:
         raise Conflict(f"{experts.ref_of(version)} is {version.state}: its files were not checked")
     return manifests.load(blobs, version.manifest_digest)
+
+
+def _of_family(session: Session, blobs: BlobStore, name: str) -> Manifest:
+    return manifests.load(blobs, families.find_ready(session, name).seed_digest)
 
 
 def _of_mix(

@@ -92,6 +92,8 @@ def register(
             documents=documents,
             on_transfer=lambda progress: show(transfer(progress)),
         )
+        for note in version.notes:
+            notes.print(printable(note))
         version = client.wait_for_embedding(version, on_wait=show)
     for warning in version.warnings:
         notes.print(printable(f"warning: {warning}"))
@@ -106,10 +108,16 @@ def experts() -> None:
 
     with connect() as client:
         rows = [
-            (expert.name, expert.family, expert.license, expert.description)
+            (
+                expert.name,
+                expert.family,
+                expert.license,
+                expert.description,
+                "; ".join(expert.notes),
+            )
             for expert in client.experts()
         ]
-    print_rows(("expert", "family", "license", "description"), rows)
+    print_rows(("expert", "family", "license", "description", "notes"), rows)
 
 
 @command()

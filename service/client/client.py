@@ -15,8 +15,11 @@ from assembler.tables import FINAL_STATES
 from registry import licenses
 from registry.catalog import document_files
 from registry.checkpoints.exports import OnBytes
+from registry.checkpoints.file_names import TOKENIZER
 from registry.errors import Conflict, InvalidInput, Unavailable
 from registry.ingest.checkpoint_folder import DOCUMENTS, CheckpointFolder, check_headers
+from registry.ingest.fitting import Seed
+from registry.ingest.folder_contents import check_folder
 from registry.names import check_name, parse_ref
 from service.client import transfers
 from service.client.connection import MAX_ATTEMPTS, Connection, pause
@@ -32,7 +35,13 @@ from service.schemas.experts import (
     VersionBody,
     VersionUploadBody,
 )
-from service.schemas.families import FamilyBody, FamilyUploadBody, PolicyBody, ProjectionBody
+from service.schemas.families import (
+    FamilyBody,
+    FamilyUploadBody,
+    PolicyBody,
+    ProjectionBody,
+    SeedBody,
+)
 from service.schemas.mixes import EventBody, MixBody, PresetBody
 
 POLL_SECONDS = 0.5
@@ -104,20 +113,24 @@ class Client(MixRecords, Registrations, Deployments):
         `documents` is a file of JSON Lines (`.jsonl`), or a plain text, which is cut into
         documents; without it, `documents.jsonl` in the folder is read. The folder is not changed.
         A worker then checks the version and embeds its domain; see `wait_for_embedding`. The same
-        checkpoint and documents find the same version again, and try one that failed again. Raises
-        InvalidInput when documents are missing or too few, or the folder holds no checkpoint.
+        checkpoint and documents find the same version again, and try one that failed again. Tensors
+        are sent in the dtypes of the seed; `notes` of the version say what was changed. Raises
+        InvalidInput when documents are missing or too few, or the folder holds no checkpoint, and
+        Incompatible when it does not fit the seed.
         """
         check_name(name, at="/name")
         check_name(family, at="/family")
         licenses.check(license, at="/license")
-        check_headers(folder)
+        check_folder(folder)
         if documents is None and not (folder / DOCUMENTS).exists():
             raise InvalidInput(f"{folder} has no {DOCUMENTS}; name a file of documents, or a text")
         document_files.check_expert_file(documents or folder / DOCUMENTS)
+        seed = self._seed(family)
+        check_headers(folder, seed=seed)
         about = {"family": family, "license": license, "description": description}
         versions = f"/experts/{name}/versions"
         with document_files.as_json_lines(documents or folder / DOCUMENTS) as json_lines:
-            checkpoint = CheckpointFolder.read(folder, documents=json_lines)
+            checkpoint = CheckpointFolder.read(folder, documents=json_lines, seed=seed)
             announcement = checkpoint.announcement | about | {"documents": checkpoint.documents}
             begun = self._connection.post(versions, announcement)
             upload = VersionUploadBody.model_validate(begun)
@@ -126,6 +139,15 @@ class Client(MixRecords, Registrations, Deployments):
             )
         completed = self._connection.post(f"{versions}/{upload.version}/complete")
         return VersionBody.model_validate(completed)
+
+    def _seed(self, family: str) -> Seed:
+        """Return what a checkpoint must know to fit a family."""
+        path = f"/families/{family}"
+        body = SeedBody.model_validate(self._connection.get(f"{path}/seed"))
+        return Seed(
+            manifest=body.manifest(),
+            read_tokenizer=lambda: self._connection.get_bytes(f"{path}/files/{TOKENIZER}"),
+        )
 
     def suggest(self, text: str, *, family: str, limit: int = 3) -> list[Suggestion]:
         """Return the experts whose domains are nearest to a text, nearest first."""

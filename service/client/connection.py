@@ -10,7 +10,7 @@ from httpx_sse import EventSource
 from registry import errors
 from registry.blobs.blobs import CHUNK_BYTES
 from registry.errors import NexusmixError, Problem, Unavailable
-from registry.ingest.checkpoint_folder import Source
+from registry.ingest.sources import Source
 from service.error_codes import code_of
 from service.schemas.checkpoints import MissingBlob
 from service.schemas.mixes import EventBody
@@ -48,6 +48,10 @@ class Connection:
     def get(self, path: str, **params: Any) -> Any:
         """Return the JSON answer to a GET."""
         return self._request("GET", path, params=params).json()
+
+    def get_bytes(self, path: str) -> bytes:
+        """Return the answer to a GET as bytes."""
+        return self._request("GET", path).content
 
     def entries(self, path: str, **params: Any) -> Iterator[Any]:
         """Yield the entries of a list, page after page, up to its end."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.checkpoints.exports import OnBytes, new_folder
-from registry.ingest.checkpoint_folder import Source
+from registry.ingest.sources import Source
 from service.client.connection import API, Connection
 from service.schemas.checkpoints import FilesBody, MissingBlob
 

@@ -194,10 +194,10 @@ def _follow(root: Root, blobs: StoreUpkeep, needed: NeededBlobs, read: set[str])
                 _follow(named, blobs, needed, read)
     else:
         manifest = Manifest.from_json(data)
-        for name, entry in manifest.tensors.items():
+        for name, entry in (*manifest.tensors.items(), *manifest.notes.rows.items()):
             reason = f"{root.owner}: tensor {name}"
             needed.add(entry.digest, reason, is_sent=root.is_sent, num_bytes=entry.num_stored_bytes)
-        for name, digest in manifest.files.items():
+        for name, digest in (*manifest.files.items(), *manifest.notes.files.items()):
             needed.add(digest, f"{root.owner}: file {name}", is_sent=root.is_sent)
 
 

@@ -24,8 +24,8 @@ from registry.checkpoints.file_names import ATTESTATION, CONFIG, TENSORS
 from registry.checkpoints.manifests import Manifest, TensorEntry, json_digest
 from registry.checkpoints.safetensors_header import read_header
 from registry.errors import InvalidInput, NotFound
-from registry.ingest.checkpoint_folder import Source
 from registry.ingest.folder_contents import read_config
+from registry.ingest.sources import Source
 
 # Damaged or missing blobs that a check names; it counts the others.
 MAX_NAMES = 5

@@ -1,13 +1,19 @@
 """Sending and downloading checkpoints."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from registry.checkpoints.manifests import Cast, Notes, TensorEntry
 from service.schemas.common import Line, Request, Text
 
 # No disk holds more.
 MAX_BYTES = 2**63 - 1
+MAX_TENSORS = 100_000
+# More than anybody adds to a tokenizer.
+MAX_TOKENS = 10_000
+
+FloatDtype = Literal["BF16", "F16", "F32"]
 
 
 class ShardBody(Request):
@@ -16,6 +22,56 @@ class ShardBody(Request):
     file: Line = Field(examples=["model.safetensors"], description="Name of the file.")
     size: int = Field(ge=0, le=MAX_BYTES, description="Bytes of the whole file.")
     header: str = Field(description="The JSON text of its header, as it stands in the file.")
+
+
+class CastBody(Request):
+    """A tensor whose dtype the sender changed to the seed's."""
+
+    dtype: FloatDtype = Field(description="The dtype in the file of the owner.")
+    is_lossless: bool = Field(description="Whether every number kept its value.")
+
+
+class RowsBody(Request):
+    """Rows of a matrix beyond the vocabulary of the seed; they are kept and not mixed."""
+
+    dtype: FloatDtype = Field(description="The dtype of the matrix.")
+    shape: list[Annotated[int, Field(ge=1, le=MAX_BYTES)]] = Field(
+        min_length=2, max_length=2, description="Rows and width."
+    )
+    digest: Line = Field(description="SHA-256 of their raw bytes.")
+
+
+class NotesBody(Request):
+    """What differs between the checkpoint as announced and the folder of its owner."""
+
+    casts: dict[Line, CastBody] = Field(
+        default={}, max_length=MAX_TENSORS, description="Tensor name -> its dtype before."
+    )
+    rows: dict[Line, RowsBody] = Field(
+        default={}, max_length=2, description="Name of a matrix -> its rows that are kept aside."
+    )
+    tokens: dict[Line, Annotated[int, Field(ge=0, le=MAX_BYTES)]] = Field(
+        default={},
+        max_length=MAX_TOKENS,
+        description="Tokens that the tokenizer of the family does not have -> their numbers.",
+    )
+    files: dict[Line, Line] = Field(
+        default={},
+        max_length=1000,
+        description="File name -> SHA-256: the owner's tokenizer, where the family's is announced.",
+    )
+
+    def notes(self) -> Notes:
+        """Return the notes as a manifest has them."""
+        return Notes(
+            casts={name: Cast(cast.dtype, cast.is_lossless) for name, cast in self.casts.items()},
+            rows={
+                name: TensorEntry(rows.dtype, tuple(rows.shape), rows.digest)
+                for name, rows in self.rows.items()
+            },
+            tokens=self.tokens,
+            files=self.files,
+        )
 
 
 class CheckpointRequest(Request):
@@ -39,7 +95,10 @@ class CheckpointRequest(Request):
         min_length=1, max_length=1000, description="The safetensors files of the checkpoint."
     )
     digests: dict[Line, Line] = Field(
-        max_length=100_000, description="Tensor name -> SHA-256 of its raw bytes."
+        max_length=MAX_TENSORS, description="Tensor name -> SHA-256 of its raw bytes."
+    )
+    notes: NotesBody = Field(
+        default=NotesBody(), description="What was changed; the client library fills it in."
     )
 
 

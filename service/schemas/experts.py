@@ -27,16 +27,20 @@ class ExpertBody(BaseModel):
     family: str = Field(description="Name of its family.")
     license: str = Field(description="License of its newest ready version, as an SPDX expression.")
     description: str = Field(description="What it is expert in.")
+    notes: list[str] = Field(
+        description="What differs between its newest version and the folder of its owner."
+    )
     created_at: datetime = Field(description="When its first version was announced.")
 
     @classmethod
-    def of(cls, row: Expert) -> Self:
+    def of(cls, row: Expert, *, notes: list[str]) -> Self:
         return cls(
             id=row.name,
             name=row.name,
             family=row.family.name,
             license=row.license,
             description=row.description,
+            notes=notes,
             created_at=row.created_at,
         )
 
@@ -65,6 +69,10 @@ class VersionBody(BaseModel):
     )
     manifest_digest: str = Field(description="SHA-256 that stands for the whole checkpoint.")
     documents_digest: str = Field(description="SHA-256 of its sample documents.")
+    notes: list[str] = Field(
+        description="What differs from the folder of its owner, each as a sentence: casts, tensors"
+        " left out, what is kept aside."
+    )
     warnings: list[str] = Field(
         description="What to know before it is used in a mix, each as a sentence."
     )
@@ -76,7 +84,9 @@ class VersionBody(BaseModel):
     )
 
     @classmethod
-    def of(cls, row: ExpertVersion, *, embedded: bool, warnings: list[str]) -> Self:
+    def of(
+        cls, row: ExpertVersion, *, embedded: bool, notes: list[str], warnings: list[str]
+    ) -> Self:
         return cls(
             expert=row.expert.name,
             version=row.number,
@@ -88,6 +98,7 @@ class VersionBody(BaseModel):
             embedded=embedded,
             manifest_digest=row.manifest_digest,
             documents_digest=row.documents_digest,
+            notes=notes,
             warnings=warnings,
             created_at=row.created_at,
             ready_at=row.ready_at,

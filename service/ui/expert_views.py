@@ -9,11 +9,11 @@ from sqlalchemy.orm import Session
 
 from registry.blobs import blob_stores
 from registry.catalog import experts, unready
-from registry.checkpoints import manifests
+from registry.checkpoints import manifests, notes
 from registry.database import db
 from registry.database.tables import Expert, ExpertVersion, VersionState
 
-# Entries of a cache: two numbers for each version that was shown.
+# Entries of a cache: two numbers and the notes for each version that was shown.
 MAX_SIZES = 4096
 
 
@@ -27,6 +27,7 @@ class VersionView:
     num_checks: int
     can_retry: bool
     license: str
+    notes: tuple[str, ...]
     num_bytes: int
     num_own_bytes: int
     manifest_digest: str
@@ -83,7 +84,7 @@ def _versions(rows: Sequence[ExpertVersion]) -> list[VersionView]:
 
 
 def _version(row: ExpertVersion) -> VersionView:
-    num_bytes, num_own_bytes = _sizes(row.manifest_digest, row.expert.family.seed_digest)
+    num_bytes, num_own_bytes, sentences = _facts(row.manifest_digest, row.expert.family.seed_digest)
     return VersionView(
         number=row.number,
         state=row.state,
@@ -91,6 +92,7 @@ def _version(row: ExpertVersion) -> VersionView:
         num_checks=row.num_retries + 1,
         can_retry=experts.can_retry(row),
         license=row.license,
+        notes=sentences,
         num_bytes=num_bytes,
         num_own_bytes=num_own_bytes,
         manifest_digest=row.manifest_digest,
@@ -100,8 +102,8 @@ def _version(row: ExpertVersion) -> VersionView:
 
 
 @lru_cache(MAX_SIZES)
-def _sizes(manifest_digest: str, seed_digest: str) -> tuple[int, int]:
-    """Return the bytes of a checkpoint's tensors, and of the tensors that its seed does not have.
+def _facts(manifest_digest: str, seed_digest: str) -> tuple[int, int, tuple[str, ...]]:
+    """Return the bytes of a checkpoint's tensors, of those that its seed does not have, and notes.
 
     A digest always stands for the same manifest, so the result can be cached.
     """
@@ -109,4 +111,4 @@ def _sizes(manifest_digest: str, seed_digest: str) -> tuple[int, int]:
     manifest, seed = (manifests.load(blobs, digest) for digest in (manifest_digest, seed_digest))
     shared = seed.digests()
     unshared = [t.num_bytes for t in manifest.tensors.values() if t.digest not in shared]
-    return manifest.num_bytes, sum(unshared)
+    return manifest.num_bytes, sum(unshared), tuple(notes.sentences(manifest))

@@ -6,7 +6,7 @@ from fastapi.responses import RedirectResponse
 from assembler.mixes import job_events
 from registry.catalog import families, unready
 from registry.checkpoints.admission import COMPUTED_FILES, FILE_SUFFIXES, LEGAL_FILES
-from registry.ingest.folder_contents import ADAPTER_WEIGHTS
+from registry.ingest.shards import ADAPTER_WEIGHTS
 from service.ui.rendering import PageRoute, Visitor, page
 from service.web.deps import FamilyName, Session
 

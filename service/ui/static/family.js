@@ -48,16 +48,29 @@
     return Array.from(new Uint8Array(sum), (byte) => byte.toString(16).padStart(2, "0")).join("");
   }
 
+  // The safetensors files that hold the weights, as transformers finds them.
+  async function weightsOf(own) {
+    const named = (name) => own.find((file) => file.name === name);
+    const index = named("model.safetensors.index.json");
+    if (named("model.safetensors")) return [named("model.safetensors")];
+    if (!index)
+      return own.filter(({ name }) => name.endsWith(".safetensors") && name !== kept.adapter);
+    const names = new Set(Object.values(JSON.parse(await index.text()).weight_map));
+    return [...names].sort().map((name) => {
+      if (!named(name)) throw new Refused(`${name}, which the index names, is missing`);
+      return named(name);
+    });
+  }
+
   // The files directly in the folder that the registry keeps, as [weights, others].
-  function chosen(files) {
+  async function chosen(files) {
     const own = [...files].filter(
       (file) => file.webkitRelativePath.split("/").length === 2 && !file.name.startsWith("."),
     );
-    const weights = own.filter(
-      ({ name }) => name.endsWith(".safetensors") && name !== kept.adapter,
-    );
+    const weights = await weightsOf(own);
     const others = own.filter(
-      ({ name }) =>
+      ({ name, size }) =>
+        size > 0 &&
         !kept.computed.includes(name) &&
         (kept.names.includes(name) || kept.suffixes.some((suffix) => name.endsWith(suffix))),
     );
@@ -82,7 +95,7 @@
   async function register() {
     if (!globalThis.crypto?.subtle)
       throw new Refused("a browser hashes files over HTTPS or on localhost only: use the command");
-    const [weights, others] = chosen(byId("folder").files);
+    const [weights, others] = await chosen(byId("folder").files);
     const config = [...byId("folder").files].find(
       (file) => file.name === "config.json" && file.webkitRelativePath.split("/").length === 2,
     );

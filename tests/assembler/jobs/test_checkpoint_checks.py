@@ -5,11 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 
 from assembler.jobs import checkpoint_checks
 from registry.blobs.blobs import LocalBlobs, put_bytes
 from registry.checkpoints.manifests import Manifest
-from registry.errors import InvalidCheckpoint
+from registry.errors import Incompatible, InvalidCheckpoint
 from tests import tiny
 from tests.assembler.test_tokenizer_file import changed, with_token
 
@@ -114,6 +115,17 @@ def test_a_checkpoint_without_a_template_passes(blobs: LocalBlobs) -> None:
 def test_a_file_that_transformers_cannot_read_is_refused(blobs: LocalBlobs, name: str) -> None:
     error = refusal(with_files(blobs, **{name: b"[1]"}), blobs)
     assert error.problems[0].pointer == f"/files/{name.replace('__', '.')}"
+
+
+def test_a_tokenizer_is_compared_by_what_it_means(blobs: LocalBlobs) -> None:
+    seed = tiny.store_manifest(blobs)
+    content = json.loads(changed())
+    again = Tokenizer.from_str(json.dumps(content)).to_str(pretty=True).encode()
+    checkpoint_checks.check_same_tokens(with_files(blobs, tokenizer__json=again), seed, blobs)
+    content["normalizer"] = None
+    other = with_files(blobs, tokenizer__json=json.dumps(content).encode())
+    with pytest.raises(Incompatible, match=r"cuts texts in another way .*: normalizer"):
+        checkpoint_checks.check_same_tokens(other, seed, blobs)
 
 
 def test_documents_without_a_token_are_refused(blobs: LocalBlobs) -> None:

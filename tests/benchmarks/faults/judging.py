@@ -26,7 +26,7 @@ from engine.gates.gate_limits import DIFFERENCE_SLACK
 from engine.gates.policy import MAX_FLOAT32_DIFFERENCE
 from engine.vllm_plugin import model_folder
 from registry.blobs.blobs import BlobStore, LocalBlobs
-from registry.checkpoints import admission, manifests
+from registry.checkpoints import byte_checks, manifests
 from registry.checkpoints.manifests import Manifest, json_digest
 from registry.errors import NexusmixError
 from registry.settings import settings
@@ -159,7 +159,7 @@ class Gate:
         return _refusals(
             {
                 "config": lambda: manifest.architecture,
-                "digests": lambda: admission.verify(store, manifest, known=known),
+                "digests": lambda: byte_checks.verify(store, manifest, known=known),
                 "routers": lambda: mix_gate.check_routers(manifest, store),
                 "files": lambda: mix_gate.check_files(manifest, self.demo.seed),
                 "comparison": lambda: self._compare_words(open_subject(subject, store)),

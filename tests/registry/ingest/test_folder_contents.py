@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from registry.errors import InvalidCheckpoint, InvalidInput
-from registry.ingest.folder_contents import check_folder, read_config, weight_files
+from registry.ingest.folder_contents import check_folder, read_config
+from registry.ingest.shards import weight_files
 from tests import tiny
 
 LFS_POINTER = (

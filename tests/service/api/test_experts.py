@@ -24,6 +24,7 @@ from tests.service.sending import send
 
 VERSIONS = "/api/v1/experts/law/versions"
 FFN = "model.layers.1.mlp.up_proj.weight"
+EMBEDDINGS = "model.embed_tokens.weight"
 
 
 @pytest.fixture
@@ -156,13 +157,33 @@ def test_files_with_unsafe_names_are_refused(
     assert problem["errors"][0]["pointer"] == "/files/" + file.replace("/", "~1")
 
 
-def test_another_tokenizer_is_refused(client: TestClient, body: dict[str, Any]) -> None:
+def test_a_tokenizer_of_other_bytes_is_asked_for(client: TestClient, body: dict[str, Any]) -> None:
     body["files"]["tokenizer.json"] = "0" * 64
-    problem = refusal(client, body)
-    assert (problem["code"], problem["errors"][0]["pointer"]) == (
-        "incompatible",
-        "/files/tokenizer.json",
-    )
+    missing = client.post(VERSIONS, json=body).json()["missing"]
+    assert "0" * 64 in {blob["digest"] for blob in missing}
+
+
+@pytest.mark.parametrize(
+    ("notes", "at"),
+    [
+        ({"casts": {"none": {"dtype": "F16", "is_lossless": True}}}, "/notes/casts/none"),
+        ({"casts": {FFN: {"dtype": "I8", "is_lossless": True}}}, f"/notes/casts/{FFN}/dtype"),
+        ({"files": {"../x.json": "0" * 64}}, "/files/..~1x.json"),
+        (
+            {"rows": {FFN: {"dtype": "BF16", "shape": [2, 32], "digest": "0" * 64}}},
+            f"/notes/rows/{FFN}",
+        ),
+        (
+            {"rows": {EMBEDDINGS: {"dtype": "BF16", "shape": [2, 31], "digest": "0" * 64}}},
+            f"/notes/rows/{EMBEDDINGS}",
+        ),
+    ],
+)
+def test_notes_that_do_not_belong_to_the_checkpoint_are_refused(
+    client: TestClient, body: dict[str, Any], notes: dict[str, Any], at: str
+) -> None:
+    problem = refusal(client, body | {"notes": notes})
+    assert [error["pointer"] for error in problem["errors"]] == [at]
 
 
 def test_an_unknown_family_is_refused(client: TestClient, body: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ Covers: mix_records, transfers.
 """
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,13 @@ import pytest
 from assembler.mixes import job_events, mix_state, mixes
 from assembler.tables import MixState
 from registry.blobs.blobs import BlobStore
-from registry.catalog import experts, families
+from registry.catalog import experts
 from registry.checkpoints.safetensors_header import read_header
 from registry.database import db
 from registry.database.tables import VersionState
 from registry.errors import (
     Conflict,
-    Incompatible,
+    InvalidCheckpoint,
     InvalidInput,
     NotFound,
     Unauthenticated,
@@ -37,17 +36,6 @@ FINETUNE_NOTHING = {"tokens": 0}
 
 
 @pytest.fixture
-def client(address: str, key: str) -> Iterator[Client]:
-    with Client(address, key=key) as client:
-        yield client
-
-
-@pytest.fixture
-def seed(tmp_path: Path) -> Path:
-    return tiny.write_checkpoint(tmp_path / "seed")
-
-
-@pytest.fixture
 def expert(tmp_path: Path) -> Path:
     return tiny.write_checkpoint(tmp_path / "expert", expert=1)
 
@@ -62,16 +50,6 @@ def mix(client: Client, store: BlobStore) -> MixBody:
         experts=["expert-1", "expert-2"],
         finetune=FINETUNE_NOTHING,
     )
-
-
-@pytest.fixture
-def family(client: Client, seed: Path) -> str:
-    """Register the family `tiny`, as if a worker had found its seed sound."""
-    family = client.register_family(seed, name="tiny", license="Apache-2.0")
-    with db.transaction() as session:
-        row = families.find(session, "tiny")
-        families.mark_ready(session, row.id, seed_digest=family.seed_digest)
-    return family.name
 
 
 def register(client: Client, folder: Path) -> list[Transfer]:
@@ -182,7 +160,7 @@ def test_problems_of_a_checkpoint_are_raised_by_the_client(
     with pytest.raises(Conflict, match="is used by law"):
         client.register_family(expert, name="tiny", license="Apache-2.0")
     (expert / "tokenizer.json").write_text("{}")
-    with pytest.raises(Incompatible) as refused:
+    with pytest.raises(InvalidCheckpoint) as refused:
         register(client, expert)
     assert refused.value.problems[0].pointer == "/files/tokenizer.json"
 

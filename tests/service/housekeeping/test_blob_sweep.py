@@ -18,7 +18,7 @@ from assembler.mixes.new_mix import NewMix
 from assembler.tables import MixState
 from registry.blobs.blobs import LocalBlobs, StoredBlob, get_bytes, put_bytes
 from registry.catalog import blob_permissions
-from registry.checkpoints import admission, manifests
+from registry.checkpoints import byte_checks, manifests
 from registry.database import db
 from registry.database.tables import Expert
 from registry.ingest.checkpoint_folder import CheckpointFolder
@@ -282,7 +282,7 @@ def register_and_drop(blobs: LocalBlobs, checkpoint: CheckpointFolder) -> int:
         blob_permissions.record_sent(session, missing, sender=uploading.SENDER)
         version = uploading.complete_expert(session, blobs)
         manifest = manifests.load(blobs, version.manifest_digest)
-        admission.verify(blobs, manifest, known=set())
+        byte_checks.verify(blobs, manifest, known=set())
         session.delete(version)
         session.flush()
         session.query(Expert).delete()

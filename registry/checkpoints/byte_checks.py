@@ -1,0 +1,86 @@
+"""Check the bytes of a checkpoint once all blobs are stored, without torch.
+
+They must have their digests, every number must be finite, and every JSON file must be JSON.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+
+from registry import bounded_json
+from registry.blobs.blobs import BlobStore, get_bytes
+from registry.checkpoints.admission import check_sent
+from registry.checkpoints.manifests import DTYPE_BYTES, Manifest, TensorEntry
+from registry.errors import InvalidCheckpoint, InvalidInput, Problem, pointer
+
+MAX_JSON_BYTES = 64 << 20
+# A tokenizer with 256,000 tokens and as many merges has two million.
+MAX_JSON_ELEMENTS = 8_000_000
+# The bits of the exponent: if all are set, the number is infinite or NaN (IEEE 754, section 3.4).
+EXPONENTS: dict[str, tuple[type[np.unsignedinteger[Any]], int]] = {
+    "BF16": (np.uint16, 0x7F80),
+    "F16": (np.uint16, 0x7C00),
+    "F32": (np.uint32, 0x7F80_0000),
+}
+
+
+def verify(blobs: BlobStore, manifest: Manifest, *, known: set[str]) -> None:
+    """Read every blob that is not in `known`, and check digest, size, finite numbers and JSON.
+
+    Raises Conflict if blobs were not sent yet, and InvalidCheckpoint with each bad tensor or file.
+    """
+    check_sent(blobs, manifest, known=known, permitted=manifest.digests())
+    problems = []
+    checked = set(known)
+    for name, entry in (*manifest.tensors.items(), *manifest.notes.rows.items()):
+        if entry.digest not in checked and (error := _tensor_error(blobs, entry)):
+            problems.append(Problem(pointer("tensors", name), f"tensor {name!r} {error}"))
+        checked.add(entry.digest)
+    for name, digest in (*manifest.files.items(), *manifest.notes.files.items()):
+        if digest not in known and (error := _file_error(blobs, name, digest)):
+            problems.append(Problem(pointer("files", name), f"file {name} {error}"))
+    if problems:
+        raise InvalidCheckpoint("the bytes that were sent are refused", problems=tuple(problems))
+
+
+def _tensor_error(blobs: BlobStore, entry: TensorEntry) -> str | None:
+    """Read the bytes of a tensor once, in chunks, and return what is wrong with them."""
+    width = DTYPE_BYTES[entry.dtype]
+    unsigned, exponent = EXPONENTS[entry.dtype]
+    sha = hashlib.sha256()
+    rest, position, bad = b"", 0, None
+    for chunk in blobs.read(entry.digest):
+        sha.update(chunk)
+        data = rest + chunk if rest else chunk
+        whole = len(data) - len(data) % width
+        rest = data[whole:]
+        bits = np.frombuffer(data, unsigned, whole // width) & unsigned(exponent)
+        if bad is None and (hits := bits == exponent).any():
+            bad = position + int(hits.argmax())
+        position += whole // width
+    if sha.hexdigest() != entry.digest:
+        return f"is corrupt: its bytes have SHA-256 {sha.hexdigest()}, not {entry.digest}"
+    if bad is not None:
+        index = [int(i) for i in np.unravel_index(bad, entry.shape)]
+        return f"holds NaN or infinity at {index}, expected finite numbers"
+    return None
+
+
+def _file_error(blobs: BlobStore, name: str, digest: str) -> str | None:
+    size = blobs.size(digest) or 0
+    if size > MAX_JSON_BYTES:
+        return f"has {size} bytes, at most {MAX_JSON_BYTES} are taken"
+    data = get_bytes(blobs, digest)
+    if hashlib.sha256(data).hexdigest() != digest:
+        return "is corrupt: its bytes do not have the digest that names it"
+    if name.endswith(".json"):
+        try:
+            bounded_json.check_bounds(data, max_elements=MAX_JSON_ELEMENTS)
+            json.loads(data)
+        except InvalidInput as error:
+            return f"holds {error.detail}"
+        except (ValueError, RecursionError) as error:
+            return f"is not JSON: {error}"
+    return None
