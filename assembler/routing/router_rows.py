@@ -53,13 +53,17 @@ def fold_rows(
 
     `states_NLRD` hold per expert and block the mean, then the principal directions. `center`
     subtracts the family's mean. `learned` are projection weights to use instead of the projection's
-    own.
+    own, also for the length of the embeddings: where a finetune has moved W1, another W1 would give
+    a joining expert a row of another length than the rows that the finetune has trained.
     """
     own_weight = projection.config["training"]["own_weight"]
     center_LD = numpy_tensors.read(blobs, projection.tensors[STATES_CENTER])
 
     def fold_block(layer: int) -> tuple[Floats, Floats]:
-        w1 = projection.tensors[tensor_names.projection(layer, 0)]
+        w1, w2 = (
+            (learned or projection.tensors)[tensor_names.projection(layer, number)]
+            for number in (0, 1)
+        )
         means_ND, directions_NKD = states_NLRD[:, layer, 0], states_NLRD[:, layer, 1:]
         embeddings = router_embeddings(
             means_ND - (center_LD[layer] if center else 0),
@@ -67,11 +71,7 @@ def fold_rows(
             whiten=partial(_whitened, w1=w1, blobs=blobs),
             own_weight=own_weight,
         )
-        weights = [
-            (learned or projection.tensors)[tensor_names.projection(layer, number)]
-            for number in (0, 1)
-        ]
-        return project(embeddings, *weights, blobs=blobs), embeddings
+        return project(embeddings, w1, w2, blobs=blobs), embeddings
 
     # The time of a product with so few rows is the time to read its weights. BLAS threads that
     # share one product wait for each other, on a busy machine for seconds; blocks do not.

@@ -10,26 +10,46 @@ from registry.checkpoints.manifests import Manifest
 
 # Wide enough that NumPy's BLAS divides its products among its threads.
 HIDDEN, DIRECTIONS, EXPERTS = 768, 32, 3
+W1, W2 = (tensor_names.projection(0, number) for number in (0, 1))
 
 
-def test_the_number_of_threads_changes_no_bit(blobs: LocalBlobs) -> None:
-    random = np.random.default_rng(0)
+def random_array(*shape: int) -> numpy_tensors.Floats:
+    random = np.random.default_rng(shape)
+    return random.standard_normal(shape, np.float32)
 
-    def random_array(*shape: int) -> numpy_tensors.Floats:
-        return random.standard_normal(shape, np.float32)
 
+def projection_of(blobs: LocalBlobs) -> Manifest:
+    """Store a random projection of one block."""
     values = {
         STATES_CENTER: random_array(1, HIDDEN),
-        tensor_names.projection(0, 0): random_array(2 * HIDDEN, HIDDEN + 1),
-        tensor_names.projection(0, 1): random_array(HIDDEN, HIDDEN),
+        W1: random_array(2 * HIDDEN, HIDDEN + 1),
+        W2: random_array(HIDDEN, HIDDEN),
     }
-    projection = Manifest(
+    return Manifest(
         config={"training": {"own_weight": 0.05}, "num_hidden_layers": 1},
         tensors={n: numpy_tensors.write(blobs, v, dtype="F32") for n, v in values.items()},
     )
-    states_NLRD = random_array(EXPERTS, 1, 1 + DIRECTIONS, HIDDEN)
-    rows = []
+
+
+STATES_NLRD = random_array(EXPERTS, 1, 1 + DIRECTIONS, HIDDEN)
+
+
+def test_the_number_of_threads_changes_no_bit(blobs: LocalBlobs) -> None:
+    projection, rows = projection_of(blobs), []
     for num_threads in (1, 2):
         with threadpool_limits(num_threads, user_api="blas"):
-            rows.append(fold_rows(projection, states_NLRD, blobs=blobs).rows[0])
+            rows.append(fold_rows(projection, STATES_NLRD, blobs=blobs).rows[0])
     assert rows[0].tobytes() == rows[1].tobytes()
+
+
+def test_embeddings_have_length_1_under_the_weights_that_project_them(blobs: LocalBlobs) -> None:
+    projection = projection_of(blobs)
+    moved = numpy_tensors.read(blobs, projection.tensors[W1])
+    moved[HIDDEN:] = 3 * moved[HIDDEN:] + random_array(HIDDEN, HIDDEN + 1)
+    learned = {
+        W1: numpy_tensors.write(blobs, moved, dtype="F32"),
+        W2: projection.tensors[W2],
+    }
+    folded = fold_rows(projection, STATES_NLRD, blobs=blobs, learned=learned)
+    b_ND = folded.domain_embeddings[0, :, :-1] @ moved[HIDDEN:, :-1].T
+    np.testing.assert_allclose(np.linalg.norm(b_ND, axis=-1), 1, rtol=1e-4)
