@@ -228,7 +228,12 @@ class Architecture:
 
     @property
     def num_active_parameters(self) -> int:
-        """Return the number of parameters that one token uses, only its chosen experts counted."""
+        """Return the number of parameters that one token is computed with.
+
+        Of FFNs only the chosen experts count. Every attention expert counts, whatever
+        `num_attention_experts_per_tok` is: both networks compute all of them, and discard what was
+        not chosen.
+        """
         active = 0.0
         for name, shape in self.tensor_shapes().items():
             if not tensor_names.is_computed_with(name):
@@ -236,8 +241,6 @@ class Architecture:
             share = 1.0
             if tensor_names.is_routed_expert(name):
                 share = self.num_experts_per_tok / self.num_experts
-            elif tensor_names.is_attention_expert(name) and self.num_attention_experts_per_tok:
-                share = self.num_attention_experts_per_tok / self.num_experts
             active += share * math.prod(shape)
         return round(active)
 

@@ -141,11 +141,6 @@ def is_routed_expert(name: str) -> bool:
     return ".mlp.experts." in name
 
 
-def is_attention_expert(name: str) -> bool:
-    """Tell whether a tensor belongs to an attention expert."""
-    return ".self_attn.experts." in name
-
-
 def is_router(name: str) -> bool:
     """Tell whether a tensor belongs to a router or to the projection that gives its rows."""
     return ".mlp.gate." in name or ".self_attn.gate." in name

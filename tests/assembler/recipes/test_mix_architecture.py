@@ -74,6 +74,14 @@ def test_bam_with_shared_keys_and_values_counts_as_in_the_paper() -> None:
     assert active == 612_400_128
 
 
+@pytest.mark.parametrize("preset", ["bam", "bam-shared-kv"])
+def test_attention_experts_that_were_not_chosen_count_since_they_are_computed(
+    preset: Preset,
+) -> None:
+    soft, hard = (paper_mix(preset, attention_experts_per_token=number) for number in (0, 1))
+    assert hard.num_active_parameters == soft.num_active_parameters
+
+
 def test_a_router_mlp_is_as_large_as_a_projection() -> None:
     nexus, mlp = (paper_mix(preset).tensor_shapes() for preset in ("nexus", "mlp"))
     size = {

@@ -78,7 +78,6 @@ def test_builders_give_every_name(network: Architecture) -> None:
         (tensor_names.is_router, MLP, 2),
         (tensor_names.is_router, BAM, 2),
         (tensor_names.is_router_rows, BAM, 1),
-        (tensor_names.is_attention_expert, BAM, 6),
         (tensor_names.is_router, DENSE, 0),
     ],
 )
