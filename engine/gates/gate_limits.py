@@ -117,8 +117,7 @@ def unreachable_limits(
     for name, measure in _MEASURES.items():
         field = measure.field(name)
         requested = getattr(limits, field)
-        default = type(limits).model_fields[field].get_default(call_default_factory=True)
-        if requested is None or requested == default:
+        if requested is None or requested == _default(limits, field):
             continue
         for domain, floor in floors.items():
             reachable = measure.compute(floor, floor)
@@ -134,12 +133,21 @@ def unreachable_limits(
 def check_reachable(limits: DivergenceLimits, *, completion_tokens: int, at: str = "") -> None:
     """Raise ValueError for limits in tokens that exceed the number of compared tokens.
 
-    `at` is put before the field's name in the message.
+    Defaults are not refused: the noise floor is at most that number, and they give way to it. `at`
+    is put before the field's name in the message.
     """
     for field in _COUNTED:
         value = getattr(limits, field)
-        if value is not None and value > completion_tokens:
+        if value is None or value == _default(limits, field):
+            continue
+        if value > completion_tokens:
             raise ValueError(
                 f"{at}{field} is {value:g}, but only {completion_tokens} tokens are compared;"
                 f" raise completion_tokens or lower {at}{field}"
             )
+
+
+def _default(limits: DivergenceLimits, field: str) -> float | None:
+    """Return the default of a limit in its stage."""
+    default: float | None = type(limits).model_fields[field].get_default(call_default_factory=True)
+    return default

@@ -26,6 +26,9 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 # In nats, for an engine that computes in float32. It differs from the reference network by 1e-5,
 # and by 1e-3 with routers in bfloat16 (SmolLM2-135M, three experts).
 MAX_FLOAT32_DIFFERENCE = 1e-4
+# Of the default 32 tokens, for an engine that computes in float32. An undamaged one has all 32.
+# Another model, such as the mix before its finetune, has 0 to 4.
+MIN_FLOAT32_FDT_25 = 16
 # Limits on what no gate reads, so that no count of a plan overflows.
 MAX_PROMPTS, MAX_TOKENS = 100_000, 2**24
 
@@ -33,6 +36,11 @@ MAX_PROMPTS, MAX_TOKENS = 100_000, 2**24
 def _max_served_difference() -> float | None:
     """Return the default limit in nats, or None where mixes are not served in float32."""
     return MAX_FLOAT32_DIFFERENCE if serving_dtype() == "float32" else None
+
+
+def _min_served_fdt_25() -> float | None:
+    """Return the default limit in tokens, or None where mixes are not served in float32."""
+    return MIN_FLOAT32_FDT_25 if serving_dtype() == "float32" else None
 
 
 class ParentLimits(Data):
@@ -63,6 +71,13 @@ class ServedLimits(DivergenceLimits):
 
     min_equal_share: float | None = Field(
         default=0.99, ge=0, le=1, description="Share of tokens the served model predicts equally."
+    )
+    # The 75th percentile is as high as can be while a quarter of the texts stays whole.
+    min_fdt_25: float | None = Field(
+        default_factory=_min_served_fdt_25,
+        ge=0,
+        description="25th percentile of the served model's first divergent token. The default is"
+        f" {MIN_FLOAT32_FDT_25} where mixes are served in float32, else no limit.",
     )
     min_fdt_75: float | None = Field(
         default=24,

@@ -5,6 +5,7 @@ Covers: policy, report.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from pydantic import ValidationError
@@ -104,14 +105,36 @@ def test_an_equal_and_better_candidate_passes() -> None:
 def test_divergence_fails_and_names_its_place() -> None:
     report = verdict(measured(STRAYS))
     assert not report.passed
-    assert [f.metric for f in report.failures] == ["served.equal_share", "served.fdt_75"]
-    assert str(report.failures[1]) == (
+    assert [f.metric for f in report.failures] == [
+        "served.equal_share",
+        "served.fdt_25",
+        "served.fdt_75",
+    ]
+    assert str(report.failures[2]) == (
         "law: served.fdt_75 is 0, at least 6 is required"
         " (prompt 0 diverges first, at token 0: '1' is read as '9')"
     )
     example = report.domains[0].examples["served"][0]
     assert (example.position, example.context) == (0, "100 101")
     assert (example.text, example.predicted_text) == ("1", "9")
+
+
+def test_texts_that_diverge_at_once_fail_although_a_quarter_stays_whole() -> None:
+    readings: dict[Stage, Sequence[Reading]] = {
+        **measured().readings,
+        "served": [AGREES, AGREES, STRAYS, STRAYS],
+    }
+    measurements = replace(measured(), readings=readings)
+    limits = ServedLimits(min_equal_share=None, min_fdt_75=6)
+    report = verdict(measurements, POLICY.model_copy(update={"served": limits}))
+    assert values(report, "served")["fdt_75"] == len(TOKENS)
+    assert [f.metric for f in report.failures] == ["served.fdt_25"]
+
+
+def test_a_stored_policy_without_the_limit_keeps_its_meaning() -> None:
+    stored = POLICY.model_dump(mode="json")
+    stored["served"]["min_fdt_25"] = None
+    assert Policy.model_validate(stored).served.min_fdt_25 is None
 
 
 def test_a_failure_names_the_prompt_that_diverged_first() -> None:
@@ -216,7 +239,11 @@ def test_a_report_survives_json() -> None:
 
 def test_an_unreachable_policy_is_refused() -> None:
     with pytest.raises(ValidationError, match="min_fdt_75"):
-        Policy(completion_tokens=8)
+        Policy(completion_tokens=8, served=ServedLimits(min_fdt_75=9))
+
+
+def test_defaults_give_way_to_the_number_of_compared_tokens() -> None:
+    assert verdict(measured(), Policy(completion_tokens=8)).passed
 
 
 def test_the_report_names_checkpoints_and_documents_by_digest() -> None:
