@@ -17,6 +17,8 @@ from assembler.recipes.mix_architecture import mixture_of
 from assembler.routing import router_init
 from assembler.routing.router_init import Domains, Routers
 from registry.blobs.blobs import BlobStore
+from registry.catalog import documents
+from registry.catalog.documents import Document
 from registry.checkpoints import numpy_tensors
 from registry.checkpoints.architecture import Architecture
 from registry.checkpoints.manifests import Manifest
@@ -85,20 +87,32 @@ def compress(
 ) -> tuple[Manifest, "Curve"]:
     """Compress a mix as its recipe asks; return it with the curve of the search.
 
-    Raises the errors of `assembler.compression.quantize`.
+    The search reads other held-out documents than the gate, see `gate_documents`. Raises the errors
+    of `assembler.compression.quantize`.
     """
     from assembler.compression.quantize import Compressor
 
     assert inputs.recipe.compress is not None
     compressor = Compressor(
         mix,
-        inputs.parts(blobs).documents,
+        [documents.split_held_out(texts)[0] for texts in inputs.parts(blobs).documents],
         inputs.recipe.compress,
         blobs=blobs,
         on_progress=on_progress,
     )
     curve = compressor.curve()
     return compressor.write(curve.chosen), curve
+
+
+def gate_documents(inputs: MixInputs, blobs: BlobStore) -> list[list[Document]]:
+    """Return the documents that the gate reads, for each expert.
+
+    A compressed mix is judged by those that its compression was not chosen by.
+    """
+    texts = inputs.parts(blobs).documents
+    if inputs.recipe.compress is None:
+        return texts
+    return [documents.split_held_out(own)[1] for own in texts]
 
 
 def worst_condition(mix: Manifest, blobs: BlobStore) -> tuple[str, float]:

@@ -125,12 +125,13 @@ def compress(version_id: int) -> None:
 def gate(version_id: int) -> None:
     """Measure and judge the candidate. Raises GateFailed if it fails, after storing the report."""
     from assembler.evaluation import mix_gate
+    from assembler.jobs import pipeline
 
     blobs = blob_stores.store()
     version, inputs = _read(version_id)
     report = mix_gate.gate(
         _gate_checkpoints(version, inputs, blobs),
-        inputs.parts(blobs).documents,
+        pipeline.gate_documents(inputs, blobs),
         documents_digests=inputs.documents_digests,
         policy=inputs.recipe.gates,
         blobs=blobs,

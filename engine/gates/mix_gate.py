@@ -103,7 +103,8 @@ class DomainReport(Data):
 
     domain: str = Field(description="Name of the domain, which is that of its expert.")
     documents: str = Field(
-        description="SHA-256 of the domain's documents; the gate reads the held-out ones."
+        description="SHA-256 of the domain's documents; the gate reads the held-out ones, of a"
+        " compressed mix every other one, which its compression was not chosen by."
     )
     perplexity: Perplexities = Field(description="Held-out perplexities.")
     noise_floor: Summary = Field(description="The reference against itself.")

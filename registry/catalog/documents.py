@@ -138,6 +138,16 @@ def find_leaked(
                 yield document.id, known
 
 
+def split_held_out(documents: Iterable[Document]) -> tuple[list[Document], list[Document]]:
+    """Return the held-out documents to choose a compression by, and those to judge it by.
+
+    Every other document, so that both have texts from the whole collection. What was chosen by a
+    text looks better on it than on others.
+    """
+    held_out = [document for document in documents if document.split == "held-out"]
+    return held_out[::2], held_out[1::2]
+
+
 def _is_compared(document: Document) -> bool:
     return len(document.text.strip()) >= MIN_COMPARED_CHARACTERS
 

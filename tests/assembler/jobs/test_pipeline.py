@@ -10,7 +10,9 @@ from assembler.recipes import presets
 from assembler.recipes.presets import PRESETS
 from assembler.recipes.recipe import Preset, Recipe
 from assembler.routing.router_init import MAX_CONDITION
+from engine.compression.int8_curve import Compression
 from registry.blobs.blobs import LocalBlobs
+from registry.catalog import documents
 from registry.checkpoints import manifests, numpy_tensors
 from registry.checkpoints.manifests import Manifest
 from tests import tiny
@@ -77,6 +79,23 @@ def test_an_extension_knows_which_experts_are_new(blobs: LocalBlobs) -> None:
     assert more.new_experts == {2}
     made = pipeline.assemble(more, blobs)
     assert made.architecture.expert_names == ("expert-1", "expert-2", "expert-3")
+
+
+def test_a_compressed_mix_is_judged_by_documents_that_its_compression_has_not_read(
+    blobs: LocalBlobs,
+) -> None:
+    given = inputs(blobs)
+    assert pipeline.gate_documents(given, blobs) == given.parts(blobs).documents
+    compress = Compression(min_fdt_75=8)
+    compressed = replace(given, recipe=given.recipe.model_copy(update={"compress": compress}))
+    for own, judging in zip(
+        given.parts(blobs).documents, pipeline.gate_documents(compressed, blobs), strict=True
+    ):
+        choosing, _ = documents.split_held_out(own)
+        held_out = [document for document in own if document.split == "held-out"]
+        assert judging
+        assert not {document.id for document in choosing} & {document.id for document in judging}
+        assert len(choosing) + len(judging) == len(held_out)
 
 
 def test_the_router_whose_rows_are_most_alike_is_named(blobs: LocalBlobs) -> None:

@@ -205,6 +205,26 @@ def test_too_few_documents_for_one_sequence_are_refused(
     assert all("held-out documents" in problem.detail for problem in both[1:])
 
 
+def test_a_compression_needs_texts_to_choose_by_and_others_to_judge_by(
+    session: Session, blobs: LocalBlobs
+) -> None:
+    rows.add_all(session, blobs)
+    version = experts.pin(session, "expert-1")
+    single = tiny.sample_documents(expert=1, num_held_out=1)
+    version.documents_digest = put_bytes(blobs, documents.serialize(single))
+    session.flush()
+    compress = {"min_fdt_75": 8}
+    assert problems(session, blobs, compress=compress) == [
+        Problem(
+            "/experts/0",
+            "the held-out documents with even numbers of 'expert-1' have 0 tokens, 128 are needed"
+            " for one sequence of the gate",
+        )
+    ]
+    uncompressed = NewMix(name="mine", family="tiny", experts=EXPERTS)
+    assert plan.plan(session, blobs, uncompressed).problems == ()
+
+
 @pytest.mark.parametrize(
     ("fields", "pointer", "detail"),
     [

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from engine.compression.measures import ProbeSize
-from registry.catalog.documents import Document
+from registry.catalog.documents import Document, split_held_out
 from registry.checkpoints.manifests import Manifest
 from tests.benchmarks.harness.demo_mix import GENERAL, DemoMix
 
@@ -31,21 +31,17 @@ class Subject:
     @property
     def choosing(self) -> list[list[Document]]:
         """The documents to choose on, by domain."""
-        return [documents[::2] for documents in self._held_out]
+        return [split_held_out(documents)[0] for documents in self.documents.values()]
 
     @property
     def judging(self) -> list[list[Document]]:
         """The documents to judge on, by domain."""
-        return [documents[1::2] for documents in self._held_out]
+        return [split_held_out(documents)[1] for documents in self.documents.values()]
 
     @property
     def learning(self) -> list[list[Document]]:
         """The documents to retrain on, by domain."""
         return [[d for d in each if d.split == "train"] for each in self.documents.values()]
-
-    @property
-    def _held_out(self) -> list[list[Document]]:
-        return [[d for d in each if d.split == "held-out"] for each in self.documents.values()]
 
 
 def of(demo: DemoMix, kinds: Sequence[Kind] = KINDS) -> Iterator[Subject]:

@@ -13,6 +13,7 @@ from registry.catalog.documents import (
     parse,
     parsed,
     serialize,
+    split_held_out,
 )
 from registry.errors import InvalidInput
 
@@ -101,6 +102,13 @@ def test_a_held_out_document_must_not_be_trained_on() -> None:
         check_expert_documents(texts)
     (problem,) = refused.value.problems
     assert problem.detail == "'2' is held out, and has the text of '1', split 'train'"
+
+
+def test_a_compression_is_judged_by_other_documents_than_it_is_chosen_by() -> None:
+    texts = [Document(str(n), f"text {n}", "held-out" if n % 3 else "train") for n in range(9)]
+    choosing, judging = split_held_out(texts)
+    assert [document.id for document in choosing] == ["1", "4", "7"]
+    assert [document.id for document in judging] == ["2", "5", "8"]
 
 
 def test_short_texts_may_be_equal() -> None:
