@@ -23,7 +23,7 @@ ROOMS = {
         "names database_address licenses logs cpu_features folders private_files texts",
         "settings",
         "bounded_json disk",
-        "database blobs",
+        "bases database blobs",
         "checkpoints",
         "ingest catalog",
     ),

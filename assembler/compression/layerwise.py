@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from assembler.compression.logit_bounds import LogitBounds
-from assembler.network.attention import rope
 from assembler.network.int8_linear import Int8Linear
 from assembler.network.model import Network
 from engine.divergence.metrics import Continuation, Reading
@@ -50,26 +49,19 @@ class LayerwiseReader:
     """
 
     def __init__(self, network: Network, continuations: Sequence[Continuation]) -> None:
-        self._network, self._blocks = network, list(network.model.layers)
+        self._network, self._num_blocks = network, len(network.model.layers)
         self.continuations = continuations
         # The last token of a text is predicted, and never an input.
         self._tokens_BT = torch.tensor([c.prefix + c.tokens[:-1] for c in continuations])
         self._next_BS = torch.tensor([c.tokens for c in continuations])
-        a, positions_T = network.architecture, torch.arange(self._tokens_BT.shape[1])
-        self._rotation = rope(positions_T, head_dim=a.head_dim, theta=a.rope_theta)
-        self._batch_size = max(1, BATCH_TOKENS // len(positions_T))
+        self._batch_size = max(1, BATCH_TOKENS // self._tokens_BT.shape[1])
 
     @torch.inference_mode()
     def states(self) -> States:
         """Return the inputs of all layers of the network as it is now."""
-        entering: list[list[Tensor]] = [[] for _ in range(len(self._blocks) + 1)]
-        for tokens_BT in torch.split(self._tokens_BT, self._batch_size):
-            x_BTD = self._network.model.embed_tokens(tokens_BT)
-            for layer, block in enumerate(self._blocks):
-                entering[layer].append(x_BTD)
-                x_BTD = self._through(block, x_BTD)
-            entering[-1].append(x_BTD)
-        return [torch.cat(parts) for parts in entering]
+        batches = torch.split(self._tokens_BT, self._batch_size)
+        entering = [self._network.model.block_inputs(tokens_BT) for tokens_BT in batches]
+        return [torch.cat(parts) for parts in zip(*entering, strict=True)]
 
     @torch.inference_mode()
     def read(self, states: States, *, layer: int) -> list[Reading]:
@@ -77,8 +69,8 @@ class LayerwiseReader:
         readings: list[Reading] = []
         for rows in torch.split(torch.arange(len(self.continuations)), self._batch_size):
             x_BTD = states[layer][rows]
-            for block in self._blocks[layer:]:
-                x_BTD = self._through(block, x_BTD)
+            for number in range(layer, self._num_blocks):
+                x_BTD = self._network.model.through_block(number, x_BTD)
             readings += self._readings(self._head_inputs(x_BTD), rows.tolist())
         return readings
 
@@ -95,9 +87,13 @@ class LayerwiseReader:
     def logit_bounds(self, states: States) -> LogitBounds | None:
         """Return bounds around the head inputs of the float32 network that gave `states`.
 
-        None for an int8 head: it rounds its inputs, so the bounds do not hold.
+        None for an int8 head: it rounds its inputs, so the bounds do not hold. None too for logits
+        that are more than a product with the head.
         """
         network = self._network
+        a = network.architecture
+        if a.logit_divisor != 1 or a.logit_soft_cap is not None:
+            return None
         if isinstance(getattr(network, "lm_head", None), Int8Linear):
             return None
         inputs_BSD = self._head_inputs(states[-1])
@@ -187,27 +183,21 @@ class LayerwiseReader:
     ) -> list[R]:
         """Evaluate one batch of changes, which must be sorted by layer."""
         x_BTD, rows = states[0][:0], list[int]()
-        for layer, block in enumerate(self._blocks):
-            parts = [self._through(block, x_BTD)] if rows else []
+        through_block = self._network.model.through_block
+        for layer in range(self._num_blocks):
+            parts = [through_block(layer, x_BTD)] if rows else []
             for change in changes:
                 if change.layer == layer:
                     with change.applied():
-                        parts.append(self._through(block, states[layer][change.rows]))
+                        parts.append(through_block(layer, states[layer][change.rows]))
                     rows += change.rows
             x_BTD = torch.cat(parts) if parts else x_BTD
         results = evaluate(self._head_inputs(x_BTD), rows) if rows else []
         for change in changes:
-            if change.layer == len(self._blocks):
+            if change.layer == self._num_blocks:
                 with change.applied():
                     results += of_head(self._head_inputs(states[-1][change.rows]), change.rows)
         return results
-
-    def _through(self, block: torch.nn.Module, x_BTD: Tensor) -> Tensor:
-        """Run one block without a cache."""
-        cosines_TC, sines_TC = (table_TC[: x_BTD.shape[1]] for table_TC in self._rotation)
-        rotation = cosines_TC, sines_TC
-        out_BTD: Tensor = block(x_BTD, rotation, cache=None, domain_embeddings=None)[0]
-        return out_BTD
 
     def _head_inputs(self, x_BTD: Tensor) -> Tensor:
         """Return the normed states [B, S, D] of the scored positions; texts may be cut early."""

@@ -102,9 +102,12 @@ def _channels(network: Network, units: Sequence[Unit]) -> Iterator[tuple[str, tu
     """Yield each tensor whose channels only linear layers of one unit read, with these layers.
 
     Two norms are left out: the one before a mixture's FFNs feeds the router too, and the one of a
-    parallel block feeds two units.
+    parallel block feeds two units. Other bases than a plain Llama have none: their norms stand in
+    other places, and their layers may have biases.
     """
     a = network.architecture
+    if not a.is_plain_llama:
+        return
     parameters = {name for name, _ in network.named_parameters()}
     for unit in units:
         for producer, readers in _of_unit(unit, a):

@@ -29,13 +29,15 @@ COLUMNS = 32
 def without_zeros(manifest: Manifest, blobs: BlobStore) -> Manifest:
     """Store the checkpoint without its all-zero parts, and return the manifest.
 
-    Return the same manifest where there is nothing to remove, and for mixtures, parallel blocks and
-    int8 layers.
+    Return the same manifest where there is nothing to remove, and for mixtures, parallel blocks,
+    int8 layers and other bases than a plain Llama, whose networks need all parts.
 
     Raises NotFound for a lost blob, InvalidCheckpoint for a corrupt one, OutOfSpace.
     """
     before = manifest.architecture
     if before.num_experts or before.parallel_block or int8_modules(manifest.config):
+        return manifest
+    if not before.is_plain_llama:
         return manifest
     layers = range(before.num_hidden_layers)
     without_attention = tuple(

@@ -6,15 +6,22 @@ This needs transformers and renders a stranger's template, so it runs in a proce
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 
 from jinja2 import TemplateError, TemplateSyntaxError
-from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, PreTrainedTokenizerBase
+from transformers import (
+    CONFIG_MAPPING,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerBase,
+)
 
 from assembler import tokenizer_file
+from assembler.evaluation import seed_check
 from engine.vllm_plugin import model_folder
 from engine.vllm_plugin.config import NexusConfig
 from registry.blobs.blobs import BlobStore, get_bytes
@@ -22,6 +29,7 @@ from registry.catalog import uploads
 from registry.catalog.documents import sample_evenly
 from registry.checkpoints import manifests
 from registry.checkpoints.architecture import Architecture
+from registry.checkpoints.config_fields import MIX
 from registry.checkpoints.file_names import (
     CHAT_TEMPLATE,
     CONFIG,
@@ -34,7 +42,6 @@ from registry.database.tables import ExpertVersion, Family
 from registry.errors import InvalidCheckpoint, NexusmixError, Problem, pointer
 from registry.ingest import tokenizer_meaning
 
-CONFIGS: dict[str, type[LlamaConfig]] = {"llama": LlamaConfig, "nexus": NexusConfig}
 CHAT = [{"role": "user", "content": "Hello"}]
 # A template that renders a short chat for longer would keep every user waiting.
 TEMPLATE_SECONDS = 5.0
@@ -44,7 +51,9 @@ MAX_REASON = 300
 def check_family(family: Family, blobs: BlobStore) -> None:
     """Check all of a seed before it is ready. Raises Conflict for lost blobs, InvalidCheckpoint."""
     uploads.check_family(blobs, family)
-    check_readers(manifests.load(blobs, family.seed_digest), blobs, texts=["a text"])
+    seed = manifests.load(blobs, family.seed_digest)
+    check_readers(seed, blobs, texts=["a text"])
+    seed_check.check(seed, blobs)
 
 
 def check_version(version: ExpertVersion, blobs: BlobStore) -> None:
@@ -78,7 +87,7 @@ def check_readers(manifest: Manifest, blobs: BlobStore, *, texts: Sequence[str])
     """Check that programs read from a checkpoint what we read. Raises InvalidCheckpoint."""
     with TemporaryDirectory(prefix="nexusmix-check-") as root:
         folder = model_folder.materialize(manifest, blobs, root=Path(root))
-        _check_config(manifest, folder)
+        _check_config(manifest)
         tokenizer = tokenizer_file.read((folder / TOKENIZER).read_bytes())
         tokenizer_file.check_fits(tokenizer, vocab_size=manifest.architecture.vocab_size)
         tokenizer_file.check_reads(tokenizer, texts)
@@ -90,11 +99,12 @@ def check_readers(manifest: Manifest, blobs: BlobStore, *, texts: Sequence[str])
                 GenerationConfig.from_pretrained(folder, local_files_only=True)
 
 
-def _check_config(manifest: Manifest, folder: Path) -> None:
+def _check_config(manifest: Manifest) -> None:
     """Compare what transformers reads from `config.json` with what we read."""
     with _refusing(CONFIG, "is not read by transformers"):
-        kind = CONFIGS[manifest.config["model_type"]]
-        theirs = Architecture.from_config(kind.from_pretrained(folder).to_dict())
+        config = deepcopy(manifest.config)
+        kind = NexusConfig if config["model_type"] == MIX else CONFIG_MAPPING[config["model_type"]]
+        theirs = Architecture.from_config(kind.from_dict(config).to_dict())
     ours = manifest.architecture
     problems = tuple(
         Problem(

@@ -23,7 +23,7 @@ from engine.gates.policy import Policy
 from registry.blobs.blobs import BlobStore
 from registry.catalog import experts, projections
 from registry.database.tables import Family
-from registry.errors import InvalidInput, NexusmixError, Problem, pointer
+from registry.errors import InvalidCheckpoint, InvalidInput, NexusmixError, Problem, pointer
 
 MIN_EXPERTS = 2
 
@@ -164,6 +164,11 @@ def _training_problems(blueprint: Blueprint) -> Iterable[Problem]:
 def _compression_problems(blueprint: Blueprint) -> Iterable[Problem]:
     wanted = blueprint.recipe.compress
     if wanted is None:
+        return
+    try:
+        int8_units.check_base(blueprint.mix)
+    except InvalidCheckpoint as error:
+        yield Problem("/compress", error.detail)
         return
     units = int8_units.units_of(blueprint.mix, blueprint.tensor_bytes, wanted.target)
     try:

@@ -173,7 +173,7 @@ def _attend(
     num_new, num_seen = query_BHTC.shape[2], key_BHSC.shape[2]
     is_prefill = num_new == num_seen
     if query_BHTC.requires_grad and is_prefill and num_new <= PLAIN_TOKENS and not x_BTD.is_cuda:
-        out_BHTC = _plain(query_BHTC, key_BHSC, value_BHSC)
+        out_BHTC = plain(query_BHTC, key_BHSC, value_BHSC)
     else:
         mask_TS = None if is_prefill else causal_mask(num_new, num_seen, device=x_BTD.device)
         out_BHTC = F.scaled_dot_product_attention(
@@ -187,11 +187,17 @@ def _attend(
     return cast(Tensor, weights.o_proj(out_BHTC.transpose(1, 2).flatten(2)))
 
 
-def _plain(query_BHTC: Tensor, key_BGTC: Tensor, value_BGTC: Tensor) -> Tensor:
-    """Compute causal attention by its definition, with G key-value heads for H query heads."""
+def plain(
+    query_BHTC: Tensor, key_BGTC: Tensor, value_BGTC: Tensor, *, scaling: float | None = None
+) -> Tensor:
+    """Compute causal attention by its definition, with G key-value heads for H query heads.
+
+    Scores are scaled by the inverse root of the head width if nothing else is given.
+    """
     (_, _, num_tokens, head_dim), num_groups = query_BHTC.shape, key_BGTC.shape[1]
+    scaling = head_dim**-0.5 if scaling is None else scaling
     # The query heads of a group are stacked along the token axis, so one product serves them all.
-    stacked_BGXC = (query_BHTC * head_dim**-0.5).unflatten(1, (num_groups, -1)).flatten(2, 3)
+    stacked_BGXC = torch.unflatten(query_BHTC * scaling, 1, (num_groups, -1)).flatten(2, 3)
     scores_BGXT = stacked_BGXC @ key_BGTC.mT
     mask_TT = torch.full((num_tokens, num_tokens), -torch.inf, dtype=scores_BGXT.dtype).triu(1)
     # Added in place: other ways of masking take longer than the products.

@@ -36,18 +36,21 @@ class Int8Linear(nn.Module):
     weight: Tensor
     weight_scale: Tensor
 
-    def __init__(self, in_features: int, out_features: int) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, *, bias: nn.Parameter | None = None
+    ) -> None:
         super().__init__()
+        self.bias = bias
         weight_OI = torch.zeros(out_features, in_features, dtype=torch.int8)
         self.register_buffer("weight", weight_OI)
         self.register_buffer("weight_scale", torch.zeros(out_features, 1))
 
     @classmethod
-    def of(cls, weight_OI: Tensor, *, largest_weight: int) -> Self:
-        """Return the int8 layer closest to `weight_OI`, integers up to `largest_weight`."""
+    def of(cls, linear: nn.Linear, *, largest_weight: int) -> Self:
+        """Return the int8 layer closest to `linear`, integers up to `largest_weight`."""
         with torch.device("meta"):
-            layer = cls(weight_OI.shape[1], weight_OI.shape[0])
-        integers, layer.weight_scale = quantize(weight_OI, largest=largest_weight)
+            layer = cls(linear.in_features, linear.out_features, bias=linear.bias)
+        integers, layer.weight_scale = quantize(linear.weight, largest=largest_weight)
         layer.weight = integers.to(torch.int8)
         return layer
 
@@ -55,7 +58,8 @@ class Int8Linear(nn.Module):
         """Map inputs [..., I] to outputs [..., O] in the inputs' dtype."""
         integers, scales = quantize(x)
         sums = _sums_of_products(integers, self.weight)
-        return (sums * scales * self.weight_scale.mT).to(x.dtype)
+        y = (sums * scales * self.weight_scale.mT).to(x.dtype)
+        return y if self.bias is None else y + self.bias.to(x.dtype)
 
 
 def _sums_of_products(integers: Tensor, weight_OI: Tensor) -> Tensor:
@@ -73,9 +77,7 @@ def as_int8(network: nn.Module, modules: Iterable[str], *, target: Target) -> It
     """Compute the given linear layers of `network` in int8 for the length of the block."""
     originals = {name: cast(nn.Linear, network.get_submodule(name)) for name in modules}
     for name, linear in originals.items():
-        network.set_submodule(
-            name, Int8Linear.of(linear.weight, largest_weight=LARGEST_WEIGHT[target])
-        )
+        network.set_submodule(name, Int8Linear.of(linear, largest_weight=LARGEST_WEIGHT[target]))
     try:
         yield
     finally:

@@ -1,5 +1,7 @@
 """The reference network: Llama, dense or with experts, in plain PyTorch.
 
+Other bases run transformers' decoder instead of ours; see `assembler.network.base_decoder`.
+
 It defines the results that `engine.vllm_plugin.model` must reproduce, and training runs it.
 Parameter names equal the checkpoint's tensor names (`Architecture.tensor_shapes`), so a state dict
 needs no translation.
@@ -9,7 +11,7 @@ domain-embedding width, V vocabulary.
 """
 
 from collections.abc import Callable
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +28,9 @@ from registry.checkpoints.int8_config import int8_modules
 from registry.checkpoints.manifests import Manifest
 from registry.checkpoints.tensor_names import SCALE
 
+if TYPE_CHECKING:
+    from assembler.network.base_decoder import BaseDecoder
+
 
 class Network(nn.Module):
     """A causal language model: tokens in, next-token logits out."""
@@ -33,7 +38,7 @@ class Network(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         a = self.architecture = architecture
-        self.model = Decoder(a)
+        self.model = Decoder(a) if a.is_plain_llama else _base_decoder(a)
         # A tied checkpoint has no `lm_head.weight`; neither has a state dict without this
         # attribute.
         if not a.tie_word_embeddings:
@@ -49,7 +54,8 @@ class Network(nn.Module):
             network = cls(Architecture.from_config(config))
             for name in int8_modules(config):
                 linear = cast(nn.Linear, network.get_submodule(name))
-                network.set_submodule(name, Int8Linear(linear.in_features, linear.out_features))
+                layer = Int8Linear(linear.in_features, linear.out_features, bias=linear.bias)
+                network.set_submodule(name, layer)
         return network
 
     @classmethod
@@ -70,7 +76,7 @@ class Network(nn.Module):
     @property
     def device(self) -> torch.device:
         """The device of the weights."""
-        return self.model.norm.weight.device
+        return self.model.embed_tokens.weight.device
 
     @property
     def head_weight_VD(self) -> Tensor:
@@ -82,19 +88,21 @@ class Network(nn.Module):
         self,
         tokens_BT: Tensor,
         *,
-        cache: Cache | None = None,
+        cache: Any = None,
         router_logits: list[Tensor] | None = None,
         project_rows: bool = False,
         head: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Map tokens [B, T] to logits [B, T, V].
 
-        - `cache` holds the keys and values of the preceding tokens; this call appends its own.
+        - `cache`, from `new_cache`, holds the keys and values of the preceding tokens; this call
+          appends its own.
         - `router_logits` receives one tensor [B * T, N] per block.
         - `project_rows` computes the router rows from the domain embeddings through the projection,
           so that gradients reach the projection. Otherwise the stored rows are used.
         - `head` replaces the output head: it gets the last states [B, T, D] and the head's weight
-          [V, D], and its result is returned. A loss that never holds all logits is one use.
+          [V, D], and its result is returned. A loss that never holds all logits is one use. It must
+          apply the architecture's `logit_divisor` and `logit_soft_cap`.
         """
         x_BTD = self.model(
             tokens_BT, cache=cache, router_logits=router_logits, project_rows=project_rows
@@ -106,8 +114,18 @@ class Network(nn.Module):
         # For a slice torch would multiply sequence by sequence, at two thirds of the speed.
         x_BTD = x_BTD.contiguous()
         if self.architecture.tie_word_embeddings:
-            return F.linear(x_BTD, self.head_weight_VD)
-        return cast(Tensor, self.lm_head(x_BTD))
+            logits_BTV = F.linear(x_BTD, self.head_weight_VD)
+        else:
+            logits_BTV = cast(Tensor, self.lm_head(x_BTD))
+        if (divisor := self.architecture.logit_divisor) != 1:
+            logits_BTV = logits_BTV / divisor
+        if (cap := self.architecture.logit_soft_cap) is not None:
+            logits_BTV = cap * (logits_BTV / cap).tanh()
+        return logits_BTV
+
+    def new_cache(self) -> Any:
+        """Return a cache without tokens for this network."""
+        return self.model.new_cache()
 
 
 class Decoder(nn.Module):
@@ -147,6 +165,24 @@ class Decoder(nn.Module):
             if router_logits is not None:
                 router_logits.append(logits_TN)
         return cast(Tensor, self.norm(x_BTD))
+
+    def new_cache(self) -> Cache:
+        """Return a cache without tokens."""
+        return Cache()
+
+    def block_inputs(self, tokens_BT: Tensor) -> list[Tensor]:
+        """Return the inputs [B, T, D] of all blocks, and of the final norm."""
+        inputs = [self.embed_tokens(tokens_BT)]
+        for layer in range(len(self.layers)):
+            inputs.append(self.through_block(layer, inputs[-1]))
+        return inputs
+
+    def through_block(self, layer: int, x_BTD: Tensor) -> Tensor:
+        """Run one block on inputs [B, T, D] of texts from their first token on."""
+        positions_T = torch.arange(x_BTD.shape[1], device=x_BTD.device)
+        rotation = rope(positions_T, head_dim=self.head_dim, theta=self.rope_theta)
+        out_BTD: Tensor = self.layers[layer](x_BTD, rotation, cache=None, domain_embeddings=None)[0]
+        return out_BTD
 
 
 class Block(nn.Module):
@@ -197,3 +233,10 @@ def _norm(a: Architecture) -> RMSNorm:
 def _attention(a: Architecture, layer: int) -> Attention | AttentionMixture:
     has_experts = a.num_experts > 0 and a.attention != "average"
     return AttentionMixture(a, layer) if has_experts else Attention(a, layer)
+
+
+def _base_decoder(a: Architecture) -> "BaseDecoder":
+    # Imported here: transformers takes two seconds to load, and a plain Llama does not need it.
+    from assembler.network.base_decoder import BaseDecoder
+
+    return BaseDecoder(a)

@@ -4,7 +4,8 @@ Letters at the end of a tensor's name: T tokens of the whole batch, D hidden, F 
 experts, K experts per token, S the T x K rows sorted by expert, M domain-embedding width.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import cast
 
 import torch
@@ -13,22 +14,45 @@ from torch import Tensor, nn
 
 from assembler.network.grouped_mm import grouped_linear
 from assembler.network.int8_linear import Int8Linear
+from registry.bases.base import FUSED_FFN, Activation
 from registry.checkpoints.architecture import Architecture
+
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+}
 
 
 class FeedForward(nn.Module):
-    """A SwiGLU network on any leading axes, `size` wide or as the architecture says."""
+    """A gated FFN on any leading axes, `size` wide or as the architecture says.
+
+    Some bases keep gate and inner weight in one tensor.
+    """
 
     def __init__(self, a: Architecture, *, size: int | None = None) -> None:
         super().__init__()
         size = a.intermediate_size if size is None else size
-        self.gate_proj = nn.Linear(a.hidden_size, size, bias=False)
-        self.up_proj = nn.Linear(a.hidden_size, size, bias=False)
+        self.activation, self.is_fused = ACTIVATIONS[a.base.activation], a.base.ffn is FUSED_FFN
+        if self.is_fused:
+            self.gate_up_proj = nn.Linear(a.hidden_size, 2 * size, bias=False)
+        else:
+            self.gate_proj = nn.Linear(a.hidden_size, size, bias=False)
+            self.up_proj = nn.Linear(a.hidden_size, size, bias=False)
         self.down_proj = nn.Linear(size, a.hidden_size, bias=False)
+
+    @property
+    def inputs(self) -> tuple[nn.Module, ...]:
+        """The layers that read the FFN's input."""
+        return (self.gate_up_proj,) if self.is_fused else (self.gate_proj, self.up_proj)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs [..., D] to outputs [..., D]."""
-        return cast(Tensor, self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x)))
+        return cast(Tensor, self.down_proj(self.gate(*(linear(x) for linear in self.inputs))))
+
+    def gate(self, *projected: Tensor) -> Tensor:
+        """Return the inner states [..., F] of what the layers in `inputs` gave."""
+        gate, up = projected[0].chunk(2, -1) if self.is_fused else projected
+        return self.activation(gate) * up
 
 
 class MoE(nn.Module):
@@ -88,23 +112,21 @@ class MoE(nn.Module):
 
 
 class Experts(nn.ModuleDict):
-    """The routed experts, each a SwiGLU, by their numbers."""
+    """The routed experts, each a gated FFN, by their numbers."""
 
     def forward(self, x_SD: Tensor, counts_N: Tensor) -> Tensor:
         """Apply each expert to its rows of [S, D]; return outputs [S, D].
 
         The first expert has the first `counts_N[0]` rows, and so on.
         """
-        experts = cast(Iterable[FeedForward], self.values())
-        linears = [(e.gate_proj, e.up_proj, e.down_proj) for e in experts]
-        if any(isinstance(linear, Int8Linear) for projections in linears for linear in projections):
+        experts = list(cast(Iterable[FeedForward], self.values()))
+        layers = [(*expert.inputs, expert.down_proj) for expert in experts]
+        if any(isinstance(layer, Int8Linear) for own in layers for layer in own):
             rows = torch.split(x_SD, counts_N.tolist())
             return torch.cat([e(expert_SD) for e, expert_SD in zip(experts, rows, strict=True)])
-        weights = ([linear.weight for linear in projections] for projections in linears)
-        gates, ups, downs = zip(*weights, strict=True)
-        gate_SF = grouped_linear(x_SD, gates, counts_N)
-        up_SF = grouped_linear(x_SD, ups, counts_N)
-        return grouped_linear(F.silu(gate_SF) * up_SF, downs, counts_N)
+        *inputs, downs = zip(*([layer.weight for layer in own] for own in layers), strict=True)
+        projected = [grouped_linear(x_SD, weights, counts_N) for weights in inputs]
+        return grouped_linear(experts[0].gate(*projected), downs, counts_N)
 
 
 class Router(nn.Module):

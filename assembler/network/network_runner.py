@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from assembler.network.attention import Cache
 from assembler.network.model import Network
 from engine.divergence.torch_runner import BATCH_TOKENS, TorchRunner
 from registry.blobs.blobs import BlobStore
@@ -25,7 +24,7 @@ def runner(
     return TorchRunner(
         network,
         last_logits=lambda tokens_BT, count: network(tokens_BT, head=_head(network, count)),
-        new_decoder=lambda: partial(network, cache=Cache(), head=_head(network, 1)),
+        new_decoder=lambda: partial(network, cache=network.new_cache(), head=_head(network, 1)),
         stop_token_ids=stop_token_ids,
         device=network.device,
         batch_tokens=batch_tokens,

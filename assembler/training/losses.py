@@ -25,27 +25,42 @@ CHUNK_ROWS = 8192
 LOG2_E = math.log2(math.e)
 
 
-def next_token_loss(x_BTD: Tensor, head_VD: Tensor, *, tokens_BT: Tensor) -> Tensor:
+def next_token_loss(
+    x_BTD: Tensor,
+    head_VD: Tensor,
+    *,
+    tokens_BT: Tensor,
+    divisor: float = 1.0,
+    soft_cap: float | None = None,
+) -> Tensor:
     """Return the mean cross-entropy, in nats, of each token given the tokens before it.
 
-    `x_BTD` are the network's last states. The first token of each sequence does not count.
+    `x_BTD` are the network's last states. Logits are divided by `divisor` and limited to
+    `soft_cap`, see `Architecture`. The first token of each sequence does not count.
     Gradients are computed together with the loss, chunk by chunk, so that a batch's logits never
     exist as a whole (Liger Kernel, arXiv 2410.10989, section 3.2).
     """
     dtype = computing_dtype(x_BTD)
     states_TD, targets_T = x_BTD[:, :-1].flatten(0, 1), tokens_BT[:, 1:].flatten()
+    if divisor != 1:
+        states_TD = states_TD / divisor
     loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        states_TD.to(dtype), head_VD, targets_T
+        states_TD.to(dtype), head_VD, targets_T, soft_cap
     )
     return loss
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Compute `cross_entropy(x @ head.T, targets)` in the dtype of x; the mean is float32."""
+    """Compute `cross_entropy(x @ head.T, targets)` in the dtype of x; the mean is float32.
+
+    With a soft cap c, logits become `c tanh(logits / c)` first.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x_TD: Tensor, head_VD: Tensor, targets_T: Tensor) -> Tensor:
-        needs_x, needs_head, _ = ctx.needs_input_grad
+    def forward(
+        ctx: Any, x_TD: Tensor, head_VD: Tensor, targets_T: Tensor, soft_cap: float | None
+    ) -> Tensor:
+        needs_x, needs_head, *_ = ctx.needs_input_grad
         weight_VD, total = head_VD.to(x_TD.dtype), x_TD.new_zeros((), dtype=torch.float32)
         grad_x_TD = torch.empty_like(x_TD) if needs_x else None
         grad_head_VD = torch.zeros_like(head_VD) if needs_head else None
@@ -54,7 +69,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
             block = slice(start, start + BLOCK_TOKENS)
             x = x_TD[block]
             logits = torch.mm(x, weight_VD.mT, out=buffer_TV[: len(x)])
+            slopes = None if soft_cap is None else _cap(logits, soft_cap)
             total += _to_gradients(logits, targets_T[block, None], mean_of=len(x_TD))
+            if slopes is not None:
+                logits.mul_(slopes)
             if grad_x_TD is not None:
                 torch.mm(logits, weight_VD, out=grad_x_TD[block])
             if grad_head_VD is not None:
@@ -66,7 +84,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         # In place: nothing else uses these tensors, and the head's gradient is as large as the
         # head.
-        return *(None if g is None else g.mul_(grad) for g in ctx.saved_tensors), None
+        return *(None if g is None else g.mul_(grad) for g in ctx.saved_tensors), None, None
+
+
+def _cap(logits_TV: Tensor, soft_cap: float) -> Tensor:
+    """Limit logits in place; return the slope of the limit at each of them [T, V]."""
+    limited_TV = logits_TV.div_(soft_cap).tanh_()
+    slopes_TV = 1 - limited_TV.square()
+    limited_TV.mul_(soft_cap)
+    return slopes_TV
 
 
 def _to_gradients(logits_TV: Tensor, targets_T1: Tensor, *, mean_of: int) -> Tensor:

@@ -75,7 +75,12 @@ def _total_loss(
         batch.tokens,
         router_logits=router_logits,
         project_rows=a.has_projection,
-        head=partial(next_token_loss, tokens_BT=batch.tokens),
+        head=partial(
+            next_token_loss,
+            tokens_BT=batch.tokens,
+            divisor=a.logit_divisor,
+            soft_cap=a.logit_soft_cap,
+        ),
     )
     if a.num_experts == 0:
         return loss, loss.new_zeros(0, batch.tokens.numel(), 0)

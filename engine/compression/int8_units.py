@@ -58,12 +58,20 @@ class Unit:
 def units(manifest: Manifest, target: Target) -> tuple[Unit, ...]:
     """Return the units of a checkpoint in the order of the network, without int8 or removed layers.
 
-    Raises InvalidCheckpoint for a quantization that is not supported.
+    Raises InvalidCheckpoint for a quantization that is not supported, and for a base whose layers
+    cannot be int8.
     """
+    check_base(manifest.architecture)
     int8_already = int8_modules(manifest.config)
     num_bytes = {name: entry.num_bytes for name, entry in manifest.tensors.items()}
     candidates = units_of(manifest.architecture, num_bytes, target)
     return tuple(unit for unit in candidates if int8_already.isdisjoint(unit.modules))
+
+
+def check_base(a: Architecture) -> None:
+    """Raise InvalidCheckpoint when the layers of this base cannot be int8."""
+    if not a.base.int8:
+        raise InvalidCheckpoint(f"{a.base.title} cannot be made int8: it fuses its layers")
 
 
 def units_of(a: Architecture, num_bytes: Mapping[str, int], target: Target) -> tuple[Unit, ...]:

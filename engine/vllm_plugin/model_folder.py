@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints.file_names import CONFIG, MANIFEST
@@ -35,7 +36,7 @@ def materialize(manifest: Manifest, blobs: BlobStore, *, root: Path) -> Path:
                 raise InvalidCheckpoint(f"{name!r} is not a plain file name")
             shutil.copyfile(blobs.local_path(digest), incoming / name)
         # Written last, so that no file of the manifest can replace them.
-        (incoming / CONFIG).write_text(json.dumps(manifest.config, indent=2))
+        (incoming / CONFIG).write_text(json.dumps(served_config(manifest), indent=2))
         (incoming / MANIFEST).write_bytes(manifest.to_json())
     return folder
 
@@ -53,7 +54,7 @@ def check(folder: Path, manifest: Manifest) -> None:
         if name not in contents:
             detail = "is missing"
         elif name == CONFIG:
-            if _json(contents[name]) == manifest.config:
+            if _json(contents[name]) == served_config(manifest):
                 continue
             detail = "differs from the manifest's config"
         elif name not in expected:
@@ -66,6 +67,21 @@ def check(folder: Path, manifest: Manifest) -> None:
     if problems:
         message = f"{folder} was changed: remove it, and it will be made again"
         raise InvalidCheckpoint(message, problems=tuple(problems))
+
+
+def served_config(manifest: Manifest) -> dict[str, Any]:
+    """Return the `config.json` that vLLM reads: that of the checkpoint, without dynamic scaling.
+
+    In transformers, dynamic scaling of positions begins beyond the model's context, which is never
+    served. vLLM scales within the context too, and would compute another network.
+    """
+    config = manifest.config
+    rope = config.get("rope_scaling") or config.get("rope_parameters")
+    if not isinstance(rope, dict) or "dynamic" not in (rope.get("rope_type"), rope.get("type")):
+        return config
+    plain = {"rope_type": "default", "rope_theta": manifest.architecture.rope_theta}
+    kept = {name: value for name, value in config.items() if name != "rope_scaling"}
+    return kept | {"rope_parameters": plain}
 
 
 def _json(data: bytes) -> object:

@@ -7,8 +7,8 @@ per token.
 from torch import Tensor, nn
 from vllm.config import VllmConfig
 from vllm.model_executor.layers.fused_moe import FusedMoEFactory
-from vllm.model_executor.models.llama import LlamaMLP
 
+from engine.vllm_plugin.ffn import FeedForward
 from engine.vllm_plugin.router import Router
 from registry.checkpoints.architecture import Architecture
 
@@ -28,19 +28,15 @@ class MoE(nn.Module):
         # by token.
         self.shared_expert = None
         if a.shared_expert:
-            self.shared_expert = LlamaMLP(
-                hidden_size=a.hidden_size,
-                intermediate_size=a.intermediate_size,
-                hidden_act="silu",
-                quant_config=vllm_config.quant_config,
-                prefix=f"{prefix}.shared_expert",
-            )
+            name = f"{prefix}.shared_expert"
+            self.shared_expert = FeedForward(a, vllm_config=vllm_config, prefix=name)
         self.experts = FusedMoEFactory(
             num_experts=a.num_experts,
             top_k=a.num_experts_per_tok,
             hidden_size=a.hidden_size,
             intermediate_size=a.intermediate_size,
             renormalize=a.norm_topk_prob,
+            activation=a.base.config_activation,
             quant_config=vllm_config.quant_config,
             prefix=f"{prefix}.experts",
         )

@@ -18,12 +18,16 @@ def register() -> None:
 
     from engine.vllm_plugin.config import NexusConfig
     from engine.vllm_plugin.loader import ManifestLoader
-    from registry.checkpoints.architecture import MIX_ARCHITECTURE
+    from registry.bases.supported import BASES
+    from registry.checkpoints.architecture import MIX_ARCHITECTURE, MIX_PREFIX
 
     AutoConfig.register(NexusConfig.model_type, NexusConfig, exist_ok=True)
     if MIX_ARCHITECTURE not in ModelRegistry.get_supported_archs():
         # Registered by name, so that only the process that runs the network imports it.
         ModelRegistry.register_model(MIX_ARCHITECTURE, "engine.vllm_plugin.model:NexusForCausalLM")
+        for base in BASES.values():
+            name = MIX_PREFIX + base.architecture
+            ModelRegistry.register_model(name, f"engine.vllm_plugin.bases:{name}")
         register_model_loader(LOAD_FORMAT)(ManifestLoader)
     if current_platform.is_cpu():
         from engine.vllm_plugin.int8_kernel import use_onednn_in_float32

@@ -5,10 +5,13 @@ Both implementations read it: `assembler.network.model` (readable) and `engine.v
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, Literal, Self, get_args, get_origin
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Self
 
+from registry.bases.base import Axes, Base
+from registry.bases.supported import BASES, LLAMA
 from registry.checkpoints import config_fields, tensor_names
 from registry.errors import InvalidCheckpoint, Problem
 
@@ -18,16 +21,13 @@ Attention = Literal["average", "experts", "experts-shared-kv"]
 Shape = tuple[int, ...]
 
 MIX_ARCHITECTURE = "NexusForCausalLM"
-DENSE_ARCHITECTURE = "LlamaForCausalLM"
-
-# Far above every real model; the limits keep a hostile config.json from using much memory.
-MAX_SIZE = 2**31
-MAX_LAYERS = 1024
+# Before the name of the base's own class, in a mix of any base but a plain Llama.
+MIX_PREFIX = "Nexus"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A Llama-family network, dense (`num_experts == 0`) or a mixture.
+    """A network of a supported base, dense (`num_experts == 0`) or a mixture.
 
     The fields have the names of `config.json`. Shapes in the rest of the code use these letters: T
     tokens, D hidden size, F inner size of an FFN, N routed experts, M size of a domain embedding, L
@@ -66,21 +66,18 @@ class Architecture:
     # FFN), and the layers without attention. Empty if nothing was removed.
     ffn_sizes: tuple[int, ...] = ()
     layers_without_attention: tuple[int, ...] = ()
+    base_model_type: str = LLAMA.model_type
+    # The values of the base's own fields, as transformers writes them. Empty for a plain Llama: one
+    # without biases and without scaled positions.
+    base_fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """Read the `config.json` of a dense Llama or of a mix.
+        """Read the `config.json` of a dense model or of a mix.
 
         Raises InvalidCheckpoint with every field that is missing or not supported.
         """
-        problems = config_fields.unsupported(config)
-        known = {f.name for f in fields(cls)}
-        values = {k: v for k, v in config.items() if k in known and v is not None}
-        values = {k: v for k, v in config_fields.DEFAULTS.items() if k in known} | values
-        values["rope_theta"] = config_fields.rope_theta(config)
-        if "num_attention_heads" in values:
-            values.setdefault("num_key_value_heads", values["num_attention_heads"])
-        problems += _invalid(values, optional={"head_dim"})
+        values, problems = config_fields.read(config, fields(cls))
         if not problems:
             values.setdefault("head_dim", values["hidden_size"] // values["num_attention_heads"])
             values |= {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
@@ -88,7 +85,7 @@ class Architecture:
             problems += architecture.contradictions()
         if problems:
             raise InvalidCheckpoint(
-                "config.json is not a Llama-family model", problems=tuple(problems)
+                "config.json describes no supported model", problems=tuple(problems)
             )
         return architecture
 
@@ -100,12 +97,27 @@ class Architecture:
             yield Problem("/config/hidden_size", detail)
         if heads % groups:
             yield Problem("/config/num_key_value_heads", f"is {groups}, must divide {heads} heads")
-        if self.num_hidden_layers > MAX_LAYERS:
-            yield Problem("/config/num_hidden_layers", f"at most {MAX_LAYERS} are supported")
+        if self.num_hidden_layers > config_fields.MAX_LAYERS:
+            detail = f"at most {config_fields.MAX_LAYERS} are supported"
+            yield Problem("/config/num_hidden_layers", detail)
+        if not self.is_plain_llama:
+            yield from self._only_of_llama()
+        if not self.base.free_head_width and heads * self.head_dim != self.hidden_size:
+            detail = f"is {self.head_dim}, {self.base.title} has {self.hidden_size} / {heads}"
+            yield Problem("/config/head_dim", detail)
         if self.num_experts:
             yield from self._mixture_contradictions()
         if self.has_gaps:
             yield from self._gap_contradictions()
+
+    def _only_of_llama(self) -> Iterator[Problem]:
+        """Yield what only our own network of a plain Llama computes."""
+        plain: dict[str, object] = {"attention": "average", "parallel_block": False}
+        plain |= {"ffn_sizes": (), "layers_without_attention": ()}
+        for name in plain:
+            if (value := getattr(self, name)) != plain[name]:
+                detail = f"is {value!r}, supported for a plain Llama only, not {self.base.title}"
+                yield Problem(f"/config/{name}", detail)
 
     def _gap_contradictions(self) -> Iterator[Problem]:
         layers, sizes = range(self.num_hidden_layers), range(self.intermediate_size + 1)
@@ -130,10 +142,10 @@ class Architecture:
             "num_experts_per_tok": range(1, self.num_experts + 1),
             "num_attention_experts_per_tok": range(self.num_experts + 1),
         }
-        for field, allowed in counts.items():
-            if (value := getattr(self, field)) not in allowed:
+        for name, allowed in counts.items():
+            if (value := getattr(self, name)) not in allowed:
                 detail = f"is {value}, of {self.num_experts} experts"
-                yield Problem(f"/config/{field}", detail)
+                yield Problem(f"/config/{name}", detail)
         if self.combine == "convex" and not self.shared_expert:
             yield Problem("/config/combine", "is 'convex', which needs a shared expert")
         if self.combine == "convex" and self.norm_topk_prob:
@@ -149,52 +161,86 @@ class Architecture:
 
     def to_config(self) -> dict[str, Any]:
         """Return `config.json` as a JSON object that transformers, vLLM and `from_config` read."""
-        dense = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        del values["base_fields"], values["base_model_type"]
         # Other programs know neither these parallel blocks nor removed parts.
         is_stock = self.num_experts == 0 and not self.parallel_block and not self.has_gaps
         if self.num_experts == 0:
             mixture_fields = {f.name for f in fields(self) if f.name in type(self).__dict__}
-            dense = {k: v for k, v in dense.items() if k not in mixture_fields}
+            values = {k: v for k, v in values.items() if k not in mixture_fields}
             if self.parallel_block:
-                dense["parallel_block"] = True
+                values["parallel_block"] = True
             if self.has_gaps:
-                dense["ffn_sizes"] = self.ffn_sizes
-                dense["layers_without_attention"] = self.layers_without_attention
-        for name, value in dense.items():
+                values["ffn_sizes"] = self.ffn_sizes
+                values["layers_without_attention"] = self.layers_without_attention
+        for name, value in values.items():
             if isinstance(value, tuple):
-                dense[name] = list(value)
-        return {
-            "architectures": [DENSE_ARCHITECTURE if is_stock else MIX_ARCHITECTURE],
-            "model_type": "llama" if is_stock else "nexus",
-            "hidden_act": "silu",
+                values[name] = list(value)
+        own = deepcopy(dict(self.base_fields))
+        return self._base_config(is_stock=is_stock) | values | own
+
+    def _base_config(self, *, is_stock: bool) -> dict[str, Any]:
+        """Return the fields that tell which network it is, without sizes."""
+        base = self.base
+        # The class that vLLM looks up.
+        mix = MIX_ARCHITECTURE if self.is_plain_llama else MIX_PREFIX + base.architecture
+        config: dict[str, Any] = {
+            "architectures": [base.architecture if is_stock else mix],
+            "model_type": base.model_type if is_stock else "nexus",
+            base.activation_field: base.config_activation,
             "attention_bias": False,
             "mlp_bias": False,
             "rope_parameters": {"rope_type": "default", "rope_theta": self.rope_theta},
-            **dense,
         }
+        if self.is_plain_llama:
+            return config
+        if not is_stock:
+            config["base_model_type"] = base.model_type
+        return config | {name: allowed[0] for name, allowed in base.fixed.items()}
 
     def tensor_shapes(self) -> dict[str, Shape]:
         """Return the shapes of all tensors by name, in the order of the layers."""
         shapes: dict[str, Shape] = {tensor_names.EMBEDDINGS: (self.vocab_size, self.hidden_size)}
         if self.has_projection:
-            shapes[tensor_names.DOMAIN_EMBEDDINGS] = (
-                self.num_hidden_layers,
-                self.num_experts,
-                self.domain_embedding_size,
-            )
+            sizes = self.num_hidden_layers, self.num_experts, self.domain_embedding_size
+            shapes[tensor_names.DOMAIN_EMBEDDINGS] = sizes
         for layer in range(self.num_hidden_layers):
             if has_attention := self.has_attention(layer):
                 shapes |= self._attention_shapes(layer)
             if ffn_size := self.ffn_size(layer):
                 shapes |= self._mlp_shapes(layer, ffn_size)
-            if has_attention:
-                shapes[tensor_names.input_norm(layer)] = (self.hidden_size,)
-            if ffn_size and not self.parallel_block:
-                shapes[tensor_names.ffn_norm(layer)] = (self.hidden_size,)
+            for name in self.base.norms:
+                shapes[tensor_names.norm(layer, name)] = (self.hidden_size,)
+            if not has_attention:
+                del shapes[tensor_names.input_norm(layer)]
+            if not ffn_size or self.parallel_block:
+                del shapes[tensor_names.ffn_norm(layer)]
         shapes[tensor_names.FINAL_NORM] = (self.hidden_size,)
         if not self.tie_word_embeddings:
             shapes[tensor_names.LM_HEAD + tensor_names.WEIGHT] = (self.vocab_size, self.hidden_size)
         return shapes
+
+    @property
+    def base(self) -> Base:
+        """The base model, an entry of the list of supported ones."""
+        return BASES[self.base_model_type]
+
+    @property
+    def is_plain_llama(self) -> bool:
+        """Tell whether our own network computes it; otherwise that of transformers does."""
+        return self.base is LLAMA and not self.base_fields
+
+    @property
+    def logit_soft_cap(self) -> float | None:
+        """The limit c of `c tanh(logits / c)`, None without one."""
+        cap: float | None = self.base_fields.get("final_logit_softcapping")
+        return cap
+
+    @property
+    def logit_divisor(self) -> float:
+        """The number by which logits are divided."""
+        divisor: float = self.base_fields.get("logits_scaling", 1.0)
+        return divisor
 
     @property
     def has_gaps(self) -> bool:
@@ -246,28 +292,27 @@ class Architecture:
 
     def _attention_shapes(self, layer: int) -> dict[str, Shape]:
         module = tensor_names.attention(layer)
-        queries = self.num_attention_heads * self.head_dim
-        keys = self.num_key_value_heads * self.head_dim
-        query = {"q_proj.weight": (queries, self.hidden_size)}
-        key_value = {f"{p}_proj.weight": (keys, self.hidden_size) for p in "kv"}
-        output = {"o_proj.weight": (self.hidden_size, queries)}
+        shapes = self._shapes(self.base.attention_axes(self.base_fields))
         if self.num_experts == 0 or self.attention == "average":
-            return {f"{module}.{n}": s for n, s in (query | key_value | output).items()}
-        shared = key_value if self.attention == "experts-shared-kv" else {}
-        per_expert = query | output if shared else query | key_value | output
-        shapes: dict[str, Shape] = {f"{module}.{n}": s for n, s in shared.items()}
+            return {f"{module}.{n}": s for n, s in shapes.items()}
+        shared = {n for n in shapes if self.attention == "experts-shared-kv" and n[0] in "kv"}
+        own = {f"{module}.{n}": shapes[n] for n in shapes if n in shared}
         for expert in range(self.num_experts):
             module = tensor_names.attention_expert(layer, expert)
-            shapes |= {f"{module}.{n}": s for n, s in per_expert.items()}
-        shapes[tensor_names.attention_router_rows(layer)] = (self.num_experts, self.hidden_size)
-        return shapes
+            own |= {f"{module}.{n}": s for n, s in shapes.items() if n not in shared}
+        own[tensor_names.attention_router_rows(layer)] = (self.num_experts, self.hidden_size)
+        return own
+
+    def _shapes(self, axes: Axes, *, ffn_size: int = 0) -> dict[str, Shape]:
+        """Return shapes for axes named by letters, see `registry.bases.base`."""
+        queries = self.num_attention_heads * self.head_dim
+        keys = self.num_key_value_heads * self.head_dim
+        sizes = {"D": self.hidden_size, "C": self.head_dim, "Q": queries, "K": keys}
+        sizes |= {"P": queries + 2 * keys, "F": ffn_size, "G": 2 * ffn_size}
+        return {name: tuple(sizes[axis] for axis in letters) for name, letters in axes.items()}
 
     def _mlp_shapes(self, layer: int, ffn_size: int) -> dict[str, Shape]:
-        ffn: dict[str, Shape] = {
-            "gate_proj.weight": (ffn_size, self.hidden_size),
-            "up_proj.weight": (ffn_size, self.hidden_size),
-            "down_proj.weight": (self.hidden_size, ffn_size),
-        }
+        ffn = self._shapes(self.base.ffn, ffn_size=ffn_size)
         if self.num_experts == 0:
             return {f"{tensor_names.ffn(layer)}.{n}": s for n, s in ffn.items()}
         shapes: dict[str, Shape] = {}
@@ -299,23 +344,3 @@ def projection_shapes(hidden_size: int, domain_embedding_size: int) -> dict[str,
         "projection.0.weight": (2 * hidden_size, domain_embedding_size),
         "projection.1.weight": (hidden_size, hidden_size),
     }
-
-
-def _invalid(values: dict[str, Any], *, optional: set[str]) -> Iterator[Problem]:
-    for field in fields(Architecture):
-        at, value = f"/config/{field.name}", values.get(field.name)
-        has_default = field.default is not MISSING
-        least = 0 if has_default else 1
-        if value is None:
-            if not has_default and field.name not in optional:
-                yield Problem(at, "is missing")
-        elif field.type is int and not (type(value) is int and least <= value <= MAX_SIZE):
-            yield Problem(at, f"is {value!r}, expected a whole number from {least} to {MAX_SIZE}")
-        elif field.type is float and not (type(value) in (int, float) and 0 < value < math.inf):
-            yield Problem(at, f"is {value!r}, expected a positive number")
-        elif field.type is bool and type(value) is not bool:
-            yield Problem(at, f"is {value!r}, expected true or false")
-        elif get_origin(field.type) is Literal and value not in get_args(field.type):
-            yield Problem(at, f"is {value!r}, supported: {get_args(field.type)}")
-        elif get_origin(field.type) is tuple and not isinstance(value, list | tuple):
-            yield Problem(at, f"is {value!r}, expected a list")

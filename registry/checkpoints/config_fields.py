@@ -1,12 +1,22 @@
-"""Read fields of `config.json` as transformers reads them: defaults, nulls, two spellings of RoPE.
+"""Read fields of `config.json` as transformers reads them: defaults, nulls, old spellings.
 
-Files of many versions of transformers are around. What a field means is defined by its LlamaConfig.
+Files of many versions of transformers are around. What a field means is defined by the config class
+of its base in transformers.
 """
 
-from collections.abc import Iterator
-from typing import Any
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field
+from typing import Any, Literal, get_args, get_origin
 
+from registry.bases import own_fields, rope
+from registry.bases.base import Base
+from registry.bases.supported import BASES, LLAMA, REFUSED
 from registry.errors import Problem
+
+# Far above every real model; the limits keep a hostile config.json from using much memory.
+MAX_SIZE = 2**31
+MAX_LAYERS = 1024
 
 # What a field that is left out means, or null: the defaults of transformers' LlamaConfig.
 DEFAULTS: dict[str, Any] = {
@@ -17,7 +27,6 @@ DEFAULTS: dict[str, Any] = {
     "mlp_bias": False,
     "hidden_act": "silu",
 }
-DEFAULT_ROPE_THETA = 10_000.0
 # Fields in which null means the same as no field at all. transformers refuses most of them as null.
 NULLABLE = (
     *DEFAULTS,
@@ -29,6 +38,8 @@ NULLABLE = (
     "partial_rotary_factor",
     "quantization_config",
 )
+# The type of a mix; `base_model_type` then names its base.
+MIX = "nexus"
 
 
 def without_nulls(config: dict[str, Any]) -> dict[str, Any]:
@@ -39,57 +50,71 @@ def without_nulls(config: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in config.items() if v is not None or k not in NULLABLE}
 
 
-def rope_theta(config: dict[str, Any]) -> object:
-    """Return the base of the rotary embeddings as it stands in a config, or its default."""
-    # transformers 5 moved the value into rope_parameters; older files have it at the top level.
-    theta = _rope(config).get("rope_theta")
-    theta = config.get("rope_theta") if theta is None else theta
-    return DEFAULT_ROPE_THETA if theta is None else theta
+def read(
+    config: dict[str, Any], wanted: Sequence[Field[Any]]
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the values of the `wanted` fields of an architecture, and what is wrong with them."""
+    base, problems = _base(config)
+    if base is None:
+        return {}, problems
+    given = without_nulls(config)
+    known = {field.name for field in wanted}
+    values = {k: v for k, v in given.items() if k in known and v is not None}
+    values = {k: v for k, v in (DEFAULTS | dict(base.defaults)).items() if k in known} | values
+    if "num_attention_heads" in values and _means_all_heads(config, base):
+        values["num_key_value_heads"] = values["num_attention_heads"]
+    layers = values.get("num_hidden_layers")
+    own, found = own_fields.read(
+        given,
+        base,
+        num_layers=layers if isinstance(layers, int) and layers <= MAX_LAYERS else 0,
+        context=values["max_position_embeddings"],
+    )
+    values["rope_theta"] = rope.theta_of(own[own_fields.ROPE])
+    values["base_model_type"] = base.model_type
+    values["base_fields"] = {} if _is_plain_llama(base, own) else own
+    return values, [*problems, *found, *_invalid(values, wanted)]
 
 
-def _rope(config: dict[str, Any]) -> dict[str, Any]:
-    # In this order, as transformers: the old name replaces all of the new one.
-    rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    return rope if isinstance(rope, dict) else {"rope_type": rope}
+def _base(config: Mapping[str, Any]) -> tuple[Base | None, list[Problem]]:
+    """Return the base of a dense model or of a mix, or why there is none."""
+    field, named = "model_type", config.get("model_type")
+    if named == MIX:
+        field, named = "base_model_type", config.get("base_model_type", LLAMA.model_type)
+    if isinstance(named, str) and named in BASES:
+        return BASES[named], []
+    reason = REFUSED.get(named) if isinstance(named, str) else None
+    because = f": {reason}" if reason else ""
+    detail = f"is {named!r}, which is not supported{because}; supported: {', '.join(BASES)}"
+    return None, [Problem(f"/config/{field}", detail)]
 
 
-def _rope_type(rope: dict[str, Any]) -> object:
-    return rope["rope_type"] if "rope_type" in rope else rope.get("type", "default")
+def _means_all_heads(config: Mapping[str, Any], base: Base) -> bool:
+    """Tell whether there are as many key heads as heads: null, or left out without a default."""
+    name = "num_key_value_heads"
+    return config[name] is None if name in config else name not in base.defaults
 
 
-def unsupported(config: dict[str, Any]) -> list[Problem]:
-    """Return the fields that ask for a network which is not supported, or contradict each other."""
-    rope = _rope(config)
-    config = DEFAULTS | without_nulls(config)
-    partial = rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
-    expected: dict[str, tuple[object, tuple[object, ...]]] = {
-        "model_type": (config.get("model_type"), ("llama", "nexus")),
-        "hidden_act": (config["hidden_act"], ("silu",)),
-        "attention_bias": (config["attention_bias"], (False,)),
-        "mlp_bias": (config["mlp_bias"], (False,)),
-        "rope_parameters/rope_type": (_rope_type(rope), ("default",)),
-        "partial_rotary_factor": (partial, (1.0,)),
-    }
-    problems = [
-        Problem(f"/config/{name}", f"is {value!r}, supported: {allowed}")
-        for name, (value, allowed) in expected.items()
-        if value not in allowed
-    ]
-    return [*problems, *_rope_contradictions(config)]
+def _is_plain_llama(base: Base, own: Mapping[str, Any]) -> bool:
+    is_default = all(own[name] == field.default for name, field in base.fields.items())
+    return base is LLAMA and is_default and own[own_fields.ROPE]["rope_type"] == "default"
 
 
-def _rope_contradictions(config: dict[str, Any]) -> Iterator[Problem]:
-    """Yield the numbers of one meaning that differ, since programs take one or the other."""
-    for name in ("rope_parameters", "rope_scaling"):
-        rope = config.get(name)
-        if not isinstance(rope, dict):
-            continue
-        if any(isinstance(value, dict) for value in rope.values()):
-            yield Problem(f"/config/{name}", "differs between layers, which is not supported")
-        top, inner = config.get("rope_theta"), rope.get("rope_theta")
-        if None not in (top, inner) and top != inner:
-            detail = f"is {top!r} at the top and {inner!r} in {name}: leave the wrong one out"
-            yield Problem("/config/rope_theta", detail)
-        kinds = {key: rope[key] for key in ("rope_type", "type") if rope.get(key) is not None}
-        if len(set(map(repr, kinds.values()))) > 1:
-            yield Problem(f"/config/{name}/type", f"contradicts rope_type: {kinds}")
+def _invalid(values: Mapping[str, Any], wanted: Sequence[Field[Any]]) -> Iterator[Problem]:
+    for field in wanted:
+        at, value = f"/config/{field.name}", values.get(field.name)
+        has_default = field.default is not MISSING or field.default_factory is not MISSING
+        least = 0 if has_default else 1
+        if value is None:
+            if not has_default and field.name != "head_dim":
+                yield Problem(at, "is missing")
+        elif field.type is int and not (type(value) is int and least <= value <= MAX_SIZE):
+            yield Problem(at, f"is {value!r}, expected a whole number from {least} to {MAX_SIZE}")
+        elif field.type is float and not (type(value) in (int, float) and 0 < value < math.inf):
+            yield Problem(at, f"is {value!r}, expected a positive number")
+        elif field.type is bool and type(value) is not bool:
+            yield Problem(at, f"is {value!r}, expected true or false")
+        elif get_origin(field.type) is Literal and value not in get_args(field.type):
+            yield Problem(at, f"is {value!r}, supported: {get_args(field.type)}")
+        elif get_origin(field.type) is tuple and not isinstance(value, list | tuple):
+            yield Problem(at, f"is {value!r}, expected a list")

@@ -90,14 +90,19 @@ def projection(layer: int, number: int) -> str:
     return f"{router(layer)}.projection.{number}.weight"
 
 
+def norm(layer: int, name: str) -> str:
+    """Return a norm of a block by its name."""
+    return f"{block(layer)}.{name}.weight"
+
+
 def input_norm(layer: int) -> str:
-    """Return the norm before attention; in a parallel block it is before the FFN too."""
-    return f"{block(layer)}.input_layernorm.weight"
+    """Return a Llama's norm before attention; in a parallel block it is before the FFN too."""
+    return norm(layer, "input_layernorm")
 
 
 def ffn_norm(layer: int) -> str:
-    """Return the norm before the FFN; parallel blocks have none."""
-    return f"{block(layer)}.post_attention_layernorm.weight"
+    """Return a Llama's norm before the FFN; parallel blocks have none."""
+    return norm(layer, "post_attention_layernorm")
 
 
 def as_routed_expert(name: str, number: int) -> str:

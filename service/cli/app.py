@@ -10,6 +10,7 @@ import typer
 
 from registry.errors import NexusmixError
 from service.cli import (
+    architectures,
     comparison,
     compression,
     experts,
@@ -32,6 +33,7 @@ app = typer.Typer(
 for group in (
     operation,
     housekeeping,
+    architectures,
     families,
     experts,
     mixes,

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from assembler.network.int8_linear import Int8Linear, quantize
 from registry import cpu_features
@@ -12,6 +13,22 @@ def test_rows_are_rounded_to_integers_with_their_own_scale() -> None:
     integers, scales = quantize(rows)
     assert integers.tolist() == [[-127, 64, 32], [0, 0, 0], [42, 127, -127]]
     assert (integers * scales - rows).abs().le(scales / 2 + 1e-12).all()
+
+
+def of_weight(weight_OI: torch.Tensor, bias: torch.Tensor | None = None) -> nn.Linear:
+    linear = nn.Linear(weight_OI.shape[1], weight_OI.shape[0], bias=bias is not None)
+    linear.weight = nn.Parameter(weight_OI)
+    if bias is not None:
+        linear.bias = nn.Parameter(bias)
+    return linear.requires_grad_(False)
+
+
+def test_a_bias_is_added_in_full_precision() -> None:
+    weight, bias = torch.randn(8, 16), torch.randn(8)
+    plain = Int8Linear.of(of_weight(weight), largest_weight=127)
+    biased = Int8Linear.of(of_weight(weight, bias), largest_weight=127)
+    x = torch.randn(3, 16)
+    torch.testing.assert_close(biased(x), plain(x) + bias)
 
 
 @pytest.mark.parametrize("multiplies_int8", [True, False])
@@ -25,7 +42,7 @@ def test_a_layer_equals_integer_arithmetic(
     monkeypatch.setattr(cpu_features, "multiplies_int8", lambda: multiplies_int8)
     generator = torch.Generator().manual_seed(0)
     weight, x = torch.randn(48, 96, generator=generator), torch.randn(shape, generator=generator)
-    linear = Int8Linear.of(weight, largest_weight=127)
+    linear = Int8Linear.of(of_weight(weight), largest_weight=127)
     integers, scales = quantize(x)
     sums = integers.to(torch.int32) @ linear.weight.to(torch.int32).mT
     expected = sums.double() * scales.double() * linear.weight_scale.mT.double()

@@ -6,6 +6,7 @@ import pytest
 
 from engine.vllm_plugin.config import NexusConfig
 from registry.checkpoints.architecture import Architecture
+from tests.assembler import base_networks
 from tests.assembler.networks import ARCHITECTURES
 
 
@@ -16,9 +17,19 @@ def test_config_keeps_the_whole_architecture(name: str) -> None:
     assert Architecture.from_config(config) == architecture
 
 
+@pytest.mark.parametrize("name", base_networks.CONFIGS)
+def test_a_mix_of_another_base_has_the_config_class_of_the_base(name: str) -> None:
+    architecture = base_networks.mixed(name)
+    config = NexusConfig.from_dict(architecture.to_config())
+    assert type(config).model_type == architecture.base_model_type
+    assert Architecture.from_config(config.to_dict()) == architecture
+
+
 def test_config_declares_every_field_of_a_mixture() -> None:
     declared = vars(NexusConfig)["__annotations__"]
     mixture_fields = {f.name for f in fields(Architecture)} & set(vars(Architecture))
+    # A mix of another base has the base's own config class.
+    mixture_fields.remove("base_model_type")
     assert declared.keys() - {"model_type"} == mixture_fields
 
 

@@ -22,6 +22,20 @@ def test_folder_holds_config_tokenizer_and_manifest(blobs: LocalBlobs, tmp_path:
     assert read_manifest(folder) == manifest
 
 
+def test_vllm_gets_plain_positions_where_a_model_scales_them_beyond_its_context(
+    blobs: LocalBlobs, tmp_path: Path
+) -> None:
+    manifest = tiny.store_manifest(blobs)
+    scaling = {"rope_type": "dynamic", "factor": 2.0}
+    config = {k: v for k, v in manifest.config.items() if k != "rope_parameters"}
+    scaled = replace(manifest, config=config | {"rope_scaling": scaling, "rope_theta": 500.0})
+    folder = materialize(scaled, blobs, root=tmp_path)
+    read = json.loads((folder / "config.json").read_text())
+    assert read["rope_parameters"] == {"rope_type": "default", "rope_theta": 500.0}
+    assert "rope_scaling" not in read
+    assert materialize(scaled, blobs, root=tmp_path) == folder
+
+
 def test_materialize_twice_changes_nothing(blobs: LocalBlobs, tmp_path: Path) -> None:
     manifest = tiny.store_manifest(blobs)
     first = materialize(manifest, blobs, root=tmp_path)

@@ -1,0 +1,85 @@
+"""vLLM equals the reference network for every base, dense and mixed.
+
+Log-probabilities are within 1e-4, and greedy tokens equal. One separate process runs vLLM for all
+tests, as in `test_model`.
+
+Covers: ffn.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from assembler.network import network_runner
+from assembler.network.model import Network
+from engine.divergence.metrics import Continuation
+from engine.serving import engine_environment
+from engine.vllm_plugin.model_folder import materialize
+from registry.blobs.blobs import LocalBlobs
+from registry.checkpoints.manifests import Manifest
+from tests.assembler import base_networks
+from tests.assembler.base_networks import CONFIGS
+from tests.engine.vllm_plugin.test_model import NUM_GREEDY, PROMPT_LENGTHS, READER, Answers
+
+pytestmark = pytest.mark.slow
+
+CASES = [(name, is_mix) for name in CONFIGS for is_mix in (False, True)]
+
+
+def manifest_of(name: str, blobs: LocalBlobs, *, is_mix: bool) -> Manifest:
+    architecture = base_networks.mixed(name) if is_mix else base_networks.dense(name)
+    return base_networks.store(blobs, architecture)
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[list[int]]:
+    generator = torch.Generator().manual_seed(3)
+    return [
+        torch.randint(base_networks.COMMON["vocab_size"], (length,), generator=generator).tolist()
+        for length in PROMPT_LENGTHS
+    ]
+
+
+@pytest.fixture(scope="module")
+def answers(
+    prompts: list[list[int]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, bool], Answers]:
+    """Return vLLM's output for the prompts, by network."""
+    home = tmp_path_factory.mktemp("home")
+    blobs = LocalBlobs(home / "blobs")
+    stored = [manifest_of(name, blobs, is_mix=is_mix) for name, is_mix in CASES]
+    folders = [str(materialize(manifest, blobs, root=home / "s")) for manifest in stored]
+    finished = subprocess.run(
+        [sys.executable, str(READER), str(NUM_GREEDY), *folders],
+        input=json.dumps(prompts),
+        env=engine_environment.environment(
+            os.environ | {"OMP_NUM_THREADS": "1", "NEXUSMIX_HOME": str(home)}
+        ),
+        capture_output=True,
+        text=True,
+    )
+    assert finished.returncode == 0, finished.stderr[-4000:]
+    return dict(zip(CASES, json.loads(finished.stdout.splitlines()[-1]), strict=True))
+
+
+@pytest.mark.parametrize(("name", "is_mix"), CASES)
+def test_vllm_equals_the_reference(
+    name: str,
+    is_mix: bool,
+    prompts: list[list[int]],
+    answers: dict[tuple[str, bool], Answers],
+    blobs: LocalBlobs,
+) -> None:
+    manifest = manifest_of(name, blobs, is_mix=is_mix)
+    runner = network_runner.runner(Network.from_manifest(manifest, blobs, dtype=torch.float32))
+    for prompt, answer in zip(prompts, answers[name, is_mix], strict=True):
+        [expected] = runner.read([Continuation(tuple(prompt[:1]), tuple(prompt[1:]))])
+        assert [top for top, _ in answer["positions"]] == list(expected.predicted)
+        logprobs = [logprob for _, logprob in answer["positions"]]
+        assert logprobs == pytest.approx(expected.logprobs, abs=1e-4)
+        [greedy] = runner.write([tuple(prompt)], num_tokens=NUM_GREEDY)
+        assert answer["greedy"] == list(greedy.tokens)
