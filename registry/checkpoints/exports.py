@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from registry.blobs import direct_io
 from registry.blobs.blobs import BlobStore, sync_folder
 from registry.blobs.direct_io import Part
 from registry.checkpoints import sparse_tensors
-from registry.checkpoints.file_names import ATTESTATION, CONFIG, TENSORS
+from registry.checkpoints.file_names import ASIDE, ATTESTATION, CONFIG, ROWS_ASIDE, TENSORS
 from registry.checkpoints.manifests import Manifest
 from registry.checkpoints.safetensors_view import SafetensorsView
 from registry.disk import check_room, refusing_full_disk
@@ -33,11 +34,11 @@ def export(
 ) -> None:
     """Write a checkpoint as a Hugging Face folder; all bytes are on the disk when this returns.
 
-    Sparse tensors are expanded, since other programs do not read our format. Raises Conflict if
+    Sparse tensors are expanded, since other programs do not read our format. What is kept aside of
+    an expert lies beside it, under names that no other program reads. Raises Conflict if
     `folder` exists, OutOfSpace (before anything is written, if the disk is too full already),
     NotFound for a lost blob, and InvalidCheckpoint for a corrupt sparse tensor.
     """
-    view = SafetensorsView(manifest)
     sizes = file_sizes(manifest, blobs, attestation_digest=attestation_digest)
     with new_folder(folder, num_bytes=sum(sizes.values())) as incoming:
         (incoming / CONFIG).write_bytes(config_json(manifest))
@@ -46,14 +47,25 @@ def export(
             shutil.copyfile(blobs.local_path(digest), incoming / name)
             on_bytes((incoming / name).stat().st_size)
         opener = sparse_tensors.Opener(blobs)
-        parts = [Part(e.num_bytes, partial(opener.open, e)) for e in view.entries]
-        direct_io.write(incoming / TENSORS, view.header, parts, on_bytes=on_bytes)
+        for name, view in tensor_files(manifest).items():
+            parts = [Part(e.num_bytes, partial(opener.open, e)) for e in view.entries]
+            direct_io.write(incoming / name, view.header, parts, on_bytes=on_bytes)
 
 
 def small_files(manifest: Manifest, attestation_digest: str | None) -> dict[str, str]:
     """Return the digests by name of all files except config and tensors."""
     attested = {} if attestation_digest is None else {ATTESTATION: attestation_digest}
-    return manifest.files | attested
+    aside = {ASIDE + name: digest for name, digest in manifest.notes.files.items()}
+    return manifest.files | aside | attested
+
+
+def tensor_files(manifest: Manifest) -> dict[str, SafetensorsView]:
+    """Return the files of tensors by name: the checkpoint, and the rows that are kept aside."""
+    files = {TENSORS: SafetensorsView(manifest)}
+    if manifest.notes.rows:
+        rows = replace(manifest, tensors=manifest.notes.rows)
+        files[ROWS_ASIDE] = SafetensorsView(rows)
+    return files
 
 
 def file_sizes(
@@ -63,7 +75,7 @@ def file_sizes(
     others = small_files(manifest, attestation_digest)
     return {
         CONFIG: len(config_json(manifest)),
-        TENSORS: SafetensorsView(manifest).size,
+        **{name: view.size for name, view in tensor_files(manifest).items()},
         **{name: blobs.size(digest) or 0 for name, digest in others.items()},
     }
 

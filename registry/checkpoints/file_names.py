@@ -5,6 +5,9 @@ GENERATION_CONFIG = "generation_config.json"
 TENSORS = "model.safetensors"
 # Maps tensors to files, if the weights are in several files.
 TENSORS_INDEX = "model.safetensors.index.json"
+# In the folder of an expert: what is kept aside of it, rows of embeddings and tokenizer files.
+ROWS_ASIDE = "aside.safetensors"
+ASIDE = "aside."
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"

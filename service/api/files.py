@@ -12,10 +12,9 @@ from assembler.mixes import mixes, retention
 from registry.blobs.blobs import BlobStore
 from registry.catalog import artifacts, experts, families
 from registry.checkpoints import manifests
-from registry.checkpoints.exports import config_json, file_sizes, small_files
-from registry.checkpoints.file_names import CONFIG, TENSORS
+from registry.checkpoints.exports import config_json, file_sizes, small_files, tensor_files
+from registry.checkpoints.file_names import CONFIG
 from registry.checkpoints.manifests import Manifest
-from registry.checkpoints.safetensors_view import SafetensorsView
 from registry.database.tables import VersionState
 from registry.errors import Conflict, NotFound
 from service.schemas.checkpoints import FileBody, FilesBody
@@ -158,8 +157,8 @@ def _file(
             size=len(data),
             etag=hashlib.sha256(data).hexdigest(),
         )
-    if file == TENSORS:
-        view = SafetensorsView(manifest)
+    tensors = tensor_files(manifest)
+    if view := tensors.get(file):
         return _ranged(
             request,
             lambda start, end: view.read(blobs, start=start, end=end),
@@ -169,7 +168,7 @@ def _file(
     others = small_files(manifest, attestation_digest)
     digest = others.get(file)
     if digest is None:
-        known = sorted([CONFIG, TENSORS, *others])
+        known = sorted([CONFIG, *tensors, *others])
         raise NotFound(f"no file {file[:100]!r}; there are {', '.join(known)}")
     return _ranged(
         request,

@@ -50,6 +50,15 @@ def test_different_attention_is_averaged(blobs: LocalBlobs) -> None:
     assert torch.equal(_read(mix, QUERY, blobs), torch.full(QUERY_SHAPE, 3.0).bfloat16())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_mix_has_the_dtype_of_its_seed(blobs: LocalBlobs, dtype: torch.dtype) -> None:
+    mix = _upcycled(tiny_mixes.recipe(), blobs, queries=(1.0, 2.0, 6.0), dtype=dtype)
+    assert torch.equal(_read(mix, QUERY, blobs), torch.full(QUERY_SHAPE, 3.0, dtype=dtype))
+    rows = _read(mix, "model.layers.0.mlp.gate.weight", blobs)
+    assert rows.dtype == dtype
+    assert Network.from_manifest(mix, blobs, dtype=torch.float32)
+
+
 def test_a_routed_seed_takes_part_in_the_mean(blobs: LocalBlobs) -> None:
     mix = _upcycled(tiny_mixes.recipe(preset="btx"), blobs, queries=(1.0, 2.0, 6.0))
     seed = tiny.store_manifest(blobs)
@@ -103,7 +112,13 @@ def test_an_expert_of_another_shape_is_refused(blobs: LocalBlobs) -> None:
         upcycle.merge([seed, other], blobs)
 
 
-def _upcycled(recipe: Recipe, blobs: LocalBlobs, *, queries: Sequence[float]) -> Manifest:
+def _upcycled(
+    recipe: Recipe,
+    blobs: LocalBlobs,
+    *,
+    queries: Sequence[float],
+    dtype: torch.dtype = torch.bfloat16,
+) -> Manifest:
     """Assemble three experts whose query projections are constant and differ from the seed's."""
     mix = mixture_of(recipe, tiny.ARCHITECTURE, vector_size=tiny_mixes.VECTOR_SIZE)
     rows = np.zeros((mix.num_experts, 32), np.float32)
@@ -111,8 +126,8 @@ def _upcycled(recipe: Recipe, blobs: LocalBlobs, *, queries: Sequence[float]) ->
     return upcycle.upcycle(
         recipe,
         mix,
-        seed=tiny.store_manifest(blobs),
-        experts=[_with_query(blobs, value=value) for value in queries],
+        seed=_cast(tiny.store_manifest(blobs), blobs, dtype),
+        experts=[_cast(_with_query(blobs, value=value), blobs, dtype) for value in queries],
         routers=Routers(
             rows={name: rows for name in names},
             shared=extend.projection_of(tiny_mixes.projection(blobs)),
@@ -120,6 +135,14 @@ def _upcycled(recipe: Recipe, blobs: LocalBlobs, *, queries: Sequence[float]) ->
         ),
         blobs=blobs,
     )
+
+
+def _cast(manifest: Manifest, blobs: LocalBlobs, dtype: torch.dtype) -> Manifest:
+    entries = {
+        name: tensors.write(blobs, tensors.read(blobs, entry).to(dtype))
+        for name, entry in manifest.tensors.items()
+    }
+    return replace(manifest, tensors=entries)
 
 
 def _read(manifest: Manifest, name: str, blobs: LocalBlobs) -> torch.Tensor:

@@ -2,13 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from registry.blobs.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs, put_bytes
 from registry.checkpoints import exports
+from registry.checkpoints.manifests import Notes, TensorEntry
 from registry.checkpoints.safetensors_header import read_header
 from registry.errors import Conflict, NotFound, OutOfSpace
 from tests import small_disk, tiny
@@ -29,6 +31,24 @@ def test_the_exported_folder_is_the_checkpoint(blobs: LocalBlobs, tmp_path: Path
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     assert exports.file_sizes(manifest, blobs) == sizes
     assert sum(heard) == sum(sizes.values())
+
+
+def test_what_is_kept_aside_lies_beside_the_checkpoint(blobs: LocalBlobs, tmp_path: Path) -> None:
+    manifest = tiny.store_manifest(blobs, expert=1)
+    rows, tokenizer = put_bytes(blobs, b"\1\2" * 64), put_bytes(blobs, b"{}")
+    notes = Notes(
+        rows={"model.embed_tokens.weight": TensorEntry("BF16", (2, 32), rows)},
+        files={"tokenizer.json": tokenizer},
+    )
+    manifest = replace(manifest, notes=notes)
+    exports.export(manifest, blobs, tmp_path / "expert", on_bytes=lambda _: None)
+    beside = {path.name: path for path in (tmp_path / "expert").glob("aside.*")}
+    assert set(beside) == {"aside.safetensors", "aside.tokenizer.json"}
+    assert beside["aside.safetensors"].read_bytes().endswith(b"\1\2" * 64)
+    assert read_header(beside["aside.safetensors"])["model.embed_tokens.weight"].shape == (2, 32)
+    assert beside["aside.tokenizer.json"].read_bytes() == b"{}"
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "expert").iterdir()}
+    assert exports.file_sizes(manifest, blobs) == sizes
 
 
 def test_an_existing_folder_is_not_overwritten(blobs: LocalBlobs, tmp_path: Path) -> None:

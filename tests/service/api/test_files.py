@@ -1,5 +1,7 @@
 """Checkpoints are downloaded as ordinary files, whole or in ranges."""
 
+import hashlib
+
 import pytest
 from starlette.testclient import TestClient
 
@@ -29,6 +31,16 @@ def test_the_checkpoint_comes_back(client: TestClient) -> None:
     assert client.get(f"{FILES}/config.json").json() == tiny.config()
     tokenizer = client.get(f"{FILES}/tokenizer.json").content
     assert tokenizer == tiny.tokenizer_files()["tokenizer.json"]
+
+
+def test_a_seed_comes_back(client: TestClient) -> None:
+    seed = client.get("/api/v1/families/tiny/seed").json()
+    files = {file["name"] for file in client.get("/api/v1/families/tiny/files").json()["data"]}
+    assert files == {"config.json", "model.safetensors", *tiny.tokenizer_files()}
+    tokenizer = client.get("/api/v1/families/tiny/files/tokenizer.json").content
+    assert hashlib.sha256(tokenizer).hexdigest() == seed["files"]["tokenizer.json"]
+    assert seed["tensors"]["model.norm.weight"]["dtype"] == "BF16"
+    assert client.get("/api/v1/families/none/seed").status_code == 404
 
 
 def test_the_list_has_names_and_sizes(client: TestClient) -> None:
