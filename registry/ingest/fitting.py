@@ -10,23 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from registry.checkpoints.admission import FLOAT_DTYPES, LM_HEAD, VOCABULARY_MATRICES
-from registry.checkpoints.file_names import TOKENIZER, TOKENIZER_CONFIG
+from registry.checkpoints.file_names import GENERATION_CONFIG, TOKENIZER, TOKENIZER_CONFIG
 from registry.checkpoints.manifests import Manifest
 from registry.checkpoints.tensor_names import EMBEDDINGS
 from registry.errors import Incompatible, Problem, pointer
 from registry.ingest.sources import Source, TensorSource
 from registry.ingest.tokenizer_meaning import compare
 
-# They describe one tokenizer together.
+# They describe one tokenizer together, and the tokens that end a text.
 TOKENIZER_FILES = (
     TOKENIZER,
     TOKENIZER_CONFIG,
+    GENERATION_CONFIG,
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
     "tokenizer.model",
 )
+MARKS = ("bos_token_id", "eos_token_id", "pad_token_id")
 DTYPE_FIELDS = ("dtype", "torch_dtype")
 LLAMA = "LlamaForCausalLM"
 # What fields that are left out mean in a Mistral, where a Llama has other defaults: transformers'
@@ -123,8 +125,21 @@ def _with_rows(own: OwnCheckpoint, seed: Manifest) -> OwnCheckpoint:
         if name in seed.tensors
     }
     shorter = {name: matrix.rows(0, num_rows) for name, matrix in longer.items()}
-    config = own.config | {"vocab_size": num_rows}
+    config = own.config | {"vocab_size": num_rows} | _marks(own.config, seed.config, num_rows)
     return replace(own, config=config, tensors=own.tensors | shorter, rows=rows)
+
+
+def _marks(
+    config: Mapping[str, Any], seed: Mapping[str, Any], num_rows: int
+) -> dict[str, int | list[int] | None]:
+    """Return the seed's marks of a text in the place of those that no row is left for."""
+    marks = {}
+    for name in MARKS:
+        value = config.get(name)
+        numbers = value if isinstance(value, list) else [value]
+        if any(type(number) is int and number >= num_rows for number in numbers):
+            marks[name] = seed.get(name)
+    return marks
 
 
 def _with_tokenizer(own: OwnCheckpoint, seed: Seed) -> OwnCheckpoint:

@@ -5,6 +5,7 @@ Call a method again after an interruption: the service keeps what it has, and on
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -146,7 +147,7 @@ class Client(MixRecords, Registrations, Deployments):
         body = SeedBody.model_validate(self._connection.get(f"{path}/seed"))
         return Seed(
             manifest=body.manifest(),
-            read_tokenizer=lambda: self._connection.get_bytes(f"{path}/files/{TOKENIZER}"),
+            read_tokenizer=cache(lambda: self._connection.get_bytes(f"{path}/files/{TOKENIZER}")),
         )
 
     def suggest(self, text: str, *, family: str, limit: int = 3) -> list[Suggestion]:

@@ -8,7 +8,7 @@ import pytest
 
 from registry.blobs.blobs import LocalBlobs, put_bytes
 from registry.checkpoints.chat_templates import has_chat_template, loses_template
-from registry.checkpoints.manifests import Manifest
+from registry.checkpoints.manifests import Manifest, Notes
 from tests import tiny
 
 
@@ -44,3 +44,9 @@ def test_a_template_is_lost_where_the_seed_has_none(blobs: LocalBlobs) -> None:
     assert loses_template(with_template, without, blobs)
     assert not loses_template(with_template, with_template, blobs)
     assert not loses_template(without, with_template, blobs)
+
+
+def test_a_template_that_is_kept_aside_is_lost_too(blobs: LocalBlobs) -> None:
+    without = manifest(blobs, config=None)
+    aside = manifest(blobs).files
+    assert loses_template(replace(without, notes=Notes(files=aside)), without, blobs)

@@ -216,17 +216,21 @@ def test_added_tokens_are_kept_aside(
     client: Client, family: str, store: BlobStore, folder: Path
 ) -> None:
     saved.save_with_tokens(folder, tokens=["<tool>", "</tool>"], num_rows=72)
+    # A finetune for chats ends its texts with a token of its own.
+    saved.change_json(folder / "config.json", eos_token_id=[65, 2], pad_token_id=65)
     version, manifest = register(client, folder, store)
     assert version.notes == [
         "2 added tokens that the family does not have: '<tool>' is 64, '</tool>' is 65",
         "kept aside and not mixed: the last 8 rows of model.embed_tokens.weight",
-        "kept aside and not mixed: tokenizer.json, tokenizer_config.json; the family's tokenizer is"
-        " used",
+        "kept aside and not mixed: generation_config.json, tokenizer.json, tokenizer_config.json;"
+        " the family's tokenizer is used",
     ]
     seed = tiny.store_manifest(store)
     assert manifest.tensors == tiny.store_manifest(store, expert=1).tensors
     assert manifest.files.items() >= seed.files.items()
     assert manifest.architecture == seed.architecture
+    marks = [manifest.config.get(name) for name in ("eos_token_id", "pad_token_id")]
+    assert marks == [seed.config["eos_token_id"], None]
     rows = manifest.notes.rows[EMBEDDINGS]
     assert (rows.dtype, rows.shape) == ("BF16", (8, 32))
     assert store.size(rows.digest) == 8 * 32 * 2
