@@ -223,9 +223,9 @@ def _read_headers(
     return tensors, problems
 
 
-def _file_problems(files: Mapping[str, str]) -> Iterator[Problem]:
+def _file_problems(files: Mapping[str, str], *, below: str = "") -> Iterator[Problem]:
     for name, digest in files.items():
-        at = pointer("files", name)
+        at = below + pointer("files", name)
         suffix = PurePosixPath(name).suffix
         if name != PurePosixPath(name).name or name.startswith("."):
             yield Problem(at, "is not a plain file name")
@@ -241,7 +241,7 @@ def _file_problems(files: Mapping[str, str]) -> Iterator[Problem]:
 
 def _note_problems(notes: Notes, tensors: Mapping[str, TensorEntry]) -> Iterator[Problem]:
     """Report notes that do not belong to the checkpoint."""
-    yield from _file_problems(notes.files)
+    yield from _file_problems(notes.files, below="/notes")
     for name in notes.casts.keys() - tensors.keys():
         yield Problem(pointer("notes", "casts", name), "is no tensor of the checkpoint")
     for name, entry in notes.rows.items():

@@ -168,7 +168,7 @@ def test_a_tokenizer_of_other_bytes_is_asked_for(client: TestClient, body: dict[
     [
         ({"casts": {"none": {"dtype": "F16", "is_lossless": True}}}, "/notes/casts/none"),
         ({"casts": {FFN: {"dtype": "I8", "is_lossless": True}}}, f"/notes/casts/{FFN}/dtype"),
-        ({"files": {"../x.json": "0" * 64}}, "/files/..~1x.json"),
+        ({"files": {"../x.json": "0" * 64}}, "/notes/files/..~1x.json"),
         (
             {"rows": {FFN: {"dtype": "BF16", "shape": [2, 32], "digest": "0" * 64}}},
             f"/notes/rows/{FFN}",
