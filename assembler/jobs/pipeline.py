@@ -14,6 +14,7 @@ from assembler.assembly import extend, upcycle
 from assembler.assembly.inputs import MixInputs, MixParts
 from assembler.progress import OnMessage
 from assembler.recipes.mix_architecture import mixture_of
+from assembler.recipes.recipe import GIVES_ROWS
 from assembler.routing import router_init
 from assembler.routing.router_init import Domains, Routers
 from registry.blobs.blobs import BlobStore
@@ -128,7 +129,7 @@ def worst_condition(mix: Manifest, blobs: BlobStore) -> tuple[str, float]:
 
 def _routers(parts: MixParts, mix: Architecture) -> Routers:
     recipe, base = parts.inputs.recipe, parts.base
-    reads_documents = recipe.router_init == "documents"
+    reads_documents = recipe.router_init in GIVES_ROWS
     return router_init.initial_routers(
         recipe,
         mix,
@@ -137,6 +138,7 @@ def _routers(parts: MixParts, mix: Architecture) -> Routers:
             states=parts.states if recipe.embeds_with_states else NOTHING,
             vectors=np.array(parts.inputs.vectors, np.float32),
             documents=parts.documents if reads_documents else (),
+            experts=parts.experts,
         ),
         family=parts.projection,
         learned=None if base is None else extend.projection_of(base.mix),

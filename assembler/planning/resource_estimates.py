@@ -11,6 +11,7 @@ from assembler.assembly.blueprint import Blueprint
 from assembler.assembly.inputs import STATES_DTYPE
 from assembler.assembly.upcycle import is_expert
 from assembler.planning.rank_memory import rank_memory
+from assembler.recipes.recipe import GIVES_ROWS
 from assembler.routing.embedder import states_shape
 from assembler.training.parallelism import Parallelism
 from assembler.training.trainable import is_folded, trains
@@ -56,8 +57,8 @@ def assembling(plan: Blueprint) -> StepResources:
             kept += sources[0].num_bytes
     router_read, router_kept = _routers(plan)
     read, kept = read + router_read, kept + router_kept
-    reads_documents = plan.recipe.router_init == "documents" and plan.recipe.kind == "mixture"
-    # Rows from documents need the seed's hidden states, and with them torch.
+    reads_documents = plan.recipe.router_init in GIVES_ROWS and plan.recipe.kind == "mixture"
+    # Rows from documents need hidden states of dense networks, and with them torch.
     memory = TORCH_PROCESS + 2 * plan.seed.num_bytes if reads_documents else NUMPY_PROCESS
     return StepResources(read=read, kept=kept, memory=memory + _one_router(plan), work=read + kept)
 

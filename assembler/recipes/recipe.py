@@ -40,8 +40,11 @@ KINDS: Mapping[Preset, Kind] = {
     "bam-shared-kv": "mixture",
     "merge": "dense_merge",
 }
-# Source of router rows: the family projection, documents that the seed reads, or chance.
-RouterInit = Literal["projection", "documents", "random"]
+# Source of router rows: the family projection, documents that the seed reads, a ridge regression on
+# the experts' router inputs, or chance.
+RouterInit = Literal["projection", "documents", "dume", "random"]
+# Sources that read documents with networks and give rows, which no projection can give.
+GIVES_ROWS: frozenset[RouterInit] = frozenset({"documents", "dume"})
 # How a router without a projection treats its rows when an expert is added.
 RouterExtension = Literal["append", "reset"]
 # Limits on what no model has, so that no count of a plan overflows.
@@ -178,8 +181,18 @@ class Assembly(BaseModel):
     router: Router = Field(default="nexus", description="Kind of the routers.")
     router_init: RouterInit = Field(
         default="projection",
-        description="Source of the router rows: the family projection, documents that the seed"
-        " reads, or chance.",
+        description="Source of the router rows: the family projection, `documents` that the seed"
+        " reads, the ridge regression of `dume` (arXiv 2603.29765), or chance.",
+    )
+    # Excluded at its default, so that recipes from before this field keep their digests.
+    router_scale: float = Field(
+        default=1.0,
+        gt=0,
+        le=1e4,
+        exclude_if=lambda scale: scale == 1,
+        description="Factor on the router rows that are not drawn at random. A smaller one makes"
+        " routers less sure: more of a `convex` output then comes from the shared expert, and text"
+        " of no expert's domain suffers less.",
     )
     router_extension: RouterExtension = Field(
         default="append",
@@ -294,6 +307,11 @@ class Recipe(Assembly):
             if getattr(self, field) > self.num_experts:
                 detail = f"is more than the {self.num_experts} experts of the mix"
                 yield Problem(pointer(field), detail)
+        if self.router == "nexus" and self.router_init in GIVES_ROWS:
+            detail = f"{self.router_init!r} gives rows, which no projection gives; take 'linear'"
+            yield Problem("/router_init", f"{detail} as the router")
+        if self.router_init == "random" and self.router_scale != 1:
+            yield Problem("/router_scale", "scales no rows that are drawn at random; leave it at 1")
         if self.combine == "convex" and not self.shared_expert:
             yield Problem("/combine", "'convex' needs the shared expert; take 'sum' without it")
         if self.combine == "convex" and self.norm_topk_prob:

@@ -1,7 +1,8 @@
 """Initialize the routers of a mix: rows per routed expert, and the weights that the rows depend on.
 
 Every row is drawn or computed for its expert alone, whatever other experts there are. A mix that is
-extended thus gets the rows that it would have had from the beginning.
+extended thus gets the rows that it would have had from the beginning. Only the rows of `dume`
+depend on all experts; with `router_extension: reset` an extension computes all of them again.
 
 Letters: L blocks, N routed experts, n of them with documents, D hidden, R router hidden, M
 domain-embedding width, E width of an encoder's vector.
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from assembler.recipes.recipe import Recipe
+from assembler.recipes.recipe import GIVES_ROWS, Recipe
 from assembler.routing import router_rows
 from registry.blobs.blobs import BlobStore
 from registry.catalog.documents import Document
@@ -46,13 +47,14 @@ class Routers:
 class Domains:
     """Data about each expert's domain, in the order of the recipe's experts.
 
-    `states` are router inputs [n, L, R, D], `vectors` mean encoder vectors [n, E]. Only the data
-    that the recipe's router uses must be given.
+    `states` are router inputs [n, L, R, D], `vectors` mean encoder vectors [n, E], `experts` the
+    dense checkpoints. Only the data that the recipe's router uses must be given.
     """
 
     states: Floats
     vectors: Floats
     documents: Sequence[Sequence[Document]]
+    experts: Sequence[Manifest] = ()
 
 
 def initial_routers(
@@ -71,7 +73,7 @@ def initial_routers(
     of a base mix, used instead of the family's. A routed seed has no domain: its embedding is the
     family's center, where rows are zero.
 
-    Raises Incompatible for a Nexus router with rows from documents.
+    Raises Incompatible for a Nexus router with rows from documents, or from a ridge regression.
     """
     if recipe.embeds_with_encoder:
         assert family is not None
@@ -83,11 +85,18 @@ def initial_routers(
         # Imported here because only these rows need the network, and with it torch.
         from assembler.routing import document_rows
 
-        row_ND = document_rows.rows(seed, domains.documents, blobs=blobs)
+        row_ND = recipe.router_scale * document_rows.rows(seed, domains.documents, blobs=blobs)
         routers = Routers(rows=_by_name([row_ND] * mix.num_hidden_layers, mix))
+    elif recipe.router_init == "dume":
+        from assembler.routing import dume_rows
+
+        made = dume_rows.rows(domains.experts, domains.documents, blobs=blobs)
+        routers = Routers(rows=_by_name([recipe.router_scale * row_ND for row_ND in made], mix))
     elif recipe.router_init == "projection":
         assert family is not None
-        folded = router_rows.fold_rows(family, domains.states, blobs=blobs)
+        folded = router_rows.fold_rows(
+            family, domains.states, blobs=blobs, scale=recipe.router_scale
+        )
         routers = Routers(rows=_by_name(folded.rows, mix))
     else:
         routers = _random(recipe, mix, blobs)
@@ -115,13 +124,18 @@ def _of_states(
     blobs: BlobStore,
 ) -> Routers:
     """Return Nexus routers whose rows come from router inputs through the family's projection."""
-    if recipe.router_init == "documents":
+    if recipe.router_init in GIVES_ROWS:
         raise Incompatible(
-            "router_init 'documents' gives rows, but a 'nexus' router computes its rows by a"
-            " projection"
+            f"router_init {recipe.router_init!r} gives rows, but a 'nexus' router computes its rows"
+            " by a projection"
         )
     folded = router_rows.fold_rows(
-        family, states_NLRD, blobs=blobs, center=recipe.center_embeddings, learned=learned
+        family,
+        states_NLRD,
+        blobs=blobs,
+        center=recipe.center_embeddings,
+        scale=recipe.router_scale,
+        learned=learned,
     )
     weights = {n: entry for n, entry in family.tensors.items() if tensor_names.is_projection(n)}
     return Routers(

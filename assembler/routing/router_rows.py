@@ -47,12 +47,14 @@ def fold_rows(
     *,
     blobs: BlobStore,
     center: bool = True,
+    scale: float = 1.0,
     learned: Mapping[str, TensorEntry] | None = None,
 ) -> FoldedRouters:
     """Return the router rows of experts, in their order, from their documents' router inputs.
 
     `states_NLRD` hold per expert and block the mean, then the principal directions. `center`
-    subtracts the family's mean. `learned` are projection weights to use instead of the projection's
+    subtracts the family's mean, `scale` is the length of the embeddings (see `router_embeddings`),
+    by which the rows grow. `learned` are projection weights to use instead of the projection's
     own, also for the length of the embeddings: where a finetune has moved W1, another W1 would give
     a joining expert a row of another length than the rows that the finetune has trained.
     """
@@ -70,6 +72,7 @@ def fold_rows(
             directions_NKD,
             whiten=partial(_whitened, w1=w1, blobs=blobs),
             own_weight=own_weight,
+            scale=scale,
         )
         return project(embeddings, w1, w2, blobs=blobs), embeddings
 
@@ -97,6 +100,7 @@ def router_embeddings(
     *,
     whiten: Callable[[Floats], Floats],
     own_weight: float,
+    scale: float = 1.0,
 ) -> Floats:
     """Return domain embeddings [N, D + 1] whose rows recognize each expert's tokens.
 
@@ -104,8 +108,8 @@ def router_embeddings(
     the inverse of a covariance S. With the expert's own covariance U'U added to S, the row would be
     `(S + w U'U)^-1 d`. The unchanged projection gives the same row for the embedding
     `d - w U' (I + w G G')^-1 G b`, where b and G are W1 applied to d and U by `whiten` (Woodbury
-    identity). The embedding is scaled so that b has length 1: how far a domain lies from the center
-    says nothing about how sure its router should be.
+    identity). The embedding is scaled so that b has the length `scale`: how far a domain lies from
+    the center says nothing about how sure its router should be.
     """
     whitened = whiten(np.concatenate([centered_ND[:, None], directions_NKD], 1))
     b_ND, g_NKD = whitened[:, 0], whitened[:, 1:]
@@ -114,7 +118,7 @@ def router_embeddings(
     embeddings_ND = centered_ND - (shares_NK1 * directions_NKD).sum(1)
     b_ND = b_ND - (shares_NK1 * g_NKD).sum(1)
     lengths_N1 = np.linalg.norm(b_ND, axis=-1, keepdims=True)
-    return _with_constant(embeddings_ND / np.maximum(lengths_N1, 1e-12))
+    return _with_constant(scale * embeddings_ND / np.maximum(lengths_N1, 1e-12))
 
 
 def _whitened(x: Floats, *, w1: TensorEntry, blobs: BlobStore) -> Floats:

@@ -82,6 +82,11 @@ def assemble(recipe: Recipe, blobs: BlobStore, *, base: Base | None = None) -> M
     seed = tiny.store_manifest(blobs)
     mix = mixture_of(recipe, tiny.ARCHITECTURE, vector_size=VECTOR_SIZE)
     numbers = [int(name.removeprefix("expert-")) for name in recipe.domains]
+    base_experts = {} if base is None else base.experts
+    experts = [
+        base_experts.get(ref) or tiny.store_manifest(blobs, expert=number)
+        for ref, number in zip(recipe.experts, numbers, strict=True)
+    ]
     routers = router_init.initial_routers(
         recipe,
         mix,
@@ -90,16 +95,12 @@ def assemble(recipe: Recipe, blobs: BlobStore, *, base: Base | None = None) -> M
             states=np.stack([states(number) for number in numbers]),
             vectors=np.stack([vector(number) for number in numbers]),
             documents=[tiny.sample_documents(expert=number) for number in numbers],
+            experts=experts,
         ),
         family=projection(blobs),
         learned=None if base is None else extend.projection_of(base.mix),
         blobs=blobs,
     )
-    base_experts = {} if base is None else base.experts
-    experts = [
-        base_experts.get(ref) or tiny.store_manifest(blobs, expert=number)
-        for ref, number in zip(recipe.experts, numbers, strict=True)
-    ]
     if base is None:
         return upcycle.upcycle(
             recipe, mix, seed=seed, experts=experts, routers=routers, blobs=blobs

@@ -33,6 +33,12 @@ def test_the_kind_follows_from_the_preset_and_is_not_stored() -> None:
     assert "kind" not in tiny_mixes.recipe().model_dump()
 
 
+def test_a_recipe_from_before_the_scale_of_routers_keeps_its_digest() -> None:
+    recipe = tiny_mixes.recipe()
+    assert "router_scale" not in recipe.model_dump(mode="json")
+    assert recipe.model_copy(update={"router_scale": 0.5}).digest != recipe.digest
+
+
 @pytest.mark.parametrize(
     ("changes", "pointers"),
     [
@@ -41,6 +47,9 @@ def test_the_kind_follows_from_the_preset_and_is_not_stored() -> None:
         ({"attention_experts_per_token": 4}, ["/attention_experts_per_token"]),
         ({"shared_expert": False}, ["/combine"]),
         ({"norm_topk_prob": True}, ["/norm_topk_prob"]),
+        ({"router_init": "dume"}, ["/router_init"]),
+        ({"router": "linear", "router_init": "dume", "router_scale": 10}, []),
+        ({"router": "linear", "router_init": "random", "router_scale": 0.5}, ["/router_scale"]),
     ],
 )
 def test_contradicting_fields_are_named(changes: dict[str, Any], pointers: list[str]) -> None:

@@ -80,9 +80,24 @@ def test_document_rows_differ_by_domain_and_are_shared_by_blocks(blobs: LocalBlo
     assert not np.allclose(rows[0], rows[1])
 
 
-def test_a_nexus_router_refuses_rows_from_documents(blobs: LocalBlobs) -> None:
+@pytest.mark.parametrize("source", ["documents", "dume"])
+def test_a_nexus_router_refuses_rows_from_documents(blobs: LocalBlobs, source: str) -> None:
     with pytest.raises(Incompatible, match="projection"):
-        tiny_mixes.store_mix(blobs, router_init="documents")
+        tiny_mixes.store_mix(blobs, router_init=source)
+
+
+@pytest.mark.parametrize("source", ["documents", "dume"])
+def test_a_scale_makes_rows_shorter(blobs: LocalBlobs, source: str) -> None:
+    whole, half = (
+        numpy_tensors.read(
+            blobs,
+            tiny_mixes.store_mix(
+                blobs, preset="linear", router_init=source, router_scale=scale
+            ).tensors[ROWS],
+        )
+        for scale in (1.0, 0.5)
+    )
+    np.testing.assert_allclose(half, whole / 2, rtol=0.02, atol=1e-3)
 
 
 def test_attention_routers_are_even_without_better_rows(blobs: LocalBlobs) -> None:

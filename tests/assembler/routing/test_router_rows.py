@@ -3,7 +3,7 @@
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from assembler.routing.router_rows import STATES_CENTER, fold_rows
+from assembler.routing.router_rows import STATES_CENTER, SWISH_IS_ONE, fold_rows
 from registry.blobs.blobs import LocalBlobs
 from registry.checkpoints import numpy_tensors, tensor_names
 from registry.checkpoints.manifests import Manifest
@@ -19,10 +19,13 @@ def random_array(*shape: int) -> numpy_tensors.Floats:
 
 
 def projection_of(blobs: LocalBlobs) -> Manifest:
-    """Store a random projection of one block."""
+    """Store a random linear projection of one block, as that of a family is."""
+    w1 = random_array(2 * HIDDEN, HIDDEN + 1)
+    w1[:HIDDEN], w1[:, -1] = 0, 0
+    w1[:HIDDEN, -1] = SWISH_IS_ONE
     values = {
         STATES_CENTER: random_array(1, HIDDEN),
-        W1: random_array(2 * HIDDEN, HIDDEN + 1),
+        W1: w1,
         W2: random_array(HIDDEN, HIDDEN),
     }
     return Manifest(
@@ -53,3 +56,11 @@ def test_embeddings_have_length_1_under_the_weights_that_project_them(blobs: Loc
     folded = fold_rows(projection, STATES_NLRD, blobs=blobs, learned=learned)
     b_ND = folded.domain_embeddings[0, :, :-1] @ moved[HIDDEN:, :-1].T
     np.testing.assert_allclose(np.linalg.norm(b_ND, axis=-1), 1, rtol=1e-4)
+
+
+def test_a_scale_makes_rows_longer_and_turns_none(blobs: LocalBlobs) -> None:
+    projection = projection_of(blobs)
+    rows, twice = (
+        fold_rows(projection, STATES_NLRD, blobs=blobs, scale=scale).rows[0] for scale in (1.0, 2.0)
+    )
+    np.testing.assert_allclose(twice, 2 * rows, rtol=1e-4, atol=1e-5)
