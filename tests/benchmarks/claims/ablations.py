@@ -31,6 +31,9 @@ ASSEMBLED: Mapping[str, Mapping[str, Any]] = {
     "half the logit spread": {"training": ProjectionTraining(logit_spread=SPREAD / 2)},
     "twice the logit spread": {"training": ProjectionTraining(logit_spread=SPREAD * 2)},
     "projection of the experts' documents too": {"learned": True},
+    # Beside half and twice the logit spread, which are the scales 0.5 and 2.
+    "router scale 0.35": {"changes": {"router_scale": 0.35}},
+    "router scale 0.25": {"changes": {"router_scale": 0.25}},
 }
 # Ablations of the finetune. Routers train at `ROUTER_RATE`, all other tensors at `RATE`.
 FINETUNE = presets.finetune("nexus", num_experts=1)

@@ -127,6 +127,11 @@ class Mixes:
     def domains(self) -> tuple[str, ...]:
         return tuple(self.family.experts)
 
+    def texts(self, name: str) -> list[str]:
+        """Return the windows of a domain, or of general text, as text."""
+        reader = TokenReader.of(self.family.seed, self.blobs)
+        return [reader.decode(tokens) for tokens in self._windows[name].tolist()]
+
     def read(self, network: Mix | Manifest) -> Reading:
         """Return the reading of every domain, from the cache where it has it."""
         manifest = self.manifest(network)

@@ -10,6 +10,7 @@ from typing import Any
 
 from assembler.recipes.recipe import Preset
 from registry.checkpoints.manifests import Manifest
+from tests.benchmarks.claims import text_classifier
 from tests.benchmarks.claims.mixes import Mix, Mixes, NotMeasured
 from tests.benchmarks.claims.page import figures
 
@@ -44,7 +45,16 @@ PAPERS: Mapping[str, Mapping[str, Any]] = {
     "paper's linear": {"preset": "linear", **PAPER},
     "paper's mlp": {"preset": "mlp", **PAPER},
 }
-METHODS = {**ROUTERS, **PAPERS}
+# Rivals that train nothing. DUME (arXiv 2603.29765) gives the expert of the largest logit the whole
+# weight. With rows of this length the softmax before the choice does the same.
+HARD = 1000.0
+DUME: Mapping[str, Any] = {"router_init": "dume", "router_extension": "reset"}
+RIVALS: Mapping[str, Mapping[str, Any]] = {
+    "dume": {"preset": "linear", "changes": {**DUME, "router_scale": HARD}},
+    "dume, convex": {"preset": "linear", "changes": DUME},
+}
+CLASSIFIER = "text classifier"
+METHODS = {**ROUTERS, **RIVALS, **PAPERS}
 
 
 def mix_of(method: str, experts: Sequence[str], *, tokens: int, base: Mix | None = None) -> Mix:
@@ -83,9 +93,11 @@ def measure(
     for name, expert in family.experts.items():
         measured[f"expert {name}"] = figures.of_network(mixes, expert, experts)
     measured["right expert"] = figures.oracle(mixes, experts, asks=True)
+    with suppress(NotMeasured):
+        measured[CLASSIFIER] = text_classifier.measure(mixes)
     for method in METHODS:
         measured[method] = {}
-        for tokens in budgets if method in ROUTERS else paper_budgets:
+        for tokens in _budgets(method, budgets=budgets, paper_budgets=paper_budgets):
             with suppress(NotMeasured):
                 if is_default(mixes, method, experts, tokens=tokens):
                     continue
@@ -94,3 +106,9 @@ def measure(
                     mixes, mix, asks=method in questioned
                 )
     return measured
+
+
+def _budgets(method: str, *, budgets: Sequence[int], paper_budgets: Sequence[int]) -> Sequence[int]:
+    if method in RIVALS:
+        return (0,)
+    return budgets if method in ROUTERS else paper_budgets

@@ -59,6 +59,29 @@ def oracle(mixes: Mixes, domains: Sequence[str], *, asks: bool = False) -> dict[
     return measured
 
 
+def of_choices(mixes: Mixes, choices: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return figures where an expert is chosen for each window; `choices` has general text too."""
+    domains = [name for name in choices if name != GENERAL]
+    readings = {name: mixes.read(expert) for name, expert in mixes.family.experts.items()}
+    measured = _of_reading(
+        mixes,
+        Reading(
+            losses={
+                name: [readings[expert].losses[name][at] for at, expert in enumerate(chosen)]
+                for name, chosen in choices.items()
+            },
+            hits={
+                name: [readings[expert].hits[name][at] for at, expert in enumerate(chosen)]
+                for name, chosen in choices.items()
+            },
+            routing={},
+        ),
+        domains,
+    )
+    right = [chosen == name for name in domains for chosen in choices[name]]
+    return measured | {"to_own_expert": round(float(np.mean(right)), 3)}
+
+
 def _of_reading(mixes: Mixes, reading: Reading, domains: Sequence[str]) -> dict[str, Any]:
     losses = sample(reading, domains)
     seed, right = sample(mixes.read(mixes.family.seed), domains), right_experts(mixes, domains)

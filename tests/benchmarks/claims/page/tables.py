@@ -6,6 +6,8 @@ from typing import Any
 
 from tests.benchmarks.claims import similarity
 from tests.benchmarks.claims.estimates import over_seeds
+from tests.benchmarks.claims.mixes import GENERAL
+from tests.benchmarks.claims.page import general_table
 from tests.benchmarks.harness import markdown
 
 Figures = Mapping[str, Any]
@@ -18,6 +20,7 @@ def of(families: Figures) -> dict[str, str]:
     """Return every table whose figures were measured, by its name."""
     makers: dict[str, Callable[[Figures], str | None]] = {
         "upcycling": _upcycling,
+        "general": lambda f: general_table.of(f.get(LARGE, {}).get("upcycling")),
         "extension": _extension,
         "old-domains": _old_domains,
         "continuations": _continuations,
@@ -260,10 +263,12 @@ def _ablations(families: Figures, kind: str) -> str | None:
                 name,
                 _text(of_large.get("share_of_gain")),
                 f"{100 * of_large['to_own_expert']:.0f}" if of_large else MISSING,
+                _mean([of_large["perplexity"][GENERAL]], digits=2) if of_large else MISSING,
                 _estimates([figures["share_of_gain"] for figures in of_small]),
             ]
         )
     head = ["", f"{LARGE}: share of the gain, %", "tokens to their own expert, %"]
+    head.append("perplexity on general text")
     return markdown.table([*head, "small: share of the gain, %"], rows)
 
 
