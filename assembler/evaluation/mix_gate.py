@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from assembler.evaluation import mix_gate_stages, perplexities, perturbation, reference_cache
+from assembler.evaluation.general_text import GeneralText
 from assembler.evaluation.perplexities import GateCheckpoints
 from assembler.evaluation.runner_errors import as_ours
 from assembler.network import network_runner
@@ -19,7 +20,13 @@ from assembler.progress import OnCount
 from assembler.training.batches import TokenReader, held_out_windows
 from engine.divergence import noise
 from engine.divergence.metrics import Continuation, Reading
-from engine.gates.mix_gate import WINDOW_TOKENS, GateReport, Measurements, judge
+from engine.gates.mix_gate import (
+    WINDOW_TOKENS,
+    GateReport,
+    GeneralMeasurement,
+    Measurements,
+    judge,
+)
 from engine.gates.policy import Policy
 from engine.serving import vllm_process
 from engine.vllm_build import serving_dtype
@@ -39,16 +46,17 @@ def gate(
     *,
     documents_digests: Sequence[str],
     policy: Policy,
+    general: GeneralText | None = None,
     blobs: BlobStore,
     log_path: Path,
     on_progress: OnCount,
 ) -> GateReport:
     """Measure the candidate on the held-out documents of each expert, and judge it.
 
-    `documents` and their digests are in the order of `checkpoints.experts`. The server writes to
-    `log_path`. Raises the errors of `check_files` and `check_routers` before anything is read,
-    InvalidInput for a domain with too little text or a threshold beyond the noise floor, and
-    EngineFailed when the server fails.
+    `documents` and their digests are in the order of `checkpoints.experts`. On `general` text only
+    perplexity is measured. The server writes to `log_path`. Raises the errors of `check_files` and
+    `check_routers` before anything is read, InvalidInput for a domain with too little text or a
+    threshold beyond the noise floor, and EngineFailed when the server fails.
     """
     check_files(checkpoints.candidate, checkpoints.seed)
     check_routers(checkpoints.candidate, blobs)
@@ -63,7 +71,15 @@ def gate(
         length=policy.prefix_tokens,
         num_tokens=policy.prompts_per_domain * policy.prefix_tokens,
     )
-    measured = perplexities.measure(checkpoints, windows, blobs=blobs, on_progress=on_progress)
+    on_general = None
+    if general is not None:
+        on_general = general.windows(reader, num_tokens=policy.tokens_per_domain)
+    measured = perplexities.measure(
+        checkpoints,
+        windows if on_general is None else [*windows, on_general],
+        blobs=blobs,
+        on_progress=on_progress,
+    )
     candidate = checkpoints.candidate
     with vllm_process.serving(candidate, blobs=blobs, log_path=log_path) as running:
         texts, noisy = _read_reference(candidate, prompts, policy, blobs)
@@ -86,8 +102,11 @@ def gate(
     return judge(
         policy,
         manifest_digest=candidate.digest,
-        stages=mix_gate_stages.sides(checkpoints),
+        stages=mix_gate_stages.sides(checkpoints, has_general=on_general is not None),
         domains=measurements,
+        general=None
+        if general is None or on_general is None
+        else GeneralMeasurement(documents=general.digest, perplexity=measured[-1]),
         decode=reader.decode,
     )
 

@@ -35,8 +35,11 @@ def readings_of_other_mixes(
     return readings
 
 
-def sides(checkpoints: GateCheckpoints) -> dict[Stage, Sides]:
-    """Return the digests of both sides of each stage of this gate."""
+def sides(checkpoints: GateCheckpoints, *, has_general: bool = False) -> dict[Stage, Sides]:
+    """Return the digests of both sides of each stage of this gate.
+
+    `has_general` says whether there is text of no expert's domain.
+    """
     parents = {"seed": checkpoints.seed.digest}
     parents |= {f"expert {name}": expert.digest for name, expert in checkpoints.experts.items()}
     assembled, candidate = checkpoints.assembled.digest, checkpoints.candidate.digest
@@ -53,4 +56,7 @@ def sides(checkpoints: GateCheckpoints) -> dict[Stage, Sides]:
     if checkpoints.base is not None:
         base = {"the version before": checkpoints.base.digest}
         stages["base"] = Sides(candidate=candidate, against=base)
+    if has_general:
+        seed = {"seed": checkpoints.seed.digest}
+        stages["general"] = Sides(candidate=candidate, against=seed)
     return stages

@@ -124,16 +124,19 @@ def compress(version_id: int) -> None:
 
 def gate(version_id: int) -> None:
     """Measure and judge the candidate. Raises GateFailed if it fails, after storing the report."""
-    from assembler.evaluation import mix_gate
+    from assembler.evaluation import general_text, mix_gate
     from assembler.jobs import pipeline
 
     blobs = blob_stores.store()
     version, inputs = _read(version_id)
+    with db.transaction() as session:
+        general_digest = general_text.find_digest(session, inputs.recipe)
     report = mix_gate.gate(
         _gate_checkpoints(version, inputs, blobs),
         pipeline.gate_documents(inputs, blobs),
         documents_digests=inputs.documents_digests,
         policy=inputs.recipe.gates,
+        general=general_text.read(general_digest, blobs),
         blobs=blobs,
         log_path=job_events.log_path(version.job_id, "server"),
         on_progress=_Reporter(version.job_id, version_id=version_id).counted,

@@ -33,6 +33,8 @@ from registry.errors import InvalidInput
 # Tokens in one sequence of held-out text: long enough for context to matter, short enough for small
 # collections.
 WINDOW_TOKENS = 128
+# Stands for the domain in failures and tables.
+GENERAL_TEXT = "general text"
 
 
 class Perplexities(Data):
@@ -87,6 +89,14 @@ class Measurements:
     readings: Mapping[Stage, Sequence[Reading]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class GeneralMeasurement:
+    """Perplexities on text of no expert's domain; `documents` is the digest of that text."""
+
+    documents: str
+    perplexity: Perplexities
+
+
 class StageMetric(Metric):
     """A metric of one stage (see `engine.gates.policy`)."""
 
@@ -126,6 +136,17 @@ class DomainReport(Data):
     )
 
 
+class GeneralReport(Data):
+    """The report of text of no expert's domain."""
+
+    documents: str = Field(
+        description="SHA-256 of the documents of the family's projection; the gate reads those held"
+        " out."
+    )
+    perplexity: Perplexities = Field(description="Held-out perplexities.")
+    metrics: tuple[StageMetric, ...] = Field(description="Every measured number with its limit.")
+
+
 class Sides(Data):
     """Digests of the checkpoints that a stage compares."""
 
@@ -140,6 +161,11 @@ class GateReport(Report):
     manifest_digest: str = Field(description="Digest of the candidate's manifest.")
     stages: dict[Stage, Sides] = Field(description="The checkpoints that each stage compared.")
     domains: tuple[DomainReport, ...] = Field(description="The numbers of every domain.")
+    general: GeneralReport | None = Field(
+        default=None,
+        description="The numbers on text of no expert's domain; null where there is none, and in"
+        " reports from before this stage.",
+    )
 
 
 def judge(
@@ -148,6 +174,7 @@ def judge(
     manifest_digest: str,
     stages: Mapping[Stage, Sides],
     domains: Sequence[Measurements],
+    general: GeneralMeasurement | None = None,
     decode: Decode,
 ) -> GateReport:
     """Compare every domain with the policy and return the report.
@@ -167,7 +194,14 @@ def judge(
     )
     if problems:
         raise InvalidInput("the policy asks for more than numerics allow", problems=problems)
+    general_report = None if general is None else _general(policy, general)
     failures = tuple(itertools.chain.from_iterable(result.failures() for result in results))
+    if general_report is not None:
+        failures += tuple(
+            failure(GENERAL_TEXT, metric, stage=metric.stage, first=None)
+            for metric in general_report.metrics
+            if not metric.kept
+        )
     return GateReport(
         **provenance(),
         policy=policy,
@@ -176,7 +210,20 @@ def judge(
         passed=not failures,
         failures=failures,
         domains=tuple(result.report for result in results),
+        general=general_report,
     )
+
+
+def _general(policy: Policy, measured: GeneralMeasurement) -> GeneralReport:
+    perplexity = measured.perplexity
+    ratio = StageMetric(
+        stage="general",
+        metric="perplexity_ratio_to_seed",
+        value=perplexity.candidate / perplexity.seed,
+        limit="at most",
+        threshold=policy.general.max_perplexity_ratio_to_seed,
+    )
+    return GeneralReport(documents=measured.documents, perplexity=perplexity, metrics=(ratio,))
 
 
 @dataclass(frozen=True)

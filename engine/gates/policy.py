@@ -8,6 +8,7 @@ Each stage compares two models:
 - `candidate`: the mix to be published, with its parents.
 - `served`: the mix in the serving engine, with the reference network.
 - `base`: the mix, with the version it was made from, in the domains that both have.
+- `general`: the mix to be published, with the seed, on text of no expert's domain.
 """
 
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from engine.gates.gate_limits import DivergenceLimits, check_reachable
 from engine.gates.report import Data
 from engine.vllm_build import serving_dtype
 
-Stage = Literal["assembled", "finetuned", "compressed", "candidate", "served", "base"]
+Stage = Literal["assembled", "finetuned", "compressed", "candidate", "served", "base", "general"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
@@ -135,6 +136,19 @@ class BaseLimits(DivergenceLimits):
     )
 
 
+class GeneralLimits(Data):
+    """Limits on the loss on text of no expert's domain: held-out text of the family's projection.
+
+    There is no such text where the family has no projection, or one without held-out documents.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    max_perplexity_ratio_to_seed: float | None = Field(
+        default=None, gt=0, description="Perplexity divided by the seed's."
+    )
+
+
 class Policy(Data):
     """The amount of measured text, and the limits of each stage, which hold in every domain.
 
@@ -179,6 +193,13 @@ class Policy(Data):
     base: BaseLimits = Field(
         default=BaseLimits(),
         description="The mix against the version it was made from, in the domains of both.",
+    )
+
+    # Excluded at its default, so that recipes from before this stage keep their digests.
+    general: GeneralLimits = Field(
+        default=GeneralLimits(),
+        exclude_if=lambda limits: limits == GeneralLimits(),
+        description="The mix to be published, against the seed, on text of no expert's domain.",
     )
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from engine.divergence.aggregates import Summary
 from engine.gates.mix_gate import GateReport
 from engine.gates.policy import Stage
 from engine.gates.report import Divergent
-from service.reports.gate_rows import gate_rows
+from service.reports.gate_rows import gate_columns, gate_rows
 from service.reports.html import render
 from service.reports.mix_comparison import MixComparison
 
@@ -45,6 +45,7 @@ def html(report: GateReport, *, ref: str, digest: str) -> str:
         ref=ref,
         digest=digest,
         comparison=MixComparison.of(report),
+        columns=gate_columns(report),
         metrics=gate_rows(report),
         stages=tuple(_stages(report)),
         policy=json.dumps(report.policy.model_dump(mode="json"), indent=2),

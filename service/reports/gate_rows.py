@@ -1,9 +1,12 @@
-"""The metrics of a gate report as plain rows, with their limits, one column a domain."""
+"""The metrics of a gate report as plain rows, with their limits, one column a text.
+
+The texts are those of each domain, then general text where the gate has read any.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.gates.mix_gate import DomainReport, GateReport, StageMetric
+from engine.gates.mix_gate import GENERAL_TEXT, GateReport, StageMetric
 from engine.gates.policy import STAGES
 
 EMPTY = "–"
@@ -11,7 +14,7 @@ EMPTY = "–"
 
 @dataclass(frozen=True)
 class Cell:
-    """The value of a metric in one domain; `kept` is False when it misses its limit."""
+    """The value of a metric on one text; `kept` is False when it misses its limit."""
 
     text: str
     kept: bool = True
@@ -19,23 +22,37 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One metric. `name` is `STAGE.METRIC`; `cells` follow the order of the report's domains."""
+    """One metric. `name` is `STAGE.METRIC`; `cells` follow the order of `gate_columns`."""
 
     name: str
     limit: str
     cells: tuple[Cell, ...]
 
 
+def gate_columns(report: GateReport) -> list[str]:
+    """Return the titles of the columns."""
+    return [title for title, _ in _texts(report)]
+
+
 def gate_rows(report: GateReport) -> list[Row]:
-    """Return one row a metric, stage by stage; a domain without the metric has an empty cell."""
-    names = dict.fromkeys(
-        (metric.stage, metric.metric) for domain in report.domains for metric in domain.metrics
-    )
+    """Return one row a metric, stage by stage; a text without the metric has an empty cell."""
+    texts = _texts(report)
+    names = dict.fromkeys((m.stage, m.metric) for _, metrics in texts for m in metrics)
     ordered = sorted(names, key=lambda name: STAGES.index(name[0]))
     return [
-        _row(f"{stage}.{name}", [_find(domain, stage, name) for domain in report.domains])
+        _row(f"{stage}.{name}", [_find(metrics, stage, name) for _, metrics in texts])
         for stage, name in ordered
     ]
+
+
+def _texts(report: GateReport) -> list[tuple[str, Sequence[StageMetric]]]:
+    """Return the title and the metrics of each text."""
+    texts: list[tuple[str, Sequence[StageMetric]]] = [
+        (domain.domain, domain.metrics) for domain in report.domains
+    ]
+    if report.general is not None:
+        texts.append((GENERAL_TEXT, report.general.metrics))
+    return texts
 
 
 def _row(name: str, metrics: Sequence[StageMetric | None]) -> Row:
@@ -59,5 +76,5 @@ def _limit(metric: StageMetric) -> str:
     return EMPTY if metric.threshold is None else f"{metric.limit} {metric.threshold:.4g}"
 
 
-def _find(domain: DomainReport, stage: str, name: str) -> StageMetric | None:
-    return next((m for m in domain.metrics if (m.stage, m.metric) == (stage, name)), None)
+def _find(metrics: Sequence[StageMetric], stage: str, name: str) -> StageMetric | None:
+    return next((m for m in metrics if (m.stage, m.metric) == (stage, name)), None)

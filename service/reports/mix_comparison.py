@@ -1,4 +1,7 @@
-"""Compares a mix with its experts: held-out perplexity of every model, domain by domain."""
+"""Compares a mix with its experts: held-out perplexity of every model, domain by domain.
+
+A further row has perplexities on general text, which is of no expert's domain.
+"""
 
 import math
 import statistics
@@ -6,15 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from engine.gates.mix_gate import DomainReport, GateReport, Perplexities
+from engine.gates.mix_gate import GateReport, Perplexities
 
 
 @dataclass(frozen=True)
 class Column:
-    """One model and its perplexity in each domain, in the order of the rows."""
+    """One model and its perplexity in each domain, in the order of the rows.
+
+    `general` is that on text of no expert's domain, None where the gate has read none.
+    """
 
     title: str
     values: tuple[float, ...]
+    general: float | None = None
 
     @property
     def mean_log(self) -> float:
@@ -47,21 +54,23 @@ class MixComparison:
     def of(cls, report: GateReport) -> Self:
         """Read the table from a gate report, in which every domain has an expert of its name."""
         domains = report.domains
-        base = tuple(d.perplexity.base for d in domains if d.perplexity.base is not None)
+        has_base = all(d.perplexity.base is not None for d in domains)
         is_finetuned = all(d.perplexity.finetuned is not None for d in domains)
         is_compressed = all(d.perplexity.compressed is not None for d in domains)
+
+        def column(title: str, perplexity: Callable[[Perplexities], float | None]) -> Column:
+            return _column(title, report, perplexity)
+
         return cls(
             domains=tuple(d.domain for d in domains),
-            seed=_column("seed", domains, lambda p: p.seed),
-            experts=tuple(_expert(d.domain, domains) for d in domains),
-            merge=_column("mean merge", domains, lambda p: p.merge),
-            base=Column("version before", base) if len(base) == len(domains) else None,
+            seed=column("seed", lambda p: p.seed),
+            experts=tuple(_expert(d.domain, report) for d in domains),
+            merge=column("mean merge", lambda p: p.merge),
+            base=column("version before", lambda p: p.base) if has_base else None,
             base_domains=frozenset(d.domain for d in domains if d.base is not None),
-            assembled=_column("mix before", domains, lambda p: p.assembled),
-            finetuned=_column("mix after", domains, lambda p: p.trained) if is_finetuned else None,
-            compressed=_column("mix compressed", domains, lambda p: p.candidate)
-            if is_compressed
-            else None,
+            assembled=column("mix before", lambda p: p.assembled),
+            finetuned=column("mix after", lambda p: p.trained) if is_finetuned else None,
+            compressed=column("mix compressed", lambda p: p.candidate) if is_compressed else None,
             oracle=Column("right expert", tuple(d.perplexity.experts[d.domain] for d in domains)),
         )
 
@@ -70,6 +79,23 @@ class MixComparison:
         """The columns that exist, from the seed to the newest state of the mix."""
         optional = (self.base, self.assembled, self.finetuned, self.compressed)
         return (self.seed, *self.experts, self.merge, *(c for c in optional if c is not None))
+
+    @property
+    def has_general(self) -> bool:
+        """Whether the gate has read text of no expert's domain."""
+        return self.seed.general is not None
+
+    @property
+    def general_change(self) -> float | None:
+        """The relative change of perplexity from the base to the mix on general text."""
+        if self.base is None or self.base.general is None or self._mix.general is None:
+            return None
+        return self._mix.general / self.base.general - 1
+
+    @property
+    def _mix(self) -> Column:
+        """The mix to be published."""
+        return self.compressed or self.finetuned or self.assembled
 
     def best(self, row: int) -> float:
         """Return the lowest perplexity in a domain."""
@@ -82,8 +108,7 @@ class MixComparison:
         """
         if self.base is None or self.domains[row] not in self.base_domains:
             return None
-        mix = self.compressed or self.finetuned or self.assembled
-        return mix.values[row] / self.base.values[row] - 1
+        return self._mix.values[row] / self.base.values[row] - 1
 
     def share_of_gain(self, column: Column) -> float:
         """Return how much of the oracle's gain over the seed a model reaches: 1 is all of it.
@@ -95,10 +120,13 @@ class MixComparison:
 
 
 def _column(
-    title: str, domains: tuple[DomainReport, ...], perplexity: Callable[[Perplexities], float]
+    title: str, report: GateReport, perplexity: Callable[[Perplexities], float | None]
 ) -> Column:
-    return Column(title, tuple(perplexity(domain.perplexity) for domain in domains))
+    values = [perplexity(domain.perplexity) for domain in report.domains]
+    assert None not in values, "the caller asks only for models that were measured"
+    general = None if report.general is None else perplexity(report.general.perplexity)
+    return Column(title, tuple(value for value in values if value is not None), general)
 
 
-def _expert(name: str, domains: tuple[DomainReport, ...]) -> Column:
-    return _column(name, domains, lambda p: p.experts[name])
+def _expert(name: str, report: GateReport) -> Column:
+    return _column(name, report, lambda p: p.experts[name])

@@ -38,7 +38,7 @@ class PresetBody(BaseModel):
         return cls(
             name=name,
             description=presets.DESCRIPTIONS[name],
-            assembly=presets.assembly(name).model_dump(mode="json", exclude={"preset"}),
+            assembly={f: value for f, value in presets.assembly(name) if f != "preset"},
             finetune=presets.finetune(name, num_experts=1).model_dump(
                 mode="json", exclude={"tokens"}
             ),

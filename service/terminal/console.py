@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from engine.gates.mix_gate import GateReport
+from engine.gates.mix_gate import GENERAL_TEXT, GateReport
 from service.client import local
 from service.client.transfers import Transfer
 from service.reports.mix_comparison import MixComparison
@@ -106,6 +106,11 @@ def print_comparison(comparison: MixComparison) -> None:
             change = comparison.change(row)
             cells.append(Text("new" if change is None else f"{change:+.1%}"))
         table.add_row(domain, *cells)
+    if comparison.has_general:
+        on_general = [f"{column.general:.2f}" for column in comparison.columns]
+        if comparison.general_change is not None:
+            on_general.append(f"{comparison.general_change:+.1%}")
+        table.add_row(GENERAL_TEXT, *on_general)
     table.add_section()
     means = (f"{column.mean_log:.3f}" for column in comparison.columns)
     table.add_row("mean log-perplexity", *means)

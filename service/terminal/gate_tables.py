@@ -1,4 +1,4 @@
-"""Prints every metric of a gate report, with its limit, one column a domain."""
+"""Prints every metric of a gate report, with its limit, one column a text."""
 
 from itertools import groupby
 
@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from engine.gates.mix_gate import GateReport
-from service.reports.gate_rows import Cell, gate_rows
+from service.reports.gate_rows import Cell, gate_columns, gate_rows
 from service.terminal.console import console
 
 
@@ -14,7 +14,7 @@ def print_metrics(report: GateReport) -> None:
     """Print one table, with a line between stages; values that miss their limit are red."""
     table = Table(title="Limits", title_justify="left", title_style="bold")
     table.add_column("metric")
-    for title in ("limit", *(domain.domain for domain in report.domains)):
+    for title in ("limit", *gate_columns(report)):
         table.add_column(title, justify="right")
     for _, rows in groupby(gate_rows(report), key=lambda row: row.name.partition(".")[0]):
         for row in rows:

@@ -5,13 +5,28 @@ from collections.abc import Sequence
 from engine.compression.int8_curve import Compression, Curve, Point
 from engine.divergence import noise
 from engine.divergence.metrics import Continuation, Reading
-from engine.gates.mix_gate import GateReport, Measurements, Perplexities, Sides, judge
+from engine.gates.mix_gate import (
+    GateReport,
+    GeneralMeasurement,
+    Measurements,
+    Perplexities,
+    Sides,
+    judge,
+)
 from engine.gates.policy import STAGES, Policy, ServedLimits, Stage
 
 DOMAINS = ("sea", "law")
 TOKENS = (1, 2, 3, 4)
 AGREES, STRAYS = Reading(TOKENS, (-0.1,) * 4), Reading((1, 2, 9, 4), (-0.1,) * 4)
 DIGEST = "ab" * 32
+GENERAL = Perplexities(
+    seed=15.0,
+    experts={"sea": 18.0, "law": 16.0},
+    merge=14.0,
+    assembled=16.0,
+    finetuned=15.5,
+    base=16.5,
+)
 Values = tuple[float, ...]
 
 
@@ -22,11 +37,12 @@ def make_report(
     base: Values | None = None,
     domains: Sequence[str] = DOMAINS,
     known: Sequence[str] = (),
+    general: Perplexities | None = None,
 ) -> GateReport:
     """Return a report with these perplexities, one for each domain.
 
     The seed has 100 everywhere, an expert 25 in its domain and 110 elsewhere, the merge 60. `known`
-    are the domains of the base.
+    are the domains of the base, and `general` are the perplexities on general text.
     """
     measured = []
     for position, domain in enumerate(domains):
@@ -46,6 +62,9 @@ def make_report(
         manifest_digest="m" * 64,
         stages={stage: sides for stage in STAGES if stage in stages},
         domains=measured,
+        general=None
+        if general is None
+        else GeneralMeasurement(documents="g" * 64, perplexity=general),
         decode=str,
     )
 

@@ -12,10 +12,18 @@ from pydantic import ValidationError
 
 from engine.divergence import noise
 from engine.divergence.metrics import Continuation, Reading
-from engine.gates.mix_gate import GateReport, Measurements, Perplexities, Sides, judge
+from engine.gates.mix_gate import (
+    GateReport,
+    GeneralMeasurement,
+    Measurements,
+    Perplexities,
+    Sides,
+    judge,
+)
 from engine.gates.policy import (
     CandidateLimits,
     FinetunedLimits,
+    GeneralLimits,
     ParentLimits,
     Policy,
     ServedLimits,
@@ -78,12 +86,18 @@ def measured(
     )
 
 
-def verdict(measurements: Measurements, policy: Policy = POLICY) -> GateReport:
+def verdict(
+    measurements: Measurements,
+    policy: Policy = POLICY,
+    *,
+    general: GeneralMeasurement | None = None,
+) -> GateReport:
     return judge(
         policy,
         manifest_digest="ab" * 32,
         stages=dict.fromkeys(("assembled", "candidate", *measurements.readings), SIDES),
         domains=[measurements],
+        general=general,
         decode=decode,
     )
 
@@ -179,6 +193,29 @@ def test_a_mix_can_be_limited_relative_to_its_experts() -> None:
     )
     [failure] = verdict(measured(), policy).failures
     assert failure.metric == "assembled.perplexity_ratio_to_expert"
+
+
+def test_general_text_is_reported_and_limited_on_request() -> None:
+    perplexity = Perplexities(seed=15, experts={"law": 16}, merge=14, assembled=17, finetuned=16.5)
+    general = GeneralMeasurement(documents="ab" * 32, perplexity=perplexity)
+    report = verdict(measured(), general=general)
+    assert report.passed
+    assert report.general is not None
+    [metric] = report.general.metrics
+    assert metric.stage == "general"
+    assert metric.value == pytest.approx(1.1)
+    strict = POLICY.model_copy(update={"general": GeneralLimits(max_perplexity_ratio_to_seed=1.01)})
+    [failure] = verdict(measured(), strict, general=general).failures
+    assert str(failure) == (
+        "general text: general.perplexity_ratio_to_seed is 1.1, at most 1.01 is required"
+    )
+
+
+def test_a_report_without_general_text_is_read_as_before() -> None:
+    stored = verdict(measured()).model_dump(mode="json")
+    del stored["general"]
+    assert "general" not in stored["policy"]
+    assert GateReport.model_validate(stored).general is None
 
 
 def test_default_limits_are_lowered_to_the_noise_floor() -> None:

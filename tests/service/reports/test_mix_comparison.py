@@ -3,7 +3,7 @@ import math
 import pytest
 
 from service.reports.mix_comparison import MixComparison
-from tests.service.gate_reports import make_report
+from tests.service.gate_reports import GENERAL, make_report
 
 
 def test_share_of_gain_is_measured_in_mean_log_perplexity() -> None:
@@ -48,3 +48,22 @@ def test_a_mix_without_a_base_has_no_version_before() -> None:
 
     assert comparison.base is None
     assert comparison.change(0) is None
+
+
+def test_general_text_stands_beside_the_domains_and_not_in_their_means() -> None:
+    comparison, without = (
+        MixComparison.of(
+            make_report(
+                assembled=(50.0, 50.0),
+                finetuned=(25.0, 30.0),
+                base=(25.0, 90.0),
+                known=["sea", "law"],
+                general=general,
+            )
+        )
+        for general in (GENERAL, None)
+    )
+    assert [column.general for column in comparison.columns] == [15, 18, 16, 14, 16.5, 16, 15.5]
+    assert comparison.general_change == pytest.approx(15.5 / 16.5 - 1)
+    assert comparison.seed.mean_log == without.seed.mean_log
+    assert (without.has_general, without.general_change) == (False, None)
