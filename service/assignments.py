@@ -44,7 +44,7 @@ def read(assignments: Iterable[str]) -> dict[str, Any]:
             target = body
             for part in parts:
                 target = target.setdefault(part, {})
-            target[field] = _value(value.strip())
+            target[field] = value_of(value.strip())
     if problems:
         raise InvalidInput("these fields cannot be set", problems=tuple(problems))
     return body
@@ -55,7 +55,8 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
+    """Return a JSON value as that value, any other text as it is."""
     try:
         return bounded_json.parse(text)
     except InvalidInput:

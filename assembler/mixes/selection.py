@@ -14,6 +14,7 @@ from assembler.tables import Mix
 from registry.blobs.blobs import BlobStore
 from registry.catalog import embeddings, experts, families, projections
 from registry.checkpoints import admission, manifests
+from registry.checkpoints.file_names import TOKENIZER
 from registry.checkpoints.manifests import Manifest
 from registry.database.tables import DomainEmbedding, ExpertVersion, Family, Projection
 from registry.errors import Conflict, InvalidInput, NexusmixError, NotFound, Problem
@@ -187,8 +188,11 @@ def _family_problems(
         where = "" if problem.pointer.startswith("/tensors") else f"{problem.pointer[1:]} "
         yield f"{name!r}: {where}{problem.detail}"
     if fits:
+        # Tokenizers are compared by meaning, at registration only: that reads their bytes.
+        is_same = manifest.files.get(TOKENIZER) == seed.files.get(TOKENIZER)
         yield (
-            f"{name!r} has the tensors and the tokenizer of {owner.name!r}: "
+            f"{name!r} has the tensors of {owner.name!r} and "
+            f"{'its tokenizer' if is_same else f'another {TOKENIZER}'}: "
             "if it branched from that seed, register it in that family too, under another name"
         )
 

@@ -37,11 +37,12 @@ def read(
 ) -> tuple[Model, list[Problem]]:
     """Apply the valid `changes` to the fields `known` of a model; return it with the problems.
 
-    Nested fields are changed one by one; see `merge_changes`. `at` is the field of the request that
-    holds the model, for the pointers of problems.
+    Nested fields are changed one by one; see `merge_changes`. Values must have the type of their
+    field: neither `true` nor `"1"` is a number. `at` is the field of the request that holds the
+    model, for the pointers of problems.
     """
     try:
-        return model.model_validate(merge_changes(known, changes)), []
+        return model.model_validate(merge_changes(known, changes), strict=True), []
     except ValidationError as error:
         mistakes = error.errors()
     where = () if at is None else (at,)

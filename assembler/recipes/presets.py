@@ -141,7 +141,7 @@ def read_compression(
     if not fields:
         return None, []
     try:
-        return Compression.model_validate(fields), []
+        return Compression.model_validate(fields, strict=True), []
     except ValidationError as error:
         problems = [
             Problem(pointer("compress", *e["loc"]), mistake_text(Compression, e))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    import yaml
+
     from service.schemas.families import PolicyBody
 
 app = typer.Typer()
@@ -58,7 +60,7 @@ def read_policy(path: Path) -> dict[str, Any]:
     from registry.errors import InvalidInput
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _loader())
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -73,6 +75,20 @@ def read_policy(path: Path) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"{path} has a value that JSON does not have: {error}") from error
     return fields
+
+
+def _loader() -> "type[yaml.SafeLoader]":
+    """Return a loader to which `1e-4` is a number, as in YAML 1.2; in YAML 1.1 it is a text."""
+    import re
+
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Reads numbers with an exponent."""
+
+    number = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
+    return Loader
 
 
 def policy_text(body: "PolicyBody") -> str:

@@ -28,9 +28,9 @@ Lines = Annotated[list[Line], Field(max_length=1000)]
 
 
 class Request(BaseModel):
-    """A request body; fields that do not exist are refused."""
+    """A request body; fields that do not exist, and values of another type, are refused."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Page(BaseModel, Generic[T]):

@@ -1,7 +1,7 @@
 """API keys, and links that sign in."""
 
 from datetime import datetime
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, Field
 
@@ -14,13 +14,13 @@ class KeyRequest(Request):
     """A key to make."""
 
     name: str = Field(description="Name of the key: who or what uses it.")
-    scopes: list[Scope] = Field(
+    scopes: list[Annotated[Scope, Field(strict=False)]] = Field(
         default=[Scope.READ, Scope.INFER],
         max_length=len(Scope),
         description="What the key may do. No scope includes another.",
     )
     expires_at: AwareDatetime | None = Field(
-        default=None, description="When the key ends; null: never."
+        default=None, strict=False, description="When the key ends; null: never."
     )
 
 

@@ -29,7 +29,9 @@ class _Form(BaseModel):
         """Return the fields as a nested mapping. Raises InvalidInput for a wrong line."""
         changes = assignments.read(line for line in self.fields.splitlines() if line.strip())
         if tokens := self.tokens.replace(",", "").strip():
-            changes["finetune"] = changes.get("finetune", {}) | {"tokens": tokens}
+            changes["finetune"] = changes.get("finetune", {}) | {
+                "tokens": assignments.value_of(tokens)
+            }
         return changes
 
 

@@ -35,7 +35,7 @@ class MixRequest(BaseModel):
     """Experts, and how they become one network. A recipe field that is missing is taken from the
     preset, see `/presets`; the defaults shown here are those of `nexus`."""
 
-    model_config = ConfigDict(extra="allow", json_schema_extra=_document_recipe)
+    model_config = ConfigDict(extra="allow", strict=True, json_schema_extra=_document_recipe)
 
     name: Line = Field(description="Name of the mix, and of the model for applications.")
     family: Line = Field(description="The family of all experts.")
@@ -72,7 +72,7 @@ class MixRequest(BaseModel):
 class _RevisionRequest(BaseModel):
     """What all changes of a finished mix have in common."""
 
-    model_config = ConfigDict(extra="allow", json_schema_extra=_document_as_closed)
+    model_config = ConfigDict(extra="allow", strict=True, json_schema_extra=_document_as_closed)
 
     name: Line | None = Field(
         default=None, description="Name of the new mix. Default: a new version of the same mix."

@@ -66,3 +66,10 @@ def test_equal_models_have_no_differences(changes: dict[str, object]) -> None:
 def test_differences_name_nested_fields() -> None:
     model = Outer(name="code", inner=Inner(low=2))
     assert changed_fields(model, Outer(), prefix="a.") == {"a.name": "code", "a.inner.low": 2}
+
+
+@pytest.mark.parametrize("value", [True, "3", 3.5])
+def test_a_value_of_another_type_is_no_number(value: object) -> None:
+    made, problems = read(Outer, KNOWN, {"inner": {"low": value}})
+    assert made.inner.low == 0
+    assert [problem.pointer for problem in problems] == ["/inner/low"]

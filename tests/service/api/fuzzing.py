@@ -13,8 +13,7 @@ from tempfile import TemporaryDirectory
 PROGRAM = Path(sys.executable).with_name("schemathesis")
 DOCUMENT = "/api/v1/openapi.json"
 SEED = 31
-# Argued for in the decision `generated-requests`.
-LEFT_OUT = ("positive_data_acceptance",)
+CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,7 @@ def run(
     with TemporaryDirectory(prefix="nexusmix-fuzz-") as folder:
         report = Path(folder) / "report.ndjson"
         command = [
-            *(str(PROGRAM), "--no-color", "run", address + DOCUMENT),
-            *("--checks=all", f"--exclude-checks={','.join(LEFT_OUT)}"),
+            *(str(PROGRAM), f"--config-file={CONFIG}", "--no-color", "run", address + DOCUMENT),
             *(f"--seed={seed}", f"--max-time={math.ceil(seconds)}", "--request-timeout=60"),
             *("--workers=1", "--continue-on-failure", "--warnings=off", "--no-shrink"),
             *("--suppress-health-check=all", f"--report-ndjson-path={report}"),

@@ -31,6 +31,12 @@ def test_a_shown_policy_is_read_again(tmp_path: Path) -> None:
     assert policy.read_policy(written(tmp_path, text)) == Policy().model_dump(mode="json")
 
 
+def test_a_number_may_have_an_exponent(tmp_path: Path) -> None:
+    text = "served:\n  max_logprob_difference: 1e-4\n  min_fdt_75: 8\n"
+    fields = {"served": {"max_logprob_difference": 1e-4, "min_fdt_75": 8}}
+    assert policy.read_policy(written(tmp_path, text)) == fields
+
+
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     assert policy.read_policy(written(tmp_path, "# nothing yet\n")) == {}
 

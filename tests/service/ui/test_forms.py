@@ -19,7 +19,7 @@ def test_lines_are_fields() -> None:
     assert set(asked.assembly) == {"experts_per_token"}
     assert asked.finetune is not None
     assert set(asked.finetune) == {"seed", "tokens"}
-    assert asked.finetune["tokens"] == "8192"
+    assert asked.finetune["tokens"] == 8192
 
 
 def test_a_wrong_line_is_refused() -> None:
