@@ -5,6 +5,7 @@ error, and time or memory that grows faster than the text, is a fault.
 """
 
 import json
+import math
 import time
 import tracemalloc
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ DIGEST = "0123456789abcdef" * 4
 MAX_BYTES_PER_BYTE, MAX_BYTES_OF_NOTHING = 400, 4 * 2**20
 # Text of twice the length may take this much longer; above 2, since the machine does other work.
 MAX_RATIO = 3.5
+ROUNDS = 9
 
 ODD: st.SearchStrategy[Any] = st.one_of(
     st.none(),
@@ -235,11 +237,16 @@ def peak_bytes(kind: Kind, raw: bytes) -> int:
         tracemalloc.stop()
 
 
-def seconds(kind: Kind, raw: bytes) -> float:
-    """Return the processor seconds of a reader; the least of three."""
-    taken = []
-    for _ in range(3):
-        began = time.process_time()
-        attempt(kind, raw)
-        taken.append(time.process_time() - began)
-    return min(taken)
+def ratio(kind: Kind, raw: bytes, other: bytes) -> float:
+    """Return the processor time that a reader needs for `raw`, divided by that for `other`.
+
+    The texts take turns, and the least time of each counts: other work of the machine makes a
+    reader slower for a while, and never faster.
+    """
+    taken: dict[bytes, float] = {raw: math.inf, other: math.inf}
+    for _ in range(ROUNDS):
+        for text in taken:
+            began = time.process_time()
+            attempt(kind, text)
+            taken[text] = min(taken[text], time.process_time() - began)
+    return taken[raw] / taken[other]

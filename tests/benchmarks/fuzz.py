@@ -64,7 +64,7 @@ def _files(name: str, *, cases: int) -> dict[str, Any]:
     read, refused = structured_cases.run(name, cases=cases)
     seconds = time.perf_counter() - began
     short, long = kind.of_length(COUNT), kind.of_length(2 * COUNT)
-    ratio = structured_cases.seconds(kind, long) / structured_cases.seconds(kind, short)
+    ratio = structured_cases.ratio(kind, long, short)
     needed = max(0, structured_cases.peak_bytes(kind, long) - MAX_BYTES_OF_NOTHING) / len(long)
     found = {
         "read": read,
