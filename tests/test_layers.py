@@ -35,7 +35,7 @@ ROOMS = {
         "serving",
     ),
     "assembler": (
-        "tables content_cache compute_dtype progress tokenizer_file",
+        "tables content_cache compute_dtype progress tokenizer_file transformers_without_torch",
         "recipes network",
         "training",
         "routing",

@@ -38,6 +38,9 @@ def check_family(family_id: int) -> None:
 
 def check_expert(version_id: int) -> None:
     """Check a version of an expert; its domain is embedded next."""
+    from assembler import transformers_without_torch
+
+    transformers_without_torch.load()
     from assembler.jobs import checkpoint_checks
 
     blobs = blob_stores.store()
