@@ -21,7 +21,6 @@ from transformers import (
 )
 
 from assembler import tokenizer_file
-from assembler.evaluation import seed_check
 from engine.vllm_plugin import model_folder
 from engine.vllm_plugin.config import NexusConfig
 from registry.blobs.blobs import BlobStore, get_bytes
@@ -50,6 +49,9 @@ MAX_REASON = 300
 
 def check_family(family: Family, blobs: BlobStore) -> None:
     """Check all of a seed before it is ready. Raises Conflict for lost blobs, InvalidCheckpoint."""
+    # Imported here: the check of an expert needs no torch.
+    from assembler.evaluation import seed_check
+
     uploads.check_family(blobs, family)
     seed = manifests.load(blobs, family.seed_digest)
     check_readers(seed, blobs, texts=["a text"])
