@@ -1,13 +1,18 @@
 """Sends blobs and fetches files, and tells how far it is."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
 from registry.checkpoints.exports import OnBytes, new_folder
 from registry.ingest.sources import Source
 from service.client.connection import API, Connection
 from service.schemas.checkpoints import FilesBody, MissingBlob
+
+# The service waits for its disk with each blob, and checkpoints have hundreds of small ones.
+NUM_AT_A_TIME = 4
 
 
 @dataclass(frozen=True)
@@ -32,17 +37,39 @@ def send_blobs(
     *,
     on_transfer: OnTransfer,
 ) -> None:
-    """Send the blobs that the service asks for. `sources` maps digests to bytes on disk."""
+    """Send the blobs that the service asks for. `sources` maps digests to bytes on disk.
+
+    While the service writes one to its disk, others are on their way. `on_transfer` is called from
+    the calling thread; if it raises, no further blob is sent.
+    """
     num_bytes = sum(sources[blob.digest].num_bytes for blob in blobs)
-    num_before = 0
-    for blob in blobs:
-        source = sources[blob.digest]
+    num_sent = {blob.digest: 0 for blob in blobs}
+    # What the threads tell: how much of a blob is sent, or that it has ended.
+    news: SimpleQueue[tuple[str, int] | Future[None]] = SimpleQueue()
 
-        def on_sent(num_sent: int, num_before: int = num_before) -> None:
-            on_transfer(Transfer(num_before + num_sent, num_bytes))
+    def send(blob: MissingBlob) -> None:
+        def on_sent(count: int) -> None:
+            news.put((blob.digest, count))
 
-        connection.send(blob, source, on_sent=on_sent)
-        num_before += source.num_bytes
+        connection.send(blob, sources[blob.digest], on_sent=on_sent)
+
+    with ThreadPoolExecutor(NUM_AT_A_TIME) as pool:
+        try:
+            for blob in blobs:
+                pool.submit(send, blob).add_done_callback(news.put)
+            num_left = len(blobs)
+            while num_left:
+                told = news.get()
+                if isinstance(told, Future):
+                    told.result()
+                    num_left -= 1
+                else:
+                    digest, count = told
+                    num_sent[digest] = count
+                    on_transfer(Transfer(sum(num_sent.values()), num_bytes))
+        finally:
+            # What is on its way arrives, so that it need not be sent again.
+            pool.shutdown(cancel_futures=True)
 
 
 def send_file(connection: Connection, path: Path) -> str:
