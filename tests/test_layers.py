@@ -25,6 +25,7 @@ ROOMS = {
         "bounded_json disk",
         "bases database blobs",
         "checkpoints",
+        "imports",
         "ingest catalog",
     ),
     "engine": (

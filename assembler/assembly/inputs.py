@@ -121,7 +121,7 @@ def gather(session: Session, recipe: Recipe) -> MixInputs:
     return MixInputs(
         recipe=recipe,
         seed_digest=seed_digest,
-        expert_digests=tuple(version.manifest_digest for version in versions),
+        expert_digests=tuple(experts.checkpoint_digest(version) for version in versions),
         documents_digests=tuple(version.documents_digest for version in versions),
         vectors=tuple(own.vector for own in embedded),
         states_digests=tuple(_states_digest(own) for own in embedded),
@@ -153,7 +153,7 @@ def _base(session: Session, ref: str) -> MixVersion:
 
 def _experts_of(session: Session, base: MixVersion) -> tuple[tuple[str, str], ...]:
     refs = Recipe.model_validate(base.recipe).experts
-    return tuple((ref, _version(session, ref).manifest_digest) for ref in refs)
+    return tuple((ref, experts.checkpoint_digest(_version(session, ref))) for ref in refs)
 
 
 def _version(session: Session, ref: str) -> ExpertVersion:

@@ -24,7 +24,7 @@ from assembler import tokenizer_file
 from engine.vllm_plugin import model_folder
 from engine.vllm_plugin.config import NexusConfig
 from registry.blobs.blobs import BlobStore, get_bytes
-from registry.catalog import uploads
+from registry.catalog import experts, uploads
 from registry.catalog.documents import sample_evenly
 from registry.checkpoints import manifests
 from registry.checkpoints.architecture import Architecture
@@ -65,7 +65,7 @@ def check_version(version: ExpertVersion, blobs: BlobStore) -> None:
     InvalidInput for its documents.
     """
     parsed = uploads.check_expert_version(blobs, version)
-    manifest = manifests.load(blobs, version.manifest_digest)
+    manifest = manifests.load(blobs, experts.checkpoint_digest(version))
     seed = manifests.load(blobs, version.expert.family.seed_digest)
     check_same_tokens(manifest, seed, blobs)
     check_readers(manifest, blobs, texts=sample_evenly(parsed))

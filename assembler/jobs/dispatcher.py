@@ -77,6 +77,10 @@ def _wanted_registrations(session: Session) -> Iterator[Wanted]:
         yield Wanted(queues.TRAIN_PROJECTION, queues.HEAVY, job_id, projection.id)
     for family in session.scalars(select(Family).where(Family.state == VersionState.CHECKING)):
         yield Wanted(queues.CHECK_FAMILY, queues.SHORT, job_ids.of_family(family), family.id)
+    importing = select(ExpertVersion).where(ExpertVersion.state == VersionState.IMPORTING)
+    for version in session.scalars(importing):
+        job_id = job_ids.of_import(version)
+        yield Wanted(queues.IMPORT_EXPERT, queues.IMPORTS, job_id, version.id)
     checking = select(ExpertVersion).where(ExpertVersion.state == VersionState.CHECKING)
     for version in session.scalars(checking):
         yield Wanted(queues.CHECK_EXPERT, queues.SHORT, job_ids.of_check(version), version.id)

@@ -9,6 +9,11 @@ def of_family(family: Family) -> str:
     return _id(f"check-family-{family.id}", family.num_retries)
 
 
+def of_import(version: ExpertVersion) -> str:
+    """Return the id of the import of an expert's version."""
+    return _id(f"import-expert-{version.id}", version.num_retries)
+
+
 def of_check(version: ExpertVersion) -> str:
     """Return the id of the check of an expert's version."""
     return _id(f"check-expert-{version.id}", version.num_retries)

@@ -7,9 +7,12 @@ APPLICATION_VERSION = "1"
 # Each worker runs one heavy job at a time; short jobs do not wait for it.
 HEAVY = "heavy"
 SHORT = "short"
+# Downloads may take hours, and compute little.
+IMPORTS = "imports"
 
 MAKE_MIX = "make_mix"
 TRAIN_PROJECTION = "train_projection"
 EMBED_DOMAIN = "embed_domain"
 CHECK_FAMILY = "check_family"
 CHECK_EXPERT = "check_expert"
+IMPORT_EXPERT = "import_expert"

@@ -1,8 +1,10 @@
-"""The steps of a registration: check a seed, check a version of an expert, embed its domain.
+"""The steps of a registration: check a seed; import and check a version of an expert, embed it.
 
 Each ends with one transaction that changes the state of its row. A refusal is raised; the workflow
 stores it.
 """
+
+import time
 
 from sqlalchemy.orm import Session
 
@@ -16,6 +18,9 @@ from registry.database import db
 from registry.database.tables import ExpertVersion, Family
 
 CHECK_FAMILY, CHECK_EXPERT, EMBED = "check-family", "check-expert", "embed"
+IMPORT = "import-expert"
+# Progress that is stored more often cannot be followed by a person.
+REPORT_SECONDS = 0.5
 
 
 def check_family(family_id: int) -> None:
@@ -36,6 +41,30 @@ def check_family(family_id: int) -> None:
     job_events.durably(store)
 
 
+def import_expert(version_id: int) -> None:
+    """Make the checkpoint of a version from its source; it is checked next."""
+    from assembler.jobs import imports
+
+    blobs = blob_stores.store()
+    version = _version(version_id)
+    reported_at = float("-inf")
+
+    def report(what: str) -> None:
+        nonlocal reported_at
+        if time.monotonic() - reported_at >= REPORT_SECONDS:
+            reported_at = time.monotonic()
+            job_events.durably(lambda session: experts.report(session, version_id, progress=what))
+
+    digest = manifests.store(blobs, imports.run(version, blobs, on_progress=report))
+
+    def store(session: Session) -> None:
+        experts.mark_imported(session, version_id, manifest_digest=digest)
+        job_events.end_step(session, job_ids.of_import(version), step=IMPORT)
+        job_events.wake(session)
+
+    job_events.durably(store)
+
+
 def check_expert(version_id: int) -> None:
     """Check a version of an expert; its domain is embedded next."""
     from assembler import transformers_without_torch
@@ -46,7 +75,7 @@ def check_expert(version_id: int) -> None:
     blobs = blob_stores.store()
     version = _version(version_id)
     checkpoint_checks.check_version(version, blobs)
-    checkpoint = manifests.load(blobs, version.manifest_digest)
+    checkpoint = manifests.load(blobs, experts.checkpoint_digest(version))
 
     def store(session: Session) -> None:
         experts.mark_checked(session, version_id)
@@ -68,7 +97,7 @@ def embed(version_id: int) -> None:
     parsed = documents.parse(blobs.read(version.documents_digest))
     texts = documents.sample_evenly(parsed)
     vector = Encoder().embed(texts).mean(0).tolist()
-    inputs = RouterInputs(manifests.load(blobs, version.manifest_digest), blobs)
+    inputs = RouterInputs(manifests.load(blobs, experts.checkpoint_digest(version)), blobs)
     moments = inputs.moments(parsed, num_tokens=DOMAIN_TOKENS)
     states_digest = tensors.write(blobs, moments.embedding()).digest
 

@@ -1,4 +1,4 @@
-"""The durable jobs of registrations: check seeds and experts, embed domains, train projections.
+"""The durable jobs of registrations: import, check and embed experts, check seeds, project domains.
 
 Each is one step. What it did is in the state of its row: the step itself moves it on, and a failure
 is stored with its reason. `assembler.jobs.attempts` says what is tried again.
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from assembler.jobs import attempts, queues, step_process
 from assembler.jobs.durable import durably
-from assembler.jobs.registration_steps import CHECK_EXPERT, CHECK_FAMILY, EMBED
+from assembler.jobs.registration_steps import CHECK_EXPERT, CHECK_FAMILY, EMBED, IMPORT
 from assembler.jobs.step_errors import Killed, TransientFailure
 from assembler.mixes import job_events
 from registry.catalog import experts, families, projections
@@ -50,6 +50,12 @@ def check_family(family_id: int) -> None:
     check_seed(family_id, _job_id())
 
 
+@DBOS.workflow(name=queues.IMPORT_EXPERT)
+def import_expert(version_id: int) -> None:
+    """Make the checkpoint of one version of an expert from its source."""
+    import_version(version_id, _job_id())
+
+
 @DBOS.workflow(name=queues.CHECK_EXPERT)
 def check_expert(version_id: int) -> None:
     """Check one version of an expert."""
@@ -71,6 +77,11 @@ def train_projection(projection_id: int) -> None:
 @DBOS.step()
 def check_seed(family_id: int, job_id: str) -> None:
     _run(_CHECK_FAMILY, family_id, job_id)
+
+
+@DBOS.step()
+def import_version(version_id: int, job_id: str) -> None:
+    _run(_IMPORT, version_id, job_id)
 
 
 @DBOS.step()
@@ -174,6 +185,12 @@ _CHECK_EXPERT = _Work(
     lambda session, row_id, error: experts.note(session, row_id, error=error),
     lambda session, row_id, error: experts.mark_failed(session, row_id, error=error),
 )
+_IMPORT = _Work(
+    IMPORT,
+    lambda session, row_id: _version_state(session, row_id) is VersionState.IMPORTING,
+    _CHECK_EXPERT.note,
+    _CHECK_EXPERT.fail,
+)
 _EMBED = _Work(
     EMBED,
     lambda session, row_id: (
@@ -194,6 +211,7 @@ _TRAIN = _Work(
 )
 _OF_WORKFLOW = {
     queues.CHECK_FAMILY: _CHECK_FAMILY,
+    queues.IMPORT_EXPERT: _IMPORT,
     queues.CHECK_EXPERT: _CHECK_EXPERT,
     queues.EMBED_DOMAIN: _EMBED,
     queues.TRAIN_PROJECTION: _TRAIN,

@@ -183,6 +183,7 @@ STEPS: dict[str, Callable[[int], None]] = {
     "compress": compress,
     "gate": gate,
     registration_steps.CHECK_FAMILY: registration_steps.check_family,
+    registration_steps.IMPORT: registration_steps.import_expert,
     registration_steps.CHECK_EXPERT: registration_steps.check_expert,
     registration_steps.EMBED: registration_steps.embed,
     "train-projection": train_projection,

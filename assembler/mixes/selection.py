@@ -128,7 +128,7 @@ def _members(
             detail = f"{experts.ref_of(same.version)} is in the mix already, by {same.pointer}"
             problems.append(Problem(at, f"{detail}: a mix has one version of an expert"))
             continue
-        manifest = manifests.load(blobs, version.manifest_digest)
+        manifest = manifests.load(blobs, experts.checkpoint_digest(version))
         embedded = embeddings.find_all(session, version)
         problems += [Problem(at, detail) for detail in _embedding_problems(version, embedded)]
         if owner is not None and seed is not None:

@@ -124,7 +124,7 @@ def not_ready(version: ExpertVersion) -> str:
             return f"{sentence}; register it again to send the rest"
         case VersionState.FAILED:
             return f"{sentence}; register it again, or retry, when that is mended"
-        case VersionState.CHECKING | VersionState.EMBEDDING:
+        case VersionState.IMPORTING | VersionState.CHECKING | VersionState.EMBEDDING:
             return f"{sentence}; a running worker ends that within a minute or a few"
     return sentence
 
@@ -134,12 +134,36 @@ def ref_of(version: ExpertVersion) -> str:
     return f"{version.expert.name}@{version.number}"
 
 
+def checkpoint_digest(version: ExpertVersion) -> str:
+    """Return the digest of a version's manifest. Raises Conflict while it is imported."""
+    if version.manifest_digest is None:
+        raise Conflict(not_ready(version))
+    return version.manifest_digest
+
+
 def retire(session: Session, *, expert: str, number: int) -> ExpertVersion:
     """Retire a version: new mixes cannot use it, existing mixes keep it. Raises NotFound."""
     version = find_version(session, expert=expert, number=number)
     version.state = VersionState.RETIRED
     session.flush()
     return version
+
+
+def mark_imported(session: Session, version_id: int, *, manifest_digest: str) -> None:
+    """Record the checkpoint that a version was imported as; it is checked next."""
+    version = _locked(session, version_id)
+    if version.state is VersionState.IMPORTING:
+        version.manifest_digest, version.progress = manifest_digest, None
+        version.state, version.error = VersionState.CHECKING, None
+        session.flush()
+
+
+def report(session: Session, version_id: int, *, progress: str) -> None:
+    """Record how far the import of a version is."""
+    version = _locked(session, version_id)
+    if version.state is VersionState.IMPORTING:
+        version.progress = progress
+        session.flush()
 
 
 def mark_checked(session: Session, version_id: int) -> None:
@@ -182,6 +206,7 @@ def mark_failed(session: Session, version_id: int, *, error: str) -> None:
     version = _locked(session, version_id)
     if version.state in PENDING_STATES:
         version.state, version.error = VersionState.FAILED, error
+        version.progress = None
     elif version.state is VersionState.RETIRED:
         version.error = error
     session.flush()
@@ -219,10 +244,12 @@ def retry(session: Session, *, expert: str, number: int) -> ExpertVersion:
 
 
 def begin_checks(version: ExpertVersion) -> None:
-    """Have a version checked whose bytes were all sent."""
+    """Have a version checked whose bytes were all sent, after its import if it needs one."""
     if version.state is VersionState.FAILED:
         version.num_retries += 1
-    version.state, version.error = VersionState.CHECKING, None
+    is_imported = version.manifest_digest is not None
+    version.state = VersionState.CHECKING if is_imported else VersionState.IMPORTING
+    version.error = None
 
 
 def show_newest(session: Session, expert: Expert) -> None:

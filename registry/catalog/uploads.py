@@ -6,7 +6,7 @@ the API key that asks: bytes count as sent if it has sent them or may download t
 `blob_permissions`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
@@ -22,6 +22,7 @@ from registry.checkpoints.admission import CheckpointAnnouncement
 from registry.database import db
 from registry.database.tables import Expert, ExpertVersion, Family, VersionState
 from registry.errors import Conflict, InvalidInput, Problem
+from registry.imports.sources import Source
 from registry.names import check_name, is_digest
 
 
@@ -128,11 +129,7 @@ def begin_expert_version(
     Conflict if the expert belongs to another family, or the version was retired or is ready under
     another license.
     """
-    check_name(expert, at="/expert")
-    licenses.check(license, at="/license")
-    if not is_digest(documents):
-        problem = Problem("/documents", "expected the SHA-256 of the documents")
-        raise InvalidInput("the documents are not announced", problems=(problem,))
+    check_announced(expert, license=license, documents=documents)
     parent = families.find_ready(session, family)
     db.release(session)
     seed = manifests.load(blobs, parent.seed_digest)
@@ -141,24 +138,22 @@ def begin_expert_version(
     wanted = (manifest.digests() - seed.digests()) | {documents}
     permitted = blob_permissions.accept(session, blobs, wanted, sender=sender)
     manifest_digest = manifests.store(blobs, manifest)
-    families.lock(session, parent.id)
-    owner = _lock_expert(session, expert, parent, license=license, description=description)
-    version = _find_or_add_version(
+    version = find_or_add_version(
         session,
-        owner,
-        manifest_digest,
-        documents,
-        license=license,
-        description=description,
+        ExpertVersion(
+            license=license,
+            description=description,
+            manifest_digest=manifest_digest,
+            documents_digest=documents,
+        ),
+        expert=expert,
+        family=parent,
     )
-    if version.state is VersionState.RETIRED:
-        raise Conflict(f"{experts.ref_of(version)} is this very checkpoint, and was retired")
     if version.state in (VersionState.EMBEDDING, VersionState.READY):
         # That tells everybody that its bytes are there. If one was lost, it is sent again.
         permitted = wanted
     missing = admission.missing(blobs, manifest, known=seed.digests(), permitted=permitted)
-    if documents not in permitted or blobs.keep(documents) is None:
-        missing.append(documents)
+    missing += not_sent(blobs, [documents], permitted=permitted)
     return ExpertUpload(version, missing)
 
 
@@ -173,12 +168,10 @@ def complete_expert_version(
     version = experts.find_version(session, expert=expert, number=number)
     if version.state in (VersionState.UPLOADING, VersionState.FAILED):
         db.release(session)
-        seed = manifests.load(blobs, version.expert.family.seed_digest)
-        manifest = manifests.load(blobs, version.manifest_digest)
-        wanted = (manifest.digests() - seed.digests()) | {version.documents_digest}
-        permitted = blob_permissions.accept(session, blobs, wanted, sender=sender)
-        admission.check_sent(blobs, manifest, known=seed.digests(), permitted=permitted)
-        _check_documents_sent(blobs, version.documents_digest, permitted=permitted)
+        if version.manifest_digest is None:
+            _check_source_sent(session, blobs, version, sender=sender)
+        else:
+            _check_checkpoint_sent(session, blobs, version, version.manifest_digest, sender=sender)
         session.refresh(version, ["state", "num_retries"], with_for_update=True)
         if version.state in (VersionState.UPLOADING, VersionState.FAILED):
             experts.begin_checks(version)
@@ -188,6 +181,42 @@ def complete_expert_version(
     return version
 
 
+def _check_checkpoint_sent(
+    session: Session, blobs: BlobStore, version: ExpertVersion, digest: str, *, sender: int
+) -> None:
+    seed = manifests.load(blobs, version.expert.family.seed_digest)
+    manifest = manifests.load(blobs, digest)
+    wanted = (manifest.digests() - seed.digests()) | {version.documents_digest}
+    permitted = blob_permissions.accept(session, blobs, wanted, sender=sender)
+    admission.check_sent(blobs, manifest, known=seed.digests(), permitted=permitted)
+    _check_documents_sent(blobs, version.documents_digest, permitted=permitted)
+
+
+def _check_source_sent(
+    session: Session, blobs: BlobStore, version: ExpertVersion, *, sender: int
+) -> None:
+    assert version.source is not None, "a version has a manifest or a source"
+    wanted = Source.from_json(version.source).digests()
+    permitted = blob_permissions.accept(
+        session, blobs, wanted | {version.documents_digest}, sender=sender
+    )
+    if absent := not_sent(blobs, wanted, permitted=permitted):
+        raise Conflict(
+            f"{len(absent)} blobs were not sent yet",
+            problems=tuple(Problem("/missing", digest) for digest in absent),
+        )
+    _check_documents_sent(blobs, version.documents_digest, permitted=permitted)
+
+
+def not_sent(blobs: BlobStore, digests: Iterable[str], *, permitted: set[str]) -> list[str]:
+    """Return those of `digests` that must still be sent, sorted. The others are kept."""
+    return [
+        digest
+        for digest in sorted(digests)
+        if digest not in permitted or blobs.keep(digest) is None
+    ]
+
+
 def check_expert_version(blobs: BlobStore, version: ExpertVersion) -> list[Document]:
     """Read and check all bytes of a version that its seed does not have; return its documents.
 
@@ -195,7 +224,7 @@ def check_expert_version(blobs: BlobStore, version: ExpertVersion) -> list[Docum
     Incompatible if the checkpoint does not fit the seed, and InvalidInput for the documents.
     """
     seed = manifests.load(blobs, version.expert.family.seed_digest)
-    manifest = manifests.load(blobs, version.manifest_digest)
+    manifest = manifests.load(blobs, experts.checkpoint_digest(version))
     admission.check_fits(manifest, seed)
     byte_checks.verify(blobs, manifest, known=seed.digests())
     digest = version.documents_digest
@@ -240,40 +269,50 @@ def _lock_expert(
     return expert
 
 
-def _find_or_add_version(
-    session: Session,
-    expert: Expert,
-    manifest_digest: str,
-    documents_digest: str,
-    *,
-    license: str,
-    description: str,
+def check_announced(expert: str, *, license: str, documents: str) -> None:
+    """Check name and license of an expert and the digest of its documents. Raises InvalidInput."""
+    check_name(expert, at="/expert")
+    licenses.check(license, at="/license")
+    if not is_digest(documents):
+        problem = Problem("/documents", "expected the SHA-256 of the documents")
+        raise InvalidInput("the documents are not announced", problems=(problem,))
+
+
+def find_or_add_version(
+    session: Session, wanted: ExpertVersion, *, expert: str, family: Family
 ) -> ExpertVersion:
-    for version in experts.find_versions(session, expert.name):
-        if (version.manifest_digest, version.documents_digest) == (
-            manifest_digest,
-            documents_digest,
-        ):
+    """Return the version of an expert with the checkpoint or source and documents of `wanted`.
+
+    If there is none, `wanted` is added as the newest version, and the expert if it is new. Raises
+    Conflict if the version was retired or is ready under another license, and if the expert belongs
+    to another family.
+    """
+    families.lock(session, family.id)
+    license, description = wanted.license, wanted.description
+    owner = _lock_expert(session, expert, family, license=license, description=description)
+    for version in experts.find_versions(session, expert):
+        if version.documents_digest == wanted.documents_digest and _is_same(version, wanted):
             _describe(session, version, license=license, description=description)
             return version
     last = session.scalar(
-        select(func.max(ExpertVersion.number)).where(ExpertVersion.expert_id == expert.id)
+        select(func.max(ExpertVersion.number)).where(ExpertVersion.expert_id == owner.id)
     )
-    version = ExpertVersion(
-        expert=expert,
-        number=(last or 0) + 1,
-        license=license,
-        description=description,
-        manifest_digest=manifest_digest,
-        documents_digest=documents_digest,
-    )
-    session.add(version)
+    wanted.expert, wanted.number = owner, (last or 0) + 1
+    session.add(wanted)
     session.flush()
-    return version
+    return wanted
+
+
+def _is_same(version: ExpertVersion, wanted: ExpertVersion) -> bool:
+    if wanted.source is not None:
+        return version.source == wanted.source
+    return version.manifest_digest == wanted.manifest_digest
 
 
 def _describe(session: Session, version: ExpertVersion, *, license: str, description: str) -> None:
     """Give a version that was announced before what it is announced with now."""
+    if version.state is VersionState.RETIRED:
+        raise Conflict(f"{experts.ref_of(version)} is this very checkpoint, and was retired")
     if version.license != license and version.ready_at is not None:
         raise Conflict(
             f"{experts.ref_of(version)} is this very checkpoint, under license"

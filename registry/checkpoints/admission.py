@@ -82,7 +82,7 @@ def announce(announced: CheckpointAnnouncement) -> Manifest:
             left_out = _left_out(tensors, architecture)
             rest = {name: entry for name, entry in tensors.items() if name not in left_out}
             problems += _tensor_problems(rest, architecture)
-    problems += _file_problems(announced.files)
+    problems += file_problems(announced.files)
     if TOKENIZER not in announced.files:
         problems.append(Problem(pointer("files", TOKENIZER), "is missing"))
     if problems:
@@ -223,7 +223,8 @@ def _read_headers(
     return tensors, problems
 
 
-def _file_problems(files: Mapping[str, str], *, below: str = "") -> Iterator[Problem]:
+def file_problems(files: Mapping[str, str], *, below: str = "") -> Iterator[Problem]:
+    """Yield what is wrong with names and digests of files beside the weights, with pointers."""
     for name, digest in files.items():
         at = below + pointer("files", name)
         suffix = PurePosixPath(name).suffix
@@ -241,7 +242,7 @@ def _file_problems(files: Mapping[str, str], *, below: str = "") -> Iterator[Pro
 
 def _note_problems(notes: Notes, tensors: Mapping[str, TensorEntry]) -> Iterator[Problem]:
     """Report notes that do not belong to the checkpoint."""
-    yield from _file_problems(notes.files, below="/notes")
+    yield from file_problems(notes.files, below="/notes")
     for name in notes.casts.keys() - tensors.keys():
         yield Problem(pointer("notes", "casts", name), "is no tensor of the checkpoint")
     for name, entry in notes.rows.items():

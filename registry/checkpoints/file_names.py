@@ -12,5 +12,8 @@ TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 ATTESTATION = "attestation.json"
+# An adapter as peft saves it.
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_TENSORS = "adapter_model.safetensors"
 # Beside config and tokenizer in the model folder that vLLM serves from.
 MANIFEST = "manifest.json"

@@ -14,10 +14,12 @@ from registry.database.db import Base
 class VersionState(StrEnum):
     """State of a family's seed or of an expert version, in the order of a registration.
 
-    A worker checks what was sent, and embeds the domain of an expert. A seed is not embedded.
+    A worker imports what is no checkpoint yet, checks what was sent, and embeds the domain of an
+    expert. A seed is neither imported nor embedded.
     """
 
     UPLOADING = "uploading"
+    IMPORTING = "importing"
     CHECKING = "checking"
     EMBEDDING = "embedding"
     READY = "ready"
@@ -26,9 +28,14 @@ class VersionState(StrEnum):
 
 
 # A worker has work to do.
-PENDING_STATES = (VersionState.CHECKING, VersionState.EMBEDDING)
+PENDING_STATES = (VersionState.IMPORTING, VersionState.CHECKING, VersionState.EMBEDDING)
 # Nothing of it was checked yet, or not all of it is good.
-UNCHECKED_STATES = (VersionState.UPLOADING, VersionState.CHECKING, VersionState.FAILED)
+UNCHECKED_STATES = (
+    VersionState.UPLOADING,
+    VersionState.IMPORTING,
+    VersionState.CHECKING,
+    VersionState.FAILED,
+)
 
 
 class ProjectionState(StrEnum):
@@ -96,7 +103,13 @@ class ExpertVersion(Base):
     # Why it failed, or why a worker has to try again.
     error: Mapped[str | None]
     num_retries: Mapped[int] = mapped_column(default=0, server_default="0")
-    manifest_digest: Mapped[str]
+    # What it is imported from, see `registry.imports.sources`, and the same as a sentence.
+    source: Mapped[dict[str, Any] | None]
+    imported_from: Mapped[str | None]
+    # How far a worker is with the import.
+    progress: Mapped[str | None]
+    # None until the import has ended.
+    manifest_digest: Mapped[str | None]
     documents_digest: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     ready_at: Mapped[datetime | None]

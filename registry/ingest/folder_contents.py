@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from registry import bounded_json
-from registry.checkpoints.file_names import CONFIG, TOKENIZER
+from registry.checkpoints.file_names import ADAPTER_CONFIG, ADAPTER_TENSORS, CONFIG, TOKENIZER
 from registry.checkpoints.safetensors_header import LENGTH_BYTES
 from registry.errors import InvalidCheckpoint, InvalidInput
-from registry.ingest.shards import ADAPTER_WEIGHTS, CONSOLIDATED, weight_files
+from registry.ingest.shards import CONSOLIDATED, weight_files
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 GGUF_MAGIC = b"GGUF"
 PICKLED_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-ADAPTER_CONFIG = "adapter_config.json"
 FLOAT8 = re.compile(rb'"dtype"\s*:\s*"(F8_[A-Z0-9]+)"')
 # Only the beginning of a header is searched for dtypes: a checkpoint that is in float8 has such
 # tensors in its first block.
@@ -53,9 +52,9 @@ def check_folder(folder: Path) -> None:
             )
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Return the content of `config.json`. Raises InvalidCheckpoint if it is no JSON object."""
-    path = folder / CONFIG
+def read_config(folder: Path, *, name: str = CONFIG) -> dict[str, Any]:
+    """Return the content of a config file. Raises InvalidCheckpoint if it is no JSON object."""
+    path = folder / name
     try:
         config = bounded_json.parse(path.read_bytes())
     except OSError as error:
@@ -76,10 +75,11 @@ def _about_file(path: Path) -> str:
 
 
 def _about_missing_weights(folder: Path) -> str:
-    if (folder / ADAPTER_CONFIG).exists() or (folder / ADAPTER_WEIGHTS).exists():
+    if (folder / ADAPTER_CONFIG).exists() or (folder / ADAPTER_TENSORS).exists():
         return (
-            f"{folder} holds a LoRA adapter, not a model: merge it into its base model"
-            " (`merge_and_unload()` of peft), save that, and give the new folder"
+            f"{folder} holds a LoRA adapter, which is registered as an expert of the family of its"
+            " base model; here a whole model is needed: merge it (`merge_and_unload()` of peft),"
+            " save that, and give the new folder"
         )
     if found := _first(folder, (f"{CONSOLIDATED}*.safetensors",)):
         return (

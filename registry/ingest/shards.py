@@ -8,10 +8,9 @@ import re
 from pathlib import Path, PurePosixPath
 
 from registry import bounded_json
-from registry.checkpoints.file_names import TENSORS, TENSORS_INDEX
+from registry.checkpoints.file_names import ADAPTER_TENSORS, TENSORS, TENSORS_INDEX
 from registry.errors import InvalidInput
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 # The weights under the names of Mistral's own program; transformers does not read it.
 CONSOLIDATED = "consolidated"
 SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
@@ -33,7 +32,7 @@ def weight_files(folder: Path) -> list[Path]:
         for path in sorted(folder.glob("*.safetensors"))
         if path.is_file()
         and not path.name.startswith((".", CONSOLIDATED))
-        and path.name != ADAPTER_WEIGHTS
+        and path.name != ADAPTER_TENSORS
     ]
     return _one_set(folder, paths) if any(SHARD.fullmatch(path.name) for path in paths) else paths
 

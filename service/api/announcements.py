@@ -1,11 +1,13 @@
 """Announced checkpoints: reads them from a request, and lists the blobs to send."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from registry.blobs.blobs import BlobStore
+from registry.catalog.imports import AdapterAnnouncement
 from registry.checkpoints import manifests
 from registry.checkpoints.admission import CheckpointAnnouncement, Shard
 from service.schemas.checkpoints import CheckpointRequest, MissingBlob
+from service.schemas.imports import AdapterBody
 
 # Time to send a blob to an object store. A slower client announces the checkpoint again.
 PRESIGNED_SECONDS = 6 * 3600
@@ -22,13 +24,25 @@ def announcement_of(body: CheckpointRequest) -> CheckpointAnnouncement:
     )
 
 
-def missing_blobs(
-    blobs: BlobStore, digests: Sequence[str], *, manifest_digest: str, sender: int
-) -> list[MissingBlob]:
-    """Return where the API key `sender` sends each blob of `digests`."""
+def adapter_of(body: AdapterBody) -> AdapterAnnouncement:
+    """Return the adapter that a request announces."""
+    weights = Shard(body.weights.file, body.weights.size, body.weights.header)
+    return AdapterAnnouncement(
+        config=body.config, weights=weights, digest=body.digest, files=body.files
+    )
+
+
+def tensor_sizes(blobs: BlobStore, manifest_digest: str) -> dict[str, int]:
+    """Return the sizes in bytes of the tensors and rows of a checkpoint, by digest."""
     manifest = manifests.load(blobs, manifest_digest)
     entries = (*manifest.tensors.values(), *manifest.notes.rows.values())
-    sizes = {entry.digest: entry.num_bytes for entry in entries}
+    return {entry.digest: entry.num_bytes for entry in entries}
+
+
+def missing_blobs(
+    blobs: BlobStore, digests: Sequence[str], *, sizes: Mapping[str, int], sender: int
+) -> list[MissingBlob]:
+    """Return where the API key `sender` sends each blob of `digests`."""
     return [_missing(blobs, digest, sizes.get(digest), sender) for digest in digests]
 
 

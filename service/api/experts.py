@@ -1,6 +1,6 @@
 """/experts: register experts in two steps, list them, and find the nearest to a text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated
 
@@ -11,12 +11,15 @@ from assembler.mixes import job_events
 from assembler.routing import nearest_experts
 from assembler.routing.embedder import embedders
 from registry.blobs import blob_stores
-from registry.catalog import embeddings, experts, uploads
+from registry.blobs.blobs import BlobStore
+from registry.catalog import embeddings, experts, imports, uploads
+from registry.catalog.uploads import ExpertUpload
 from registry.checkpoints import chat_templates, manifests, notes
 from registry.database import db
 from registry.database.tables import ExpertVersion, VersionState
 from registry.errors import Conflict, NotFound
-from service.api.announcements import announcement_of, missing_blobs
+from service.api.announcements import adapter_of, announcement_of, missing_blobs, tensor_sizes
+from service.keys import Caller
 from service.schemas.common import Line, Page
 from service.schemas.experts import (
     ExpertBody,
@@ -27,6 +30,7 @@ from service.schemas.experts import (
     VersionRequest,
     VersionUploadBody,
 )
+from service.schemas.imports import ImportRequest
 from service.web.auth import Reader, Writer
 from service.web.checked_routes import CheckedRoute
 from service.web.deps import After, Blobs, ExpertName, Limit, Session, VersionNumber
@@ -57,14 +61,29 @@ def begin(
         documents=body.documents,
         sender=caller.key_id,
     )
-    version = _body(session, upload.version)
-    missing = missing_blobs(
+    sizes = tensor_sizes(blobs, experts.checkpoint_digest(upload.version))
+    return _upload_body(session, blobs, upload, sizes, caller)
+
+
+@router.post("/{name}/imports", status_code=201)
+def begin_import(
+    name: ExpertName, body: ImportRequest, session: Session, blobs: Blobs, caller: Writer
+) -> VersionUploadBody:
+    """Announce a version that is no checkpoint yet, such as an adapter. Send what is missing and
+    complete it like any version; a worker then makes the checkpoint and checks it."""
+    upload = imports.begin_import(
+        session,
         blobs,
-        upload.missing,
-        manifest_digest=version.manifest_digest,
+        expert=name,
+        family=body.family,
+        license=body.license,
+        description=body.description,
+        adapter=adapter_of(body.adapter),
+        documents=body.documents,
         sender=caller.key_id,
     )
-    return VersionUploadBody(**version.model_dump(), missing=missing)
+    sizes = {body.adapter.digest: body.adapter.weights.size}
+    return _upload_body(session, blobs, upload, sizes, caller)
 
 
 @router.post("/{name}/versions/{number}/complete", status_code=202)
@@ -101,7 +120,7 @@ def list_page(
     rows = experts.find_page(session, text=q, family=family, after=after or "", limit=limit + 1)
     newest = experts.find_newest(session, [row.name for row in rows])
     db.release(session)  # manifests are read for the notes
-    found = {version.expert_id: _notes(version.manifest_digest) for version in newest}
+    found = {version.expert_id: _notes(version) for version in newest}
     bodies = [ExpertBody.of(row, notes=found.get(row.id, [])) for row in rows]
     return Page.of(bodies, limit=limit)
 
@@ -145,6 +164,17 @@ def suggest(body: SuggestRequest, session: Session, _: Reader) -> Page[Suggestio
     return Page(data=data, has_more=False)
 
 
+def _upload_body(
+    session: orm.Session,
+    blobs: BlobStore,
+    upload: ExpertUpload,
+    sizes: Mapping[str, int],
+    caller: Caller,
+) -> VersionUploadBody:
+    missing = missing_blobs(blobs, upload.missing, sizes=sizes, sender=caller.key_id)
+    return VersionUploadBody(**_body(session, upload.version).model_dump(), missing=missing)
+
+
 def _body(session: orm.Session, version: ExpertVersion) -> VersionBody:
     [body] = _bodies(session, [version])
     return body
@@ -157,7 +187,7 @@ def _bodies(session: orm.Session, versions: Sequence[ExpertVersion]) -> list[Ver
         VersionBody.of(
             version,
             embedded=version.id in embedded,
-            notes=_notes(version.manifest_digest),
+            notes=_notes(version),
             warnings=_warnings(version),
         )
         for version in versions
@@ -169,18 +199,22 @@ def _warnings(version: ExpertVersion) -> list[str]:
     if version.state is not VersionState.READY:
         return []
     try:
-        loses = _loses_template(version.manifest_digest, version.expert.family.seed_digest)
+        digest = experts.checkpoint_digest(version)
+        loses = _loses_template(digest, version.expert.family.seed_digest)
     except NotFound:
         # Its blobs are lost, which is no reason not to list it.
         return []
     return [f"{experts.ref_of(version)} {chat_templates.LOST}"] if loses else []
 
 
-def _notes(manifest_digest: str) -> list[str]:
+def _notes(version: ExpertVersion) -> list[str]:
+    source = [] if version.imported_from is None else [version.imported_from]
+    if version.manifest_digest is None:
+        return source
     try:
-        return _sentences(manifest_digest)
+        return source + _sentences(version.manifest_digest)
     except NotFound:
-        return []
+        return source
 
 
 @lru_cache(MAX_CACHED)

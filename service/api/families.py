@@ -12,7 +12,7 @@ from engine.gates.policy import Policy
 from registry.catalog import families, projections, uploads
 from registry.checkpoints import manifests
 from registry.database import db
-from service.api.announcements import announcement_of, missing_blobs
+from service.api.announcements import announcement_of, missing_blobs, tensor_sizes
 from service.schemas.common import Page
 from service.schemas.families import (
     FamilyBody,
@@ -49,7 +49,7 @@ def begin(body: FamilyRequest, session: Session, blobs: Blobs, caller: Writer) -
     missing = missing_blobs(
         blobs,
         upload.missing,
-        manifest_digest=upload.family.seed_digest,
+        sizes=tensor_sizes(blobs, upload.family.seed_digest),
         sender=caller.key_id,
     )
     return FamilyUploadBody(**FamilyBody.of(upload.family).model_dump(), missing=missing)

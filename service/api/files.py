@@ -1,6 +1,7 @@
 """Checkpoints of seeds, experts and mixes as Hugging Face files to download."""
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Annotated
@@ -13,10 +14,11 @@ from registry.blobs.blobs import BlobStore
 from registry.catalog import artifacts, experts, families
 from registry.checkpoints import manifests
 from registry.checkpoints.exports import config_json, file_sizes, small_files, tensor_files
-from registry.checkpoints.file_names import CONFIG
+from registry.checkpoints.file_names import ADAPTER_CONFIG, ADAPTER_TENSORS, CONFIG
 from registry.checkpoints.manifests import Manifest
 from registry.database.tables import VersionState
 from registry.errors import Conflict, NotFound
+from registry.imports.sources import Source
 from service.schemas.checkpoints import FileBody, FilesBody
 from service.schemas.common import Line
 from service.web.auth import Reader
@@ -99,13 +101,59 @@ def get_of_mix(
     return _file(request, blobs, *_of_mix(session, blobs, name, number), file)
 
 
+@router.get("/experts/{name}/versions/{number}/adapter")
+def list_of_adapter(
+    name: ExpertName, number: VersionNumber, session: Session, blobs: Blobs, _: Reader
+) -> FilesBody:
+    """List the files of the adapter that a version was merged from, as peft reads them."""
+    manifest = _of_expert(session, blobs, name, number)
+    source = _adapter(session, name, number)
+    sizes = {ADAPTER_CONFIG: len(_adapter_config(source)), ADAPTER_TENSORS: source.size}
+    return FilesBody(
+        manifest_digest=manifest.digest,
+        attestation_digest=None,
+        data=[FileBody(name=name, size=size) for name, size in sizes.items()],
+    )
+
+
+@router.get("/experts/{name}/versions/{number}/adapter/{file}")
+def get_of_adapter(
+    name: ExpertName,
+    number: VersionNumber,
+    file: FileName,
+    request: Request,
+    session: Session,
+    blobs: Blobs,
+    _: Reader,
+) -> Response:
+    """Return a file of the adapter that a version was merged from, or one range of it."""
+    _of_expert(session, blobs, name, number)
+    source = _adapter(session, name, number)
+    if file == ADAPTER_CONFIG:
+        return _bytes(request, _adapter_config(source))
+    if file != ADAPTER_TENSORS:
+        raise NotFound(f"no file {file[:100]!r}; there are {ADAPTER_CONFIG}, {ADAPTER_TENSORS}")
+    return _blob(request, blobs, source.digest)
+
+
+def _adapter(session: Session, name: str, number: int) -> Source:
+    version = experts.find_version(session, expert=name, number=number)
+    if version.source is None:
+        raise NotFound(f"{experts.ref_of(version)} was registered without an adapter")
+    return Source.from_json(version.source)
+
+
+def _adapter_config(source: Source) -> bytes:
+    return json.dumps(source.config, indent=2).encode()
+
+
 def _of_expert(session: Session, blobs: BlobStore, name: str, number: int) -> Manifest:
     version = experts.find_version(session, expert=name, number=number)
     # Before its check, a version names digests whose bytes nobody may have sent.
     checked = version.state in (VersionState.EMBEDDING, VersionState.READY)
     if not checked and version.ready_at is None:
         raise Conflict(f"{experts.ref_of(version)} is {version.state}: its files were not checked")
-    return manifests.load(blobs, version.manifest_digest)
+    return manifests.load(blobs, experts.checkpoint_digest(version))
 
 
 def _of_family(session: Session, blobs: BlobStore, name: str) -> Manifest:
@@ -150,13 +198,7 @@ def _file(
 ) -> Response:
     # Only names in the manifest are looked up, so a name cannot lead to another path.
     if file == CONFIG:
-        data = config_json(manifest)
-        return _ranged(
-            request,
-            lambda start, end: iter([data[start:end]]),
-            size=len(data),
-            etag=hashlib.sha256(data).hexdigest(),
-        )
+        return _bytes(request, config_json(manifest))
     tensors = tensor_files(manifest)
     if view := tensors.get(file):
         return _ranged(
@@ -170,6 +212,19 @@ def _file(
     if digest is None:
         known = sorted([CONFIG, *tensors, *others])
         raise NotFound(f"no file {file[:100]!r}; there are {', '.join(known)}")
+    return _blob(request, blobs, digest)
+
+
+def _bytes(request: Request, data: bytes) -> Response:
+    return _ranged(
+        request,
+        lambda start, end: iter([data[start:end]]),
+        size=len(data),
+        etag=hashlib.sha256(data).hexdigest(),
+    )
+
+
+def _blob(request: Request, blobs: BlobStore, digest: str) -> Response:
     return _ranged(
         request,
         lambda start, end: blobs.read(digest, start=start, end=end),

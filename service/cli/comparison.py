@@ -188,7 +188,8 @@ def _find_registered(client: "Client", ref: str) -> "tuple[Stored, list[Document
     except NotFound:
         version = client.expert_version(ref)
         texts = [_documents(version.expert, version.documents_digest)]
-        return Stored(ref=version.ref, manifest_digest=version.manifest_digest), texts
+        digest = client.files(version.ref, of="experts").manifest_digest
+        return Stored(ref=version.ref, manifest_digest=digest), texts
     versions = [client.expert_version(expert) for expert in mix.recipe["experts"]]
     texts = [_documents(version.expert, version.documents_digest) for version in versions]
     return Stored(ref=mix.ref, manifest_digest=client.files(mix.ref).manifest_digest), texts

@@ -215,7 +215,8 @@ def _compress_stored(
     with connect() as client:
         if is_expert:
             version = client.expert_version(ref)
-            digest, documents = version.manifest_digest, [version.documents_digest]
+            digest = client.files(version.ref, of="experts").manifest_digest
+            documents = [version.documents_digest]
         else:
             mix = find_mix(client, ref)
             digest = client.files(mix.ref).manifest_digest

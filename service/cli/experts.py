@@ -62,7 +62,12 @@ def train_expert(
 
 @command()
 def register(
-    folder: Annotated[Path, typer.Argument(help="A Hugging Face folder; it is not changed.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="A Hugging Face folder, or a LoRA or DoRA adapter of peft; it is not changed."
+        ),
+    ],
     name: Annotated[str, typer.Option(help="The expert's name.")],
     family: Annotated[str, typer.Option(help="The family that the expert was trained from.")],
     license: Annotated[str, typer.Option(help=LICENSE_HELP)],
@@ -74,7 +79,8 @@ def register(
 ) -> None:
     """Register an expert, or a new version of one, with the running service.
 
-    The service checks it and embeds its domain. The same folder again tries again what failed.
+    The service checks it and embeds its domain; an adapter it merges into the family's seed first.
+    The same folder again tries again what failed.
     """
     from service.client.local import connect
     from service.terminal.console import console, notes, transfer, working

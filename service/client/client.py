@@ -18,9 +18,11 @@ from registry.catalog import document_files
 from registry.checkpoints.exports import OnBytes
 from registry.checkpoints.file_names import TOKENIZER
 from registry.errors import Conflict, InvalidInput, Unavailable
+from registry.ingest.adapter_folder import AdapterFolder, is_adapter
 from registry.ingest.checkpoint_folder import DOCUMENTS, CheckpointFolder, check_headers
 from registry.ingest.fitting import Seed
 from registry.ingest.folder_contents import check_folder
+from registry.ingest.sources import Source
 from registry.names import check_name, parse_ref
 from service.client import transfers
 from service.client.connection import MAX_ATTEMPTS, Connection, pause
@@ -111,6 +113,7 @@ class Client(MixRecords, Registrations, Deployments):
     ) -> VersionBody:
         """Register a version of an expert, with documents that show its domain.
 
+        A folder that holds an adapter is imported: a worker merges it into the family's seed.
         `documents` is a file of JSON Lines (`.jsonl`), or a plain text, which is cut into
         documents; without it, `documents.jsonl` in the folder is read. The folder is not changed.
         A worker then checks the version and embeds its domain; see `wait_for_embedding`. The same
@@ -122,23 +125,35 @@ class Client(MixRecords, Registrations, Deployments):
         check_name(name, at="/name")
         check_name(family, at="/family")
         licenses.check(license, at="/license")
-        check_folder(folder)
+        adapter = AdapterFolder.read(folder) if is_adapter(folder) else None
+        if adapter is None:
+            check_folder(folder)
         if documents is None and not (folder / DOCUMENTS).exists():
             raise InvalidInput(f"{folder} has no {DOCUMENTS}; name a file of documents, or a text")
         document_files.check_expert_file(documents or folder / DOCUMENTS)
-        seed = self._seed(family)
-        check_headers(folder, seed=seed)
-        about = {"family": family, "license": license, "description": description}
-        versions = f"/experts/{name}/versions"
+        seed = None if adapter else self._seed(family)
+        if seed is not None:
+            check_headers(folder, seed=seed)
+        about: dict[str, Any] = {
+            "family": family,
+            "license": license,
+            "description": description,
+        }
         with document_files.as_json_lines(documents or folder / DOCUMENTS) as json_lines:
-            checkpoint = CheckpointFolder.read(folder, documents=json_lines, seed=seed)
-            announcement = checkpoint.announcement | about | {"documents": checkpoint.documents}
-            begun = self._connection.post(versions, announcement)
+            if adapter is None:
+                checkpoint = CheckpointFolder.read(folder, documents=json_lines, seed=seed)
+                about |= checkpoint.announcement | {"documents": checkpoint.documents}
+                begun = self._connection.post(f"/experts/{name}/versions", about)
+                sources = checkpoint.sources
+            else:
+                sample = Source.whole(json_lines)
+                digest = sample.digest()
+                about |= {"adapter": adapter.announcement, "documents": digest}
+                begun = self._connection.post(f"/experts/{name}/imports", about)
+                sources = adapter.sources | {digest: sample}
             upload = VersionUploadBody.model_validate(begun)
-            transfers.send_blobs(
-                self._connection, upload.missing, checkpoint.sources, on_transfer=on_transfer
-            )
-        completed = self._connection.post(f"{versions}/{upload.version}/complete")
+            transfers.send_blobs(self._connection, upload.missing, sources, on_transfer=on_transfer)
+        completed = self._connection.post(f"/experts/{name}/versions/{upload.version}/complete")
         return VersionBody.model_validate(completed)
 
     def _seed(self, family: str) -> Seed:

@@ -108,7 +108,8 @@ class Registrations:
     def _wait(self, body: Body, path: str, name: str, seconds: float, on_wait: OnWait) -> Body:
         began = looked = seen = time.monotonic()
         while not _is_over(body):
-            on_wait(f"{name} is {body.state}" + (f": {body.error}" if body.error else ""))
+            what = body.error or (body.progress if isinstance(body, VersionBody) else None)
+            on_wait(f"{name} is {body.state}" + (f": {what}" if what else ""))
             time.sleep(POLL_SECONDS)
             body = type(body).model_validate(self._connection.get(path))
             now = time.monotonic()

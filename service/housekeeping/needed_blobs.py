@@ -27,6 +27,7 @@ from registry.database.tables import (
     Projection,
 )
 from registry.errors import NotFound
+from registry.imports.sources import Source
 from registry.names import is_digest
 
 # A blob of many owners names some of them.
@@ -134,7 +135,12 @@ def _of_experts(session: Session) -> Iterator[Root]:
         if unready.is_over(version):
             continue
         owner = f"expert {name}@{version.number}"
-        yield Root(owner, "manifest", version.manifest_digest, Kind.MANIFEST, is_sent)
+        if version.manifest_digest is not None:
+            yield Root(owner, "manifest", version.manifest_digest, Kind.MANIFEST, is_sent)
+        if version.source is not None:
+            source = Source.from_json(version.source)
+            needed = source.digests() if version.manifest_digest is None else source.kept().values()
+            yield from (Root(owner, "source", each, Kind.BYTES, is_sent) for each in needed)
         yield Root(owner, "documents", version.documents_digest, Kind.BYTES, is_sent)
     embeddings = (
         select(DomainEmbedding.states_digest, Expert.name, ExpertVersion.number)

@@ -57,9 +57,9 @@ class VersionBody(BaseModel):
     license: str = Field(description="License of this version, as an SPDX expression.")
     description: str = Field(description="What this version is expert in.")
     state: VersionState = Field(
-        description="`uploading`: bytes are missing. `checking` and `embedding`: a worker has work"
-        " to do. `ready`: mixes can use it. `failed`: `error` says why. `retired`: new mixes cannot"
-        " use it."
+        description="`uploading`: bytes are missing. `importing`, `checking` and `embedding`: a"
+        " worker has work to do. `ready`: mixes can use it. `failed`: `error` says why. `retired`:"
+        " new mixes cannot use it."
     )
     error: str | None = Field(
         description="Why it failed, or why a worker tries again; null otherwise."
@@ -67,11 +67,14 @@ class VersionBody(BaseModel):
     embedded: bool = Field(
         description="Whether its domain embedding exists; mixes and suggestions need it."
     )
-    manifest_digest: str = Field(description="SHA-256 that stands for the whole checkpoint.")
+    progress: str | None = Field(description="How far its import is; null otherwise.")
+    manifest_digest: str | None = Field(
+        description="SHA-256 that stands for the whole checkpoint; null until it is imported."
+    )
     documents_digest: str = Field(description="SHA-256 of its sample documents.")
     notes: list[str] = Field(
-        description="What differs from the folder of its owner, each as a sentence: casts, tensors"
-        " left out, what is kept aside."
+        description="What it was imported from, and what differs from the folder of its owner, each"
+        " as a sentence: casts, tensors left out, what is kept aside."
     )
     warnings: list[str] = Field(
         description="What to know before it is used in a mix, each as a sentence."
@@ -96,6 +99,7 @@ class VersionBody(BaseModel):
             state=row.state,
             error=row.error,
             embedded=embedded,
+            progress=row.progress,
             manifest_digest=row.manifest_digest,
             documents_digest=row.documents_digest,
             notes=notes,

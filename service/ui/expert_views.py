@@ -19,7 +19,10 @@ MAX_SIZES = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class VersionView:
-    """One version; `num_own_bytes` are the bytes of the tensors that its seed does not have."""
+    """One version; `num_own_bytes` are the bytes of the tensors that its seed does not have.
+
+    Both sizes are 0 until it is imported.
+    """
 
     number: int
     state: VersionState
@@ -30,7 +33,7 @@ class VersionView:
     notes: tuple[str, ...]
     num_bytes: int
     num_own_bytes: int
-    manifest_digest: str
+    manifest_digest: str | None
     created_at: datetime
     kept_until: datetime | None
 
@@ -84,15 +87,20 @@ def _versions(rows: Sequence[ExpertVersion]) -> list[VersionView]:
 
 
 def _version(row: ExpertVersion) -> VersionView:
-    num_bytes, num_own_bytes, sentences = _facts(row.manifest_digest, row.expert.family.seed_digest)
+    num_bytes, num_own_bytes, sentences = 0, 0, tuple[str, ...]()
+    if row.manifest_digest is not None:
+        num_bytes, num_own_bytes, sentences = _facts(
+            row.manifest_digest, row.expert.family.seed_digest
+        )
+    source = () if row.imported_from is None else (row.imported_from,)
     return VersionView(
         number=row.number,
         state=row.state,
-        error=row.error,
+        error=row.error or row.progress,
         num_checks=row.num_retries + 1,
         can_retry=experts.can_retry(row),
         license=row.license,
-        notes=sentences,
+        notes=source + sentences,
         num_bytes=num_bytes,
         num_own_bytes=num_own_bytes,
         manifest_digest=row.manifest_digest,

@@ -6,7 +6,7 @@ from fastapi.responses import RedirectResponse
 from assembler.mixes import job_events
 from registry.catalog import families, unready
 from registry.checkpoints.admission import COMPUTED_FILES, FILE_SUFFIXES, LEGAL_FILES
-from registry.ingest.shards import ADAPTER_WEIGHTS
+from registry.checkpoints.file_names import ADAPTER_TENSORS
 from service.ui.rendering import PageRoute, Visitor, page
 from service.web.deps import FamilyName, Session
 
@@ -17,7 +17,7 @@ KEPT = {
     "suffixes": sorted(FILE_SUFFIXES),
     "names": sorted(LEGAL_FILES),
     "computed": sorted(COMPUTED_FILES),
-    "adapter": ADAPTER_WEIGHTS,
+    "adapter": ADAPTER_TENSORS,
 }
 
 

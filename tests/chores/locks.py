@@ -45,7 +45,11 @@ ALTERNATIVES = (
     Group("gpu", extras=("gpu", "demo"), overrides=("overrides.txt",), for_gpus=True),
 )
 # Any of them may be installed in addition. Each has the versions of all locks before it.
-ADDITIONS = (Group("ray", extras=("ray",)), *map(Group, ("tests", "lint", "bench", "docs")))
+ADDITIONS = (
+    Group("ray", extras=("ray",)),
+    Group("tests", overrides=("overrides-tests.txt",)),
+    *map(Group, ("lint", "bench", "docs")),
+)
 
 
 def compile_all() -> None:

@@ -11,6 +11,7 @@ from assembler.mixes import selection
 from assembler.mixes.selection import Selection
 from assembler.routing.embedder import embedder_digest
 from registry.blobs.blobs import LocalBlobs
+from registry.catalog import experts
 from registry.catalog.embeddings import Embedders
 from registry.checkpoints import manifests
 from registry.checkpoints.manifests import Manifest, TensorEntry
@@ -43,7 +44,7 @@ def stranger(
     rows.add_all(session, blobs)
     other = rows.add_family(session, blobs, name="other")
     version = rows.add_expert(session, blobs, other, number=3)
-    changed = change(manifests.load(blobs, version.manifest_digest))
+    changed = change(manifests.load(blobs, experts.checkpoint_digest(version)))
     version.manifest_digest = manifests.store(blobs, changed)
     session.flush()
     return list(select(session, blobs, "expert-1", "expert-3").problems)

@@ -65,7 +65,7 @@ def float8(folder: Path) -> None:
     ("change", "sentence"),
     [
         (without_weights, r"expert has no \*\.safetensors: give a Hugging Face folder"),
-        (lora, "holds a LoRA adapter, not a model: merge it"),
+        (lora, "holds a LoRA adapter, which is registered as an expert"),
         (pickled, r"has its weights in pytorch_model\.bin, a pickle, .* safe_serialization=True"),
         (gguf, r"has its weights in model-Q4_K_M\.gguf, a GGUF file"),
         (without_config, r"has no config\.json beside its"),

@@ -85,7 +85,7 @@ def check(name: str) -> None:
     with db.transaction() as session:
         version = experts.find_version(session, expert=name, number=1)
         experts.mark_checked(session, version.id)
-        manifest = manifests.load(blob_stores.store(), version.manifest_digest)
+        manifest = manifests.load(blob_stores.store(), experts.checkpoint_digest(version))
         blob_permissions.record_downloadable(session, manifest)
 
 

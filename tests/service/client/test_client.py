@@ -27,7 +27,7 @@ from service.client import connection
 from service.client.client import Client
 from service.client.transfers import Transfer
 from service.schemas.mixes import EventBody, MixBody
-from tests import factories, tiny
+from tests import factories, tiny, tiny_adapters
 from tests.assembler import rows
 from tests.assembler.published import publish
 from tests.service.cutting import cutting
@@ -58,6 +58,18 @@ def register(client: Client, folder: Path) -> list[Transfer]:
         folder, name="law", family="tiny", license="CC0-1.0", on_transfer=transfers.append
     )
     return transfers
+
+
+def test_an_adapter_is_registered_as_its_folder_lies(
+    client: Client, family: str, tmp_path: Path
+) -> None:
+    folder = tiny_adapters.write(tmp_path / "adapter", dora=True)
+    version = client.register_expert(folder, name="law", family=family, license="CC0-1.0")
+    assert version.state is VersionState.IMPORTING
+    assert version.notes == ["DoRA adapter of rank 4 on down_proj, q_proj (2 layers)"]
+    # The same folder finds the same version.
+    again = client.register_expert(folder, name="law", family=family, license="CC0-1.0")
+    assert again.ref == version.ref == "law@1"
 
 
 def test_a_family_and_an_expert_are_registered(client: Client, family: str, expert: Path) -> None:

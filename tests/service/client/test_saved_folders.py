@@ -36,7 +36,7 @@ def register(client: Client, folder: Path, store: BlobStore) -> tuple[VersionBod
     with db.transaction() as session:
         version = experts.find_version(session, expert="law", number=body.version)
     checkpoint_checks.check_version(version, store)
-    return body, manifests.load(store, body.manifest_digest)
+    return body, manifests.load(store, experts.checkpoint_digest(version))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from assembler.mixes import mixes
 from assembler.mixes.new_mix import NewMix
 from assembler.tables import MixState
 from registry.blobs.blobs import LocalBlobs, StoredBlob, get_bytes, put_bytes
-from registry.catalog import blob_permissions
+from registry.catalog import blob_permissions, experts
 from registry.checkpoints import byte_checks, manifests
 from registry.database import db
 from registry.database.tables import Expert
@@ -281,7 +281,7 @@ def register_and_drop(blobs: LocalBlobs, checkpoint: CheckpointFolder) -> int:
     with db.transaction() as session:
         blob_permissions.record_sent(session, missing, sender=uploading.SENDER)
         version = uploading.complete_expert(session, blobs)
-        manifest = manifests.load(blobs, version.manifest_digest)
+        manifest = manifests.load(blobs, experts.checkpoint_digest(version))
         byte_checks.verify(blobs, manifest, known=set())
         session.delete(version)
         session.flush()

@@ -12,6 +12,7 @@ from registry.blobs.blobs import LocalBlobs
 from registry.checkpoints import manifests
 from registry.database.db import Base
 from registry.database.tables import Artifact, ExpertVersion, Family, Projection, VersionState
+from registry.imports.sources import Source
 from registry.settings import settings
 from service.housekeeping import needed_blobs
 from tests.assembler import rows
@@ -121,6 +122,22 @@ def test_a_manifest_that_cannot_be_read_is_reported(session: Session, blobs: Loc
     needed = needed_blobs.find(session, blobs)
     assert needed.unread == [family.seed_digest]
     assert needed.needed_by == {family.seed_digest: ["family tiny: manifest"]}
+
+
+def test_a_source_is_needed_until_it_is_imported_and_an_adapter_longer(
+    session: Session, blobs: LocalBlobs
+) -> None:
+    family = rows.add_family(session, blobs)
+    version = rows.add_expert(session, blobs, family, number=1, embedded=False)
+    source = Source(kind="adapter", digest="a" * 64, size=1, files={"x.json": "b" * 64})
+    version.source = source.to_json()
+    session.flush()
+    needed = needed_blobs.find(session, blobs).needed_by
+    assert (source.digest in needed, "b" * 64 in needed) == (True, False)
+
+    version.manifest_digest, version.state = None, VersionState.IMPORTING
+    session.flush()
+    assert source.digests() <= needed_blobs.find(session, blobs).needed_by.keys()
 
 
 def test_an_old_upload_needs_nothing(session: Session, blobs: LocalBlobs) -> None:

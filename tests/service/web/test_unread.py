@@ -16,6 +16,7 @@ from fastapi.responses import StreamingResponse
 
 from engine.serving.tables import DeploymentState
 from registry.blobs.blobs import BlobStore, put_bytes
+from registry.catalog import experts
 from registry.checkpoints import manifests
 from registry.database import db
 from tests.assembler import rows
@@ -68,7 +69,7 @@ def path(store: BlobStore) -> str:
     """The path of a file of NUM_BYTES bytes."""
     with db.transaction() as session:
         version = rows.add_expert(session, store, rows.add_family(session, store), number=1)
-        manifest = manifests.load(store, version.manifest_digest)
+        manifest = manifests.load(store, experts.checkpoint_digest(version))
         files = manifest.files | {FILE: put_bytes(store, bytes(NUM_BYTES))}
         large = dataclasses.replace(manifest, files=files)
         version.manifest_digest = manifests.store(store, large)

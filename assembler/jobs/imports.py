@@ -1,0 +1,41 @@
+"""Make the checkpoint of a version that is imported: merge an adapter into the seed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints import manifests
+from registry.checkpoints.file_names import ADAPTER_TENSORS
+from registry.checkpoints.manifests import Manifest
+from registry.checkpoints.safetensors_header import parse_header, read_raw_header
+from registry.database.tables import ExpertVersion
+from registry.imports import lora_adapters
+from registry.imports.lora_config import LoraConfig
+from registry.imports.sources import Source
+
+# Takes the sentence that says what is being done.
+OnProgress = Callable[[str], None]
+
+
+def run(version: ExpertVersion, blobs: BlobStore, *, on_progress: OnProgress) -> Manifest:
+    """Store the tensors of the checkpoint and return its manifest.
+
+    Raises InvalidCheckpoint and Incompatible for a source that is not what was announced, NotFound
+    for lost blobs, and OutOfSpace.
+    """
+    assert version.source is not None
+    source = Source.from_json(version.source)
+    seed = manifests.load(blobs, version.expert.family.seed_digest)
+    path = blobs.local_path(source.digest)
+    spans = parse_header(read_raw_header(path), file_size=path.stat().st_size, file=ADAPTER_TENSORS)
+    planned = lora_adapters.plan(LoraConfig.read(source.config), spans, seed)
+    tensors = lora_adapters.merge(
+        planned,
+        path,
+        seed,
+        blobs,
+        on_tensor=lambda name, number, num_tensors: on_progress(
+            f"merging {name} ({number} of {num_tensors})"
+        ),
+    )
+    return replace(seed, tensors=tensors, files={**seed.files, **source.files})
