@@ -1,7 +1,8 @@
-"""Make the checkpoint of a version that is imported: merge an adapter into the seed."""
+"""Make the checkpoint of a version that is imported: merge an adapter, dequantize GGUF."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints import manifests
@@ -9,7 +10,7 @@ from registry.checkpoints.file_names import ADAPTER_TENSORS
 from registry.checkpoints.manifests import Manifest
 from registry.checkpoints.safetensors_header import parse_header, read_raw_header
 from registry.database.tables import ExpertVersion
-from registry.imports import lora_adapters
+from registry.imports import gguf_checkpoints, gguf_header, gguf_weights, lora_adapters
 from registry.imports.lora_config import LoraConfig
 from registry.imports.sources import Source
 
@@ -27,6 +28,8 @@ def run(version: ExpertVersion, blobs: BlobStore, *, on_progress: OnProgress) ->
     source = Source.from_json(version.source)
     seed = manifests.load(blobs, version.expert.family.seed_digest)
     path = blobs.local_path(source.digest)
+    if source.kind == "gguf":
+        return _from_gguf(path, seed, blobs, on_progress=on_progress)
     spans = parse_header(read_raw_header(path), file_size=path.stat().st_size, file=ADAPTER_TENSORS)
     planned = lora_adapters.plan(LoraConfig.read(source.config), spans, seed)
     tensors = lora_adapters.merge(
@@ -39,3 +42,21 @@ def run(version: ExpertVersion, blobs: BlobStore, *, on_progress: OnProgress) ->
         ),
     )
     return replace(seed, tensors=tensors, files={**seed.files, **source.files})
+
+
+def _from_gguf(
+    path: Path, seed: Manifest, blobs: BlobStore, *, on_progress: OnProgress
+) -> Manifest:
+    header = gguf_header.read(path)
+    planned = gguf_checkpoints.plan(header, seed)
+    gguf_checkpoints.check_tokens(header.metadata.get(gguf_checkpoints.TOKENS), seed, blobs)
+    tensors = gguf_weights.store(
+        planned,
+        path,
+        seed,
+        blobs,
+        on_tensor=lambda name, number, num_tensors: on_progress(
+            f"dequantizing {name} ({number} of {num_tensors})"
+        ),
+    )
+    return replace(seed, tensors=tensors)

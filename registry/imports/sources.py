@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from registry.checkpoints.file_names import ADAPTER_TENSORS
 
-Kind = Literal["adapter"]
+Kind = Literal["adapter", "gguf"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +27,11 @@ class Source:
         return {self.digest, *self.files.values()}
 
     def kept(self) -> dict[str, str]:
-        """Return the digests, by name, of what is kept beside the imported checkpoint."""
-        return {ADAPTER_TENSORS: self.digest}
+        """Return the digests, by name, of what is kept beside the imported checkpoint.
+
+        A GGUF file has nothing that the checkpoint does not have.
+        """
+        return {ADAPTER_TENSORS: self.digest} if self.kind == "adapter" else {}
 
     def to_json(self) -> dict[str, Any]:
         """Return the source as a JSON object."""

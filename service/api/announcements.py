@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 from registry.blobs.blobs import BlobStore
-from registry.catalog.imports import AdapterAnnouncement
 from registry.checkpoints import manifests
 from registry.checkpoints.admission import CheckpointAnnouncement, Shard
+from registry.errors import InvalidInput, Problem
+from registry.imports import gguf_header
+from registry.imports.announcements import AdapterAnnouncement, Announcement, GgufAnnouncement
+from registry.imports.gguf_header import GgufHeader, GgufTensor
 from service.schemas.checkpoints import CheckpointRequest, MissingBlob
-from service.schemas.imports import AdapterBody
+from service.schemas.imports import AdapterBody, GgufBody, ImportRequest
 
 # Time to send a blob to an object store. A slower client announces the checkpoint again.
 PRESIGNED_SECONDS = 6 * 3600
@@ -24,12 +27,29 @@ def announcement_of(body: CheckpointRequest) -> CheckpointAnnouncement:
     )
 
 
-def adapter_of(body: AdapterBody) -> AdapterAnnouncement:
-    """Return the adapter that a request announces."""
+def import_of(body: ImportRequest) -> Announcement:
+    """Return what a request announces to import. Raises InvalidInput unless it is one thing."""
+    if (body.adapter is None) == (body.gguf is None):
+        detail = "give either an adapter or a GGUF file"
+        raise InvalidInput(detail, problems=(Problem("/adapter", detail),))
+    return _gguf_of(body.gguf) if body.gguf is not None else _adapter_of(body.adapter)
+
+
+def _adapter_of(body: AdapterBody | None) -> AdapterAnnouncement:
+    assert body is not None
     weights = Shard(body.weights.file, body.weights.size, body.weights.header)
     return AdapterAnnouncement(
         config=body.config, weights=weights, digest=body.digest, files=body.files
     )
+
+
+def _gguf_of(body: GgufBody) -> GgufAnnouncement:
+    tensors = {
+        name: GgufTensor(gguf_header.type_id_of(tensor.type, tensor=name), tuple(tensor.shape), 0)
+        for name, tensor in body.tensors.items()
+    }
+    header = GgufHeader(dict(body.metadata), tensors)
+    return GgufAnnouncement(header=header, size=body.size, digest=body.digest)
 
 
 def tensor_sizes(blobs: BlobStore, manifest_digest: str) -> dict[str, int]:

@@ -18,7 +18,7 @@ from registry.checkpoints import chat_templates, manifests, notes
 from registry.database import db
 from registry.database.tables import ExpertVersion, VersionState
 from registry.errors import Conflict, NotFound
-from service.api.announcements import adapter_of, announcement_of, missing_blobs, tensor_sizes
+from service.api.announcements import announcement_of, import_of, missing_blobs, tensor_sizes
 from service.keys import Caller
 from service.schemas.common import Line, Page
 from service.schemas.experts import (
@@ -69,8 +69,9 @@ def begin(
 def begin_import(
     name: ExpertName, body: ImportRequest, session: Session, blobs: Blobs, caller: Writer
 ) -> VersionUploadBody:
-    """Announce a version that is no checkpoint yet, such as an adapter. Send what is missing and
-    complete it like any version; a worker then makes the checkpoint and checks it."""
+    """Announce a version that is no checkpoint yet, but an adapter or a GGUF file. Send what is
+    missing and complete it like any version; a worker then makes the checkpoint and checks it."""
+    announced = import_of(body)
     upload = imports.begin_import(
         session,
         blobs,
@@ -78,11 +79,12 @@ def begin_import(
         family=body.family,
         license=body.license,
         description=body.description,
-        adapter=adapter_of(body.adapter),
+        announced=announced,
         documents=body.documents,
         sender=caller.key_id,
     )
-    sizes = {body.adapter.digest: body.adapter.weights.size}
+    source = announced.source()
+    sizes = {source.digest: source.size}
     return _upload_body(session, blobs, upload, sizes, caller)
 
 

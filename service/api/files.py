@@ -138,7 +138,7 @@ def get_of_adapter(
 
 def _adapter(session: Session, name: str, number: int) -> Source:
     version = experts.find_version(session, expert=name, number=number)
-    if version.source is None:
+    if version.source is None or version.source["kind"] != "adapter":
         raise NotFound(f"{experts.ref_of(version)} was registered without an adapter")
     return Source.from_json(version.source)
 

@@ -65,7 +65,8 @@ def register(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="A Hugging Face folder, or a LoRA or DoRA adapter of peft; it is not changed."
+            help="A Hugging Face folder, the folder of a LoRA or DoRA adapter of peft, or a GGUF"
+            " file; it is not changed."
         ),
     ],
     name: Annotated[str, typer.Option(help="The expert's name.")],

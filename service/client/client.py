@@ -18,7 +18,7 @@ from registry.catalog import document_files
 from registry.checkpoints.exports import OnBytes
 from registry.checkpoints.file_names import TOKENIZER
 from registry.errors import Conflict, InvalidInput, Unavailable
-from registry.ingest.adapter_folder import AdapterFolder, is_adapter
+from registry.ingest import own_imports
 from registry.ingest.checkpoint_folder import DOCUMENTS, CheckpointFolder, check_headers
 from registry.ingest.fitting import Seed
 from registry.ingest.folder_contents import check_folder
@@ -113,7 +113,8 @@ class Client(MixRecords, Registrations, Deployments):
     ) -> VersionBody:
         """Register a version of an expert, with documents that show its domain.
 
-        A folder that holds an adapter is imported: a worker merges it into the family's seed.
+        A folder that holds an adapter, and a GGUF file, are imported: a worker merges the one into
+        the family's seed, and dequantizes the other.
         `documents` is a file of JSON Lines (`.jsonl`), or a plain text, which is cut into
         documents; without it, `documents.jsonl` in the folder is read. The folder is not changed.
         A worker then checks the version and embeds its domain; see `wait_for_embedding`. The same
@@ -125,13 +126,13 @@ class Client(MixRecords, Registrations, Deployments):
         check_name(name, at="/name")
         check_name(family, at="/family")
         licenses.check(license, at="/license")
-        adapter = AdapterFolder.read(folder) if is_adapter(folder) else None
-        if adapter is None:
+        imported = own_imports.read(folder)
+        if imported is None:
             check_folder(folder)
         if documents is None and not (folder / DOCUMENTS).exists():
             raise InvalidInput(f"{folder} has no {DOCUMENTS}; name a file of documents, or a text")
         document_files.check_expert_file(documents or folder / DOCUMENTS)
-        seed = None if adapter else self._seed(family)
+        seed = None if imported else self._seed(family)
         if seed is not None:
             check_headers(folder, seed=seed)
         about: dict[str, Any] = {
@@ -140,7 +141,7 @@ class Client(MixRecords, Registrations, Deployments):
             "description": description,
         }
         with document_files.as_json_lines(documents or folder / DOCUMENTS) as json_lines:
-            if adapter is None:
+            if imported is None:
                 checkpoint = CheckpointFolder.read(folder, documents=json_lines, seed=seed)
                 about |= checkpoint.announcement | {"documents": checkpoint.documents}
                 begun = self._connection.post(f"/experts/{name}/versions", about)
@@ -148,9 +149,9 @@ class Client(MixRecords, Registrations, Deployments):
             else:
                 sample = Source.whole(json_lines)
                 digest = sample.digest()
-                about |= {"adapter": adapter.announcement, "documents": digest}
+                about |= imported.announcement | {"documents": digest}
                 begun = self._connection.post(f"/experts/{name}/imports", about)
-                sources = adapter.sources | {digest: sample}
+                sources = imported.sources | {digest: sample}
             upload = VersionUploadBody.model_validate(begun)
             transfers.send_blobs(self._connection, upload.missing, sources, on_transfer=on_transfer)
         completed = self._connection.post(f"/experts/{name}/versions/{upload.version}/complete")

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from service.schemas.checkpoints import ShardBody
+from service.schemas.checkpoints import MAX_BYTES, ShardBody
 from service.schemas.common import Line, Request, Text
 
 
@@ -22,6 +22,27 @@ class AdapterBody(Request):
     )
 
 
+class GgufTensorBody(Request):
+    """A tensor of a GGUF file."""
+
+    type: Line = Field(examples=["Q4_K"], description="Name of its type of numbers.")
+    shape: list[int] = Field(max_length=4, description="Its shape, the slowest dimension first.")
+
+
+class GgufBody(Request):
+    """A GGUF file of llama.cpp, announced before its bytes are sent."""
+
+    file: Line = Field(description="Name of the file.")
+    size: int = Field(ge=0, le=MAX_BYTES, description="Bytes of the file.")
+    digest: Line = Field(description="SHA-256 of the file.")
+    metadata: dict[Line, str | int | float | bool] = Field(
+        max_length=10_000, description="Metadata of its header by key; lists may be left out."
+    )
+    tensors: dict[Line, GgufTensorBody] = Field(
+        max_length=100_000, description="Tensors of its header by name."
+    )
+
+
 class ImportRequest(Request):
     """A new version of an expert that a worker makes from what is sent."""
 
@@ -36,4 +57,9 @@ class ImportRequest(Request):
         default="", max_length=10_000, description="What the model is, for readers."
     )
     documents: Line = Field(description="SHA-256 of the sample documents, JSON Lines.")
-    adapter: AdapterBody = Field(description="An adapter that is merged into the seed.")
+    adapter: AdapterBody | None = Field(
+        default=None, description="An adapter that is merged into the seed."
+    )
+    gguf: GgufBody | None = Field(
+        default=None, description="A GGUF file that is dequantized. Give it or an adapter."
+    )

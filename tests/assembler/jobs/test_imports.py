@@ -1,5 +1,7 @@
 """A worker imports what was announced; it ends ready, or failed with a reason."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,9 +12,9 @@ from registry.catalog import experts
 from registry.checkpoints import manifests, numpy_tensors
 from registry.database import db
 from registry.database.tables import Expert, ExpertVersion, VersionState
-from registry.errors import InvalidCheckpoint
+from registry.errors import Incompatible, InvalidCheckpoint
 from registry.imports.sources import Source
-from tests import tiny, tiny_adapters
+from tests import tiny, tiny_adapters, tiny_gguf
 from tests.assembler import rows
 from tests.assembler.workers import forget_jobs, processes_of_home, wait_for, worker
 
@@ -28,6 +30,12 @@ def add_adapter(*, data: bytes | None = None) -> ExpertVersion:
         config=tiny_adapters.config(),
         files={"chat_template.jinja": put_bytes(blobs, tiny.CHAT_TEMPLATE.encode())},
     )
+    return add(source)
+
+
+def add(source: Source) -> ExpertVersion:
+    """Add an expert `law` that a worker has to import."""
+    blobs = blob_stores.store()
     with db.transaction() as session:
         family = rows.add_family(session, blobs)
         version = ExpertVersion(
@@ -64,6 +72,24 @@ def test_bytes_that_are_no_adapter_are_refused(database: str) -> None:
     version = add_adapter(data=b"\x08\0\0\0\0\0\0\0{}      rest")
     with pytest.raises(InvalidCheckpoint, match=r"the header of adapter_model\.safetensors"):
         imports.run(version, blob_stores.store(), on_progress=lambda _: None)
+
+
+def test_a_gguf_file_becomes_the_checkpoint_it_was_made_of(database: str, tmp_path: Path) -> None:
+    blobs = blob_stores.store()
+    data = tiny_gguf.write(tmp_path / "tiny.gguf").read_bytes()
+    source = Source(kind="gguf", digest=put_bytes(blobs, data), size=len(data))
+    manifest = imports.run(add(source), blobs, on_progress=lambda _: None)
+    assert manifest.tensors == tiny.store_manifest(blobs, expert=1).tensors
+    assert manifest.files == tiny.store_manifest(blobs).files
+
+
+def test_a_gguf_file_with_other_words_is_refused(database: str, tmp_path: Path) -> None:
+    blobs, words = blob_stores.store(), tiny_gguf.tokens()
+    words[7:9] = words[8], words[7]
+    data = tiny_gguf.write(tmp_path / "tiny.gguf", words=words).read_bytes()
+    source = Source(kind="gguf", digest=put_bytes(blobs, data), size=len(data))
+    with pytest.raises(Incompatible, match="another vocabulary"):
+        imports.run(add(source), blobs, on_progress=lambda _: None)
 
 
 @pytest.mark.slow

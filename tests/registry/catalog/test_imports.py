@@ -1,4 +1,7 @@
-"""Adapters are announced, sent and handed to a worker like checkpoints."""
+"""Adapters are announced, sent and handed to a worker like checkpoints.
+
+Covers: registry.imports.announcements.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -8,11 +11,11 @@ from sqlalchemy.orm import Session
 
 from registry.blobs.blobs import LocalBlobs
 from registry.catalog import documents, experts, imports, uploads
-from registry.catalog.imports import AdapterAnnouncement
 from registry.catalog.uploads import ExpertUpload
 from registry.checkpoints.admission import Shard
 from registry.database.tables import VersionState
 from registry.errors import Conflict, InvalidCheckpoint
+from registry.imports.announcements import AdapterAnnouncement
 from registry.imports.sources import Source
 from registry.ingest.adapter_folder import AdapterFolder
 from tests import factories, tiny, tiny_adapters
@@ -42,7 +45,7 @@ def begin(session: Session, blobs: LocalBlobs, folder: Path, **changes: Any) -> 
         family="tiny",
         license="CC0-1.0",
         description="",
-        adapter=AdapterAnnouncement(**adapter),
+        announced=AdapterAnnouncement(**adapter),
         documents=digest_of(SAMPLE),
         sender=SENDER,
     )

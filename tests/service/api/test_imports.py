@@ -12,8 +12,9 @@ from starlette.testclient import TestClient
 from registry.blobs.blobs import BlobStore
 from registry.catalog import documents, experts
 from registry.database import db
+from registry.ingest import own_imports
 from registry.ingest.adapter_folder import AdapterFolder
-from tests import factories, tiny, tiny_adapters
+from tests import factories, tiny, tiny_adapters, tiny_gguf
 from tests.service.sending import put_blob
 
 LAW = "/api/v1/experts/law"
@@ -75,6 +76,25 @@ def test_an_adapter_of_another_base_is_refused_before_its_bytes(
     answer = client.post(f"{LAW}/imports", json=body)
     assert answer.status_code == 422
     assert "the config asks rank 8" in answer.json()["errors"][0]["detail"]
+
+
+def test_a_gguf_file_is_announced(client: TestClient, body: dict[str, Any], tmp_path: Path) -> None:
+    imported = own_imports.read(tiny_gguf.write(tmp_path / "tiny.gguf"))
+    assert imported is not None
+    del body["adapter"]
+    begun = client.post(f"{LAW}/imports", json=body | imported.announcement)
+    assert begun.status_code == 201, begun.text
+    assert begun.json()["notes"][0].startswith("GGUF file, dequantized from BF16 (15 tensors)")
+
+    imported.announcement["gguf"]["tensors"]["token_embd.weight"]["type"] = "Q9"
+    refused = client.post(f"{LAW}/imports", json=body | imported.announcement)
+    assert refused.status_code == 422
+    assert "has the type Q9; read are F32" in refused.json()["errors"][0]["detail"]
+
+
+def test_an_import_has_one_source(client: TestClient, body: dict[str, Any]) -> None:
+    del body["adapter"]
+    assert client.post(f"{LAW}/imports", json=body).status_code == 422
 
 
 def test_a_checkpoint_has_no_adapter(client: TestClient, store: BlobStore) -> None:

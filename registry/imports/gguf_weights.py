@@ -1,0 +1,45 @@
+"""Dequantize the tensors of a GGUF file, in the order of rows that transformers reads."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+from registry.blobs.blobs import BlobStore
+from registry.checkpoints import numpy_tensors
+from registry.checkpoints.manifests import Manifest, TensorEntry
+from registry.checkpoints.numpy_tensors import Floats
+from registry.imports import gguf_names
+from registry.imports.gguf_header import GgufTensor
+
+# Called with the name of a tensor, its number from 1, and the number of all.
+OnTensor = Callable[[str, int, int], None]
+
+
+def store(
+    planned: Mapping[str, GgufTensor],
+    path: Path,
+    seed: Manifest,
+    blobs: BlobStore,
+    *,
+    on_tensor: OnTensor,
+) -> dict[str, TensorEntry]:
+    """Store all tensors in the seed's dtypes and return them by name. Raises OutOfSpace."""
+    tensors = {}
+    heads = seed.architecture.num_attention_heads, seed.architecture.num_key_value_heads
+    for number, (name, tensor) in enumerate(planned.items(), start=1):
+        on_tensor(name, number, len(planned))
+        values = read(path, tensor)
+        if gguf_names.is_interleaved(name, architecture=seed.config["model_type"]):
+            values = gguf_names.without_interleaving(values, heads["k_proj" in name])
+        tensors[name] = numpy_tensors.write(blobs, values, dtype=seed.tensors[name].dtype)
+    return tensors
+
+
+def read(path: Path, tensor: GgufTensor) -> Floats:
+    """Return a tensor of the file as float32."""
+    raw = np.fromfile(path, np.uint8, count=tensor.num_bytes, offset=tensor.start)
+    blocks = raw.reshape(*tensor.shape[:-1], -1)
+    values = gguf.dequantize(blocks, gguf.GGMLQuantizationType(tensor.type_id))
+    return np.ascontiguousarray(values, np.float32).reshape(tensor.shape)
