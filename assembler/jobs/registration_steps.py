@@ -5,6 +5,7 @@ stores it.
 """
 
 import time
+from collections.abc import Callable
 
 from sqlalchemy.orm import Session
 
@@ -47,15 +48,8 @@ def import_expert(version_id: int) -> None:
 
     blobs = blob_stores.store()
     version = _version(version_id)
-    reported_at = float("-inf")
-
-    def report(what: str) -> None:
-        nonlocal reported_at
-        if time.monotonic() - reported_at >= REPORT_SECONDS:
-            reported_at = time.monotonic()
-            job_events.durably(lambda session: experts.report(session, version_id, progress=what))
-
-    digest = manifests.store(blobs, imports.run(version, blobs, on_progress=report))
+    made = imports.run(version, blobs, on_progress=_reporter(version_id))
+    digest = manifests.store(blobs, made)
 
     def store(session: Session) -> None:
         experts.mark_imported(session, version_id, manifest_digest=digest)
@@ -96,8 +90,12 @@ def embed(version_id: int) -> None:
     version = _version(version_id)
     parsed = documents.parse(blobs.read(version.documents_digest))
     texts = documents.sample_evenly(parsed)
-    vector = Encoder().embed(texts).mean(0).tolist()
+    report = _reporter(version_id)
+    encoder = Encoder()
+    vectors = encoder.embed(texts, on_texts=lambda n, of: report(f"document {n + 1} of {of}"))
+    vector = vectors.mean(0).tolist()
     inputs = RouterInputs(manifests.load(blobs, experts.checkpoint_digest(version)), blobs)
+    report("its network reads the documents")
     moments = inputs.moments(parsed, num_tokens=DOMAIN_TOKENS)
     states_digest = tensors.write(blobs, moments.embedding()).digest
 
@@ -116,6 +114,19 @@ def embed(version_id: int) -> None:
         job_events.end_step(session, job_ids.of_embedding(version), step=EMBED)
 
     job_events.durably(store)
+
+
+def _reporter(version_id: int) -> Callable[[str], None]:
+    """Return a function that records what is done with a version, not too often."""
+    reported_at = float("-inf")
+
+    def report(what: str) -> None:
+        nonlocal reported_at
+        if time.monotonic() - reported_at >= REPORT_SECONDS:
+            reported_at = time.monotonic()
+            job_events.durably(lambda session: experts.report(session, version_id, progress=what))
+
+    return report
 
 
 def _version(version_id: int) -> ExpertVersion:

@@ -144,7 +144,7 @@ def checkpoint_digest(version: ExpertVersion) -> str:
 def retire(session: Session, *, expert: str, number: int) -> ExpertVersion:
     """Retire a version: new mixes cannot use it, existing mixes keep it. Raises NotFound."""
     version = find_version(session, expert=expert, number=number)
-    version.state = VersionState.RETIRED
+    version.state, version.progress = VersionState.RETIRED, None
     session.flush()
     return version
 
@@ -159,9 +159,9 @@ def mark_imported(session: Session, version_id: int, *, manifest_digest: str) ->
 
 
 def report(session: Session, version_id: int, *, progress: str) -> None:
-    """Record how far the import of a version is."""
+    """Record what is done with a version, and how far that is: its import, or its embedding."""
     version = _locked(session, version_id)
-    if version.state is VersionState.IMPORTING:
+    if version.state in PENDING_STATES:
         version.progress = progress
         session.flush()
 
@@ -171,6 +171,7 @@ def mark_checked(session: Session, version_id: int) -> None:
     version = _locked(session, version_id)
     if version.state is VersionState.CHECKING:
         version.state, version.error = VersionState.EMBEDDING, None
+        version.progress = None
         session.flush()
 
 
@@ -180,7 +181,7 @@ def mark_embedded(session: Session, version_id: int) -> None:
     The expert takes license and description of its newest ready version.
     """
     version = _locked(session, version_id)
-    version.error = None
+    version.error = version.progress = None
     if version.state is VersionState.EMBEDDING:
         version.state = VersionState.READY
         version.ready_at = version.ready_at or datetime.now(UTC)

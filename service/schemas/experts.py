@@ -67,7 +67,9 @@ class VersionBody(BaseModel):
     embedded: bool = Field(
         description="Whether its domain embedding exists; mixes and suggestions need it."
     )
-    progress: str | None = Field(description="How far its import is; null otherwise.")
+    progress: str | None = Field(
+        description="What its import or its embedding does, and how far it is; null otherwise."
+    )
     manifest_digest: str | None = Field(
         description="SHA-256 that stands for the whole checkpoint; null until it is imported."
     )

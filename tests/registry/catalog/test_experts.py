@@ -86,3 +86,14 @@ def test_the_newest_versions_are_found_in_one_call(
 def test_a_retired_version_is_not_the_newest(session: Session, law: Expert) -> None:
     experts.retire(session, expert="law", number=2)
     assert experts.pin(session, "law").number == 1
+
+
+def test_progress_is_told_until_the_embedding_ends(session: Session, law: Expert) -> None:
+    version = experts.find_version(session, expert="law", number=1)
+    experts.report(session, version.id, progress="document 1 of 64")
+    assert version.progress is None
+    version.state = VersionState.EMBEDDING
+    experts.report(session, version.id, progress="document 1 of 64")
+    assert version.progress == "document 1 of 64"
+    experts.mark_embedded(session, version.id)
+    assert (version.state, version.progress) == (VersionState.READY, None)
