@@ -93,9 +93,8 @@ class Actor(ABC):
 
 
 class Uploader(Actor):
-    """Registers experts, new ones and new versions, until each is acknowledged."""
+    """Registers experts until each is acknowledged; a few at a time, since each is embedded too."""
 
-    # Each is embedded as well, which takes longer.
     pause_seconds = 20.0
 
     def __init__(self, *arguments: Any, folder: Path, **options: Any) -> None:
@@ -103,6 +102,9 @@ class Uploader(Actor):
         self._folder, self._number = folder, 3
 
     def act(self, client: Client) -> str:
+        newest = [client.expert_version(ref) for ref in [*self.ledger.experts][-MAX_UNFINISHED:]]
+        if len(newest) == MAX_UNFINISHED and not any(version.embedded for version in newest):
+            return "waits"
         source = self._folder / f"source-{self._number}"
         if not source.exists():
             tiny.write_checkpoint(source, expert=self._number)
