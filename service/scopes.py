@@ -113,6 +113,7 @@ ROUTES: dict[tuple[str, str], Scope | None] = {
     ("POST", "/experts/{name}/versions/{number}/retry"): Scope.PUBLISH,
     ("GET", "/families"): Scope.READ,
     ("POST", "/families/{name}/retry"): Scope.PUBLISH,
+    ("POST", "/families/{name}/projections"): Scope.PUBLISH,
     ("GET", "/chat"): Scope.READ,
     ("GET", "/store"): Scope.READ,
     ("GET", "/store/needless"): Scope.ADMIN,

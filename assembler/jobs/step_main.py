@@ -156,9 +156,10 @@ def train_projection(projection_id: int) -> None:
     blobs = blob_stores.store()
     with db.transaction() as session:
         row = projections.get(session, projection_id)
+    parsed = documents.parse(blobs.read(row.documents_digest))
     trained = projection.train(
         manifests.load(blobs, row.family.seed_digest),
-        documents.parse(blobs.read(row.documents_digest)),
+        parsed,
         training=ProjectionTraining.model_validate(row.training),
         blobs=blobs,
         on_progress=_Reporter(job_ids.of_projection(row)).counted,
@@ -170,7 +171,8 @@ def train_projection(projection_id: int) -> None:
             session,
             projections.get(session, projection_id),
             manifest_digest=digest,
-            metrics=trained.config["metrics"],
+            metrics=trained.config["metrics"]
+            | {"domains": sorted({text.domain for text in parsed if text.domain})},
         )
         job_events.end_step(session, job_ids.of_projection(row), step="train-projection")
 

@@ -78,6 +78,12 @@ def sampled_metrics(
     return session.scalars(query.order_by(JobEvent.id)).all()
 
 
+def newest_metrics(session: Session, job_id: str) -> dict[str, Any] | None:
+    """Return the data of the newest metrics event of a job; None before the first."""
+    query = select(JobEvent.data).where(JobEvent.job_id == job_id, JobEvent.type == METRICS)
+    return session.scalar(query.order_by(JobEvent.id.desc()).limit(1))
+
+
 def begin_step(session: Session, job_id: str, *, step: str) -> bool:
     """Record that a step begins. Return False for a step that has ended: it must not run again."""
     if has_ended(session, job_id, step=step):

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from registry.blobs.blobs import BlobStore, put_bytes
 from registry.catalog import documents, experts, projections
 from registry.catalog.documents import Document
+from registry.database.tables import VersionState
 from registry.errors import Conflict, InvalidInput, Problem, pointer
 
 
@@ -26,8 +27,9 @@ def with_expert_documents(
 
     They are the documents of `documents_digest`, or of the family's newest projection, and those of
     the experts in `refs`, each as its own domain. An expert's documents replace those of its
-    earlier versions. Raises InvalidInput with a pointer to every expert that cannot take part, and
-    Conflict when no documents are given and the family has no projection yet.
+    earlier versions. The experts' documents suffice for a family's first projection. Raises
+    InvalidInput with a pointer to every expert that cannot take part, or for fewer than two
+    domains, and Conflict when nothing is given and the family has no projection yet.
     """
     versions = experts.pin_all(session, refs)
     problems = tuple(
@@ -38,21 +40,37 @@ def with_expert_documents(
     if problems:
         raise InvalidInput("these experts cannot teach this projection", problems=problems)
     if documents_digest is None:
-        documents_digest = _earlier_documents(session, family)
-    if not refs:
+        documents_digest = _earlier_documents(session, family, is_needed=not versions)
+    if not versions:
+        assert documents_digest is not None
         return documents_digest
-    existing = documents.parse(blobs.read(documents_digest))
+    existing = [] if documents_digest is None else documents.parse(blobs.read(documents_digest))
     expert_names = {version.expert.name for version in versions}
     combined = [document for document in existing if document.domain not in expert_names]
     for version in versions:
         combined += _of_expert(blobs, version.documents_digest, domain=version.expert.name)
+    documents.group_by_domain(combined)
     return put_bytes(blobs, documents.serialize(combined))
 
 
-def _earlier_documents(session: Session, family: str) -> str:
+def of_all_experts(session: Session, *, family: str) -> list[str]:
+    """Return the newest ready version of each expert of a family.
+
+    Raises Conflict if the family has none.
+    """
+    names = [expert.name for expert in experts.find_page(session, family=family, limit=None)]
+    newest = experts.find_newest(session, names, state=VersionState.READY)
+    if not newest:
+        raise Conflict(f"no expert of family {family!r} is ready: there are no documents to share")
+    return [experts.ref_of(version) for version in newest]
+
+
+def _earlier_documents(session: Session, family: str, *, is_needed: bool) -> str | None:
     try:
         return projections.pin(session, family).documents_digest
     except Conflict as error:
+        if not is_needed:
+            return None
         raise Conflict(
             f"{error.detail}: give documents of two domains or more, which it is trained on"
         ) from error

@@ -52,7 +52,7 @@ def check_expert_file(path: Path) -> None:
 
     Raises InvalidInput.
     """
-    check_expert_documents(_read(path))
+    check_expert_documents(read_documents(path))
 
 
 def check_projection_file(path: Path) -> None:
@@ -60,12 +60,12 @@ def check_projection_file(path: Path) -> None:
     if path.suffix != JSON_LINES:
         detail = f"is no file of JSON Lines: its name must end in {JSON_LINES}"
         raise InvalidInput(f"{path} {detail}")
-    group_by_domain(_read(path))
+    group_by_domain(read_documents(path))
 
 
 def check_file(path: Path) -> None:
     """Check that a file of JSON Lines holds documents. Raises InvalidInput."""
-    _read(path)
+    read_documents(path)
 
 
 def _check_size(path: Path) -> None:
@@ -78,7 +78,8 @@ def _check_size(path: Path) -> None:
         )
 
 
-def _read(path: Path) -> list[Document]:
+def read_documents(path: Path) -> list[Document]:
+    """Return the documents of a file, text or JSON Lines. Raises InvalidInput."""
     _check_exists(path)
     if path.suffix != JSON_LINES:
         return read_text(path)

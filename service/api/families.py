@@ -12,6 +12,7 @@ from engine.gates.policy import Policy
 from registry.catalog import families, projections, uploads
 from registry.checkpoints import manifests
 from registry.database import db
+from service import projection_progress
 from service.api.announcements import announcement_of, missing_blobs, tensor_sizes
 from service.schemas.common import Page
 from service.schemas.families import (
@@ -113,13 +114,18 @@ def request_projection(
 ) -> ProjectionBody:
     """Train a projection. The same documents and training find the same projection again."""
     family = families.find_ready(session, name)
+    shared = projection_corpus.of_all_experts(session, family=name) if body.all_experts else []
     if body.documents is not None:
         uploads.check_projection_documents(session, blobs, body.documents, sender=caller.key_id)
     projection = projections.request(
         session,
         family=name,
         documents_digest=projection_corpus.with_expert_documents(
-            session, blobs, family=name, documents_digest=body.documents, refs=body.experts
+            session,
+            blobs,
+            family=name,
+            documents_digest=body.documents,
+            refs=[*body.experts, *(ref for ref in shared if ref not in body.experts)],
         ),
         embedder_digest=states_embedder_digest(family.seed_digest),
         training=body.training.model_dump(),
@@ -133,7 +139,8 @@ def request_projection(
 def list_projections(name: FamilyName, session: Session, _: Reader) -> Page[ProjectionBody]:
     """List the projections of a family."""
     rows = projections.find_all(session, family=name)
-    return Page(data=[ProjectionBody.of(row) for row in rows], has_more=False)
+    data = [ProjectionBody.of(row, projection_progress.find(session, row)) for row in rows]
+    return Page(data=data, has_more=False)
 
 
 @router.get("/{name}/projections/{number}")
@@ -141,7 +148,8 @@ def get_projection(
     name: FamilyName, number: VersionNumber, session: Session, _: Reader
 ) -> ProjectionBody:
     """Return a projection of a family."""
-    return ProjectionBody.of(projections.find(session, family=name, number=number))
+    row = projections.find(session, family=name, number=number)
+    return ProjectionBody.of(row, projection_progress.find(session, row))
 
 
 @router.post("/{name}/projections/{number}/retry", status_code=202)

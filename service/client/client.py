@@ -178,21 +178,29 @@ class Client(MixRecords, Registrations, Deployments):
         *,
         documents: Path | None = None,
         experts: Sequence[str] = (),
+        all_experts: bool = False,
         training: dict[str, Any] | None = None,
     ) -> ProjectionBody:
         """Have a projection of the family trained.
 
         It is trained on `documents`, JSON Lines of many domains, or else on the documents of the
-        newest projection; the documents of `experts` are added. Raises InvalidInput when a
-        projection cannot learn from them.
+        newest projection; the documents of `experts`, or of `all_experts` of the family, are added.
+        Raises InvalidInput when a projection cannot learn from them.
         """
         check_name(family, at="/family")
         body: dict[str, Any] = {"experts": list(experts), "training": training or {}}
+        body["all_experts"] = all_experts
         if documents is not None:
             document_files.check_projection_file(documents)
             body["documents"] = transfers.send_file(self._connection, documents)
         answer = self._connection.post(f"/families/{family}/projections", body)
         return ProjectionBody.model_validate(answer)
+
+    def projections(self, family: str) -> list[ProjectionBody]:
+        """Return the projections of a family, newest first. Raises NotFound."""
+        check_name(family, at="/family")
+        page = self._connection.get(f"/families/{family}/projections")
+        return [ProjectionBody.model_validate(entry) for entry in page["data"]]
 
     def policy(self, family: str) -> PolicyBody:
         """Return the policy that new mixes of the family are gated by. Raises NotFound."""

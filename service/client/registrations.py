@@ -108,8 +108,7 @@ class Registrations:
     def _wait(self, body: Body, path: str, name: str, seconds: float, on_wait: OnWait) -> Body:
         began = looked = seen = time.monotonic()
         while not _is_over(body):
-            what = body.error or (body.progress if isinstance(body, VersionBody) else None)
-            on_wait(f"{name} is {body.state}" + (f": {what}" if what else ""))
+            on_wait(f"{name} is {body.state}{_detail(body)}")
             time.sleep(POLL_SECONDS)
             body = type(body).model_validate(self._connection.get(path))
             now = time.monotonic()
@@ -131,6 +130,17 @@ class Registrations:
             reason = body.error or "it was not sent completely"
             raise StepFailed(f"{name} is {body.state}: {reason}")
         return body
+
+
+def _detail(body: VersionBody | FamilyBody | ProjectionBody) -> str:
+    """Say why a thing has to wait, or how far it is."""
+    if body.error:
+        return f": {body.error}"
+    if isinstance(body, VersionBody) and body.progress:
+        return f": {body.progress}"
+    if isinstance(body, ProjectionBody) and body.progress is not None:
+        return f": {body.progress.stage}, {body.progress.percent} %"
+    return ""
 
 
 def _is_over(body: VersionBody | FamilyBody | ProjectionBody) -> bool:

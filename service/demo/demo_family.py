@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from assembler.demo.corpora import domains
+from assembler.demo.corpora import domains, public_texts
 from assembler.demo.corpora.domains import Domain
-from registry.settings import settings
 from service.client import local
 from service.client.client import Client
 from service.client.transfers import Transfer
@@ -21,8 +20,6 @@ from service.schemas.families import ProjectionBody
 from service.terminal import console
 from service.terminal.stages import Stages
 
-# Several times as much as the trainings read; more would only make the first run longer.
-DOCUMENTS_PER_DOMAIN = 400
 # Enough for an expert to learn its domain, in about two minutes on two cores.
 EXPERT_TRAINING = {"tokens": 16_384, "batch_size": 4}
 
@@ -75,19 +72,18 @@ def prepare(stages: Stages, service: Service, *, expert_domains: Sequence[Domain
     return DemoFamily(address=address, name=seed.name, texts=texts)
 
 
-def _collect(stages: Stages, expert_domains: Sequence[Domain]) -> tuple[Texts, Texts]:
-    """Fetch the documents of the experts' domains, and of the projection's domains."""
+def _collect(stages: Stages, expert_domains: Sequence[Domain]) -> tuple[Texts, Path]:
+    """Fetch the documents of the experts' domains, and one file with the projection's."""
     with stages.stage("Texts") as stage:
         texts = domains.fetch(
             [*expert_domains, *domains.PROJECTION_DOMAINS],
-            limit=DOCUMENTS_PER_DOMAIN,
+            limit=public_texts.DOCUMENTS_PER_DOMAIN,
             on_progress=stage.say,
         )
-        of_experts, public = (
-            {domain.name: texts[domain.name] for domain in group}
-            for group in (expert_domains, domains.PROJECTION_DOMAINS)
-        )
-        stage.result = f"{len(of_experts)} domains for experts, {len(public)} for the projection"
+        of_experts = {domain.name: texts[domain.name] for domain in expert_domains}
+        public = public_texts.fetch(on_progress=stage.say)
+        num_public = len(domains.PROJECTION_DOMAINS)
+        stage.result = f"{len(of_experts)} domains for experts, {num_public} for the projection"
     return of_experts, public
 
 
@@ -112,7 +108,7 @@ def _train(stages: Stages, domain: Domain, seed: Seed, texts: Texts) -> Expert:
     return Expert(domain, Path(trained["folder"]))
 
 
-def _register_family(stages: Stages, client: Client, seed: Seed, public: Texts) -> ProjectionBody:
+def _register_family(stages: Stages, client: Client, seed: Seed, public: Path) -> ProjectionBody:
     """Register the family and request its projection, which trains while experts are registered."""
     with stages.stage("Family") as stage:
         family = client.register_family(
@@ -123,10 +119,8 @@ def _register_family(stages: Stages, client: Client, seed: Seed, public: Texts) 
             on_transfer=lambda transfer: stage.say(console.transfer(transfer)),
         )
         client.wait_for_family(family, on_wait=stage.say)
-        path = settings().cache_path / "projection.jsonl"
-        path.write_bytes(b"".join(file.read_bytes() for file in public.values()))
         stage.result = "registered, and its projection requested"
-        return client.request_projection(seed.name, documents=path)
+        return client.request_projection(seed.name, documents=public)
 
 
 def _register_expert(stages: Stages, client: Client, expert: Expert, *, family: str) -> None:

@@ -122,9 +122,21 @@ class ProjectionRequest(Request):
         default=[],
         description="Registered experts; the projection is trained on their documents too.",
     )
+    all_experts: bool = Field(
+        default=False,
+        description="Whether it is trained on the documents of every ready expert of the family"
+        " too, each of the newest version.",
+    )
     training: ProjectionTraining = Field(
         default=ProjectionTraining(), description="How the projection is trained."
     )
+
+
+class ProjectionProgress(BaseModel):
+    """How far the training of a projection is."""
+
+    stage: str = Field(description="What is done now.")
+    percent: int = Field(description="How much of it is done, from 0 to 100.")
 
 
 class ProjectionBody(BaseModel):
@@ -146,6 +158,9 @@ class ProjectionBody(BaseModel):
     metrics: dict[str, Any] | None = Field(
         description="What its training measured; null before it is ready."
     )
+    progress: ProjectionProgress | None = Field(
+        default=None, description="How far its training is; null unless it is trained now."
+    )
     error: str | None = Field(
         description="Why it failed, or why a worker tries again; null otherwise."
     )
@@ -153,9 +168,9 @@ class ProjectionBody(BaseModel):
     ready_at: datetime | None = Field(description="When it was ready; null before.")
 
     @classmethod
-    def of(cls, row: Projection) -> Self:
+    def of(cls, row: Projection, progress: ProjectionProgress | None = None) -> Self:
         values = {name: getattr(row, name) for name in cls.model_fields if hasattr(row, name)}
-        return cls(**values | {"family": row.family.name})
+        return cls(**values | {"family": row.family.name, "progress": progress})
 
 
 class PolicyBody(BaseModel):

@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from assembler.demo import smollm2
-from assembler.demo.corpora import domains
+from assembler.demo.corpora import domains, public_texts
 from assembler.evaluation import reference_cache
 from assembler.evaluation.comparison_request import Folder
 from assembler.evaluation.comparison_sides import network_of, open_subject
@@ -31,7 +31,6 @@ from engine.divergence.metrics import Continuation, Reading, Tokens
 from engine.divergence.runners import Runner
 from registry.blobs import blob_stores
 from registry.catalog import documents
-from service.demo import demo_family
 from service.demo.bars import Bar
 from tests.benchmarks.harness import reports
 from tests.benchmarks.rounding import round_matrices
@@ -92,7 +91,7 @@ class _Contest:
         self._folder = smollm2.seed_folder()
         opened = open_subject(Folder(path=self._folder), blob_stores.store())
         count = sum(size * number for size, number in shapes.items())
-        limit = demo_family.DOCUMENTS_PER_DOMAIN
+        limit = public_texts.DOCUMENTS_PER_DOMAIN
         path = domains.fetch([DOMAIN], limit=limit, on_progress=reports.say)[DOMAIN.name]
         parsed = documents.parse([path.read_bytes()])
         self._prefixes = opened.vocabulary.prefixes(parsed, length=PREFIX_TOKENS, count=count)

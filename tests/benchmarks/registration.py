@@ -22,6 +22,7 @@ import psutil
 
 from assembler.demo import smollm2
 from assembler.demo.corpora.domains import EXPERT_DOMAINS, fetch
+from assembler.demo.corpora.public_texts import DOCUMENTS_PER_DOMAIN
 from assembler.jobs import job_ids
 from assembler.mixes import job_events
 from assembler.training import expert_training
@@ -35,7 +36,7 @@ from registry.settings import settings
 from service.client.client import Client
 from service.client.transfers import Transfer
 from service.demo.bars import Bar
-from service.demo.demo_family import DOCUMENTS_PER_DOMAIN, EXPERT_TRAINING
+from service.demo.demo_family import EXPERT_TRAINING
 from service.schemas.experts import VersionBody
 from tests import tiny
 from tests.benchmarks.harness import reports, web_process

@@ -10,11 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from assembler.demo.corpora import domains
+from assembler.demo.corpora import domains, public_texts
 from registry.catalog.documents import Document, serialize
 from registry.settings import settings
 from service import home as homes
-from service.demo import demo, demo_family
+from service.demo import demo
 from service.runtime import background
 from service.runtime.supervisor import answers
 from tests.service.command_line import COMMAND
@@ -27,7 +27,7 @@ STOP_SECONDS = 60
 def corpora(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put texts of every domain into the cache, so that none is fetched."""
     for domain in domains.EXPERT_DOMAINS + domains.PROJECTION_DOMAINS:
-        name = f"{domain.name}-{demo_family.DOCUMENTS_PER_DOMAIN}"
+        name = f"{domain.name}-{public_texts.DOCUMENTS_PER_DOMAIN}"
         folder = settings().cache_path / "corpora" / str(domains.EXTRACTION) / name
         folder.mkdir(parents=True)
         (folder / domains.DOCUMENTS).write_bytes(

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from registry.blobs.blobs import BlobStore
-from registry.catalog import families
+from assembler.routing.embedder import states_embedder_digest
+from registry.blobs.blobs import BlobStore, put_bytes
+from registry.catalog import families, projections
+from registry.catalog.documents import Document, group_by_domain, parse, serialize
 from registry.checkpoints import manifests
 from registry.database import db
 from registry.database.tables import VersionState
@@ -87,3 +89,28 @@ def test_a_seed_that_failed_says_why_and_is_checked_again(page: Page, store: Blo
     expect(row).to_contain_text("checking")
     expect(row).to_contain_text("checked 2 times")
     expect(row.get_by_role("button")).to_have_count(0)
+
+
+def test_a_projection_is_learned_again_with_the_experts_documents(
+    page: Page, store: BlobStore
+) -> None:
+    with db.transaction() as session:
+        family = factories.make_family(session, store, name="small")
+        expert = factories.make_expert(session, family, name="law")
+        factories.make_version(session, expert, store)
+        public = [Document(name, "a text", "train", name) for name in ("code", "essays")]
+        first = projections.request(
+            session,
+            family="small",
+            documents_digest=put_bytes(store, serialize(public)),
+            embedder_digest=states_embedder_digest(family.seed_digest),
+            training={},
+        )
+        projections.mark_ready(session, first, manifest_digest="m" * 64, metrics={})
+    page.goto("/families")
+    row = page.get_by_role("row").filter(has_text="small")
+    row.get_by_role("button", name="Learn again").click()
+    expect(row).to_contain_text("small@2 waits for a worker")
+    with db.transaction() as session:
+        learned = projections.find(session, family="small", number=2).documents_digest
+    assert list(group_by_domain(parse(store.read(learned)))) == ["code", "essays", "law"]

@@ -30,6 +30,7 @@ from assembler.demo.corpora.domains import (
     Domain,
     fetch,
 )
+from assembler.demo.corpora.public_texts import DOCUMENTS_PER_DOMAIN
 from assembler.network.model import Network
 from assembler.recipes.recipe import Training
 from assembler.training.batches import DomainBatches, TokenReader
@@ -41,7 +42,6 @@ from registry.checkpoints.manifests import json_digest
 from registry.checkpoints.tensor_names import is_ffn
 from registry.errors import StepFailed
 from registry.settings import settings
-from service.demo.demo_family import DOCUMENTS_PER_DOMAIN
 from tests import tiny
 from tests.benchmarks.claims.families.family import WEIGHTS, Family, stored
 from tests.benchmarks.harness import reports

@@ -10,11 +10,12 @@ from assembler.demo.corpora.domains import (
     Domain,
     fetch,
 )
+from assembler.demo.corpora.public_texts import DOCUMENTS_PER_DOMAIN
 from assembler.training import expert_training
 from assembler.training.expert_training import ExpertTraining
 from registry.blobs.blobs import LocalBlobs
 from registry.catalog.documents import parse
-from service.demo.demo_family import DOCUMENTS_PER_DOMAIN, EXPERT_TRAINING
+from service.demo.demo_family import EXPERT_TRAINING
 from tests.benchmarks.claims.families.family import Family, stored
 from tests.benchmarks.harness import reports
 
