@@ -66,6 +66,7 @@ ROUTES: dict[tuple[str, str], Scope | None] = {
     ("GET", f"{_EXPERT}/{{number}}"): Scope.READ,
     ("POST", f"{_EXPERT}/{{number}}/complete"): Scope.PUBLISH,
     ("POST", f"{_EXPERT}/{{number}}/retry"): Scope.PUBLISH,
+    ("DELETE", f"{_EXPERT}/{{number}}/documents"): Scope.PUBLISH,
     ("GET", "/api/v1/workers"): Scope.READ,
     ("GET", f"{_EXPERT}/{{number}}/files"): Scope.READ,
     ("GET", f"{_EXPERT}/{{number}}/files/{{file}}"): Scope.READ,

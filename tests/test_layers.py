@@ -50,7 +50,7 @@ ROOMS = {
     "service": (
         "error_codes json_schemas quantities assignments completion_limits home tables scopes",
         "schemas key_format",
-        "projection_progress sessions",
+        "sessions",
         "errors keys",
         "reports housekeeping",
         "web",

@@ -32,18 +32,21 @@ class MixInputs:
     """Digests and vectors, read in one short transaction; lists are in the recipe's order.
 
     `vectors` are the text encoder's vectors, `states_digests` name router inputs. `base_experts`
-    are the pinned experts of the base, each with the digest of its dense checkpoint.
+    are the pinned experts of the base, each with the digest of its dense checkpoint. An expert
+    whose documents are forgotten has None instead of their digest. `private` are the positions of
+    experts whose documents no report quotes.
     """
 
     recipe: Recipe
     seed_digest: str
     expert_digests: tuple[str, ...]
-    documents_digests: tuple[str, ...]
+    documents_digests: tuple[str | None, ...]
     vectors: tuple[list[float], ...]
     states_digests: tuple[str, ...]
     projection_digest: str | None
     base_digest: str | None = None
     base_experts: tuple[tuple[str, str], ...] = ()
+    private: frozenset[int] = frozenset()
 
     @property
     def new_experts(self) -> frozenset[int]:
@@ -101,9 +104,10 @@ class MixParts:
 
     @cached_property
     def documents(self) -> list[list[Document]]:
-        """Each expert's documents."""
+        """Each expert's documents; none of an expert that keeps none."""
         return [
-            documents.parse(self.blobs.read(digest)) for digest in self.inputs.documents_digests
+            [] if digest is None else documents.parse(self.blobs.read(digest))
+            for digest in self.inputs.documents_digests
         ]
 
 
@@ -122,12 +126,13 @@ def gather(session: Session, recipe: Recipe) -> MixInputs:
         recipe=recipe,
         seed_digest=seed_digest,
         expert_digests=tuple(experts.checkpoint_digest(version) for version in versions),
-        documents_digests=tuple(version.documents_digest for version in versions),
+        documents_digests=tuple(version.kept_documents for version in versions),
         vectors=tuple(own.vector for own in embedded),
         states_digests=tuple(_states_digest(own) for own in embedded),
         projection_digest=_projection_digest(session, recipe),
         base_digest=None if base is None else base.trained_digest,
         base_experts=() if base is None else _experts_of(session, base),
+        private=frozenset(i for i, each in enumerate(versions) if each.private_documents),
     )
 
 

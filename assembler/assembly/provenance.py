@@ -71,7 +71,8 @@ class Provenance(_Data):
     recipe: Recipe
     seed: str
     experts: tuple[str, ...]
-    documents: tuple[str, ...]
+    # None for an expert that kept none.
+    documents: tuple[str | None, ...]
     # The experts' mean document vectors, one float32 tensor [n, M].
     vectors: str
     vectors_shape: tuple[int, int]

@@ -3,7 +3,7 @@
 The server starts while the reference network writes its texts, since starting takes longest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -44,7 +44,8 @@ def gate(
     checkpoints: GateCheckpoints,
     documents: Sequence[Sequence[Document]],
     *,
-    documents_digests: Sequence[str],
+    documents_digests: Sequence[str | None],
+    private: Collection[int] = (),
     policy: Policy,
     general: GeneralText | None = None,
     blobs: BlobStore,
@@ -53,21 +54,29 @@ def gate(
 ) -> GateReport:
     """Measure the candidate on the held-out documents of each expert, and judge it.
 
-    `documents` and their digests are in the order of `checkpoints.experts`. On `general` text only
-    perplexity is measured. The server writes to `log_path`. Raises the errors of `check_files` and
-    `check_routers` before anything is read, InvalidInput for a domain with too little text or a
-    threshold beyond the noise floor, and EngineFailed when the server fails.
+    `documents` and their digests are in the order of `checkpoints.experts`. A domain without
+    documents is not judged, and those at the positions in `private` are not quoted. On
+    `general` text only perplexity is measured. The server writes to `log_path`. Raises the errors
+    of `check_files` and `check_routers` before anything is read, InvalidInput without any domain to
+    judge, for a domain with too little text or a threshold beyond the noise floor, and EngineFailed
+    when the server fails.
     """
     check_files(checkpoints.candidate, checkpoints.seed)
     check_routers(checkpoints.candidate, blobs)
     reader = TokenReader.of(checkpoints.seed, blobs)
-    domains = list(checkpoints.experts)
+    names = list(checkpoints.experts)
+    kept = {i: digest for i, digest in enumerate(documents_digests) if digest is not None}
+    judged, digests = list(kept), list(kept.values())
+    if not judged:
+        raise InvalidInput("no expert of this mix keeps documents, so no domain can be judged")
+    domains, documents = [names[i] for i in judged], [documents[i] for i in judged]
     windows = _checked_windows(
-        reader, documents, length=WINDOW_TOKENS, num_tokens=policy.tokens_per_domain
+        reader, documents, judged, length=WINDOW_TOKENS, num_tokens=policy.tokens_per_domain
     )
     prompts = _checked_windows(
         reader,
         documents,
+        judged,
         length=policy.prefix_tokens,
         num_tokens=policy.prompts_per_domain * policy.prefix_tokens,
     )
@@ -91,7 +100,8 @@ def gate(
     measurements = [
         Measurements(
             domain=domain,
-            documents=documents_digests[i],
+            documents=digests[i],
+            is_private=judged[i] in private,
             perplexity=measured[i],
             continuations=texts[i],
             variations=noisy[i],
@@ -107,6 +117,7 @@ def gate(
         general=None
         if general is None or on_general is None
         else GeneralMeasurement(documents=general.digest, perplexity=measured[-1]),
+        unjudged=[name for i, name in enumerate(names) if i not in judged],
         decode=reader.decode,
     )
 
@@ -190,14 +201,22 @@ def _read_reference(
 
 
 def _checked_windows(
-    reader: TokenReader, documents: Sequence[Sequence[Document]], *, length: int, num_tokens: int
+    reader: TokenReader,
+    documents: Sequence[Sequence[Document]],
+    positions: Sequence[int],
+    *,
+    length: int,
+    num_tokens: int,
 ) -> list[Tensor]:
-    """Windows [n, length] of each domain, together at most about `num_tokens`, at least one."""
+    """Windows [n, length] of each domain, together at most about `num_tokens`, at least one.
+
+    `positions` are those of the domains' experts in the mix.
+    """
     count = max(1, num_tokens // length)
     windows = held_out_windows(reader, documents, length=length, count=count)
     problems = tuple(
         Problem(pointer("experts", i), f"its held-out documents do not fill {length} tokens")
-        for i, own in enumerate(windows)
+        for i, own in zip(positions, windows, strict=True)
         if len(own) == 0
     )
     if problems:

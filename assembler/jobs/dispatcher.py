@@ -92,7 +92,8 @@ def _unembedded(session: Session) -> Iterator[ExpertVersion]:
     """Yield the versions whose domain has to be embedded by the current embedders.
 
     A ready version that other embedders have embedded is not ready any more. A retired one stays in
-    the mixes that have it, so it is embedded too, unless that has failed.
+    the mixes that have it, so it is embedded too, unless that has failed. One whose documents are
+    forgotten cannot be embedded again.
     """
     yield from session.scalars(
         select(ExpertVersion).where(ExpertVersion.state == VersionState.EMBEDDING)
@@ -113,6 +114,7 @@ def _unembedded(session: Session) -> Iterator[ExpertVersion]:
             .where(
                 Expert.family_id == family.id,
                 or_(ExpertVersion.state == VersionState.READY, retired),
+                ExpertVersion.documents_forgotten_at.is_(None),
                 ~embedding.exists(),
             )
         ).all()

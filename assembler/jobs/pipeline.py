@@ -96,7 +96,7 @@ def compress(
     assert inputs.recipe.compress is not None
     compressor = Compressor(
         mix,
-        [documents.split_held_out(texts)[0] for texts in inputs.parts(blobs).documents],
+        [documents.split_held_out(texts)[0] for texts in inputs.parts(blobs).documents if texts],
         inputs.recipe.compress,
         blobs=blobs,
         on_progress=on_progress,

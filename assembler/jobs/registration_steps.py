@@ -13,7 +13,14 @@ from assembler.jobs import job_ids
 from assembler.mixes import job_events
 from assembler.routing.embedder import DOMAIN_TOKENS, EMBEDDER, embedders
 from registry.blobs import blob_stores
-from registry.catalog import blob_permissions, documents, embeddings, experts, families
+from registry.catalog import (
+    blob_permissions,
+    documents,
+    embeddings,
+    experts,
+    families,
+    kept_documents,
+)
 from registry.checkpoints import manifests
 from registry.database import db
 from registry.database.tables import ExpertVersion, Family
@@ -111,6 +118,8 @@ def embed(version_id: int) -> None:
             embedders=embedders(version.expert.family.seed_digest),
         )
         experts.mark_embedded(session, version_id)
+        if experts.get_version(session, version_id).forget_documents:
+            kept_documents.forget(session, version_id)
         job_events.end_step(session, job_ids.of_embedding(version), step=EMBED)
 
     job_events.durably(store)

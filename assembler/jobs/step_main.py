@@ -135,6 +135,7 @@ def gate(version_id: int) -> None:
         _gate_checkpoints(version, inputs, blobs),
         pipeline.gate_documents(inputs, blobs),
         documents_digests=inputs.documents_digests,
+        private=inputs.private,
         policy=inputs.recipe.gates,
         general=general_text.read(general_digest, blobs),
         blobs=blobs,

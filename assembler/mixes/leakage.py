@@ -21,13 +21,15 @@ MAX_IDS = 5
 def finetuned_on(session: Session, recipe: Recipe) -> dict[str, str]:
     """Return the digests of the documents, by pinned expert, of the mix and of its base versions.
 
-    A base version counts because its finetune has read the documents of its experts.
+    A base version counts because its finetune has read the documents of its experts. Experts whose
+    documents are forgotten are left out: nothing can be compared with them.
     """
     refs = dict.fromkeys(recipe.experts)
     while recipe.base is not None:
         recipe = Recipe.model_validate(mixes.get(session, recipe.base).recipe)
         refs |= dict.fromkeys(recipe.experts)
-    return {ref: _documents_digest(session, ref) for ref in refs}
+    digests = {ref: _documents_digest(session, ref) for ref in refs}
+    return {ref: digest for ref, digest in digests.items() if digest is not None}
 
 
 def check(recipe: Recipe, known: Mapping[str, str], blobs: BlobStore) -> None:
@@ -40,6 +42,8 @@ def check(recipe: Recipe, known: Mapping[str, str], blobs: BlobStore) -> None:
     trained = {ref: documents.training_texts(texts) for ref, texts in parsed.items()}
     problems = []
     for number, ref in enumerate(recipe.experts):
+        if ref not in parsed:
+            continue
         for other, texts in trained.items():
             pairs = list(documents.find_leaked(parsed[ref], texts))
             if pairs:
@@ -54,7 +58,7 @@ def check(recipe: Recipe, known: Mapping[str, str], blobs: BlobStore) -> None:
         raise InvalidInput("held-out text was trained on", problems=tuple(problems))
 
 
-def _documents_digest(session: Session, ref: str) -> str:
+def _documents_digest(session: Session, ref: str) -> str | None:
     name, number = parse_ref(ref)
     assert number is not None, "recipes are pinned"
-    return experts.find_version(session, expert=name, number=number).documents_digest
+    return experts.find_version(session, expert=name, number=number).kept_documents

@@ -157,7 +157,12 @@ def _embedding_problems(
     if any(_is_current(row, version) for row in embedded):
         return
     newest = next(iter(embedded), None)
-    if newest is None or newest.embedder_digest == embedder_digest():
+    if version.kept_documents is None:
+        yield (
+            f"the domain of {name!r} is embedded by another embedder than {_ours()}, and its"
+            " documents are forgotten: register it again with documents"
+        )
+    elif newest is None or newest.embedder_digest == embedder_digest():
         # Or its router inputs are missing or outdated.
         yield (
             f"the domain of {name!r} is not embedded by {_ours()} yet; a running worker does it,"

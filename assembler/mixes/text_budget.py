@@ -14,7 +14,7 @@ from assembler.mixes.selection import Member
 from assembler.recipes.recipe import Recipe
 from engine.gates.mix_gate import WINDOW_TOKENS
 from registry.blobs.blobs import BlobStore, get_bytes
-from registry.catalog import documents
+from registry.catalog import documents, experts
 from registry.catalog.documents import Document
 from registry.checkpoints.file_names import TOKENIZER
 from registry.checkpoints.manifests import Manifest
@@ -37,7 +37,20 @@ CHARACTERS_PER_TOKEN = 64
 def problems(
     members: Sequence[Member], recipe: Recipe, seed: Manifest, blobs: BlobStore
 ) -> Iterator[Problem]:
-    """Report experts whose documents do not fill one sequence of a step that reads them."""
+    """Report experts whose documents do not fill one sequence of a step that reads them.
+
+    Experts that keep no documents are passed over, but one of them has to keep some: a gate that
+    measures nothing is none.
+    """
+    forgetful = [member for member in members if member.version.kept_documents is None]
+    if len(forgetful) == len(members):
+        detail = "none of these experts keeps documents, so no domain can be judged; take one more"
+        yield Problem("/experts", f"{detail} that keeps some")
+        return
+    if forgetful and recipe.router_init == "documents" and recipe.kind == "mixture":
+        names = ", ".join(experts.ref_of(member.version) for member in forgetful)
+        detail = f"'documents' reads the documents of all experts, and {names} keeps none"
+        yield Problem("/router_init", detail)
     sequence = max(WINDOW_TOKENS, recipe.gates.prefix_tokens)
     needed: dict[Part, int] = {"held-out": sequence}
     if recipe.compress is not None:
@@ -47,7 +60,9 @@ def problems(
     tokenizer = tokenizer_file.read(get_bytes(blobs, seed.files[TOKENIZER]))
     num_ends = int(seed.config.get("eos_token_id") is not None)
     for member in members:
-        texts = documents.stream(blobs.read(member.version.documents_digest))
+        if (digest := member.version.kept_documents) is None:
+            continue
+        texts = documents.stream(blobs.read(digest))
         parts = _parts(texts, is_split=recipe.compress is not None)
         for part, (found, wanted) in _missing(parts, needed, tokenizer, num_ends).items():
             which, reader = PARTS[part]

@@ -13,6 +13,7 @@ Kind = Literal[
     "attention-moved",
     "chat-template",
     "few-documents",
+    "no-documents",
     "little-text",
     "memory",
     "disk",

@@ -10,6 +10,7 @@ from assembler.planning.plan_data import PlanWarning
 from assembler.recipes.recipe import Recipe
 from assembler.routing.router_init import MAX_CONDITION, condition_number
 from registry.blobs.blobs import BlobStore
+from registry.catalog import experts
 from registry.checkpoints import chat_templates
 from registry.checkpoints.manifests import Manifest
 from registry.checkpoints.numpy_tensors import Floats
@@ -75,7 +76,8 @@ def of_documents(
     members: Sequence[Member], recipe: Recipe, blobs: BlobStore
 ) -> Iterator[PlanWarning]:
     """Warn of too little text to embed a domain or to train on, estimated from its size."""
-    share = recipe.finetune.tokens / len(members)
+    forgetful = [member for member in members if member.version.kept_documents is None]
+    share = recipe.finetune.tokens / max(1, len(members) - len(forgetful))
     for member in members:
         num_documents = member.embedding.num_documents if member.embedding else 0
         if num_documents < MIN_DOCUMENTS:
@@ -84,7 +86,10 @@ def of_documents(
                 f" (below {MIN_DOCUMENTS})"
             )
             yield PlanWarning(kind="few-documents", detail=detail, value=num_documents)
-        size = blobs.size(member.version.documents_digest) or 0
+        if (digest := member.version.kept_documents) is None:
+            yield _of_forgetful(member, recipe, num=len(forgetful), total=len(members))
+            continue
+        size = blobs.size(digest) or 0
         passes = share * BYTES_PER_TOKEN / max(size, 1)
         if passes > MAX_PASSES:
             detail = (
@@ -92,6 +97,17 @@ def of_documents(
                 f" {passes:.0f} times"
             )
             yield PlanWarning(kind="little-text", detail=detail, value=passes)
+
+
+def _of_forgetful(member: Member, recipe: Recipe, *, num: int, total: int) -> PlanWarning:
+    """Say what cannot be done for an expert that keeps no documents."""
+    finetune = "its domain is not read by the finetune; " if recipe.finetune.tokens else ""
+    compress = "the compression is not chosen by it; " if recipe.compress else ""
+    detail = (
+        f"{experts.ref_of(member.version)} keeps no documents: {finetune}{compress}the gate cannot"
+        f" judge it: {num} of {total} domains not judged"
+    )
+    return PlanWarning(kind="no-documents", detail=detail, value=num / total)
 
 
 def of_machine(

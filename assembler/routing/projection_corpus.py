@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 from registry.blobs.blobs import BlobStore, put_bytes
 from registry.catalog import documents, experts, projections
 from registry.catalog.documents import Document
-from registry.database.tables import VersionState
+from registry.database import db
+from registry.database.tables import ExpertVersion, Projection, VersionState
 from registry.errors import Conflict, InvalidInput, Problem, pointer
 
 
@@ -33,9 +34,9 @@ def with_expert_documents(
     """
     versions = experts.pin_all(session, refs)
     problems = tuple(
-        Problem(pointer("experts", i), f"{v.expert.name!r} is of family {v.expert.family.name!r}")
-        for i, v in enumerate(versions)
-        if v.expert.family.name != family
+        Problem(pointer("experts", i), detail)
+        for i, version in enumerate(versions)
+        if (detail := _hindrance(version, family)) is not None
     )
     if problems:
         raise InvalidInput("these experts cannot teach this projection", problems=problems)
@@ -44,6 +45,7 @@ def with_expert_documents(
     if not versions:
         assert documents_digest is not None
         return documents_digest
+    db.release(session)  # documents are read next
     existing = [] if documents_digest is None else documents.parse(blobs.read(documents_digest))
     expert_names = {version.expert.name for version in versions}
     combined = [document for document in existing if document.domain not in expert_names]
@@ -54,15 +56,45 @@ def with_expert_documents(
 
 
 def of_all_experts(session: Session, *, family: str) -> list[str]:
-    """Return the newest ready version of each expert of a family.
+    """Return the newest ready version of each expert of a family whose documents are shared.
 
     Raises Conflict if the family has none.
     """
     names = [expert.name for expert in experts.find_page(session, family=family, limit=None)]
     newest = experts.find_newest(session, names, state=VersionState.READY)
-    if not newest:
-        raise Conflict(f"no expert of family {family!r} is ready: there are no documents to share")
-    return [experts.ref_of(version) for version in newest]
+    shared = [experts.ref_of(version) for version in newest if not version.private_documents]
+    if not shared:
+        raise Conflict(f"no expert of family {family!r} is ready and shares its documents")
+    return shared
+
+
+def take_out(session: Session, blobs: BlobStore, version: ExpertVersion) -> None:
+    """Take the documents of a version out of all projections of its family.
+
+    What a projection has learned stays. Raises Conflict while one is learning from them.
+    """
+    if version.kept_documents is None:
+        return
+    rows = projections.find_all(session, family=version.expert.family.name)
+    db.release(session)  # documents are read next
+    own = set(_of_expert(blobs, version.kept_documents, domain=version.expert.name))
+    replaced: list[tuple[Projection, str]] = []
+    for row in rows:
+        learned = documents.parse(blobs.read(row.documents_digest))
+        kept = [document for document in learned if document not in own]
+        if len(kept) < len(learned):
+            replaced.append((row, put_bytes(blobs, documents.serialize(kept))))
+    for row, digest in replaced:
+        projections.replace_documents(session, row, documents_digest=digest)
+
+
+def _hindrance(version: ExpertVersion, family: str) -> str | None:
+    """Say why the documents of a version cannot teach the projection of a family."""
+    if version.expert.family.name != family:
+        return f"{version.expert.name!r} is of family {version.expert.family.name!r}"
+    if version.private_documents:
+        return f"{experts.ref_of(version)} keeps its documents private"
+    return None
 
 
 def _earlier_documents(session: Session, family: str, *, is_needed: bool) -> str | None:

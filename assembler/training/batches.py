@@ -85,6 +85,7 @@ class Batch:
 class DomainBatches:
     """Batches that draw from every domain in turn.
 
+    A domain without documents has None instead of windows, and is never drawn.
     Where some domains are `new` and others not, `new_share` of the sequences come from new domains.
     A batch depends only on `entropy` and its number, so a resumed run needs no state but its step.
     Raises InvalidInput when a domain does not fill one window.
@@ -92,7 +93,7 @@ class DomainBatches:
 
     def __init__(
         self,
-        windows: Sequence[Tensor],
+        windows: Sequence[Tensor | None],
         *,
         batch_size: int,
         entropy: Sequence[int],
@@ -102,13 +103,14 @@ class DomainBatches:
         problems = tuple(
             Problem(f"/experts/{number}", "its training documents do not fill one sequence")
             for number, domain in enumerate(windows)
-            if len(domain) == 0
+            if domain is not None and len(domain) == 0
         )
         if problems:
             raise InvalidInput("too little text to finetune on", problems=problems)
-        self._windows, self._batch_size, self._entropy = windows, batch_size, entropy
-        self._new = [domain for domain in range(len(windows)) if domain in new]
-        self._old = [domain for domain in range(len(windows)) if domain not in new]
+        self._windows = {i: own for i, own in enumerate(windows) if own is not None}
+        self._batch_size, self._entropy = batch_size, entropy
+        self._new = [domain for domain in self._windows if domain in new]
+        self._old = [domain for domain in self._windows if domain not in new]
         self._new_share = new_share if self._new and self._old else float(bool(self._new))
 
     def batch(self, step: int) -> Batch:

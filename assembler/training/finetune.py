@@ -64,11 +64,11 @@ def finetune(
     """Train the part `recipe.train` of a mix for `recipe.tokens`; return the resulting manifest.
 
     `documents` are the experts' documents in the order of the mix's `expert_names`; the training
-    split is used. `base_digest` names the manifest that the mix was made from, if any, and the
-    experts in `new_experts`, which the base lacks, give `recipe.new_share` of the sequences. An
-    interrupted run continues from `checkpoint_path`, also with another number of processes; the
-    caller removes that path once the result is recorded. Only changed tensors are written, all by
-    the first process; the other processes return `mix`.
+    split is used, and a domain without documents is not read. `base_digest` names the manifest that
+    the mix was made from, if any, and the experts in `new_experts`, which the base lacks, give
+    `recipe.new_share` of the sequences. An interrupted run continues from `checkpoint_path`, also
+    with another number of processes; the caller removes that path once the result is recorded. Only
+    changed tensors are written, all by the first process; the other processes return `mix`.
 
     Raises InvalidInput when the mix has no such part or an expert has too little text. Raises
     StepFailed when the mix does not fit the processes (`assembler.training.parallelism`) or the
@@ -152,10 +152,7 @@ def training_batches(
     """Return the batches of a finetune, see `finetune`. Raises InvalidInput."""
     reader, length = TokenReader.of(mix, blobs), recipe.sequence_length
     return DomainBatches(
-        [
-            reader.windows(expert_documents, split="train", length=length)
-            for expert_documents in documents
-        ],
+        [reader.windows(own, split="train", length=length) if own else None for own in documents],
         batch_size=recipe.batch_size,
         entropy=(ORDER, recipe.seed, *_lineage(mix, base_digest)),
         new=new_experts,

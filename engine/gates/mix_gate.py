@@ -70,10 +70,10 @@ class Perplexities(Data):
 class Measurements:
     """The measurements of one domain.
 
-    `documents` is the digest of its documents. Every sequence of readings is of `continuations`, in
-    their order. `variations` are the reference's own readings by what was varied (see
-    `engine.divergence.noise`); the worst of them is the noise floor. `readings` holds those of
-    other models, by the stage that compares them:
+    `documents` is the digest of its documents, which a report quotes unless they are private. Every
+    sequence of readings is of `continuations`, in their order. `variations` are the reference's own
+    readings by what was varied (see `engine.divergence.noise`); the worst of them is the noise
+    floor. `readings` holds those of other models, by the stage that compares them:
 
     - `served`: the serving engine.
     - `finetuned`: the mix before its finetune.
@@ -83,6 +83,7 @@ class Measurements:
 
     domain: str
     documents: str
+    is_private: bool = False
     perplexity: Perplexities
     continuations: Sequence[Continuation]
     variations: noise.Variations
@@ -160,12 +161,28 @@ class GateReport(Report):
     policy: Policy = Field(description="The limits that the mix was judged by.")
     manifest_digest: str = Field(description="Digest of the candidate's manifest.")
     stages: dict[Stage, Sides] = Field(description="The checkpoints that each stage compared.")
-    domains: tuple[DomainReport, ...] = Field(description="The numbers of every domain.")
+    domains: tuple[DomainReport, ...] = Field(description="The numbers of every judged domain.")
     general: GeneralReport | None = Field(
         default=None,
         description="The numbers on text of no expert's domain; null where there is none, and in"
         " reports from before this stage.",
     )
+    unjudged: tuple[str, ...] = Field(
+        default=(),
+        description="Domains that were not judged, since their experts keep no documents.",
+    )
+
+    @property
+    def about_unjudged(self) -> str:
+        """A sentence about the domains that were not judged; empty if all were."""
+        if not self.unjudged:
+            return ""
+        total = len(self.domains) + len(self.unjudged)
+        names = ", ".join(self.unjudged)
+        return (
+            f"{len(self.unjudged)} of {total} domains not judged, since their experts keep no"
+            f" documents: {names}"
+        )
 
 
 def judge(
@@ -175,6 +192,7 @@ def judge(
     stages: Mapping[Stage, Sides],
     domains: Sequence[Measurements],
     general: GeneralMeasurement | None = None,
+    unjudged: Sequence[str] = (),
     decode: Decode,
 ) -> GateReport:
     """Compare every domain with the policy and return the report.
@@ -211,6 +229,7 @@ def judge(
         failures=failures,
         domains=tuple(result.report for result in results),
         general=general_report,
+        unjudged=tuple(unjudged),
     )
 
 
@@ -243,7 +262,7 @@ class _DomainResult:
             for stage, readings in measured.readings.items()
         }
         divergences = {
-            stage: first_divergences(texts, readings, decode)
+            stage: [] if measured.is_private else first_divergences(texts, readings, decode)
             for stage, readings in measured.readings.items()
         }
         report = DomainReport(

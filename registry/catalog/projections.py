@@ -114,6 +114,18 @@ def ref_of(projection: Projection) -> str:
     return f"{projection.family.name}@{projection.number}"
 
 
+def replace_documents(session: Session, projection: Projection, *, documents_digest: str) -> None:
+    """Give a projection that was learned other documents to be learned from next.
+
+    Raises Conflict while it is being learned from those that it has.
+    """
+    session.refresh(projection, ["state"], with_for_update=True)
+    if projection.state in (ProjectionState.QUEUED, ProjectionState.TRAINING):
+        raise Conflict(f"projection {ref_of(projection)} is learning from these documents: wait")
+    projection.documents_digest = documents_digest
+    session.flush()
+
+
 def mark_training(session: Session, projection: Projection) -> None:
     """Record that the training of a projection has started."""
     projection.state = ProjectionState.TRAINING

@@ -111,10 +111,20 @@ class ExpertVersion(Base):
     # None until the import has ended.
     manifest_digest: Mapped[str | None]
     documents_digest: Mapped[str]
+    # No report quotes them, and no projection learns from them.
+    private_documents: Mapped[bool] = mapped_column(default=False, server_default="false")
+    # Whether they are forgotten as soon as the domain is embedded, and when they were forgotten.
+    forget_documents: Mapped[bool] = mapped_column(default=False, server_default="false")
+    documents_forgotten_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     ready_at: Mapped[datetime | None]
 
     expert: Mapped[Expert] = relationship(lazy="raise")
+
+    @property
+    def kept_documents(self) -> str | None:
+        """The digest of its documents; None once they are forgotten."""
+        return None if self.documents_forgotten_at else self.documents_digest
 
 
 class DomainEmbedding(Base):

@@ -4,15 +4,17 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Query
 from sqlalchemy import orm
 
+from assembler.jobs import job_ids
 from assembler.mixes import job_events
-from assembler.routing import nearest_experts
+from assembler.routing import nearest_experts, projection_corpus
 from assembler.routing.embedder import embedders
 from registry.blobs import blob_stores
 from registry.blobs.blobs import BlobStore
-from registry.catalog import embeddings, experts, imports, uploads
+from registry.catalog import embeddings, experts, imports, kept_documents, uploads
 from registry.catalog.uploads import ExpertUpload
 from registry.checkpoints import chat_templates, manifests, notes
 from registry.database import db
@@ -20,6 +22,7 @@ from registry.database.tables import ExpertVersion, VersionState
 from registry.errors import Conflict, NotFound
 from service.api.announcements import announcement_of, import_of, missing_blobs, tensor_sizes
 from service.keys import Caller
+from service.schemas.checkpoints import DocumentsWish
 from service.schemas.common import Line, Page
 from service.schemas.experts import (
     ExpertBody,
@@ -34,6 +37,8 @@ from service.schemas.imports import ImportRequest
 from service.web.auth import Reader, Writer
 from service.web.checked_routes import CheckedRoute
 from service.web.deps import After, Blobs, ExpertName, Limit, Session, VersionNumber
+
+log = structlog.get_logger(__name__)
 
 router = APIRouter(prefix="/experts", tags=["experts"], route_class=CheckedRoute)
 
@@ -61,6 +66,7 @@ def begin(
         documents=body.documents,
         sender=caller.key_id,
     )
+    _wish(session, blobs, upload, body, caller)
     sizes = tensor_sizes(blobs, experts.checkpoint_digest(upload.version))
     return _upload_body(session, blobs, upload, sizes, caller)
 
@@ -83,6 +89,7 @@ def begin_import(
         documents=body.documents,
         sender=caller.key_id,
     )
+    _wish(session, blobs, upload, body, caller)
     source = announced.source()
     sizes = {source.digest: source.size}
     return _upload_body(session, blobs, upload, sizes, caller)
@@ -107,6 +114,17 @@ def retry(name: ExpertName, number: VersionNumber, session: Session, _: Writer) 
     version = experts.retry(session, expert=name, number=number)
     job_events.wake(session)
     return _body(session, version)
+
+
+@router.delete("/{name}/versions/{number}/documents")
+def forget_documents(
+    name: ExpertName, number: VersionNumber, session: Session, blobs: Blobs, caller: Writer
+) -> VersionBody:
+    """Delete the documents of a version; its domain embedding stays, so mixes can still use it.
+    Backups that were made before still hold them."""
+    version = experts.find_version(session, expert=name, number=number)
+    _forget(session, blobs, version, caller)
+    return _body(session, experts.find_version(session, expert=name, number=number))
 
 
 @router.get("")
@@ -173,8 +191,44 @@ def _upload_body(
     sizes: Mapping[str, int],
     caller: Caller,
 ) -> VersionUploadBody:
-    missing = missing_blobs(blobs, upload.missing, sizes=sizes, sender=caller.key_id)
+    # What was forgotten is not asked for again.
+    version = upload.version
+    forgotten = {version.documents_digest} if version.kept_documents is None else set()
+    wanted = [digest for digest in upload.missing if digest not in forgotten]
+    missing = missing_blobs(blobs, wanted, sizes=sizes, sender=caller.key_id)
     return VersionUploadBody(**_body(session, upload.version).model_dump(), missing=missing)
+
+
+def _wish(
+    session: orm.Session,
+    blobs: BlobStore,
+    upload: ExpertUpload,
+    wished: DocumentsWish,
+    caller: Caller,
+) -> None:
+    """Store what the owner wishes for the documents; what is ready is forgotten at once."""
+    version = upload.version
+    kept_documents.wish(
+        session, version, private=wished.private_documents, forget=wished.forget_documents
+    )
+    if wished.forget_documents and version.state is VersionState.READY:
+        _forget(session, blobs, version, caller)
+    db.release(session)  # manifests are read next
+
+
+def _forget(session: orm.Session, blobs: BlobStore, version: ExpertVersion, caller: Caller) -> None:
+    if version.kept_documents is None:
+        return
+    projection_corpus.take_out(session, blobs, version)
+    kept_documents.forget(session, version.id)
+    job_events.record(
+        session,
+        job_ids.of_check(version),
+        type="message",
+        message=f"documents of {experts.ref_of(version)} forgotten",
+        data={"documents": version.documents_digest, "key": caller.key_id},
+    )
+    log.info("documents forgotten", version=experts.ref_of(version), key_id=caller.key_id)
 
 
 def _body(session: orm.Session, version: ExpertVersion) -> VersionBody:

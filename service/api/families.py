@@ -12,7 +12,6 @@ from engine.gates.policy import Policy
 from registry.catalog import families, projections, uploads
 from registry.checkpoints import manifests
 from registry.database import db
-from service import projection_progress
 from service.api.announcements import announcement_of, missing_blobs, tensor_sizes
 from service.schemas.common import Page
 from service.schemas.families import (
@@ -24,6 +23,7 @@ from service.schemas.families import (
     ProjectionRequest,
     SeedBody,
 )
+from service.web import projection_progress
 from service.web.auth import Reader, Writer
 from service.web.changes import PolicyChanges
 from service.web.checked_routes import CheckedRoute

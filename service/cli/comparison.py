@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from assembler.evaluation.comparison_request import DocumentsFile, Stored, Subject
     from engine.gates.comparison_gate import DivergenceReport
     from service.client.client import Client
+    from service.schemas.experts import VersionBody
 
 app = typer.Typer()
 command = partial(app.command, rich_help_panel="Gates")
@@ -187,17 +188,28 @@ def _find_registered(client: "Client", ref: str) -> "tuple[Stored, list[Document
         mix = find_mix(client, ref)
     except NotFound:
         version = client.expert_version(ref)
-        texts = [_documents(version.expert, version.documents_digest)]
+        texts = _documents([version])
         digest = client.files(version.ref, of="experts").manifest_digest
         return Stored(ref=version.ref, manifest_digest=digest), texts
     versions = [client.expert_version(expert) for expert in mix.recipe["experts"]]
-    texts = [_documents(version.expert, version.documents_digest) for version in versions]
+    texts = _documents(versions)
     return Stored(ref=mix.ref, manifest_digest=client.files(mix.ref).manifest_digest), texts
 
 
-def _documents(domain: str, digest: str) -> "DocumentsFile":
-    """Return the documents of a domain as a file in the store of this data folder."""
+def _documents(versions: "Sequence[VersionBody]") -> "list[DocumentsFile]":
+    """Return the documents of each domain as a file in the store of this data folder.
+
+    A domain whose documents are forgotten is left out, which is said.
+    """
     from assembler.evaluation.comparison_request import DocumentsFile
     from registry.blobs import blob_stores
+    from service.terminal.console import notes
 
-    return DocumentsFile(domain=domain, path=blob_stores.store().local_path(digest))
+    files = []
+    for version in versions:
+        if version.documents_forgotten_at is None:
+            path = blob_stores.store().local_path(version.documents_digest)
+            files.append(DocumentsFile(domain=version.expert, path=path))
+        else:
+            notes.print(f"{version.ref} keeps no documents: its domain is not compared")
+    return files

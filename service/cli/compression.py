@@ -206,6 +206,7 @@ def _compress_stored(
     from assembler.recipes.recipe import Recipe
     from registry.blobs import blob_stores
     from registry.checkpoints import exports, manifests
+    from registry.errors import InvalidInput
     from service.client.local import connect
     from service.quantities import size
     from service.runtime import preparation
@@ -216,17 +217,20 @@ def _compress_stored(
         if is_expert:
             version = client.expert_version(ref)
             digest = client.files(version.ref, of="experts").manifest_digest
-            documents = [version.documents_digest]
+            versions = [version]
         else:
             mix = find_mix(client, ref)
             digest = client.files(mix.ref).manifest_digest
             experts = Recipe.model_validate(mix.recipe).experts
-            documents = [client.expert_version(expert).documents_digest for expert in experts]
+            versions = [client.expert_version(expert) for expert in experts]
+    kept = [version for version in versions if version.documents_forgotten_at is None]
+    if not kept:
+        raise InvalidInput(f"{ref} keeps no documents to choose a compression by")
     with working(ref) as show:
         result = preparation.run(
             _task(request),
             digest,
-            json.dumps(documents),
+            json.dumps([version.documents_digest for version in kept]),
             request.model_dump_json(),
             on_progress=show,
         )

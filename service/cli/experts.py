@@ -77,6 +77,21 @@ def register(
         Path | None,
         typer.Option(help=f"{DOCUMENTS_HELP} Default: documents.jsonl in the folder."),
     ] = None,
+    private_documents: Annotated[
+        bool,
+        typer.Option(
+            "--private-documents",
+            help="No report may quote the documents, and no projection learns from them.",
+        ),
+    ] = False,
+    forget_documents: Annotated[
+        bool,
+        typer.Option(
+            "--forget-documents",
+            help="Delete the documents once the domain is embedded. Finetunes and gates cannot read"
+            " them then.",
+        ),
+    ] = False,
 ) -> None:
     """Register an expert, or a new version of one, with the running service.
 
@@ -97,6 +112,8 @@ def register(
             license=license,
             description=description,
             documents=documents,
+            private_documents=private_documents,
+            forget_documents=forget_documents,
             on_transfer=lambda progress: show(transfer(progress)),
         )
         for note in version.notes:
@@ -104,7 +121,31 @@ def register(
         version = client.wait_for_embedding(version, on_wait=show)
     for warning in version.warnings:
         notes.print(printable(f"warning: {warning}"))
-    console.print(f"{version.ref} is {version.state}")
+    forgotten = "" if version.documents_forgotten_at is None else ", and keeps no documents"
+    console.print(f"{version.ref} is {version.state}{forgotten}")
+
+
+@command()
+def forget_documents(
+    version: Annotated[
+        str, typer.Argument(metavar="EXPERT", help="A version of an expert: NAME@NUMBER.")
+    ],
+) -> None:
+    """Delete the documents of an expert's version. Mixes can still use it; a finetune does not
+    read its domain, and a gate does not judge it."""
+    from registry.errors import InvalidInput
+    from registry.names import parse_ref
+    from service.client.local import connect
+    from service.terminal.console import console
+
+    if parse_ref(version)[1] is None:
+        raise InvalidInput(f"{version!r} names no version: give NAME@NUMBER")
+    with connect() as client:
+        body = client.forget_documents(client.expert_version(version))
+    console.print(
+        f"{body.ref} keeps no documents; house-keeping deletes the texts. Backups that were made"
+        " before still hold them"
+    )
 
 
 @command()

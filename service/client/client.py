@@ -109,12 +109,17 @@ class Client(MixRecords, Registrations, Deployments):
         license: str,
         description: str = "",
         documents: Path | None = None,
+        private_documents: bool = False,
+        forget_documents: bool = False,
         on_transfer: OnTransfer = transfers.ignore,
     ) -> VersionBody:
         """Register a version of an expert, with documents that show its domain.
 
         A folder that holds an adapter, and a GGUF file, are imported: a worker merges the one into
-        the family's seed, and dequantizes the other.
+        the family's seed, and dequantizes the other. No report quotes private documents, and no
+        projection learns from them. `forget_documents` also deletes them once the domain is
+        embedded.
+
         `documents` is a file of JSON Lines (`.jsonl`), or a plain text, which is cut into
         documents; without it, `documents.jsonl` in the folder is read. The folder is not changed.
         A worker then checks the version and embeds its domain; see `wait_for_embedding`. The same
@@ -139,6 +144,8 @@ class Client(MixRecords, Registrations, Deployments):
             "family": family,
             "license": license,
             "description": description,
+            "private_documents": private_documents,
+            "forget_documents": forget_documents,
         }
         with document_files.as_json_lines(documents or folder / DOCUMENTS) as json_lines:
             if imported is None:

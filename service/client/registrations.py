@@ -85,6 +85,11 @@ class Registrations:
         path = f"/experts/{version.expert}/versions/{version.version}/retry"
         return VersionBody.model_validate(self._connection.post(path))
 
+    def forget_documents(self, version: VersionBody) -> VersionBody:
+        """Delete the documents of a version. Raises Conflict before its domain is embedded."""
+        path = f"/experts/{version.expert}/versions/{version.version}/documents"
+        return VersionBody.model_validate(self._connection.delete(path))
+
     def retry_family(self, family: str) -> FamilyBody:
         """Check the seed of a family that failed once more. Raises Conflict while it uploads."""
         check_name(family, at="/family")

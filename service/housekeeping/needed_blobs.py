@@ -5,7 +5,7 @@ A manifest names tensors and files. The provenance of an artifact names what it 
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -44,6 +44,8 @@ class Kind(Enum):
     MANIFEST = "manifest"
     PROVENANCE = "provenance"
     BYTES = "bytes"
+    # Documents that their owner has had deleted. A provenance that names them does not keep them.
+    FORGOTTEN = "forgotten"
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,16 @@ def find(session: Session, blobs: StoreUpkeep) -> NeededBlobs:
 def follow(named: Iterable[Root], blobs: StoreUpkeep) -> NeededBlobs:
     """Return the blobs that are named and those that these name in turn. Raises Unavailable."""
     needed = NeededBlobs()
+    named = list(named)
+    kept = {root.digest for root in named if root.kind is Kind.BYTES}
+    forgotten = {root.digest for root in named if root.kind is Kind.FORGOTTEN} - kept
+    named = [root for root in named if root.kind is not Kind.FORGOTTEN]
     read: set[str] = set()
     # A manifest is followed once, so those of uploads that go on come last.
     for root in sorted(named, key=lambda root: not root.is_sent):
         needed.add(root.digest, f"{root.owner}: {root.part}", is_sent=root.is_sent)
         if root.kind is not Kind.BYTES:
-            _follow(root, blobs, needed, read)
+            _follow(root, blobs, needed, read, forgotten=forgotten)
     return needed
 
 
@@ -141,7 +147,10 @@ def _of_experts(session: Session) -> Iterator[Root]:
             source = Source.from_json(version.source)
             needed = source.digests() if version.manifest_digest is None else source.kept().values()
             yield from (Root(owner, "source", each, Kind.BYTES, is_sent) for each in needed)
-        yield Root(owner, "documents", version.documents_digest, Kind.BYTES, is_sent)
+        if version.kept_documents is None:
+            yield Root(owner, "documents", version.documents_digest, Kind.FORGOTTEN)
+        else:
+            yield Root(owner, "documents", version.kept_documents, Kind.BYTES, is_sent)
     embeddings = (
         select(DomainEmbedding.states_digest, Expert.name, ExpertVersion.number)
         .join(ExpertVersion, DomainEmbedding.expert_version_id == ExpertVersion.id)
@@ -185,8 +194,15 @@ def _named(owner: str, kind: Kind, **digests: str | None) -> Iterator[Root]:
             yield Root(owner, part.replace("_", " "), digest, kind)
 
 
-def _follow(root: Root, blobs: StoreUpkeep, needed: NeededBlobs, read: set[str]) -> None:
-    """Add what a manifest or a provenance names, once."""
+def _follow(
+    root: Root,
+    blobs: StoreUpkeep,
+    needed: NeededBlobs,
+    read: set[str],
+    *,
+    forgotten: Collection[str],
+) -> None:
+    """Add what a manifest or a provenance names, once, but nothing that was forgotten."""
     if root.digest in read:
         return
     read.add(root.digest)
@@ -195,9 +211,11 @@ def _follow(root: Root, blobs: StoreUpkeep, needed: NeededBlobs, read: set[str])
         needed.unread.append(root.digest)
     elif root.kind is Kind.PROVENANCE:
         for named in _of_provenance(root, json.loads(data)):
+            if named.digest in forgotten:
+                continue
             needed.add(named.digest, f"{named.owner}: {named.part}")
             if named.kind is Kind.MANIFEST:
-                _follow(named, blobs, needed, read)
+                _follow(named, blobs, needed, read, forgotten=forgotten)
     else:
         manifest = Manifest.from_json(data)
         for name, entry in (*manifest.tensors.items(), *manifest.notes.rows.items()):

@@ -137,3 +137,17 @@ class SigningKeyBody(BaseModel):
     )
     algorithm: Literal["ed25519"] = Field(default="ed25519", description="How signatures are made.")
     public_key: str = Field(description="32 bytes in hexadecimal.")
+
+
+class DocumentsWish(Request):
+    """What becomes of the documents of a version."""
+
+    private_documents: bool = Field(
+        default=False,
+        description="Whether no report may quote the documents and no projection learn from them.",
+    )
+    forget_documents: bool = Field(
+        default=False,
+        description="Whether the documents are deleted once the domain is embedded. They are"
+        " private until then.",
+    )

@@ -7,11 +7,11 @@ from pydantic import BaseModel, Field
 
 from registry.catalog import experts, unready
 from registry.database.tables import Expert, ExpertVersion, VersionState
-from service.schemas.checkpoints import CheckpointRequest, MissingBlob
+from service.schemas.checkpoints import CheckpointRequest, DocumentsWish, MissingBlob
 from service.schemas.common import Line, Request, Text
 
 
-class VersionRequest(CheckpointRequest):
+class VersionRequest(CheckpointRequest, DocumentsWish):
     """A new version of an expert."""
 
     family: Line = Field(description="Name of the family that the expert branched from.")
@@ -74,6 +74,13 @@ class VersionBody(BaseModel):
         description="SHA-256 that stands for the whole checkpoint; null until it is imported."
     )
     documents_digest: str = Field(description="SHA-256 of its sample documents.")
+    private_documents: bool = Field(
+        description="Whether no report quotes the documents and no projection learns from them."
+    )
+    documents_forgotten_at: datetime | None = Field(
+        description="When the documents were deleted: finetunes and gates cannot read them since;"
+        " null if they are kept."
+    )
     notes: list[str] = Field(
         description="What it was imported from, and what differs from the folder of its owner, each"
         " as a sentence: casts, tensors left out, what is kept aside."
@@ -104,6 +111,8 @@ class VersionBody(BaseModel):
             progress=row.progress,
             manifest_digest=row.manifest_digest,
             documents_digest=row.documents_digest,
+            private_documents=row.private_documents,
+            documents_forgotten_at=row.documents_forgotten_at,
             notes=notes,
             warnings=warnings,
             created_at=row.created_at,

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from service.schemas.checkpoints import MAX_BYTES, ShardBody
+from service.schemas.checkpoints import MAX_BYTES, DocumentsWish, ShardBody
 from service.schemas.common import Line, Request, Text
 
 
@@ -43,7 +43,7 @@ class GgufBody(Request):
     )
 
 
-class ImportRequest(Request):
+class ImportRequest(DocumentsWish):
     """A new version of an expert that a worker makes from what is sent."""
 
     family: Line = Field(description="Name of the family whose seed it was trained on.")

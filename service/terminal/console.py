@@ -139,6 +139,8 @@ def print_gate(report: GateReport) -> None:
             f"{served.perplexity:.3f} ({noise.perplexity:.3f})",
         )
     console.print(table)
+    if report.unjudged:
+        console.print(printable(f"  {report.about_unjudged}"))
     for failure in report.failures:
         console.print(printable(f"  {failure}"))
 

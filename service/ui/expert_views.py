@@ -34,6 +34,7 @@ class VersionView:
     num_bytes: int
     num_own_bytes: int
     manifest_digest: str | None
+    documents: str
     created_at: datetime
     kept_until: datetime | None
 
@@ -86,6 +87,14 @@ def _versions(rows: Sequence[ExpertVersion]) -> list[VersionView]:
     return [_version(row) for row in rows]
 
 
+def _documents(row: ExpertVersion) -> str:
+    if row.documents_forgotten_at is not None:
+        return "forgotten"
+    if row.forget_documents:
+        return "private, forgotten once embedded"
+    return "private" if row.private_documents else "shared"
+
+
 def _version(row: ExpertVersion) -> VersionView:
     num_bytes, num_own_bytes, sentences = 0, 0, tuple[str, ...]()
     if row.manifest_digest is not None:
@@ -104,6 +113,7 @@ def _version(row: ExpertVersion) -> VersionView:
         num_bytes=num_bytes,
         num_own_bytes=num_own_bytes,
         manifest_digest=row.manifest_digest,
+        documents=_documents(row),
         created_at=row.created_at,
         kept_until=unready.until(row),
     )

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from registry.catalog import experts, projections, unready
 from registry.database.tables import Family, Projection, ProjectionState, VersionState
-from service import projection_progress
+from service.web import projection_progress
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from engine.serving import vllm_process
 from registry import cpu_features
 from registry.blobs.blobs import LocalBlobs, put_bytes
 from registry.checkpoints import numpy_tensors
-from registry.errors import Incompatible, InvalidCheckpoint
+from registry.errors import Incompatible, InvalidCheckpoint, InvalidInput
 from tests import tiny
 from tests.assembler import tiny_mixes
 
@@ -49,6 +49,54 @@ def test_some_rows_may_be_zero(blobs: LocalBlobs) -> None:
     """A routed seed is at the center of all domains, and attention routers start with zeros."""
     check_routers(tiny_mixes.store_mix(blobs, combine="sum", shared_expert=False), blobs)
     check_routers(tiny_mixes.store_mix(blobs, attention="experts"), blobs)
+
+
+def test_a_gate_without_any_documents_is_refused(blobs: LocalBlobs, tmp_path: Path) -> None:
+    checkpoints = GateCheckpoints(
+        seed=tiny.store_manifest(blobs),
+        experts={name: tiny.store_manifest(blobs, expert=1) for name in "abc"},
+        assembled=tiny_mixes.store_mix(blobs),
+        finetuned=None,
+    )
+    with pytest.raises(InvalidInput, match="so no domain can be judged"):
+        mix_gate.gate(
+            checkpoints,
+            [[], [], []],
+            documents_digests=[None] * 3,
+            policy=Policy(),
+            blobs=blobs,
+            log_path=tmp_path / "server.log",
+            on_progress=lambda *_: None,
+        )
+
+
+@pytest.mark.slow
+def test_a_domain_without_documents_is_not_judged(
+    blobs: LocalBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEXUSMIX_HOME", str(blobs.root.parent))
+    names = ("expert-1", "expert-2", "expert-3")
+    report = mix_gate.gate(
+        GateCheckpoints(
+            seed=tiny.store_manifest(blobs),
+            experts={n: tiny.store_manifest(blobs, expert=i + 1) for i, n in enumerate(names)},
+            assembled=tiny_mixes.store_mix(blobs),
+            finetuned=None,
+        ),
+        [[], *tiny_mixes.expert_documents()[1:]],
+        documents_digests=[None, "1" * 64, "2" * 64],
+        private={2},
+        policy=Policy.model_validate(
+            {"prefix_tokens": 8, "completion_tokens": 16, "served": {"min_fdt_75": 8}}
+        ),
+        blobs=blobs,
+        log_path=tmp_path / "server.log",
+        on_progress=lambda *_: None,
+    )
+    assert report.unjudged == ("expert-1",)
+    judged = [(domain.domain, domain.documents) for domain in report.domains]
+    assert judged == [("expert-2", "1" * 64), ("expert-3", "2" * 64)]
+    assert set(report.domains[0].perplexity.experts) == set(names)
 
 
 @pytest.mark.slow

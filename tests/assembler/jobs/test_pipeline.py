@@ -1,6 +1,7 @@
 """Mixes are made from digests alone, without a database."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,7 @@ from assembler.assembly.inputs import MixInputs
 from assembler.jobs import pipeline
 from assembler.recipes import presets
 from assembler.recipes.presets import PRESETS
-from assembler.recipes.recipe import Preset, Recipe
+from assembler.recipes.recipe import Finetune, Preset, Recipe
 from assembler.routing.router_init import MAX_CONDITION
 from engine.compression.int8_curve import Compression
 from registry.blobs.blobs import LocalBlobs
@@ -105,3 +106,32 @@ def test_the_router_whose_rows_are_most_alike_is_named(blobs: LocalBlobs) -> Non
     assert name.endswith(".mlp.gate.weight")
     assert condition < pipeline.worst_condition(pipeline.assemble(twins, blobs), blobs)[1]
     assert pipeline.worst_condition(pipeline.assemble(twins, blobs), blobs)[1] > MAX_CONDITION
+
+
+def test_an_assembly_reads_no_documents(blobs: LocalBlobs) -> None:
+    given = inputs(blobs)
+    forgetful = replace(given, documents_digests=(None, None))
+    assert pipeline.assemble(forgetful, blobs).digest == pipeline.assemble(given, blobs).digest
+
+
+def test_a_finetune_reads_the_domains_that_have_documents(
+    blobs: LocalBlobs, tmp_path: Path
+) -> None:
+    given = inputs(blobs)
+    short = Finetune(tokens=4 * 2 * 32, batch_size=2, sequence_length=32)
+    given = replace(
+        given,
+        recipe=given.recipe.model_copy(update={"finetune": short}),
+        documents_digests=(None, given.documents_digests[1]),
+    )
+    mix = pipeline.assemble(given, blobs)
+    steps: list[int] = []
+    trained = pipeline.finetune(
+        mix,
+        given,
+        blobs=blobs,
+        checkpoint_path=tmp_path / "checkpoints",
+        on_progress=lambda progress: steps.append(progress.step),
+    )
+    assert steps == [1, 2, 3, 4]
+    assert trained.architecture == mix.architecture

@@ -14,7 +14,7 @@ from assembler.mixes import worker_presence
 from assembler.routing.embedder import states_embedder_digest
 from registry.blobs import blob_stores
 from registry.blobs.blobs import put_bytes
-from registry.catalog import experts, families, projections
+from registry.catalog import embeddings, experts, families, kept_documents, projections
 from registry.checkpoints import manifests
 from registry.database import db
 from registry.database.tables import (
@@ -188,3 +188,15 @@ def test_a_worker_is_seen_while_it_runs(database: str) -> None:
         wait_for(lambda: count() == 1, "the worker")
         process.send_signal(signal.SIGSTOP)
         wait_for(lambda: count() == 0, "the end of its lease")
+
+
+@pytest.mark.slow
+def test_documents_are_forgotten_once_the_domain_is_embedded(database: str) -> None:
+    register_expert()
+    with db.transaction() as session:
+        kept_documents.wish(session, experts.get_version(session, 1), private=False, forget=True)
+    with worker():
+        wait_until(version_now, VersionState.READY)
+    assert version_now().kept_documents is None
+    with db.transaction() as session:
+        assert embeddings.find_all(session, experts.get_version(session, 1))

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from assembler.mixes import mixes
+from assembler.assembly.inputs import gather
+from assembler.mixes import leakage, mixes
 from assembler.mixes.new_mix import NewMix
 from assembler.planning import plan
+from assembler.recipes.recipe import Recipe
 from registry.blobs.blobs import LocalBlobs, put_bytes
-from registry.catalog import documents, experts, projections
+from registry.catalog import documents, experts, kept_documents, projections
 from registry.catalog.documents import Document
 from registry.catalog.embeddings import Embedders
 from registry.errors import InvalidInput, Problem
@@ -241,3 +243,49 @@ def test_an_impossible_compression_is_refused(
     (problem,) = problems(session, blobs, compress=fields)
     assert problem.pointer == pointer
     assert detail in problem.detail
+
+
+def test_an_expert_that_keeps_no_documents_is_told_and_can_be_mixed(
+    session: Session, blobs: LocalBlobs
+) -> None:
+    rows.add_all(session, blobs, num_experts=3)
+    kept_documents.forget(session, experts.pin(session, "expert-1").id)
+    names = ["expert-1", "expert-2", "expert-3"]
+    spec = NewMix(name="mine", family="tiny", experts=names, finetune={"tokens": 4096})
+    planned = plan.plan(session, blobs, spec)
+    assert not planned.problems
+    [warning] = [each for each in planned.warnings if each.kind == "no-documents"]
+    assert warning.detail == (
+        "expert-1@1 keeps no documents: its domain is not read by the finetune; the gate cannot"
+        " judge it: 1 of 3 domains not judged"
+    )
+    version = mixes.request(session, blobs, spec)
+    inputs = gather(session, Recipe.model_validate(version.recipe))
+    assert inputs.documents_digests[0] is None
+    assert [bool(texts) for texts in inputs.parts(blobs).documents] == [False, True, True]
+    known = leakage.finetuned_on(session, inputs.recipe)
+    assert known.keys() == {"expert-2@1", "expert-3@1"}
+    leakage.check(inputs.recipe, known, blobs)
+
+
+def test_a_mix_of_which_nothing_could_be_judged_is_refused(
+    session: Session, blobs: LocalBlobs
+) -> None:
+    rows.add_all(session, blobs)
+    for name in EXPERTS:
+        kept_documents.forget(session, experts.pin(session, name).id)
+    (problem,) = problems(session, blobs, finetune={"tokens": 0})
+    assert problem.pointer == "/experts"
+    assert "so no domain can be judged; take one more that keeps some" in problem.detail
+
+
+def test_routers_from_documents_need_the_documents_of_all(
+    session: Session, blobs: LocalBlobs
+) -> None:
+    rows.add_all(session, blobs)
+    kept_documents.forget(session, experts.pin(session, "expert-1").id)
+    (problem,) = problems(session, blobs, preset="flexolmo")
+    assert (problem.pointer, problem.detail) == (
+        "/router_init",
+        "'documents' reads the documents of all experts, and expert-1@1 keeps none",
+    )

@@ -64,3 +64,12 @@ def test_sampled_windows_are_evenly_spread() -> None:
     windows = torch.arange(9)[:, None]
     assert sample_windows(windows, count=3).flatten().tolist() == [0, 4, 8]
     assert sample_windows(windows, count=20) is windows
+
+
+def test_a_domain_without_documents_is_never_drawn() -> None:
+    windows = [WINDOWS[0], None, WINDOWS[2]]
+    batch = DomainBatches(windows, batch_size=8, entropy=[0]).batch(0)
+    assert batch.labels.tolist() == [0, 2] * 4
+    assert batch.weights.tolist() == [1.0] * 8
+    extended = DomainBatches(windows, batch_size=8, entropy=[0], new={1}).batch(0)
+    assert extended.labels.tolist() == [0, 2] * 4

@@ -293,3 +293,24 @@ def test_the_report_names_checkpoints_and_documents_by_digest() -> None:
 def test_a_policy_refuses_unknown_fields() -> None:
     with pytest.raises(ValidationError, match="max_typo"):
         Policy.model_validate({"max_typo": 1})
+
+
+def test_what_was_not_judged_is_said_and_private_texts_are_not_quoted() -> None:
+    private = replace(measured(STRAYS), is_private=True)
+    report = judge(
+        POLICY,
+        manifest_digest="ab" * 32,
+        stages=dict.fromkeys(("assembled", "candidate", *private.readings), SIDES),
+        domains=[private],
+        unjudged=["python", "bible"],
+        decode=decode,
+    )
+    assert report.unjudged == ("python", "bible")
+    assert report.about_unjudged == (
+        "2 of 3 domains not judged, since their experts keep no documents: python, bible"
+    )
+    [domain] = report.domains
+    assert not any(domain.examples.values())
+    assert report.failures
+    assert all(failure.first is None for failure in report.failures)
+    assert verdict(measured()).about_unjudged == ""

@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from assembler.routing.embedder import embedder_digest
 from assembler.routing.numpy_encoder import query_encoder
+from assembler.tables import JobEvent
 from registry.blobs.blobs import BlobStore
 from registry.catalog import experts, families
 from registry.checkpoints import manifests
@@ -286,3 +287,44 @@ def test_an_owner_is_told_of_a_chat_template_that_mixes_lose(
     assert kept["warnings"] == []
     assert len(lost["warnings"]) == 1
     assert lost["warnings"][0].startswith("law@1 has a chat template and its seed has none")
+
+
+def test_documents_are_forgotten_and_not_asked_for_again(
+    client: TestClient, body: dict[str, Any], folder: Path, store: BlobStore
+) -> None:
+    private = body | {"private_documents": True}
+    begun = client.post(VERSIONS, json=private).json()
+    assert (begun["private_documents"], begun["documents_forgotten_at"]) == (True, None)
+    send(client, folder, begun["missing"])
+    client.post(f"{VERSIONS}/1/complete")
+    early = client.delete(f"{VERSIONS}/1/documents")
+    assert early.status_code == 409
+    assert "its documents are needed until its domain is embedded" in early.json()["detail"]
+    with db.transaction() as session:
+        experts.mark_checked(session, 1)
+        experts.mark_embedded(session, 1)
+
+    forgotten = client.delete(f"{VERSIONS}/1/documents")
+    assert forgotten.status_code == 200
+    at = forgotten.json()["documents_forgotten_at"]
+    assert at is not None
+    assert client.delete(f"{VERSIONS}/1/documents").json()["documents_forgotten_at"] == at
+    store.local_path(body["documents"]).unlink()
+    again = client.post(VERSIONS, json=body).json()
+    assert (again["version"], again["missing"]) == (1, [])
+    assert again["private_documents"]
+    with db.transaction() as session:
+        [event] = session.query(JobEvent).filter(JobEvent.message.contains("forgotten")).all()
+        assert event.data["documents"] == body["documents"]
+
+
+def test_a_ready_version_registered_with_the_wish_is_forgotten_at_once(
+    client: TestClient, body: dict[str, Any], folder: Path
+) -> None:
+    send(client, folder, client.post(VERSIONS, json=body).json()["missing"])
+    client.post(f"{VERSIONS}/1/complete")
+    with db.transaction() as session:
+        experts.mark_checked(session, 1)
+        experts.mark_embedded(session, 1)
+    again = client.post(VERSIONS, json=body | {"forget_documents": True}).json()
+    assert again["documents_forgotten_at"] is not None

@@ -156,3 +156,19 @@ def test_a_wrong_input_is_one_sentence_before_any_work(
     assert not (tmp_path / "new").exists()
     # No child process has begun.
     assert not (settings().home / "logs" / "preparation").exists()
+
+
+def test_documents_are_forgotten_on_the_command_line(
+    installation: None, store: BlobStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with db.transaction() as session:
+        family = factories.make_family(session, store)
+        factories.make_version(session, factories.make_expert(session, family, name="law"), store)
+    assert run_here("forget-documents", "law") == 1
+    assert "'law' names no version: give NAME@NUMBER" in capsys.readouterr().err
+    assert run_here("forget-documents", "law@1") == 0
+    printed = capsys.readouterr().out
+    assert "law@1 keeps no documents" in printed
+    assert "Backups that were made before still hold them" in printed
+    with db.transaction() as session:
+        assert experts.pin(session, "law").kept_documents is None

@@ -9,6 +9,7 @@ import engine.serving.tables
 import registry.database.tables
 import service.tables
 from registry.blobs.blobs import LocalBlobs
+from registry.catalog import kept_documents
 from registry.checkpoints import manifests
 from registry.database.db import Base
 from registry.database.tables import Artifact, ExpertVersion, Family, Projection, VersionState
@@ -161,3 +162,21 @@ def test_what_was_ready_once_stays(session: Session, blobs: LocalBlobs) -> None:
     version.created_at = datetime.now(UTC) - timedelta(days=1000)
     session.flush()
     assert version.manifest_digest in needed_blobs.find(session, blobs).required
+
+
+def test_forgotten_documents_are_needed_by_nothing(session: Session, blobs: LocalBlobs) -> None:
+    """Also not by the provenance of a mix that was made with them."""
+    stored_mix.add(session, blobs)
+    for projection in session.query(Projection):
+        session.delete(projection)
+    versions = session.query(ExpertVersion).order_by(ExpertVersion.id).all()
+    before = needed_blobs.find(session, blobs)
+    kept_documents.forget(session, versions[0].id)
+    after = needed_blobs.find(session, blobs)
+    assert before.needed_by.keys() - after.needed_by.keys() == {versions[0].documents_digest}
+    assert versions[0].documents_digest not in after.required
+
+    # Another version that keeps the same documents needs them.
+    versions[1].documents_digest = versions[0].documents_digest
+    session.flush()
+    assert versions[0].documents_digest in needed_blobs.find(session, blobs).required

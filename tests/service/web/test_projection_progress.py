@@ -6,7 +6,7 @@ from assembler.jobs import job_ids
 from assembler.mixes import job_events
 from registry.blobs.blobs import BlobStore
 from registry.catalog import projections
-from service import projection_progress
+from service.web import projection_progress
 from tests import factories
 
 
