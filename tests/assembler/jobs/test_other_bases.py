@@ -32,7 +32,7 @@ from tests.assembler.workers import (
     worker,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 SHORT = Finetune(tokens=4 * 4 * 32, batch_size=4, sequence_length=32)
 NAMES = ("expert-1", "expert-2")

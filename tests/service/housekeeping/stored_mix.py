@@ -7,10 +7,7 @@ from sqlalchemy.orm import Session
 from assembler.mixes import mixes
 from assembler.mixes.new_mix import NewMix
 from assembler.tables import MixVersion
-from registry.blobs.blobs import BlobStore, put_bytes
-from registry.catalog import documents
-from registry.database.tables import Projection
-from tests import tiny
+from registry.blobs.blobs import BlobStore
 from tests.assembler import rows
 from tests.assembler.published import publish
 
@@ -18,9 +15,6 @@ from tests.assembler.published import publish
 def add(session: Session, blobs: BlobStore, *, name: str = "both") -> MixVersion:
     """Add a family, two experts, a projection, and a published mix of both."""
     rows.add_all(session, blobs)
-    for projection in session.query(Projection):
-        sample = documents.serialize(tiny.sample_documents(expert=1))
-        projection.documents_digest = put_bytes(blobs, sample)
     version = mixes.request(
         session, blobs, NewMix(name=name, family="tiny", experts=["expert-1", "expert-2"])
     )
