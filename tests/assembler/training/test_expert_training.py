@@ -80,11 +80,13 @@ def test_a_seed_in_several_files_with_other_things_beside_them(
     short = TRAINING.model_copy(update={"tokens": 4 * 32})
     plain = train_expert(seed, expert_documents, training=short, on_progress=lambda progress: None)
     names = sorted(whole)
+    files = {}
     for number, part in enumerate((names[:5], names[5:]), start=1):
         path = seed / f"model-0000{number}-of-00002.safetensors"
         save_file({name: whole[name] for name in part}, path)
+        files |= dict.fromkeys(part, path.name)
     (seed / "model.safetensors").unlink()
-    (seed / "model.safetensors.index.json").write_text("{}")
+    (seed / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
     (seed / ".cache" / "huggingface").mkdir(parents=True)
     folder = train_expert(seed, expert_documents, training=short, on_progress=lambda progress: None)
 
