@@ -80,7 +80,7 @@ def test_a_seed_in_several_files_with_other_things_beside_them(
     short = TRAINING.model_copy(update={"tokens": 4 * 32})
     plain = train_expert(seed, expert_documents, training=short, on_progress=lambda progress: None)
     names = sorted(whole)
-    files = {}
+    files: dict[str, str] = {}
     for number, part in enumerate((names[:5], names[5:]), start=1):
         path = seed / f"model-0000{number}-of-00002.safetensors"
         save_file({name: whole[name] for name in part}, path)
