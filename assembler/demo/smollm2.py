@@ -12,17 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import gguf
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from assembler.content_cache import made_once
-from registry.checkpoints import tensor_names
 from registry.checkpoints.architecture import Architecture
 from registry.checkpoints.file_names import CONFIG, TENSORS, TOKENIZER
 from registry.errors import Unavailable
+from registry.imports import gguf_names
 from registry.settings import settings
 
 NAME = "smollm2-135m"
@@ -35,18 +33,6 @@ PROVENANCE = (
 
 # Part of the cache key: raise it when the result of `_convert` changes.
 CONVERSION = 1
-
-_TENSOR_NAMES = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
 
 
 def seed_folder() -> Path:
@@ -119,33 +105,15 @@ def _architecture(fields: dict[str, Any]) -> Architecture:
 def _tensors(
     reader: gguf.GGUFReader, architecture: Architecture
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    heads = {
-        "attn_q": architecture.num_attention_heads,
-        "attn_k": architecture.num_key_value_heads,
-    }
+    # Whether a weight is one of queries -> its heads.
+    heads = {True: architecture.num_attention_heads, False: architecture.num_key_value_heads}
     for tensor in reader.tensors:
+        name = gguf_names.in_transformers(tensor.name)
+        assert name is not None, tensor.name
         values = gguf.dequantize(tensor.data, tensor.tensor_type)
-        match tensor.name.split("."):
-            case ["blk", layer, part, "weight"]:
-                name = f"{tensor_names.block(int(layer))}.{_TENSOR_NAMES[part]}.weight"
-                if part in heads:
-                    values = _undo_rotary_permutation(values, heads[part])
-            case ["token_embd", "weight"]:
-                name = tensor_names.EMBEDDINGS
-            case _:
-                assert tensor.name == "output_norm.weight", tensor.name
-                name = tensor_names.FINAL_NORM
+        if gguf_names.is_interleaved(name, architecture="llama"):
+            values = gguf_names.without_interleaving(values, heads[".q_proj." in name])
         yield name, torch.from_numpy(values.copy()).to(torch.bfloat16)
-
-
-def _undo_rotary_permutation(weight: NDArray[np.float32], num_heads: int) -> NDArray[np.float32]:
-    """Return the rows of a query or key weight [rows, columns] in the order of Llama checkpoints.
-
-    GGUF interleaves the two halves of each head; Llama checkpoints store one after the other.
-    """
-    rows, columns = weight.shape
-    pairs = weight.reshape(num_heads, rows // num_heads // 2, 2, columns)
-    return pairs.swapaxes(1, 2).reshape(rows, columns)
 
 
 def _tokenizer(fields: dict[str, Any]) -> Tokenizer:

@@ -1,7 +1,7 @@
 """Mixes of any supported base: vLLM's own network, with a mixture in the place of each `mlp`.
 
 A class is made when vLLM asks for it by name, `Nexus` and the name of the base's class. Where vLLM
-has no network of its own, its class runs that of transformers, and the same replacement holds.
+has no network of its own, vLLM runs transformers' network, and the same replacement holds.
 """
 
 from collections.abc import Iterable, Iterator

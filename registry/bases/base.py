@@ -7,7 +7,7 @@ from typing import Any, Literal
 Activation = Literal["silu", "gelu_tanh"]
 # Which layers attend to a window of tokens only: none, all, or those that `layer_types` names.
 Windows = Literal["none", "all", "by layer"]
-# `own`: vLLM has a network of its own. `transformers`: it runs that of transformers.
+# `own`: vLLM has a network of its own. `transformers`: it runs transformers' network.
 VllmNetwork = Literal["own", "transformers"]
 FieldKind = Literal["flag", "flags of layers", "number", "number or null", "size", "size or null"]
 # Shapes by name of a tensor within its module. Each letter is an axis: D hidden size, Q and K width
