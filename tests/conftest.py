@@ -1,6 +1,7 @@
 """Fixtures: a migrated PostgreSQL for the run, empty tables and a data folder for each test."""
 
 import os
+import signal
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -23,6 +24,10 @@ from registry.database.postgres import EmbeddedPostgres
 # The time of an example depends more on other work of the machine than on the code.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+# Background jobs of a shell ignore SIGINT, and so would the processes that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LOOPBACK = ["127.0.0.1", "::1", "localhost"]
 

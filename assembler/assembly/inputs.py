@@ -46,7 +46,7 @@ class MixInputs:
     projection_digest: str | None
     base_digest: str | None = None
     base_experts: tuple[tuple[str, str], ...] = ()
-    private: frozenset[int] = frozenset()
+    private: tuple[int, ...] = ()
 
     @property
     def new_experts(self) -> frozenset[int]:
@@ -132,7 +132,7 @@ def gather(session: Session, recipe: Recipe) -> MixInputs:
         projection_digest=_projection_digest(session, recipe),
         base_digest=None if base is None else base.trained_digest,
         base_experts=() if base is None else _experts_of(session, base),
-        private=frozenset(i for i, each in enumerate(versions) if each.private_documents),
+        private=tuple(i for i, each in enumerate(versions) if each.private_documents),
     )
 
 

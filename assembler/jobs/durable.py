@@ -1,5 +1,6 @@
 """Transactions of a worker: repeated as long as it runs, refused once it was replaced."""
 
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -16,6 +17,9 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
+# Another process acts for this worker.
+REPLACED = threading.Event()
+
 
 def durably(work: Callable[[Session], T]) -> T:
     """Do as `job_events.durably`, and raise WorkerStopping in place of an outcome.
@@ -27,6 +31,7 @@ def durably(work: Callable[[Session], T]) -> T:
             return job_events.durably(work, stop=STOPPING)
         except Superseded as error:
             log.warning("this worker was replaced, stopping its steps", error=error.detail)
+            REPLACED.set()
             STOPPING.set()
             raise WorkerStopping from error
         except (DBAPIError, *db.OUTAGES) as error:

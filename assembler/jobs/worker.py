@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 # The import registers the workflows.
 from assembler.jobs import (
     dispatcher,
+    durable,
     lease_clock,
     queues,
     registration_workflows,
@@ -23,6 +24,7 @@ from assembler.jobs import (
     workflows,
 )
 from assembler.jobs.worker_lease import Lease, Reaper, recover, release
+from assembler.mixes.fence import Superseded
 from registry import logs
 from registry.database import db
 from registry.errors import NexusmixError, Unavailable
@@ -67,8 +69,10 @@ def _work(lease: Lease, url: str) -> None:
         # Running steps see this as well: they stop their processes and record no outcome.
         step_process.STOPPING.set()
         DBOS.destroy(workflow_completion_timeout_sec=STOP_SECONDS)
+    # A worker that was replaced must not take its jobs from the one that runs them now.
+    if durable.REPLACED.is_set():
+        raise Superseded(f"another process acts for worker {lease.executor_id}")
     try:
-        # A worker that was replaced must not take its jobs from the one that runs them now.
         lease.renew()
         release(client, executor_id=lease.executor_id)
     except (psycopg.OperationalError, DBAPIError, *db.OUTAGES) as error:

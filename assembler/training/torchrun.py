@@ -107,7 +107,8 @@ def _cause(failures: Sequence[ProcessFailure]) -> Exception:
         status = failures[0].exitcode
         return _Failed(f"a process ended with status {status}", status)
     first = min(reported, key=_order)
-    return _Failed(first.message, first.exitcode)
+    # The agent may end a process with SIGTERM after it has reported.
+    return _Failed(first.message, max(first.exitcode, 1))
 
 
 def _order(failure: ProcessFailure) -> tuple[bool, int]:

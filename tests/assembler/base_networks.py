@@ -60,10 +60,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
         **WIDE,
     },
     "qwen3": {"model_type": "qwen3", **HEAD},
-    "qwen3-biases": {"model_type": "qwen3", "attention_bias": True, **HEAD},
     "mistral": {"model_type": "mistral", "sliding_window": 16, **HEAD},
     "gemma2": {
         "model_type": "gemma2",
+        "attention_bias": True,
         "tie_word_embeddings": True,
         "sliding_window": 16,
         "query_pre_attn_scalar": 24,
@@ -73,6 +73,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "gemma3": {
         "model_type": "gemma3_text",
+        "attention_bias": True,
         "tie_word_embeddings": True,
         "num_hidden_layers": 3,
         "sliding_window": 16,
@@ -81,17 +82,23 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "rope_scaling": {"rope_type": "linear", "factor": 8.0},
         **HEAD,
     },
-    "olmo2": {"model_type": "olmo2", **WIDE},
+    "olmo2": {"model_type": "olmo2", "attention_bias": True, **WIDE},
     "phi3": {"model_type": "phi3", "sliding_window": 16, **WIDE},
     "granite": {
         "model_type": "granite",
+        "attention_bias": True,
         "embedding_multiplier": 3.0,
         "attention_multiplier": 0.2,
         "residual_multiplier": 0.7,
         "logits_scaling": 1.5,
         **WIDE,
     },
-    "smollm3": {"model_type": "smollm3", "num_hidden_layers": 4, **WIDE},
+    "smollm3": {
+        "model_type": "smollm3",
+        "attention_bias": True,
+        "num_hidden_layers": 4,
+        **WIDE,
+    },
 }
 
 
