@@ -1,20 +1,20 @@
-"""Train a dense expert: a seed and one domain's documents in, an expert's checkpoint folder out.
+"""Train a dense expert: a seed and one domain's documents in, an expert's folder out.
 
-Only the FFNs are trained, because they become the routed experts. Experts thus share every other
-tensor with their seed, and averaging those in a mix changes nothing.
+By default only the FFNs are trained, because they become the routed experts. Experts thus share
+every other tensor with their seed, and averaging those in a mix changes nothing.
 """
 
 import hashlib
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -24,6 +24,7 @@ from assembler.content_cache import made_once
 from assembler.network.model import Network
 from assembler.network.network_runner import log_perplexity
 from assembler.recipes.recipe import Training
+from assembler.training import lora
 from assembler.training.batches import DomainBatches, TokenReader, sample_windows
 from assembler.training.checkpoints import Checkpoints
 from assembler.training.distributed import process_group, shard_network
@@ -52,11 +53,26 @@ EVALUATED_TOKENS = 2048
 VERSION = 1
 
 
+# Which parameters are trained: those of the FFNs, all, or low-rank updates of the FFNs.
+Part = Literal["ffn", "all", "lora"]
+# The default learning rate of each part (docs, training an expert).
+LEARNING_RATES: Mapping[Part, float] = {"ffn": 5e-4, "all": 2e-4, "lora": 2e-3}
+
+
 class ExpertTraining(Training):
     """The settings of an expert's training from its seed."""
 
     tokens: int = Field(default=16_384, ge=1, le=10**12)
-    learning_rate: float = Field(default=5e-4, gt=0, le=1)
+    learning_rate: float = Field(default=LEARNING_RATES["ffn"], gt=0, le=1)
+    # Excluded at its default, so that cached experts keep their keys.
+    train: Part = Field(default="ffn", exclude_if=lambda part: part == "ffn")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_rate(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """Fill in the learning rate of the part that is trained."""
+        rate = LEARNING_RATES.get(fields.get("train", "ffn"))
+        return fields if rate is None else {"learning_rate": rate} | fields
 
 
 def expert_folder(seed: Path, documents: Path, *, training: ExpertTraining) -> Path:
@@ -72,8 +88,9 @@ def train_expert(
     """Train an expert, or find it in the cache; return its Hugging Face folder.
 
     `seed` is a Hugging Face folder with one or more safetensors; `documents` is a JSON Lines file
-    with splits. The result holds the seed's other files, the documents, and `metrics.json` with
-    held-out perplexities before and after. An interrupted run continues from its last checkpoint.
+    with splits. The result is a checkpoint with the seed's other files, or, of `lora`, an adapter
+    as peft saves it. Beside it are the documents, and `metrics.json` with held-out perplexities
+    before and after. An interrupted run continues from its last checkpoint.
     Raises InvalidInput for documents that cannot train an expert, and StepFailed when the loss is
     not finite.
     """
@@ -83,10 +100,8 @@ def train_expert(
     def make(target: Path) -> None:
         run = _Run(seed, documents, training)
         metrics = run.train(checkpoint_path, on_progress)
-        for file in (seed / CONFIG, *small_files(seed)):
-            shutil.copy(file, target)
+        run.write(target)
         shutil.copy(documents, target / "documents.jsonl")
-        save_file(run.weights(), target / TENSORS, metadata={"format": "pt"})
         (target / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
 
     made_once(folder, make)
@@ -95,7 +110,7 @@ def train_expert(
 
 
 class _Run:
-    """The network in training: FFNs in float32, everything else frozen in the fastest dtype."""
+    """The network in training: what is trained in float32, the rest frozen in the fastest dtype."""
 
     def __init__(self, seed: Path, documents: Path, training: ExpertTraining) -> None:
         config = json.loads((seed / CONFIG).read_text())
@@ -103,7 +118,7 @@ class _Run:
         check_expert_documents(parsed_documents)
         reader = TokenReader(tokenizer_file.read((seed / TOKENIZER).read_bytes()), config=config)
         length = training.sequence_length
-        self._training = training
+        self._seed, self._training = seed, training
         self._windows = reader.windows(parsed_documents, split="train", length=length)
         held_out = reader.windows(parsed_documents, split="held-out", length=length)
         if len(held_out) == 0:
@@ -115,10 +130,10 @@ class _Run:
         self._stored = {
             name: tensor for path in weight_files(seed) for name, tensor in load_file(path).items()
         }
-        self._network = _network(config, self._stored)
+        self._network = _network(config, self._stored, training)
 
     def train(self, checkpoint_path: Path, on_progress: OnStep) -> dict[str, Any]:
-        """Train the FFNs and return the metrics."""
+        """Train the chosen part and return the metrics."""
         training = self._training
         seed_perplexity = self._perplexity()
         with process_group() as world:
@@ -150,11 +165,20 @@ class _Run:
             "expert_perplexity": self._perplexity(),
         }
 
-    def weights(self) -> dict[str, Tensor]:
-        """Return the expert's tensors; all but the FFNs' are exactly the seed's."""
-        state = self._network.state_dict()
+    def write(self, target: Path) -> None:
+        """Write the expert's checkpoint, or its adapter."""
+        if self._training.train == "lora":
+            lora.write(self._network, target)
+            return
+        for file in (self._seed / CONFIG, *small_files(self._seed)):
+            shutil.copy(file, target)
+        save_file(self._weights(), target / TENSORS, metadata={"format": "pt"})
+
+    def _weights(self) -> dict[str, Tensor]:
+        """Return the expert's tensors; all that were not trained are exactly the seed's."""
+        trained = {n: p.detach() for n, p in self._network.named_parameters() if p.requires_grad}
         return {
-            name: state[name].to(tensor.dtype).contiguous() if is_ffn(name) else tensor
+            name: trained[name].to(tensor.dtype).contiguous() if name in trained else tensor
             for name, tensor in self._stored.items()
         }
 
@@ -163,18 +187,27 @@ class _Run:
             return math.exp(log_perplexity(self._network, self._held_out))
 
 
-def _network(config: dict[str, Any], stored: dict[str, Tensor]) -> Network:
-    """Return the seed's network with trainable FFNs in float32."""
+def _network(
+    config: dict[str, Any], stored: dict[str, Tensor], training: ExpertTraining
+) -> Network:
+    """Return the seed's network; what is trained is in float32."""
     with torch.device("meta"):
         network = Network(Architecture.from_config(config))
-    frozen = DTYPES[fastest()]
-    dtypes = {name: torch.float32 if is_ffn(name) else frozen for name in stored}
+    trained = {name for name in stored if _trains(name, training.train)}
+    dtypes = {name: torch.float32 if name in trained else DTYPES[fastest()] for name in stored}
     network.load_state_dict(
         {name: tensor.to(dtypes[name], copy=True) for name, tensor in stored.items()}, assign=True
     )
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(is_ffn(name))
+        parameter.requires_grad_(name in trained)
+    if training.train == "lora":
+        lora.adapt(network, seed=training.seed)
     return network
+
+
+def _trains(name: str, part: Part) -> bool:
+    """Tell whether a tensor of the seed is trained itself."""
+    return part == "all" or (part == "ffn" and is_ffn(name))
 
 
 def _autocast(network: Network) -> torch.autocast:

@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,6 +29,17 @@ def train_expert(
         typer.Option(help="Folder of the seed's checkpoint. Default: the seed of the demo."),
     ] = None,
     tokens: Annotated[int | None, typer.Option(min=1, help="Tokens to train on.")] = None,
+    train: Annotated[
+        Literal["ffn", "all", "lora"],
+        typer.Option(
+            help="What is trained: the FFNs, which a mix keeps exactly; all parameters; or a LoRA"
+            " adapter of the FFNs, a small file."
+        ),
+    ] = "ffn",
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Peak learning rate. Each part has its own default."),
+    ] = None,
 ) -> None:
     """Train a dense expert of one domain from the seed of its family."""
     import json
@@ -39,6 +50,7 @@ def train_expert(
     from service.runtime import preparation
     from service.terminal.console import console, working
 
+    given = {"train": train, "tokens": tokens, "learning_rate": learning_rate}
     check_new_folder(target)
     check_expert_file(documents)
     if seed is not None:
@@ -51,7 +63,7 @@ def train_expert(
             "expert",
             str(seed.absolute()),
             str(json_lines.absolute()),
-            json.dumps({} if tokens is None else {"tokens": tokens}),
+            json.dumps({name: value for name, value in given.items() if value is not None}),
             on_progress=show,
         )
         shutil.copytree(trained["folder"], target)

@@ -20,7 +20,12 @@ HOW_TO, OPERATIONS = pages.SITE / "how-to", pages.SITE / "operations"
 # Pages for which a service runs before their first block.
 SERVED = (HOW_TO / "application.md", HOW_TO / "mix-builder.md", HOW_TO / "model-owner.md")
 # Pages for which the data folder has the tiny family and its mix.
-PREPARED = (*SERVED, HOW_TO / "operator.md", OPERATIONS / "backup.md")
+PREPARED = (
+    *SERVED,
+    HOW_TO / "training.md",
+    HOW_TO / "operator.md",
+    OPERATIONS / "backup.md",
+)
 
 
 def run_pages() -> list[Path]:

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from assembler.training.expert_training import ExpertTraining, expert_folder, train_expert
+from assembler.training.expert_training import (
+    LEARNING_RATES,
+    ExpertTraining,
+    expert_folder,
+    train_expert,
+)
 from assembler.training.optimizer import Progress
 from registry.catalog import documents
 from registry.checkpoints.tensor_names import is_ffn
@@ -43,6 +48,21 @@ def test_only_ffns_change_and_the_domain_is_learned(seed: Path, expert_documents
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["expert_perplexity"] < 0.75 * metrics["seed_perplexity"]
     assert [progress.step for progress in reports] == list(range(1, 31))
+
+
+def test_all_parameters_can_be_trained(seed: Path, expert_documents: Path) -> None:
+    # At smaller rates the norms would be rounded back to what they were.
+    training = TRAINING.model_copy(update={"train": "all", "learning_rate": 1e-2})
+    folder = train_expert(seed, expert_documents, training=training, on_progress=lambda _: None)
+    before, after = (load_file(f / "model.safetensors") for f in (seed, folder))
+    assert not [name for name in before if before[name].equal(after[name])]
+    assert {name: t.dtype for name, t in after.items()} == {n: t.dtype for n, t in before.items()}
+
+
+def test_each_part_has_its_own_learning_rate() -> None:
+    rates = {part: ExpertTraining(train=part).learning_rate for part in LEARNING_RATES}
+    assert rates == LEARNING_RATES
+    assert ExpertTraining(train="lora", learning_rate=1e-2).learning_rate == 1e-2
 
 
 def test_the_same_inputs_train_once(seed: Path, expert_documents: Path) -> None:

@@ -1,5 +1,6 @@
 """Training and registering on the command line, with a plain text."""
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -51,11 +52,14 @@ def test_a_text_that_is_too_short_is_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_an_expert_is_trained_on_a_text(tmp_path: Path, text: Path) -> None:
     seed, target = tiny.write_checkpoint(tmp_path / "seed"), tmp_path / "expert"
-    done = run("train-expert", str(text), str(target), "--seed", str(seed), "--tokens", "4096")
+    chosen = ["--seed", str(seed), "--tokens", "4096", "--train", "all", "--learning-rate", "1e-3"]
+    done = run("train-expert", str(text), str(target), *chosen)
 
     assert done.returncode == 0, done.stderr
     assert "held-out perplexity" in done.stdout
     assert parse([(target / "documents.jsonl").read_bytes()]) == read_text(text)
+    training = json.loads((target / "metrics.json").read_text())["training"]
+    assert (training["train"], training["learning_rate"]) == ("all", 1e-3)
 
 
 def test_a_registration_that_fails_ends_with_one_sentence(
