@@ -20,13 +20,15 @@ LAYERS = ["registry", "engine", "assembler", "service"]  # lowest first
 ROOMS = {
     "registry": (
         "errors",
-        "names database_address licenses logs cpu_features folders private_files texts",
+        "names database_address licenses logs cpu_features folders private_files texts"
+        " request_limits",
         "settings",
         "bounded_json disk",
         "bases database blobs",
         "checkpoints",
         "imports",
         "ingest catalog",
+        "fetching",
     ),
     "engine": (
         "threads vllm_build launch divergence",

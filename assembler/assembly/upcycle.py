@@ -13,7 +13,7 @@ from assembler.routing.router_init import Routers
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints import numpy_tensors
 from registry.checkpoints.architecture import Architecture
-from registry.checkpoints.manifests import Manifest, TensorEntry
+from registry.checkpoints.manifests import Manifest, Notes, TensorEntry
 from registry.checkpoints.tensor_names import (
     DOMAIN_EMBEDDINGS,
     FINAL_NORM,
@@ -62,7 +62,9 @@ def merge(manifests: Sequence[Manifest], blobs: BlobStore) -> Manifest:
     """
     first, *others = manifests
     check_same_tensors(first, others)
-    return replace(first, tensors=means(list(first.tensors), manifests, blobs))
+    # Notes are of the seed's own weights.
+    tensors = means(list(first.tensors), manifests, blobs)
+    return replace(first, tensors=tensors, notes=Notes())
 
 
 def means(

@@ -28,8 +28,9 @@ def run(version: ExpertVersion, blobs: BlobStore, *, on_progress: OnProgress) ->
     source = Source.from_json(version.source)
     seed = manifests.load(blobs, version.expert.family.seed_digest)
     path = blobs.local_path(source.digest)
+    noted = replace(seed, notes=replace(seed.notes, origin=source.origin))
     if source.kind == "gguf":
-        return _from_gguf(path, seed, blobs, on_progress=on_progress)
+        return _from_gguf(path, noted, blobs, on_progress=on_progress)
     spans = parse_header(read_raw_header(path), file_size=path.stat().st_size, file=ADAPTER_TENSORS)
     planned = lora_adapters.plan(LoraConfig.read(source.config), spans, seed)
     tensors = lora_adapters.merge(
@@ -41,7 +42,7 @@ def run(version: ExpertVersion, blobs: BlobStore, *, on_progress: OnProgress) ->
             f"merging {name} ({number} of {num_tensors})"
         ),
     )
-    return replace(seed, tensors=tensors, files={**seed.files, **source.files})
+    return replace(noted, tensors=tensors, files={**seed.files, **source.files})
 
 
 def _from_gguf(

@@ -15,15 +15,20 @@ the process with a message that names the variable."""
 
 
 def text() -> str:
+    fields = sorted(Settings.model_fields.items(), key=lambda item: _is_inherited(item[0]))
     rows = [
-        (markdown.code(variable(name)), _default(field), _meaning(field))
-        for name, field in Settings.model_fields.items()
+        (markdown.code(variable(name)), _default(field), _meaning(field)) for name, field in fields
     ]
     return markdown.page(
         "# Settings",
         markdown.paragraph(INTRODUCTION),
         markdown.table(("variable", "default", "meaning"), rows),
     )
+
+
+def _is_inherited(field: str) -> bool:
+    """Tell whether a field is a limit of requests; those come last."""
+    return field not in Settings.__annotations__
 
 
 def variable(field: str) -> str:

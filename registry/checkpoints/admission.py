@@ -260,12 +260,13 @@ def _without(manifest: Manifest, left_out: Mapping[str, str]) -> Manifest:
     if not left_out:
         return manifest
     notes = manifest.notes
-    kept = {
-        part: {name: value for name, value in getattr(notes, part).items() if name not in left_out}
-        for part in ("casts", "rows")
-    }
     tensors = {name: e for name, e in manifest.tensors.items() if name not in left_out}
-    notes = replace(notes, left_out={**notes.left_out, **left_out}, **kept)
+    notes = replace(
+        notes,
+        left_out={**notes.left_out, **left_out},
+        casts={name: cast for name, cast in notes.casts.items() if name not in left_out},
+        rows={name: rows for name, rows in notes.rows.items() if name not in left_out},
+    )
     return replace(manifest, tensors=tensors, notes=notes)
 
 

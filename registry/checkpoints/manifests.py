@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -98,13 +98,45 @@ class Cast:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a checkpoint was fetched from: an address, and what it stood for on that day.
+
+    `commit_hash` is of a repository, `digest` the SHA-256 of a file or of the manifest of another
+    registry.
+    """
+
+    address: str
+    commit_hash: str | None = None
+    digest: str | None = None
+
+    def to_json(self) -> dict[str, str]:
+        """Return the fields that are known, as a JSON object."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_json(cls, content: dict[str, str]) -> Self:
+        """Read the result of `to_json`. Raises ValueError and TypeError."""
+        if not all(isinstance(value, str) for value in content.values()):
+            raise ValueError(f"{content} is no origin")
+        return cls(**content)
+
+    @property
+    def sentence(self) -> str:
+        """The origin as a person reads it."""
+        commit = f", commit {self.commit_hash}" if self.commit_hash else ""
+        digest = f", SHA-256 {self.digest}" if self.digest else ""
+        return f"from {self.address}{commit}{digest}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Notes:
     """What differs between a checkpoint and the folder of its owner. Nothing of it is mixed.
 
     `casts` has the tensors whose dtype became the seed's. `left_out` maps tensors without a place
     in the network to the reason. `rows` has the rows of embeddings that lie beyond the vocabulary
     of the seed, and `tokens` the tokens that the seed's tokenizer does not have. `files` has the
-    digests of the owner's tokenizer files, where those of the seed stand in their place.
+    digests of the owner's tokenizer files, where those of the seed stand in their place. `origin`
+    says where the owner has it from.
     """
 
     casts: dict[str, Cast] = field(default_factory=dict)
@@ -112,6 +144,7 @@ class Notes:
     rows: dict[str, TensorEntry] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    origin: Origin | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the notes that are not empty, as a JSON object."""
@@ -121,6 +154,7 @@ class Notes:
             "rows": {name: entry.to_list() for name, entry in self.rows.items()},
             "tokens": self.tokens,
             "files": self.files,
+            "origin": None if self.origin is None else self.origin.to_json(),
         }
         return {name: part for name, part in content.items() if part}
 
@@ -137,6 +171,7 @@ class Notes:
             rows={name: TensorEntry.from_list(entry) for name, entry in rows.items()},
             tokens=content.get("tokens", {}),
             files=files,
+            origin=Origin.from_json(content["origin"]) if "origin" in content else None,
         )
 
 

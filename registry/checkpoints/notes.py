@@ -11,8 +11,10 @@ MAX_NAMED = 3
 
 
 def sentences(manifest: Manifest) -> list[str]:
-    """Return what was changed between the owner's folder and this checkpoint."""
-    return [*_casts(manifest), *_left_out(manifest.notes), *_tokens(manifest.notes)]
+    """Return where this checkpoint is from, and what differs from the owner's folder."""
+    origin = manifest.notes.origin
+    source = [] if origin is None else [origin.sentence]
+    return [*source, *_casts(manifest), *_left_out(manifest.notes), *_tokens(manifest.notes)]
 
 
 def _casts(manifest: Manifest) -> Iterable[str]:

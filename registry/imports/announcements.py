@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from registry.checkpoints import admission
 from registry.checkpoints.admission import Shard
-from registry.checkpoints.manifests import Manifest
+from registry.checkpoints.manifests import Manifest, Origin
 from registry.checkpoints.safetensors_header import parse_header
 from registry.errors import InvalidCheckpoint, Problem
 from registry.imports import gguf_checkpoints, lora_adapters
@@ -43,6 +43,7 @@ class AdapterAnnouncement:
     weights: Shard
     digest: str
     files: Mapping[str, str]
+    origin: Origin | None = None
 
     def source(self) -> Source:
         return Source(
@@ -51,6 +52,7 @@ class AdapterAnnouncement:
             size=self.weights.size,
             config=self.config,
             files=dict(self.files),
+            origin=self.origin,
         )
 
     def check(self, seed: Manifest) -> str:
@@ -70,9 +72,10 @@ class GgufAnnouncement:
     header: GgufHeader
     size: int
     digest: str
+    origin: Origin | None = None
 
     def source(self) -> Source:
-        return Source(kind="gguf", digest=self.digest, size=self.size)
+        return Source(kind="gguf", digest=self.digest, size=self.size, origin=self.origin)
 
     def check(self, seed: Manifest) -> str:
         _check_digests(self.digest)

@@ -37,8 +37,8 @@ def weight_files(folder: Path) -> list[Path]:
     return _one_set(folder, paths) if any(SHARD.fullmatch(path.name) for path in paths) else paths
 
 
-def _named_by_index(folder: Path) -> list[Path]:
-    path = folder / TENSORS_INDEX
+def names_in_index(path: Path) -> list[str]:
+    """Return the names of the files that an index names, sorted. Raises InvalidInput."""
     try:
         index = bounded_json.parse(path.read_bytes(), max_elements=MAX_ELEMENTS)
     except InvalidInput as error:
@@ -50,6 +50,11 @@ def _named_by_index(folder: Path) -> list[Path]:
     for name in names:
         if name != PurePosixPath(name).name or not name.endswith(".safetensors"):
             raise InvalidInput(f"{path} is refused: {name!r} is no safetensors file beside it")
+    return names
+
+
+def _named_by_index(folder: Path) -> list[Path]:
+    names = names_in_index(folder / TENSORS_INDEX)
     _check_complete(folder, names, because=f"as {TENSORS_INDEX} says")
     return [folder / name for name in names]
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints import manifests
 from registry.checkpoints.admission import CheckpointAnnouncement, Shard
+from registry.checkpoints.manifests import Origin
 from registry.errors import InvalidInput, Problem
 from registry.imports import gguf_header
 from registry.imports.announcements import AdapterAnnouncement, Announcement, GgufAnnouncement
@@ -32,24 +33,31 @@ def import_of(body: ImportRequest) -> Announcement:
     if (body.adapter is None) == (body.gguf is None):
         detail = "give either an adapter or a GGUF file"
         raise InvalidInput(detail, problems=(Problem("/adapter", detail),))
-    return _gguf_of(body.gguf) if body.gguf is not None else _adapter_of(body.adapter)
+    origin = None if body.origin is None else body.origin.origin()
+    if body.gguf is not None:
+        return _gguf_of(body.gguf, origin)
+    assert body.adapter is not None
+    return _adapter_of(body.adapter, origin)
 
 
-def _adapter_of(body: AdapterBody | None) -> AdapterAnnouncement:
-    assert body is not None
+def _adapter_of(body: AdapterBody, origin: Origin | None) -> AdapterAnnouncement:
     weights = Shard(body.weights.file, body.weights.size, body.weights.header)
     return AdapterAnnouncement(
-        config=body.config, weights=weights, digest=body.digest, files=body.files
+        config=body.config,
+        weights=weights,
+        digest=body.digest,
+        files=body.files,
+        origin=origin,
     )
 
 
-def _gguf_of(body: GgufBody) -> GgufAnnouncement:
+def _gguf_of(body: GgufBody, origin: Origin | None) -> GgufAnnouncement:
     tensors = {
         name: GgufTensor(gguf_header.type_id_of(tensor.type, tensor=name), tuple(tensor.shape), 0)
         for name, tensor in body.tensors.items()
     }
     header = GgufHeader(dict(body.metadata), tensors)
-    return GgufAnnouncement(header=header, size=body.size, digest=body.digest)
+    return GgufAnnouncement(header=header, size=body.size, digest=body.digest, origin=origin)
 
 
 def tensor_sizes(blobs: BlobStore, manifest_digest: str) -> dict[str, int]:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from service.cli.given import FROM_HELP, chosen, local
 from service.cli.needs_server import needs_server
 from service.cli.paths import check_new_folder
 
@@ -74,16 +75,17 @@ def train_expert(
 
 @command()
 def register(
+    name: Annotated[str, typer.Option(help="The expert's name.")],
+    family: Annotated[str, typer.Option(help="The family that the expert was trained from.")],
+    license: Annotated[str, typer.Option(help=LICENSE_HELP)],
     folder: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             help="A Hugging Face folder, the folder of a LoRA or DoRA adapter of peft, or a GGUF"
             " file; it is not changed."
         ),
-    ],
-    name: Annotated[str, typer.Option(help="The expert's name.")],
-    family: Annotated[str, typer.Option(help="The family that the expert was trained from.")],
-    license: Annotated[str, typer.Option(help=LICENSE_HELP)],
+    ] = None,
+    address: Annotated[str | None, typer.Option("--from", help=FROM_HELP)] = None,
     description: Annotated[str, typer.Option(help="What the expert knows.")] = "",
     documents: Annotated[
         Path | None,
@@ -108,17 +110,22 @@ def register(
     """Register an expert, or a new version of one, with the running service.
 
     The service checks it and embeds its domain; an adapter it merges into the family's seed first.
-    The same folder again tries again what failed.
+    The same folder again tries again what failed. What --from has fetched stays, so the same
+    command goes on after an interruption.
     """
     from service.client.local import connect
     from service.terminal.console import console, notes, transfer, working
     from service.terminal.printable import printable
 
+    given = chosen(folder, address)
     if documents is not None:
         _print_split(documents)
     with connect() as client, working("reading the folder") as show:
+        if address is not None:
+            client.check_expert(name, family=family, license=license, documents=documents)
+        path, origin = local(given, show)
         version = client.register_expert(
-            folder,
+            path,
             name=name,
             family=family,
             license=license,
@@ -126,6 +133,7 @@ def register(
             documents=documents,
             private_documents=private_documents,
             forget_documents=forget_documents,
+            origin=origin,
             on_transfer=lambda progress: show(transfer(progress)),
         )
         for note in version.notes:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.cli.given import FROM_HELP, chosen, local
+
 if TYPE_CHECKING:
     from service.client.client import Client
     from service.schemas.families import ProjectionBody
@@ -34,11 +36,12 @@ app.add_typer(family, name="family", rich_help_panel="Experts")
 
 @family.command("add")
 def add_family(
-    folder: Annotated[
-        Path, typer.Argument(help="The seed, a Hugging Face folder; it is not changed.")
-    ],
     name: Annotated[str, typer.Option(help="The family's name.")],
     license: Annotated[str, typer.Option(help=LICENSE_HELP)],
+    folder: Annotated[
+        Path | None, typer.Argument(help="The seed, a Hugging Face folder; it is not changed.")
+    ] = None,
+    address: Annotated[str | None, typer.Option("--from", help=FROM_HELP)] = None,
     description: Annotated[str, typer.Option(help="What the seed is.")] = "",
     texts: Annotated[list[str] | None, typer.Option(help=TEXTS_HELP)] = None,
 ) -> None:
@@ -47,27 +50,32 @@ def add_family(
     Interrupted, it goes on where it was: call it again.
     """
     from service.client.local import connect
+    from service.client.uploads import check_family
     from service.terminal.console import console, notes, transfer, working
 
+    given = chosen(folder, address)
+    check_family(name, license=license)
     try:
-        with connect() as client, _chosen_texts(texts or []) as chosen:
+        with connect() as client, _chosen_texts(texts or []) as chosen_texts:
             with working("reading the folder") as show:
+                path, origin = local(given, show)
                 body = client.register_family(
-                    folder,
+                    path,
                     name=name,
                     license=license,
                     description=description,
+                    origin=origin,
                     on_transfer=lambda progress: show(transfer(progress)),
                 )
                 body = client.wait_for_family(body, on_wait=show)
             console.print(f"{body.name}: the seed is {body.state}")
-            if chosen == NONE:
+            if chosen_texts == NONE:
                 console.print(
                     f"mixes need a projection: nexusmix learn {body.name} --documents FILE"
                 )
                 return
             with working("choosing the texts of the projection") as show:
-                projection = _projection(client, body.name, chosen, on_progress=show)
+                projection = _projection(client, body.name, chosen_texts, on_progress=show)
                 projection = client.wait_for_projection(projection, on_wait=show)
     except KeyboardInterrupt:
         notes.print("interrupted; what was sent stays, and the same command goes on")

@@ -5,7 +5,6 @@ Call a method again after an interruption: the service keeps what it has, and on
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,37 +12,27 @@ import httpx
 
 from assembler.planning.plan_data import Plan
 from assembler.tables import FINAL_STATES
-from registry import licenses
 from registry.catalog import document_files
 from registry.checkpoints.exports import OnBytes
-from registry.checkpoints.file_names import TOKENIZER
-from registry.errors import Conflict, InvalidInput, Unavailable
-from registry.ingest import own_imports
-from registry.ingest.checkpoint_folder import DOCUMENTS, CheckpointFolder, check_headers
-from registry.ingest.fitting import Seed
-from registry.ingest.folder_contents import check_folder
-from registry.ingest.sources import Source
+from registry.errors import Conflict, Unavailable
 from registry.names import check_name, parse_ref
 from service.client import transfers
 from service.client.connection import MAX_ATTEMPTS, Connection, pause
 from service.client.deployments import Deployments
 from service.client.mix_records import MixRecords, mix_path
 from service.client.registrations import Registrations
-from service.client.transfers import OnTransfer
+from service.client.uploads import Uploads
 from service.schemas.checkpoints import FilesBody
 from service.schemas.experts import (
     ExpertBody,
     ExpertWithVersions,
     Suggestion,
     VersionBody,
-    VersionUploadBody,
 )
 from service.schemas.families import (
     FamilyBody,
-    FamilyUploadBody,
     PolicyBody,
     ProjectionBody,
-    SeedBody,
 )
 from service.schemas.mixes import EventBody, MixBody, PresetBody
 
@@ -53,7 +42,7 @@ Change = Literal["extend", "remove", "replace"]
 OnEvent = Callable[[EventBody], None]
 
 
-class Client(MixRecords, Registrations, Deployments):
+class Client(Uploads, MixRecords, Registrations, Deployments):
     """A connection to the service at `address`, `http://host:port`, with an API key.
 
     Every method raises the error of `registry.errors` that the service raised, and Unavailable when
@@ -70,108 +59,9 @@ class Client(MixRecords, Registrations, Deployments):
     def __exit__(self, *exception: object) -> None:
         self._connection.close()
 
-    def register_family(
-        self,
-        folder: Path,
-        *,
-        name: str,
-        license: str,
-        description: str = "",
-        on_transfer: OnTransfer = transfers.ignore,
-    ) -> FamilyBody:
-        """Register a family by its seed: send the headers, then the bytes that are missing.
-
-        A worker then checks the seed; see `wait_for_family`. Until an expert uses the family,
-        another seed replaces the first.
-        """
-        check_name(name, at="/name")
-        licenses.check(license, at="/license")
-        check_headers(folder)
-        checkpoint = CheckpointFolder.read(folder)
-        about = {"name": name, "license": license, "description": description}
-        begun = self._connection.post("/families", checkpoint.announcement | about)
-        upload = FamilyUploadBody.model_validate(begun)
-        transfers.send_blobs(
-            self._connection, upload.missing, checkpoint.sources, on_transfer=on_transfer
-        )
-        return FamilyBody.model_validate(self._connection.post(f"/families/{name}/complete"))
-
     def families(self) -> Iterator[FamilyBody]:
         """Yield all families, by name."""
         return map(FamilyBody.model_validate, self._connection.entries("/families"))
-
-    def register_expert(
-        self,
-        folder: Path,
-        *,
-        name: str,
-        family: str,
-        license: str,
-        description: str = "",
-        documents: Path | None = None,
-        private_documents: bool = False,
-        forget_documents: bool = False,
-        on_transfer: OnTransfer = transfers.ignore,
-    ) -> VersionBody:
-        """Register a version of an expert, with documents that show its domain.
-
-        A folder that holds an adapter, and a GGUF file, are imported: a worker merges the one into
-        the family's seed, and dequantizes the other. No report quotes private documents, and no
-        projection learns from them. `forget_documents` also deletes them once the domain is
-        embedded.
-
-        `documents` is a file of JSON Lines (`.jsonl`), or a plain text, which is cut into
-        documents; without it, `documents.jsonl` in the folder is read. The folder is not changed.
-        A worker then checks the version and embeds its domain; see `wait_for_embedding`. The same
-        checkpoint and documents find the same version again, and try one that failed again. Tensors
-        are sent in the dtypes of the seed; `notes` of the version say what was changed. Raises
-        InvalidInput when documents are missing or too few, or the folder holds no checkpoint, and
-        Incompatible when it does not fit the seed.
-        """
-        check_name(name, at="/name")
-        check_name(family, at="/family")
-        licenses.check(license, at="/license")
-        imported = own_imports.read(folder)
-        if imported is None:
-            check_folder(folder)
-        if documents is None and not (folder / DOCUMENTS).exists():
-            raise InvalidInput(f"{folder} has no {DOCUMENTS}; name a file of documents, or a text")
-        document_files.check_expert_file(documents or folder / DOCUMENTS)
-        seed = None if imported else self._seed(family)
-        if seed is not None:
-            check_headers(folder, seed=seed)
-        about: dict[str, Any] = {
-            "family": family,
-            "license": license,
-            "description": description,
-            "private_documents": private_documents,
-            "forget_documents": forget_documents,
-        }
-        with document_files.as_json_lines(documents or folder / DOCUMENTS) as json_lines:
-            if imported is None:
-                checkpoint = CheckpointFolder.read(folder, documents=json_lines, seed=seed)
-                about |= checkpoint.announcement | {"documents": checkpoint.documents}
-                begun = self._connection.post(f"/experts/{name}/versions", about)
-                sources = checkpoint.sources
-            else:
-                sample = Source.whole(json_lines)
-                digest = sample.digest()
-                about |= imported.announcement | {"documents": digest}
-                begun = self._connection.post(f"/experts/{name}/imports", about)
-                sources = imported.sources | {digest: sample}
-            upload = VersionUploadBody.model_validate(begun)
-            transfers.send_blobs(self._connection, upload.missing, sources, on_transfer=on_transfer)
-        completed = self._connection.post(f"/experts/{name}/versions/{upload.version}/complete")
-        return VersionBody.model_validate(completed)
-
-    def _seed(self, family: str) -> Seed:
-        """Return what a checkpoint must know to fit a family."""
-        path = f"/families/{family}"
-        body = SeedBody.model_validate(self._connection.get(f"{path}/seed"))
-        return Seed(
-            manifest=body.manifest(),
-            read_tokenizer=cache(lambda: self._connection.get_bytes(f"{path}/files/{TOKENIZER}")),
-        )
 
     def suggest(self, text: str, *, family: str, limit: int = 3) -> list[Suggestion]:
         """Return the experts whose domains are nearest to a text, nearest first."""

@@ -21,6 +21,7 @@ CACHES = {
     "experts": 1,
     "seeds": 1,
     "corpora": 2,
+    "imports": 3,
 }
 NUM_OLD_LOGS = 3
 

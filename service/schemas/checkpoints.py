@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from registry.checkpoints.manifests import Cast, Notes, TensorEntry
+from registry.checkpoints.manifests import Cast, Notes, Origin, TensorEntry
 from service.schemas.common import Line, Request, Text
 
 # No disk holds more.
@@ -41,6 +41,26 @@ class RowsBody(Request):
     digest: Line = Field(description="SHA-256 of their raw bytes.")
 
 
+class OriginBody(Request):
+    """Where a checkpoint was fetched from, as its sender says."""
+
+    address: Line = Field(
+        min_length=1,
+        examples=["hf:owner/name@main"],
+        description="The address, with the revision that was asked for.",
+    )
+    commit_hash: Line | None = Field(
+        default=None, pattern=r"^[0-9a-f]{40}$", description="The commit that it stood for."
+    )
+    digest: Line | None = Field(
+        default=None, pattern=r"^[0-9a-f]{64}$", description="SHA-256 of what it stood for."
+    )
+
+    def origin(self) -> Origin:
+        """Return the origin as a manifest has it."""
+        return Origin(address=self.address, commit_hash=self.commit_hash, digest=self.digest)
+
+
 class NotesBody(Request):
     """What differs between the checkpoint as announced and the folder of its owner."""
 
@@ -60,6 +80,9 @@ class NotesBody(Request):
         max_length=1000,
         description="File name -> SHA-256: the owner's tokenizer, where the family's is announced.",
     )
+    origin: OriginBody | None = Field(
+        default=None, description="Where it was fetched from; null for a folder of the owner."
+    )
 
     def notes(self) -> Notes:
         """Return the notes as a manifest has them."""
@@ -71,6 +94,7 @@ class NotesBody(Request):
             },
             tokens=self.tokens,
             files=self.files,
+            origin=None if self.origin is None else self.origin.origin(),
         )
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from service.schemas.checkpoints import MAX_BYTES, DocumentsWish, ShardBody
+from service.schemas.checkpoints import MAX_BYTES, DocumentsWish, OriginBody, ShardBody
 from service.schemas.common import Line, Request, Text
 
 
@@ -62,4 +62,7 @@ class ImportRequest(DocumentsWish):
     )
     gguf: GgufBody | None = Field(
         default=None, description="A GGUF file that is dequantized. Give it or an adapter."
+    )
+    origin: OriginBody | None = Field(
+        default=None, description="Where it was fetched from; null for a file of the owner."
     )

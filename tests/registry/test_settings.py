@@ -1,4 +1,7 @@
-"""Settings come from the environment, and all wrong ones are named together."""
+"""Settings come from the environment, and all wrong ones are named together.
+
+Covers: request_limits.
+"""
 
 from pathlib import Path
 
@@ -34,3 +37,12 @@ def test_a_process_on_a_cluster_takes_one_core_and_its_gpu() -> None:
     assert (here.server_gpu_memory, cluster.server_gpu_memory) == (0.4, 0.9)
     overridden = Settings(launcher="ray", num_threads=3, gpu_memory_utilization=0.5)
     assert (overridden.reserved_cpus, overridden.server_gpu_memory) == (3, 0.5)
+
+
+def test_the_hub_is_the_one_that_other_tools_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    assert Settings().hub_endpoint == "https://huggingface.co"
+    monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example/")
+    assert Settings().hub_endpoint == "https://mirror.example"
+    monkeypatch.setenv("NEXUSMIX_HUB_ENDPOINT", "https://own.example")
+    assert Settings().hub_endpoint == "https://own.example"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from registry.checkpoints import notes
-from registry.checkpoints.manifests import Cast, Manifest, Notes, TensorEntry
+from registry.checkpoints.manifests import Cast, Manifest, Notes, Origin, TensorEntry
 from registry.errors import InvalidCheckpoint
 from tests import tiny
 
@@ -21,6 +21,7 @@ NOTES = Notes(
     rows={EMBEDDINGS: TensorEntry("BF16", (8, 2), "b" * 64)},
     tokens={f"<{n}>": 64 + n for n in range(4)},
     files={"tokenizer.json": "c" * 64},
+    origin=Origin(address="hf:owner/name@main", commit_hash="d" * 40),
 )
 
 
@@ -39,6 +40,7 @@ def test_notes_are_kept_with_what_they_name() -> None:
 def test_notes_are_told_in_sentences() -> None:
     assert notes.sentences(PLAIN) == []
     assert notes.sentences(replace(PLAIN, notes=NOTES)) == [
+        f"from hf:owner/name@main, commit {'d' * 40}",
         "float32 -> bfloat16: 2 tensors, numbers rounded",
         "float32 -> bfloat16: 1 tensor, no number changed",
         "left out: d, which equals the embeddings",

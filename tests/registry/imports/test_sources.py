@@ -1,5 +1,6 @@
 """A version keeps what it is imported from."""
 
+from registry.checkpoints.manifests import Origin
 from registry.imports.sources import Source
 
 
@@ -7,3 +8,10 @@ def test_a_source_is_read_as_it_was_written() -> None:
     source = Source(kind="adapter", digest="a", size=3, config={"r": 4}, files={"x.json": "b"})
     assert Source.from_json(source.to_json()) == source
     assert source.digests() == {"a", "b"}
+
+
+def test_a_source_that_was_fetched_says_from_where() -> None:
+    origin = Origin(address="hf:o/n@main", commit_hash="a" * 40)
+    source = Source(kind="gguf", digest="a", size=3, origin=origin)
+    assert Source.from_json(source.to_json()) == source
+    assert "origin" not in Source(kind="gguf", digest="a", size=3).to_json()

@@ -1,6 +1,6 @@
 """The client library against the real service, also over lines that break.
 
-Covers: mix_records, transfers.
+Covers: mix_records, transfers, uploads.
 """
 
 import threading
