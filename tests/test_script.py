@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from assembler.demo import seeds
+from assembler.demo.demo_seed import DemoSeed
+
 SCRIPT = Path(__file__).parents[1] / "nexusmix"
 
 # A fake interpreter, pip, uv and installed program. A file `failing` in its folder makes uv fail.
@@ -32,7 +35,7 @@ def checkout(tmp_path: Path) -> Path:
     folder.mkdir()
     shutil.copy(SCRIPT, folder)
     (folder / "requirements").mkdir()
-    for name in ("run", "gpu", "ray", "tests", "lint", "bench", "docs"):
+    for name in ("run", "gpu", "ray", "demo-qwen", "tests", "lint", "bench", "docs"):
         (folder / "requirements" / f"{name}.lock").write_text(f"{name}-package==1\n")
     (folder / "pyproject.toml").write_text("[project]\n")
     interpreter = tmp_path / "python"
@@ -122,6 +125,19 @@ def test_ray_is_added_for_its_launcher(checkout: Path) -> None:
     start(checkout, "status", NEXUSMIX_LAUNCHER="ray")
     assert installed(checkout) == "run ray"
     assert start(checkout, "status").stderr == ""
+
+
+@pytest.mark.parametrize("option", [["--family", "{}"], ["--family={}"]])
+@pytest.mark.parametrize("seed", [s for s in seeds.SEEDS.values() if s is not seeds.DEFAULT])
+def test_the_seed_of_a_family_is_added_for_its_demo(
+    checkout: Path, option: list[str], seed: DemoSeed
+) -> None:
+    start(checkout, "demo", "--exit")
+    assert installed(checkout) == "run"
+    start(checkout, "demo", *(word.format(seed.name) for word in option), "--exit")
+    assert installed(checkout) == f"run {seed.extra}"
+    start(checkout, "test")
+    assert installed(checkout) == f"run ray tests lint bench docs {seed.extra}"
 
 
 def test_the_lock_for_gpus_is_chosen_by_name(checkout: Path) -> None:

@@ -1,6 +1,6 @@
 """`python -m assembler.jobs.offline_tasks`: tasks that need torch but no job.
 
-    seed                                          unpack the demo family's seed
+    seed [FAMILY]                                 unpack the seed of a family of the demo
     expert SEED DOCUMENTS [ExpertTraining JSON]   train an expert from it, or find it in the cache
     gate REQUEST                                  compare two models, a `ComparisonRequest` as JSON
     reproduce PROVENANCE [assembly]               make a mix again, or only assemble it, and compare
@@ -23,7 +23,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from assembler.demo import smollm2
+from assembler.demo import seed_folders, seeds
 from assembler.training import expert_training
 from assembler.training.expert_training import ExpertTraining
 from assembler.training.optimizer import Progress
@@ -40,13 +40,8 @@ Compressed = tuple[Manifest, BaseModel, BaseModel]
 Compress = Callable[[Manifest, Sequence[Sequence[Document]], str, BlobStore], Compressed]
 
 
-def prepare_seed() -> dict[str, Any]:
-    return {
-        "folder": str(smollm2.seed_folder()),
-        "name": smollm2.NAME,
-        "license": smollm2.LICENSE,
-        "description": smollm2.PROVENANCE,
-    }
+def prepare_seed(family: str = seeds.DEFAULT.name) -> dict[str, Any]:
+    return {"folder": str(seed_folders.unpacked(seeds.find(family)))}
 
 
 def train_expert(seed: str, documents: str, training: str = "{}") -> dict[str, Any]:

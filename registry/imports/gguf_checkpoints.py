@@ -33,7 +33,7 @@ def plan(header: GgufHeader, seed: Manifest) -> dict[str, GgufTensor]:
         detail = f"is {kind!r}, the family's seed is {expected!r}; GGUF files are read of: {known}"
         problem = Problem("/metadata/general.architecture", detail)
         raise Incompatible("the GGUF file does not fit its family", problems=(problem,))
-    found = _found(header, seed)
+    found = tensors_of(header, is_tied=seed.architecture.tie_word_embeddings)
     problems = [*_setting_problems(header.metadata, kind, seed), *_misfits(found, seed)]
     if problems:
         raise Incompatible("the GGUF file does not fit its family", problems=tuple(problems))
@@ -64,13 +64,16 @@ def summary(tensors: Mapping[str, GgufTensor]) -> str:
     return f"GGUF file, dequantized from {kinds}"
 
 
-def _found(header: GgufHeader, seed: Manifest) -> dict[str, GgufTensor]:
-    """Return the tensors by the names of transformers, or by their own where these have none."""
+def tensors_of(header: GgufHeader, *, is_tied: bool) -> dict[str, GgufTensor]:
+    """Return the tensors by the names of transformers, or by their own where these have none.
+
+    Where embeddings and output layer are tied, the one that is stored in more bits stands for both.
+    """
     found = {}
     for name, tensor in header.tensors.items():
         found[gguf_names.in_transformers(name) or name] = tensor
     head = LM_HEAD + WEIGHT
-    if seed.architecture.tie_word_embeddings and head in found:
+    if is_tied and head in found:
         # Some files repeat the embeddings as the output layer, stored in more bits.
         output = found.pop(head)
         embeddings = found.get(EMBEDDINGS, output)

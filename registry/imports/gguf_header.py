@@ -103,7 +103,7 @@ class GgufTensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """Metadata by key, lists of numbers left out, and tensors by name."""
+    """Metadata by key, and tensors by name."""
 
     metadata: dict[str, Any]
     tensors: dict[str, GgufTensor]
@@ -153,7 +153,6 @@ class _Reader:
         return data.decode()
 
     def value(self, kind: int) -> Any:
-        """Return a value; None for a list of numbers, which nothing here needs."""
         if kind == _TEXT:
             return self.text()
         if kind == _ARRAY:
@@ -162,7 +161,7 @@ class _Reader:
             raise EOFError(f"a value of the unknown kind {kind}")
         return self.number(_NUMBERS[kind])
 
-    def items(self) -> list[str] | None:
+    def items(self) -> list[Any]:
         kind, count = self.number("<I"), self.number("<Q")
         self._num_items += count
         if self._num_items > MAX_ITEMS:
@@ -171,8 +170,9 @@ class _Reader:
             return [self.text() for _ in range(count)]
         if kind not in _NUMBERS:
             raise EOFError(f"a list of the unknown kind {kind}")
-        self.file.seek(count * struct.calcsize(_NUMBERS[kind]), 1)
-        return None
+        form = f"<{count}{_NUMBERS[kind][1]}"
+        data = self.file.read(struct.calcsize(form))
+        return list(struct.unpack(form, data))
 
 
 def _header(reader: _Reader) -> GgufHeader:

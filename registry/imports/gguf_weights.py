@@ -8,6 +8,7 @@ import numpy as np
 
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints import numpy_tensors
+from registry.checkpoints.architecture import Architecture
 from registry.checkpoints.manifests import Manifest, TensorEntry
 from registry.checkpoints.numpy_tensors import Floats
 from registry.imports import gguf_names
@@ -27,14 +28,21 @@ def store(
 ) -> dict[str, TensorEntry]:
     """Store all tensors in the seed's dtypes and return them by name. Raises OutOfSpace."""
     tensors = {}
-    heads = seed.architecture.num_attention_heads, seed.architecture.num_key_value_heads
+    architecture = seed.architecture
     for number, (name, tensor) in enumerate(planned.items(), start=1):
         on_tensor(name, number, len(planned))
-        values = read(path, tensor)
-        if gguf_names.is_interleaved(name, architecture=seed.config["model_type"]):
-            values = gguf_names.without_interleaving(values, heads["k_proj" in name])
+        values = read_as(name, path, tensor, architecture)
         tensors[name] = numpy_tensors.write(blobs, values, dtype=seed.tensors[name].dtype)
     return tensors
+
+
+def read_as(name: str, path: Path, tensor: GgufTensor, architecture: Architecture) -> Floats:
+    """Return the tensor that transformers calls `name`, as float32, rows in its order."""
+    values = read(path, tensor)
+    if not gguf_names.is_interleaved(name, architecture=architecture.base_model_type):
+        return values
+    heads = architecture.num_attention_heads, architecture.num_key_value_heads
+    return gguf_names.without_interleaving(values, heads["k_proj" in name])
 
 
 def read(path: Path, tensor: GgufTensor) -> Floats:

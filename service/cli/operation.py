@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from assembler.demo import seeds
 from service.cli.needs_server import needs_server
 from service.cli.options import NAMED, Report
 from service.cli.paths import check_new_file
@@ -33,13 +34,18 @@ def demo(
     exit: Annotated[
         bool, typer.Option("--exit", help="End after the tables instead of serving on.")
     ] = False,
+    family: Annotated[
+        str, typer.Option(help=f"The family to make from its seed: {' or '.join(seeds.SEEDS)}.")
+    ] = seeds.DEFAULT.name,
     report: Report = None,
 ) -> None:
     """Run everything once on public texts: train three experts, mix, gate, serve and compare."""
     from service.demo import demo
 
+    seed = seeds.find(family)
+    seed.files()
     check_new_file(report)
-    sys.exit(demo.main(stay=not exit, report_path=report))
+    sys.exit(demo.main(seed, stay=not exit, report_path=report))
 
 
 @command()

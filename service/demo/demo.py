@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 from assembler.demo.corpora import domains
+from assembler.demo.demo_seed import DemoSeed
 from registry.catalog import documents
 from service.client import local
 from service.client.client import Client
@@ -26,8 +27,8 @@ MIX = "demo"
 PROMPT_WORDS = 40
 
 
-def main(*, stay: bool, report_path: Path | None) -> int:
-    """Run the demo, and serve on afterwards if `stay`.
+def main(seed: DemoSeed, *, stay: bool, report_path: Path | None) -> int:
+    """Run the demo from a seed, and serve on afterwards if `stay`.
 
     Returns 0 when the mix keeps every promise, 1 when not, 130 after an interrupt.
     """
@@ -38,7 +39,7 @@ def main(*, stay: bool, report_path: Path | None) -> int:
     stages = Stages(console.notes)
     try:
         with memory.sampled() as peaks, background.running() as service:
-            report = _run(stages, service)
+            report = _run(stages, service, seed)
             printing.print_report(report)
             if report_path is not None:
                 content = reports.to_json(report, stages=stages, peaks=peaks)
@@ -52,13 +53,15 @@ def main(*, stay: bool, report_path: Path | None) -> int:
     return 1 if report.broken else 0
 
 
-def _run(stages: Stages, service: Service) -> Report:
-    family = demo_family.prepare(stages, service, expert_domains=domains.EXPERT_DOMAINS)
+def _run(stages: Stages, service: Service, seed: DemoSeed) -> Report:
+    family = demo_family.prepare(stages, service, expert_domains=domains.EXPERT_DOMAINS, seed=seed)
     with Client(family.address, key=local.key()) as client:
         with stages.stage("Mix") as stage:
-            experts = [domain.name for domain in domains.EXPERT_DOMAINS]
             requested = client.request_mix(
-                name=MIX, family=family.name, experts=experts, deploy=True
+                name=MIX + seed.suffix,
+                family=family.name,
+                experts=list(family.texts),
+                deploy=True,
             )
             mix, step_seconds = following.make(stage, client, requested)
         following.await_deployment(stages, client, mix)
@@ -66,19 +69,20 @@ def _run(stages: Stages, service: Service) -> Report:
     comparison = MixComparison.of(gate)
     return Report(
         address=family.address,
+        family=family.name,
         mix=mix,
         step_seconds=step_seconds,
         gate=gate,
         comparison=comparison,
         bars=bars.check(comparison),
-        completions=_complete(stages, family),
+        completions=_complete(stages, family, model=mix.name),
     )
 
 
-def _complete(stages: Stages, family: DemoFamily) -> list[Completion]:
+def _complete(stages: Stages, family: DemoFamily, *, model: str) -> list[Completion]:
     with stages.stage("Completions") as stage:
         prompts = {name: prompt(path) for name, path in family.texts.items()}
-        done = sampling.complete(family.address, key=local.key(), model=MIX, prompts=prompts)
+        done = sampling.complete(family.address, key=local.key(), model=model, prompts=prompts)
         stage.result = f"{sampling.tokens_per_second(done):.1f} tokens/s, one request at a time"
     return done
 

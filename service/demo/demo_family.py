@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from assembler.demo import seeds
 from assembler.demo.corpora import domains, public_texts
 from assembler.demo.corpora.domains import Domain
+from assembler.demo.demo_seed import DemoSeed
 from service.client import local
 from service.client.client import Client
 from service.client.transfers import Transfer
@@ -23,7 +25,7 @@ from service.terminal.stages import Stages
 # Enough for an expert to learn its domain, in about two minutes on two cores.
 EXPERT_TRAINING = {"tokens": 16_384, "batch_size": 4}
 
-# Name of a domain -> its documents, JSON Lines.
+# Name of a domain, or of its expert -> its documents, JSON Lines.
 Texts = Mapping[str, Path]
 
 
@@ -37,39 +39,43 @@ class DemoFamily:
 
 
 @dataclass(frozen=True)
-class Seed:
-    """The seed of the demo, as a Hugging Face folder."""
-
-    folder: Path
-    name: str
-    license: str
-    description: str
-
-
-@dataclass(frozen=True)
 class Expert:
     """A trained expert, as a Hugging Face folder."""
 
+    name: str
     domain: Domain
     folder: Path
 
 
-def prepare(stages: Stages, service: Service, *, expert_domains: Sequence[Domain]) -> DemoFamily:
+def prepare(
+    stages: Stages,
+    service: Service,
+    *,
+    expert_domains: Sequence[Domain],
+    seed: DemoSeed = seeds.DEFAULT,
+) -> DemoFamily:
     """Register an expert for each of these domains, and a projection trained on other domains.
 
     Raises Unavailable when texts cannot be fetched, StepFailed when a training fails.
     """
     texts, public = _collect(stages, expert_domains)
-    seed = _unpack(stages)
-    experts = [_train(stages, domain, seed, texts) for domain in expert_domains]
+    folder = _unpack(stages, seed)
+    experts = [
+        _train(stages, domain, folder, texts[domain.name], name=domain.name + seed.suffix)
+        for domain in expert_domains
+    ]
     with stages.stage("Service") as stage:
         address = stage.result = service.wait()
     with Client(address, key=local.key()) as client:
-        projection = _register_family(stages, client, seed, public)
+        projection = _register_family(stages, client, seed, folder, public)
         for expert in experts:
             _register_expert(stages, client, expert, family=seed.name)
         _await_projection(stages, client, projection)
-    return DemoFamily(address=address, name=seed.name, texts=texts)
+    return DemoFamily(
+        address=address,
+        name=seed.name,
+        texts={expert.name: texts[expert.domain.name] for expert in experts},
+    )
 
 
 def _collect(stages: Stages, expert_domains: Sequence[Domain]) -> tuple[Texts, Path]:
@@ -87,35 +93,37 @@ def _collect(stages: Stages, expert_domains: Sequence[Domain]) -> tuple[Texts, P
     return of_experts, public
 
 
-def _unpack(stages: Stages) -> Seed:
+def _unpack(stages: Stages, seed: DemoSeed) -> Path:
     with stages.stage("Seed") as stage:
-        seed = preparation.run("seed", on_progress=stage.say)
-        stage.result = seed["name"]
-    return Seed(Path(seed["folder"]), seed["name"], seed["license"], seed["description"])
+        unpacked = preparation.run("seed", seed.name, on_progress=stage.say)
+        stage.result = seed.name
+    return Path(unpacked["folder"])
 
 
-def _train(stages: Stages, domain: Domain, seed: Seed, texts: Texts) -> Expert:
+def _train(stages: Stages, domain: Domain, seed: Path, documents: Path, *, name: str) -> Expert:
     with stages.stage(f"Expert {domain.name}") as stage:
         trained = preparation.run(
             "expert",
-            str(seed.folder),
-            str(texts[domain.name]),
+            str(seed),
+            str(documents),
             json.dumps(EXPERT_TRAINING),
             on_progress=stage.say,
         )
         before, after = (trained["metrics"][f"{who}_perplexity"] for who in ("seed", "expert"))
         stage.result = f"held-out perplexity {before:.1f} -> {after:.1f}"
-    return Expert(domain, Path(trained["folder"]))
+    return Expert(name, domain, Path(trained["folder"]))
 
 
-def _register_family(stages: Stages, client: Client, seed: Seed, public: Path) -> ProjectionBody:
+def _register_family(
+    stages: Stages, client: Client, seed: DemoSeed, folder: Path, public: Path
+) -> ProjectionBody:
     """Register the family and request its projection, which trains while experts are registered."""
     with stages.stage("Family") as stage:
         family = client.register_family(
-            seed.folder,
+            folder,
             name=seed.name,
             license=seed.license,
-            description=seed.description,
+            description=seed.provenance,
             on_transfer=lambda transfer: stage.say(console.transfer(transfer)),
         )
         client.wait_for_family(family, on_wait=stage.say)
@@ -135,7 +143,7 @@ def _register_expert(stages: Stages, client: Client, expert: Expert, *, family: 
     with stages.stage(f"Register {domain.name}") as stage:
         version = client.register_expert(
             expert.folder,
-            name=domain.name,
+            name=expert.name,
             family=family,
             license=domain.license,
             description=domain.title,

@@ -24,6 +24,7 @@ class Report:
     """What a demo measured."""
 
     address: str
+    family: str
     mix: MixBody
     # Seconds of each step, from the run in which the mix was made.
     step_seconds: dict[str, float]
@@ -43,6 +44,7 @@ def to_json(report: Report, *, stages: Stages, peaks: Peaks) -> dict[str, Any]:
     comparison = report.comparison
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "family": report.family,
         "seconds": round(stages.seconds, 2),
         "stages": [
             {"stage": s.title, "seconds": round(s.seconds, 2), "result": s.result}

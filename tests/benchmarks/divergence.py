@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from assembler.demo import smollm2
+from assembler.demo import seed_folders, seeds
 from assembler.demo.corpora import domains, public_texts
 from assembler.evaluation import reference_cache
 from assembler.evaluation.comparison_request import Folder
@@ -88,7 +88,7 @@ class _Contest:
 
     def __init__(self, shapes: Mapping[int, int], *, num_tokens: int) -> None:
         self._shapes, self.num_tokens = shapes, num_tokens
-        self._folder = smollm2.seed_folder()
+        self._folder = seed_folders.unpacked(seeds.DEFAULT)
         opened = open_subject(Folder(path=self._folder), blob_stores.store())
         count = sum(size * number for size, number in shapes.items())
         limit = public_texts.DOCUMENTS_PER_DOMAIN

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from assembler.demo import smollm2
+from assembler.demo import seed_folders, seeds
 from assembler.demo.corpora.domains import EXPERT_DOMAINS, fetch
 from assembler.demo.corpora.public_texts import DOCUMENTS_PER_DOMAIN
 from assembler.jobs import job_ids
@@ -96,7 +96,7 @@ def _of_the_demo() -> Checkpoints:
     """
     domain = EXPERT_DOMAINS[0]
     texts = fetch([domain], limit=DOCUMENTS_PER_DOMAIN, on_progress=reports.say)
-    seed = smollm2.seed_folder()
+    seed = seed_folders.unpacked(seeds.DEFAULT)
     expert = expert_training.train_expert(
         seed,
         texts[domain.name],

@@ -49,6 +49,8 @@ ADDITIONS = (
     Group("ray", extras=("ray",)),
     Group("tests", overrides=("overrides-tests.txt",)),
     *map(Group, ("lint", "bench", "docs")),
+    # Seeds of further families of the demo, each of hundreds of megabytes.
+    Group("demo-qwen", extras=("demo-qwen",)),
 )
 
 

@@ -7,7 +7,7 @@ pages run in seconds. Everything else is real: database, jobs, gates, vLLM.
 import json
 from pathlib import Path
 
-from assembler.demo import smollm2
+from assembler.demo import seed_folders, seeds
 from engine.gates.policy import BaseLimits, CandidateLimits, Policy, ServedLimits
 from registry.catalog import documents
 from registry.catalog.documents import Document
@@ -16,7 +16,7 @@ from service.client.client import Client
 from tests import tiny
 from tests.service.services import serving
 
-FAMILY = smollm2.NAME
+FAMILY = seeds.DEFAULT.name
 EXPERTS = {"dictionary": 1, "german-manuals": 2, "python": 3}
 # Random networks are no better than their seed, and the tests check the commands.
 POLICY = Policy(
@@ -32,7 +32,7 @@ CONTEXT = 2048
 
 def make(home: Path) -> None:
     """Fill the data folder `home` by a service, which is stopped at the end."""
-    checkpoint(smollm2.cached_folder(home / "cache"))
+    checkpoint(seed_folders.cached_folder(seeds.DEFAULT, home / "cache"))
     with serving(home) as service:
         key = (home / "api-key").read_text().strip()
         with Client(service.address, key=key) as client:

@@ -1,8 +1,11 @@
-"""Tables of the page about the demo."""
+"""Tables of the page about the demo, for each family that has a committed result."""
 
+from dataclasses import dataclass
 from typing import Any
 
-from tests.benchmarks.harness import markdown
+from assembler.demo import seeds
+from assembler.demo.demo_seed import DemoSeed
+from tests.benchmarks.harness import markdown, reports
 
 TITLES = {
     "seed": "seed",
@@ -25,30 +28,95 @@ PROCESSES = {
     "database": "PostgreSQL",
     "command": "command line",
 }
+MERGED = ("mean merge", "mix before", "mix after")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A committed result, and the seed that it started from."""
+
+    seed: DemoSeed
+    result: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        return f"`{self.seed.name}`"
+
+    def perplexity(self, name: str) -> dict[str, Any]:
+        """Return a row of perplexities; the names of experts end in the family's suffix."""
+        rows: dict[str, dict[str, Any]] = self.result["perplexity"]
+        return rows[name] if name in rows else rows[name + self.seed.suffix]
+
+    @property
+    def domains(self) -> dict[str, str]:
+        """The domains by the names of their experts."""
+        names = self.perplexity("seed")["domains"]
+        return {name: name.removesuffix(self.seed.suffix) for name in names}
+
+
+def name_of(seed: DemoSeed) -> str:
+    """Return the name of a family's result."""
+    return "demo" if seed is seeds.DEFAULT else f"demo-{seed.name}"
+
+
+def command_of(seed: DemoSeed) -> str:
+    family = "" if seed is seeds.DEFAULT else f" --family {seed.name}"
+    return f"./nexusmix demo{family} --exit --report FILE"
+
+
+def committed() -> list[Demo]:
+    """Return the results that there are, with the usual family's first."""
+    return [
+        Demo(seed, markdown.result(name_of(seed)))
+        for seed in seeds.SEEDS.values()
+        if (reports.RESULTS / f"{name_of(seed)}.json").exists()
+    ]
 
 
 def tables() -> dict[str, str]:
-    result = markdown.result("demo")
+    demos = committed()
+    usual, *others = demos
     return {
-        "sources": markdown.sources({"demo": "./nexusmix demo --exit --report FILE"}),
-        "perplexity": perplexity(result["perplexity"]),
-        "stages": stages(result),
-        "memory": memory(result["peak_memory"]),
+        "sources": markdown.sources({name_of(d.seed): command_of(d.seed) for d in demos}),
+        "perplexity": perplexity(usual),
+        "stages": stages(usual.result),
+        "memory": memory(usual.result["peak_memory"]),
+        "families": families(demos),
+        "other-families": "\n\n".join(map(section, others)),
     }
 
 
-def perplexity(result: dict[str, Any]) -> str:
-    domains = list(result["seed"]["domains"])
-    head = ["", *domains, "mean log-perplexity", "share of the gain, %"]
+def families(demos: list[Demo]) -> str:
+    """Return what the mix of each family reaches, and what its demo takes."""
+    shares = [f"{TITLES[name].strip('*')}, % of the gain" for name in MERGED]
+    head = ["family", *shares, "seconds", "tokens a second", "MB, largest peak"]
     rows = [
         [
-            title,
-            *(f"{result[name]['domains'][domain]:.2f}" for domain in domains),
-            f"{result[name]['mean_log']:.3f}",
-            f"{100 * result[name]['share_of_gain']:.0f}",
+            demo.title,
+            *(f"{100 * demo.perplexity(name)['share_of_gain']:.0f}" for name in MERGED),
+            f"{demo.result['seconds']:,.0f}",
+            f"{demo.result['tokens_per_second']:.0f}",
+            f"{max(kind['pss'] for kind in demo.result['peak_memory'].values()) / 1e6:,.0f}",
         ]
-        for name, title in TITLES.items()
+        for demo in demos
     ]
+    return markdown.table(head, rows)
+
+
+def section(demo: Demo) -> str:
+    """Return all tables of a further family below a heading."""
+    parts = [perplexity(demo), stages(demo.result), memory(demo.result["peak_memory"])]
+    return "\n\n".join([f"### {demo.title}", *parts])
+
+
+def perplexity(demo: Demo) -> str:
+    head = ["", *demo.domains.values(), "mean log-perplexity", "share of the gain, %"]
+    rows = []
+    for name, title in TITLES.items():
+        row = demo.perplexity(name)
+        values = [f"{row['domains'][domain]:.2f}" for domain in demo.domains]
+        share = f"{100 * row['share_of_gain']:.0f}"
+        rows.append([title, *values, f"{row['mean_log']:.3f}", share])
     return markdown.table(head, rows)
 
 

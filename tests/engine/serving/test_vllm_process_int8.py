@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from assembler.compression import int8_checkpoint
-from assembler.demo import smollm2
+from assembler.demo import seed_folders, seeds
 from assembler.network import network_runner
 from assembler.network.model import Network
 from assembler.training.batches import TokenReader
@@ -29,7 +29,7 @@ def test_served_int8_model_is_within_the_reference_networks_noise(tmp_path: Path
     much as rounding itself does. In float32 both shares would be 1.
     """
     blobs = blob_stores.store()
-    plain = CheckpointFolder.read(smollm2.seed_folder()).keep(blobs)
+    plain = CheckpointFolder.read(seed_folders.unpacked(seeds.DEFAULT)).keep(blobs)
     modules = int8_units.modules(int8_units.units(plain, "cpu"))
     compressed = int8_checkpoint.write(plain, modules, target="cpu", blobs=blobs)
     with vllm_process.serving(compressed, blobs=blobs, log_path=tmp_path / "log") as served:

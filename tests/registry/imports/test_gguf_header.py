@@ -26,7 +26,8 @@ def test_a_header_is_read_as_the_reference_library_reads_it(tmp_path: Path) -> N
     theirs = gguf.GGUFReader(path)
     assert header.metadata["llama.attention.head_count"] == 4
     assert header.metadata["tokenizer.ggml.tokens"] == tiny_gguf.tokens()
-    assert header.metadata["tokenizer.ggml.token_type"] is None
+    kinds = theirs.fields["tokenizer.ggml.token_type"].contents()
+    assert header.metadata["tokenizer.ggml.token_type"] == kinds
     assert len(header.tensors) == len(theirs.tensors)
     for tensor in theirs.tensors:
         ours = header.tensors[tensor.name]
@@ -56,6 +57,7 @@ def test_a_type_that_cannot_be_read_is_refused_by_its_name(tmp_path: Path) -> No
             b"GGUF" + struct.pack("<IQQQ1sIIQ", 3, 0, 1, 1, b"a", 9, 4, 2**40),
             "lists of more than",
         ),
+        (b"GGUF" + struct.pack("<IQQQ1sIIQ", 3, 0, 1, 1, b"a", 9, 4, 2), "cut off"),
         (b"GGUF\x03\0", "cut off"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from assembler.demo import smollm2 as seeds
+from assembler.demo import seed_folders
 from assembler.demo.corpora.domains import (
     EXPERT_DOMAINS,
     FURTHER_DOMAINS,
@@ -11,6 +11,7 @@ from assembler.demo.corpora.domains import (
     fetch,
 )
 from assembler.demo.corpora.public_texts import DOCUMENTS_PER_DOMAIN
+from assembler.demo.smollm2 import SEED
 from assembler.training import expert_training
 from assembler.training.expert_training import ExpertTraining
 from registry.blobs.blobs import LocalBlobs
@@ -30,7 +31,7 @@ def family(blobs: LocalBlobs, *, domains: Sequence[Domain] = DOMAINS) -> Family:
     texts = fetch(
         [*domains, *PROJECTION_DOMAINS], limit=DOCUMENTS_PER_DOMAIN, on_progress=reports.say
     )
-    seed = seeds.seed_folder()
+    seed = seed_folders.unpacked(SEED)
     folders = {
         domain.name: expert_training.train_expert(
             seed,
@@ -42,7 +43,7 @@ def family(blobs: LocalBlobs, *, domains: Sequence[Domain] = DOMAINS) -> Family:
     }
     read = {name: parse([path.read_bytes()]) for name, path in texts.items()}
     return Family(
-        name=seeds.NAME,
+        name=SEED.name,
         seed=stored(seed, blobs),
         experts={name: stored(folder, blobs) for name, folder in folders.items()},
         documents={domain.name: read[domain.name] for domain in domains},
