@@ -30,14 +30,16 @@ class RequestLimits(BaseSettings):
         description="How long a client may take to send a body, before its rate counts.",
     )
     min_upload_bytes_per_second: int = Field(
-        default=16 * 2**10, ge=1, description="Least average rate at which a body must arrive."
+        default=16 * 2**10,
+        ge=1,
+        description="Least average rate at which a body, or what an import fetches, must arrive.",
     )
     upload_seconds: float = Field(
         default=6 * 3600.0,
         gt=0,
         le=604_800,
         allow_inf_nan=False,
-        description="Longest time of one upload, at any rate.",
+        description="Longest time of one upload, or of what an import fetches, at any rate.",
     )
     answer_seconds: float = Field(
         default=60.0,

@@ -12,6 +12,7 @@ from pydantic_settings import SettingsConfigDict
 
 from registry.database_address import with_driver
 from registry.errors import InvalidInput, Problem
+from registry.origins import origin_of
 from registry.request_limits import RequestLimits
 
 PUBLIC_HUB = "https://huggingface.co"
@@ -20,6 +21,11 @@ PUBLIC_HUB = "https://huggingface.co"
 def without_slash(address: str) -> str:
     """Return an address without a slash at its end; paths are appended to it."""
     return address.rstrip("/")
+
+
+def in_full(places: str) -> str:
+    """Return places with their ports. Raises ValueError for what is none."""
+    return " ".join(map(origin_of, places.split()))
 
 
 class Settings(RequestLimits):
@@ -249,6 +255,22 @@ class Settings(RequestLimits):
         f" is `HF_ENDPOINT`, or else `{PUBLIC_HUB}`.",
     )
 
+    hub_token: SecretStr | None = Field(
+        default=None,
+        description="Token with which imports of the service ask the Hub. Whoever may publish can"
+        " then import what it may read.",
+    )
+    import_origins: Annotated[str, AfterValidator(in_full)] = Field(
+        default="",
+        description="Places that imports of the service may fetch from although they are private,"
+        " use another port or no TLS: `SCHEME://HOST:PORT`, with a space between two.",
+    )
+
+    @property
+    def allowed_origins(self) -> frozenset[str]:
+        """The places of `import_origins`."""
+        return frozenset(self.import_origins.split())
+
     @property
     def reserved_cpus(self) -> int | None:
         """CPUs that one process uses; None means all CPUs of its machine."""
@@ -271,8 +293,13 @@ class Settings(RequestLimits):
 
     @property
     def imports_path(self) -> Path:
-        """Folder of what was fetched to be imported."""
+        """Folder of what the user of this machine has fetched to be imported."""
         return self.cache_path / "imports"
+
+    @property
+    def asked_imports_path(self) -> Path:
+        """Folder of what workers fetch, for each version its own: other users may not have it."""
+        return self.cache_path / "asked-imports"
 
     @property
     def postgres_path(self) -> Path:

@@ -43,11 +43,19 @@ class TinyHub:
     cuts: dict[str, list[int]] = field(default_factory=dict)
     # Where addresses of large files lead to; this server by default.
     cdn: str = ""
+    # Paths, and where they lead to.
+    redirects: dict[str, str] = field(default_factory=dict)
+    # Whether files have a version, so that a client can go on with one.
+    has_versions: bool = True
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
 
     def asked(self, name: str) -> list[dict[str, str]]:
-        """The headers of all requests that reached the bytes of a file."""
-        return [headers for _, path, headers in self.requests if path.endswith(f"/bytes/{name}")]
+        """The headers of all requests for the bytes of a file."""
+        return [
+            headers
+            for method, path, headers in self.requests
+            if method == "GET" and path.endswith(f"/bytes/{name}")
+        ]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -58,7 +66,9 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.hub.requests.append((self.command, path, dict(self.headers)))
         parts = path.strip("/").split("/")
-        if parts[:2] == ["api", "models"]:
+        if path in self.hub.redirects:
+            self._redirect(self.hub.redirects[path])
+        elif parts[:2] == ["api", "models"]:
             self._info("/".join(parts[2:4]), "/".join(parts[5:]))
         elif len(parts) == 5 and parts[2] == "resolve":
             self._resolve("/".join(parts[:2]), parts[3], parts[4])
@@ -87,8 +97,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(404, "EntryNotFound")
         if len(repo.files[file]) < LARGE_BYTES:
             return self._bytes(repo, file)
+        self._redirect(f"{self.hub.cdn or self.hub.address}/{name}/bytes/{file}")
+
+    def _redirect(self, url: str) -> None:
         self.send_response(302)
-        self.send_header("Location", f"{self.hub.cdn or self.hub.address}/{name}/bytes/{file}")
+        self.send_header("Location", url)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -111,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
         data = repo.wrong.get(file, repo.files[file])
         begin = self.headers["Range"]
         start = int(begin.removeprefix("bytes=").rstrip("-")) if begin else 0
-        cuts = self.hub.cuts.get(file)
+        cuts = self.hub.cuts.get(file) if self.command == "GET" else None
         cut = cuts.pop(0) if cuts else None
         self._send(data[start:], start=start, whole=len(data), cut=cut)
 
@@ -128,9 +141,12 @@ class _Handler(BaseHTTPRequestHandler):
         if start:
             self.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
         self.send_header("Content-Type", type)
+        if self.hub.has_versions:
+            self.send_header("ETag", hashlib.sha256(data[-64:]).hexdigest())
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data[:cut])
+        if self.command != "HEAD":
+            self.wfile.write(data[:cut])
         if cut is not None:
             self.close_connection = True
 

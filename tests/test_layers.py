@@ -21,7 +21,7 @@ ROOMS = {
     "registry": (
         "errors",
         "names database_address licenses logs cpu_features folders private_files texts"
-        " request_limits",
+        " request_limits origins",
         "settings",
         "bounded_json disk",
         "bases database blobs",

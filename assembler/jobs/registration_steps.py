@@ -51,15 +51,22 @@ def check_family(family_id: int) -> None:
 
 def import_expert(version_id: int) -> None:
     """Make the checkpoint of a version from its source; it is checked next."""
-    from assembler.jobs import imports
+    from assembler.jobs import fetched_imports, imports
 
     blobs = blob_stores.store()
     version = _version(version_id)
-    made = imports.run(version, blobs, on_progress=_reporter(version_id))
-    digest = manifests.store(blobs, made)
+    run = fetched_imports.run if fetched_imports.is_wanted(version) else imports.run
+    made = run(version, blobs, on_progress=_reporter(version_id))
+    digest = manifests.store(blobs, made.manifest)
 
     def store(session: Session) -> None:
-        experts.mark_imported(session, version_id, manifest_digest=digest)
+        experts.mark_imported(
+            session,
+            version_id,
+            manifest_digest=digest,
+            source=None if made.source is None else made.source.to_json(),
+            imported_from=made.summary,
+        )
         job_events.end_step(session, job_ids.of_import(version), step=IMPORT)
         job_events.wake(session)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import Select, or_, select, update
 from sqlalchemy.dialects.postgresql import distinct_on
@@ -149,10 +150,22 @@ def retire(session: Session, *, expert: str, number: int) -> ExpertVersion:
     return version
 
 
-def mark_imported(session: Session, version_id: int, *, manifest_digest: str) -> None:
-    """Record the checkpoint that a version was imported as; it is checked next."""
+def mark_imported(
+    session: Session,
+    version_id: int,
+    *,
+    manifest_digest: str,
+    source: dict[str, Any] | None = None,
+    imported_from: str | None = None,
+) -> None:
+    """Record the checkpoint that a version was imported as; it is checked next.
+
+    `source` is what was found at an address, and `imported_from` the same as a sentence.
+    """
     version = _locked(session, version_id)
     if version.state is VersionState.IMPORTING:
+        if source is not None:
+            version.source, version.imported_from = source, imported_from
         version.manifest_digest, version.progress = manifest_digest, None
         version.state, version.error = VersionState.CHECKING, None
         session.flush()

@@ -22,6 +22,7 @@ from registry.checkpoints.admission import CheckpointAnnouncement
 from registry.database import db
 from registry.database.tables import Expert, ExpertVersion, Family, VersionState
 from registry.errors import Conflict, InvalidInput, Problem
+from registry.imports import sources
 from registry.imports.sources import Source
 from registry.names import check_name, is_digest
 
@@ -305,7 +306,7 @@ def find_or_add_version(
 
 def _is_same(version: ExpertVersion, wanted: ExpertVersion) -> bool:
     if wanted.source is not None:
-        return version.source == wanted.source
+        return sources.is_same(version.source, wanted.source)
     return version.manifest_digest == wanted.manifest_digest
 
 

@@ -2,20 +2,22 @@
 
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from pathlib import PurePosixPath
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from registry.errors import InvalidInput, Problem
 
 MAIN = "main"
 GGUF_SUFFIX = ".gguf"
-MAX_CHARACTERS = 1000
+MAX_CHARACTERS = 2000
 # As the Hub takes names of owners and repositories, and as git takes names of branches.
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 REPO = re.compile(rf"{_NAME}(?:/{_NAME})?")
 REVISION = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._/-]{0,198}[A-Za-z0-9_-])?")
 FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ +-]{0,198}\.gguf")
 FORM = (
-    "give hf:OWNER/NAME, and with @REVISION or :FILE.gguf behind it where one of several is meant"
+    "give hf:OWNER/NAME, with @REVISION or :FILE.gguf behind it where one of several is meant, or"
+    " the https:// address of a file that ends in .gguf"
 )
 # Pages of a repository: the files of a revision, and one file.
 PAGE = re.compile(
@@ -41,14 +43,52 @@ class HubAddress:
         return f"hf:{self.repo}@{self.revision}{file}"
 
 
-def parse(text: str, *, at: str = "") -> HubAddress:
+@dataclass(frozen=True)
+class UrlAddress:
+    """A GGUF file at a URL."""
+
+    url: str
+
+    def __str__(self) -> str:
+        # What stands behind the path may be a permission.
+        return urlunsplit(urlsplit(self.url)._replace(query=""))
+
+    @property
+    def file(self) -> str:
+        """The name of the file."""
+        return unquote(PurePosixPath(urlsplit(self.url).path).name)
+
+
+Address = HubAddress | UrlAddress
+
+
+def parse(text: str, *, at: str = "") -> Address:
     """Read an address. Raises InvalidInput, with the pointer `at`, for anything else."""
-    if text.startswith("hf:") and len(text) <= MAX_CHARACTERS:
+    if len(text) > MAX_CHARACTERS:
+        raise _refused(text, at)
+    if text.startswith("hf:"):
         return _hub_address(text, at)
-    url = urlsplit(text) if "://" in text else None
-    if url is not None and url.scheme == "https" and url.hostname in HUB_HOSTS:
+    try:
+        url = urlsplit(text)
+        host, _ = url.hostname, url.port
+    except ValueError as error:
+        raise _refused(text, at, because=str(error)) from error
+    if url.scheme == "https" and host in HUB_HOSTS:
         return _hub_page(text, url.path.strip("/"), at)
+    if url.scheme in ("https", "http") and host:
+        return _url_address(text, url, at)
     raise _refused(text, at)
+
+
+def _url_address(text: str, url: SplitResult, at: str) -> UrlAddress:
+    if "@" in url.netloc:
+        raise _refused(text, at, because="a name or a password in an address would be kept with it")
+    if url.fragment or not text.isascii() or not text.isprintable() or " " in text:
+        raise _refused(text, at, because="it has characters that no address has")
+    address = UrlAddress(text)
+    if not FILE.fullmatch(address.file):
+        raise _refused(text, at, because=f"it names no file that ends in {GGUF_SUFFIX}")
+    return address
 
 
 def _hub_address(text: str, at: str) -> HubAddress:

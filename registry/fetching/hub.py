@@ -4,10 +4,8 @@ The cache of the library is not used: it drops what has arrived of a file when a
 early. Its other way of transfer, Xet, would pass by the checks of a server.
 """
 
-import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +16,7 @@ from registry.disk import check_room
 from registry.errors import Unavailable
 from registry.fetching import hub_files, remote_file
 from registry.fetching.addresses import HubAddress
+from registry.fetching.fetched import Fetched, OnProgress
 from registry.fetching.hub_files import Choice, RemoteFile
 from registry.fetching.remote_file import Expected
 from registry.ingest.shards import names_in_index
@@ -26,22 +25,10 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-LIBRARY = "nexusmix"
 API_SECONDS = 30.0
 OWN_TOKEN = (
     "ask for access on its page if it is gated, and set HF_TOKEN to a token that may read it"
 )
-
-# Takes the bytes of weights that are there, and those of all.
-OnProgress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fetched:
-    """What was fetched, a folder or a GGUF file, and where it is from."""
-
-    path: Path
-    origin: Origin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +54,7 @@ class Hub:
         for repository and revision, Forbidden where a token is needed, InvalidInput and TooLarge
         for what cannot be imported, Unavailable, OutOfSpace and InvalidCheckpoint.
         """
-        with _quietly():
+        with remote_file.quietly():
             commit, files = self._look(address)
             choice = hub_files.choose(address, files)
             folder = cache / "hub" / address.repo.replace("/", "--") / commit
@@ -83,7 +70,7 @@ class Hub:
         """Return the commit that the revision means, and its files."""
         from huggingface_hub import HfApi
 
-        api = HfApi(endpoint=self.endpoint, token=self.token, library_name=LIBRARY)
+        api = HfApi(endpoint=self.endpoint, token=self.token, library_name=remote_file.NAME)
         with remote_file.telling_errors(str(address), hint=self.token_hint):
             try:
                 info = api.model_info(
@@ -148,8 +135,7 @@ class Hub:
         from huggingface_hub import get_token
 
         token = get_token() if self.token is None else self.token
-        authorization = {"Authorization": f"Bearer {token}"} if token else {}
-        return {"User-Agent": LIBRARY} | authorization
+        return remote_file.HEADERS | ({"Authorization": f"Bearer {token}"} if token else {})
 
 
 def _remote(sibling: "RepoSibling") -> RemoteFile:
@@ -167,20 +153,4 @@ def _num_bytes(files: Sequence[RemoteFile]) -> int:
 
 def _arrived(files: Sequence[RemoteFile], folder: Path) -> int:
     """Return the bytes of files that have arrived in part."""
-    parts = (remote_file.part_of(folder / file.name) for file in files)
-    return sum(part.stat().st_size for part in parts if part.exists())
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep the library from writing to the terminal; what it says is in our errors."""
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    logger = logging.getLogger("huggingface_hub")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
+    return sum(remote_file.arrived(folder / file.name) for file in files)

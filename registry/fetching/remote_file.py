@@ -1,6 +1,8 @@
 """Fetch one file over HTTP, go on where an earlier attempt ended, and check its digest."""
 
+import fcntl
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from typing import BinaryIO, cast
 from registry.blobs.blobs import CHUNK_BYTES
 from registry.disk import Growth, check_room, refusing_full_disk
 from registry.errors import (
+    Conflict,
     Forbidden,
     InvalidCheckpoint,
     NotFound,
@@ -17,6 +20,9 @@ from registry.errors import (
     Unavailable,
 )
 
+NAME = "nexusmix"
+# A size that a server tells is then the one of the file.
+HEADERS = {"User-Agent": NAME, "Accept-Encoding": "identity"}
 PART = ".part"
 # Attempts that bring no byte. The library repeats some failures by itself.
 MAX_ATTEMPTS = 3
@@ -52,21 +58,23 @@ def fetch(
     hint: str,
     on_bytes: OnBytes = lambda _: None,
 ) -> None:
-    """Fetch `url` to `path`, unless that is there. Sentences call it `what`.
+    """Fetch `url` to `path`, unless that is there and its size known. Sentences call it `what`.
 
-    Raises NotFound, Forbidden with the `hint`, TooLarge, OutOfSpace, Unavailable if the
-    line breaks, and InvalidCheckpoint for another content than expected. The same call goes on
-    where it ended, if the size is known.
+    Raises NotFound, Forbidden with the `hint`, TooLarge, OutOfSpace, Unavailable if the line
+    breaks, Conflict if another process fetches it, and InvalidCheckpoint for another content than
+    expected. The same call goes on where it ended, if the size is known.
     """
+    if expected.size is None:
+        # Nobody can tell whether what came earlier is complete, or what lies there today.
+        path.unlink(missing_ok=True)
+        part_of(path).unlink(missing_ok=True)
     if path.exists():
         return
     check_size(expected.size, what=what, max_bytes=max_bytes)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = part_of(path)
-    if expected.size is None:
-        # Nobody can tell whether what came earlier is complete.
-        part.unlink(missing_ok=True)
     with refusing_full_disk(path.parent), telling_errors(what, hint=hint), part.open("ab") as file:
+        hold(file, what)
         sink = _Sink(file, what, expected=expected, max_bytes=max_bytes, on_bytes=on_bytes)
         _repeat(url, sink, headers=headers)
     _check_digest(part, expected, what=what)
@@ -78,10 +86,31 @@ def part_of(path: Path) -> Path:
     return path.with_name(f"{path.name}{PART}")
 
 
+def arrived(path: Path) -> int:
+    """Return how many bytes of a file that is not complete have arrived."""
+    part = part_of(path)
+    return part.stat().st_size if part.exists() else 0
+
+
 def check_size(size: int | None, *, what: str, max_bytes: int | None) -> None:
     """Raise TooLarge for a size in bytes that is over the limit."""
     if size is not None and max_bytes is not None and size > max_bytes:
         raise TooLarge(f"{what} has {size} bytes or more, at most {max_bytes} are taken")
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep the library from writing to the terminal; what it says is in our errors."""
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextmanager
@@ -172,6 +201,14 @@ class _Sink:
 
     def truncate(self) -> int:
         return self._file.truncate()
+
+
+def hold(file: BinaryIO, what: str) -> None:
+    """Keep other processes from writing to a file. Raises Conflict if one does."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Conflict(f"{what} is being fetched by another process") from None
 
 
 def _repeat(url: str, sink: _Sink, *, headers: Mapping[str, str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from registry.checkpoints.file_names import ADAPTER_TENSORS
 from registry.checkpoints.manifests import Origin
 
-Kind = Literal["adapter", "gguf"]
+Kind = Literal["adapter", "gguf", "address"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,19 +15,21 @@ class Source:
     """A file of weights, `digest` with `size` bytes, and what belongs to it.
 
     `config` is the adapter's. `files` maps names to digests; they replace files of the seed.
-    `origin` says where its owner has it from.
+    `origin` says where its owner has it from. `address` is what a worker was told to fetch; until
+    that is done, or if it is a checkpoint, the kind is `address`, without a file.
     """
 
     kind: Kind
-    digest: str
-    size: int
+    digest: str = ""
+    size: int = 0
     config: dict[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     origin: Origin | None = None
+    address: str | None = None
 
     def digests(self) -> set[str]:
         """Return the digests of everything that has to be sent."""
-        return {self.digest, *self.files.values()}
+        return set() if self.kind == "address" else {self.digest, *self.files.values()}
 
     def kept(self) -> dict[str, str]:
         """Return the digests, by name, of what is kept beside the imported checkpoint.
@@ -37,14 +39,26 @@ class Source:
         return {ADAPTER_TENSORS: self.digest} if self.kind == "adapter" else {}
 
     def to_json(self) -> dict[str, Any]:
-        """Return the source as a JSON object; sources without an origin are as they were before."""
-        origin = {} if self.origin is None else {"origin": self.origin.to_json()}
+        """Return the source as a JSON object. Without origin and address it is as of old."""
         content = asdict(replace(self, origin=None))
-        del content["origin"]
-        return content | origin
+        content["origin"] = None if self.origin is None else self.origin.to_json()
+        for name in ("origin", "address"):
+            if content[name] is None:
+                del content[name]
+        return content
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
         """Read the result of `to_json`."""
         origin = content.get("origin")
         return cls(**content | {"origin": Origin.from_json(origin) if origin else None})
+
+
+def is_same(source: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
+    """Tell whether a version's source is what is announced; both are JSON objects.
+
+    What an address stood for counts no more once it was fetched.
+    """
+    if source is not None and wanted["kind"] == "address":
+        return bool(source.get("address") == wanted["address"])
+    return source == wanted

@@ -72,13 +72,18 @@ class CheckpointFolder:
         digest = hash_file(documents) if documents.exists() else None
         return cls(announcement=announcement, sources=sources, documents=digest)
 
-    def keep(self, blobs: BlobStore) -> Manifest:
-        """Copy the checkpoint into a store and return its manifest.
+    def keep(self, blobs: BlobStore, *, seed: Manifest | None = None) -> Manifest:
+        """Copy the checkpoint into a store, without what its `seed` has, and return its manifest.
 
-        Raises InvalidCheckpoint before anything is copied, and OutOfSpace.
+        Raises InvalidCheckpoint, and Incompatible if it does not fit the seed, before anything is
+        copied, and OutOfSpace.
         """
         manifest = announce(_parsed(self.announcement))
-        for digest in manifest.digests():
+        known: set[str] = set()
+        if seed is not None:
+            manifest, known = tied_as(seed, manifest), seed.digests()
+            check_fits(manifest, seed)
+        for digest in manifest.digests() - known:
             blobs.put(self.sources[digest].chunks(), digest=digest)
         return manifest
 

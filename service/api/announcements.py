@@ -7,9 +7,13 @@ from registry.checkpoints import manifests
 from registry.checkpoints.admission import CheckpointAnnouncement, Shard
 from registry.checkpoints.manifests import Origin
 from registry.errors import InvalidInput, Problem
+from registry.fetching import addresses, public_hosts
+from registry.fetching.addresses import UrlAddress
+from registry.fetching.announcements import AddressAnnouncement
 from registry.imports import gguf_header
 from registry.imports.announcements import AdapterAnnouncement, Announcement, GgufAnnouncement
 from registry.imports.gguf_header import GgufHeader, GgufTensor
+from registry.settings import settings
 from service.schemas.checkpoints import CheckpointRequest, MissingBlob
 from service.schemas.imports import AdapterBody, GgufBody, ImportRequest
 
@@ -30,14 +34,31 @@ def announcement_of(body: CheckpointRequest) -> CheckpointAnnouncement:
 
 def import_of(body: ImportRequest) -> Announcement:
     """Return what a request announces to import. Raises InvalidInput unless it is one thing."""
-    if (body.adapter is None) == (body.gguf is None):
-        detail = "give either an adapter or a GGUF file"
-        raise InvalidInput(detail, problems=(Problem("/adapter", detail),))
+    given = [part for part in (body.adapter, body.gguf, body.address) if part is not None]
+    if len(given) != 1:
+        raise _refused("/adapter", "give one of adapter, gguf and from")
     origin = None if body.origin is None else body.origin.origin()
     if body.gguf is not None:
         return _gguf_of(body.gguf, origin)
-    assert body.adapter is not None
-    return _adapter_of(body.adapter, origin)
+    if body.adapter is not None:
+        return _adapter_of(body.adapter, origin)
+    if origin is not None:
+        raise _refused("/origin", "the worker that fetches says where it has been")
+    return _address_of(body.address or "")
+
+
+def _address_of(text: str) -> AddressAnnouncement:
+    address = addresses.parse(text, at="/from")
+    if isinstance(address, UrlAddress):
+        try:
+            public_hosts.check(address.url, allowed=settings().allowed_origins)
+        except InvalidInput as error:
+            raise _refused("/from", error.detail) from error
+    return AddressAnnouncement(text=text, address=address)
+
+
+def _refused(pointer: str, detail: str) -> InvalidInput:
+    return InvalidInput(detail, problems=(Problem(pointer, detail),))
 
 
 def _adapter_of(body: AdapterBody, origin: Origin | None) -> AdapterAnnouncement:

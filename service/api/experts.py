@@ -75,8 +75,9 @@ def begin(
 def begin_import(
     name: ExpertName, body: ImportRequest, session: Session, blobs: Blobs, caller: Writer
 ) -> VersionUploadBody:
-    """Announce a version that is no checkpoint yet, but an adapter or a GGUF file. Send what is
-    missing and complete it like any version; a worker then makes the checkpoint and checks it."""
+    """Announce a version that is no checkpoint yet, but an adapter, a GGUF file, or an address.
+    Send what is missing and complete it like any version; a worker then fetches what lies at the
+    address, makes the checkpoint and checks it."""
     announced = import_of(body)
     upload = imports.begin_import(
         session,

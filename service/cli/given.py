@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from registry.checkpoints.manifests import Origin
-    from registry.fetching.addresses import HubAddress
+    from registry.fetching.addresses import Address
 
 FROM_HELP = (
-    "Fetch it from the Hugging Face Hub in place of a folder: hf:OWNER/NAME, with @REVISION or"
-    " :FILE.gguf behind it where one of several is meant. HF_TOKEN opens what is not public."
+    "Fetch it in place of a folder. From the Hugging Face Hub: hf:OWNER/NAME, with @REVISION or"
+    " :FILE.gguf behind it where one of several is meant; HF_TOKEN opens what is not public. From"
+    " elsewhere: the https:// address of a GGUF file."
 )
 
 
-def chosen(folder: Path | None, address: str | None) -> "Path | HubAddress":
+def chosen(folder: Path | None, address: str | None) -> "Path | Address":
     """Return what is given. Raises InvalidInput unless it is one of the two, and sound."""
     from registry.errors import InvalidInput
     from registry.fetching import addresses
@@ -26,8 +27,11 @@ def chosen(folder: Path | None, address: str | None) -> "Path | HubAddress":
     raise InvalidInput("give either a folder or an address with --from")
 
 
-def local(given: "Path | HubAddress", show: Callable[[str], None]) -> "tuple[Path, Origin | None]":
+def local(given: "Path | Address", show: Callable[[str], None]) -> "tuple[Path, Origin | None]":
     """Return the path of what is given, fetched if it has to be, and where it is from."""
+    from registry.fetching import url_file
+    from registry.fetching.addresses import UrlAddress
+    from registry.fetching.fetched import progress_text
     from registry.fetching.hub import Hub
     from registry.settings import settings
 
@@ -35,10 +39,14 @@ def local(given: "Path | HubAddress", show: Callable[[str], None]) -> "tuple[Pat
         return given, None
 
     def on_progress(num_there: int, num_bytes: int) -> None:
-        show(f"{given}: {num_there / 1e6:.0f} of {num_bytes / 1e6:.0f} MB fetched")
+        show(f"{given}: {progress_text(num_there, num_bytes)}")
 
     show(f"looking at {given}")
-    hub = Hub(endpoint=settings().hub_endpoint)
-    fetched = hub.fetch(given, settings().imports_path, on_progress=on_progress)
+    cache = settings().imports_path
+    if isinstance(given, UrlAddress):
+        fetched = url_file.fetch(given, cache, on_progress=on_progress)
+    else:
+        hub = Hub(endpoint=settings().hub_endpoint)
+        fetched = hub.fetch(given, cache, on_progress=on_progress)
     show("reading what was fetched")
     return fetched.path, fetched.origin

@@ -22,6 +22,7 @@ CACHES = {
     "seeds": 1,
     "corpora": 2,
     "imports": 3,
+    "asked-imports": 1,
 }
 NUM_OLD_LOGS = 3
 

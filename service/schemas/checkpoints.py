@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from registry.checkpoints.manifests import Cast, Notes, Origin, TensorEntry
-from service.schemas.common import Line, Request, Text
+from service.schemas.common import Address, Line, Request, Text
 
 # No disk holds more.
 MAX_BYTES = 2**63 - 1
@@ -44,8 +44,7 @@ class RowsBody(Request):
 class OriginBody(Request):
     """Where a checkpoint was fetched from, as its sender says."""
 
-    address: Line = Field(
-        min_length=1,
+    address: Address = Field(
         examples=["hf:owner/name@main"],
         description="The address, with the revision that was asked for.",
     )

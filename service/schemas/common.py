@@ -22,6 +22,8 @@ def _fit(text: str) -> str:
 
 # A name, or `name@number`: longer ones exist nowhere.
 Line = Annotated[str, Field(max_length=255), AfterValidator(_fit)]
+# Addresses with signatures are the longest.
+Address = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_fit)]
 Text = Annotated[str, Field(max_length=100_000), AfterValidator(_fit)]
 # Experts of a request, and other short lists of names.
 Lines = Annotated[list[Line], Field(max_length=1000)]

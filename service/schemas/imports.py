@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from service.schemas.checkpoints import MAX_BYTES, DocumentsWish, OriginBody, ShardBody
-from service.schemas.common import Line, Request, Text
+from service.schemas.common import Address, Line, Request, Text
 
 
 class AdapterBody(Request):
@@ -60,9 +60,15 @@ class ImportRequest(DocumentsWish):
     adapter: AdapterBody | None = Field(
         default=None, description="An adapter that is merged into the seed."
     )
-    gguf: GgufBody | None = Field(
-        default=None, description="A GGUF file that is dequantized. Give it or an adapter."
+    gguf: GgufBody | None = Field(default=None, description="A GGUF file that is dequantized.")
+    address: Address | None = Field(
+        default=None,
+        alias="from",
+        examples=["hf:owner/name@main"],
+        description="What a worker fetches: a repository of the Hugging Face Hub, or the address of"
+        " a GGUF file. Give one of adapter, gguf and from.",
     )
     origin: OriginBody | None = Field(
-        default=None, description="Where it was fetched from; null for a file of the owner."
+        default=None,
+        description="Where the sender has fetched the adapter or the file; null otherwise.",
     )

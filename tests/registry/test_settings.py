@@ -46,3 +46,15 @@ def test_the_hub_is_the_one_that_other_tools_use(monkeypatch: pytest.MonkeyPatch
     assert Settings().hub_endpoint == "https://mirror.example"
     monkeypatch.setenv("NEXUSMIX_HUB_ENDPOINT", "https://own.example")
     assert Settings().hub_endpoint == "https://own.example"
+
+
+def test_places_that_imports_may_fetch_from_are_written_in_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert Settings().allowed_origins == frozenset()
+    monkeypatch.setenv("NEXUSMIX_IMPORT_ORIGINS", "http://10.0.0.5 https://Mirror.inner:8443/")
+    assert Settings().allowed_origins == {"http://10.0.0.5:80", "https://mirror.inner:8443"}
+    monkeypatch.setenv("NEXUSMIX_IMPORT_ORIGINS", "10.0.0.5")
+    with pytest.raises(InvalidInput) as refused:
+        settings()
+    assert "must begin with https://" in refused.value.problems[0].detail

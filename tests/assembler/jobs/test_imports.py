@@ -58,7 +58,7 @@ def version_now() -> ExpertVersion:
 
 def test_an_adapter_becomes_a_checkpoint_with_its_own_files(database: str) -> None:
     blobs, said = blob_stores.store(), list[str]()
-    manifest = imports.run(add_adapter(), blobs, on_progress=said.append)
+    manifest = imports.run(add_adapter(), blobs, on_progress=said.append).manifest
     seed = tiny.store_manifest(blobs)
 
     changed = {n for n, entry in manifest.tensors.items() if entry != seed.tensors[n]}
@@ -78,7 +78,7 @@ def test_a_gguf_file_becomes_the_checkpoint_it_was_made_of(database: str, tmp_pa
     blobs = blob_stores.store()
     data = tiny_gguf.write(tmp_path / "tiny.gguf").read_bytes()
     source = Source(kind="gguf", digest=put_bytes(blobs, data), size=len(data))
-    manifest = imports.run(add(source), blobs, on_progress=lambda _: None)
+    manifest = imports.run(add(source), blobs, on_progress=lambda _: None).manifest
     assert manifest.tensors == tiny.store_manifest(blobs, expert=1).tensors
     assert manifest.files == tiny.store_manifest(blobs).files
 

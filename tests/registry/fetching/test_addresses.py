@@ -4,7 +4,7 @@ import pytest
 
 from registry.errors import InvalidInput
 from registry.fetching import addresses
-from registry.fetching.addresses import HubAddress
+from registry.fetching.addresses import HubAddress, UrlAddress
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,14 @@ def test_an_address_is_read(text: str, expected: HubAddress) -> None:
     assert addresses.parse(str(expected)) == expected
 
 
+def test_the_address_of_a_file_is_shown_without_what_may_be_a_permission() -> None:
+    address = addresses.parse("https://example.com/x/my%20model.gguf?signature=secret")
+    assert isinstance(address, UrlAddress)
+    assert address.file == "my model.gguf"
+    assert str(address) == "https://example.com/x/my%20model.gguf"
+    assert addresses.parse("http://127.0.0.1:80/a.gguf") == UrlAddress("http://127.0.0.1:80/a.gguf")
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -46,6 +54,14 @@ def test_an_address_is_read(text: str, expected: HubAddress) -> None:
         "http://huggingface.co/o/n",
         "https://huggingface.co/o",
         "https://huggingface.co/datasets/o/n",
+        "https://example.com/model.safetensors",
+        "https://example.com/",
+        "https://example.com/a.gguf#part",
+        "https://user:word@example.com/a.gguf",
+        "https://example.com:port/a.gguf",
+        "https://[example/a.gguf",
+        "https://example.com/a b.gguf",
+        "https:///a.gguf",
         "s3://bucket/key",
         "/a/folder",
     ],

@@ -23,7 +23,9 @@ from registry.errors import (
     Unavailable,
 )
 from registry.fetching import addresses, remote_file
-from registry.fetching.hub import Fetched, Hub
+from registry.fetching.addresses import HubAddress
+from registry.fetching.fetched import Fetched
+from registry.fetching.hub import Hub
 from registry.ingest.checkpoint_folder import check_headers
 from tests import hub, tiny, tiny_gguf
 from tests.hub import COMMIT, Repo, TinyHub
@@ -62,7 +64,9 @@ def cache(tmp_path: Path) -> Path:
 
 def fetch(served: TinyHub, cache: Path, address: str = "hf:tiny/seed", **about: object) -> Fetched:
     client = replace(Hub(endpoint=served.address, token_hint="ask"), **about)  # type: ignore[arg-type]  # fields by name
-    return client.fetch(addresses.parse(address), cache)
+    parsed = addresses.parse(address)
+    assert isinstance(parsed, HubAddress)
+    return client.fetch(parsed, cache)
 
 
 def test_a_model_is_fetched_once_and_named_by_its_commit(
@@ -70,7 +74,7 @@ def test_a_model_is_fetched_once_and_named_by_its_commit(
 ) -> None:
     served.repos["tiny/seed"].files |= {"pytorch_model.bin": b"pickle", ".gitattributes": b"x"}
     reports: list[tuple[int, int]] = []
-    address = addresses.parse("hf:tiny/seed")
+    address = HubAddress("tiny/seed")
     client = Hub(endpoint=served.address)
     fetched = client.fetch(address, cache, on_progress=lambda *news: reports.append(news))
 

@@ -4,6 +4,7 @@ import pytest
 
 from registry.errors import InvalidInput
 from registry.fetching import addresses, hub_files
+from registry.fetching.addresses import HubAddress
 from registry.fetching.hub_files import Choice, RemoteFile
 
 SMALL = ["config.json", "tokenizer.json", "README.md", "LICENSE", "documents.jsonl"]
@@ -19,7 +20,13 @@ NOT_NEEDED = [
 
 
 def choose(*names: str, address: str = "hf:o/n") -> Choice:
-    return hub_files.choose(addresses.parse(address), map(RemoteFile, names))
+    return hub_files.choose(hub_address(address), map(RemoteFile, names))
+
+
+def hub_address(text: str) -> HubAddress:
+    address = addresses.parse(text)
+    assert isinstance(address, HubAddress)
+    return address
 
 
 def names(files: list[RemoteFile]) -> list[str]:
@@ -37,7 +44,7 @@ def test_shards_are_those_that_the_index_names() -> None:
     shards = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
     choice = choose("model.safetensors.index.json", *shards, "old-00001-of-00003.safetensors")
     assert "model.safetensors.index.json" in names(choice.beside)
-    address = addresses.parse("hf:o/n")
+    address = HubAddress("o/n")
     assert names(choice.named_in(shards, address).weights) == shards
     with pytest.raises(InvalidInput, match=r"names: third\.safetensors are missing"):
         choice.named_in([*shards, "third.safetensors"], address)

@@ -1,6 +1,6 @@
 """Adapters are registered over REST, and come back as peft reads them.
 
-Covers: service.schemas.imports.
+Covers: service.schemas.imports, registry.fetching.announcements.
 """
 
 from pathlib import Path
@@ -95,6 +95,49 @@ def test_a_gguf_file_is_announced(client: TestClient, body: dict[str, Any], tmp_
 def test_an_import_has_one_source(client: TestClient, body: dict[str, Any]) -> None:
     del body["adapter"]
     assert client.post(f"{LAW}/imports", json=body).status_code == 422
+
+
+def test_an_address_is_announced_and_left_to_a_worker(
+    client: TestClient, body: dict[str, Any]
+) -> None:
+    del body["adapter"]
+    begun = client.post(f"{LAW}/imports", json=body | {"from": "hf:owner/name@v1"})
+    assert begun.status_code == 201, begun.text
+    assert begun.json()["notes"] == ["from hf:owner/name@v1"]
+    assert begun.json()["missing"] == []
+    completed = client.post(f"{LAW}/versions/1/complete").json()
+    assert completed["state"] == "importing"
+    again = client.post(f"{LAW}/imports", json=body | {"from": "hf:owner/name@v1"})
+    assert again.json()["ref"] == "law@1"
+    other = client.post(f"{LAW}/imports", json=body | {"from": "hf:owner/name@v2"})
+    assert other.json()["ref"] == "law@2"
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"from": "hf:a/b/c"}, "'a/b/c' is no repository"),
+        ({"from": "ftp://example.com/a.gguf"}, "cannot be imported: give hf:"),
+        ({"from": "http://example.com/a.gguf"}, "only https at port 443"),
+        ({"from": "https://127.0.0.1/a.gguf"}, "its address is not public"),
+        ({"from": "https://2130706433/a.gguf"}, "its address is not public"),
+        ({"from": "https://[::ffff:10.0.0.1]/a.gguf"}, "its address is not public"),
+        ({"from": "hf:o/n", "adapter": {}}, ""),
+        ({"from": "hf:o/n", "origin": {"address": "hf:o/n"}}, "the worker that fetches says"),
+        ({"from": ""}, ""),
+        ({"from": ["hf:o/n"]}, ""),
+        ({"from": "hf:o/n\u0000"}, ""),
+        ({"address": "hf:o/n"}, ""),
+    ],
+)
+def test_an_address_that_cannot_be_imported_is_refused_at_once(
+    client: TestClient, body: dict[str, Any], more: dict[str, Any], sentence: str
+) -> None:
+    del body["adapter"]
+    answer = client.post(f"{LAW}/imports", json=body | more)
+    assert answer.status_code == 422
+    assert sentence in answer.text
+    assert client.get(LAW).status_code == 404
 
 
 def test_a_checkpoint_has_no_adapter(client: TestClient, store: BlobStore) -> None:
