@@ -4,7 +4,8 @@ A file may store a truncation and a padding that its owner used last. Neither be
 tokenizer: both would change what a text means and every figure that is measured on it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -30,6 +31,12 @@ def read(data: bytes) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def start(tokenizer: Tokenizer, *, config: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the begin-of-text token if the tokenizer puts it before every text, else nothing."""
+    first = tokenizer.encode("", add_special_tokens=True).ids[:1]
+    return tuple(first) if first == [config.get("bos_token_id")] else ()
 
 
 def check_fits(tokenizer: Tokenizer, *, vocab_size: int) -> None:

@@ -134,6 +134,20 @@ def tokenizer_files() -> dict[str, bytes]:
     }
 
 
+def starting_tokenizer() -> bytes:
+    """Return a `tokenizer.json` that puts BOS before every text, as that of Gemma does."""
+    content = json.loads(tokenizer_files()["tokenizer.json"])
+    begin = {"SpecialToken": {"id": BOS, "type_id": 0}}
+    first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    content["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [begin, first],
+        "pair": [begin, first, second],
+        "special_tokens": {BOS: {"id": BOS, "ids": [1], "tokens": [BOS]}},
+    }
+    return json.dumps(content).encode()
+
+
 def sample_documents(
     *, expert: int = 0, num_train: int = 6, num_held_out: int = 3
 ) -> list[Document]:

@@ -63,14 +63,19 @@ class RouterInputs:
         """Yield for each batch one float32 tensor [T, D] per block.
 
         At most about `num_tokens` tokens are read, spread over all training documents. Documents
-        shorter than a window are read whole.
+        shorter than a window are read whole. The token before every text is read with them, and
+        left out: it is alike in all domains.
         """
+        start = self._reader.start
         stream = self._reader.stream(documents, split="train")
-        length = min(WINDOW_TOKENS, len(stream))
-        windows = sample_windows(cut_windows(stream, length), count=max(1, num_tokens // length))
+        length = min(WINDOW_TOKENS, len(stream) + len(start))
+        windows = sample_windows(
+            cut_windows(stream, length, start=start), count=max(1, num_tokens // length)
+        )
         for tokens_BT in torch.split(windows, BATCH_SIZE):
             self._network.model(tokens_BT, cache=None, router_logits=None, project_rows=False)
-            yield [states_BTD.flatten(0, 1).float() for states_BTD in self._captured]
+            states = [states_BTD[:, len(start) :] for states_BTD in self._captured]
+            yield [states_BTD.flatten(0, 1).float() for states_BTD in states]
 
     def moments(self, documents: Sequence[Document], *, num_tokens: int) -> Moments:
         """Return the moments of the tokens that `batches` reads; only sums are held in memory."""

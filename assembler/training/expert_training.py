@@ -78,7 +78,7 @@ class ExpertTraining(Training):
 def expert_folder(seed: Path, documents: Path, *, training: ExpertTraining) -> Path:
     """Return the cache folder of the expert of exactly these inputs, made or not."""
     digests = [_digest(file) for file in (*weight_files(seed), documents)]
-    key = json_digest([VERSION, digests, training.model_dump(mode="json")])
+    key = json_digest([VERSION, digests, training.model_dump(mode="json"), *_reader(seed).start])
     return settings().cache_path / "experts" / key[:32]
 
 
@@ -116,7 +116,7 @@ class _Run:
         config = json.loads((seed / CONFIG).read_text())
         parsed_documents = parse([documents.read_bytes()])
         check_expert_documents(parsed_documents)
-        reader = TokenReader(tokenizer_file.read((seed / TOKENIZER).read_bytes()), config=config)
+        reader = _reader(seed)
         length = training.sequence_length
         self._seed, self._training = seed, training
         self._windows = reader.windows(parsed_documents, split="train", length=length)
@@ -233,6 +233,11 @@ def _step(
         optimizer.step()
         optimizer.zero_grad()
     return value
+
+
+def _reader(seed: Path) -> TokenReader:
+    config = json.loads((seed / CONFIG).read_text())
+    return TokenReader(tokenizer_file.read((seed / TOKENIZER).read_bytes()), config=config)
 
 
 def _digest(file: Path) -> str:

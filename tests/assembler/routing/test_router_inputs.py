@@ -1,13 +1,16 @@
 """Router inputs as a mix's routers read them, and their moments."""
 
+from dataclasses import replace
+
 import torch
 
 from assembler.routing.embedder import DOMAIN_DIRECTIONS
 from assembler.routing.router_inputs import Moments, RouterInputs
 from assembler.training.batches import TokenReader
 from engine.gates.mix_gate import WINDOW_TOKENS
-from registry.blobs.blobs import LocalBlobs
+from registry.blobs.blobs import LocalBlobs, put_bytes
 from registry.catalog.documents import Document
+from registry.checkpoints.file_names import TOKENIZER
 from tests import tiny
 
 
@@ -70,3 +73,18 @@ def test_less_text_than_a_window_is_read_whole(blobs: LocalBlobs) -> None:
     # Three characters and the end-of-text token.
     assert RouterInputs(checkpoint, blobs).moments(short, num_tokens=8192).num_tokens == 4
     assert len(TokenReader.of(checkpoint, blobs).windows(short, split="train", length=8)) == 0
+
+
+def test_the_token_before_every_text_is_read_and_left_out(blobs: LocalBlobs) -> None:
+    plain = tiny.store_manifest(blobs)
+    files = {**plain.files, TOKENIZER: put_bytes(blobs, tiny.starting_tokenizer())}
+    starting = replace(plain, files=files)
+    documents = [Document("1", "one short text", "train")]
+    (with_start,), (without,) = (
+        RouterInputs(manifest, blobs).batches(documents, num_tokens=100)
+        for manifest in (starting, plain)
+    )
+    for read, other in zip(with_start, without, strict=True):
+        assert read.shape == other.shape
+        # Attention reaches it.
+        assert not torch.allclose(read, other)

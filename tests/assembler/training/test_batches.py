@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from assembler import tokenizer_file
 from assembler.training.batches import DomainBatches, TokenReader, sample_windows
 from registry.blobs.blobs import LocalBlobs
 from registry.catalog.documents import Document
@@ -17,6 +18,23 @@ def test_documents_are_joined_by_end_of_text(blobs: LocalBlobs) -> None:
     documents = [Document("1", "abc", "train"), Document("2", "de", "train")]
     windows = reader.windows(documents, split="train", length=3)
     assert [reader.decode(window) for window in windows.tolist()] == ["abc", f"{tiny.EOS}de"]
+
+
+def test_every_window_begins_as_the_tokenizer_begins_a_text() -> None:
+    reader = TokenReader(tokenizer_file.read(tiny.starting_tokenizer()), config=tiny.config())
+    documents = [Document("1", "abc", "train"), Document("2", "de", "train")]
+    windows = reader.windows(documents, split="train", length=4)
+    assert [reader.decode(window) for window in windows.tolist()] == [
+        f"{tiny.BOS}abc",
+        f"{tiny.BOS}{tiny.EOS}de",
+    ]
+    assert reader.windows(documents[:1], split="train", length=6).shape == (0, 6)
+
+
+def test_a_token_before_texts_that_is_not_the_configs_is_left_out() -> None:
+    config = tiny.config() | {"bos_token_id": None}
+    tokenizer = tokenizer_file.read(tiny.starting_tokenizer())
+    assert TokenReader(tokenizer, config=config).start == ()
 
 
 def test_only_the_requested_split_is_read(blobs: LocalBlobs) -> None:
