@@ -255,6 +255,11 @@ class Settings(RequestLimits):
         f" is `HF_ENDPOINT`, or else `{PUBLIC_HUB}`.",
     )
 
+    from_key: SecretStr | None = Field(
+        default=None,
+        description="Key of the other nexusmix that `register --from nexusmix:` reads;"
+        " `--from-key-file` names a file instead.",
+    )
     hub_token: SecretStr | None = Field(
         default=None,
         description="Token with which imports of the service ask the Hub. Whoever may publish can"

@@ -68,6 +68,7 @@ ROUTES: dict[tuple[str, str], Scope | None] = {
     ("GET", "/api/v1/experts/{name}"): Scope.READ,
     ("POST", _EXPERT): Scope.PUBLISH,
     ("POST", "/api/v1/experts/{name}/imports"): Scope.PUBLISH,
+    ("GET", f"{_EXPERT}/{{number}}/manifest"): Scope.READ,
     ("GET", f"{_EXPERT}/{{number}}/adapter"): Scope.READ,
     ("GET", f"{_EXPERT}/{{number}}/adapter/{{file}}"): Scope.READ,
     ("GET", f"{_EXPERT}/{{number}}"): Scope.READ,

@@ -22,7 +22,7 @@ from registry.checkpoints.manifests import Manifest
 from registry.database.tables import ExpertVersion
 from registry.errors import TimedOut
 from registry.fetching import addresses, url_file
-from registry.fetching.addresses import UrlAddress
+from registry.fetching.addresses import HubAddress, UrlAddress
 from registry.fetching.fetched import Fetched, progress_text
 from registry.fetching.hub import Hub
 from registry.imports import gguf_checkpoints, gguf_header
@@ -84,7 +84,8 @@ def _fetch(source: Source, cache: Path, on_progress: OnProgress) -> Fetched:
         grace_seconds=rules.body_seconds,
     )
     with _deadline(rules.upload_seconds), outward:
-        if isinstance(address, UrlAddress):
+        if not isinstance(address, HubAddress):
+            assert isinstance(address, UrlAddress), "others are refused at their announcement"
             return url_file.fetch(address, cache, max_bytes=max_bytes, on_progress=on_bytes)
         token = None if rules.hub_token is None else rules.hub_token.get_secret_value()
         hub = Hub(

@@ -6,7 +6,10 @@ from pathlib import PurePosixPath
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from registry.errors import InvalidInput, Problem
+from registry.names import parse_ref
+from registry.origins import origin_of
 
+PEER = "nexusmix:"
 MAIN = "main"
 GGUF_SUFFIX = ".gguf"
 MAX_CHARACTERS = 2000
@@ -17,8 +20,9 @@ REVISION = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._/-]{0,198}[A-Za-z0-9_-])?")
 FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ +-]{0,198}\.gguf")
 FORM = (
     "give hf:OWNER/NAME, with @REVISION or :FILE.gguf behind it where one of several is meant, or"
-    " the https:// address of a file that ends in .gguf"
+    " the https:// address of a file that ends in .gguf, or nexusmix:https://HOST:PORT/NAME@VERSION"
 )
+PEER_FORM = f"another nexusmix is {PEER}https://HOST:PORT/NAME@VERSION"
 # Pages of a repository: the files of a revision, and one file.
 PAGE = re.compile(
     r"(?P<repo>[^/]+/[^/]+)(?:/(?:tree|blob|resolve)/(?P<revision>[^/]+)/?(?P<file>.*))?"
@@ -59,7 +63,18 @@ class UrlAddress:
         return unquote(PurePosixPath(urlsplit(self.url).path).name)
 
 
-Address = HubAddress | UrlAddress
+@dataclass(frozen=True)
+class PeerAddress:
+    """A version of an expert that another nexusmix has, at `url`: `NAME@NUMBER`, or its newest."""
+
+    url: str
+    ref: str
+
+    def __str__(self) -> str:
+        return f"{PEER}{self.url}/{self.ref}"
+
+
+Address = HubAddress | UrlAddress | PeerAddress
 
 
 def parse(text: str, *, at: str = "") -> Address:
@@ -69,15 +84,29 @@ def parse(text: str, *, at: str = "") -> Address:
     if text.startswith("hf:"):
         return _hub_address(text, at)
     try:
-        url = urlsplit(text)
+        url = urlsplit(text.removeprefix(PEER))
         host, _ = url.hostname, url.port
     except ValueError as error:
         raise _refused(text, at, because=str(error)) from error
+    if text.startswith(PEER):
+        return _peer_address(text, url, at)
     if url.scheme == "https" and host in HUB_HOSTS:
         return _hub_page(text, url.path.strip("/"), at)
     if url.scheme in ("https", "http") and host:
         return _url_address(text, url, at)
     raise _refused(text, at)
+
+
+def _peer_address(text: str, url: SplitResult, at: str) -> PeerAddress:
+    ref = url.path.removeprefix("/")
+    try:
+        parse_ref(ref)
+        origin_of(url.geturl())
+    except (InvalidInput, ValueError) as error:
+        raise _refused(text, at, because=PEER_FORM) from error
+    if "@" in url.netloc or url.query or url.fragment:
+        raise _refused(text, at, because=PEER_FORM)
+    return PeerAddress(f"{url.scheme}://{url.netloc}", ref)
 
 
 def _url_address(text: str, url: SplitResult, at: str) -> UrlAddress:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from registry.checkpoints.manifests import Manifest
-from registry.fetching.addresses import Address
+from registry.fetching.addresses import HubAddress, UrlAddress
 from registry.imports.sources import Source
 
 
@@ -12,7 +12,7 @@ class AddressAnnouncement:
     """An address, as `text` and as it was read. What lies there is checked once it is fetched."""
 
     text: str
-    address: Address
+    address: HubAddress | UrlAddress
 
     def source(self) -> Source:
         """Return the source as the version keeps it."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from registry.checkpoints.manifests import Origin
 
+NAME_DOCUMENTS = "name a file of documents, or a text, with --documents"
 # Takes the bytes of weights that are there, and those of all.
 OnProgress = Callable[[int, int], None]
 

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from registry.checkpoints.file_names import TENSORS_INDEX
 from registry.checkpoints.manifests import Origin
 from registry.disk import check_room
-from registry.errors import Unavailable
-from registry.fetching import hub_files, remote_file
+from registry.errors import InvalidInput, Unavailable
+from registry.fetching import fetched, hub_files, remote_file
 from registry.fetching.addresses import HubAddress
 from registry.fetching.fetched import Fetched, OnProgress
 from registry.fetching.hub_files import Choice, RemoteFile
 from registry.fetching.remote_file import Expected
+from registry.ingest.checkpoint_folder import DOCUMENTS
 from registry.ingest.shards import names_in_index
 
 if TYPE_CHECKING:
@@ -46,21 +47,29 @@ class Hub:
     max_bytes: int | None = None
 
     def fetch(
-        self, address: HubAddress, cache: Path, *, on_progress: OnProgress = lambda *_: None
+        self,
+        address: HubAddress,
+        cache: Path,
+        *,
+        needs_documents: bool = False,
+        on_progress: OnProgress = lambda *_: None,
     ) -> Fetched:
         """Fetch what an import needs of a repository, to a folder of its own below `cache`.
 
-        What is there is not fetched again; a file that is there in part goes on. Raises NotFound
+        What is there is not fetched again; a file that is there in part goes on. With
+        `needs_documents`, a repository without sample documents is refused. Raises NotFound
         for repository and revision, Forbidden where a token is needed, InvalidInput and TooLarge
         for what cannot be imported, Unavailable, OutOfSpace and InvalidCheckpoint.
         """
         with remote_file.quietly():
             commit, files = self._look(address)
             choice = hub_files.choose(address, files)
+            if needs_documents and not choice.has(DOCUMENTS):
+                raise InvalidInput(f"{address} has no {DOCUMENTS}: {fetched.NAME_DOCUMENTS}")
             folder = cache / "hub" / address.repo.replace("/", "--") / commit
             for file in choice.beside:
                 self._fetch_file(address, commit, file, folder)
-            if TENSORS_INDEX in (file.name for file in choice.beside):
+            if choice.has(TENSORS_INDEX):
                 choice = choice.named_in(names_in_index(folder / TENSORS_INDEX), address)
             self._fetch_weights(address, commit, choice, folder, on_progress)
         path = folder if choice.file is None else folder / choice.file

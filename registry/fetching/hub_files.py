@@ -52,6 +52,10 @@ class Choice:
         name = self.weights[0].name
         return name if name.endswith(GGUF_SUFFIX) else None
 
+    def has(self, name: str) -> bool:
+        """Tell whether a file of this name lies beside the weights."""
+        return any(file.name == name for file in self.beside)
+
     def named_in(self, index: Iterable[str], address: HubAddress) -> "Choice":
         """Return the same without weights that the index of the shards does not name.
 

@@ -120,6 +120,7 @@ def telling_errors(what: str, *, hint: str) -> Iterator[None]:
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
+        OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -144,6 +145,8 @@ def telling_errors(what: str, *, hint: str) -> Iterator[None]:
             f"{what} did not arrive: {error or type(error).__name__}; what came is kept, and the"
             " same call goes on there"
         ) from error
+    except OfflineModeIsEnabled as error:
+        raise Unavailable(f"{what} is not fetched, since HF_HUB_OFFLINE is set") from error
     except OSError as error:
         if error.errno is not None:
             raise

@@ -8,13 +8,24 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from registry.blobs.blobs import CHUNK_BYTES
 from registry.checkpoints.architecture import Shape
 from registry.checkpoints.manifests import DTYPE_BYTES, Dtype
 from registry.checkpoints.safetensors_header import read_header
 from registry.ingest.casts import convert
+
+
+class Sendable(Protocol):
+    """Bytes that become a blob, wherever they are."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Number of bytes that are sent."""
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the bytes that are sent, in chunks."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from registry.checkpoints.admission import CheckpointAnnouncement, Shard
 from registry.checkpoints.manifests import Origin
 from registry.errors import InvalidInput, Problem
 from registry.fetching import addresses, public_hosts
-from registry.fetching.addresses import UrlAddress
+from registry.fetching.addresses import PeerAddress, UrlAddress
 from registry.fetching.announcements import AddressAnnouncement
 from registry.imports import gguf_header
 from registry.imports.announcements import AdapterAnnouncement, Announcement, GgufAnnouncement
@@ -49,6 +49,10 @@ def import_of(body: ImportRequest) -> Announcement:
 
 def _address_of(text: str) -> AddressAnnouncement:
     address = addresses.parse(text, at="/from")
+    if isinstance(address, PeerAddress):
+        raise _refused(
+            "/from", "another nexusmix is read by `nexusmix register --from`, with a key of its own"
+        )
     if isinstance(address, UrlAddress):
         try:
             public_hosts.check(address.url, allowed=settings().allowed_origins)

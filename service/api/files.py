@@ -21,6 +21,7 @@ from registry.errors import Conflict, NotFound
 from registry.imports.sources import Source
 from service.schemas.checkpoints import FileBody, FilesBody
 from service.schemas.common import Line
+from service.schemas.experts import ManifestBody
 from service.web.auth import Reader
 from service.web.checked_routes import CheckedRoute
 from service.web.deps import Blobs, ExpertName, FamilyName, MixName, Session, VersionNumber
@@ -99,6 +100,15 @@ def get_of_mix(
 ) -> Response:
     """Return a file of a mix, or one range of it."""
     return _file(request, blobs, *_of_mix(session, blobs, name, number), file)
+
+
+@router.get("/experts/{name}/versions/{number}/manifest")
+def get_manifest(
+    name: ExpertName, number: VersionNumber, session: Session, blobs: Blobs, _: Reader
+) -> ManifestBody:
+    """Return what the checkpoint of a version consists of: config, dtypes, shapes and digests. Its
+    tensors lie in `model.safetensors` of its files."""
+    return ManifestBody.of(_of_expert(session, blobs, name, number))
 
 
 @router.get("/experts/{name}/versions/{number}/adapter")

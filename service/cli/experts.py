@@ -2,11 +2,11 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from service.cli.given import FROM_HELP, chosen, local
+from service.cli.given import FROM_HELP, KEY_FILE_HELP, PEER_HELP, chosen, local, peer
 from service.cli.needs_server import needs_server
 from service.cli.paths import check_new_folder
 
@@ -85,7 +85,8 @@ def register(
             " file; it is not changed."
         ),
     ] = None,
-    address: Annotated[str | None, typer.Option("--from", help=FROM_HELP)] = None,
+    address: Annotated[str | None, typer.Option("--from", help=FROM_HELP + PEER_HELP)] = None,
+    from_key_file: Annotated[Path | None, typer.Option(help=KEY_FILE_HELP)] = None,
     description: Annotated[str, typer.Option(help="What the expert knows.")] = "",
     documents: Annotated[
         Path | None,
@@ -113,6 +114,11 @@ def register(
     The same folder again tries again what failed. What --from has fetched stays, so the same
     command goes on after an interruption.
     """
+    from dataclasses import replace
+
+    from registry.errors import InvalidInput
+    from registry.fetching.addresses import PeerAddress
+    from registry.fetching.fetched import NAME_DOCUMENTS
     from service.client.local import connect
     from service.terminal.console import console, notes, transfer, working
     from service.terminal.printable import printable
@@ -123,19 +129,27 @@ def register(
     with connect() as client, working("reading the folder") as show:
         if address is not None:
             client.check_expert(name, family=family, license=license, documents=documents)
-        path, origin = local(given, show)
-        version = client.register_expert(
-            path,
-            name=name,
-            family=family,
-            license=license,
-            description=description,
-            documents=documents,
-            private_documents=private_documents,
-            forget_documents=forget_documents,
-            origin=origin,
-            on_transfer=lambda progress: show(transfer(progress)),
-        )
+        about: dict[str, Any] = {
+            "name": name,
+            "family": family,
+            "license": license,
+            "description": description,
+            "private_documents": private_documents,
+            "forget_documents": forget_documents,
+            "on_transfer": lambda progress: show(transfer(progress)),
+        }
+        if isinstance(given, PeerAddress):
+            if documents is None:
+                raise InvalidInput(f"{given} gives out no documents: {NAME_DOCUMENTS}")
+            with peer(given, from_key_file) as there:
+                theirs = there.expert_version(given.ref)
+                shown = str(replace(given, ref=theirs.ref))
+                version = client.copy_expert(
+                    theirs, there=there, address=shown, documents=documents, **about
+                )
+        else:
+            path, origin = local(given, show, needs_documents=documents is None)
+            version = client.register_expert(path, documents=documents, origin=origin, **about)
         for note in version.notes:
             notes.print(printable(note))
         version = client.wait_for_embedding(version, on_wait=show)

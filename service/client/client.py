@@ -18,6 +18,7 @@ from registry.errors import Conflict, Unavailable
 from registry.names import check_name, parse_ref
 from service.client import transfers
 from service.client.connection import MAX_ATTEMPTS, Connection, pause
+from service.client.copies import Copies
 from service.client.deployments import Deployments
 from service.client.mix_records import MixRecords, mix_path
 from service.client.registrations import Registrations
@@ -42,7 +43,7 @@ Change = Literal["extend", "remove", "replace"]
 OnEvent = Callable[[EventBody], None]
 
 
-class Client(Uploads, MixRecords, Registrations, Deployments):
+class Client(Uploads, Copies, MixRecords, Registrations, Deployments):
     """A connection to the service at `address`, `http://host:port`, with an API key.
 
     Every method raises the error of `registry.errors` that the service raised, and Unavailable when

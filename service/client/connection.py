@@ -10,7 +10,7 @@ from httpx_sse import EventSource
 from registry import errors
 from registry.blobs.blobs import CHUNK_BYTES
 from registry.errors import NexusmixError, Problem, Unavailable
-from registry.ingest.sources import Source
+from registry.ingest.sources import Sendable
 from service.error_codes import code_of
 from service.schemas.checkpoints import MissingBlob
 from service.schemas.mixes import EventBody
@@ -85,7 +85,7 @@ class Connection:
             return False
         return True
 
-    def send(self, blob: MissingBlob, source: Source, *, on_sent: Callable[[int], None]) -> None:
+    def send(self, blob: MissingBlob, source: Sendable, *, on_sent: Callable[[int], None]) -> None:
         """PUT a blob where the service wants it; `on_sent` gets the number of bytes sent so far."""
         # A presigned address of an object store needs no key, and must not see ours.
         own_headers = self._authorization if blob.url.startswith("/") else {}
@@ -103,18 +103,24 @@ class Connection:
 
         `on_bytes` gets the size of every chunk.
         """
-        num_failures = 0
-        while file.tell() < num_bytes:
-            headers = self._authorization | {"Range": f"bytes={file.tell()}-"}
+        for chunk in self.read(path, start=file.tell(), end=num_bytes):
+            file.write(chunk)
+            on_bytes(len(chunk))
+
+    def read(self, path: str, *, start: int, end: int) -> Iterator[bytes]:
+        """GET the bytes from `start` to before `end`, and continue where the line broke."""
+        reached, num_failures = start, 0
+        while reached < end:
+            headers = self._authorization | {"Range": f"bytes={reached}-{end - 1}"}
             try:
                 with self._http.stream("GET", API + path, headers=headers) as response:
                     if response.is_error:
                         response.read()
                     _raise_error(response)
                     for chunk in response.iter_raw(CHUNK_BYTES):
-                        file.write(chunk)
-                        on_bytes(len(chunk))
+                        reached += len(chunk)
                         num_failures = 0
+                        yield chunk
             except httpx.TransportError as error:
                 num_failures += 1
                 if num_failures == MAX_ATTEMPTS:
@@ -195,7 +201,7 @@ def _raise_error(response: httpx.Response) -> None:
     raise kind(f"{method} at {host} was answered {response.status_code}: {response.text[:200]}")
 
 
-def _counted(source: Source, on_sent: Callable[[int], None]) -> Iterator[bytes]:
+def _counted(source: Sendable, on_sent: Callable[[int], None]) -> Iterator[bytes]:
     """Yield the chunks of `source`, and call `on_sent` with the bytes so far after each."""
     num_sent = 0
     for chunk in source.chunks():

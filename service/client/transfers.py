@@ -7,7 +7,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from registry.checkpoints.exports import OnBytes, new_folder
-from registry.ingest.sources import Source
+from registry.ingest.sources import Sendable, Source
 from service.client.connection import API, Connection
 from service.schemas.checkpoints import FilesBody, MissingBlob
 
@@ -33,11 +33,11 @@ def ignore(transfer: Transfer) -> None:
 def send_blobs(
     connection: Connection,
     blobs: Sequence[MissingBlob],
-    sources: Mapping[str, Source],
+    sources: Mapping[str, Sendable],
     *,
     on_transfer: OnTransfer,
 ) -> None:
-    """Send the blobs that the service asks for. `sources` maps digests to bytes on disk.
+    """Send the blobs that the service asks for. `sources` maps digests to bytes.
 
     While the service writes one to its disk, others are on their way. `on_transfer` is called from
     the calling thread; if it raises, no further blob is sent.

@@ -14,7 +14,7 @@ from registry.ingest import own_imports
 from registry.ingest.checkpoint_folder import DOCUMENTS, CheckpointFolder, check_headers
 from registry.ingest.fitting import Seed
 from registry.ingest.folder_contents import check_folder
-from registry.ingest.sources import Source
+from registry.ingest.sources import Sendable, Source
 from registry.names import check_name
 from service.client import transfers
 from service.client.connection import Connection
@@ -62,7 +62,7 @@ class Uploads:
 
         Raises InvalidInput, and NotFound for the family.
         """
-        _check_expert(name, family=family, license=license, documents=documents)
+        check_expert(name, family=family, license=license, documents=documents)
         self._connection.get(f"/families/{family}")
 
     def register_expert(
@@ -94,7 +94,7 @@ class Uploads:
         InvalidInput when documents are missing or too few, or the folder holds no checkpoint, and
         Incompatible when it does not fit the seed.
         """
-        _check_expert(name, family=family, license=license, documents=documents)
+        check_expert(name, family=family, license=license, documents=documents)
         imported = own_imports.read(folder)
         if imported is None:
             check_folder(folder)
@@ -118,7 +118,7 @@ class Uploads:
                 about |= _with_origin(checkpoint.announcement, origin)
                 about |= {"documents": checkpoint.documents}
                 begun = self._connection.post(f"/experts/{name}/versions", about)
-                sources = checkpoint.sources
+                sources: Mapping[str, Sendable] = checkpoint.sources
             else:
                 sample = Source.whole(json_lines)
                 digest = sample.digest()
@@ -147,7 +147,8 @@ def check_family(name: str, *, license: str) -> None:
     licenses.check(license, at="/license")
 
 
-def _check_expert(name: str, *, family: str, license: str, documents: Path | None) -> None:
+def check_expert(name: str, *, family: str, license: str, documents: Path | None) -> None:
+    """Check what an expert is registered with, without the service. Raises InvalidInput."""
     check_name(name, at="/name")
     check_name(family, at="/family")
     licenses.check(license, at="/license")

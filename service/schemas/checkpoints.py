@@ -1,10 +1,10 @@
 """Sending and downloading checkpoints."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BaseModel, Field
 
-from registry.checkpoints.manifests import Cast, Notes, Origin, TensorEntry
+from registry.checkpoints.manifests import Cast, Manifest, Notes, Origin, TensorEntry
 from service.schemas.common import Address, Line, Request, Text
 
 # No disk holds more.
@@ -94,6 +94,50 @@ class NotesBody(Request):
             tokens=self.tokens,
             files=self.files,
             origin=None if self.origin is None else self.origin.origin(),
+        )
+
+
+class TensorBody(BaseModel):
+    """A tensor of a stored checkpoint."""
+
+    dtype: FloatDtype = Field(description="Its dtype; those of experts get the seed's.")
+    shape: list[int] = Field(description="Its shape.")
+    digest: str = Field(description="SHA-256 of its raw bytes.")
+
+
+class CheckpointBody(BaseModel):
+    """A stored checkpoint as others are compared with it."""
+
+    manifest_digest: str = Field(description="SHA-256 that stands for the whole checkpoint.")
+    config: dict[str, Any] = Field(description="config.json")
+    files: dict[str, str] = Field(description="File name -> SHA-256.")
+    tensors: dict[str, TensorBody] = Field(description="Tensor name -> tensor.")
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Self:
+        return cls(
+            manifest_digest=manifest.digest,
+            config=manifest.config,
+            files=manifest.files,
+            tensors={
+                name: TensorBody(
+                    dtype=cast(FloatDtype, entry.dtype),
+                    shape=list(entry.shape),
+                    digest=entry.digest,
+                )
+                for name, entry in manifest.tensors.items()
+            },
+        )
+
+    def manifest(self) -> Manifest:
+        """Return the manifest, without notes."""
+        return Manifest(
+            config=self.config,
+            files=self.files,
+            tensors={
+                name: TensorEntry(tensor.dtype, tuple(tensor.shape), tensor.digest)
+                for name, tensor in self.tensors.items()
+            },
         )
 
 

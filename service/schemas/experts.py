@@ -7,7 +7,12 @@ from pydantic import BaseModel, Field
 
 from registry.catalog import experts, unready
 from registry.database.tables import Expert, ExpertVersion, VersionState
-from service.schemas.checkpoints import CheckpointRequest, DocumentsWish, MissingBlob
+from service.schemas.checkpoints import (
+    CheckpointBody,
+    CheckpointRequest,
+    DocumentsWish,
+    MissingBlob,
+)
 from service.schemas.common import Line, Request, Text
 
 
@@ -119,6 +124,12 @@ class VersionBody(BaseModel):
             ready_at=row.ready_at,
             kept_until=unready.until(row),
         )
+
+
+class ManifestBody(CheckpointBody):
+    """The checkpoint of a version: what another service compares with its own."""
+
+    object: Literal["manifest"] = Field(default="manifest", description="The kind of this object.")
 
 
 class VersionUploadBody(VersionBody):

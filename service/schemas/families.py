@@ -1,7 +1,7 @@
 """Families, their projections and their policies."""
 
 from datetime import datetime
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field
 
@@ -9,9 +9,8 @@ from assembler.recipes.recipe import ProjectionTraining
 from assembler.tables import FamilyPolicy
 from engine.gates.policy import Policy
 from registry.catalog import unready
-from registry.checkpoints.manifests import Manifest, TensorEntry
 from registry.database.tables import Family, Projection, ProjectionState, VersionState
-from service.schemas.checkpoints import CheckpointRequest, FloatDtype, MissingBlob
+from service.schemas.checkpoints import CheckpointBody, CheckpointRequest, MissingBlob
 from service.schemas.common import Line, Lines, Request
 
 
@@ -64,49 +63,10 @@ class FamilyUploadBody(FamilyBody):
     missing: list[MissingBlob] = Field(description="Blobs that the service does not have yet.")
 
 
-class SeedTensorBody(BaseModel):
-    """A tensor of a seed."""
-
-    dtype: FloatDtype = Field(description="Its dtype, which those of experts get.")
-    shape: list[int] = Field(description="Its shape.")
-    digest: str = Field(description="SHA-256 of its raw bytes.")
-
-
-class SeedBody(BaseModel):
+class SeedBody(CheckpointBody):
     """The seed of a family as experts are compared with it."""
 
     object: Literal["seed"] = Field(default="seed", description="The kind of this object.")
-    manifest_digest: str = Field(description="SHA-256 that stands for the whole checkpoint.")
-    config: dict[str, Any] = Field(description="config.json")
-    files: dict[str, str] = Field(description="File name -> SHA-256.")
-    tensors: dict[str, SeedTensorBody] = Field(description="Tensor name -> tensor.")
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> Self:
-        return cls(
-            manifest_digest=manifest.digest,
-            config=manifest.config,
-            files=manifest.files,
-            tensors={
-                name: SeedTensorBody(
-                    dtype=cast(FloatDtype, entry.dtype),
-                    shape=list(entry.shape),
-                    digest=entry.digest,
-                )
-                for name, entry in manifest.tensors.items()
-            },
-        )
-
-    def manifest(self) -> Manifest:
-        """Return the manifest of the seed, without its notes."""
-        return Manifest(
-            config=self.config,
-            files=self.files,
-            tensors={
-                name: TensorEntry(tensor.dtype, tuple(tensor.shape), tensor.digest)
-                for name, tensor in self.tensors.items()
-            },
-        )
 
 
 class ProjectionRequest(Request):

@@ -11,12 +11,13 @@ import pytest
 from assembler.jobs import fetched_imports
 from assembler.jobs.imports import Imported
 from registry.blobs import blob_stores
-from registry.database.tables import ExpertVersion
+from registry.database.tables import ExpertVersion, VersionState
 from registry.errors import Forbidden, Incompatible, InvalidInput, NexusmixError, TimedOut, TooLarge
 from registry.imports.sources import Source
 from registry.settings import settings
 from tests import hub, tiny, tiny_adapters, tiny_gguf
-from tests.assembler.jobs.test_imports import add
+from tests.assembler.jobs.test_imports import add, version_now
+from tests.assembler.workers import forget_jobs, processes_of_home, wait_for, worker
 from tests.hub import COMMIT, Repo, TinyHub
 
 
@@ -156,3 +157,17 @@ def test_an_import_that_lasts_too_long_is_given_up(
 def test_an_address_that_is_none_is_refused(database: str, served: TinyHub) -> None:
     with pytest.raises(NexusmixError, match="cannot be imported"):
         run("ftp://example.com")
+
+
+@pytest.mark.slow
+def test_a_worker_fetches_checks_and_embeds(database: str, served: TinyHub) -> None:
+    forget_jobs()
+    add(Source(kind="address", address="hf:tiny/adapter"))
+    with worker():
+        wait_for(lambda: version_now().state is VersionState.READY, "the state ready")
+    version = version_now()
+    assert version.imported_from == "LoRA adapter of rank 4 on down_proj, q_proj (2 layers)"
+    assert version.source is not None
+    assert version.source["kind"] == "adapter"
+    assert version.source["address"] == "hf:tiny/adapter"
+    wait_for(lambda: not processes_of_home(), "the end of all processes")

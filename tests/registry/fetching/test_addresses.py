@@ -4,7 +4,7 @@ import pytest
 
 from registry.errors import InvalidInput
 from registry.fetching import addresses
-from registry.fetching.addresses import HubAddress, UrlAddress
+from registry.fetching.addresses import Address, HubAddress, PeerAddress, UrlAddress
 
 
 @pytest.mark.parametrize(
@@ -17,13 +17,15 @@ from registry.fetching.addresses import HubAddress, UrlAddress
         ("hf:o/n@main:a-Q4_K_M.gguf", HubAddress("o/n", "main", "a-Q4_K_M.gguf")),
         ("hf:o/n:a.gguf", HubAddress("o/n", "main", "a.gguf")),
         ("https://huggingface.co/o/n", HubAddress("o/n")),
+        ("nexusmix:https://a.b:8421/law@3", PeerAddress("https://a.b:8421", "law@3")),
+        ("nexusmix:http://127.0.0.1:8421/law", PeerAddress("http://127.0.0.1:8421", "law")),
         ("https://huggingface.co/o/n/tree/v2", HubAddress("o/n", "v2")),
         ("https://huggingface.co/o/n/tree/refs%2Fpr%2F3", HubAddress("o/n", "refs/pr/3")),
         ("https://hf.co/o/n/blob/main/a.gguf", HubAddress("o/n", "main", "a.gguf")),
         ("https://huggingface.co/o/n/resolve/main/a.gguf?x=1", HubAddress("o/n", "main", "a.gguf")),
     ],
 )
-def test_an_address_is_read(text: str, expected: HubAddress) -> None:
+def test_an_address_is_read(text: str, expected: Address) -> None:
     assert addresses.parse(text) == expected
     assert addresses.parse(str(expected)) == expected
 
@@ -63,6 +65,14 @@ def test_the_address_of_a_file_is_shown_without_what_may_be_a_permission() -> No
         "https://example.com/a b.gguf",
         "https:///a.gguf",
         "s3://bucket/key",
+        "nexusmix:",
+        "nexusmix:law@1",
+        "nexusmix:ftp://a/law",
+        "nexusmix:https://a/",
+        "nexusmix:https://a/law@0",
+        "nexusmix:https://a/law/1",
+        "nexusmix:https://a/law?x=1",
+        "nexusmix:https://user:word@a/law",
         "/a/folder",
     ],
 )

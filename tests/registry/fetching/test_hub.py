@@ -188,6 +188,14 @@ def test_a_hub_that_is_away_is_said(cache: Path) -> None:
         fetch(gone, cache)
 
 
+def test_an_offline_library_is_said(
+    served: TinyHub, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(Unavailable, match="since HF_HUB_OFFLINE is set"):
+        fetch(served, cache)
+
+
 def test_sharded_weights_are_those_of_the_index(served: TinyHub, folder: Path, cache: Path) -> None:
     files, shard = served.repos["tiny/seed"].files, "model-00001-of-00001.safetensors"
     files[shard] = files.pop(WEIGHTS)
