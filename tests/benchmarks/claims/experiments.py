@@ -12,12 +12,13 @@ from tests.benchmarks.claims import (
     attention,
     downstream,
     extension,
+    many,
     scaling,
     similarity,
     upcycling,
 )
 from tests.benchmarks.claims.families import small_llama, smollm2
-from tests.benchmarks.claims.families.domains import ALL_DOMAINS
+from tests.benchmarks.claims.families.domains import ALL_DOMAINS, SEALED_DOMAINS
 from tests.benchmarks.claims.families.family import Family
 from tests.benchmarks.claims.mixes import Mix, Mixes
 
@@ -62,6 +63,7 @@ def quick() -> Iterator[Experiment]:
         "attention": partial(attention.measure, tokens=256),
         "scaling": partial(scaling.measure, counts=(2, 3)),
         "similarity": partial(similarity.measure, budgets=(0, 512)),
+        "many": partial(many.measure, sealed=("expert-3",), lengths={64: 4}, switch=(64, 4)),
     }
     for part, measure in measures.items():
         yield Experiment(
@@ -158,6 +160,20 @@ def _on_smollm2() -> Iterator[Experiment]:
             windows=16,
             questions=16,
         )
+
+    yield Experiment(
+        part="many",
+        name="smollm2-135m",
+        family=partial(smollm2.family, domains=ALL_DOMAINS),
+        measure=partial(
+            many.measure,
+            sealed=[domain.name for domain in SEALED_DOMAINS],
+            lengths={512: 4, 2048: 1},
+            switch=(256, 8),
+        ),
+        windows=16,
+        questions=0,
+    )
 
 
 def _downstream(mixes: Mixes) -> dict[str, Any]:

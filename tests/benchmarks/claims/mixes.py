@@ -32,6 +32,7 @@ from assembler.training.distributed import World
 from assembler.training.domain_loss_choice import choose_domain_loss
 from assembler.training.finetune import training_batches
 from assembler.training.optimizer import DTYPES
+from engine.gates.mix_gate import WINDOW_TOKENS
 from engine.vllm_plugin import tensors
 from registry.blobs.blobs import LocalBlobs, put_bytes
 from registry.catalog import documents
@@ -41,7 +42,14 @@ from registry.checkpoints.manifests import Manifest, json_digest
 from registry.settings import settings
 from tests.benchmarks.claims import versions
 from tests.benchmarks.claims.families.family import Family
-from tests.benchmarks.claims.reading import Reading, answers, held_out, questions_of, read
+from tests.benchmarks.claims.reading import (
+    Reading,
+    answers,
+    held_out,
+    questions_of,
+    read,
+    switches,
+)
 from tests.benchmarks.harness import reports
 
 # The name of held-out text of domains without an expert.
@@ -88,7 +96,9 @@ class NotMeasured(Exception):
 class Mixes:
     """The mixes of one family, with at most `windows` and `questions` of each domain.
 
-    With `found_only` only the cache is read, and a missing figure raises NotMeasured.
+    Windows have `length` tokens. In those of `switch` another domain has the first half, and only
+    the second half counts. With `found_only` only the cache is read, and a missing figure raises
+    NotMeasured.
     """
 
     def __init__(
@@ -97,7 +107,9 @@ class Mixes:
         blobs: LocalBlobs,
         *,
         windows: int,
-        questions: int,
+        questions: int = 0,
+        length: int = WINDOW_TOKENS,
+        switch: bool = False,
         found_only: bool = False,
     ) -> None:
         self.family, self.blobs, self._found_only = family, blobs, found_only
@@ -110,10 +122,15 @@ class Mixes:
         reader = TokenReader.of(family.seed, blobs)
         texts = {name: [domain] for name, domain in family.documents.items()}
         texts[GENERAL] = list(family.public.values())
-        windows_of = {name: held_out(reader, parts, windows) for name, parts in texts.items()}
+        windows_of = {
+            name: held_out(reader, parts, windows, length=length) for name, parts in texts.items()
+        }
         # The same number for each domain, so that a mean over domains is taken window by window.
         windows = min(map(len, windows_of.values()))
         self._windows = {n: sample_windows(w, count=windows) for n, w in windows_of.items()}
+        self._after = length // 2 if switch else 0
+        if switch:
+            self._windows = switches(self._windows)
         self._questions = {
             name: questions_of(sample_windows(texts_nT, count=questions)[:questions])
             for name, texts_nT in self._windows.items()
@@ -127,6 +144,22 @@ class Mixes:
     def domains(self) -> tuple[str, ...]:
         return tuple(self.family.experts)
 
+    @property
+    def num_windows(self) -> int:
+        """The number of windows of each domain."""
+        return len(self._windows[GENERAL])
+
+    def of_length(self, length: int, *, windows: int, switch: bool = False) -> "Mixes":
+        """Return the same mixes, read in other windows."""
+        return Mixes(
+            self.family,
+            self.blobs,
+            windows=windows,
+            length=length,
+            switch=switch,
+            found_only=self._found_only,
+        )
+
     def texts(self, name: str) -> list[str]:
         """Return the windows of a domain, or of general text, as text."""
         reader = TokenReader.of(self.family.seed, self.blobs)
@@ -137,9 +170,10 @@ class Mixes:
         manifest = self.manifest(network)
 
         def make() -> dict[str, Any]:
-            return asdict(read(self.network(manifest), self._windows))
+            return asdict(read(self.network(manifest), self._windows, after=self._after))
 
-        return Reading(**self.once("readings", [manifest.digest, _listed(self._windows)], make))
+        key = [manifest.digest, _listed(self._windows), *([self._after] if self._after else [])]
+        return Reading(**self.once("readings", key, make))
 
     def answers(self, network: Mix | Manifest, domain: str) -> list[bool]:
         """Return for each question of a domain whether the answer is right."""

@@ -39,11 +39,14 @@ class Reading:
 
 
 @torch.inference_mode()
-def read(network: Network, windows: Mapping[str, Tensor]) -> Reading:
-    """Read windows [n, T] of each domain."""
+def read(network: Network, windows: Mapping[str, Tensor], *, after: int = 0) -> Reading:
+    """Read windows [n, T] of each domain.
+
+    Losses and hits are of the tokens from position `after` on; routing is of all tokens.
+    """
     losses, hits, routing = {}, {}, {}
     for domain, windows_nT in windows.items():
-        losses[domain], hits[domain], routing[domain] = _windows(network, windows_nT)
+        losses[domain], hits[domain], routing[domain] = _windows(network, windows_nT, after)
     return Reading(losses=losses, hits=hits, routing=routing)
 
 
@@ -70,9 +73,15 @@ def answers(network: Network, questions: Tensor) -> list[bool]:
     return right
 
 
-def held_out(reader: TokenReader, texts: Sequence[Sequence[Document]], count: int) -> Tensor:
-    """Return windows [n, T] of held-out documents, about the same number of each domain."""
-    parts = [reader.windows(domain, split="held-out", length=WINDOW_TOKENS) for domain in texts]
+def held_out(
+    reader: TokenReader,
+    texts: Sequence[Sequence[Document]],
+    count: int,
+    *,
+    length: int = WINDOW_TOKENS,
+) -> Tensor:
+    """Return windows [n, length] of held-out documents, about the same number of each domain."""
+    parts = [reader.windows(domain, split="held-out", length=length) for domain in texts]
     share = math.ceil(count / len(parts))
     return sample_windows(
         torch.cat([sample_windows(part, count=share) for part in parts]), count=count
@@ -94,15 +103,28 @@ def questions_of(windows: Tensor) -> Tensor:
     return torch.cat([beginnings, ends], -1)
 
 
-def _windows(network: Network, windows: Tensor) -> tuple[list[float], list[float], list[float]]:
+def switches(windows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return windows [n, T] by domain: the first half is text of another domain, the one before."""
+    names = list(windows)
+    return {
+        name: torch.cat([windows[before].chunk(2, 1)[0], windows[name].chunk(2, 1)[1]], 1)
+        for before, name in zip(names[-1:] + names[:-1], names, strict=True)
+    }
+
+
+def _windows(
+    network: Network, windows: Tensor, after: int
+) -> tuple[list[float], list[float], list[float]]:
     losses: list[float] = []
     hits: list[float] = []
     counts_N = torch.zeros(network.architecture.num_experts)
     for tokens_BT in torch.split(windows, max(1, BATCH_TOKENS // windows.shape[1])):
         router_logits: list[Tensor] = []
         logits_BTV = network(tokens_BT, router_logits=router_logits)[:, :-1]
-        losses += _loss(logits_BTV, tokens_BT[:, 1:]).mean(-1).tolist()
-        hits += (logits_BTV.argmax(-1) == tokens_BT[:, 1:]).float().mean(-1).tolist()
+        first = max(after - 1, 0)
+        read_BTV, next_BT = logits_BTV[:, first:], tokens_BT[:, first + 1 :]
+        losses += _loss(read_BTV, next_BT).mean(-1).tolist()
+        hits += (read_BTV.argmax(-1) == next_BT).float().mean(-1).tolist()
         for logits_TN in router_logits if len(counts_N) else ():
             counts_N += logits_TN.argmax(-1).bincount(minlength=len(counts_N))
     routing: list[float] = (counts_N / counts_N.sum()).tolist()

@@ -47,12 +47,12 @@ class TextClassifier:
         return len(set().union(*self._counts.values()))
 
 
-def measure(mixes: Mixes) -> dict[str, Any]:
-    """Return the figures of the experts that the classifier chooses, window by window."""
+def measure(mixes: Mixes, domains: Sequence[str]) -> dict[str, Any]:
+    """Return the figures on `domains` of the experts that the classifier chooses, by window."""
     classifier = TextClassifier(mixes.family.documents)
     choices = {
         name: [classifier.domain(text) for text in mixes.texts(name)]
-        for name in (*mixes.domains, GENERAL)
+        for name in (*domains, GENERAL)
     }
     return figures.of_choices(mixes, choices)
 

@@ -94,7 +94,7 @@ def measure(
         measured[f"expert {name}"] = figures.of_network(mixes, expert, experts)
     measured["right expert"] = figures.oracle(mixes, experts, asks=True)
     with suppress(NotMeasured):
-        measured[CLASSIFIER] = text_classifier.measure(mixes)
+        measured[CLASSIFIER] = text_classifier.measure(mixes, experts)
     for method in METHODS:
         measured[method] = {}
         for tokens in _budgets(method, budgets=budgets, paper_budgets=paper_budgets):

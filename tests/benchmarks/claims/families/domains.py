@@ -98,3 +98,5 @@ MORE_DOMAINS = (
 )  # fmt: skip
 
 ALL_DOMAINS = EXPERT_DOMAINS + FURTHER_DOMAINS + MORE_DOMAINS
+# No default of SmolLM2's mixes was chosen on these.
+SEALED_DOMAINS = ALL_DOMAINS[8:]
