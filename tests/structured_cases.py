@@ -4,6 +4,7 @@ Each case is valid text with some parts replaced. Readers must refuse it or read
 error, and time or memory that grows faster than the text, is a fault.
 """
 
+import gc
 import json
 import math
 import time
@@ -241,12 +242,17 @@ def ratio(kind: Kind, raw: bytes, other: bytes) -> float:
     """Return the processor time that a reader needs for `raw`, divided by that for `other`.
 
     The texts take turns, and the least time of each counts: other work of the machine makes a
-    reader slower for a while, and never faster.
+    reader slower for a while, and never faster. Python's garbage collector stands still: its time
+    depends on all objects of the process.
     """
     taken: dict[bytes, float] = {raw: math.inf, other: math.inf}
-    for _ in range(ROUNDS):
-        for text in taken:
-            began = time.process_time()
-            attempt(kind, text)
-            taken[text] = min(taken[text], time.process_time() - began)
+    gc.disable()
+    try:
+        for _ in range(ROUNDS):
+            for text in taken:
+                began = time.process_time()
+                attempt(kind, text)
+                taken[text] = min(taken[text], time.process_time() - began)
+    finally:
+        gc.enable()
     return taken[raw] / taken[other]
