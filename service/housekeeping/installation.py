@@ -23,7 +23,8 @@ def opened(*, any_schema: bool = False) -> Iterator[str]:
 
     That of the settings, the embedded one of the running service, or the embedded one started for
     the block. Call this from the main thread. Raises NotFound where there is no installation yet,
-    Unavailable, and Conflict if the tables are of another version, unless `any_schema` is set.
+    Unavailable, and Conflict if the service uses another database, or if the tables are of another
+    version, unless `any_schema` is set.
     """
     with _address() as url, _configured(url):
         if not any_schema:
@@ -71,6 +72,11 @@ def _address() -> Iterator[str]:
     if running := postgres.running_url(data):
         yield running
         return
+    if (holder := home.holder(settings().home)) is not None:
+        raise Conflict(
+            f"process {holder.pid} holds {settings().home}, and no database of the folder runs: set"
+            f" {VARIABLE} as that process has it, or wait until it has started"
+        )
     if not (data / "PG_VERSION").exists():
         raise NotFound(f"there is no installation in {settings().home}")
     # Whoever frees a disk must not be refused because it is full.

@@ -14,7 +14,7 @@ from markdown_it.token import Token
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "docs" / "pages"
-RUN = re.compile(r"<!-- run(?:: (?P<how>long|background|fails))? -->")
+RUN = re.compile(r"<!-- run(?:: (?P<how>long|background|fails|verdict))? -->")
 NOT_RUN = re.compile(r"<!-- not run: (?P<reason>.+?) -->", re.DOTALL)
 
 
@@ -22,7 +22,8 @@ NOT_RUN = re.compile(r"<!-- not run: (?P<reason>.+?) -->", re.DOTALL)
 class Block:
     """A fenced block of code, with the comment above it.
 
-    `run` is None, "run", "long", "background" or "fails". `not_run` is the reason against it.
+    `run` is None, "run", "long", "background", "fails" or "verdict". `not_run` is the reason
+    against it.
     """
 
     language: str

@@ -137,4 +137,6 @@ def _part(block: Block) -> str:
         code = f"{STOP_SERVICE}(\n{code}) &\n{WAIT_FOR_SERVICE}"
     if block.run == "fails":
         code = f"if (\n{code}); then echo 'the block did not fail'; exit 1; fi\n"
+    if block.run == "verdict":
+        code = f"(\n{code}) || [ $? = 1 ]\n"
     return code

@@ -210,6 +210,21 @@ def test_the_next_block_in_the_background_takes_the_place_of_the_last(tmp_path: 
     assert printed.endswith("second")
 
 
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_block_that_judges_may_end_either_way(tmp_path: Path, status: int) -> None:
+    page = page_of(
+        tmp_path,
+        f"<!-- run: verdict -->\n```sh\n(exit {status})\n```\n<!-- run -->\n```sh\necho on\n```\n",
+    )
+    assert "on" in sequences.run(sequences.marked(page), tmp_path / "run", seconds=60)
+
+
+def test_a_block_that_judges_must_not_end_with_an_error(tmp_path: Path) -> None:
+    page = page_of(tmp_path, "<!-- run: verdict -->\n```sh\n(exit 2)\n```\n")
+    with pytest.raises(AssertionError, match="status"):
+        sequences.run(sequences.marked(page), tmp_path / "run", seconds=60)
+
+
 def test_a_block_that_should_fail_fails(tmp_path: Path) -> None:
     page = page_of(tmp_path, "<!-- run: fails -->\n```sh\nfalse\n```\n")
     sequences.run(sequences.marked(page), tmp_path, seconds=SHORT_SECONDS)

@@ -54,6 +54,13 @@ def test_a_folder_without_an_installation_is_refused(home: Path) -> None:
         pass
 
 
+def test_a_service_with_another_database_is_named(embedded: EmbeddedPostgres) -> None:
+    held = homes.held(settings().home, address="http://127.0.0.1:1", min_free_bytes=0)
+    expected = "no database of the folder runs: set NEXUSMIX_DATABASE_URL"
+    with held, pytest.raises(Conflict, match=expected), installation.opened():
+        pass
+
+
 def test_tables_of_another_version_are_refused(database: str) -> None:
     with db.transaction() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '0001_first'"))
