@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,14 @@ def test_first_start_sets_up_and_second_does_not(checkout: Path) -> None:
     assert first.stdout == "started with status --of it\n"
     assert second.stdout == "started with status\n"
     assert second.stderr == ""
+
+
+def test_starts_side_by_side_set_up_once(checkout: Path) -> None:
+    with ThreadPoolExecutor() as threads:
+        started = list(threads.map(lambda _: start(checkout, "status"), range(4)))
+
+    assert [done.stdout for done in started] == ["started with status\n"] * 4
+    assert sum("environment ready" in done.stderr for done in started) == 1
 
 
 def test_changed_lock_is_installed_into_the_same_environment(checkout: Path) -> None:
