@@ -9,6 +9,7 @@ from registry.blobs.blobs import LocalBlobs
 from registry.settings import settings
 from service.demo.bars import Bar
 from tests.benchmarks.claims import ablations, experiments
+from tests.benchmarks.claims.families.windows import Windows
 from tests.benchmarks.claims.mixes import Mixes, NotMeasured
 from tests.benchmarks.claims.page import page, plots, tables
 from tests.benchmarks.claims.stored_results import StoredResults
@@ -47,10 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if chosen.families and experiment.name not in chosen.families:
             continue
         reports.say(f"{experiment.part} on {experiment.name}")
+        family = experiment.family(blobs)
         mixes = Mixes(
-            experiment.family(blobs),
+            family,
             blobs,
-            windows=experiment.windows,
+            windows=Windows.of(family, blobs, count=experiment.windows),
             questions=experiment.questions,
             found_only=chosen.found,
         )

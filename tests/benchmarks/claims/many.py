@@ -11,6 +11,7 @@ from typing import Any
 from registry.checkpoints.manifests import Manifest
 from tests.benchmarks.claims import text_classifier, upcycling
 from tests.benchmarks.claims.estimates import over_text
+from tests.benchmarks.claims.families.windows import Windows
 from tests.benchmarks.claims.mixes import Mix, Mixes
 from tests.benchmarks.claims.page import figures
 
@@ -35,16 +36,14 @@ def measure(
     networks = _networks(mixes)
     measured: dict[str, Any] = {
         "domains": groups,
-        "windows": mixes.num_windows,
         "groups": {name: _methods(mixes, networks, group) for name, group in groups.items()},
         "longer": {
-            str(length): _shares(mixes.of_length(length, windows=windows), networks)
-            for length, windows in lengths.items()
+            str(length): _shares(mixes, _windows(mixes, length, count), networks)
+            for length, count in lengths.items()
         },
     }
-    length, windows = switch
-    switched = mixes.of_length(length, windows=windows, switch=True)
-    return measured | {"switch": {"length": length, **_shares(switched, networks)}}
+    switched = _windows(mixes, *switch).switched()
+    return measured | {"switch": {"length": switch[0], **_shares(mixes, switched, networks)}}
 
 
 def _networks(mixes: Mixes) -> dict[str, Mix | Manifest]:
@@ -82,14 +81,18 @@ def _beside(mixes: Mixes, network: Mix | Manifest, domains: Sequence[str]) -> di
     return {"perplexity_over_default": over_text(figures.ratio, one, other).rounded()}
 
 
-def _shares(mixes: Mixes, networks: Mapping[str, Mix | Manifest]) -> dict[str, Any]:
+def _windows(mixes: Mixes, length: int, count: int) -> Windows:
+    return Windows.of(mixes.family, mixes.blobs, count=count, length=length)
+
+
+def _shares(
+    mixes: Mixes, windows: Windows, networks: Mapping[str, Mix | Manifest]
+) -> dict[str, Any]:
     """Return each method's share of the gain over all domains, and the number of windows."""
+    read = mixes.read_in(windows)
     shares = {
-        name: figures.of_network(mixes, network, mixes.domains)["share_of_gain"]
+        name: figures.of_network(read, network, read.domains)["share_of_gain"]
         for name, network in networks.items()
     }
-    classified = text_classifier.measure(mixes, mixes.domains)["share_of_gain"]
-    return {
-        "windows": mixes.num_windows,
-        "share_of_gain": shares | {upcycling.CLASSIFIER: classified},
-    }
+    shares[upcycling.CLASSIFIER] = text_classifier.measure(read, read.domains)["share_of_gain"]
+    return {"windows": windows.count, "share_of_gain": shares}

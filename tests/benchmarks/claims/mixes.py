@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from assembler.assembly.inputs import MixInputs
 from assembler.content_cache import made_once
@@ -32,7 +31,6 @@ from assembler.training.distributed import World
 from assembler.training.domain_loss_choice import choose_domain_loss
 from assembler.training.finetune import training_batches
 from assembler.training.optimizer import DTYPES
-from engine.gates.mix_gate import WINDOW_TOKENS
 from engine.vllm_plugin import tensors
 from registry.blobs.blobs import LocalBlobs, put_bytes
 from registry.catalog import documents
@@ -42,18 +40,9 @@ from registry.checkpoints.manifests import Manifest, json_digest
 from registry.settings import settings
 from tests.benchmarks.claims import versions
 from tests.benchmarks.claims.families.family import Family
-from tests.benchmarks.claims.reading import (
-    Reading,
-    answers,
-    held_out,
-    questions_of,
-    read,
-    switches,
-)
+from tests.benchmarks.claims.families.windows import Windows
+from tests.benchmarks.claims.reading import Reading, answers, questions_of, read
 from tests.benchmarks.harness import reports
-
-# The name of held-out text of domains without an expert.
-GENERAL = "general"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +83,9 @@ class NotMeasured(Exception):
 
 
 class Mixes:
-    """The mixes of one family, with at most `windows` and `questions` of each domain.
+    """The mixes of one family, read in `windows`, with at most `questions` of each domain.
 
-    Windows have `length` tokens. In those of `switch` another domain has the first half, and only
-    the second half counts. With `found_only` only the cache is read, and a missing figure raises
-    NotMeasured.
+    With `found_only` only the cache is read, and a missing figure raises NotMeasured.
     """
 
     def __init__(
@@ -106,10 +93,8 @@ class Mixes:
         family: Family,
         blobs: LocalBlobs,
         *,
-        windows: int,
+        windows: Windows,
         questions: int = 0,
-        length: int = WINDOW_TOKENS,
-        switch: bool = False,
         found_only: bool = False,
     ) -> None:
         self.family, self.blobs, self._found_only = family, blobs, found_only
@@ -119,21 +104,10 @@ class Mixes:
             for name, texts in family.documents.items()
         }
         self._public: dict[tuple[bool, int], projection.PublicStatistics] = {}
-        reader = TokenReader.of(family.seed, blobs)
-        texts = {name: [domain] for name, domain in family.documents.items()}
-        texts[GENERAL] = list(family.public.values())
-        windows_of = {
-            name: held_out(reader, parts, windows, length=length) for name, parts in texts.items()
-        }
-        # The same number for each domain, so that a mean over domains is taken window by window.
-        windows = min(map(len, windows_of.values()))
-        self._windows = {n: sample_windows(w, count=windows) for n, w in windows_of.items()}
-        self._after = length // 2 if switch else 0
-        if switch:
-            self._windows = switches(self._windows)
+        self._windows = windows
         self._questions = {
             name: questions_of(sample_windows(texts_nT, count=questions)[:questions])
-            for name, texts_nT in self._windows.items()
+            for name, texts_nT in windows.tokens.items()
         }
 
     @property
@@ -144,35 +118,23 @@ class Mixes:
     def domains(self) -> tuple[str, ...]:
         return tuple(self.family.experts)
 
-    @property
-    def num_windows(self) -> int:
-        """The number of windows of each domain."""
-        return len(self._windows[GENERAL])
-
-    def of_length(self, length: int, *, windows: int, switch: bool = False) -> "Mixes":
+    def read_in(self, windows: Windows) -> "Mixes":
         """Return the same mixes, read in other windows."""
-        return Mixes(
-            self.family,
-            self.blobs,
-            windows=windows,
-            length=length,
-            switch=switch,
-            found_only=self._found_only,
-        )
+        return Mixes(self.family, self.blobs, windows=windows, found_only=self._found_only)
 
     def texts(self, name: str) -> list[str]:
         """Return the windows of a domain, or of general text, as text."""
         reader = TokenReader.of(self.family.seed, self.blobs)
-        return [reader.decode(tokens) for tokens in self._windows[name].tolist()]
+        return [reader.decode(tokens) for tokens in self._windows.tokens[name].tolist()]
 
     def read(self, network: Mix | Manifest) -> Reading:
         """Return the reading of every domain, from the cache where it has it."""
         manifest = self.manifest(network)
 
         def make() -> dict[str, Any]:
-            return asdict(read(self.network(manifest), self._windows, after=self._after))
+            return asdict(read(self.network(manifest), self._windows))
 
-        key = [manifest.digest, _listed(self._windows), *([self._after] if self._after else [])]
+        key = [manifest.digest, *self._windows.key]
         return Reading(**self.once("readings", key, make))
 
     def answers(self, network: Mix | Manifest, domain: str) -> list[bool]:
@@ -373,10 +335,6 @@ def _with_loss(inputs: MixInputs, q: float) -> MixInputs:
     finetune = inputs.recipe.finetune.model_copy(update={"domain_loss_q": q})
     recipe = inputs.recipe.model_copy(update={"finetune": finetune})
     return replace(inputs, recipe=recipe)
-
-
-def _listed(tokens: Mapping[str, Tensor]) -> dict[str, Any]:
-    return {name: tokens_nT.tolist() for name, tokens_nT in tokens.items()}
 
 
 def _ref(name: str) -> str:

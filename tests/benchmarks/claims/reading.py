@@ -4,8 +4,7 @@ Letters at the end of a tensor's name: B batch, T tokens, V vocabulary, N routed
 questions, C choices.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -15,9 +14,7 @@ from torch import Tensor
 
 from assembler.network.attention import Cache
 from assembler.network.model import Network
-from assembler.training.batches import TokenReader, sample_windows
-from engine.gates.mix_gate import WINDOW_TOKENS
-from registry.catalog.documents import Document
+from tests.benchmarks.claims.families.windows import Windows
 
 BATCH_TOKENS = 1024
 CHOICES = 4
@@ -39,14 +36,11 @@ class Reading:
 
 
 @torch.inference_mode()
-def read(network: Network, windows: Mapping[str, Tensor], *, after: int = 0) -> Reading:
-    """Read windows [n, T] of each domain.
-
-    Losses and hits are of the tokens from position `after` on; routing is of all tokens.
-    """
+def read(network: Network, windows: Windows) -> Reading:
+    """Read all windows; routing is of all tokens, losses and hits of those that count."""
     losses, hits, routing = {}, {}, {}
-    for domain, windows_nT in windows.items():
-        losses[domain], hits[domain], routing[domain] = _windows(network, windows_nT, after)
+    for domain, windows_nT in windows.tokens.items():
+        losses[domain], hits[domain], routing[domain] = _windows(network, windows_nT, windows.after)
     return Reading(losses=losses, hits=hits, routing=routing)
 
 
@@ -73,21 +67,6 @@ def answers(network: Network, questions: Tensor) -> list[bool]:
     return right
 
 
-def held_out(
-    reader: TokenReader,
-    texts: Sequence[Sequence[Document]],
-    count: int,
-    *,
-    length: int = WINDOW_TOKENS,
-) -> Tensor:
-    """Return windows [n, length] of held-out documents, about the same number of each domain."""
-    parts = [reader.windows(domain, split="held-out", length=length) for domain in texts]
-    share = math.ceil(count / len(parts))
-    return sample_windows(
-        torch.cat([sample_windows(part, count=share) for part in parts]), count=count
-    )
-
-
 def questions_of(windows: Tensor) -> Tensor:
     """Make questions [Q, C, T] from windows [Q, T] of one domain.
 
@@ -101,15 +80,6 @@ def questions_of(windows: Tensor) -> Tensor:
         [windows.roll(-shift, 0)[:, -CONTINUATION_TOKENS:] for shift in range(CHOICES)], 1
     )
     return torch.cat([beginnings, ends], -1)
-
-
-def switches(windows: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return windows [n, T] by domain: the first half is text of another domain, the one before."""
-    names = list(windows)
-    return {
-        name: torch.cat([windows[before].chunk(2, 1)[0], windows[name].chunk(2, 1)[1]], 1)
-        for before, name in zip(names[-1:] + names[:-1], names, strict=True)
-    }
 
 
 def _windows(

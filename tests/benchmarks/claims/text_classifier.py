@@ -12,7 +12,8 @@ from functools import cached_property
 from typing import Any
 
 from registry.catalog.documents import Document
-from tests.benchmarks.claims.mixes import GENERAL, Mixes
+from tests.benchmarks.claims.families.windows import GENERAL
+from tests.benchmarks.claims.mixes import Mixes
 from tests.benchmarks.claims.page import figures
 
 CHARACTERS = 3

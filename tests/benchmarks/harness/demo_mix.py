@@ -13,6 +13,7 @@ from registry.settings import settings
 from tests import tiny
 from tests.assembler import tiny_mixes as tiny_mixes
 from tests.benchmarks.claims.families import smollm2
+from tests.benchmarks.claims.families.windows import Windows
 from tests.benchmarks.claims.mixes import Mix, Mixes
 
 TINY_EXPERTS = (1, 2, 3)
@@ -52,7 +53,7 @@ def smollm2_135m() -> DemoMix:
     """
     blobs = LocalBlobs(settings().cache_path / "benchmarks" / "claims" / "blobs")
     family = smollm2.family(blobs, domains=EXPERT_DOMAINS)
-    mixes = Mixes(family, blobs, windows=1, questions=0)
+    mixes = Mixes(family, blobs, windows=Windows.of(family, blobs, count=1))
     mix = Mix(experts=mixes.domains)
     return DemoMix(
         name=family.name,

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from registry.checkpoints.manifests import Manifest
 from tests.benchmarks.claims.estimates import Sample, over_text
-from tests.benchmarks.claims.mixes import GENERAL, Mix, Mixes
+from tests.benchmarks.claims.families.windows import GENERAL
+from tests.benchmarks.claims.mixes import Mix, Mixes
 from tests.benchmarks.claims.reading import Reading
 
 

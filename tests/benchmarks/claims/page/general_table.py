@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tests.benchmarks.claims.mixes import GENERAL
+from tests.benchmarks.claims.families.windows import GENERAL
 from tests.benchmarks.harness import markdown
 
 Figures = Mapping[str, Any]

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.benchmarks.claims import similarity
 from tests.benchmarks.claims.estimates import over_seeds
-from tests.benchmarks.claims.mixes import GENERAL
+from tests.benchmarks.claims.families.windows import GENERAL
 from tests.benchmarks.claims.page import general_table
 from tests.benchmarks.harness import markdown
 
