@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import StreamingResponse
@@ -32,6 +32,27 @@ router = APIRouter(tags=["files"], route_class=CheckedRoute)
 RANGE = re.compile(r"bytes=([0-9]{0,20})-([0-9]{0,20})")
 
 Read = Callable[[int, int], Iterator[bytes]]
+
+
+class FileResponse(StreamingResponse):
+    """The bytes of a file, or of one range of it."""
+
+    media_type = "application/octet-stream"
+
+
+_BYTES: dict[str, Any] = {
+    FileResponse.media_type: {"schema": {"type": "string", "format": "binary"}}
+}
+# What a route that answers with a file documents.
+AS_FILE: dict[str, Any] = {
+    "response_class": FileResponse,
+    "responses": {
+        200: {"description": "The whole file.", "content": _BYTES},
+        206: {"description": "The range that was asked for.", "content": _BYTES},
+        304: {"description": "The file is the one that `If-None-Match` names."},
+        416: {"description": "The file has no such range."},
+    },
+}
 FileName = Annotated[Line, Path(description="Name of the file, as the list of files has it.")]
 
 
@@ -58,7 +79,7 @@ def list_of_mix(
     return _listing(*_of_mix(session, blobs, name, number), blobs)
 
 
-@router.get("/experts/{name}/versions/{number}/files/{file}")
+@router.get("/experts/{name}/versions/{number}/files/{file}", **AS_FILE)
 @router.head("/experts/{name}/versions/{number}/files/{file}", include_in_schema=False)
 def get_of_expert(
     name: ExpertName,
@@ -73,7 +94,7 @@ def get_of_expert(
     return _file(request, blobs, _of_expert(session, blobs, name, number), None, file)
 
 
-@router.get("/families/{name}/files/{file}")
+@router.get("/families/{name}/files/{file}", **AS_FILE)
 @router.head("/families/{name}/files/{file}", include_in_schema=False)
 def get_of_family(
     name: FamilyName,
@@ -87,7 +108,7 @@ def get_of_family(
     return _file(request, blobs, _of_family(session, blobs, name), None, file)
 
 
-@router.get("/mixes/{name}/versions/{number}/files/{file}")
+@router.get("/mixes/{name}/versions/{number}/files/{file}", **AS_FILE)
 @router.head("/mixes/{name}/versions/{number}/files/{file}", include_in_schema=False)
 def get_of_mix(
     name: MixName,
@@ -126,7 +147,7 @@ def list_of_adapter(
     )
 
 
-@router.get("/experts/{name}/versions/{number}/adapter/{file}")
+@router.get("/experts/{name}/versions/{number}/adapter/{file}", **AS_FILE)
 def get_of_adapter(
     name: ExpertName,
     number: VersionNumber,
@@ -265,9 +286,7 @@ def _ranged(request: Request, read: Read, *, size: int, etag: str) -> Response:
         status = 206
     headers["Content-Length"] = str(end - start)
     chunks = iter(()) if request.method == "HEAD" else read(start, end)
-    return StreamingResponse(
-        chunks, status_code=status, headers=headers, media_type="application/octet-stream"
-    )
+    return FileResponse(chunks, status_code=status, headers=headers)
 
 
 def _span(first: str, last: str, *, size: int) -> tuple[int, int]:

@@ -100,3 +100,14 @@ def test_an_unfinished_upload_cannot_be_downloaded(client: TestClient) -> None:
         version = experts.find_version(session, expert="expert-1", number=1)
         version.state = VersionState.UPLOADING
     assert client.get(TENSORS).status_code == 409
+
+
+def test_the_document_says_that_files_are_bytes(client: TestClient) -> None:
+    paths = client.get("/api/v1/openapi.json").json()["paths"]
+    answers = {
+        path: routes["get"]["responses"] for path, routes in paths.items() if "/{file}" in path
+    }
+    assert len(answers) == 4
+    for responses in answers.values():
+        assert [*responses["200"]["content"]] == ["application/octet-stream"]
+        assert {"206", "304", "416"} <= responses.keys()
