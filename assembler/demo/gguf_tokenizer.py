@@ -1,31 +1,21 @@
 """Make a tokenizer again from the metadata of a GGUF file.
 
-A file names its way to split text, which llama.cpp knows by that name (`tokenizer.ggml.pre`). The
-expressions here are those of the models' own `tokenizer.json`.
+A tokenizer of bytes (`gpt2`) names its way to split text (`tokenizer.ggml.pre`); the expressions
+here are those of the models' own `tokenizer.json`. One of SentencePiece is called `llama`.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import gguf
-from tokenizers import (
-    AddedToken,
-    Regex,
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-)
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.normalizers import Normalizer
 from tokenizers.pre_tokenizers import PreTokenizer
 
+from assembler.demo import gguf_sentencepiece, gguf_tokens
+from assembler.demo.gguf_tokens import KEY
+
 # Name of a role in Hugging Face's files -> its name in GGUF files.
 ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
-# Types of tokens: those that text never gives, those that are found before words are split, and
-# rows of the network that fill up.
-CONTROL, USER_DEFINED = gguf.TokenType.CONTROL, gguf.TokenType.USER_DEFINED
-UNUSED = gguf.TokenType.UNUSED
 # Words with a sign before them, single digits, signs with line ends after them, white space.
 QWEN2_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -50,24 +40,8 @@ NORMALIZERS: Mapping[str, Callable[[], Normalizer]] = {"qwen2": normalizers.NFC}
 
 
 def of(metadata: Mapping[str, Any]) -> Tokenizer:
-    """Return the byte-level tokenizer of a file. Rows that fill up have no token."""
-    tokens = _tokens(metadata)
-    vocabulary = {token: number for number, (token, kind) in enumerate(tokens) if kind != UNUSED}
-    merges = [tuple(pair.split(" ")) for pair in metadata["tokenizer.ggml.merges"]]
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-    splits = metadata["tokenizer.ggml.pre"]
-    tokenizer.pre_tokenizer = PRE_TOKENIZERS[splits]()
-    if splits in NORMALIZERS:
-        tokenizer.normalizer = NORMALIZERS[splits]()
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_tokens(
-        [
-            AddedToken(token, special=kind == CONTROL, normalized=False)
-            for token, kind in tokens
-            if kind in (CONTROL, USER_DEFINED)
-        ]
-    )
-    return tokenizer
+    """Return the tokenizer of a file."""
+    return MODELS[metadata[f"{KEY}model"]](metadata)
 
 
 def special_ids(metadata: Mapping[str, Any]) -> dict[str, int]:
@@ -77,23 +51,39 @@ def special_ids(metadata: Mapping[str, Any]) -> dict[str, int]:
 
 
 def config(metadata: Mapping[str, Any], *, context: int) -> dict[str, Any]:
-    """Return `tokenizer_config.json` with the chat template, for a network of that context."""
-    tokens = metadata["tokenizer.ggml.tokens"]
+    """Return `tokenizer_config.json` for a network of that context.
+
+    A base model has no chat template.
+    """
+    tokens, template = metadata[f"{KEY}tokens"], metadata.get("tokenizer.chat_template")
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context,
         "clean_up_tokenization_spaces": False,
-        "chat_template": metadata["tokenizer.chat_template"],
+        **({"chat_template": template} if template else {}),
         **{f"{role}_token": tokens[number] for role, number in _role_ids(metadata).items()},
     }
 
 
-def _tokens(metadata: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Return all tokens in order, each with its type."""
-    tokens, types = (metadata[f"tokenizer.ggml.{name}"] for name in ("tokens", "token_type"))
-    return list(zip(tokens, types, strict=True))
+def _of_bytes(metadata: Mapping[str, Any]) -> Tokenizer:
+    tokens = gguf_tokens.listed(metadata)
+    merges = [tuple(pair.split(" ")) for pair in metadata[f"{KEY}merges"]]
+    tokenizer = Tokenizer(models.BPE(vocab=gguf_tokens.vocabulary(tokens), merges=merges))
+    splits = metadata[f"{KEY}pre"]
+    tokenizer.pre_tokenizer = PRE_TOKENIZERS[splits]()
+    if splits in NORMALIZERS:
+        tokenizer.normalizer = NORMALIZERS[splits]()
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_tokens(gguf_tokens.added(tokens, normalized=False))
+    return tokenizer
+
+
+MODELS: Mapping[str, Callable[[Mapping[str, Any]], Tokenizer]] = {
+    "gpt2": _of_bytes,
+    "llama": gguf_sentencepiece.of,
+}
 
 
 def _role_ids(metadata: Mapping[str, Any]) -> dict[str, int]:
-    keys = {role: f"tokenizer.ggml.{name}_token_id" for role, name in ROLES.items()}
+    keys = {role: f"{KEY}{name}_token_id" for role, name in ROLES.items()}
     return {role: metadata[key] for role, key in keys.items() if key in metadata}

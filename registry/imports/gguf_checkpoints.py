@@ -15,6 +15,7 @@ from registry.checkpoints.tensor_names import EMBEDDINGS, LM_HEAD, WEIGHT
 from registry.errors import Incompatible, Problem, pointer
 from registry.imports import gguf_names
 from registry.imports.gguf_header import GgufHeader, GgufTensor
+from registry.imports.gguf_names import Layout
 
 TOKENS = "tokenizer.ggml.tokens"
 # GGUF stores these in float32, so that 1e-05 is read as 9.999999747378752e-06.
@@ -28,12 +29,13 @@ def plan(header: GgufHeader, seed: Manifest) -> dict[str, GgufTensor]:
     """
     kind = header.metadata.get("general.architecture")
     expected = seed.config["model_type"]
-    if not isinstance(kind, str) or kind not in gguf_names.ARCHITECTURES or kind != expected:
-        known = ", ".join(sorted(gguf_names.ARCHITECTURES))
+    layout = gguf_names.LAYOUTS.get(kind) if isinstance(kind, str) else None
+    if not isinstance(kind, str) or layout is None or layout.model_type != expected:
+        known = ", ".join(sorted(gguf_names.LAYOUTS))
         detail = f"is {kind!r}, the family's seed is {expected!r}; GGUF files are read of: {known}"
         problem = Problem("/metadata/general.architecture", detail)
         raise Incompatible("the GGUF file does not fit its family", problems=(problem,))
-    found = tensors_of(header, is_tied=seed.architecture.tie_word_embeddings)
+    found = tensors_of(header, layout, is_tied=seed.architecture.tie_word_embeddings)
     problems = [*_setting_problems(header.metadata, kind, seed), *_misfits(found, seed)]
     if problems:
         raise Incompatible("the GGUF file does not fit its family", problems=tuple(problems))
@@ -64,14 +66,14 @@ def summary(tensors: Mapping[str, GgufTensor]) -> str:
     return f"GGUF file, dequantized from {kinds}"
 
 
-def tensors_of(header: GgufHeader, *, is_tied: bool) -> dict[str, GgufTensor]:
+def tensors_of(header: GgufHeader, layout: Layout, *, is_tied: bool) -> dict[str, GgufTensor]:
     """Return the tensors by the names of transformers, or by their own where these have none.
 
     Where embeddings and output layer are tied, the one that is stored in more bits stands for both.
     """
     found = {}
     for name, tensor in header.tensors.items():
-        found[gguf_names.in_transformers(name) or name] = tensor
+        found[gguf_names.in_transformers(name, layout) or name] = tensor
     head = LM_HEAD + WEIGHT
     if is_tied and head in found:
         # Some files repeat the embeddings as the output layer, stored in more bits.
@@ -90,6 +92,8 @@ def _setting_problems(metadata: Mapping[str, Any], kind: str, seed: Manifest) ->
         "attention.layer_norm_rms_epsilon": ours.rms_norm_eps,
         "rope.freq_base": ours.rope_theta,
     }
+    if (window := ours.base_fields.get("sliding_window")) is not None:
+        expected["attention.sliding_window"] = window
     for name, value in expected.items():
         key = f"{kind}.{name}"
         theirs = metadata.get(key)

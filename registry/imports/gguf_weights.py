@@ -37,12 +37,11 @@ def store(
 
 
 def read_as(name: str, path: Path, tensor: GgufTensor, architecture: Architecture) -> Floats:
-    """Return the tensor that transformers calls `name`, as float32, rows in its order."""
-    values = read(path, tensor)
-    if not gguf_names.is_interleaved(name, architecture=architecture.base_model_type):
-        return values
+    """Return the tensor that transformers calls `name` as it stores it, in float32."""
     heads = architecture.num_attention_heads, architecture.num_key_value_heads
-    return gguf_names.without_interleaving(values, heads["k_proj" in name])
+    layout = gguf_names.of_base(architecture.base_model_type)
+    values = read(path, tensor)
+    return gguf_names.as_transformers(values, name, layout, num_heads=heads["k_proj" in name])
 
 
 def read(path: Path, tensor: GgufTensor) -> Floats:

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from assembler.demo import seeds
+from assembler.demo.demo_seed import DemoSeed
+from registry.errors import InvalidInput
 from service.cli.needs_server import needs_server
 from service.cli.options import NAMED, Report
 from service.cli.paths import check_new_file
@@ -37,15 +39,33 @@ def demo(
     family: Annotated[
         str, typer.Option(help=f"The family to make from its seed: {' or '.join(seeds.SEEDS)}.")
     ] = seeds.DEFAULT.name,
+    accept_license: Annotated[
+        bool,
+        typer.Option(
+            "--accept-license", help="Accept the terms of a seed that asks for it, such as Gemma."
+        ),
+    ] = False,
     report: Report = None,
 ) -> None:
     """Run everything once on public texts: train three experts, mix, gate, serve and compare."""
     from service.demo import demo
 
     seed = seeds.find(family)
+    if seed.terms and not accept_license:
+        _ask_for_consent(seed)
     seed.files()
     check_new_file(report)
     sys.exit(demo.main(seed, stay=not exit, report_path=report))
+
+
+def _ask_for_consent(seed: DemoSeed) -> None:
+    """Ask on the terminal whether the terms of a seed are accepted.
+
+    Raises InvalidInput if not, and where nobody can answer.
+    """
+    question = f"{seed.name} is used under {seed.terms}. Do you accept them?"
+    if not (sys.stdin.isatty() and typer.confirm(question, err=True)):
+        raise InvalidInput(f"{seed.name} is used under {seed.terms}: --accept-license accepts them")
 
 
 @command()

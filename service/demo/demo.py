@@ -25,6 +25,8 @@ from service.terminal.stages import Stages
 
 MIX = "demo"
 PROMPT_WORDS = 40
+# Of the rate that the seed's experts are trained with. The usual family gets the preset's rate.
+FINETUNE_RATE = 0.2
 
 
 def main(seed: DemoSeed, *, stay: bool, report_path: Path | None) -> int:
@@ -61,6 +63,7 @@ def _run(stages: Stages, service: Service, seed: DemoSeed) -> Report:
                 name=MIX + seed.suffix,
                 family=family.name,
                 experts=list(family.texts),
+                finetune={"learning_rate": FINETUNE_RATE * seed.learning_rate},
                 deploy=True,
             )
             mix, step_seconds = following.make(stage, client, requested)

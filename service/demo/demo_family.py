@@ -61,8 +61,7 @@ def prepare(
     texts, public = _collect(stages, expert_domains)
     folder = _unpack(stages, seed)
     experts = [
-        _train(stages, domain, folder, texts[domain.name], name=domain.name + seed.suffix)
-        for domain in expert_domains
+        _train(stages, domain, seed, folder, texts[domain.name]) for domain in expert_domains
     ]
     with stages.stage("Service") as stage:
         address = stage.result = service.wait()
@@ -100,18 +99,18 @@ def _unpack(stages: Stages, seed: DemoSeed) -> Path:
     return Path(unpacked["folder"])
 
 
-def _train(stages: Stages, domain: Domain, seed: Path, documents: Path, *, name: str) -> Expert:
+def _train(stages: Stages, domain: Domain, seed: DemoSeed, folder: Path, documents: Path) -> Expert:
     with stages.stage(f"Expert {domain.name}") as stage:
         trained = preparation.run(
             "expert",
-            str(seed),
+            str(folder),
             str(documents),
-            json.dumps(EXPERT_TRAINING),
+            json.dumps(EXPERT_TRAINING | {"learning_rate": seed.learning_rate}),
             on_progress=stage.say,
         )
         before, after = (trained["metrics"][f"{who}_perplexity"] for who in ("seed", "expert"))
         stage.result = f"held-out perplexity {before:.1f} -> {after:.1f}"
-    return Expert(name, domain, Path(trained["folder"]))
+    return Expert(domain.name + seed.suffix, domain, Path(trained["folder"]))
 
 
 def _register_family(

@@ -51,6 +51,7 @@ ADDITIONS = (
     *map(Group, ("lint", "bench", "docs")),
     # Seeds of further families of the demo, each of hundreds of megabytes.
     Group("demo-qwen", extras=("demo-qwen",)),
+    Group("demo-gemma3", extras=("demo-gemma3",)),
 )
 
 

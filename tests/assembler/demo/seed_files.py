@@ -24,11 +24,29 @@ TYPES = [
     gguf.TokenType.USER_DEFINED,
     *[gguf.TokenType.UNUSED] * 4,
 ]
-LLAMA, QWEN2 = (
+# Of SentencePiece: pieces, each with its score.
+PIECES = {
+    "\u2581": -3.0, "t": -4.0, "h": -5.0, "e": -6.0, "th": -2.0, "the": -1.0, "\u2581th": -0.5
+}  # fmt: skip
+RUN = "\u2581\u2581"
+SENTENCEPIECE = [
+    *("<pad>", "<eos>", "<bos>", "<unk>"),
+    *(f"<0x{number:02X}>" for number in range(256)),
+    *PIECES,
+    RUN,
+]
+SENTENCEPIECE_TYPES = [
+    *[gguf.TokenType.CONTROL] * 4,
+    *[gguf.TokenType.BYTE] * 256,
+    *[gguf.TokenType.NORMAL] * len(PIECES),
+    gguf.TokenType.USER_DEFINED,
+]
+SCORES = [*[-1000.0] * 260, *PIECES.values(), -1000.0]
+LLAMA, QWEN2, GEMMA3 = (
     Architecture.from_config(
         {
             "model_type": kind,
-            "vocab_size": len(TOKENS),
+            "vocab_size": num_tokens,
             "hidden_size": 32,
             "intermediate_size": 64,
             "num_hidden_layers": 2,
@@ -41,9 +59,17 @@ LLAMA, QWEN2 = (
             "tie_word_embeddings": True,
         }
     )
-    for kind in ("llama", "qwen2")
+    for kind, num_tokens in (
+        ("llama", len(TOKENS)),
+        ("qwen2", len(TOKENS)),
+        ("gemma3_text", len(SENTENCEPIECE)),
+    )
 )
-KINDS = {"llama": gguf.MODEL_ARCH.LLAMA, "qwen2": gguf.MODEL_ARCH.QWEN2}
+KINDS = {
+    "llama": gguf.MODEL_ARCH.LLAMA,
+    "qwen2": gguf.MODEL_ARCH.QWEN2,
+    "gemma3_text": gguf.MODEL_ARCH.GEMMA3,
+}
 
 
 def weights(architecture: Architecture) -> dict[str, Floats]:
@@ -61,7 +87,7 @@ def write(path: Path, architecture: Architecture, *, splits: str) -> Path:
     The embeddings are there twice: in 8 bits, and whole as the output layer.
     """
     kind = architecture.base_model_type
-    writer = gguf.GGUFWriter(path, kind)
+    writer = gguf.GGUFWriter(path, kind.removesuffix("_text"))
     writer.add_context_length(architecture.max_position_embeddings)
     writer.add_embedding_length(architecture.hidden_size)
     writer.add_block_count(architecture.num_hidden_layers)
@@ -70,7 +96,13 @@ def write(path: Path, architecture: Architecture, *, splits: str) -> Path:
     writer.add_head_count_kv(architecture.num_key_value_heads)
     writer.add_layer_norm_rms_eps(architecture.rms_norm_eps)
     writer.add_rope_freq_base(architecture.rope_theta)
-    _add_tokenizer(writer, splits)
+    writer.add_key_length(architecture.head_dim)
+    if window := architecture.base_fields.get("sliding_window"):
+        writer.add_sliding_window(window)
+    if kind == "gemma3_text":
+        _add_sentencepiece(writer)
+    else:
+        _add_tokenizer(writer, splits)
     names = gguf.get_tensor_name_map(KINDS[kind], architecture.num_hidden_layers)
     heads = {"q_proj": architecture.num_attention_heads, "k_proj": architecture.num_key_value_heads}
     for name, values in weights(architecture).items():
@@ -79,6 +111,8 @@ def write(path: Path, architecture: Architecture, *, splits: str) -> Path:
         part = name.split(".")[-2]
         if kind == "llama" and part in heads:
             values = np.ascontiguousarray(tiny_gguf.interleaved(values, heads[part]))
+        if kind == "gemma3_text" and name.endswith("norm.weight"):
+            values = values + 1
         if name == "model.embed_tokens.weight":
             writer.add_tensor("output.weight", values)
             few = gguf.GGMLQuantizationType.Q8_0
@@ -96,4 +130,18 @@ def _add_tokenizer(writer: gguf.GGUFWriter, splits: str) -> None:
     writer.add_token_types(TYPES)
     writer.add_token_merges(MERGES)
     writer.add_eos_token_id(TOKENS.index(END))
+    writer.add_pad_token_id(0)
     writer.add_chat_template(tiny.CHAT_TEMPLATE)
+
+
+def _add_sentencepiece(writer: gguf.GGUFWriter) -> None:
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(SENTENCEPIECE)
+    writer.add_token_types(SENTENCEPIECE_TYPES)
+    writer.add_token_scores(SCORES)
+    writer.add_pad_token_id(0)
+    writer.add_eos_token_id(1)
+    writer.add_bos_token_id(2)
+    writer.add_unk_token_id(3)
+    writer.add_add_bos_token(True)
+    writer.add_add_space_prefix(False)

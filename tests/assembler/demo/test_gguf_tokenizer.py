@@ -1,4 +1,7 @@
-"""Tokenizers that are made of a GGUF file's metadata split text as the models' own."""
+"""Tokenizers that are made of a GGUF file's metadata split text as the models' own.
+
+Covers: gguf_tokens.
+"""
 
 from typing import Any
 
@@ -13,6 +16,7 @@ TEXT = "It's the 1984 <|im_end|> end,\n\n  über 日本\n\tx <tool_call>"
 
 def metadata(splits: str) -> dict[str, Any]:
     return {
+        "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": splits,
         "tokenizer.ggml.tokens": seed_files.TOKENS,
         "tokenizer.ggml.token_type": seed_files.TYPES,

@@ -41,6 +41,7 @@ def seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> DemoSee
         license="MIT",
         provenance="random",
         extra="demo-tiny",
+        learning_rate=1e-3,
         parts=tuple(f"tiny_part{number}/a.bin" for number in range(NUM_PARTS)),
         digest=hashlib.sha256(data).hexdigest(),
     )

@@ -10,7 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from assembler.demo import seeds
 from assembler.demo.corpora import domains, public_texts
+from assembler.recipes.recipe import Finetune
+from assembler.training.expert_training import ExpertTraining
 from registry.catalog.documents import Document, serialize
 from registry.settings import settings
 from service import home as homes
@@ -72,3 +75,11 @@ def test_prompt_is_the_beginning_of_a_held_out_text(tmp_path: Path) -> None:
 
     assert demo.prompt(path).split() == words[: demo.PROMPT_WORDS]
     assert text.startswith(demo.prompt(path))
+
+
+def test_the_usual_family_is_trained_as_presets_and_defaults_say() -> None:
+    """So pages, benchmarks and caches of experts agree with the demo."""
+    seed = seeds.DEFAULT
+    assert ExpertTraining().learning_rate == seed.learning_rate
+    rate = demo.FINETUNE_RATE * seed.learning_rate
+    assert Finetune(tokens=1).learning_rate == rate

@@ -4,14 +4,16 @@ The packages of its seed are installed by `./nexusmix demo --family NAME`.
 """
 
 import json
+import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from openai import OpenAI
 
-from assembler.demo import seeds
+from assembler.demo import gemma3, seeds
 from assembler.demo.demo_seed import DemoSeed
 from registry.errors import Unavailable
 from registry.settings import settings
@@ -43,19 +45,21 @@ def test_the_demo_of_a_family_runs_to_its_chat(seed: DemoSeed, home: Path, tmp_p
     except Unavailable as error:
         pytest.skip(error.detail)
     path = tmp_path / "report.json"
-    options = [f"--family={seed.name}", f"--report={path}"]
+    options = [f"--family={seed.name}", f"--report={path}", "--accept-license"]
     process = subprocess.Popen([*COMMAND, "demo", *options])
     try:
         # Its end before the report is a failure, which the reading of the report tells.
         wait_for(lambda: path.exists() or process.poll() is not None, "the report", seconds=HOURS)
         report = json.loads(path.read_text())
-        answer = chat(model=f"demo{seed.suffix}")
+        answer = None if seed is gemma3.SEED else chat(model=f"demo{seed.suffix}")
         process.send_signal(signal.SIGINT)
         assert process.wait(STOP_SECONDS) == 130
     finally:
         process.kill()
 
-    assert answer.strip()
+    # Gemma's is a base model: it completes texts, and knows no chat.
+    assert answer is None or answer.strip()
+    assert all(completion["text"].strip() for completion in report["completions"])
     assert report["family"] == seed.name
     assert report["gate"]["passed"]
     assert [bar for bar in report["bars"] if not bar["held"]] == []
@@ -85,5 +89,40 @@ def test_packages_that_are_missing_are_named_at_once(
     seed: DemoSeed, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("assembler.demo.demo_seed.find_spec", lambda name: None)
-    assert run_here("demo", f"--family={seed.name}", "--exit") == 1
+    assert run_here("demo", f"--family={seed.name}", "--accept-license", "--exit") == 1
     assert f"install nexusmix with its extra `{seed.extra}`" in capfd.readouterr().err
+
+
+def test_terms_that_nobody_accepts_are_named() -> None:
+    command = [*COMMAND, "demo", f"--family={gemma3.SEED.name}"]
+    refused = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        "nexusmix: gemma3-270m is used under the Gemma Terms of Use (ai.google.dev/gemma/terms):"
+        " --accept-license accepts them\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [("y", "comes in packages that are not installed"), ("n", "--accept-license accepts them")],
+)
+def test_terms_are_asked_for_on_a_terminal(answer: str, sentence: str) -> None:
+    main, terminal = os.openpty()
+    hidden = "import assembler.demo.demo_seed as d; d.find_spec = lambda name: None;"
+    code = f"{hidden} from service.cli import app; app.main()"
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, "demo", f"--family={gemma3.SEED.name}"],
+            stdin=terminal,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        os.write(main, f"{answer}\n".encode())
+        _, printed = process.communicate(timeout=STOP_SECONDS)
+    finally:
+        os.close(terminal)
+        os.close(main)
+    assert "used under the Gemma Terms of Use" in printed
+    assert "Do you accept them?" in printed
+    assert sentence in printed
