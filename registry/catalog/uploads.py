@@ -8,6 +8,7 @@ the API key that asks: bytes count as sent if it has sent them or may download t
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -169,10 +170,10 @@ def complete_expert_version(
     version = experts.find_version(session, expert=expert, number=number)
     if version.state in (VersionState.UPLOADING, VersionState.FAILED):
         db.release(session)
-        if version.manifest_digest is None:
-            _check_source_sent(session, blobs, version, sender=sender)
+        if version.source is not None:
+            _check_source_sent(session, blobs, version, version.source, sender=sender)
         else:
-            _check_checkpoint_sent(session, blobs, version, version.manifest_digest, sender=sender)
+            _check_checkpoint_sent(session, blobs, version, sender=sender)
         session.refresh(version, ["state", "num_retries"], with_for_update=True)
         if version.state in (VersionState.UPLOADING, VersionState.FAILED):
             experts.begin_checks(version)
@@ -183,10 +184,10 @@ def complete_expert_version(
 
 
 def _check_checkpoint_sent(
-    session: Session, blobs: BlobStore, version: ExpertVersion, digest: str, *, sender: int
+    session: Session, blobs: BlobStore, version: ExpertVersion, *, sender: int
 ) -> None:
     seed = manifests.load(blobs, version.expert.family.seed_digest)
-    manifest = manifests.load(blobs, digest)
+    manifest = manifests.load(blobs, experts.checkpoint_digest(version))
     wanted = (manifest.digests() - seed.digests()) | {version.documents_digest}
     permitted = blob_permissions.accept(session, blobs, wanted, sender=sender)
     admission.check_sent(blobs, manifest, known=seed.digests(), permitted=permitted)
@@ -194,10 +195,15 @@ def _check_checkpoint_sent(
 
 
 def _check_source_sent(
-    session: Session, blobs: BlobStore, version: ExpertVersion, *, sender: int
+    session: Session,
+    blobs: BlobStore,
+    version: ExpertVersion,
+    source: dict[str, Any],
+    *,
+    sender: int,
 ) -> None:
-    assert version.source is not None, "a version has a manifest or a source"
-    wanted = Source.from_json(version.source).digests()
+    """Check what the version is imported from: a worker makes the checkpoint, nobody sends it."""
+    wanted = Source.from_json(source).digests()
     permitted = blob_permissions.accept(
         session, blobs, wanted | {version.documents_digest}, sender=sender
     )

@@ -96,6 +96,18 @@ def test_a_failed_import_is_tried_again_and_one_that_ended_is_checked(
     assert experts.retry(session, expert="law", number=1).state is VersionState.CHECKING
 
 
+def test_a_checkpoint_that_a_worker_made_need_not_be_sent(
+    session: Session, blobs: LocalBlobs, folder: Path
+) -> None:
+    version = begin(session, blobs, folder).version
+    send(session, blobs, folder)
+    uploading.complete_expert(session, blobs)
+    digest = tiny.store_manifest(blobs, expert=1).digest
+    experts.mark_imported(session, version.id, manifest_digest=digest)
+    experts.mark_failed(session, version.id, error="no memory")
+    assert uploading.complete_expert(session, blobs).state is VersionState.CHECKING
+
+
 def test_another_adapter_is_another_version(
     session: Session, blobs: LocalBlobs, folder: Path, tmp_path: Path
 ) -> None:
