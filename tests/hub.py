@@ -35,7 +35,7 @@ class Repo:
 class TinyHub:
     """A running Hub, and the requests that it has answered: method, path and headers.
 
-    While `cuts` has numbers for a file, its next answers end after so many bytes of content.
+    `cuts` has numbers for files. Each cuts one answer: it ends after that number of bytes.
     """
 
     address: str = ""

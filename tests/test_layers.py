@@ -38,7 +38,8 @@ ROOMS = {
         "serving",
     ),
     "assembler": (
-        "tables content_cache compute_dtype progress tokenizer_file transformers_without_torch",
+        "tables content_cache compute_dtype progress time_limit tokenizer_file"
+        " transformers_without_torch",
         "recipes network",
         "training",
         "routing",

@@ -33,7 +33,7 @@ class DemoSeed:
     def files(self) -> list[Path]:
         """Return the parts in order. Raises Unavailable with the packages that are not installed.
 
-        So it does for a package that has no such file.
+        A package without its part counts as not installed.
         """
         found = {part: next(_places(part), None) for part in self.parts}
         missing = sorted({_package(part) for part, path in found.items() if path is None})

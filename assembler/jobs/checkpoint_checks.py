@@ -3,14 +3,12 @@
 This needs transformers and renders a stranger's template, so it runs in a process of its own.
 """
 
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 
 from jinja2 import TemplateError, TemplateSyntaxError
 from transformers import (
@@ -21,6 +19,7 @@ from transformers import (
 )
 
 from assembler import tokenizer_file
+from assembler.time_limit import time_limit
 from engine.vllm_plugin import model_folder
 from engine.vllm_plugin.config import NexusConfig
 from registry.blobs.blobs import BlobStore, get_bytes
@@ -126,7 +125,11 @@ def _check_template(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     if not tokenizer.chat_template:
         return
     name = CHAT_TEMPLATE if (folder / CHAT_TEMPLATE).exists() else TOKENIZER_CONFIG
-    with _refusing(name, "has a chat template that cannot be rendered"), _time_limit():
+    late = TimeoutError(f"it takes more than {TEMPLATE_SECONDS:g} s for one short message")
+    with (
+        _refusing(name, "has a chat template that cannot be rendered"),
+        time_limit(TEMPLATE_SECONDS, late),
+    ):
         tokenizer.apply_chat_template(CHAT, add_generation_prompt=True, tokenize=False)
 
 
@@ -151,19 +154,3 @@ def _refusal(name: str, detail: str) -> InvalidCheckpoint:
     detail = " ".join(detail.split())[:MAX_REASON]
     problem = Problem(pointer("files", name), detail)
     return InvalidCheckpoint(f"{name} {detail}", problems=(problem,))
-
-
-@contextmanager
-def _time_limit() -> Iterator[None]:
-    """Raise TimeoutError in the block after TEMPLATE_SECONDS; for the main thread only."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise TimeoutError(f"it takes more than {TEMPLATE_SECONDS:g} s for one short message")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, TEMPLATE_SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

@@ -5,15 +5,12 @@ with the permissions of the user of this machine.
 """
 
 import shutil
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 from assembler.jobs.imports import Imported, OnProgress, from_adapter, from_gguf
+from assembler.time_limit import time_limit
 from registry.blobs.blobs import BlobStore, get_bytes
 from registry.checkpoints import manifests
 from registry.checkpoints.admission import Shard
@@ -83,7 +80,8 @@ def _fetch(source: Source, cache: Path, on_progress: OnProgress) -> Fetched:
         bytes_per_second=rules.min_upload_bytes_per_second,
         grace_seconds=rules.body_seconds,
     )
-    with _deadline(rules.upload_seconds), outward:
+    late = TimedOut(f"the fetch took longer than {rules.upload_seconds:g} s; what came is kept")
+    with time_limit(rules.upload_seconds, late), outward:
         if not isinstance(address, HubAddress):
             assert isinstance(address, UrlAddress), "others are refused at their announcement"
             return url_file.fetch(address, cache, max_bytes=max_bytes, on_progress=on_bytes)
@@ -133,19 +131,3 @@ def _gguf(
     summary = gguf_checkpoints.summary(gguf_checkpoints.plan(gguf_header.read(path), seed))
     manifest = from_gguf(source, path, seed, blobs, on_progress=on_progress)
     return Imported(manifest=manifest, source=source, summary=summary)
-
-
-@contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
-    """Raise TimedOut in this thread, the main one, when so many seconds are over."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise TimedOut(f"the fetch took longer than {seconds:g} s; what came is kept")
-
-    before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

@@ -69,7 +69,7 @@ def _work(lease: Lease, url: str) -> None:
         # Running steps see this as well: they stop their processes and record no outcome.
         step_process.STOPPING.set()
         DBOS.destroy(workflow_completion_timeout_sec=STOP_SECONDS)
-    # A worker that was replaced must not take its jobs from the one that runs them now.
+    # Another worker runs this one's jobs by now, and must keep them.
     if durable.REPLACED.is_set():
         raise Superseded(f"another process acts for worker {lease.executor_id}")
     try:

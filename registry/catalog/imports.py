@@ -39,7 +39,7 @@ def begin_import(
     db.release(session)
     summary = announced.check(manifests.load(blobs, parent.seed_digest))
     source = announced.source()
-    wanted = source.digests() | {documents}
+    wanted = source.sent_by_owner() | {documents}
     permitted = blob_permissions.accept(session, blobs, wanted, sender=sender)
     version = uploads.find_or_add_version(
         session,

@@ -203,7 +203,7 @@ def _check_source_sent(
     sender: int,
 ) -> None:
     """Check what the version is imported from: a worker makes the checkpoint, nobody sends it."""
-    wanted = Source.from_json(source).digests()
+    wanted = Source.from_json(source).sent_by_owner()
     permitted = blob_permissions.accept(
         session, blobs, wanted | {version.documents_digest}, sender=sender
     )

@@ -6,12 +6,12 @@ from pathlib import PurePosixPath
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from registry.errors import InvalidInput, Problem
+from registry.ingest import gguf_file
 from registry.names import parse_ref
 from registry.origins import origin_of
 
 PEER = "nexusmix:"
 MAIN = "main"
-GGUF_SUFFIX = ".gguf"
 MAX_CHARACTERS = 2000
 # As the Hub takes names of owners and repositories, and as git takes names of branches.
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
@@ -116,7 +116,7 @@ def _url_address(text: str, url: SplitResult, at: str) -> UrlAddress:
         raise _refused(text, at, because="it has characters that no address has")
     address = UrlAddress(text)
     if not FILE.fullmatch(address.file):
-        raise _refused(text, at, because=f"it names no file that ends in {GGUF_SUFFIX}")
+        raise _refused(text, at, because=f"it names no file that ends in {gguf_file.SUFFIX}")
     return address
 
 

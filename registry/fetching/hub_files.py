@@ -18,8 +18,9 @@ from registry.checkpoints.file_names import (
     TENSORS_INDEX,
 )
 from registry.errors import InvalidInput
-from registry.fetching.addresses import GGUF_SUFFIX, HubAddress
+from registry.fetching.addresses import HubAddress
 from registry.fetching.remote_file import NOTHING, Expected
+from registry.ingest import gguf_file
 from registry.ingest.checkpoint_folder import DOCUMENTS
 from registry.ingest.shards import CONSOLIDATED
 
@@ -50,7 +51,7 @@ class Choice:
     def file(self) -> str | None:
         """The name of the GGUF file; None for a folder."""
         name = self.weights[0].name
-        return name if name.endswith(GGUF_SUFFIX) else None
+        return name if name.endswith(gguf_file.SUFFIX) else None
 
     def has(self, name: str) -> bool:
         """Tell whether a file of this name lies beside the weights."""
@@ -74,8 +75,8 @@ class Choice:
 def choose(address: HubAddress, files: Iterable[RemoteFile]) -> Choice:
     """Return the files that an import needs; those in folders of the repository are not read.
 
-    Raises InvalidInput if it has no weights, only pickled ones, or several GGUF files of which the
-    address names none.
+    Raises InvalidInput for a repository without weights, with pickled weights only, or with several
+    GGUF files where the address names none of them.
     """
     known = {file.name: file for file in files if _is_plain(file.name)}
     weights = [] if address.file is not None else _weights(known)
@@ -109,7 +110,7 @@ def _beside(known: dict[str, RemoteFile]) -> list[RemoteFile]:
 
 def _gguf(address: HubAddress, known: dict[str, RemoteFile]) -> str:
     """Return the name of the GGUF file that is meant. Raises InvalidInput if nobody can tell."""
-    found = sorted(name for name in known if name.endswith(GGUF_SUFFIX))
+    found = sorted(name for name in known if name.endswith(gguf_file.SUFFIX))
     if address.file is not None:
         if address.file in found:
             return address.file
@@ -128,7 +129,7 @@ def _gguf(address: HubAddress, known: dict[str, RemoteFile]) -> str:
             f"{address} has its weights in {_listing(pickles)} only, which can run code: ask its"
             " owner for safetensors"
         )
-    raise InvalidInput(f"{address} has no weights: neither *.safetensors nor *{GGUF_SUFFIX}")
+    raise InvalidInput(f"{address} has no weights: neither *.safetensors nor *{gguf_file.SUFFIX}")
 
 
 def _is_plain(name: str) -> bool:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import httpx2
 import huggingface_hub
+from huggingface_hub.utils import _http
 
 from registry.errors import TimedOut, Unavailable
 from registry.fetching import public_hosts
@@ -44,12 +45,8 @@ def only_outward(
     try:
         yield
     finally:
-        huggingface_hub.set_client_factory(_usual_client)
-
-
-def _usual_client() -> httpx2.Client:
-    """Make a client as the library does by default."""
-    return httpx2.Client(follow_redirects=True, timeout=None)
+        # Public names of the library set a factory, and do not tell the one before.
+        huggingface_hub.set_client_factory(_http.default_client_factory)
 
 
 class _Outward(httpx2.BaseTransport):

@@ -69,7 +69,7 @@ def summary(tensors: Mapping[str, GgufTensor]) -> str:
 def tensors_of(header: GgufHeader, layout: Layout, *, is_tied: bool) -> dict[str, GgufTensor]:
     """Return the tensors by the names of transformers, or by their own where these have none.
 
-    Where embeddings and output layer are tied, the one that is stored in more bits stands for both.
+    Tied embeddings and output layer become one tensor: the copy with more bits.
     """
     found = {}
     for name, tensor in header.tensors.items():

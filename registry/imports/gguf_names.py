@@ -81,7 +81,7 @@ def in_transformers(name: str, layout: Layout) -> str | None:
 def as_transformers(
     values: NDArray[Any], name: str, layout: Layout, *, num_heads: int
 ) -> NDArray[Any]:
-    """Return a tensor of a file as transformers stores the one that it calls `name`.
+    """Return a tensor of a file in the form of transformers, which calls it `name`.
 
     `num_heads` is the number of query heads, or of key heads of a key.
     """

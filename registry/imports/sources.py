@@ -28,8 +28,12 @@ class Source:
     address: str | None = None
 
     def digests(self) -> set[str]:
-        """Return the digests of everything that has to be sent."""
+        """Return the digests of the file and of what belongs to it; none before it is known."""
         return set() if self.kind == "address" else {self.digest, *self.files.values()}
+
+    def sent_by_owner(self) -> set[str]:
+        """Return the digests of what its owner has to send: nothing that a worker fetches."""
+        return set() if self.address is not None else self.digests()
 
     def kept(self) -> dict[str, str]:
         """Return the digests, by name, of what is kept beside the imported checkpoint.

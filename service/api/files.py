@@ -49,7 +49,7 @@ AS_FILE: dict[str, Any] = {
     "responses": {
         200: {"description": "The whole file.", "content": _BYTES},
         206: {"description": "The range that was asked for.", "content": _BYTES},
-        304: {"description": "The file is the one that `If-None-Match` names."},
+        304: {"description": "`If-None-Match` names this file: it has not changed."},
         416: {"description": "The file has no such range."},
     },
 }

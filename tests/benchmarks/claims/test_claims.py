@@ -42,6 +42,10 @@ def test_signs_are_as_claimed(home: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert extension["nexus"]["0"]["new_tokens_to_new"] > 0.5
     ablated = first["ablations"]["assembled"]
     assert share(ablated["default"]) > share(ablated["without the experts' own covariance"])
+    # So it does on a domain that no default was chosen on.
+    sealed = first["many"]["groups"]["sealed"]
+    assert share(sealed["right expert"]) == 1
+    assert share(sealed["nexus"]) > share(sealed["linear"])
 
     def make_again(*_: object) -> None:
         raise AssertionError("it was made before")

@@ -108,6 +108,20 @@ def test_a_checkpoint_that_a_worker_made_need_not_be_sent(
     assert uploading.complete_expert(session, blobs).state is VersionState.CHECKING
 
 
+def test_an_adapter_that_a_worker_fetched_need_not_be_sent(
+    session: Session, blobs: LocalBlobs, folder: Path
+) -> None:
+    version = begin(session, blobs, folder).version
+    uploading.send(session, blobs, SAMPLE)
+    assert version.source is not None
+    digest = tiny.store_manifest(blobs, expert=1).digest
+    fetched = version.source | {"address": "hf:owner/adapter"}
+    version.state = VersionState.IMPORTING
+    experts.mark_imported(session, version.id, manifest_digest=digest, source=fetched)
+    experts.mark_failed(session, version.id, error="no memory")
+    assert uploading.complete_expert(session, blobs).state is VersionState.CHECKING
+
+
 def test_another_adapter_is_another_version(
     session: Session, blobs: LocalBlobs, folder: Path, tmp_path: Path
 ) -> None:
