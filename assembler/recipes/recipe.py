@@ -157,9 +157,10 @@ class ProjectionTraining(BaseModel):
         description="Weight of an expert's own covariance in its own router row, beside the"
         " covariance within domains.",
     )
-    # From 2 to 8 it makes no difference.
+    # On SmolLM2 with nothing trained, 1.5, 3 and 6 reach the same share of the experts' gain (0.92).
+    # General text has 0.99, 1.04 and 1.07 of the seed's perplexity.
     logit_spread: float = Field(
-        default=3.0,
+        default=1.5,
         gt=0,
         description="Standard deviation of an expert's logit within any domain.",
     )

@@ -15,7 +15,6 @@ DEFAULT, EXPERTS = "default", "train experts, not attention"
 CROSS_ENTROPY = "domain loss by cross-entropy (q 0)"
 BY_SHARE = "domain loss by the share that goes astray (q 1)"
 GENERALIZED = "domain loss near cross-entropy (q 0.25)"
-SPREAD = ProjectionTraining().logit_spread
 
 # Ablations of a mix before any training.
 ASSEMBLED: Mapping[str, Mapping[str, Any]] = {
@@ -28,12 +27,10 @@ ASSEMBLED: Mapping[str, Mapping[str, Any]] = {
     "256 tokens of each domain": {"domain_tokens": 256},
     "1,024 tokens of each domain": {"domain_tokens": 1024},
     "without the experts' own covariance": {"training": ProjectionTraining(own_weight=0)},
-    "half the logit spread": {"training": ProjectionTraining(logit_spread=SPREAD / 2)},
-    "twice the logit spread": {"training": ProjectionTraining(logit_spread=SPREAD * 2)},
+    "logit spread 0.75": {"training": ProjectionTraining(logit_spread=0.75)},
+    "logit spread 3": {"training": ProjectionTraining(logit_spread=3)},
+    "logit spread 6": {"training": ProjectionTraining(logit_spread=6)},
     "projection of the experts' documents too": {"learned": True},
-    # Beside half and twice the logit spread, which are the scales 0.5 and 2.
-    "router scale 0.35": {"changes": {"router_scale": 0.35}},
-    "router scale 0.25": {"changes": {"router_scale": 0.25}},
 }
 # Ablations of the finetune. Routers train at `ROUTER_RATE`, all other tensors at `RATE`.
 FINETUNE = presets.finetune("nexus", num_experts=1)
