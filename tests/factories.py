@@ -77,6 +77,7 @@ def embed(
         num_documents=6,
         states_digest=json_digest("router inputs"),
         num_tokens=100,
+        moments_digest=None,
         embedders=Embedders(
             encoder=embedder_digest,
             states=states_embedder_digest(version.expert.family.seed_digest),

@@ -129,6 +129,30 @@ def test_registrations_keep_their_rows_and_get_states(empty: Engine) -> None:
         assert states == ["READY", "READY", "UPLOADING"]
 
 
+def test_embeddings_from_before_moments_have_none(empty: Engine) -> None:
+    migrations.upgrade(url_of(empty), revision="0016_private_documents")
+    with empty.begin() as connection:
+        for statement in (
+            "INSERT INTO families (name, description, license, state, seed_digest)"
+            " VALUES ('tiny', '', 'MIT', 'READY', 'seed')",
+            "INSERT INTO experts (name, family_id, description, license)"
+            " VALUES ('law', 1, '', 'MIT')",
+            "INSERT INTO expert_versions (expert_id, number, state, license, description,"
+            " manifest_digest, documents_digest) VALUES (1, 1, 'READY', 'MIT', '', 'm', 'd')",
+            "INSERT INTO domain_embeddings (expert_version_id, embedder, embedder_digest,"
+            " num_documents, vector, states_digest) VALUES (1, 'e', 'e', 1, '[1]', 'states')",
+        ):
+            connection.execute(text(statement))
+    migrations.upgrade(url_of(empty))
+    with empty.begin() as connection:
+        query = "SELECT states_digest, moments_digest FROM domain_embeddings"
+        assert tuple(connection.execute(text(query)).one()) == ("states", None)
+        connection.execute(text("UPDATE domain_embeddings SET moments_digest = 'm'"))
+    migrations.downgrade(url_of(empty), revision="0016_private_documents")
+    with empty.connect() as connection:
+        assert connection.scalar(text("SELECT states_digest FROM domain_embeddings")) == "states"
+
+
 def test_rows_of_version_8_are_kept(empty: Engine) -> None:
     """One row of each table, with a value in every column, comes through the upgrade."""
     migrations.upgrade(url_of(empty), revision="0008_index_of_states")

@@ -11,7 +11,9 @@ from functools import partial
 
 import numpy as np
 
+from assembler.assembly import regression
 from assembler.assembly.averaging import each, mean
+from assembler.assembly.regression import Member
 from assembler.assembly.upcycle import check_same_tensors, finished, is_expert
 from assembler.recipes.recipe import Recipe
 from assembler.routing.router_init import Routers
@@ -31,10 +33,10 @@ from registry.checkpoints.tensor_names import (
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """The mix that is changed, and the dense checkpoints of its experts by pinned name."""
+    """The mix that is changed, and its experts by pinned name."""
 
     mix: Manifest
-    experts: Mapping[str, Manifest]
+    experts: Mapping[str, Member]
 
     def position(self, ref: str) -> int | None:
         """Return the place of an expert in the mix, None if the mix does not have it."""
@@ -53,7 +55,7 @@ def extend(
     *,
     base: Base,
     seed: Manifest,
-    experts: Sequence[Manifest],
+    experts: Sequence[Member],
     routers: Routers,
     blobs: BlobStore,
 ) -> Manifest:
@@ -63,21 +65,22 @@ def extend(
     base, unless the recipe resets them. Raises Incompatible if the tensors of an expert differ from
     the seed's in name or shape.
     """
-    check_same_tensors(seed, experts)
+    check_same_tensors(seed, [expert.checkpoint for expert in experts])
     places = [base.position(ref) for ref in recipe.experts]
     if not recipe.shared_expert:
         # The routed seed stays last.
         places.append(len(base.experts))
-    members = [*experts, seed][: len(places)]
+    as_member = Member(checkpoint=seed)
+    members = [*experts, as_member][: len(places)]
     averaged = [name for name in seed.tensors if not is_expert(name, mix)]
-    before = [*base.experts.values(), *([] if recipe.shared_expert else [seed])]
-    moved_mean = partial(_moved_mean, before=before, after=members, base=base, blobs=blobs)
-    entries = each(averaged, moved_mean)
+    before = [*base.experts.values(), *([] if recipe.shared_expert else [as_member])]
+    moved = partial(_moved, seed=seed, before=before, after=members, base=base, blobs=blobs)
+    entries = each(averaged, moved)
     for name in seed.tensors:
         if is_expert(name, mix):
             for number, (place, member) in enumerate(zip(places, members, strict=True)):
                 entries[as_routed_expert(name, number)] = (
-                    member.tensors[name]
+                    member.checkpoint.tensors[name]
                     if place is None
                     else base.mix.tensors[as_routed_expert(name, place)]
                 )
@@ -88,26 +91,36 @@ def extend(
     return finished(seed, mix, entries=entries, routers=kept, blobs=blobs)
 
 
-def _moved_mean(
+def _moved(
     name: str,
     *,
-    before: Sequence[Manifest],
-    after: Sequence[Manifest],
+    seed: Manifest,
+    before: Sequence[Member],
+    after: Sequence[Member],
     base: Base,
     blobs: BlobStore,
 ) -> TensorEntry:
-    """Move the base's tensor by the difference between the new and the old mean of the experts.
+    """Move the base's tensor by the difference between the new and the old average of the experts.
 
     For a base without a finetune this equals the paper's running mean, `(1 - lambda) base + lambda
     new` with lambda = 1 / (n + 1). What a finetune has added to the mean stays whole; the paper's
-    formula would shrink it with every new expert. The result is rounded once more than a mean of
-    all experts.
+    formula would shrink it with every new expert. The same holds for averages by regression. The
+    result is rounded once more than an average of all experts.
     """
     entry, members = base.mix.tensors[name], [*before, *after]
-    if len({member.tensors[name].digest for member in members}) == 1:
+    if len({member.checkpoint.tensors[name].digest for member in members}) == 1:
         return entry
+    old, new = (regression.of_inputs(name, side) for side in (before, after))
+    if old is not None or new is not None:
+        return regression.moved(
+            entry,
+            seed=seed.tensors[name],
+            before=old or regression.of_mean(name, before),
+            after=new or regression.of_mean(name, after),
+            blobs=blobs,
+        )
     weights = [-1 / len(before)] * len(before) + [1 / len(after)] * len(after)
-    entries = [entry, *(member.tensors[name] for member in members)]
+    entries = [entry, *(member.checkpoint.tensors[name] for member in members)]
     return mean(entries, blobs=blobs, weights=[1.0, *weights])
 
 

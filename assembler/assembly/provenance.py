@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from assembler.assembly.inputs import MixInputs
 from assembler.recipes.recipe import Recipe
@@ -78,9 +78,12 @@ class Provenance(_Data):
     vectors_shape: tuple[int, int]
     # The experts' router inputs, float32 [L, R, D] each.
     states: tuple[str, ...]
+    # The moments of the experts' inputs; left out where the recipe uses none, as in old records.
+    moments: tuple[str | None, ...] = Field(default=(), exclude_if=lambda moments: not moments)
     projection: str | None
     base: str | None
     base_experts: tuple[tuple[str, str], ...]
+    base_moments: tuple[str | None, ...] = Field(default=(), exclude_if=lambda moments: not moments)
     environment: Environment
     assembled: str
     finetuned: str | None
@@ -107,9 +110,11 @@ class Provenance(_Data):
             vectors=numpy_tensors.write(blobs, values, dtype=VECTORS_DTYPE).digest,
             vectors_shape=(values.shape[0], values.shape[1]),
             states=inputs.states_digests,
+            moments=inputs.moments_digests,
             projection=inputs.projection_digest,
             base=inputs.base_digest,
             base_experts=inputs.base_experts,
+            base_moments=inputs.base_moments_digests,
             environment=environment,
             assembled=assembled,
             finetuned=finetuned,
@@ -131,9 +136,11 @@ class Provenance(_Data):
             documents_digests=self.documents,
             vectors=tuple(numpy_tensors.read(blobs, entry).tolist()),
             states_digests=self.states,
+            moments_digests=self.moments,
             projection_digest=self.projection,
             base_digest=self.base,
             base_experts=self.base_experts,
+            base_moments_digests=self.base_moments,
         )
 
     def store(self, blobs: BlobStore) -> str:

@@ -7,7 +7,9 @@ written, one tensor at a time.
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from assembler.assembly import regression
 from assembler.assembly.averaging import each, mean
+from assembler.assembly.regression import Member
 from assembler.recipes.recipe import Recipe
 from assembler.routing.router_init import Routers
 from registry.blobs.blobs import BlobStore
@@ -31,25 +33,26 @@ def upcycle(
     mix: Architecture,
     *,
     seed: Manifest,
-    experts: Sequence[Manifest],
+    experts: Sequence[Member],
     routers: Routers,
     blobs: BlobStore,
 ) -> Manifest:
     """Assemble a mixture: the experts' FFNs are routed, and the seed's FFN is shared.
 
-    All other tensors are the mean over the routed checkpoints: without the seed in Nexus (arXiv
-    2408.15901, section 3), with the seed in BTX and BAM, where it is routed too. Attention becomes
+    All other tensors are averages over the routed checkpoints: without the seed in Nexus (arXiv
+    2408.15901, section 3), with the seed in BTX and BAM, where it is routed too. They are means,
+    but where all members have moments of what a tensor reads, see `regression`. Attention becomes
     experts if the recipe says so (BAM, arXiv 2408.08274, section 3.2). Raises Incompatible if the
     tensors of an expert differ from the seed's in name or shape.
     """
-    check_same_tensors(seed, experts)
-    members = experts if recipe.shared_expert else [*experts, seed]
+    check_same_tensors(seed, [expert.checkpoint for expert in experts])
+    members = experts if recipe.shared_expert else [*experts, Member(checkpoint=seed)]
     averaged = [name for name in seed.tensors if not is_expert(name, mix)]
-    entries = means(averaged, members, blobs)
+    entries = averages(averaged, members, seed=seed, blobs=blobs)
     for name in seed.tensors:
         if is_expert(name, mix):
             for number, member in enumerate(members):
-                entries[as_routed_expert(name, number)] = member.tensors[name]
+                entries[as_routed_expert(name, number)] = member.checkpoint.tensors[name]
         if is_ffn(name) and recipe.shared_expert:
             entries[as_shared_expert(name)] = seed.tensors[name]
     return finished(seed, mix, entries=entries, routers=routers, blobs=blobs)
@@ -63,17 +66,25 @@ def merge(manifests: Sequence[Manifest], blobs: BlobStore) -> Manifest:
     first, *others = manifests
     check_same_tensors(first, others)
     # Notes are of the seed's own weights.
-    tensors = means(list(first.tensors), manifests, blobs)
+    members = [Member(checkpoint=manifest) for manifest in manifests]
+    tensors = averages(list(first.tensors), members, seed=first, blobs=blobs)
     return replace(first, tensors=tensors, notes=Notes())
 
 
-def means(
-    names: Sequence[str], members: Sequence[Manifest], blobs: BlobStore
+def averages(
+    names: Sequence[str], members: Sequence[Member], *, seed: Manifest, blobs: BlobStore
 ) -> dict[str, TensorEntry]:
-    """Return the mean of each of these tensors over the members."""
+    """Return the average of each of these tensors over the members."""
 
     def of_name(name: str) -> TensorEntry:
-        return mean([member.tensors[name] for member in members], blobs=blobs)
+        entries = [member.checkpoint.tensors[name] for member in members]
+        if len({entry.digest for entry in entries}) == 1:
+            return entries[0]
+        average = regression.of_inputs(name, members)
+        if average is None:
+            return mean(entries, blobs=blobs)
+        start = seed.tensors[name]
+        return regression.moved(start, seed=start, before=None, after=average, blobs=blobs)
 
     return each(names, of_name)
 

@@ -36,9 +36,9 @@ NOTHING = np.empty(0, np.float32)
 def assemble(inputs: MixInputs, blobs: BlobStore) -> Manifest:
     """Assemble the mix. Raises Incompatible if its parts do not fit together."""
     recipe, parts = inputs.recipe, inputs.parts(blobs)
-    seed, experts, base = parts.seed, parts.experts, parts.base
+    seed, experts, base = parts.seed, parts.members, parts.base
     if recipe.kind == "dense_merge":
-        return upcycle.merge([seed, *experts], blobs)
+        return upcycle.merge([seed, *parts.experts], blobs)
     mix = mixture_of(recipe, seed.architecture, vector_size=len(inputs.vectors[0]))
     rows = _routers(parts, mix)
     if base is None:

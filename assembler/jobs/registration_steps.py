@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from assembler.jobs import job_ids
 from assembler.mixes import job_events
+from assembler.routing import input_moments
 from assembler.routing.embedder import DOMAIN_TOKENS, EMBEDDER, embedders
 from registry.blobs import blob_stores
 from registry.catalog import (
@@ -95,7 +96,7 @@ def check_expert(version_id: int) -> None:
 
 
 def embed(version_id: int) -> None:
-    """Embed the domain of an expert: the encoder's vector and the router inputs."""
+    """Embed the domain of an expert: the encoder's vector, and what its network reads."""
     from assembler.routing.router_inputs import RouterInputs
     from assembler.routing.text_encoder import Encoder
     from engine.vllm_plugin import tensors
@@ -110,8 +111,10 @@ def embed(version_id: int) -> None:
     vector = vectors.mean(0).tolist()
     inputs = RouterInputs(manifests.load(blobs, experts.checkpoint_digest(version)), blobs)
     report("its network reads the documents")
+    linear_inputs = inputs.watch_linears()
     moments = inputs.moments(parsed, num_tokens=DOMAIN_TOKENS)
     states_digest = tensors.write(blobs, moments.embedding()).digest
+    moments_digest = input_moments.write(blobs, linear_inputs.moments())
 
     def store(session: Session) -> None:
         embeddings.store(
@@ -122,6 +125,7 @@ def embed(version_id: int) -> None:
             num_documents=len(texts),
             states_digest=states_digest,
             num_tokens=moments.num_tokens,
+            moments_digest=moments_digest,
             embedders=embedders(version.expert.family.seed_digest),
         )
         experts.mark_embedded(session, version_id)

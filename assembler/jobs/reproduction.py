@@ -118,7 +118,7 @@ def _check_blobs(provenance: Provenance, blobs: BlobStore) -> None:
     absent = {
         d
         # Of the expected results only the manifests are needed, for the comparison.
-        for d in (*roots, *made, *_documents(provenance), *provenance.states, provenance.vectors)
+        for d in (*roots, *made, *_documents(provenance), *_embeddings(provenance))
         if blobs.size(d) is None
     }
     for root in set(roots) - absent:
@@ -136,6 +136,14 @@ def _documents(provenance: Provenance) -> Iterator[str]:
     recipe = provenance.recipe
     if recipe.finetune.num_steps or recipe.compress or recipe.router_init == "documents":
         yield from (digest for digest in provenance.documents if digest is not None)
+
+
+def _embeddings(provenance: Provenance) -> Iterator[str]:
+    """Yield what was stored of the experts' domains."""
+    yield provenance.vectors
+    yield from provenance.states
+    moments = (*provenance.moments, *provenance.base_moments)
+    yield from (digest for digest in moments if digest is not None)
 
 
 def _describe(progress: Progress) -> str:

@@ -49,6 +49,7 @@ def of_domains(names: Sequence[str], centered_LNM: Floats) -> Iterator[PlanWarni
 
 def of_experts(members: Sequence[Member], seed: Manifest, recipe: Recipe) -> Iterator[PlanWarning]:
     """Warn of experts that equal the seed, and of changed attention; compares digests only."""
+    averaging = _averaging(members, recipe)
     for member in members:
         ffn = [name for name in seed.tensors if is_ffn(name)]
         moved = _changed(member.manifest, seed, ffn)
@@ -60,9 +61,32 @@ def of_experts(members: Sequence[Member], seed: Manifest, recipe: Recipe) -> Ite
         if moved and recipe.kind == "mixture" and recipe.attention == "average":
             detail = (
                 f"{member.name!r} changed {moved} of {len(attention)} attention tensors of the"
-                " seed: their mean loses part of what it learned"
+                f" seed, which all experts of a mix share: {averaging}"
             )
             yield PlanWarning(kind="attention-moved", detail=detail, value=moved / len(attention))
+
+
+def _averaging(members: Sequence[Member], recipe: Recipe) -> str:
+    """Say what becomes of attention that several experts changed, and what would keep more."""
+    plain = "their plain mean loses part of what it learned"
+    if not recipe.shared_expert:
+        return f"{plain}, since the seed is averaged too"
+    if recipe.averaging == "mean":
+        return f"{plain}; `averaging: regression` loses less"
+    unknown = [
+        experts.ref_of(member.version)
+        for member in members
+        if member.embedding is None or member.embedding.moments_digest is None
+    ]
+    if unknown:
+        return (
+            f"{plain}; a regression loses less, but what {', '.join(unknown)} reads was not stored"
+            " at the registration: register it again"
+        )
+    return (
+        "a regression on what each expert read keeps most of what it learned, and not all; an"
+        " expert that changes FFNs alone keeps everything"
+    )
 
 
 def of_chat(members: Sequence[Member], seed: Manifest, blobs: BlobStore) -> Iterator[PlanWarning]:

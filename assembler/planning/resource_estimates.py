@@ -7,19 +7,28 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from assembler.assembly.averaging import NUM_THREADS
 from assembler.assembly.blueprint import Blueprint
 from assembler.assembly.inputs import STATES_DTYPE
+from assembler.assembly.regression import BLOCK_NUMBERS
 from assembler.assembly.upcycle import is_expert
 from assembler.planning.rank_memory import rank_memory
 from assembler.recipes.recipe import GIVES_ROWS
 from assembler.routing.embedder import states_shape
+from assembler.routing.input_moments import MOMENTS_DTYPE, NUM_DIRECTIONS
 from assembler.training.parallelism import Parallelism
 from assembler.training.trainable import is_folded, trains
 from engine.compression import int8_units
 from engine.serving.context import KV_CACHE_GIB
 from engine.vllm_build import serving_dtype
 from registry.checkpoints.manifests import DTYPE_BYTES, TensorEntry
-from registry.checkpoints.tensor_names import DOMAIN_EMBEDDINGS, is_projection, is_router
+from registry.checkpoints.tensor_names import (
+    DOMAIN_EMBEDDINGS,
+    TOKENS,
+    input_of,
+    is_projection,
+    is_router,
+)
 
 # Measured private memory of a process that has loaded its libraries and no model.
 NUMPY_PROCESS = 80_000_000
@@ -49,18 +58,22 @@ class StepResources:
 
 
 def assembling(plan: Blueprint) -> StepResources:
-    """Estimate an assembly: it reads and writes means, and writes routers; all else is shared."""
-    read = kept = 0
-    for sources in _means(plan):
+    """Estimate an assembly: it reads and writes averages and writes routers; the rest is shared."""
+    read = kept = averaging = 0
+    for name, sources in _averages(plan):
         if any(source.digest != sources[0].digest for source in sources):
             read += sum(source.num_bytes for source in sources)
             kept += sources[0].num_bytes
+            if plan.inputs.has_moments and (width := _regressed_width(plan, name)):
+                read += plan.seed.tensors[name].num_bytes + _moment_bytes(plan, width)
+                averaging = max(averaging, _regression_bytes(plan, width))
     router_read, router_kept = _routers(plan)
     read, kept = read + router_read, kept + router_kept
     reads_documents = plan.recipe.router_init in GIVES_ROWS and plan.recipe.kind == "mixture"
     # Rows from documents need hidden states of dense networks, and with them torch.
     memory = TORCH_PROCESS + 2 * plan.seed.num_bytes if reads_documents else NUMPY_PROCESS
-    return StepResources(read=read, kept=kept, memory=memory + _one_router(plan), work=read + kept)
+    memory += _one_router(plan) + averaging
+    return StepResources(read=read, kept=kept, memory=memory, work=read + kept)
 
 
 def finetuning(plan: Blueprint) -> StepResources:
@@ -142,8 +155,8 @@ def serving(plan: Blueprint) -> StepResources:
     )
 
 
-def _means(plan: Blueprint) -> Iterator[list[TensorEntry]]:
-    """Yield the entries that are averaged into each tensor.
+def _averages(plan: Blueprint) -> Iterator[tuple[str, list[TensorEntry]]]:
+    """Yield each averaged tensor's name, with the entries that it is averaged from.
 
     See `assembler.assembly.upcycle` and `assembler.assembly.extend`.
     """
@@ -154,14 +167,38 @@ def _means(plan: Blueprint) -> Iterator[list[TensorEntry]]:
             continue
         if base is None:
             entries = [expert.tensors[name] for expert in experts]
-            yield [*entries, entry] if with_seed else entries
+            yield name, [*entries, entry] if with_seed else entries
         else:
             pairs = zip(recipe.experts, experts, strict=True)
             joining = [e.tensors[name] for ref, e in pairs if ref not in base.experts]
             leaving = [
-                e.tensors[name] for ref, e in base.experts.items() if ref not in recipe.experts
+                e.checkpoint.tensors[name]
+                for ref, e in base.experts.items()
+                if ref not in recipe.experts
             ]
-            yield [base.mix.tensors[name], *joining, *leaving]
+            yield name, [base.mix.tensors[name], *joining, *leaving]
+
+
+def _regressed_width(plan: Blueprint, name: str) -> int:
+    """Return the width of the input of a tensor that is averaged by regression, 0 of any other."""
+    dense = plan.seed.architecture
+    read = input_of(name, is_tied=dense.tie_word_embeddings)
+    return 0 if read is None or read == TOKENS else dense.tensor_shapes()[name][-1]
+
+
+def _moment_bytes(plan: Blueprint, width: int) -> int:
+    """Return the bytes of the moments of one input of all experts."""
+    return len(plan.experts) * (1 + NUM_DIRECTIONS) * width * DTYPE_BYTES[MOMENTS_DTYPE]
+
+
+def _regression_bytes(plan: Blueprint, width: int) -> int:
+    """Return the memory of the threads that regress: blocks of rows, and moments in float64.
+
+    Blocks are of each expert and of a few intermediate results. The moments are there as they are,
+    scaled and solved.
+    """
+    blocks = 8 * max(BLOCK_NUMBERS, width) * (len(plan.experts) + 4)
+    return NUM_THREADS * (blocks + 3 * 2 * _moment_bytes(plan, width))
 
 
 def _routers(plan: Blueprint) -> tuple[int, int]:

@@ -26,6 +26,8 @@ DESCRIPTIONS: Mapping[Preset, str] = {
     "merge": "No mixture: the mean of the seed and the experts, as small as one of them.",
 }
 
+# Our presets average by regression, which no paper of theirs does.
+_OURS: dict[str, Any] = {"averaging": "regression"}
 # Nexus' own baseline (arXiv 2408.15901, section 4.3): only the router differs from `nexus`.
 _LINEAR: dict[str, Any] = {"router": "linear", "router_init": "random"}
 # Branch-Train-MiX (arXiv 2403.07816, section 3.2): the seed is routed, softmax after the top 2.
@@ -39,13 +41,13 @@ _BTX: dict[str, Any] = _LINEAR | {
 _BAM: dict[str, Any] = _LINEAR | {"combine": "sum", "shared_expert": False, "attention": "experts"}
 
 _ASSEMBLY: Mapping[Preset, Mapping[str, Any]] = {
-    "nexus": {},
+    "nexus": _OURS,
     "nexus-paper": {"combine": "sum", "router_init": "random"},
-    "linear": _LINEAR,
-    "mlp": {"router": "mlp", "router_init": "random"},
+    "linear": _OURS | _LINEAR,
+    "mlp": _OURS | {"router": "mlp", "router_init": "random"},
     # FlexOlmo (arXiv 2507.07024, section 3.3): rows are mean document vectors of the hidden size,
     # without a learned projection.
-    "flexolmo": {"router": "linear", "router_init": "documents"},
+    "flexolmo": _OURS | {"router": "linear", "router_init": "documents"},
     "btx": _BTX,
     "bam": _BAM,
     "bam-shared-kv": _BAM | {"attention": "experts-shared-kv"},

@@ -40,6 +40,9 @@ KINDS: Mapping[Preset, Kind] = {
     "bam-shared-kv": "mixture",
     "merge": "dense_merge",
 }
+# How what is not routed becomes one: the plain mean of the experts, or the tensor that answers what
+# each expert read most nearly as the expert did (RegMean, arXiv 2212.09849).
+Averaging = Literal["mean", "regression"]
 # Source of router rows: the family projection, documents that the seed reads, a ridge regression on
 # the experts' router inputs, or chance.
 RouterInit = Literal["projection", "documents", "dume", "random"]
@@ -212,6 +215,14 @@ class Assembly(BaseModel):
         description="Attention of the mix: the average of all experts, one attention per expert, or"
         " one per expert with common keys and values.",
     )
+    # Excluded at its default, so that recipes from before this field keep their digests.
+    averaging: Averaging = Field(
+        default="mean",
+        exclude_if=lambda averaging: averaging == "mean",
+        description="How attention, embeddings and the head become one: the `mean` of all experts,"
+        " or a `regression` on what each expert read (RegMean, arXiv 2212.09849). What no expert"
+        " changed is the seed's by either.",
+    )
     attention_experts_per_token: int = Field(
         default=0,
         ge=0,
@@ -253,6 +264,13 @@ class Assembly(BaseModel):
     def embeds_with_states(self) -> bool:
         """Whether domain embeddings are router inputs of the experts."""
         return self.needs_projection and not self.embeds_with_encoder
+
+    @property
+    def averages_by_regression(self) -> bool:
+        """Whether the assembly uses what experts read. A routed seed is averaged too and read
+        nothing, so there the mean is taken.
+        """
+        return self.averaging == "regression" and self.shared_expert and self.kind == "mixture"
 
     @property
     def needs_projection(self) -> bool:
@@ -303,6 +321,8 @@ class Recipe(Assembly):
     def contradictions(self) -> Iterator[Problem]:
         """Yield the fields that contradict each other, each with a pointer."""
         if self.kind == "dense_merge":
+            if self.averaging == "regression":
+                yield Problem("/averaging", f"{self.preset!r} is a mean; leave it at 'mean'")
             return
         for field in ("experts_per_token", "attention_experts_per_token"):
             if getattr(self, field) > self.num_experts:

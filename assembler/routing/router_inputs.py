@@ -14,6 +14,7 @@ from assembler.compute_dtype import fastest_on_cpu
 from assembler.network.model import Network
 from assembler.network.moe import FeedForward
 from assembler.routing.embedder import states_shape
+from assembler.routing.linear_inputs import LinearInputs
 from assembler.training.batches import TokenReader, cut_windows, sample_windows
 from assembler.training.optimizer import DTYPES
 from engine.gates.mix_gate import WINDOW_TOKENS
@@ -57,6 +58,10 @@ class RouterInputs:
         self._captured: list[Tensor] = [torch.empty(0)] * len(ffns)
         for layer, ffn in enumerate(ffns):
             ffn.register_forward_pre_hook(partial(self._capture, layer))
+
+    def watch_linears(self) -> LinearInputs:
+        """Return sketches of what the attention and the head read from now on."""
+        return LinearInputs(self._network, skip=len(self._reader.start))
 
     @torch.inference_mode()
     def batches(self, documents: Sequence[Document], *, num_tokens: int) -> Iterator[list[Tensor]]:

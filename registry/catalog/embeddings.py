@@ -43,9 +43,10 @@ def store(
     num_documents: int,
     states_digest: str,
     num_tokens: int,
+    moments_digest: str | None,
     embedders: Embedders,
 ) -> None:
-    """Store the vector [M] and the router inputs of a version.
+    """Store the vector [M], the router inputs and the input moments of a version.
 
     The documents of a version never change, so repeating this stores the same values.
     """
@@ -56,6 +57,7 @@ def store(
         "states_digest": states_digest,
         "states_embedder_digest": embedders.states,
         "num_tokens": num_tokens,
+        "moments_digest": moments_digest,
     }
     key = {"expert_version_id": version.id, "embedder_digest": embedders.encoder}
     session.execute(

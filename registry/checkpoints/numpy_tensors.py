@@ -43,17 +43,22 @@ def product(x: Floats, blobs: BlobStore, matrix: TensorEntry, *, first_row: int 
 
     Only BLOCK_ROWS rows of the matrix are in memory at a time. Raises NotFound.
     """
-    assert matrix.num_nonzero is None, "the matrix must be dense"
-    num_rows, width = matrix.shape
-    dtype, path = RAW_DTYPES[matrix.dtype], blobs.local_path(matrix.digest)
+    num_rows = matrix.shape[0]
     values = np.empty((*x.shape[:-1], num_rows - first_row), np.float32)
     for start in range(first_row, num_rows, BLOCK_ROWS):
-        raw = np.fromfile(
-            path, dtype, count=BLOCK_ROWS * width, offset=start * width * dtype.itemsize
-        )
-        rows = widen(raw, matrix.dtype).reshape(-1, width)
+        rows = read_rows(blobs, matrix, slice(start, start + BLOCK_ROWS))
         values[..., start - first_row : start - first_row + len(rows)] = x @ rows.T
     return values
+
+
+def read_rows(blobs: BlobStore, matrix: TensorEntry, rows: slice) -> Floats:
+    """Read the rows [B, W] of a matrix from `rows.start` to `rows.stop`. Raises NotFound."""
+    assert matrix.num_nonzero is None, "the matrix must be dense"
+    _, width = matrix.shape
+    dtype, path = RAW_DTYPES[matrix.dtype], blobs.local_path(matrix.digest)
+    count, offset = (rows.stop - rows.start) * width, rows.start * width * dtype.itemsize
+    raw = np.fromfile(path, dtype, count=count, offset=offset)
+    return widen(raw, matrix.dtype).reshape(-1, width)
 
 
 def write(blobs: BlobStore, values: Floats, *, dtype: Dtype) -> TensorEntry:

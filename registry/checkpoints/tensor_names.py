@@ -15,6 +15,8 @@ EMBEDDINGS = "model.embed_tokens.weight"
 FINAL_NORM = "model.norm.weight"
 # The module; its weight is missing where the embeddings are used instead.
 LM_HEAD = "lm_head"
+# What token embeddings read, see `input_of`.
+TOKENS = "model.embed_tokens.input"
 DOMAIN_EMBEDDINGS = "model.domain_embeddings"
 # Part of the names of every tensor of a projection, and of no other tensor.
 PROJECTION_PART = ".gate.projection."
@@ -25,6 +27,8 @@ FFN_PARTS = ("gate_proj", "up_proj", "down_proj")
 _LINEAR = re.compile(
     r"(?P<module>model\.layers\.(?P<layer>\d+)\..+\.(q|k|v|o|gate|up|down)_proj)\.weight"
 )
+# The linear layers of an attention, in parts or fused.
+_ATTENTION_LINEAR = re.compile(r"(?P<attention>.*\.self_attn)\.(?P<part>q|k|v|qkv|o)_proj\.weight")
 _ATTENTION_EXPERT = re.compile(
     r"(?P<attention>.*\.self_attn)\.experts\.(?P<expert>\d+)\.(?P<part>[qkvo]_proj\.weight)"
 )
@@ -180,6 +184,23 @@ def linear_in_block(name: str) -> tuple[str, int] | None:
     """Return module and layer of a weight of attention or FFN; None for any other tensor."""
     match = _LINEAR.fullmatch(name)
     return None if match is None else (match["module"], int(match["layer"]))
+
+
+def input_of(name: str, *, is_tied: bool) -> str | None:
+    """Return a name for what a weight outside FFNs is multiplied with; None for any other tensor.
+
+    Queries, keys and values read the same states. Embeddings read tokens; if they are the head too
+    (`is_tied`), what they are multiplied with is the head's input.
+    """
+    head = f"{LM_HEAD}.input"
+    if name == EMBEDDINGS:
+        return head if is_tied else TOKENS
+    if name == LM_HEAD + WEIGHT:
+        return head
+    match = _ATTENTION_LINEAR.fullmatch(name)
+    if match is None:
+        return None
+    return f"{match['attention']}{'.o_proj' if match['part'] == 'o' else ''}.input"
 
 
 def split_attention_expert(name: str) -> tuple[str, int, str] | None:

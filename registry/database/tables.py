@@ -149,6 +149,9 @@ class DomainEmbedding(Base):
     states_digest: Mapped[str | None]
     states_embedder_digest: Mapped[str | None]
     num_tokens: Mapped[int | None]
+    # Digest of the blob with the moments of what attention and the head read; see
+    # `assembler.routing.input_moments`. Old rows have None: their mixes take plain means.
+    moments_digest: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

@@ -35,7 +35,16 @@ MAX_NEEDED_BY = 5
 
 # What a provenance names, by the names of its fields. Of its results only the manifests are needed.
 PROVENANCE_MANIFESTS = ("seed", "experts", "projection", "base", "base_experts")
-PROVENANCE_BYTES = ("documents", "vectors", "states", "assembled", "finetuned", "compressed")
+PROVENANCE_BYTES = (
+    "documents",
+    "vectors",
+    "states",
+    "moments",
+    "base_moments",
+    "assembled",
+    "finetuned",
+    "compressed",
+)
 
 
 class Kind(Enum):
@@ -152,12 +161,17 @@ def _of_experts(session: Session) -> Iterator[Root]:
         else:
             yield Root(owner, "documents", version.kept_documents, Kind.BYTES, is_sent)
     embeddings = (
-        select(DomainEmbedding.states_digest, Expert.name, ExpertVersion.number)
+        select(DomainEmbedding, Expert.name, ExpertVersion.number)
         .join(ExpertVersion, DomainEmbedding.expert_version_id == ExpertVersion.id)
         .join(ExpertVersion.expert)
     )
-    for digest, name, number in session.execute(embeddings):
-        yield from _named(f"expert {name}@{number}", Kind.BYTES, router_inputs=digest)
+    for embedded, name, number in session.execute(embeddings):
+        yield from _named(
+            f"expert {name}@{number}",
+            Kind.BYTES,
+            router_inputs=embedded.states_digest,
+            input_moments=embedded.moments_digest,
+        )
 
 
 def _of_artifacts(session: Session) -> Iterator[Root]:

@@ -77,6 +77,7 @@ def embed(
         num_documents=num_documents,
         states_digest=numpy_tensors.write(blobs, states, dtype="F32").digest,
         num_tokens=100,
+        moments_digest=None,
         embedders=embedders or embedders_of(version.expert.family.seed_digest),
     )
 

@@ -9,6 +9,7 @@ import torch
 
 from assembler.assembly import extend, upcycle
 from assembler.assembly.extend import Base
+from assembler.assembly.regression import Member
 from assembler.recipes import presets
 from assembler.recipes.mix_architecture import mixture_of
 from assembler.recipes.recipe import Finetune, Preset, Recipe
@@ -84,7 +85,7 @@ def assemble(recipe: Recipe, blobs: BlobStore, *, base: Base | None = None) -> M
     numbers = [int(name.removeprefix("expert-")) for name in recipe.domains]
     base_experts = {} if base is None else base.experts
     experts = [
-        base_experts.get(ref) or tiny.store_manifest(blobs, expert=number)
+        base_experts.get(ref) or Member(checkpoint=tiny.store_manifest(blobs, expert=number))
         for ref, number in zip(recipe.experts, numbers, strict=True)
     ]
     routers = router_init.initial_routers(
@@ -95,7 +96,7 @@ def assemble(recipe: Recipe, blobs: BlobStore, *, base: Base | None = None) -> M
             states=np.stack([states(number) for number in numbers]),
             vectors=np.stack([vector(number) for number in numbers]),
             documents=[tiny.sample_documents(expert=number) for number in numbers],
-            experts=experts,
+            experts=[expert.checkpoint for expert in experts],
         ),
         family=projection(blobs),
         learned=None if base is None else extend.projection_of(base.mix),
@@ -112,7 +113,8 @@ def assemble(recipe: Recipe, blobs: BlobStore, *, base: Base | None = None) -> M
 
 def as_base(mix: Manifest, blobs: BlobStore, *, experts: Sequence[int] = (1, 2, 3)) -> Base:
     dense = {f"expert-{i}@1": tiny.store_manifest(blobs, expert=i) for i in experts}
-    return Base(mix=mix, experts=dense)
+    members = {ref: Member(checkpoint=checkpoint) for ref, checkpoint in dense.items()}
+    return Base(mix=mix, experts=members)
 
 
 def finetuned(

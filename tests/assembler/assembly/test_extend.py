@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from assembler.assembly.extend import Base
+from assembler.assembly.regression import Member
 from assembler.recipes.recipe import Preset
 from engine.vllm_plugin import tensors
 from registry.blobs.blobs import LocalBlobs
@@ -111,7 +112,9 @@ def test_other_tensors_follow_the_mean_of_the_experts(blobs: LocalBlobs, learned
         return replace(checkpoint, tensors=checkpoint.tensors | {NORM: norm})
 
     experts = {
-        f"expert-{number}@1": with_norm(tiny.store_manifest(blobs, expert=number), value)
+        f"expert-{number}@1": Member(
+            checkpoint=with_norm(tiny.store_manifest(blobs, expert=number), value)
+        )
         for number, value in {1: 3.0, 2: 5.0, 3: 7.0}.items()
     }
     base = Base(mix=with_norm(tiny_mixes.store_mix(blobs), 5.0 + learned), experts=experts)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from assembler.assembly import extend, upcycle
+from assembler.assembly.regression import Member
 from assembler.network.model import Network
 from assembler.recipes.mix_architecture import mixture_of
 from assembler.recipes.presets import PRESETS
@@ -127,7 +128,10 @@ def _upcycled(
         recipe,
         mix,
         seed=_cast(tiny.store_manifest(blobs), blobs, dtype),
-        experts=[_cast(_with_query(blobs, value=value), blobs, dtype) for value in queries],
+        experts=[
+            Member(checkpoint=_cast(_with_query(blobs, value=value), blobs, dtype))
+            for value in queries
+        ],
         routers=Routers(
             rows={name: rows for name in names},
             shared=extend.projection_of(tiny_mixes.projection(blobs)),

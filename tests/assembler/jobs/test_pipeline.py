@@ -1,10 +1,14 @@
 """Mixes are made from digests alone, without a database."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from assembler.assembly import regression
 from assembler.assembly.inputs import MixInputs
 from assembler.jobs import pipeline
 from assembler.recipes import presets
@@ -16,8 +20,10 @@ from registry.blobs.blobs import LocalBlobs
 from registry.catalog import documents
 from registry.checkpoints import manifests, numpy_tensors
 from registry.checkpoints.manifests import Manifest
+from registry.checkpoints.numpy_tensors import Floats
 from tests import tiny
-from tests.assembler import tiny_mixes
+from tests.assembler import moved_attention, tiny_mixes
+from tests.assembler.moved_attention import EMBEDDINGS, QUERY
 
 NUM_EXPERTS = 2
 
@@ -135,3 +141,73 @@ def test_a_finetune_reads_the_domains_that_have_documents(
     )
     assert steps == [1, 2, 3, 4]
     assert trained.architecture == mix.architecture
+
+
+def with_moments(blobs: LocalBlobs, numbers: Sequence[int] = (1, 2), **changes: Any) -> MixInputs:
+    """Return the inputs of a mix of experts that changed attention, with their moments."""
+    given = inputs(blobs)
+    return replace(
+        given,
+        seed_digest=manifests.store(blobs, moved_attention.store_seed(blobs)),
+        expert_digests=tuple(
+            manifests.store(blobs, moved_attention.store_expert(blobs, number=n)) for n in numbers
+        ),
+        moments_digests=tuple(moved_attention.store_moments(blobs, number=n) for n in numbers),
+        **changes,
+    )
+
+
+def read(mix: Manifest, name: str, blobs: LocalBlobs) -> Floats:
+    return numpy_tensors.read(blobs, mix.tensors[name])
+
+
+def test_what_experts_changed_outside_ffns_is_averaged_by_regression(blobs: LocalBlobs) -> None:
+    given = with_moments(blobs)
+    mix = pipeline.assemble(given, blobs)
+    plain = pipeline.assemble(replace(given, moments_digests=()), blobs)
+    differing = {name for name in mix.tensors if mix.tensors[name] != plain.tensors[name]}
+    assert differing == {QUERY, EMBEDDINGS}
+    average = regression.of_inputs(QUERY, given.parts(blobs).members)
+    assert average is not None
+    seed = read(given.parts(blobs).seed, QUERY, blobs)
+    experts = [read(each, QUERY, blobs) for each in given.parts(blobs).experts]
+    changes = [(expert - seed).astype(np.float64) for expert in experts]
+    expected = seed + average.rule.combine(changes, slice(0, len(seed)))
+    np.testing.assert_allclose(read(mix, QUERY, blobs), expected, rtol=1e-6)
+
+
+def test_experts_of_changed_ffns_make_the_same_mix_by_either_average(blobs: LocalBlobs) -> None:
+    given = inputs(blobs)
+    moments = tuple(moved_attention.store_moments(blobs, number=n) for n in (1, 2))
+    by_regression = pipeline.assemble(replace(given, moments_digests=moments), blobs)
+    assert by_regression.digest == pipeline.assemble(given, blobs).digest
+
+
+def test_an_expert_without_moments_leaves_the_mean(blobs: LocalBlobs) -> None:
+    given = with_moments(blobs)
+    unknown = replace(given, moments_digests=(given.moments_digests[0], None))
+    plain = replace(given, moments_digests=())
+    assert (given.has_moments, unknown.has_moments, plain.has_moments) == (True, False, False)
+    assert pipeline.assemble(unknown, blobs).digest == pipeline.assemble(plain, blobs).digest
+
+
+def test_an_extended_regression_is_that_of_all_experts(blobs: LocalBlobs) -> None:
+    """It is rounded once more; what a finetune has learned stays."""
+    two, three = with_moments(blobs), with_moments(blobs, numbers=(1, 2, 3))
+    base = pipeline.assemble(two, blobs)
+    learned = read(base, QUERY, blobs) + 1
+    entry = numpy_tensors.write(blobs, learned, dtype="F32")
+    more = replace(
+        extended(replace(base, tensors=base.tensors | {QUERY: entry}), two, blobs),
+        expert_digests=three.expert_digests,
+        moments_digests=three.moments_digests,
+        base_moments_digests=two.moments_digests,
+    )
+    at_once = replace(more, recipe=more.recipe.model_copy(update={"base": None}), base_digest=None)
+    made, new = (pipeline.assemble(each, blobs) for each in (more, at_once))
+    np.testing.assert_allclose(read(made, QUERY, blobs) - 1, read(new, QUERY, blobs), atol=1e-5)
+    np.testing.assert_allclose(
+        read(made, EMBEDDINGS, blobs), read(new, EMBEDDINGS, blobs), atol=1e-6
+    )
+    plain = pipeline.assemble(replace(more, moments_digests=(None, None, None)), blobs)
+    assert plain.tensors[QUERY] != made.tensors[QUERY]

@@ -12,7 +12,7 @@ from engine.compression.int8_curve import Compression
 from registry.blobs.blobs import LocalBlobs, put_bytes
 from registry.checkpoints import manifests
 from registry.errors import InvalidInput, NotFound
-from tests.assembler.jobs.test_pipeline import inputs
+from tests.assembler.jobs.test_pipeline import inputs, with_moments
 
 
 def store_provenance(
@@ -92,3 +92,22 @@ def test_other_json_is_refused(blobs: LocalBlobs) -> None:
     put_bytes(blobs, b"{}")
     with pytest.raises(InvalidInput, match="not the provenance"):
         reproduction.read(b'{"schema_version": 2}')
+
+
+def test_a_mix_by_regression_is_made_again_and_needs_its_moments(blobs: LocalBlobs) -> None:
+    given = with_moments(blobs)
+    provenance = Provenance.of(
+        given,
+        environment=Environment.here(),
+        assembled=manifests.store(blobs, pipeline.assemble(given, blobs)),
+        finetuned=None,
+        compressed=None,
+        blobs=blobs,
+    )
+    assert all(stage.is_same for stage in again(provenance, blobs, assembly_only=True))
+    lost = provenance.moments[1]
+    assert lost is not None
+    blobs.local_path(lost).unlink()
+    with pytest.raises(NotFound) as caught:
+        again(provenance, blobs, assembly_only=True)
+    assert [problem.detail for problem in caught.value.problems] == [lost]

@@ -15,6 +15,7 @@ from assembler.jobs import job_ids
 from assembler.mixes import fence, mixes
 from assembler.recipes.recipe import Finetune
 from assembler.routing.embedder import embedders, states_shape
+from assembler.routing.input_moments import InputMoments, shapes
 from assembler.tables import MixState, MixVersion
 from assembler.training.finetune import CHECKPOINT_STEPS
 from engine.compression.int8_curve import Compression, Curve
@@ -239,6 +240,9 @@ def test_a_new_version_is_embedded(database: str) -> None:
             except NotFound:
                 return False
             assert found.states_digest is not None
+            assert found.moments_digest is not None
+            moments = InputMoments.of(blob_stores.store(), found.moments_digest)
+            assert all(moments.find(name) is not None for name in shapes(tiny.ARCHITECTURE))
             dense = tiny.ARCHITECTURE
             size = math.prod(states_shape(dense.num_hidden_layers, dense.hidden_size))
             return blob_stores.store().size(found.states_digest) == 4 * size

@@ -6,10 +6,12 @@ from sqlalchemy.orm import Session
 
 from assembler.mixes.selection import Member
 from assembler.planning import plan_warnings
+from assembler.recipes.recipe import Recipe
 from assembler.routing.router_init import MAX_CONDITION
 from registry.blobs.blobs import LocalBlobs
+from registry.catalog import embeddings
 from tests import tiny
-from tests.assembler import rows
+from tests.assembler import moved_attention, rows, tiny_mixes
 
 
 def test_a_large_machine_gives_no_warning() -> None:
@@ -50,3 +52,36 @@ def test_a_chat_template_that_the_seed_lacks_is_warned_of(
     [warning] = plan_warnings.of_chat([member], bare, blobs)
     assert warning.kind == "chat-template"
     assert warning.detail.startswith("'expert-1' has a chat template and its seed has none")
+
+
+def test_a_plan_says_what_becomes_of_attention(session: Session, blobs: LocalBlobs) -> None:
+    family = rows.add_family(session, blobs)
+    seed = tiny.store_manifest(blobs)
+    members = []
+    for number in (1, 2):
+        version = rows.add_expert(session, blobs, family, number=number)
+        [embedding] = embeddings.find_all(session, version)
+        expert = tiny.store_manifest(blobs, expert=number)
+        if number == 1:
+            expert = moved_attention.store_expert(blobs, number=number, dtype="BF16")
+        members.append(
+            Member(pointer="/experts/0", version=version, manifest=expert, embedding=embedding)
+        )
+
+    def warned(recipe: Recipe) -> str:
+        [warning] = plan_warnings.of_experts(members, seed, recipe)
+        assert (warning.kind, warning.value) == ("attention-moved", 1 / 8)
+        assert warning.detail.startswith("'expert-1' changed 1 of 8 attention tensors of the seed")
+        return warning.detail
+
+    recipe = tiny_mixes.recipe(experts=(1, 2))
+    assert "what expert-1@1, expert-2@1 reads was not stored" in warned(recipe)
+    assert "register it again" in warned(recipe)
+    assert "`averaging: regression` loses less" in warned(
+        recipe.model_copy(update={"averaging": "mean"})
+    )
+    assert "the seed is averaged too" in warned(recipe.model_copy(update={"shared_expert": False}))
+    for member in members:
+        assert member.embedding is not None
+        member.embedding.moments_digest = "0" * 64
+    assert "a regression on what each expert read keeps most" in warned(recipe)

@@ -3,6 +3,7 @@
 Covers: assembler.assembly.blueprint.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from assembler.assembly.inputs import MixInputs
 from assembler.compression import int8_checkpoint
 from assembler.planning import resource_estimates
 from assembler.recipes.recipe import Recipe
+from assembler.routing.input_moments import NUM_DIRECTIONS
 from engine.compression import int8_units
 from registry.blobs.blobs import LocalBlobs
 from registry.checkpoints import manifests
@@ -20,6 +22,8 @@ from registry.checkpoints.manifests import Manifest
 from registry.settings import settings
 from tests import tiny
 from tests.assembler import tiny_mixes
+from tests.assembler.jobs.test_pipeline import with_moments
+from tests.assembler.moved_attention import EMBEDDINGS, QUERY
 
 NO_BLOB = "0" * 64
 
@@ -115,3 +119,14 @@ def test_a_gate_reads_every_version_of_the_mix(blobs: LocalBlobs) -> None:
     difference = resource_estimates.gating(tuned).read - resource_estimates.gating(plain).read
     assert difference == tuned.num_bytes == tiny_mixes.store_mix(blobs).num_bytes
     assert resource_estimates.gating(tuned).memory > resource_estimates.serving(tuned).memory
+
+
+def test_a_regression_reads_the_seed_and_moments_too(blobs: LocalBlobs) -> None:
+    given = with_moments(blobs)
+    regressed = resource_estimates.assembling(Blueprint.of(given, blobs))
+    mean = resource_estimates.assembling(Blueprint.of(replace(given, moments_digests=()), blobs))
+    sources = [given.parts(blobs).seed.tensors[name] for name in (QUERY, EMBEDDINGS)]
+    rows = 2 * (1 + NUM_DIRECTIONS) * 32 * 4
+    assert regressed.read - mean.read == sum(entry.num_bytes for entry in sources) + 2 * rows
+    assert regressed.kept == mean.kept
+    assert regressed.memory > mean.memory

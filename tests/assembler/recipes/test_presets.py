@@ -36,6 +36,7 @@ def test_differences_from_the_default_are_listed() -> None:
     assert of_btx["experts_per_token"] == 2
     assert of_btx["finetune.router_learning_rate"] == 1e-4
     assert "finetune.tokens" not in of_btx
+    assert of_btx["averaging"] == "mean"
 
 
 def test_an_unknown_preset_is_refused() -> None:

@@ -39,6 +39,21 @@ def test_a_recipe_from_before_the_scale_of_routers_keeps_its_digest() -> None:
     assert recipe.model_copy(update={"router_scale": 0.5}).digest != recipe.digest
 
 
+def test_a_recipe_from_before_the_regression_keeps_its_digest() -> None:
+    recipe = tiny_mixes.recipe(averaging="mean")
+    assert "averaging" not in recipe.model_dump(mode="json")
+    assert Recipe.model_validate(recipe.model_dump()).averaging == "mean"
+    assert tiny_mixes.recipe().digest != recipe.digest
+
+
+def test_a_routed_seed_is_averaged_too_so_there_the_mean_is_taken() -> None:
+    assert tiny_mixes.recipe().averages_by_regression
+    routed = tiny_mixes.recipe(shared_expert=False, combine="sum")
+    assert list(routed.contradictions()) == []
+    assert not routed.averages_by_regression
+    assert not tiny_mixes.recipe(averaging="mean").averages_by_regression
+
+
 @pytest.mark.parametrize(
     ("changes", "pointers"),
     [
@@ -59,6 +74,8 @@ def test_contradicting_fields_are_named(changes: dict[str, Any], pointers: list[
 
 def test_a_mean_has_no_contradicting_routers() -> None:
     assert list(tiny_mixes.recipe(preset="merge", experts_per_token=9).contradictions()) == []
+    [problem] = tiny_mixes.recipe(preset="merge", averaging="regression").contradictions()
+    assert problem.pointer == "/averaging"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from assembler.demo.corpora.domains import EXPERT_DOMAINS
 from assembler.recipes import presets
 from registry.blobs.blobs import LocalBlobs
 from tests.benchmarks.claims import (
@@ -21,6 +22,7 @@ from tests.benchmarks.claims.families import small_llama, smollm2
 from tests.benchmarks.claims.families.domains import ALL_DOMAINS, SEALED_DOMAINS
 from tests.benchmarks.claims.families.family import Family
 from tests.benchmarks.claims.mixes import Mix, Mixes
+from tests.benchmarks.claims.page import averages_table
 
 SEEDS = (0, 1, 2)
 # Tokens of the compared finetunes: half of the default budget of six experts.
@@ -74,6 +76,14 @@ def quick() -> Iterator[Experiment]:
             windows=8,
             questions=8,
         )
+    yield Experiment(
+        part="attention",
+        name="tiny-all",
+        family=partial(small_llama.tiny_family, seed=0, trains="all"),
+        measure=attention.measure_averages,
+        windows=8,
+        questions=0,
+    )
 
 
 def _on_small_llamas() -> Iterator[Experiment]:
@@ -159,6 +169,19 @@ def _on_smollm2() -> Iterator[Experiment]:
             measure=measure,
             windows=16,
             questions=16,
+        )
+
+    for name, domains, training in (
+        (averages_table.MILD, EXPERT_DOMAINS, smollm2.MILD),
+        (averages_table.STRONG, smollm2.DOMAINS, smollm2.STRONG),
+    ):
+        yield Experiment(
+            part="attention",
+            name=name,
+            family=partial(smollm2.family, domains=domains, training=training),
+            measure=attention.measure_averages,
+            windows=16,
+            questions=0,
         )
 
     yield Experiment(

@@ -39,6 +39,7 @@ from registry.checkpoints import manifests
 from registry.checkpoints.manifests import Manifest, json_digest
 from registry.settings import settings
 from tests.benchmarks.claims import versions
+from tests.benchmarks.claims.families import moments
 from tests.benchmarks.claims.families.family import Family
 from tests.benchmarks.claims.families.windows import Windows
 from tests.benchmarks.claims.reading import Reading, answers, questions_of, read
@@ -158,7 +159,7 @@ class Mixes:
         inputs = self.inputs(mix)
         if mix.tokens:
             inputs = _with_loss(inputs, self.domain_loss_q(mix))
-        key = [*self._key(inputs), *versions.of_mix(inputs)]
+        key = [versions.key_of(inputs), *versions.of_mix(inputs)]
         return Made(**self.once("mixes", key, lambda: self._made(inputs, json_digest(key))))
 
     def domain_loss_q(self, mix: Mix) -> float:
@@ -175,7 +176,7 @@ class Mixes:
         untrained = replace(mix, tokens=0)
         q: float = self.once(
             "losses",
-            self._key(inputs),
+            [versions.key_of(inputs)],
             lambda: self._chosen_q(self.manifest(untrained), inputs),
         )
         return q
@@ -193,14 +194,6 @@ class Mixes:
         network = Network.from_manifest(manifest, self.blobs, dtype=DTYPES[recipe.dtype])
         world = World(rank=0, size=1, device=network.device)
         return choose_domain_loss(recipe, batches, network=network, world=world).domain_loss_q
-
-    def _key(self, inputs: MixInputs) -> list[Any]:
-        return [asdict(inputs) | {"recipe": self._recipe_key(inputs.recipe)}]
-
-    def _recipe_key(self, recipe: Recipe) -> dict[str, Any]:
-        """Return all fields that the mix depends on: without tokens, none of the finetune."""
-        fields = recipe.model_dump(mode="json")
-        return fields if recipe.finetune.tokens else fields | {"finetune": None}
 
     def _made(self, inputs: MixInputs, name: str) -> dict[str, Any]:
         recipe = inputs.recipe
@@ -244,6 +237,10 @@ class Mixes:
             base=None if mix.base is None else f"base-{mix.base.tokens}@1",
             finetune=finetune,
         )
+        in_base = () if mix.base is None else mix.base.experts
+        uses_moments = recipe.averages_by_regression and moments.are_needed(
+            self.family, {*mix.experts, *in_base}
+        )
         return MixInputs(
             recipe=recipe,
             seed_digest=manifests.store(self.blobs, self.family.seed),
@@ -254,11 +251,19 @@ class Mixes:
             if recipe.embeds_with_states
             else (),
             projection_digest=self._projection(mix) if recipe.needs_projection else None,
+            moments_digests=tuple(map(self._moments, mix.experts)) if uses_moments else (),
             base_digest=None if mix.base is None else self.make(mix.base).digest,
-            base_experts=()
-            if mix.base is None
-            else tuple((_ref(name), self._expert_digests[name]) for name in mix.base.experts),
+            base_experts=tuple((_ref(name), self._expert_digests[name]) for name in in_base),
+            base_moments_digests=tuple(map(self._moments, in_base)) if uses_moments else (),
         )
+
+    def _moments(self, name: str) -> str:
+        """Return the digest of the moments of what an expert reads in its documents."""
+        expert, texts = self.family.experts[name], self.family.documents[name]
+
+        key = [expert.digest, self._documents_digests[name], DOMAIN_TOKENS]
+        digest: str = self.once("moments", key, lambda: moments.read(expert, texts, self.blobs))
+        return digest
 
     def vector(self, name: str) -> list[float]:
         """Return the mean vector of a domain's documents by the text encoder."""
@@ -276,8 +281,8 @@ class Mixes:
 
         def read_inputs() -> str:
             inputs = RouterInputs(reader, self.blobs)
-            moments = inputs.moments(texts, num_tokens=mix.domain_tokens)
-            return tensors.write(self.blobs, moments.embedding()).digest
+            embedding = inputs.moments(texts, num_tokens=mix.domain_tokens).embedding()
+            return tensors.write(self.blobs, embedding).digest
 
         key = [reader.digest, self._documents_digests[name], mix.domain_tokens]
         digest: str = self.once("states", key, read_inputs)

@@ -9,9 +9,14 @@ import pytest
 import torch
 
 from assembler.jobs import pipeline
+from registry.blobs.blobs import LocalBlobs
 from tests.benchmarks.claims import __main__ as claims
-from tests.benchmarks.claims import mixes
-from tests.benchmarks.claims.page import page
+from tests.benchmarks.claims import attention, mixes, versions
+from tests.benchmarks.claims.attention import AVERAGED, REGRESSED
+from tests.benchmarks.claims.families import moments, small_llama
+from tests.benchmarks.claims.families.windows import Windows
+from tests.benchmarks.claims.mixes import Mix, Mixes
+from tests.benchmarks.claims.page import averages_table, page
 from tests.benchmarks.harness import reports
 
 
@@ -60,6 +65,34 @@ def test_tables_of_the_page_are_made_from_the_committed_results() -> None:
     results = json.loads((reports.RESULTS / "claims.json").read_text())
     text = page.PAGE.read_text()
     assert page.renewed(text, results["families"]) == text
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+def test_a_regression_of_attention_keeps_more_than_the_mean(home: Path, blobs: LocalBlobs) -> None:
+    family = small_llama.tiny_family(blobs, seed=0, trains="all")
+    made = Mixes(family, blobs, windows=Windows.of(family, blobs, count=8))
+    measured = attention.measure_averages(made)
+    mean, regression = (
+        measured["by the label"][name]["share_of_gain"][0] for name in (AVERAGED, REGRESSED)
+    )
+    assert mean < regression < measured["right expert"]["share_of_gain"][0]
+    table = averages_table.of({averages_table.MILD: {"attention": measured}})
+    assert table is not None
+    assert f"| {REGRESSED}, by the label | {100 * regression:.0f} [" in table
+
+
+def test_the_mean_needs_no_moments(home: Path, blobs: LocalBlobs) -> None:
+    """Such mixes have the cache keys that they always had."""
+    family = small_llama.tiny_family(blobs, seed=0)
+    assert not moments.are_needed(family, family.experts)
+    made = Mixes(family, blobs, windows=Windows.of(family, blobs, count=8))
+    by_default = made.inputs(Mix(experts=made.domains))
+    key = versions.key_of(by_default)
+    assert not key.keys() & {"moments_digests", "base_moments_digests"}
+    plain = made.inputs(Mix(experts=made.domains, changes={"averaging": "mean"}))
+    assert key == versions.key_of(plain)
+    assert averages_table.of({}) is None
 
 
 def run(folder: Path) -> dict[str, Any]:

@@ -61,3 +61,10 @@ def test_a_product_reads_a_matrix_in_pieces(
     expected = x @ numpy_tensors.read(blobs, matrix)[first_row:].T
     product = numpy_tensors.product(x, blobs, matrix, first_row=first_row)
     np.testing.assert_allclose(product, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_some_rows_are_read(blobs: LocalBlobs) -> None:
+    values = np.arange(12, dtype=np.float32).reshape(4, 3)
+    entry = numpy_tensors.write(blobs, values, dtype="BF16")
+    assert np.array_equal(numpy_tensors.read_rows(blobs, entry, slice(1, 3)), values[1:3])
+    assert np.array_equal(numpy_tensors.read_rows(blobs, entry, slice(3, 9)), values[3:])

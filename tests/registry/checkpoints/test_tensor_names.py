@@ -116,3 +116,26 @@ def test_attention_experts_split() -> None:
     attention = tensor_names.attention(1)
     assert tensor_names.split_attention_expert(name) == (attention, 2, "q_proj.weight")
     assert tensor_names.split_attention_expert(f"{attention}.q_proj.weight") is None
+
+
+def test_what_a_weight_outside_ffns_reads_has_a_name() -> None:
+    reads = {
+        name: read
+        for name in DENSE.tensor_shapes()
+        if (read := tensor_names.input_of(name, is_tied=False))
+    }
+    attention = tensor_names.attention(1)
+    of_block = {name: read for name, read in reads.items() if name.startswith(attention)}
+    assert of_block == {
+        f"{attention}.q_proj.weight": f"{attention}.input",
+        f"{attention}.k_proj.weight": f"{attention}.input",
+        f"{attention}.v_proj.weight": f"{attention}.input",
+        f"{attention}.o_proj.weight": f"{attention}.o_proj.input",
+    }
+    assert len(reads) == 4 * len(LAYERS) + 2
+    assert reads[tensor_names.EMBEDDINGS] == tensor_names.TOKENS
+    fused = tensor_names.input_of(f"{attention}.qkv_proj.weight", is_tied=True)
+    assert fused == f"{attention}.input"
+    head = reads[tensor_names.LM_HEAD + tensor_names.WEIGHT]
+    assert tensor_names.input_of(tensor_names.EMBEDDINGS, is_tied=True) == head
+    assert tensor_names.input_of(f"{attention}.q_proj.bias", is_tied=True) is None

@@ -8,6 +8,7 @@ import assembler.tables
 import engine.serving.tables
 import registry.database.tables
 import service.tables
+from assembler.assembly.provenance import Provenance
 from registry.blobs.blobs import LocalBlobs
 from registry.catalog import kept_documents
 from registry.checkpoints import manifests
@@ -38,6 +39,7 @@ BLOBS = {
     "expert_versions.manifest_digest",
     "expert_versions.documents_digest",
     "domain_embeddings.states_digest",
+    "domain_embeddings.moments_digest",
     "projections.documents_digest",
     "projections.manifest_digest",
     "artifacts.manifest_digest",
@@ -115,6 +117,14 @@ def test_the_provenance_of_an_artifact_needs_its_inputs(
     assert len(needed.needed_by) > len(without)
     assert any("provenance, projection" in r for rs in needed.needed_by.values() for r in rs)
     assert needed.needed_by.keys() <= before
+
+
+def test_every_field_of_a_provenance_is_known() -> None:
+    no_blobs = {"schema_version", "recipe", "vectors_shape", "environment"}
+    named = {*needed_blobs.PROVENANCE_MANIFESTS, *needed_blobs.PROVENANCE_BYTES}
+    assert named == Provenance.model_fields.keys() - no_blobs, (
+        "what a new field names must be needed, or it is removed"
+    )
 
 
 def test_a_manifest_that_cannot_be_read_is_reported(session: Session, blobs: LocalBlobs) -> None:

@@ -22,9 +22,20 @@ from tests.benchmarks.harness import reports
 
 DOMAINS = EXPERT_DOMAINS + FURTHER_DOMAINS
 
+# Experts as the demo trains them: FFNs alone.
+OF_DEMO = ExpertTraining.model_validate(EXPERT_TRAINING)
+# All parameters: at the default rate for that, and at five times it.
+MILD = ExpertTraining.model_validate({"train": "all", "tokens": 32_768, "batch_size": 4})
+STRONG = ExpertTraining(train="all", learning_rate=1e-3, tokens=16_384, batch_size=4)
 
-def family(blobs: LocalBlobs, *, domains: Sequence[Domain] = DOMAINS) -> Family:
-    """Train an expert of each of `domains` as the demo does, or load it from the cache.
+
+def family(
+    blobs: LocalBlobs,
+    *,
+    domains: Sequence[Domain] = DOMAINS,
+    training: ExpertTraining = OF_DEMO,
+) -> Family:
+    """Train an expert of each of `domains`, or load it from the cache.
 
     Raises Unavailable when texts or the seed cannot be downloaded.
     """
@@ -36,7 +47,7 @@ def family(blobs: LocalBlobs, *, domains: Sequence[Domain] = DOMAINS) -> Family:
         domain.name: expert_training.train_expert(
             seed,
             texts[domain.name],
-            training=ExpertTraining.model_validate(EXPERT_TRAINING),
+            training=training,
             on_progress=lambda _: None,
         )
         for domain in domains

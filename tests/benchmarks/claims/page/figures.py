@@ -44,20 +44,25 @@ def oracle(mixes: Mixes, domains: Sequence[str], *, asks: bool = False) -> dict[
     """Return figures of right experts: each reads its domain, and the seed reads general text."""
     family = mixes.family
     readers = {name: family.experts[name] for name in domains} | {GENERAL: family.seed}
+    measured = of_readers(mixes, readers)
+    if asks and mixes.has_questions:
+        answers = {name: mixes.answers(family.experts[name], name) for name in domains}
+        measured["true_continuation"] = _of_answers(answers)
+    return measured
+
+
+def of_readers(mixes: Mixes, readers: Mapping[str, Manifest]) -> dict[str, Any]:
+    """Return figures where each domain is read by a network of its own, and general text too."""
     readings = {name: mixes.read(manifest) for name, manifest in readers.items()}
-    measured = _of_reading(
+    return _of_reading(
         mixes,
         Reading(
             losses={name: reading.losses[name] for name, reading in readings.items()},
             hits={name: reading.hits[name] for name, reading in readings.items()},
             routing={},
         ),
-        domains,
+        [name for name in readers if name != GENERAL],
     )
-    if asks and mixes.has_questions:
-        answers = {name: mixes.answers(family.experts[name], name) for name in domains}
-        measured["true_continuation"] = _of_answers(answers)
-    return measured
 
 
 def of_choices(mixes: Mixes, choices: Mapping[str, Sequence[str]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from tests.benchmarks.claims import similarity
 from tests.benchmarks.claims.estimates import over_seeds
 from tests.benchmarks.claims.families.windows import GENERAL
-from tests.benchmarks.claims.page import general_table
+from tests.benchmarks.claims.page import averages_table, general_table
 from tests.benchmarks.harness import markdown
 
 Figures = Mapping[str, Any]
@@ -27,6 +27,7 @@ def of(families: Figures) -> dict[str, str]:
         "routing": _routing,
         "similarity": _similarity,
         "attention-assembled": lambda f: _attention(f, "assembled"),
+        "attention-averages": averages_table.of,
         "attention-equal-data": lambda f: _attention(f, "equal data"),
         "attention-equal-compute": lambda f: _attention(f, "equal compute"),
         "scaling": _scaling,
