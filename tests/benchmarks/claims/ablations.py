@@ -26,6 +26,7 @@ ASSEMBLED: Mapping[str, Mapping[str, Any]] = {
     "the seed's router inputs": {"reads": "seed"},
     "256 tokens of each domain": {"domain_tokens": 256},
     "1,024 tokens of each domain": {"domain_tokens": 1024},
+    "8,192 tokens of each domain": {"domain_tokens": 8192},
     "without the experts' own covariance": {"training": ProjectionTraining(own_weight=0)},
     "logit spread 0.5": {"training": ProjectionTraining(logit_spread=0.5)},
     "logit spread 1.5": {"training": ProjectionTraining(logit_spread=1.5)},
