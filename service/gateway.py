@@ -19,9 +19,10 @@ from starlette.types import Receive, Scope, Send
 
 from engine.serving import deployments, endpoints
 from engine.serving.tables import Deployment
+from engine.vllm_plugin.attribution import nexus_field
 from registry import bounded_json
 from registry.database import db
-from registry.errors import InvalidInput, Problem, TimedOut, Unavailable
+from registry.errors import InvalidInput, Problem, TimedOut, Unavailable, pointer
 from registry.settings import settings
 from registry.texts import UNFIT_FOR_LINES, UNFIT_FOR_MODELS
 from service import completion_limits, errors
@@ -51,7 +52,8 @@ IDLE_SECONDS = 2.0
 # Attempts to send a request when the connection ends without an answer.
 MAX_ATTEMPTS = 3
 # Headers of the engine's answer that the client gets; the others concern the inner connection.
-FORWARDED_HEADERS = ("content-type", "retry-after")
+FORWARDED_HEADERS = ("content-type", "retry-after", nexus_field.HEADER)
+NOT_READ = "the engine of this model is too old to know `nexus`; deploy the model again"
 
 
 def open_client() -> httpx.AsyncClient:
@@ -106,12 +108,21 @@ def get_model(model: ModelName, session: Session, _: Application) -> dict[str, A
 async def complete(request: Request, _: Application, slot: CompletionSlot) -> Response:
     """Answer with a completion of the requested model.
 
+    Besides OpenAI's fields a request may have vLLM's, and `nexus`: an object with `routing` (true
+    or "blocks": say which experts wrote each token), `prompt` (true: and each token of the prompt),
+    and `disable` or `only` (names of experts that are off, or that alone are on, in this request).
+
     Raises NotFound for an unknown model, Unavailable while its engine starts or is gone.
     """
     began = time.perf_counter()
     body = await request.body()
-    model = await READING.run(partial(_model_name, body))
+    model, has_nexus = await READING.run(partial(_model_name, body))
     upstream, sent = await _ask(request, model, body)
+    if has_nexus and upstream.is_success and nexus_field.HEADER not in upstream.headers:
+        # It would be an answer of all experts, and would not say so.
+        await upstream.aclose()
+        problem = Problem(pointer(nexus_field.FIELD), NOT_READ)
+        raise InvalidInput(NOT_READ, problems=(problem,))
     headers = {
         name: upstream.headers[name] for name in FORWARDED_HEADERS if name in upstream.headers
     }
@@ -273,15 +284,18 @@ def _list(_: None) -> list[dict[str, Any]]:
         return [_model(row) for row in deployments.ready(session)]
 
 
-def _model_name(body: bytes) -> str:
-    """Return the `model` field of a request body. Raises InvalidInput for a wrong or costly one."""
+def _model_name(body: bytes) -> tuple[str, bool]:
+    """Return the `model` of a request, and whether it has a field `nexus`.
+
+    Raises InvalidInput for a wrong or costly one.
+    """
     request = bounded_json.parse(body, unfit=UNFIT_FOR_MODELS)
     model = request.get("model") if isinstance(request, dict) else None
     if not isinstance(model, str) or UNFIT_FOR_LINES.search(model):
         problem = Problem("/model", "is missing; name a deployed model")
         raise InvalidInput("the body must be a JSON object with a `model`", problems=(problem,))
     completion_limits.check(request)
-    return model
+    return model, request.get(nexus_field.FIELD) is not None
 
 
 def _model(row: Deployment) -> dict[str, Any]:

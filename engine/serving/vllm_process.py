@@ -260,6 +260,7 @@ def _command(
         "served-model-name": model,
         "dtype": serving_dtype(),
         "max-model-len": max_model_len,
+        "middleware": "engine.vllm_plugin.attribution.middleware.NexusField",
     }
     if settings().launcher == "local":
         options["uds"] = SOCKET
@@ -268,6 +269,10 @@ def _command(
     flags = []
     if is_cpu_build():
         flags.append("enforce-eager")
+        options |= {
+            "worker-cls": "engine.vllm_plugin.attribution.worker.AttributingWorker",
+            "scheduler-cls": "engine.vllm_plugin.attribution.scheduler.AttributingScheduler",
+        }
     else:
         options["gpu-memory-utilization"] = str(settings().server_gpu_memory)
     if not has_tokenizer:

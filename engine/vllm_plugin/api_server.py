@@ -14,7 +14,9 @@ from pathlib import Path
 
 from vllm.entrypoints.launchers.api_server import entry
 from vllm.platforms import current_platform
-from vllm.v1.engine import utils
+from vllm.v1.engine import async_llm, utils
+
+from engine.vllm_plugin.attribution.output_processor import AttributingProcessor
 
 # Names the file of the key that this server asks for, if it listens on a port: what stands in an
 # environment or in arguments can be read by others.
@@ -30,6 +32,8 @@ def main() -> None:
         # parallel region. Forking is safe here: nothing has been computed yet when the engine is
         # made.
         utils.get_mp_context = partial(multiprocessing.get_context, "fork")  # type: ignore[attr-defined]
+        # vLLM has no option for it, as it has for the worker and the scheduler.
+        async_llm.OutputProcessor = AttributingProcessor  # type: ignore[attr-defined]
     entry.main()  # type: ignore[no-untyped-call]
 
 

@@ -20,6 +20,9 @@ class MoE(nn.Module):
     the sum of the selected router probabilities.
     """
 
+    # [T, N] of the longest batch, where `attribution.steering` reads the logits of each step.
+    kept_logits_TN: Tensor | None = None
+
     def __init__(self, a: Architecture, *, vllm_config: VllmConfig, prefix: str) -> None:
         super().__init__()
         self.num_experts_per_tok, self.combine = a.num_experts_per_tok, a.combine
@@ -44,6 +47,8 @@ class MoE(nn.Module):
     def forward(self, x_TD: Tensor) -> Tensor:
         """Map hidden states [T, D] to mixed FFN outputs [T, D]."""
         logits_TN = self.gate.logits(x_TD)
+        if self.kept_logits_TN is not None:
+            self.kept_logits_TN[: len(x_TD)].copy_(logits_TN)
         y_TD: Tensor = self.experts(hidden_states=x_TD, router_logits=logits_TN)
         if self.shared_expert is not None:
             shared_TD: Tensor = self.shared_expert(x_TD)

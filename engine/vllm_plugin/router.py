@@ -13,6 +13,8 @@ class Router(GateLinear):
     """Score experts with one row each; with `router_hidden_size` compute `rows relu(W x)`."""
 
     disabled: Tensor
+    # [T, N] of the longest batch, where `attribution.steering` switches experts off by token.
+    disabled_TN: Tensor | None = None
 
     def __init__(self, a: Architecture, *, router_hidden_size: int = 0, prefix: str) -> None:
         super().__init__(router_hidden_size or a.hidden_size, a.num_experts, prefix=prefix)
@@ -31,5 +33,6 @@ class Router(GateLinear):
             hidden, _ = self.hidden(x_TD)
             x_TD = F.relu(hidden)
         logits_TN, _ = self(x_TD)
-        masked_TN: Tensor = logits_TN.masked_fill(self.disabled, -torch.inf)
+        disabled = self.disabled if self.disabled_TN is None else self.disabled_TN[: len(x_TD)]
+        masked_TN: Tensor = logits_TN.masked_fill(disabled, -torch.inf)
         return masked_TN

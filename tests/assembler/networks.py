@@ -1,6 +1,7 @@
 """Checkpoints of tiny random networks, one for every kind of architecture."""
 
 import math
+import re
 from dataclasses import replace
 
 import torch
@@ -14,6 +15,7 @@ from registry.checkpoints.manifests import Manifest
 from tests import tiny
 
 NUM_EXPERTS = 3
+EXPERT_NUMBER = re.compile(r"(?<=\.experts\.)\d+(?=\.)")
 
 NEXUS = replace(
     tiny.ARCHITECTURE,
@@ -69,12 +71,15 @@ def store(blobs: BlobStore, architecture: Architecture) -> Manifest:
 def without_expert(mix: Manifest, number: int, blobs: BlobStore) -> Manifest:
     """Remove an expert: a mix with the expert disabled must compute the same.
 
-    Every softmax then runs over the other experts only.
+    Every softmax then runs over the other experts only. Those behind it move up.
     """
     kept = {}
     for name, entry in mix.tensors.items():
-        if f".experts.{number}." in name:
-            continue
+        if found := EXPERT_NUMBER.search(name):
+            other = int(found[0])
+            if other == number:
+                continue
+            name = EXPERT_NUMBER.sub(str(other - (other > number)), name)
         is_gate = name.endswith((".mlp.gate.weight", ".self_attn.gate.weight"))
         if is_gate or name == "model.domain_embeddings":
             rows = tensors.read(blobs, entry)
@@ -84,7 +89,12 @@ def without_expert(mix: Manifest, number: int, blobs: BlobStore) -> Manifest:
     before = mix.architecture
     names = tuple(name for i, name in enumerate(before.expert_names) if i != number)
     after = replace(
-        before, num_experts=before.num_experts - 1, expert_names=names, disabled_experts=()
+        before,
+        num_experts=len(names),
+        expert_names=names,
+        disabled_experts=(),
+        num_experts_per_tok=min(before.num_experts_per_tok, len(names)),
+        num_attention_experts_per_tok=min(before.num_attention_experts_per_tok, len(names)),
     )
     return replace(mix, config=mix.config | after.to_config(), tensors=kept)
 

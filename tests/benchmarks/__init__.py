@@ -9,6 +9,7 @@ A benchmark is a module or a package with `main(argv) -> int`, and a line in `BE
 BENCHMARKS = {
     "admission": "What stalled uploads, idle connections and readers of events cost others.",
     "assembly": "Assembly of four experts against mergekit-moe, and the export against the disk.",
+    "attribution": "What it costs to say who spoke, and to switch experts off in a request.",
     "chaos": "What is left of a working service when every part of it is broken at random.",
     "claims": "What the papers claim of these methods, and this project, on real text.",
     "compression": "int8 unit by unit: costs and results of a search.",
