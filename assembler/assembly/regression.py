@@ -7,7 +7,7 @@ stay as they are. Moments are diagonals and few directions, so nothing of size I
 (the Woodbury identity).
 
 Letters: N experts, O rows of a weight, B rows of a block, I width of an input, K directions of an
-expert, X directions of all experts, V vocabulary.
+expert, X directions of all experts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,15 +22,13 @@ from registry.blobs.blobs import BlobStore
 from registry.checkpoints import numpy_tensors
 from registry.checkpoints.manifests import Manifest, TensorEntry
 from registry.checkpoints.numpy_tensors import Floats
-from registry.checkpoints.tensor_names import TOKENS, input_of
+from registry.checkpoints.tensor_names import input_of
 
 # Numbers in one block of rows: a MB of float64 for each expert, and for each thread.
 BLOCK_NUMBERS = 1 << 17
 # Share of the mean moment that is added to every diagonal. Where no expert has read anything, the
 # mean of their changes comes out.
 RIDGE = 1e-6
-# Added to the share of each token, for the same reason. It is about one token of those read.
-UNREAD_SHARE = 1e-4
 
 # A few directions have most of the moment. In float32 they would drown the others.
 Exact = NDArray[np.float64]
@@ -47,7 +45,7 @@ class Member:
 class Rule(Protocol):
     """Makes one change of the changes of all experts."""
 
-    def combine(self, changes: Sequence[Exact | None], rows: slice) -> Exact:
+    def combine(self, changes: Sequence[Exact | None]) -> Exact:
         """Return the change [B, I] of some rows; an expert that changed nothing gives None."""
 
 
@@ -69,8 +67,7 @@ def of_inputs(name: str, members: Sequence[Member]) -> Average | None:
     moments = [moment for moment in found if moment is not None]
     if len(moments) < len(members):
         return None
-    rule = ByTokens(moments) if read == TOKENS else ByInputs(moments)
-    return Average(_entries(name, members), rule)
+    return Average(_entries(name, members), ByInputs(moments))
 
 
 def of_mean(name: str, members: Sequence[Member]) -> Average:
@@ -98,27 +95,12 @@ def moved(
 class Mean:
     """The plain mean of all changes."""
 
-    def combine(self, changes: Sequence[Exact | None], rows: slice) -> Exact:
+    def combine(self, changes: Sequence[Exact | None]) -> Exact:
         total: Exact = np.zeros(())
         for change_BI in changes:
             if change_BI is not None:
                 total = total + change_BI
         return total / len(changes)
-
-
-class ByTokens:
-    """Rows of token embeddings, each weighted by how often an expert has read its token."""
-
-    def __init__(self, shares: Sequence[Floats]) -> None:
-        smoothed_NV = np.stack(shares).astype(np.float64) + UNREAD_SHARE
-        self._weights_NV = smoothed_NV / smoothed_NV.sum(0)
-
-    def combine(self, changes: Sequence[Exact | None], rows: slice) -> Exact:
-        total: Exact = np.zeros(())
-        for weights_B, change_BI in zip(self._weights_NV[:, rows], changes, strict=True):
-            if change_BI is not None:
-                total = total + weights_B[:, None] * change_BI
-        return total
 
 
 class ByInputs:
@@ -139,7 +121,7 @@ class ByInputs:
         products_XX = np.eye(len(self._all_XI)) + self._all_XI @ self._all_XI.T
         self._solved_XI: Exact = np.linalg.solve(products_XX, self._all_XI)
 
-    def combine(self, changes: Sequence[Exact | None], rows: slice) -> Exact:
+    def combine(self, changes: Sequence[Exact | None]) -> Exact:
         total: Exact = np.zeros(())
         parts = zip(changes, self._diagonals_NI, self._directions, strict=True)
         for change_BI, diagonal_I, u_KI in parts:
@@ -190,7 +172,7 @@ class _Changes:
     def of(self, average: Average) -> Exact:
         """Return the change that an average makes of the experts' changes."""
         changes = [self._change(entry) for entry in average.entries]
-        return average.rule.combine(changes, self._rows)
+        return average.rule.combine(changes)
 
     def _change(self, entry: TensorEntry) -> Exact | None:
         if entry.digest == self._seed.digest:

@@ -72,7 +72,9 @@ def _averaging(members: Sequence[Member], recipe: Recipe) -> str:
     if not recipe.shared_expert:
         return f"{plain}, since the seed is averaged too"
     if recipe.averaging == "mean":
-        return f"{plain}; `averaging: regression` loses less"
+        # A change keeps the average of its base.
+        other = "a new mix" if recipe.base else "this mix"
+        return f"{plain}; {other} with `averaging: regression` loses less"
     unknown = [
         experts.ref_of(member.version)
         for member in members

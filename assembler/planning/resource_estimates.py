@@ -24,7 +24,6 @@ from engine.vllm_build import serving_dtype
 from registry.checkpoints.manifests import DTYPE_BYTES, TensorEntry
 from registry.checkpoints.tensor_names import (
     DOMAIN_EMBEDDINGS,
-    TOKENS,
     input_of,
     is_projection,
     is_router,
@@ -183,7 +182,7 @@ def _regressed_width(plan: Blueprint, name: str) -> int:
     """Return the width of the input of a tensor that is averaged by regression, 0 of any other."""
     dense = plan.seed.architecture
     read = input_of(name, is_tied=dense.tie_word_embeddings)
-    return 0 if read is None or read == TOKENS else dense.tensor_shapes()[name][-1]
+    return 0 if read is None else dense.tensor_shapes()[name][-1]
 
 
 def _moment_bytes(plan: Blueprint, width: int) -> int:

@@ -219,9 +219,10 @@ class Assembly(BaseModel):
     averaging: Averaging = Field(
         default="mean",
         exclude_if=lambda averaging: averaging == "mean",
-        description="How attention, embeddings and the head become one: the `mean` of all experts,"
+        description="How attention and the head become one: the `mean` of all experts,"
         " or a `regression` on what each expert read (RegMean, arXiv 2212.09849). What no expert"
-        " changed is the seed's by either.",
+        " changed is the seed's by either; norms, biases and embeddings that are not the head are"
+        " means by either.",
     )
     attention_experts_per_token: int = Field(
         default=0,

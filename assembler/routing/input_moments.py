@@ -2,8 +2,10 @@
 
 A mix averages these weights by them; see `assembler.assembly.regression`. The moment `E[x xᵀ]` of
 inputs x [I] is kept as rows [1 + K, I]: a diagonal, then principal directions, so that the moment
-is about `diag(rows[0]) + rows[1:]ᵀ rows[1:]`. Token embeddings read one token at a time. Their
-moment is a diagonal, the share [V] of each token. Free of torch.
+is about `diag(rows[0]) + rows[1:]ᵀ rows[1:]`. Free of torch.
+
+Embeddings that are not the head would need the share of each token. It is not kept: it says too
+much about documents, which their owner may have forgotten.
 """
 
 from collections.abc import Mapping
@@ -18,7 +20,7 @@ from registry.blobs.blobs import BlobStore, put_bytes
 from registry.checkpoints.architecture import Architecture, Shape
 from registry.checkpoints.manifests import Dtype
 from registry.checkpoints.numpy_tensors import Floats
-from registry.checkpoints.tensor_names import TOKENS, input_of
+from registry.checkpoints.tensor_names import input_of
 
 MOMENTS_DTYPE: Dtype = "F32"
 # Principal directions of an input. What they leave out stays in the diagonal.
@@ -52,9 +54,7 @@ def shapes(dense: Architecture) -> dict[str, Shape]:
     found: dict[str, Shape] = {}
     for name, shape in dense.tensor_shapes().items():
         read = input_of(name, is_tied=dense.tie_word_embeddings)
-        if read == TOKENS:
-            found[read] = shape[:1]
-        elif read is not None:
+        if read is not None:
             width = shape[-1]
             found[read] = (1 + min(NUM_DIRECTIONS, width), width)
     return found

@@ -1,16 +1,15 @@
 """Sketch what attention and the head of a network read while it reads text.
 
-Letters: T tokens of a batch, I width of an input, R rows of a sketch, K of them that are kept, V
-vocabulary.
+Letters: T tokens of a batch, I width of an input, R rows of a sketch, K of them that are kept.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from assembler.network.model import Network
 from assembler.routing.input_moments import NUM_DIRECTIONS
 from registry.checkpoints.numpy_tensors import Floats
-from registry.checkpoints.tensor_names import LM_HEAD, TOKENS, WEIGHT, input_of
+from registry.checkpoints.tensor_names import LM_HEAD, WEIGHT, input_of
 
 # Directions that are followed from batch to batch. Those that are kept at the end are the larger
 # half, which what is cut between batches hardly turns.
@@ -59,22 +58,16 @@ class LinearInputs:
     def __init__(self, network: Network, *, skip: int) -> None:
         self._skip = skip
         self._sketches: dict[str, Sketch] = {}
-        self._tokens_V = torch.zeros(network.architecture.vocab_size)
         is_tied = network.architecture.tie_word_embeddings
         for name in network.architecture.tensor_shapes():
             read = input_of(name, is_tied=is_tied)
-            if read == TOKENS:
-                network.model.embed_tokens.register_forward_pre_hook(self._count)
-            elif read is not None and read not in self._sketches:
+            if read is not None and read not in self._sketches:
                 self._sketches[read] = Sketch()
                 self._watch(network, name.removesuffix(WEIGHT), read)
 
     def moments(self) -> dict[str, Floats]:
         """Return the moments of all inputs by name, of the text that was read; see `shapes`."""
-        found: dict[str, Floats] = {n: s.rows().numpy() for n, s in self._sketches.items()}
-        if num_tokens := self._tokens_V.sum():
-            found[TOKENS] = (self._tokens_V / num_tokens).numpy()
-        return found
+        return {name: sketch.rows().numpy() for name, sketch in self._sketches.items()}
 
     def _watch(self, network: Network, module: str, read: str) -> None:
         if read.startswith(LM_HEAD):
@@ -89,10 +82,6 @@ class LinearInputs:
 
     def _add(self, read: str, x_BTI: Tensor) -> None:
         self._sketches[read].add(x_BTI[:, self._skip :].flatten(0, 1).float())
-
-    def _count(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        tokens = inputs[0][:, self._skip :].flatten()
-        self._tokens_V += torch.bincount(tokens, minlength=len(self._tokens_V))
 
 
 def principal_rows(a_SI: Tensor, count: int) -> Tensor:

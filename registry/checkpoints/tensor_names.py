@@ -15,8 +15,6 @@ EMBEDDINGS = "model.embed_tokens.weight"
 FINAL_NORM = "model.norm.weight"
 # The module; its weight is missing where the embeddings are used instead.
 LM_HEAD = "lm_head"
-# What token embeddings read, see `input_of`.
-TOKENS = "model.embed_tokens.input"
 DOMAIN_EMBEDDINGS = "model.domain_embeddings"
 # Part of the names of every tensor of a projection, and of no other tensor.
 PROJECTION_PART = ".gate.projection."
@@ -187,16 +185,13 @@ def linear_in_block(name: str) -> tuple[str, int] | None:
 
 
 def input_of(name: str, *, is_tied: bool) -> str | None:
-    """Return a name for what a weight outside FFNs is multiplied with; None for any other tensor.
+    """Return a name for what a linear outside FFNs reads; None for any other tensor.
 
-    Queries, keys and values read the same states. Embeddings read tokens; if they are the head too
-    (`is_tied`), what they are multiplied with is the head's input.
+    Queries, keys and values read the same states. Embeddings are a linear where they are the head
+    too (`is_tied`).
     """
-    head = f"{LM_HEAD}.input"
-    if name == EMBEDDINGS:
-        return head if is_tied else TOKENS
-    if name == LM_HEAD + WEIGHT:
-        return head
+    if name == (EMBEDDINGS if is_tied else LM_HEAD + WEIGHT):
+        return f"{LM_HEAD}.input"
     match = _ATTENTION_LINEAR.fullmatch(name)
     if match is None:
         return None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from assembler.assembly import regression
-from assembler.assembly.regression import Average, ByInputs, ByTokens, Exact, Mean
+from assembler.assembly.regression import Average, ByInputs, Exact, Mean
 from registry.blobs.blobs import LocalBlobs
 from registry.checkpoints import numpy_tensors
 from registry.checkpoints.manifests import TensorEntry
@@ -49,9 +49,9 @@ def expected(moments: Sequence[Floats], changes: Sequence[Floats]) -> Exact:
     return solved
 
 
-def combined(rule: ByInputs | ByTokens, changes: Sequence[Floats | None]) -> Exact:
+def combined(rule: ByInputs, changes: Sequence[Floats | None]) -> Exact:
     exact = [None if change is None else change.astype(np.float64) for change in changes]
-    return rule.combine(exact, slice(0, ROWS))
+    return rule.combine(exact)
 
 
 @pytest.mark.parametrize("count", [1, 2, 6])
@@ -90,15 +90,6 @@ def test_inputs_that_nobody_read_give_the_mean() -> None:
     one, other = weights(0), weights(1)
     found = combined(ByInputs([nothing, nothing]), [one, other])
     np.testing.assert_allclose(found, (one + other) / 2, rtol=1e-5, atol=1e-6)
-
-
-def test_rows_of_tokens_are_weighted_by_how_often_they_were_read() -> None:
-    shares = np.zeros((2, ROWS), np.float32)
-    shares[0, 0], shares[:, 1] = 1.0, 0.5
-    one, other = weights(0), weights(1)
-    found = combined(ByTokens(list(shares)), [one, other])
-    np.testing.assert_allclose(found[0], one[0], atol=1e-3)
-    np.testing.assert_allclose(found[1:], (one + other)[1:] / 2, rtol=1e-6)
 
 
 def store(blobs: LocalBlobs, values: Floats) -> TensorEntry:
@@ -144,7 +135,7 @@ def test_a_moved_tensor_keeps_what_was_learned(blobs: LocalBlobs) -> None:
 
 def test_the_mean_is_a_rule_too() -> None:
     one, other = (weights(number).astype(np.float64) for number in (0, 1))
-    found = Mean().combine([one, None, other], slice(0, ROWS))
+    found = Mean().combine([one, None, other])
     np.testing.assert_allclose(found, (one + other) / 3)
 
 

@@ -77,9 +77,10 @@ def test_a_plan_says_what_becomes_of_attention(session: Session, blobs: LocalBlo
     recipe = tiny_mixes.recipe(experts=(1, 2))
     assert "what expert-1@1, expert-2@1 reads was not stored" in warned(recipe)
     assert "register it again" in warned(recipe)
-    assert "`averaging: regression` loses less" in warned(
-        recipe.model_copy(update={"averaging": "mean"})
-    )
+    plain = recipe.model_copy(update={"averaging": "mean"})
+    assert warned(plain).endswith("; this mix with `averaging: regression` loses less")
+    changed = plain.model_copy(update={"base": "mine@1"})
+    assert warned(changed).endswith("; a new mix with `averaging: regression` loses less")
     assert "the seed is averaged too" in warned(recipe.model_copy(update={"shared_expert": False}))
     for member in members:
         assert member.embedding is not None
