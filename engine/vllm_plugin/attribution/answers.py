@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from starlette.concurrency import run_in_threadpool
 from starlette.types import Message, Send
 
 from engine.vllm_plugin.attribution.collecting import Collector
@@ -46,14 +47,22 @@ class Answer:
         if self._is_stream:
             events, self._rest = self._whole_events(is_last=is_last)
             if events:
-                await self._send({**message, "body": b"".join(map(self._event, events))})
+                await self._send({**message, "body": await self._filled_events(events)})
         elif is_last:
-            await self._send_whole(self._filled(self._rest))
+            # In a thread: many tokens take long, and streams of others would wait.
+            await self._send_whole(await run_in_threadpool(self._filled, self._rest))
 
     def _whole_events(self, *, is_last: bool) -> tuple[list[bytes], bytes]:
         *events, rest = self._rest.split(EVENT_END)
         whole = [event + EVENT_END for event in events]
         return ([*whole, rest], b"") if is_last else (whole, rest)
+
+    async def _filled_events(self, events: list[bytes]) -> bytes:
+        if self._collector.prompts:
+            filled = await run_in_threadpool(lambda: [self._event(event) for event in events])
+        else:
+            filled = [self._event(event) for event in events]
+        return b"".join(filled)
 
     async def _send_whole(self, body: bytes) -> None:
         others = [(k, v) for k, v in self._start["headers"] if k != b"content-length"]

@@ -161,7 +161,6 @@ def test_a_stream_tells_with_each_token(client: openai.OpenAI, reference: Refere
     prompt = next(c.prompt_token_ids for c in choices if c.model_extra.get("prompt_token_ids"))
     told = [c.nexus for c in choices if "nexus" in c.model_extra]
     assert [len(c.token_ids) for c in choices if c.token_ids] == [len(t["tokens"]) for t in told]
-    assert len(told) > NUM_TOKENS // 2
     reference.check(
         prompt,
         [token for c in choices for token in c.token_ids or []],
