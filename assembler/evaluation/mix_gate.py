@@ -28,6 +28,7 @@ from engine.gates.mix_gate import (
     judge,
 )
 from engine.gates.policy import Policy
+from engine.gates.report import Construction
 from engine.serving import vllm_process
 from engine.vllm_build import serving_dtype
 from registry.blobs.blobs import BlobStore
@@ -48,6 +49,7 @@ def gate(
     private: Collection[int] = (),
     policy: Policy,
     general: GeneralText | None = None,
+    construction: Construction | None = None,
     blobs: BlobStore,
     log_path: Path,
     on_progress: OnCount,
@@ -56,7 +58,8 @@ def gate(
 
     `documents` and their digests are in the order of `checkpoints.experts`. A domain without
     documents is not judged, and those at the positions in `private` are not quoted. On
-    `general` text only perplexity is measured. The server writes to `log_path`. Raises the errors
+    `general` text only perplexity is measured. `construction` is what was checked before, for the
+    report. The server writes to `log_path`. Raises the errors
     of `check_files` and `check_routers` before anything is read, InvalidInput without any domain to
     judge, for a domain with too little text or a threshold beyond the noise floor, and EngineFailed
     when the server fails.
@@ -118,6 +121,7 @@ def gate(
         if general is None or on_general is None
         else GeneralMeasurement(documents=general.digest, perplexity=measured[-1]),
         unjudged=[name for i, name in enumerate(names) if i not in judged],
+        construction=construction,
         decode=reader.decode,
     )
 

@@ -16,6 +16,7 @@ from engine.divergence.metrics import Continuation, Reading
 from engine.gates import gate_limits
 from engine.gates.policy import STAGES, ParentLimits, Policy, Stage
 from engine.gates.report import (
+    Construction,
     Data,
     Decode,
     Divergent,
@@ -171,6 +172,10 @@ class GateReport(Report):
         default=(),
         description="Domains that were not judged, since their experts keep no documents.",
     )
+    construction: Construction | None = Field(
+        default=None,
+        description="What was checked about the making of the mix; null in reports from before.",
+    )
 
     @property
     def about_unjudged(self) -> str:
@@ -193,6 +198,7 @@ def judge(
     domains: Sequence[Measurements],
     general: GeneralMeasurement | None = None,
     unjudged: Sequence[str] = (),
+    construction: Construction | None = None,
     decode: Decode,
 ) -> GateReport:
     """Compare every domain with the policy and return the report.
@@ -230,6 +236,7 @@ def judge(
         domains=tuple(result.report for result in results),
         general=general_report,
         unjudged=tuple(unjudged),
+        construction=construction,
     )
 
 

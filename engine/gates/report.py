@@ -15,6 +15,11 @@ from registry import cpu_features
 
 MAX_EXAMPLES = 5
 CONTEXT_TOKENS = 16
+# What no gate of this kind can see; every report says so.
+UNSEEN = (
+    "A gate cannot see what the experts themselves learned wrongly, nor how the mix answers text"
+    " unlike that which was read."
+)
 
 Limit = Literal["at least", "at most"]
 Decode = Callable[[Sequence[int]], str]
@@ -196,3 +201,16 @@ def surest_divergences(divergences: Sequence[Divergent]) -> tuple[Divergent, ...
         ),
     )
     return tuple(ordered[:MAX_EXAMPLES])
+
+
+class Construction(Data):
+    """What a mix was checked for before any text was read; a problem ends the gate."""
+
+    blobs: int = Field(description="Stored tensors and files that have the bytes of their digests.")
+    tensors: int = Field(description="Tensors that equal those of a second assembly.")
+    blocks: int = Field(description="Blocks that compute the mixture of their parents' FFNs.")
+    experts: dict[str, float] = Field(
+        description="Largest difference, in nats, of a token's log-probability from the expert"
+        " while all tokens are routed to it; only of experts that moved nothing but FFNs."
+    )
+    unseen: str = Field(default=UNSEEN, description="What the gate cannot see.")

@@ -5,6 +5,7 @@ They must have their digests, every number must be finite, and every JSON file m
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,12 @@ MAX_JSON_BYTES = 64 << 20
 # A tokenizer with 256,000 tokens and as many merges has two million.
 MAX_JSON_ELEMENTS = 8_000_000
 # The bits of the exponent: if all are set, the number is infinite or NaN (IEEE 754, section 3.4).
-EXPONENTS: dict[str, tuple[type[np.unsignedinteger[Any]], int]] = {
+# Integers have none.
+EXPONENTS: dict[str, tuple[type[np.unsignedinteger[Any]], int | None]] = {
     "BF16": (np.uint16, 0x7F80),
     "F16": (np.uint16, 0x7C00),
     "F32": (np.uint32, 0x7F80_0000),
+    "I8": (np.uint8, None),
 }
 
 
@@ -32,17 +35,23 @@ def verify(blobs: BlobStore, manifest: Manifest, *, known: set[str]) -> None:
     Raises Conflict if blobs were not sent yet, and InvalidCheckpoint with each bad tensor or file.
     """
     check_sent(blobs, manifest, known=known, permitted=manifest.digests())
-    problems = []
+    if problems := tuple(damaged(blobs, manifest, known=known)):
+        raise InvalidCheckpoint("the bytes that were sent are refused", problems=problems)
+
+
+def damaged(blobs: BlobStore, manifest: Manifest, *, known: set[str]) -> Iterator[Problem]:
+    """Read every blob that is not in `known`, and yield what is wrong with it.
+
+    Raises NotFound for a blob that is not stored.
+    """
     checked = set(known)
     for name, entry in (*manifest.tensors.items(), *manifest.notes.rows.items()):
         if entry.digest not in checked and (error := _tensor_error(blobs, entry)):
-            problems.append(Problem(pointer("tensors", name), f"tensor {name!r} {error}"))
+            yield Problem(pointer("tensors", name), f"tensor {name!r} {error}")
         checked.add(entry.digest)
     for name, digest in (*manifest.files.items(), *manifest.notes.files.items()):
         if digest not in known and (error := _file_error(blobs, name, digest)):
-            problems.append(Problem(pointer("files", name), f"file {name} {error}"))
-    if problems:
-        raise InvalidCheckpoint("the bytes that were sent are refused", problems=tuple(problems))
+            yield Problem(pointer("files", name), f"file {name} {error}")
 
 
 def _tensor_error(blobs: BlobStore, entry: TensorEntry) -> str | None:
@@ -56,9 +65,10 @@ def _tensor_error(blobs: BlobStore, entry: TensorEntry) -> str | None:
         data = rest + chunk if rest else chunk
         whole = len(data) - len(data) % width
         rest = data[whole:]
-        bits = np.frombuffer(data, unsigned, whole // width) & unsigned(exponent)
-        if bad is None and (hits := bits == exponent).any():
-            bad = position + int(hits.argmax())
+        if bad is None and exponent is not None:
+            bits = np.frombuffer(data, unsigned, whole // width) & unsigned(exponent)
+            if (hits := bits == exponent).any():
+                bad = position + int(hits.argmax())
         position += whole // width
     if sha.hexdigest() != entry.digest:
         return f"is corrupt: its bytes have SHA-256 {sha.hexdigest()}, not {entry.digest}"

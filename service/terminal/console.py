@@ -141,6 +141,8 @@ def print_gate(report: GateReport) -> None:
     console.print(table)
     if report.unjudged:
         console.print(printable(f"  {report.about_unjudged}"))
+    if report.construction is not None:
+        console.print(printable(f"  {report.construction.unseen}"))
     for failure in report.failures:
         console.print(printable(f"  {failure}"))
 

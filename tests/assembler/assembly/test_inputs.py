@@ -6,7 +6,7 @@ from assembler.assembly.inputs import gather
 from registry.blobs.blobs import LocalBlobs
 from registry.database.tables import DomainEmbedding
 from tests.assembler import rows, tiny_mixes
-from tests.assembler.jobs.test_pipeline import inputs
+from tests.assembler.mix_inputs import inputs
 
 
 def test_parts_are_read_once(blobs: LocalBlobs) -> None:

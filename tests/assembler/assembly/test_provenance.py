@@ -8,7 +8,7 @@ from assembler.assembly import provenance as locks
 from assembler.assembly.provenance import Environment, Provenance
 from assembler.jobs import pipeline
 from registry.blobs.blobs import LocalBlobs, get_bytes
-from tests.assembler.jobs.test_pipeline import extended, inputs
+from tests.assembler.mix_inputs import extended, inputs
 
 
 def store_provenance(blobs: LocalBlobs) -> Provenance:

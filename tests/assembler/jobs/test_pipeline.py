@@ -1,70 +1,26 @@
 """Mixes are made from digests alone, without a database."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from assembler.assembly import regression
-from assembler.assembly.inputs import MixInputs
 from assembler.jobs import pipeline
-from assembler.recipes import presets
 from assembler.recipes.presets import PRESETS
-from assembler.recipes.recipe import Finetune, Preset, Recipe
+from assembler.recipes.recipe import Finetune, Preset
 from assembler.routing.router_init import MAX_CONDITION
 from engine.compression.int8_curve import Compression
 from registry.blobs.blobs import LocalBlobs
 from registry.catalog import documents
-from registry.checkpoints import manifests, numpy_tensors
+from registry.checkpoints import numpy_tensors
 from registry.checkpoints.manifests import Manifest
 from registry.checkpoints.numpy_tensors import Floats
 from tests import tiny
-from tests.assembler import moved_attention, tiny_mixes
+from tests.assembler import moved_attention
+from tests.assembler.mix_inputs import extended, inputs, with_moments
 from tests.assembler.moved_attention import EMBEDDINGS, QUERY
-
-NUM_EXPERTS = 2
-
-
-def inputs(blobs: LocalBlobs, *, preset: Preset = "nexus") -> MixInputs:
-    numbers = range(1, NUM_EXPERTS + 1)
-    recipe = Recipe(
-        **presets.assembly(preset).model_dump(),
-        family="tiny",
-        experts=tuple(f"expert-{number}@1" for number in numbers),
-        finetune=presets.finetune(preset, num_experts=0),
-    )
-    return MixInputs(
-        recipe=recipe,
-        seed_digest=tiny.store_manifest(blobs).digest,
-        expert_digests=tuple(tiny.store_manifest(blobs, expert=n).digest for n in numbers),
-        documents_digests=tuple(tiny.store_documents(blobs, expert=n) for n in numbers),
-        vectors=tuple(tiny_mixes.vector(number).tolist() for number in numbers),
-        states_digests=tuple(store_states(blobs, number) for number in numbers),
-        projection_digest=manifests.store(blobs, tiny_mixes.projection(blobs)),
-    )
-
-
-def store_states(blobs: LocalBlobs, number: int) -> str:
-    return numpy_tensors.write(blobs, tiny_mixes.states(number), dtype="F32").digest
-
-
-def extended(base: Manifest, of: MixInputs, blobs: LocalBlobs) -> MixInputs:
-    """Return the inputs of `of` with expert 3 added, which extend the mix `base`."""
-    return replace(
-        of,
-        recipe=of.recipe.model_copy(
-            update={"experts": (*of.recipe.experts, "expert-3@1"), "base": "mine@1"}
-        ),
-        expert_digests=(*of.expert_digests, tiny.store_manifest(blobs, expert=3).digest),
-        documents_digests=(*of.documents_digests, tiny.store_documents(blobs, expert=3)),
-        vectors=(*of.vectors, tiny_mixes.vector(3).tolist()),
-        states_digests=(*of.states_digests, store_states(blobs, 3)),
-        base_digest=manifests.store(blobs, base),
-        base_experts=tuple(zip(of.recipe.experts, of.expert_digests, strict=True)),
-    )
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -141,20 +97,6 @@ def test_a_finetune_reads_the_domains_that_have_documents(
     )
     assert steps == [1, 2, 3, 4]
     assert trained.architecture == mix.architecture
-
-
-def with_moments(blobs: LocalBlobs, numbers: Sequence[int] = (1, 2), **changes: Any) -> MixInputs:
-    """Return the inputs of a mix of experts that changed attention, with their moments."""
-    given = inputs(blobs)
-    return replace(
-        given,
-        seed_digest=manifests.store(blobs, moved_attention.store_seed(blobs)),
-        expert_digests=tuple(
-            manifests.store(blobs, moved_attention.store_expert(blobs, number=n)) for n in numbers
-        ),
-        moments_digests=tuple(moved_attention.store_moments(blobs, number=n) for n in numbers),
-        **changes,
-    )
 
 
 def read(mix: Manifest, name: str, blobs: LocalBlobs) -> Floats:

@@ -12,7 +12,7 @@ from engine.compression.int8_curve import Compression
 from registry.blobs.blobs import LocalBlobs, put_bytes
 from registry.checkpoints import manifests
 from registry.errors import InvalidInput, NotFound
-from tests.assembler.jobs.test_pipeline import inputs, with_moments
+from tests.assembler.mix_inputs import inputs, with_moments
 
 
 def store_provenance(

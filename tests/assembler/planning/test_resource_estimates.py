@@ -22,7 +22,7 @@ from registry.checkpoints.manifests import Manifest
 from registry.settings import settings
 from tests import tiny
 from tests.assembler import tiny_mixes
-from tests.assembler.jobs.test_pipeline import with_moments
+from tests.assembler.mix_inputs import with_moments
 from tests.assembler.moved_attention import EMBEDDINGS, QUERY
 
 NO_BLOB = "0" * 64
