@@ -8,7 +8,7 @@ import pytest
 from tests.benchmarks import attribution
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_quick_run_times_every_mode(tmp_path: Path) -> None:
     output = tmp_path / "attribution.json"
     assert attribution.main(["--quick", f"--output={output}"]) == 0

@@ -8,7 +8,7 @@ import pytest
 from tests.benchmarks import serving
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_quick_run_times_both_servers(tmp_path: Path) -> None:
     output = tmp_path / "serving.json"
     assert serving.main(["--quick", f"--output={output}"]) == 0
