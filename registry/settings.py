@@ -137,6 +137,11 @@ class Settings(RequestLimits):
         description="CPU threads of one process; if unset all cores, which the training processes"
         " of a machine share, and on a cluster one.",
     )
+    preload: bool = Field(
+        default=True,
+        description="Whether a worker keeps a process that has imported torch and transformers."
+        " Steps then start seconds earlier. It takes 0.4 GB.",
+    )
     launcher: Literal["local", "ray"] = Field(
         default="local",
         description="What starts steps and engines: this machine (local), or a Ray cluster (ray).",

@@ -79,6 +79,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "home"
     monkeypatch.setenv("NEXUSMIX_HOME", str(folder))
     monkeypatch.delenv("NEXUSMIX_DATABASE_URL", raising=False)
+    # Most workers of tests run one small job.
+    monkeypatch.setenv("NEXUSMIX_PRELOAD", "false")
     _forget()
     yield folder
     _forget()

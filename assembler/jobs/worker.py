@@ -1,6 +1,6 @@
 """The worker process, `python -m assembler.jobs.worker`: run jobs, one heavy job at a time.
 
-It never loads torch: each step of a job is a child process (`assembler.jobs.step_main`).
+It never loads torch: each step of a job is a process of its own (`assembler.jobs.step_process`).
 """
 
 import logging
@@ -63,12 +63,13 @@ def main() -> int:
 
 def _work(lease: Lease, url: str) -> None:
     client = _launch(lease.executor_id, url)
-    try:
-        _rounds(lease, client, url)
-    finally:
-        # Running steps see this as well: they stop their processes and record no outcome.
-        step_process.STOPPING.set()
-        DBOS.destroy(workflow_completion_timeout_sec=STOP_SECONDS)
+    with step_process.preloaded():
+        try:
+            _rounds(lease, client, url)
+        finally:
+            # Running steps see this as well: they stop their processes and record no outcome.
+            step_process.STOPPING.set()
+            DBOS.destroy(workflow_completion_timeout_sec=STOP_SECONDS)
     # Another worker runs this one's jobs by now, and must keep them.
     if durable.REPLACED.is_set():
         raise Superseded(f"another process acts for worker {lease.executor_id}")

@@ -1,18 +1,19 @@
 """Guard one command, so that neither it nor its descendants outlive it or the launcher.
 
 The guard runs as a script, `process_guard.py PARENT_PIDS ORPHANS COMMAND...`, and imports only the
-standard library. It leads a process group and passes SIGTERM on to the command. When the command
-ends, or none of the parents is left, it kills every process that the command left behind, including
-orphans that it adopted. Parents are the launcher and, after a comma, a process that may inherit the
-guard. With ORPHANS `leave` in place of `kill`, the guard adopts none: the command's own children
-may outlive it. Linux only.
+standard library. `engine.launch.fork_server` guards what it forks in the same way. A guard leads a
+process group and passes SIGTERM on to the command. When the command ends, or none of the parents is
+left, it kills every process that the command left behind, including orphans that it adopted.
+Parents are the launcher and, after a comma, a process that may inherit the guard. With ORPHANS
+`leave` in place of `kill`, the guard adopts none: the command's own children may outlive it. Linux
+only.
 """
 
 import ctypes
 import os
 import signal
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -37,16 +38,34 @@ def arguments(parent_pids: Collection[int], *, leaves_children: bool = False) ->
 
 def main(parent_pids: set[int], orphans: str, command: list[str]) -> NoReturn:
     """Run the command under guard and exit as it exits."""
+    guard(parent_pids, orphans)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores SIGPIPE; exec would keep that
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        os.write(2, f"cannot run {command[0]}: {error}\n".encode())
+        os._exit(127)
+
+
+def guard(
+    parent_pids: set[int], orphans: str, *, on_end: Callable[[int], None] = lambda _: None
+) -> None:
+    """Fork, and return in the child only: this process guards the child, and exits as it exits.
+
+    `on_end` is called with the status of the child, -N for signal N, when nothing is left of it.
+    """
     if orphans == "kill":
         _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    child = _start(command)
-    signal.signal(signal.SIGTERM, lambda *_: _kill(child, signal.SIGTERM))
+    child = _fork()
+    if not child:
+        return
+    signal.signal(signal.SIGTERM, lambda *_: kill(child, signal.SIGTERM))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends SIGINT to the whole group
-    signal.signal(KILL, lambda *_: _kill(child, signal.SIGKILL))
+    signal.signal(KILL, lambda *_: kill(child, signal.SIGKILL))
 
     def check_parent(*_: object) -> None:
         if os.getppid() not in parent_pids:
-            _kill(child, signal.SIGKILL)
+            kill(child, signal.SIGKILL)
 
     signal.signal(ORPHANED, check_parent)
     _prctl(PR_SET_PDEATHSIG, ORPHANED)
@@ -54,25 +73,21 @@ def main(parent_pids: set[int], orphans: str, command: list[str]) -> NoReturn:
     _, status = os.waitpid(child, 0)
     if orphans == "kill":
         _kill_orphans()
-    _exit_like(os.waitstatus_to_exitcode(status))
+    code = os.waitstatus_to_exitcode(status)
+    on_end(code)
+    _exit_like(code)
 
 
-def _start(command: list[str]) -> int:
-    """Fork, and execute the command in the child; return the child's process id."""
+def _fork() -> int:
+    """Fork; return the id of the child, and in the child 0."""
     guard_pid = os.getpid()
     child = os.fork()
-    if child:
-        return child
-    # When the guard itself is killed, the kernel kills the command too.
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != guard_pid:
-        os._exit(1)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores SIGPIPE; exec would keep that
-    try:
-        os.execvp(command[0], command)
-    except OSError as error:
-        os.write(2, f"cannot run {command[0]}: {error}\n".encode())
-        os._exit(127)
+    if not child:
+        # When the guard itself is killed, the kernel kills the command too.
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != guard_pid:
+            os._exit(1)
+    return child
 
 
 def _kill_orphans() -> None:
@@ -82,7 +97,7 @@ def _kill_orphans() -> None:
     """
     while True:
         for pid in _children():
-            _kill(pid, signal.SIGKILL)
+            kill(pid, signal.SIGKILL)
         try:
             os.waitpid(-1, 0)
         except ChildProcessError:
@@ -114,7 +129,7 @@ def _exit_like(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _kill(pid: int, number: int) -> None:
+def kill(pid: int, number: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, number)
 

@@ -1,17 +1,23 @@
 """The process of a step reports its error, and ends when it is cancelled."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from assembler.jobs import lease_clock, step_process
 from assembler.jobs.step_errors import OUTPUT_LOST, Killed, Kind, TransientFailure
 from engine.launch import launchers
 from registry.errors import StepFailed, Unavailable
+from registry.settings import settings
+from tests.engine.launch.test_launcher import wait_until
 
 
 class Full:
@@ -139,3 +145,33 @@ def test_a_step_keeps_freed_memory_by_default(
         monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", chosen)
     env = environment(monkeypatch)
     assert env["MALLOC_TRIM_THRESHOLD_"] == expected
+
+
+def test_a_preloaded_step_is_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEXUSMIX_PRELOAD", "true")
+    monkeypatch.setattr(step_process, "PRELOADED", ("assembler.jobs.step_errors",))
+    settings.cache_clear()
+    with step_process.preloaded():
+        launcher = step_process._forking
+        assert launcher is not None
+        wait_until(lambda: launcher.is_ready, seconds=60)
+        server = psutil.Process(launcher.pid)
+        with pytest.raises(StepFailed, match="no-such-step: KeyError: 'no-such-step'"):
+            step_process.run("no-such-step", 1, job_id="job", cancelled=lambda: False)
+    assert not server.is_running()
+    assert step_process._forking is None
+
+
+@pytest.mark.slow
+def test_what_is_preloaded_starts_no_threads() -> None:
+    code = f"""
+import importlib, os
+for name in {step_process.PRELOADED}:
+    importlib.import_module(name)
+print(len(os.listdir("/proc/self/task")))
+"""
+    # OpenBLAS starts one thread for each further core. It stops them before a fork.
+    env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True)
+    assert int(done.stdout) == 1

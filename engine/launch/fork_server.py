@@ -1,0 +1,110 @@
+"""`python -m engine.launch.fork_server SOCKET MODULE...`: run Python modules without import time.
+
+The server imports the modules, then listens at the Unix socket. A request is one line of JSON,
+`{"arguments": ["-m", MODULE, ...], "env": {...}}`, with the descriptor of a file for the output.
+The server forks a process that runs `python ARGUMENTS` in this environment. What libraries read
+from the environment while they load stays the server's. The answer is the id of the process guard
+in a line, and its exit status in another one, when nothing is left of the process. -N means signal
+N. A connection that ends before says that the guard was killed.
+
+A fork has none of the threads that imported modules have started. OpenBLAS knows that, and starts
+its own anew.
+"""
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from engine.launch import process_guard
+
+BACKLOG = 16
+# A client sends its request at once.
+REQUEST_SECONDS = 10.0
+CHUNK_BYTES = 1 << 16
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serve until killed. In a forked process, run what its request asks for."""
+    path, *modules = arguments
+    for name in modules:
+        importlib.import_module(name)
+    # The collector would write to every object, and so copy the pages that forks share.
+    gc.collect()
+    gc.freeze()
+    with socket.socket(socket.AF_UNIX) as server:
+        # Clients that connect to this path find a server that answers.
+        server.bind(path)
+        server.listen(BACKLOG)
+        asked = _next_fork(server)
+    _become(asked)
+
+
+def _next_fork(server: socket.socket) -> dict[str, Any]:
+    """Fork a guarded process for each request. Returns in such a process only, its request."""
+    # The kernel removes guards that have ended: nobody asks for their status.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    server_pid = os.getpid()
+    while True:
+        connection, _ = server.accept()
+        with connection:
+            if os.fork():
+                continue
+            server.close()
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            asked, output = _read(connection)
+            _redirect(output)
+            # As `LocalLauncher` starts a guard.
+            os.setsid()
+            _tell(connection, os.getpid())
+            process_guard.guard({server_pid}, "kill", on_end=partial(_tell, connection))
+            return asked
+
+
+def _read(connection: socket.socket) -> tuple[dict[str, Any], int]:
+    """Return a request and the descriptor of its output. Ends the process when none comes."""
+    connection.settimeout(REQUEST_SECONDS)
+    with suppress(OSError, ValueError):
+        line, descriptors, _, _ = socket.recv_fds(connection, CHUNK_BYTES, 1)
+        while line and not line.endswith(b"\n"):
+            line += connection.recv(CHUNK_BYTES)
+        return json.loads(line), descriptors[0]
+    os._exit(1)
+
+
+def _tell(connection: socket.socket, number: int) -> None:
+    with suppress(OSError):  # the client has gone
+        connection.sendall(f"{number}\n".encode())
+
+
+def _become(asked: dict[str, Any]) -> None:
+    """Run the module that is asked for, as `python -m` does."""
+    os.environ.clear()
+    os.environ.update(asked["env"])
+    option, module, *arguments = asked["arguments"]
+    assert option == "-m"
+    # `run_module` puts the path of the module first.
+    sys.argv = ["", *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _redirect(output: int) -> None:
+    """Read nothing, and write all output to a descriptor."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(nothing)
+    os.close(output)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
