@@ -40,7 +40,7 @@ ROOMS = {
     "assembler": (
         "tables content_cache compute_dtype progress time_limit tokenizer_file"
         " transformers_without_torch",
-        "recipes network",
+        "recipes network stock",
         "training",
         "routing",
         "assembly",

@@ -17,3 +17,5 @@ ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_TENSORS = "adapter_model.safetensors"
 # Beside config and tokenizer in the model folder that vLLM serves from.
 MANIFEST = "manifest.json"
+# For readers, with the license in front: Hugging Face shows it.
+MODEL_CARD = "README.md"

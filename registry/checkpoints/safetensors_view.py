@@ -7,7 +7,7 @@ expanded. Nothing is stored.
 import bisect
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from registry.blobs.blobs import BlobStore
@@ -20,11 +20,8 @@ class SafetensorsView:
     """The safetensors file of a manifest; equal manifests give equal bytes."""
 
     def __init__(self, manifest: Manifest) -> None:
-        # Wide dtypes come first, as in the reference implementation, so that tensors are aligned.
-        self._tensors = sorted(
-            manifest.tensors.items(), key=lambda item: (-DTYPE_BYTES[item[1].dtype], item[0])
-        )
-        self.header = _header(self._tensors)
+        self._tensors = in_file_order(manifest.tensors)
+        self.header = header(self._tensors)
         sizes = [entry.num_bytes for _, entry in self._tensors]
         self._starts = list(itertools.accumulate(sizes, initial=len(self.header)))
 
@@ -56,7 +53,16 @@ class SafetensorsView:
             yield from sparse_tensors.chunks(blobs, entry, start=inner, end=end - offset)
 
 
-def _header(tensors: list[tuple[str, TensorEntry]]) -> bytes:
+def in_file_order(tensors: Mapping[str, TensorEntry]) -> list[tuple[str, TensorEntry]]:
+    """Return tensors in the order in which a file has them.
+
+    Wide dtypes come first, as in the reference implementation, so that tensors are aligned.
+    """
+    return sorted(tensors.items(), key=lambda item: (-DTYPE_BYTES[item[1].dtype], item[0]))
+
+
+def header(tensors: Sequence[tuple[str, TensorEntry]]) -> bytes:
+    """Return the start of a file whose tensors follow in this order, with its length in front."""
     # transformers refuses a file whose metadata does not name a framework.
     content: dict[str, Any] = {METADATA: {"format": "pt"}}
     reached = 0

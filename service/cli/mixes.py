@@ -1,4 +1,4 @@
-"""Request, plan and retry mixes and their changes; list, export and reproduce them."""
+"""Request, plan and retry mixes and their changes; list and reproduce them."""
 
 import sys
 from collections.abc import Sequence
@@ -14,7 +14,6 @@ from service.cli.options import (
     Deploy,
     Fields,
     FinishedMix,
-    IsExpert,
     Member,
     NewExpert,
     NewName,
@@ -22,7 +21,7 @@ from service.cli.options import (
     RevisionFields,
     Tokens,
 )
-from service.cli.paths import check_new_folder, is_path
+from service.cli.paths import is_path
 
 if TYPE_CHECKING:
     from assembler.planning.plan_data import Plan
@@ -188,40 +187,6 @@ def mixes() -> None:
             for mix in client.mixes()
         ]
     print_rows(("mix", "state", "preset", "base", "experts", "requested"), rows)
-
-
-@command()
-def export(
-    version: Annotated[str, typer.Argument(help=f"A mix, or with --expert an expert: {NAMED}.")],
-    folder: Annotated[Path, typer.Argument(help="New folder for the files.")],
-    expert: IsExpert = False,
-) -> None:
-    """Write a mix, or an expert, as a folder of Hugging Face files.
-
-    The files come from the store of this data folder, not through the service.
-    """
-    from registry.blobs import blob_stores
-    from registry.checkpoints import exports, manifests
-    from service.client.local import connect
-    from service.terminal.console import console, copying
-    from service.terminal.mix_progress import find_mix
-
-    check_new_folder(folder)
-    with connect() as client:
-        ref = client.expert_version(version).ref if expert else find_mix(client, version).ref
-        files = client.files(ref, of="experts" if expert else "mixes")
-    store = blob_stores.store()
-    manifest = manifests.load(store, files.manifest_digest)
-    num_bytes = sum(file.size for file in files.data)
-    with copying(ref, num_bytes=num_bytes) as on_bytes:
-        exports.export(
-            manifest,
-            store,
-            folder,
-            attestation_digest=files.attestation_digest,
-            on_bytes=on_bytes,
-        )
-    console.print(f"{folder}: {num_bytes / 1e6:.0f} MB")
 
 
 @command()

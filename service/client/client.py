@@ -192,6 +192,11 @@ class Client(Uploads, Copies, MixRecords, Registrations, Deployments):
         """Yield all experts, by name."""
         return map(ExpertBody.model_validate, self._connection.entries("/experts"))
 
+    def expert(self, name: str) -> ExpertWithVersions:
+        """Return an expert with its versions. Raises NotFound."""
+        check_name(name, at="/expert")
+        return ExpertWithVersions.model_validate(self._connection.get(f"/experts/{name}"))
+
     def expert_version(self, ref: str) -> VersionBody:
         """Return the version of an expert that `ref` means. Raises NotFound, and Conflict if `name`
         has no ready version."""
@@ -199,10 +204,10 @@ class Client(Uploads, Copies, MixRecords, Registrations, Deployments):
         if number is not None:
             path = f"/experts/{name}/versions/{number}"
             return VersionBody.model_validate(self._connection.get(path))
-        expert = ExpertWithVersions.model_validate(self._connection.get(f"/experts/{name}"))
-        if expert.newest is None:
+        newest = self.expert(name).newest
+        if newest is None:
             raise Conflict(f"expert {name!r} has no version that is ready")
-        return expert.newest
+        return newest
 
     def files(self, ref: str, *, of: Downloadable = "mixes") -> FilesBody:
         """Return the files of a mix or an expert."""

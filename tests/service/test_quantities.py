@@ -1,8 +1,9 @@
-"""Bytes, seconds and counts as text."""
+"""Bytes, seconds and counts as text, and bytes read from it."""
 
 import pytest
 
-from service.quantities import between, count, duration, size
+from registry.errors import InvalidInput
+from service.quantities import between, count, duration, read_size, size
 
 
 @pytest.mark.parametrize(
@@ -12,6 +13,20 @@ from service.quantities import between, count, duration, size
 )  # fmt: skip
 def test_sizes_are_decimal(num_bytes: float, text: str) -> None:
     assert size(num_bytes) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "num_bytes"),
+    [("5GB", 5_000_000_000), ("1.5 mb", 1_500_000), ("20kB", 20_000), (" 7B ", 7)],
+)
+def test_sizes_are_read_in_decimal_units(text: str, num_bytes: int) -> None:
+    assert read_size(text, at="--size") == num_bytes
+
+
+@pytest.mark.parametrize("text", ["", "5", "GB", "-5GB", "5GiB", "0GB", "0.1B", "1e3MB", "٣MB"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match=r"^--size is .*, expected a size such as 500MB"):
+        read_size(text, at="--size")
 
 
 @pytest.mark.parametrize(
