@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from assembler.jobs import job_ids
 from assembler.mixes import job_events
 from assembler.routing import input_moments
-from assembler.routing.embedder import DOMAIN_TOKENS, EMBEDDER, embedders
+from assembler.routing.embedder import DOMAIN_TEXTS, DOMAIN_TOKENS, EMBEDDER, embedders
 from registry.blobs import blob_stores
 from registry.catalog import (
     blob_permissions,
@@ -104,7 +104,7 @@ def embed(version_id: int) -> None:
     blobs = blob_stores.store()
     version = _version(version_id)
     parsed = documents.parse(blobs.read(version.documents_digest))
-    texts = documents.sample_evenly(parsed)
+    texts = documents.sample_evenly(parsed, count=DOMAIN_TEXTS)
     report = _reporter(version_id)
     encoder = Encoder()
     vectors = encoder.embed(texts, on_texts=lambda n, of: report(f"document {n + 1} of {of}"))

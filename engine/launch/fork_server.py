@@ -50,8 +50,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _next_fork(server: socket.socket) -> dict[str, Any]:
     """Fork a guarded process for each request. Returns in such a process only, its request."""
-    # The kernel removes guards that have ended: nobody asks for their status.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, lambda *_: _collect())
     server_pid = os.getpid()
     while True:
         connection, _ = server.accept()
@@ -67,6 +66,13 @@ def _next_fork(server: socket.socket) -> dict[str, Any]:
             _tell(connection, os.getpid())
             process_guard.guard({server_pid}, "kill", on_end=partial(_tell, connection))
             return asked
+
+
+def _collect() -> None:
+    """Remove guards that have ended from the table of processes, and keep their CPU time."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def _read(connection: socket.socket) -> tuple[dict[str, Any], int]:

@@ -184,6 +184,13 @@ def sample_evenly(documents: Sequence[Document], *, count: int = MAX_SAMPLE) -> 
     return texts[:: max(1, -(-len(texts) // count))]
 
 
+def spread(documents: Sequence[Document], *, num_characters: int) -> list[Document]:
+    """Return training documents, taken evenly: about `num_characters` of them, or all there are."""
+    training = [document for document in documents if document.split == "train"]
+    total = sum(len(document.text) for document in training)
+    return training[:: max(1, total // num_characters)]
+
+
 def serialize(documents: Iterable[Document]) -> bytes:
     """Write documents as the JSON Lines that `parse` reads; equal documents give equal bytes."""
     lines = []

@@ -15,7 +15,7 @@ from service.client.connection import Connection
 from service.schemas.experts import VersionBody
 from service.schemas.families import FamilyBody, ProjectionBody
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.2
 # How often a wait looks whether a worker runs, and how long none may run: workers restart.
 LOOK_SECONDS = 5.0
 GONE_SECONDS = 30.0

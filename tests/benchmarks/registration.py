@@ -196,7 +196,7 @@ def _step_times(version: VersionBody) -> list[float]:
 
 
 def _cpu_seconds() -> Seconds:
-    """Return the CPU time of each process so far; `steps` are the children of the worker."""
+    """Return the CPU time of each process so far; `steps` are what the worker has started."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     found = {"client": own.ru_utime + own.ru_stime, "web": 0.0, "worker": 0.0, "steps": 0.0}
     for process in psutil.Process().children(recursive=True):
@@ -208,7 +208,14 @@ def _cpu_seconds() -> Seconds:
                     found[name] += times.user + times.system
             if PROCESSES["worker"] in command and "-I" not in command:
                 found["steps"] += times.children_user + times.children_system
+                found["steps"] += sum(map(_total, process.children(recursive=True)))
     return found
+
+
+def _total(process: psutil.Process) -> float:
+    """Return the CPU time of a process, and of its children that have ended."""
+    times = process.cpu_times()
+    return float(times.user + times.system + times.children_user + times.children_system)
 
 
 def _summaries(runs: Sequence[Seconds]) -> dict[str, Any]:
