@@ -142,6 +142,11 @@ class Settings(RequestLimits):
         description="Whether a worker keeps a process that has imported torch and transformers."
         " Steps then start seconds earlier. It takes 0.4 GB.",
     )
+    serve_seeds: bool = Field(
+        default=True,
+        description="Whether vLLM reads a text with the seed of each new family, and must agree"
+        " with the reference network. It takes as long as the start of an engine.",
+    )
     launcher: Literal["local", "ray"] = Field(
         default="local",
         description="What starts steps and engines: this machine (local), or a Ray cluster (ray).",

@@ -79,8 +79,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "home"
     monkeypatch.setenv("NEXUSMIX_HOME", str(folder))
     monkeypatch.delenv("NEXUSMIX_DATABASE_URL", raising=False)
-    # Most workers of tests run one small job.
+    # Most workers of tests run one small job, and all families have the same few seeds.
     monkeypatch.setenv("NEXUSMIX_PRELOAD", "false")
+    monkeypatch.setenv("NEXUSMIX_SERVE_SEEDS", "false")
     _forget()
     yield folder
     _forget()

@@ -39,6 +39,7 @@ from registry.checkpoints.manifests import Manifest
 from registry.database.tables import ExpertVersion, Family
 from registry.errors import InvalidCheckpoint, NexusmixError, Problem, pointer
 from registry.ingest import tokenizer_meaning
+from registry.settings import settings
 
 CHAT = [{"role": "user", "content": "Hello"}]
 # A template that renders a short chat for longer would keep every user waiting.
@@ -46,8 +47,11 @@ TEMPLATE_SECONDS = 5.0
 MAX_REASON = 300
 
 
-def check_family(family: Family, blobs: BlobStore) -> None:
-    """Check all of a seed before it is ready. Raises Conflict for lost blobs, InvalidCheckpoint."""
+def check_family(family: Family, blobs: BlobStore, *, log_path: Path) -> None:
+    """Check all of a seed before it is ready; vLLM writes to `log_path`.
+
+    Raises Conflict for lost blobs, InvalidCheckpoint, and EngineFailed.
+    """
     # Imported here: the check of an expert needs no torch.
     from assembler.evaluation import seed_check
 
@@ -55,6 +59,8 @@ def check_family(family: Family, blobs: BlobStore) -> None:
     seed = manifests.load(blobs, family.seed_digest)
     check_readers(seed, blobs, texts=["a text"])
     seed_check.check(seed, blobs)
+    if settings().serve_seeds:
+        seed_check.check_served(seed, blobs, log_path=log_path)
 
 
 def check_version(version: ExpertVersion, blobs: BlobStore) -> None:

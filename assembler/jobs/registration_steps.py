@@ -39,7 +39,8 @@ def check_family(family_id: int) -> None:
     with db.transaction() as session:
         family = session.get_one(Family, family_id)
     blobs = blob_stores.store()
-    checkpoint_checks.check_family(family, blobs)
+    log_path = job_events.log_path(job_ids.of_family(family), "server")
+    checkpoint_checks.check_family(family, blobs, log_path=log_path)
     seed = manifests.load(blobs, family.seed_digest)
 
     def store(session: Session) -> None:
