@@ -22,6 +22,7 @@ from service.api import (
     files,
     health,
     keys,
+    metrics,
     mix_records,
     mixes,
     presets,
@@ -80,6 +81,7 @@ def create_app() -> FastAPI:
         app.include_router(router, prefix="/api/v1", responses=errors.DOCUMENTED)
     app.include_router(gateway.router, responses=errors.OPENAI_DOCUMENTED)
     app.include_router(health.router, responses=errors.DOCUMENTED)
+    app.include_router(metrics.router, responses=errors.DOCUMENTED)
     _summarize(app)
     app.openapi = partial(_openapi, app)  # type: ignore[method-assign]  # as FastAPI documents it
     app.include_router(pages.router)

@@ -42,6 +42,7 @@ ROUTES: dict[tuple[str, str], Scope | None] = {
     ("POST", "/logout"): None,
     ("GET", "/sign-in"): None,
     ("GET", "/metrics"): Scope.READ,
+    ("GET", "/metrics/engines"): Scope.READ,
     ("GET", "/v1/models"): Scope.INFER,
     ("GET", "/v1/models/{model}"): Scope.INFER,
     ("POST", "/v1/completions"): Scope.INFER,

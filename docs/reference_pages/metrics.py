@@ -7,6 +7,7 @@ from prometheus_client import REGISTRY
 from engine.gates.mix_gate import GateReport
 from engine.gates.policy import STAGES, Policy
 from reference_pages import json_schema, markdown
+from service.api import work_measures
 from service.housekeeping import measures
 from service.web import middleware
 
@@ -18,7 +19,11 @@ In the report of a mix a metric has its stage before its name, as in `served.fdt
 
 SERVICE = """\
 `/metrics` answers in the format of Prometheus. Besides the metrics below it has those that the
-Prometheus client measures in every Python process: `process_*` and `python_*`."""
+Prometheus client measures in every Python process: `process_*` and `python_*`.
+
+`/metrics/engines` answers with what the engines of this host measure: `vllm:*`, and
+`nexusmix:expert_tokens_total`, the tokens of each expert by the weight of its part. The label
+`deployment` tells engines apart."""
 
 LIMITS = {"min": "at least", "max": "at most"}
 
@@ -56,6 +61,7 @@ def service_metrics() -> dict[str, tuple[str, str]]:
     # Importing the modules registers them.
     assert middleware.REQUESTS
     assert measures.STARTED
+    assert work_measures.MIXES
     return {
         metric.name: (metric.type, metric.documentation)
         for metric in REGISTRY.collect()

@@ -1,12 +1,9 @@
-"""/health and /metrics, for monitoring."""
+"""/health, for whoever watches the service."""
 
-from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from fastapi import APIRouter
 from sqlalchemy import text
 
 from registry.database import db
-from service.housekeeping import measures
-from service.web.auth import Reader
 from service.web.checked_routes import CheckedRoute
 from service.web.threads import HEALTH
 
@@ -18,13 +15,6 @@ async def health() -> dict[str, str]:
     """Answer 200 when the service works, 503 when the database does not answer."""
     await HEALTH.run(_ask_database)
     return {"status": "ok"}
-
-
-@router.get("/metrics", response_class=Response)
-def metrics(_: Reader) -> Response:
-    """Return the metrics in Prometheus's text format."""
-    measures.update()
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
 def _ask_database() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
 
 WORDS = ["the", " mix", " speaks"]
 
@@ -23,6 +24,14 @@ class Upstream:
         self.app = FastAPI()
         self.app.post("/v1/chat/completions")(self.chat)
         self.app.post("/v1/completions")(self.complete)
+        self.app.get("/metrics")(self.metrics)
+
+    async def metrics(self) -> Response:
+        """Answer with the number of requests, as engines do."""
+        registry = CollectorRegistry()
+        counter = Counter("vllm:asked", "Requests.", ["model_name"], registry=registry)
+        counter.labels("tiny").inc(len(self.requests))
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     async def chat(self, request: Request) -> Response:
         self.requests.append(request)
