@@ -32,7 +32,6 @@ SIZES = (
     "num_key_value_heads",
     "rms_norm_eps",
     "max_position_embeddings",
-    "tie_word_embeddings",
 )
 
 
@@ -59,6 +58,26 @@ def enabled_experts(a: Architecture) -> list[int]:
     return [number for number in range(a.num_experts) if number not in a.disabled_experts]
 
 
+def has_own_head(manifest: Manifest) -> bool:
+    """Tell whether the rewritten checkpoint has a head beside its embeddings, though equal to them.
+
+    llama.cpp knows no Qwen2-MoE without one.
+    """
+    a = manifest.architecture
+    return not a.tie_word_embeddings or class_name(manifest) == QWEN2_MOE
+
+
+def is_for_llama_cpp(manifest: Manifest) -> bool:
+    """Tell whether llama.cpp computes the same: it was seen to do so, or reading its code says so.
+
+    Its Qwen2-MoE does not renormalize probabilities, and scales no positions as `llama3` does. Its
+    other scalings were not compared.
+    """
+    a = manifest.architecture
+    plain = _rope(a)["rope_type"] == "default"
+    return class_name(manifest) == QWEN2_MOE and plain and not a.norm_topk_prob
+
+
 def config(manifest: Manifest) -> dict[str, Any]:
     """Return the rewritten `config.json` of a checkpoint that `check` accepts."""
     a, layout = manifest.architecture, class_name(manifest)
@@ -71,6 +90,7 @@ def config(manifest: Manifest) -> dict[str, Any]:
         "model_type": MODEL_TYPES[layout],
         **{field: manifest.config[field] for field in KEPT if field in manifest.config},
         **{field: getattr(a, field) for field in SIZES},
+        "tie_word_embeddings": not has_own_head(manifest),
         "hidden_act": a.base.config_activation,
         "num_experts": num_experts,
         "num_experts_per_tok": min(a.num_experts_per_tok, num_experts),

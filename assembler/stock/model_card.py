@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from assembler.stock import layout
-from assembler.stock.layout import QWEN2_MOE, QWEN3_NEXT
+from assembler.stock.layout import QWEN3_NEXT
 from registry import licenses
 from registry.checkpoints.manifests import Manifest
 
@@ -139,8 +139,13 @@ def _how_to_load(manifest: Manifest) -> Iterator[str]:
             "This layout stores each weight of a norm less one. In bfloat16 weights near 0 then"
             " lose digits: prefer float32."
         )
-    if manifest.architecture.num_experts and name == QWEN2_MOE:
-        yield "llama.cpp's `convert_hf_to_gguf.py` takes this layout."
+    if manifest.architecture.num_experts and layout.is_for_llama_cpp(manifest):
+        yield ""
+        yield "llama.cpp's converter makes one GGUF file of it, from which llama.cpp answers:"
+        yield ""
+        yield "```sh"
+        yield "python convert_hf_to_gguf.py FOLDER --outtype bf16"
+        yield "```"
 
 
 def _how_made(manifest: Manifest, origins: Origins) -> Iterator[str]:

@@ -6,10 +6,13 @@ from pathlib import Path
 
 from assembler.stock import layout, model_card, shards, tensors
 from assembler.stock.model_card import Origins
-from registry.blobs.blobs import BlobStore
+from registry.blobs.blobs import BlobStore, get_bytes
 from registry.checkpoints.exports import OnBytes, new_folder
-from registry.checkpoints.file_names import CONFIG, MODEL_CARD, TENSORS_INDEX
+from registry.checkpoints.file_names import CONFIG, MODEL_CARD, TENSORS_INDEX, TOKENIZER_CONFIG
 from registry.checkpoints.manifests import Manifest
+
+# What transformers calls a tokenizer that is all in `tokenizer.json`.
+TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 
 
 class StockExport:
@@ -33,6 +36,8 @@ class StockExport:
             CONFIG: json.dumps(layout.config(manifest), indent=2).encode(),
             MODEL_CARD: model_card.render(manifest, origins).encode(),
         }
+        if manifest.architecture.num_experts:
+            self._texts |= _tokenizer_config(manifest, blobs)
         if len(self._files) > 1:
             self._texts[TENSORS_INDEX] = json.dumps(shards.index(self._files), indent=2).encode()
         # Tokenizer, chat template, generation config, license texts.
@@ -63,3 +68,16 @@ class StockExport:
                 on_bytes((incoming / name).stat().st_size)
             for name, file in self._files.items():
                 file.write(incoming / name, self._blobs, on_bytes=on_bytes)
+
+
+def _tokenizer_config(manifest: Manifest, blobs: BlobStore) -> dict[str, bytes]:
+    """Return the tokenizer's config, by its name, where that of the mix names no class.
+
+    transformers then takes the class of the model, and Qwen's splits texts in its own way.
+    """
+    digest = manifest.files.get(TOKENIZER_CONFIG)
+    content = {} if digest is None else json.loads(get_bytes(blobs, digest))
+    if content.get("tokenizer_class"):
+        return {}
+    named = content | {"tokenizer_class": TOKENIZER_CLASS}
+    return {TOKENIZER_CONFIG: json.dumps(named, indent=2).encode()}

@@ -3,7 +3,8 @@
 Letters: D hidden, F FFN inner, N routed experts, H heads, C head width. With top-k probabilities
 `p`, the layouts compute `sigmoid(g x) shared(x) + sum_k p_k expert_k(x)`.
 
-- `g` is 0, so the sigmoid is 1/2, and the shared expert's down projection is doubled.
+- `g` is so near to 0 that the sigmoid is 1/2 in every dtype, and the shared expert's down
+  projection is doubled. It is not 0, since llama.cpp divides by `g x`.
 - For `convex`, `(1 - sum_k p_k) shared(x) + sum_k p_k expert_k(x)`, every routed expert is
   `expert_k(x) - shared(x)`: twice as wide, with the shared expert as its second half and that
   half's down projection negated.
@@ -19,12 +20,22 @@ from functools import partial
 
 import numpy as np
 
-from assembler.stock.layout import EMPTY_WIDTH, QWEN3_NEXT, class_name, enabled_experts
+from assembler.stock.layout import (
+    EMPTY_WIDTH,
+    QWEN3_NEXT,
+    class_name,
+    enabled_experts,
+    has_own_head,
+)
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints import numpy_tensors, tensor_names
 from registry.checkpoints.architecture import Shape
 from registry.checkpoints.manifests import Dtype, Manifest, TensorEntry
 from registry.checkpoints.numpy_tensors import Floats
+
+# All weights of `g`. Times 2^13 inputs of size 2^7 it gives 2^-40, and below 2^-24 the sigmoid is
+# 1/2 in float32. In float16 it would be 0.
+ALMOST_ZERO = 2.0**-60
 
 Compute = Callable[[BlobStore], Floats]
 
@@ -45,7 +56,11 @@ def rewritten(manifest: Manifest) -> dict[str, StockTensor]:
     names = manifest.architecture.tensor_shapes()
     if not manifest.architecture.num_experts:
         return {name: StockTensor(manifest.tensors[name]) for name in names}
-    return dict(_of_mix(manifest, names))
+    tensors = dict(_of_mix(manifest, names))
+    head = tensor_names.LM_HEAD + tensor_names.WEIGHT
+    if head not in tensors and has_own_head(manifest):
+        tensors[head] = tensors[tensor_names.EMBEDDINGS]
+    return tensors
 
 
 def _of_mix(manifest: Manifest, names: Mapping[str, Shape]) -> Iterator[tuple[str, StockTensor]]:
@@ -93,7 +108,9 @@ def _beside_router(name: str, manifest: Manifest) -> Iterator[tuple[str, StockTe
     """Yield the shared expert's gate, and a shared expert of zeros where the mix has none."""
     a, dtype = manifest.architecture, manifest.tensors[name].dtype
     module = name.removesuffix(".gate.weight")
-    yield f"{module}.shared_expert_gate.weight", _zeros(dtype, (1, a.hidden_size))
+    gate = partial(_filled, shape=(1, a.hidden_size), value=ALMOST_ZERO)
+    wide: Dtype = "F32" if dtype == "F16" else dtype
+    yield f"{module}.shared_expert_gate.weight", _computed(wide, (1, a.hidden_size), gate)
     if not a.shared_expert:
         inner, outer = (EMPTY_WIDTH, a.hidden_size), (a.hidden_size, EMPTY_WIDTH)
         for part in tensor_names.FFN_PARTS:
@@ -139,11 +156,15 @@ def _scaled(entry: TensorEntry, factor: int) -> StockTensor:
 
 
 def _zeros(dtype: Dtype, shape: Shape) -> StockTensor:
-    return _computed(dtype, shape, lambda _: np.zeros(shape, np.float32))
+    return _computed(dtype, shape, partial(_filled, shape=shape, value=0))
 
 
 def _computed(dtype: Dtype, shape: Shape, compute: Compute) -> StockTensor:
     return StockTensor(TensorEntry(dtype, shape, digest=""), compute)
+
+
+def _filled(_: BlobStore, *, shape: Shape, value: float) -> Floats:
+    return np.full(shape, value, np.float32)
 
 
 def _joined(blobs: BlobStore, *, halves: list[tuple[TensorEntry, int]], axis: int) -> Floats:

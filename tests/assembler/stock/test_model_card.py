@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import yaml
 
 from assembler.stock import model_card
@@ -60,7 +61,16 @@ def test_disabled_experts_are_named_as_left_out() -> None:
 
 def test_what_a_layout_costs_is_said() -> None:
     assert "prefer float32" in card_of("qwen3")
-    assert "convert_hf_to_gguf.py" in card_of("llama")
+    assert "prefer float32" not in card_of("llama")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_named"),
+    [("llama", True), ("qwen2", True), ("llama-dynamic", True), ("llama-btx", False),
+     ("llama-llama3", False), ("qwen2-yarn", False), ("qwen3", False)],
+)  # fmt: skip
+def test_llama_cpp_is_named_where_it_computes_the_same(name: str, is_named: bool) -> None:
+    assert ("convert_hf_to_gguf.py" in card_of(name)) == is_named
 
 
 def test_a_dense_checkpoint_has_a_card_too() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -70,8 +71,14 @@ def test_no_weight_of_the_qwen2_layout_is_rounded(blobs: LocalBlobs, tmp_path: P
     with safe_open(tmp_path / "stock" / "model.safetensors", "pt") as file:
         dtypes = {file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118  # no mapping
         bias = file.get_tensor("model.layers.1.self_attn.v_proj.bias")
+        gate = file.get_tensor("model.layers.1.mlp.shared_expert_gate.weight")
+        head = file.get_tensor("lm_head.weight")
+        embeddings = file.get_tensor("model.embed_tokens.weight")
     assert dtypes == {torch.bfloat16}
     assert not bias.any()
+    # For llama.cpp, which divides by what the gate gives, and ties no head.
+    assert gate.all()
+    assert torch.equal(head, embeddings)
 
 
 def test_a_dense_checkpoint_is_written_as_it_is(
@@ -99,6 +106,24 @@ def test_the_folder_answers_a_chat(blobs: LocalBlobs, tmp_path: Path) -> None:
     )
     answer = load(tmp_path / "stock").generate(**given, max_new_tokens=4, do_sample=False)
     assert answer.shape[1] > given["input_ids"].shape[1]
+
+
+@pytest.mark.parametrize("config", [None, b'{"eos_token": "<|im_end|>"}'])
+def test_a_tokenizer_without_a_class_stays_what_its_file_says(
+    config: bytes | None, blobs: LocalBlobs, tmp_path: Path
+) -> None:
+    # transformers would take the tokenizer of Qwen, which splits numbers and keeps capitals.
+    manifest = base_networks.store(blobs, MIXES["llama"])
+    files = {"tokenizer.json": manifest.files["tokenizer.json"]}
+    if config is not None:
+        files["tokenizer_config.json"] = put_bytes(blobs, config)
+    exported = StockExport(replace(manifest, files=files), blobs, stock_mixes.origins())
+    exported.write(tmp_path / "stock", on_bytes=lambda _: None)
+
+    text = "What 12 sonnets?"
+    tokenizer: Any = AutoTokenizer.from_pretrained(tmp_path / "stock")
+    itself = Tokenizer.from_file(str(tmp_path / "stock" / "tokenizer.json"))
+    assert tokenizer(text)["input_ids"] == itself.encode(text).ids
 
 
 def test_other_files_are_kept_and_the_card_of_the_seed_is_not(
