@@ -60,6 +60,11 @@ class RequestLimits(BaseSettings):
         allow_inf_nan=False,
         description="Requests of one key, on average; twice as many may come at once.",
     )
+    cors_origins: str = Field(
+        default="",
+        description="Origins of other sites whose pages may call `/v1` from a browser, with a key:"
+        " `SCHEME://HOST:PORT`, with a space between two, or `*`.",
+    )
     max_prompt_bytes: int = Field(
         default=4 * 2**20, ge=1024, description="Size in bytes of the longest request to a model."
     )

@@ -17,6 +17,7 @@ from service import errors, gateway
 from service.api import (
     blobs,
     deployments,
+    embeddings,
     experts,
     families,
     files,
@@ -39,6 +40,7 @@ from service.web import auth
 from service.web.bodies import LimitBody
 from service.web.connections import raise_descriptor_limit
 from service.web.middleware import CheckTarget, KnownHosts, Observe
+from service.web.openai_clients import OpenAiClients
 
 API = (
     families.router,
@@ -73,6 +75,7 @@ def create_app() -> FastAPI:
     errors.install(app)
     # Middleware that is added last sees a request first.
     app.add_middleware(LimitBody)
+    app.add_middleware(OpenAiClients)
     app.add_middleware(CheckTarget)
     if auth.is_loopback(settings().host):
         app.add_middleware(KnownHosts, hosts=_loopback_names(settings().host))
@@ -80,6 +83,7 @@ def create_app() -> FastAPI:
     for router in API:
         app.include_router(router, prefix="/api/v1", responses=errors.DOCUMENTED)
     app.include_router(gateway.router, responses=errors.OPENAI_DOCUMENTED)
+    app.include_router(embeddings.router, responses=errors.OPENAI_DOCUMENTED)
     app.include_router(health.router, responses=errors.DOCUMENTED)
     app.include_router(metrics.router, responses=errors.DOCUMENTED)
     _summarize(app)

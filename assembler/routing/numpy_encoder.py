@@ -18,6 +18,8 @@ from registry.checkpoints.file_names import CONFIG, TENSORS, TOKENIZER
 from registry.checkpoints.safetensors_header import read_header
 
 MAX_TOKENS = 256
+# Numbers of a vector.
+WIDTH = 384
 
 Array = NDArray[np.float32]
 
@@ -41,6 +43,10 @@ class QueryEncoder:
         mean_M = self._states(tokens).mean(axis=0)
         vector: list[float] = (mean_M / np.linalg.norm(mean_M)).tolist()
         return vector
+
+    def num_tokens(self, text: str) -> int:
+        """Return how many tokens of a text are read."""
+        return len(self._tokenizer.encode(text).ids)
 
     def _states(self, tokens: list[int]) -> Array:
         """Return the last hidden states [T, M]."""

@@ -63,3 +63,5 @@ STORING = Threads("storing", 8)
 FOLLOWING = Threads("following", 4)
 # Whether the service works.
 HEALTH = Threads("health", 2)
+# Vectors of texts. Each computation uses all cores.
+ENCODING = Threads("encoding", 1)
