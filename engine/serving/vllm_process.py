@@ -17,7 +17,7 @@ from engine.divergence.server_runner import ServerRunner
 from engine.launch import launchers
 from engine.launch.adopted_process import Identity
 from engine.launch.launcher import HOST, PORT, SOCKET, Launcher, Process, Resources
-from engine.serving import endpoints, engine_environment
+from engine.serving import endpoints, engine_environment, tool_parsers
 from engine.serving.context import context_tokens
 from engine.vllm_build import is_cpu_build, serving_dtype
 from engine.vllm_plugin.model_folder import materialize
@@ -277,6 +277,9 @@ def _command(
         options["gpu-memory-utilization"] = str(settings().server_gpu_memory)
     if not has_tokenizer:
         flags.append("skip-tokenizer-init")
+    if (parser := tool_parsers.find(folder)) is not None:
+        flags.append("enable-auto-tool-choice")
+        options["tool-call-parser"] = parser
     return [
         sys.executable,
         *("-m", "engine.vllm_plugin.api_server"),
