@@ -104,6 +104,7 @@ def get_model(model: ModelName, session: Session, _: Application) -> dict[str, A
 
 
 @router.post("/completions")
+@router.post("/responses")
 @router.post("/chat/completions")
 async def complete(request: Request, _: Application, slot: CompletionSlot) -> Response:
     """Answer with a completion of the requested model.

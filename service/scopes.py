@@ -47,6 +47,7 @@ ROUTES: dict[tuple[str, str], Scope | None] = {
     ("GET", "/v1/models/{model}"): Scope.INFER,
     ("POST", "/v1/completions"): Scope.INFER,
     ("POST", "/v1/embeddings"): Scope.INFER,
+    ("POST", "/v1/responses"): Scope.INFER,
     ("POST", "/v1/chat/completions"): Scope.INFER,
     ("GET", _FAMILY): Scope.READ,
     ("POST", _FAMILY): Scope.PUBLISH,

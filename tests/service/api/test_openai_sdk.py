@@ -191,6 +191,21 @@ def test_a_stream_ends_with_its_usage(client: openai.OpenAI) -> None:
     assert all(chunk.usage is None for chunk in chunks)
 
 
+def test_a_response_is_whole_or_streamed(client: openai.OpenAI) -> None:
+    whole = client.responses.create(model="sdk", input="Which city?", max_output_tokens=8)
+    assert whole.output_text
+    assert whole.usage is not None
+    assert whole.usage.output_tokens == 8
+    events = list(
+        client.responses.create(
+            model="sdk", input="Which city?", max_output_tokens=8, temperature=0, stream=True
+        )
+    )
+    assert events[0].type == "response.created"
+    assert events[-1].type in ("response.completed", "response.incomplete")
+    assert any(event.type == "response.output_text.delta" for event in events)
+
+
 def test_an_async_client_asks_several_at_once(url: str, key: str) -> None:
     async def ask() -> list[str]:
         async with openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0) as client:
