@@ -24,6 +24,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from setproctitle import setproctitle
+
 from engine.launch import process_guard
 
 BACKLOG = 16
@@ -78,10 +80,10 @@ def _collect() -> None:
 def _read(connection: socket.socket) -> tuple[dict[str, Any], int]:
     """Return a request and the descriptor of its output. Ends the process when none comes."""
     connection.settimeout(REQUEST_SECONDS)
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, IndexError):
         line, descriptors, _, _ = socket.recv_fds(connection, CHUNK_BYTES, 1)
-        while line and not line.endswith(b"\n"):
-            line += connection.recv(CHUNK_BYTES)
+        while chunk := b"" if line.endswith(b"\n") else connection.recv(CHUNK_BYTES):
+            line += chunk
         return json.loads(line), descriptors[0]
     os._exit(1)
 
@@ -93,10 +95,13 @@ def _tell(connection: socket.socket, number: int) -> None:
 
 def _become(asked: dict[str, Any]) -> None:
     """Run the module that is asked for, as `python -m` does."""
-    os.environ.clear()
-    os.environ.update(asked["env"])
     option, module, *arguments = asked["arguments"]
     assert option == "-m"
+    # Lists of processes show what runs, as if Python had been started with it. The title is written
+    # over the first environment, which is looked for where the present one lies.
+    setproctitle(" ".join([sys.executable, *asked["arguments"]]))
+    os.environ.clear()
+    os.environ.update(asked["env"])
     # `run_module` puts the path of the module first.
     sys.argv = ["", *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

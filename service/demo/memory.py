@@ -18,6 +18,8 @@ KINDS = {
     "uvicorn": "web",
     "assembler.jobs.worker": "worker",
     "assembler.jobs.step_main": "step",
+    # It imports what steps need, and forks them.
+    "engine.launch.fork_server": "preloaded",
     "assembler.jobs.offline_tasks": "preparation",
     "engine.serving.agent": "agent",
     "engine.vllm_plugin.api_server": "engine",

@@ -93,6 +93,12 @@ def test_a_signal_gives_a_negative_status(launcher: ForkingLauncher, log: Path) 
     assert fork(launcher, "crash", log).wait(10) == -signal.SIGSEGV
 
 
+def test_lists_of_processes_show_what_runs(launcher: ForkingLauncher, log: Path) -> None:
+    fork(launcher, "wait", log)
+    pid, _ = tree_of(log)
+    assert f"-m {MODULE} wait" in " ".join(psutil.Process(pid).cmdline())
+
+
 def test_terminate_ends_the_process_and_its_children(launcher: ForkingLauncher, log: Path) -> None:
     process = fork(launcher, "wait", log)
     pids = tree_of(log)
