@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Identity, UniqueConstraint, func
+from sqlalchemy import BigInteger, ForeignKey, Identity, UniqueConstraint, false, func
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from registry.database.db import Base
@@ -55,6 +55,8 @@ class MixVersion(Base):
     recipe: Mapped[dict[str, Any]]
     recipe_digest: Mapped[str]
     deploy: Mapped[bool]
+    # Whether it is served from its assembly on; see `assembler.mixes.previews`.
+    preview: Mapped[bool] = mapped_column(default=False, server_default=false())
     # Every worker asks for the unfinished ones each second.
     state: Mapped[MixState] = mapped_column(default=MixState.QUEUED, index=True)
     job_id: Mapped[str] = mapped_column(unique=True)

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from engine.serving import deployments, endpoints
+from engine.serving.deployments import Route
 from engine.serving.tables import Deployment
 from engine.vllm_plugin.attribution import nexus_field
 from registry import bounded_json
@@ -27,7 +28,7 @@ from registry.settings import settings
 from registry.texts import UNFIT_FOR_LINES, UNFIT_FOR_MODELS
 from service import completion_limits, errors
 from service.schemas.common import Line
-from service.web import admission
+from service.web import admission, preview_marks
 from service.web.auth import Application
 from service.web.checked_routes import CheckedRoute
 from service.web.deps import Session
@@ -52,7 +53,7 @@ IDLE_SECONDS = 2.0
 # Attempts to send a request when the connection ends without an answer.
 MAX_ATTEMPTS = 3
 # Headers of the engine's answer that the client gets; the others concern the inner connection.
-FORWARDED_HEADERS = ("content-type", "retry-after", nexus_field.HEADER)
+FORWARDED_HEADERS = ("content-type", "retry-after", nexus_field.HEADER, preview_marks.HEADER)
 NOT_READ = "the engine of this model is too old to know `nexus`; deploy the model again"
 
 
@@ -67,8 +68,8 @@ def open_client() -> httpx.AsyncClient:
     )
 
 
-def remembered_routes() -> Remembered[str, str]:
-    """Return the memory of engine addresses by model name."""
+def remembered_routes() -> Remembered[str, Route]:
+    """Return the memory of routes to engines by model name."""
     return Remembered(_resolve)
 
 
@@ -100,7 +101,8 @@ async def list_models(request: Request, _: Application) -> dict[str, Any]:
 @router.get("/models/{model}")
 def get_model(model: ModelName, session: Session, _: Application) -> dict[str, Any]:
     """Return a model."""
-    return _model(deployments.find_by_model(session, model))
+    found = deployments.find_answering(session, model)
+    return _model(model, found or deployments.find_by_model(session, model))
 
 
 @router.post("/completions")
@@ -113,12 +115,14 @@ async def complete(request: Request, _: Application, slot: CompletionSlot) -> Re
     or "blocks": say which experts wrote each token), `prompt` (true: and each token of the prompt),
     and `disable` or `only` (names of experts that are off, or that alone are on, in this request).
 
-    Raises NotFound for an unknown model, Unavailable while its engine starts or is gone.
+    What a preview answers has the header `X-Nexusmix-Preview`, and `nexus.preview` in its body and
+    in each event. Raises NotFound for an unknown model, Unavailable while its engine starts or is
+    gone.
     """
     began = time.perf_counter()
     body = await request.body()
     model, has_nexus = await READING.run(partial(_model_name, body))
-    upstream, sent = await _ask(request, model, body)
+    upstream, is_preview, sent = await _ask(request, model, body)
     if has_nexus and upstream.is_success and nexus_field.HEADER not in upstream.headers:
         # It would be an answer of all experts, and would not say so.
         await upstream.aclose()
@@ -128,16 +132,24 @@ async def complete(request: Request, _: Application, slot: CompletionSlot) -> Re
         name: upstream.headers[name] for name in FORWARDED_HEADERS if name in upstream.headers
     }
     headers[OVERHEAD_HEADER] = f"{(sent - began) * 1000:.2f}"
+    if is_preview:
+        headers[preview_marks.HEADER] = preview_marks.YES
     if upstream.is_stream_consumed:
-        return Response(upstream.content, status_code=upstream.status_code, headers=headers)
-    return Relay(upstream, headers=headers)
+        content = upstream.content
+        if is_preview and upstream.is_success:
+            content = await READING.run(partial(preview_marks.marked, content))
+        return Response(content, status_code=upstream.status_code, headers=headers)
+    return Relay(upstream, headers=headers, is_preview=is_preview)
 
 
 class Relay(StreamingResponse):
     """Streams the events of an engine to the client. When one side leaves, the other is closed."""
 
-    def __init__(self, upstream: httpx.Response, *, headers: dict[str, str]) -> None:
-        super().__init__(_events(upstream), status_code=upstream.status_code, headers=headers)
+    def __init__(
+        self, upstream: httpx.Response, *, headers: dict[str, str], is_preview: bool
+    ) -> None:
+        events = _events(upstream, is_preview=is_preview)
+        super().__init__(events, status_code=upstream.status_code, headers=headers)
         self.upstream = upstream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,7 +162,7 @@ class Relay(StreamingResponse):
                 await self.upstream.aclose()
 
 
-async def _events(upstream: httpx.Response) -> AsyncIterator[bytes]:
+async def _events(upstream: httpx.Response, *, is_preview: bool) -> AsyncIterator[bytes]:
     """Yield whole events, so that the client never gets half an event of a dying engine."""
     rest = b""
     chunks = upstream.aiter_raw()
@@ -163,7 +175,7 @@ async def _events(upstream: httpx.Response) -> AsyncIterator[bytes]:
                 return
             whole, end, rest = (rest + chunk).rpartition(EVENT_END)
             if whole:
-                yield whole + end
+                yield preview_marks.marked_events(whole + end) if is_preview else whole + end
                 seconds = settings().event_seconds
     except httpx.HTTPError as error:
         log.warning("engine died while answering", error=repr(error))
@@ -183,16 +195,17 @@ def _silent(seconds: float) -> str:
     return f"the engine of this model has sent nothing for {seconds:g} seconds; send it again later"
 
 
-async def _ask(request: Request, model: str, body: bytes) -> tuple[httpx.Response, float]:
-    """Return the answer of the model's engine, and the time when it was asked.
+async def _ask(request: Request, model: str, body: bytes) -> tuple[httpx.Response, bool, float]:
+    """Return the answer of the model's engine, whether we mark it, and the time when it was asked.
 
+    The service of another host has marked the answer of its own preview.
     Tries again when a connection ends without an answer: the engine may have closed it while it was
     idle, or another engine may serve the model now. Raises NotFound, Unavailable and TimedOut.
     """
     client: httpx.AsyncClient = request.app.state.engines
-    routes: Remembered[str, str] = request.app.state.routes
+    routes: Remembered[str, Route] = request.app.state.routes
     for _ in range(MAX_ATTEMPTS):
-        address = await routes.get(model)
+        address, is_preview = await routes.get(model)
         passed_on = _passed_on(request, address)
         forwarded = client.build_request(
             "POST",
@@ -210,7 +223,7 @@ async def _ask(request: Request, model: str, body: bytes) -> tuple[httpx.Respons
         sent = time.perf_counter()
         upstream = await _send(client, forwarded, request)
         if upstream is not None:
-            return upstream, sent
+            return upstream, is_preview and not address.startswith(endpoints.PEER), sent
         routes.doubt(model)
     raise Unavailable(NO_ANSWER)
 
@@ -273,8 +286,8 @@ def _passed_on(request: Request, address: str) -> dict[str, str]:
     }
 
 
-def _resolve(model: str) -> str:
-    """Return the address of the model's engine. Raises NotFound and Unavailable."""
+def _resolve(model: str) -> Route:
+    """Return the route to the model's engine. Raises NotFound and Unavailable."""
     with db.transaction() as session:
         return deployments.resolve(session, model)
 
@@ -282,7 +295,7 @@ def _resolve(model: str) -> str:
 def _list(_: None) -> list[dict[str, Any]]:
     """Return the models that answer now."""
     with db.transaction() as session:
-        return [_model(row) for row in deployments.ready(session)]
+        return [_model(name, row) for name, row in deployments.ready(session).items()]
 
 
 def _model_name(body: bytes) -> tuple[str, bool]:
@@ -299,11 +312,12 @@ def _model_name(body: bytes) -> tuple[str, bool]:
     return model, request.get(nexus_field.FIELD) is not None
 
 
-def _model(row: Deployment) -> dict[str, Any]:
+def _model(name: str, row: Deployment) -> dict[str, Any]:
+    about = {"deployment": row.id, "artifact": row.artifact_id, "preview": row.is_preview}
     return {
-        "id": row.model,
+        "id": name,
         "object": "model",
         "created": int(row.created_at.timestamp()),
         "owned_by": "nexusmix",
-        "nexusmix": {"deployment": row.id, "artifact": row.artifact_id},
+        "nexusmix": about,
     }

@@ -54,7 +54,7 @@ def repeat(
             pause = _after_kill(job_id, step, error)
         except TransientFailure as error:
             pause = _after_outage(job_id, step, error, progress)
-        _wait(pause, cancelled)
+        wait(pause, cancelled)
         # An attempt may have stored its result and then failed to say so.
         if durably(lambda session: job_events.has_ended(session, job_id, step=step)):
             return None
@@ -126,7 +126,8 @@ def _pause(number: int) -> float:
     return min(FIRST_PAUSE_SECONDS * 2.0 ** min(number - 1, 10), LONGEST_PAUSE_SECONDS)
 
 
-def _wait(seconds: float, cancelled: Callable[[], bool]) -> None:
+def wait(seconds: float, cancelled: Callable[[], bool]) -> None:
+    """Wait inside a step. Raises WorkerStopping, and Cancelled when `cancelled()` turns true."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if step_process.STOPPING.wait(POLL_SECONDS):

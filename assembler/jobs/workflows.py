@@ -7,6 +7,7 @@ workflow, see `assembler.jobs.attempts`. A retry runs the workflow of a job anew
 that have ended return at once.
 """
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -18,16 +19,21 @@ from sqlalchemy.orm import Session
 from assembler.jobs import attempts, queues, step_process
 from assembler.jobs.durable import durably
 from assembler.jobs.step_errors import Poisoned
-from assembler.mixes import earlier_results, job_events, mix_state, publishing
+from assembler.mixes import earlier_results, job_events, mix_state, previews, publishing
 from assembler.mixes.earlier_results import LongStep
 from assembler.recipes.recipe import Recipe
 from assembler.tables import Mix, MixState, MixVersion
 from assembler.training.parallelism import Parallelism
 from engine.serving import deployments
+from engine.serving.tables import Deployment
 from registry.blobs import blob_stores
 from registry.catalog import artifacts
 from registry.database import db
 from registry.errors import StepFailed
+
+# How long a job waits for its preview, which takes 15 s on two cores.
+PREVIEW_SECONDS = 90.0
+PREVIEW_POLL_SECONDS = 0.2
 
 
 @DBOS.workflow(name=queues.MAKE_MIX)
@@ -40,7 +46,7 @@ def make_mix(version_id: int) -> None:
 
 @DBOS.step()
 def assemble(version_id: int) -> bool:
-    return _run(version_id, step="assemble")
+    return _run(version_id, step="assemble") and _preview(version_id)
 
 
 @DBOS.step()
@@ -203,6 +209,33 @@ def _publish(version_id: int) -> None:
     durably(register)
 
 
+def _preview(version_id: int) -> bool:
+    """Have the assembled mix served, if its request says so; return whether the job continues.
+
+    Waits until it answers: the next step would take the cores from the start of its engine.
+    """
+    if durably(lambda session: _request_preview(session, version_id)) is None:
+        return True
+    give_up_at = time.monotonic() + PREVIEW_SECONDS
+    try:
+        while time.monotonic() < give_up_at and durably(
+            lambda session: previews.is_starting(session, mix_state.locked(session, version_id))
+        ):
+            attempts.wait(PREVIEW_POLL_SECONDS, lambda: _is_over(version_id))
+    except step_process.Cancelled:
+        return False
+    durably(lambda session: previews.tell(session, mix_state.locked(session, version_id)))
+    return not durably(lambda session: mix_state.is_over(session, version_id))
+
+
+def _request_preview(session: Session, version_id: int) -> Deployment | None:
+    version = mix_state.locked(session, version_id)
+    found = previews.request(session, version)
+    if found is not None:
+        mix_state.report(session, version_id, progress={"what": "starting the preview's engine"})
+    return found
+
+
 def _deploy(session: Session, version_id: int) -> None:
     """Request a deployment if the mix's request asks for one, and mark the mix as succeeded."""
     if mix_state.begin(session, version_id, step="deploy"):
@@ -211,7 +244,8 @@ def _deploy(session: Session, version_id: int) -> None:
         assert version.artifact_id is not None
         if version.deploy:
             artifact = artifacts.get(session, version.artifact_id)
-            deployments.request(session, artifact, model=mix.name)
+            ref = f"{mix.name}@{version.number}"
+            deployments.request(session, artifact, model=mix.name, ref=ref)
         mix_state.complete(session, version_id, step="deploy")
         mix_state.finish(session, version_id, state=MixState.SUCCEEDED)
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from assembler.mixes import job_events, retention
+from assembler.mixes import job_events, previews, retention
 from assembler.tables import FINAL_STATES, RETRIED_STATES, MixState, MixVersion
 from registry.errors import Conflict, NotFound
 
@@ -64,12 +64,14 @@ def keep_report(session: Session, version_id: int, *, digest: str) -> None:
 
 
 def finish(session: Session, version_id: int, *, state: MixState, error: str | None = None) -> None:
-    """Enter a final state, once."""
+    """Enter a final state, once. A version that has not succeeded is previewed no more."""
     version = locked(session, version_id)
     if version.state in FINAL_STATES:
         return
     version.state, version.error, version.progress = state, error, None
     version.finished_at = func.now()
+    if state in RETRIED_STATES:
+        previews.end(session, version)
     data = {"state": state, "phase": "finished", **({"error": error} if error else {})}
     job_events.record(session, version.job_id, type="state", message=error or state, data=data)
     session.flush()

@@ -9,7 +9,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, contains_eager
 
-from assembler.mixes import job_events, mix_state
+from assembler.mixes import job_events, mix_state, previews
 from assembler.mixes.new_mix import MixSpec, ResolvedRequest
 from assembler.recipes.recipe import Recipe
 from assembler.tables import FINAL_STATES, RETRIED_STATES, Mix, MixState, MixVersion
@@ -22,18 +22,26 @@ from registry.errors import Conflict, NotFound
 
 
 def request(
-    session: Session, blobs: BlobStore, spec: MixSpec, *, deploy: bool = False
+    session: Session,
+    blobs: BlobStore,
+    spec: MixSpec,
+    *,
+    deploy: bool = False,
+    preview: bool = False,
 ) -> MixVersion:
     """Resolve a request, and return the version that `create` finds or makes for it.
 
     All bytes are read before the first row is written. Raises the errors of `create`.
     """
-    return create(session, spec.read(session, blobs), deploy=deploy)
+    return create(session, spec.read(session, blobs), deploy=deploy, preview=preview)
 
 
-def create(session: Session, resolved: ResolvedRequest, *, deploy: bool = False) -> MixVersion:
+def create(
+    session: Session, resolved: ResolvedRequest, *, deploy: bool = False, preview: bool = False
+) -> MixVersion:
     """Return the version of a mix with the requested recipe: an existing one, or a new queued one.
 
+    It is served once it is published if `deploy` says so; with `preview` too from its assembly on.
     A version that failed, was cancelled or is parked does not count as existing. Raises
     InvalidInput with all problems at once; for a change whose base is unknown or unfinished,
     NotFound and Conflict.
@@ -43,7 +51,7 @@ def create(session: Session, resolved: ResolvedRequest, *, deploy: bool = False)
     mix = _mix(session, resolved.name, resolved.family)
     version = find_same(session, mix.name, recipe) or _new(session, mix, recipe)
     if deploy:
-        _deploy(session, version)
+        _deploy(session, version, preview=preview)
     job_events.wake(session)
     return version
 
@@ -151,12 +159,14 @@ def _new(session: Session, mix: Mix, recipe: Recipe) -> MixVersion:
     return version
 
 
-def _deploy(session: Session, version: MixVersion) -> None:
+def _deploy(session: Session, version: MixVersion, *, preview: bool) -> None:
     """Serve the version under the mix's name: now if it is published, otherwise once it is."""
     version.deploy = True
+    version.preview = version.preview or preview
     if version.artifact_id is not None and version.state in FINAL_STATES:
         artifact = artifacts.get(session, version.artifact_id)
-        deployments.request(session, artifact, model=version.mix.name)
+        deployments.request(session, artifact, model=version.mix.name, ref=ref_of(version))
+    previews.request(session, version)
     session.flush()
 
 

@@ -49,7 +49,7 @@ def override(
     session.flush()
     version = mixes.get(session, ref)
     if version.deploy:
-        deployments.request(session, artifact, model=version.mix.name)
+        deployments.request(session, artifact, model=version.mix.name, ref=mixes.ref_of(version))
     return version
 
 

@@ -22,7 +22,6 @@ from assembler.tables import JobEvent, MixState, MixVersion
 from engine.serving.tables import Deployment
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints import manifests
-from registry.database.tables import Artifact
 from registry.errors import NexusmixError
 from registry.settings import settings
 
@@ -163,19 +162,20 @@ def _fixed(session: Session, job_id: str, seconds: float) -> float | None:
 
 
 def _deployments(session: Session, blobs: BlobStore) -> list[Observation]:
-    rows = session.execute(
-        select(Deployment, Artifact.manifest_digest)
-        .join(Deployment.artifact)
+    rows = session.scalars(
+        select(Deployment)
         # A deployment that was started again includes the time until its failure was noticed.
         .where(Deployment.ready_at.is_not(None), Deployment.num_starts == 1)
         .order_by(Deployment.id.desc())
         .limit(MAX_OBSERVATIONS)
     )
     found = []
-    for deployment, digest in rows:
+    for deployment in rows:
         assert deployment.ready_at is not None
         seconds = (deployment.ready_at - deployment.created_at).total_seconds()
-        found.append(Observation(manifests.load(blobs, digest).num_bytes, seconds))
+        found.append(
+            Observation(manifests.load(blobs, deployment.manifest_digest).num_bytes, seconds)
+        )
     return found
 
 

@@ -166,9 +166,9 @@ class Agent:
         try:
             store = blob_stores.store()
             server = vllm_process.start(
-                manifests.load(store, row.artifact.manifest_digest),
+                manifests.load(store, row.manifest_digest),
                 blobs=store,
-                model=row.model,
+                names=row.names,
                 log_path=vllm_process.log_path(row.id),
                 launcher=self._launcher,
             )
@@ -237,7 +237,8 @@ class Agent:
             if not running.is_drained():
                 return
             self._stop(row.id)
-        if self._advance(row, DeploymentState.STOPPED):
+        # A preview keeps the reason why it was taken away.
+        if self._advance(row, DeploymentState.STOPPED, error=row.error):
             log.info("server stopped", deployment=row.id, model=row.model)
 
     def _find(self, row: Deployment) -> Running | None:
@@ -267,8 +268,8 @@ class Agent:
         server = vllm_process.adopt(
             Identity(row.pid, row.pid_started),
             address=row.address,
-            manifest=manifests.load(blob_stores.store(), row.artifact.manifest_digest),
-            model=row.model,
+            manifest=manifests.load(blob_stores.store(), row.manifest_digest),
+            names=row.names,
             log_path=vllm_process.log_path(row.id),
             launcher=self._launcher,
         )

@@ -6,8 +6,9 @@ records the result.
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
-from sqlalchemy import func, or_, select, text
+from sqlalchemy import ColumnElement, func, or_, select, text
 from sqlalchemy.orm import Session, joinedload
 
 from engine.launch.adopted_process import Identity
@@ -20,26 +21,60 @@ from registry.settings import settings
 # A host that is restarted is back by then.
 GONE_SECONDS = 120
 PENDING_STATES = (DeploymentState.REQUESTED, DeploymentState.STARTING)
+GOING_ON_STATES = (*PENDING_STATES, DeploymentState.READY)
 
 
-def request(session: Session, artifact: Artifact, *, model: str) -> Deployment:
+class Route(NamedTuple):
+    """The address of an engine, see `endpoints`, and whether it serves a preview."""
+
+    address: str
+    is_preview: bool
+
+
+def request(
+    session: Session, artifact: Artifact, *, model: str, ref: str | None = None
+) -> Deployment:
     """Request that an artifact is served as `model`; return the deployment.
 
-    Nothing changes when the artifact is already served or starting. The deployment that serves the
-    name now continues until the new one is ready. An older request that is still starting is
-    dropped.
+    `ref` is the mix as NAME@NUMBER. If its preview runs the same bytes, that preview becomes the
+    release: its engine goes on. Nothing changes when the artifact is already served or starting.
+    The deployment that serves the name now continues until the new one is ready. An older request
+    that is still starting is dropped.
     """
     live_deployments = _find_live(session, model)
     if live_deployments and live_deployments[0].artifact_id == artifact.id:
         return live_deployments[0]
+    ready_one = None
     for other in live_deployments:
         # A deployment that was ready before and is being restarted still serves the name.
         if other.state in PENDING_STATES and other.ready_at is None:
             stop(session, other)
-    deployment = Deployment(artifact_id=artifact.id, model=model)
+        elif other.state is DeploymentState.READY:
+            ready_one = other
+    preview = None if ref is None else find_preview(session, ref)
+    if preview is not None and _can_become(preview, artifact, ready_one):
+        if ready_one is not None and preview.state is DeploymentState.READY:
+            stop(session, ready_one)
+        preview.artifact_id = artifact.id
+        session.flush()
+        return preview
+    deployment = Deployment(
+        artifact_id=artifact.id, manifest_digest=artifact.manifest_digest, model=model, ref=ref
+    )
     session.add(deployment)
     session.flush()
     return deployment
+
+
+def find_preview(session: Session, ref: str) -> Deployment | None:
+    """Return the preview of a mix that answers or is about to, and lock its row."""
+    query = select(Deployment).where(
+        Deployment.ref == ref,
+        Deployment.artifact_id.is_(None),
+        Deployment.state.in_(GOING_ON_STATES),
+    )
+    newest = query.order_by(Deployment.id.desc()).limit(1)
+    return session.scalars(newest.with_for_update()).one_or_none()
 
 
 def stop(session: Session, deployment: Deployment) -> None:
@@ -78,31 +113,54 @@ def find_page(
 def find_by_model(session: Session, model: str) -> Deployment:
     """Return the latest deployment of a model name that was not stopped, failed ones included.
 
-    While a model is being replaced this is the new deployment, whereas `resolve` still returns the
-    old one's address. Raises NotFound.
+    `model` may be NAME@NUMBER. While a model is being replaced this is the new deployment, whereas
+    `resolve` still returns the old one's address. Raises NotFound, for a preview that was taken
+    away with the reason.
     """
+    of_name = select(Deployment).where(_has_name(model)).order_by(Deployment.id.desc()).limit(1)
     stopped_states = (DeploymentState.DRAINING, DeploymentState.STOPPED)
-    query = select(Deployment).where(
-        Deployment.model == model, Deployment.state.not_in(stopped_states)
-    )
-    deployment = session.scalars(query.order_by(Deployment.id.desc()).limit(1)).one_or_none()
-    if deployment is None:
-        raise NotFound(f"no model {model!r} is deployed")
-    return deployment
+    going_on = of_name.where(Deployment.state.not_in(stopped_states))
+    deployment = session.scalars(going_on).one_or_none()
+    if deployment is not None:
+        return deployment
+    last = session.scalars(of_name).one_or_none()
+    if last is not None and last.is_preview and last.error is not None:
+        raise NotFound(f"the preview of {last.ref} was taken away: {last.error}")
+    raise NotFound(f"no model {model!r} is deployed")
 
 
-def ready(session: Session) -> Sequence[Deployment]:
-    """Return the deployments that answer requests now, by model name."""
-    query = select(Deployment).filter_by(state=DeploymentState.READY).order_by(Deployment.model)
-    return session.scalars(query).all()
+def find_answering(session: Session, model: str) -> Deployment | None:
+    """Return the deployment that answers for a model name now, or None.
+
+    A release goes before previews, also while it is restarted; of previews the newest answers.
+    """
+    query = select(Deployment).where(_has_name(model), Deployment.state.in_(GOING_ON_STATES))
+    rows = session.scalars(query.order_by(Deployment.id.desc())).all()
+    releases = [row for row in rows if not row.is_preview and _has_served(row)]
+    candidates = releases or [row for row in rows if row.is_preview]
+    return next((row for row in candidates if row.state is DeploymentState.READY), None)
+
+
+def ready(session: Session) -> dict[str, Deployment]:
+    """Return the deployments that answer requests now, by model name.
+
+    A preview beside a release of its name is found under NAME@NUMBER.
+    """
+    query = select(Deployment).filter_by(state=DeploymentState.READY)
+    found = {}
+    for row in session.scalars(query.order_by(Deployment.model, Deployment.id)):
+        name = row.model if find_answering(session, row.model) is row else row.ref
+        if name is not None:
+            found[name] = row
+    return found
 
 
 def live(session: Session, *, host: str | None = None) -> Sequence[Deployment]:
-    """Return live deployments, of one host or of all, oldest first, with their artifacts."""
+    """Return live deployments, of one host or of all, oldest first."""
     query = select(Deployment).where(Deployment.state.in_(LIVE_STATES)).order_by(Deployment.id)
     if host is not None:
         query = query.where(Deployment.host == host)
-    return session.scalars(query.options(joinedload(Deployment.artifact))).all()
+    return session.scalars(query).all()
 
 
 def claim(session: Session, *, host: str) -> None:
@@ -148,18 +206,18 @@ def record_engine(
     session.flush()
 
 
-def resolve(session: Session, model: str) -> str:
-    """Return the address that answers for a model name, see `endpoints`.
+def resolve(session: Session, model: str) -> Route:
+    """Return the route to what answers for a model name, see `find_answering`.
 
     Raises NotFound when the model is not deployed, and Unavailable while it starts, when it has
     failed, or when it runs on a host that this one does not reach.
     """
-    query = select(Deployment).filter_by(model=model, state=DeploymentState.READY)
-    ready_one = session.scalars(query).one_or_none()
-    if ready_one is not None and ready_one.address is not None:
-        if ready_one.host in (None, settings().host_name):
-            return ready_one.address
-        return endpoints.PEER + _web_address(session, str(ready_one.host), model)
+    found = find_answering(session, model)
+    if found is not None and found.address is not None:
+        if found.host in (None, settings().host_name):
+            return Route(found.address, found.is_preview)
+        address = endpoints.PEER + _web_address(session, str(found.host), model)
+        return Route(address, found.is_preview)
     if find_by_model(session, model).state is DeploymentState.FAILED:
         raise Unavailable(f"the deployment of {model!r} failed; its page says why")
     raise Unavailable(f"{model!r} is starting; try again in a few seconds")
@@ -192,21 +250,23 @@ def advance(
 
 
 def mark_ready(session: Session, deployment_id: int, *, address: str) -> None:
-    """Route the model name to a started server, and drain an older deployment of the name.
+    """Route the model name to a started server.
 
-    Nothing is routed when a newer deployment is ready already, or when this one was stopped
-    meanwhile.
+    A release drains an older one of the name, and the preview of its mix. Nothing is routed when a
+    newer release is ready already, or when this deployment was stopped meanwhile.
     """
     deployment = session.get_one(Deployment, deployment_id, with_for_update=True)
     if deployment.state is not DeploymentState.STARTING:
         return
-    query = select(Deployment).filter_by(model=deployment.model, state=DeploymentState.READY)
-    other = session.scalars(query.with_for_update()).one_or_none()
-    if other is not None and other.id > deployment.id:
-        stop(session, deployment)
-        return
-    if other is not None:
-        stop(session, other)
+    if not deployment.is_preview:
+        other = _find_ready_release(session, deployment.model)
+        if other is not None and other.id > deployment.id:
+            stop(session, deployment)
+            return
+        preview = None if deployment.ref is None else find_preview(session, deployment.ref)
+        for replaced in (other, preview):
+            if replaced is not None:
+                stop(session, replaced)
     deployment.state = DeploymentState.READY
     deployment.address = address
     deployment.error = None
@@ -221,6 +281,12 @@ def reset(session: Session, *, host: str) -> None:
     session.flush()
 
 
+def has_agent(session: Session) -> bool:
+    """Tell whether any agent carries out requests."""
+    lease = select(AgentLease.host).where(AgentLease.expires_at > func.now())
+    return session.scalar(lease.limit(1)) is not None
+
+
 def _web_address(session: Session, host: str, model: str) -> str:
     lease = session.get(AgentLease, host)
     if lease is None or lease.web_address is None:
@@ -229,7 +295,40 @@ def _web_address(session: Session, host: str, model: str) -> str:
 
 
 def _find_live(session: Session, model: str) -> Sequence[Deployment]:
-    """Return the deployments of a name that are not draining, newest first, and lock their rows."""
-    states = (*PENDING_STATES, DeploymentState.READY)
-    query = select(Deployment).where(Deployment.model == model, Deployment.state.in_(states))
+    """Return the releases of a name that are not draining, newest first, and lock their rows."""
+    query = select(Deployment).where(
+        Deployment.model == model,
+        Deployment.artifact_id.is_not(None),
+        Deployment.state.in_(GOING_ON_STATES),
+    )
     return session.scalars(query.order_by(Deployment.id.desc()).with_for_update()).all()
+
+
+def _find_ready_release(session: Session, model: str) -> Deployment | None:
+    query = select(Deployment).where(
+        Deployment.model == model,
+        Deployment.artifact_id.is_not(None),
+        Deployment.state == DeploymentState.READY,
+    )
+    return session.scalars(query.with_for_update()).one_or_none()
+
+
+def _can_become(preview: Deployment, artifact: Artifact, release: Deployment | None) -> bool:
+    """Tell whether a preview can become the release that follows `release`.
+
+    While it starts, it does not follow one that was requested after it: `mark_ready` would take it
+    for the older one.
+    """
+    if preview.manifest_digest != artifact.manifest_digest:
+        return False
+    is_ready = preview.state is DeploymentState.READY
+    return is_ready or release is None or release.id < preview.id
+
+
+def _has_name(model: str) -> ColumnElement[bool]:
+    # No name has an @, so that a model name is never taken for a ref.
+    return or_(Deployment.model == model, Deployment.ref == model)
+
+
+def _has_served(deployment: Deployment) -> bool:
+    return deployment.state is DeploymentState.READY or deployment.ready_at is not None

@@ -1,4 +1,4 @@
-"""The table of deployments: which artifact runs under which model name, and at which address."""
+"""The table of deployments: what runs under which model name, and at which address."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -30,26 +30,32 @@ LIVE_STATES = (
 
 
 class Deployment(Base):
-    """An artifact served under a model name.
+    """A checkpoint served under a model name.
 
-    The web process writes requested states (`requested`, `draining`); the agent carries them out
-    and writes the others.
+    One without an artifact is a preview of a mix that its gate has not judged yet. It becomes the
+    release when it gets its artifact. The web process writes requested states (`requested`,
+    `draining`); the agent carries them out and writes the others.
     """
 
     __tablename__ = "deployments"
     __table_args__ = (
-        # Only one deployment answers for a model name; its successor may start beside it.
+        # Only one release answers for a model name; its successor may start beside it, and
+        # previews may run beside it.
         Index(
             "uq_deployments_model_ready",
             "model",
             unique=True,
-            postgresql_where=text("state = 'READY'"),
+            postgresql_where=text("state = 'READY' AND artifact_id IS NOT NULL"),
         ),
     )
 
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
-    artifact_id: Mapped[int] = mapped_column(ForeignKey("artifacts.id"))
+    artifact_id: Mapped[int | None] = mapped_column(ForeignKey("artifacts.id"))
+    manifest_digest: Mapped[str]
     model: Mapped[str]
+    # The mix as NAME@NUMBER: its engine answers under this name too. None for what was not deployed
+    # with its mix.
+    ref: Mapped[str | None]
     state: Mapped[DeploymentState] = mapped_column(default=DeploymentState.REQUESTED)
     address: Mapped[str | None]
     num_starts: Mapped[int] = mapped_column(default=0)
@@ -62,7 +68,17 @@ class Deployment(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     ready_at: Mapped[datetime | None]
 
-    artifact: Mapped[Artifact] = relationship(lazy="raise")
+    artifact: Mapped[Artifact | None] = relationship(lazy="raise")
+
+    @property
+    def is_preview(self) -> bool:
+        """Tell whether its gate has not judged it yet."""
+        return self.artifact_id is None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the model names that its engine answers to; answers bear the first."""
+        return (self.model,) if self.ref is None else (self.model, self.ref)
 
 
 class AgentLease(Base):

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ TAIL_BYTES = 4096
 
 @dataclass(frozen=True)
 class Server:
-    """A vLLM process that runs or starts; `model` is the model name in its API."""
+    """A vLLM process that runs or starts; `model` is the first model name in its API."""
 
     process: Process
     model: str
@@ -157,11 +157,13 @@ def start(
     manifest: Manifest,
     *,
     blobs: BlobStore,
-    model: str,
+    names: Sequence[str],
     log_path: Path,
     launcher: Launcher | None = None,
 ) -> Server:
-    """Start to serve a checkpoint, dense or mixed, under the name `model`; return at once.
+    """Start to serve a checkpoint, dense or mixed, under model names; return at once.
+
+    Answers bear the first name.
 
     `blobs` must be the store of the settings. Its blobs are fetched first where they lie elsewhere:
     the server reads them from the data folder, and has no key of the store. Raises NotFound and
@@ -170,8 +172,8 @@ def start(
     for digest in manifest.digests():
         blobs.local_path(digest)
     folder = materialize(manifest, blobs, root=settings().cache_path / "serving")
-    arguments = command(folder, model=model, manifest=manifest)
-    return _run(arguments, model=model, log_path=log_path, launcher=launcher)
+    arguments = command(folder, names=names, manifest=manifest)
+    return _run(arguments, model=names[0], log_path=log_path, launcher=launcher)
 
 
 def adopt(
@@ -179,7 +181,7 @@ def adopt(
     *,
     address: str,
     manifest: Manifest,
-    model: str,
+    names: Sequence[str],
     log_path: Path,
     launcher: Launcher,
 ) -> Server:
@@ -189,12 +191,12 @@ def adopt(
     """
     process = launcher.adopt(identity, address=address)
     folder = settings().cache_path / "serving" / manifest.digest
-    wanted = command(folder, model=model, manifest=manifest)
+    wanted = command(folder, names=names, manifest=manifest)
     place = endpoints.socket_path(address)
     options = [option.replace(SOCKET, place or "") for option in wanted[ENTRY_WORDS:]]
     if process.arguments()[-len(options) :] != options:
-        raise Unavailable(f"{process.name} is not the server of {model!r}")
-    return Server(process, model, log_path)
+        raise Unavailable(f"{process.name} is not the server of {names[0]!r}")
+    return Server(process, names[0], log_path)
 
 
 def _run(
@@ -216,7 +218,7 @@ def serving(
     manifest: Manifest, *, blobs: BlobStore, log_path: Path, model: str = "candidate"
 ) -> Iterator[Server]:
     """Serve a checkpoint for the length of the block. Call `wait_ready` before use."""
-    server = start(manifest, blobs=blobs, model=model, log_path=log_path)
+    server = start(manifest, blobs=blobs, names=[model], log_path=log_path)
     try:
         yield server
     finally:
@@ -228,7 +230,7 @@ def serving_folder(folder: Path, *, log_path: Path, model: str = "reference") ->
     """Serve a Hugging Face folder, with vLLM's own loader, for the length of the block."""
     arguments = _command(
         folder,
-        model=model,
+        names=[model],
         load_format="auto",
         max_model_len=_max_model_len(json.loads((folder / CONFIG).read_text())),
         has_tokenizer=(folder / TOKENIZER).is_file(),
@@ -240,11 +242,11 @@ def serving_folder(folder: Path, *, log_path: Path, model: str = "reference") ->
         server.stop()
 
 
-def command(folder: Path, *, model: str, manifest: Manifest) -> list[str]:
-    """Return the command line that serves the model folder of `manifest`."""
+def command(folder: Path, *, names: Sequence[str], manifest: Manifest) -> list[str]:
+    """Return the command line that serves the model folder of `manifest` under model names."""
     return _command(
         folder,
-        model=model,
+        names=names,
         load_format=LOAD_FORMAT,
         max_model_len=_max_model_len(manifest.config),
         has_tokenizer=TOKENIZER in manifest.files,
@@ -252,12 +254,11 @@ def command(folder: Path, *, model: str, manifest: Manifest) -> list[str]:
 
 
 def _command(
-    folder: Path, *, model: str, load_format: str, max_model_len: str, has_tokenizer: bool
+    folder: Path, *, names: Sequence[str], load_format: str, max_model_len: str, has_tokenizer: bool
 ) -> list[str]:
     options = {
         "model": str(folder),
         "load-format": load_format,
-        "served-model-name": model,
         "dtype": serving_dtype(),
         "max-model-len": max_model_len,
         "middleware": "engine.vllm_plugin.attribution.middleware.NexusField",
@@ -285,6 +286,8 @@ def _command(
         *("-m", "engine.vllm_plugin.api_server"),
         *(f"--{name}={value}" for name, value in options.items()),
         *(f"--{flag}" for flag in flags),
+        "--served-model-name",
+        *names,
     ]
 
 

@@ -5,18 +5,26 @@ On a CPU, vLLM starts its engine and its worker as two more Python processes, on
 Each of them imports everything again, which takes ten seconds. Here the worker runs in the engine's
 process: `engine.serving.vllm_process` sets `VLLM_ENABLE_V1_MULTIPROCESSING=0`. The engine is forked
 from the process that has already imported everything, as vLLM itself does on a GPU.
+
+vLLM also imports a network in one more Python process, to ask what it can do, the first time that
+it serves it: a CUDA that is initialized would not survive a fork. On a CPU we ask it here.
 """
 
 import multiprocessing
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from vllm.entrypoints.launchers.api_server import entry
+from vllm.model_executor.models import registry
 from vllm.platforms import current_platform
 from vllm.v1.engine import async_llm, utils
 
 from engine.vllm_plugin.attribution.output_processor import AttributingProcessor
+
+T = TypeVar("T")
 
 # Names the file of the key that this server asks for, if it listens on a port: what stands in an
 # environment or in arguments can be read by others.
@@ -32,9 +40,14 @@ def main() -> None:
         # parallel region. Forking is safe here: nothing has been computed yet when the engine is
         # made.
         utils.get_mp_context = partial(multiprocessing.get_context, "fork")  # type: ignore[attr-defined]
+        registry._run_in_subprocess = _run_here
         # vLLM has no option for it, as it has for the worker and the scheduler.
         async_llm.OutputProcessor = AttributingProcessor  # type: ignore[attr-defined]
     entry.main()  # type: ignore[no-untyped-call]
+
+
+def _run_here(work: Callable[[], T]) -> T:
+    return work()
 
 
 if __name__ == "__main__":

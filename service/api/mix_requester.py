@@ -1,7 +1,7 @@
 """Creates the mix that a request asks for, and answers with it."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response
 from pydantic import BaseModel
@@ -29,7 +29,7 @@ class Requester:
     repeatable: Repeatable
     caller: Caller
 
-    def create(self, body: BaseModel, spec: MixSpec, *, deploy: bool) -> MixBody:
+    def create(self, body: BaseModel, spec: MixSpec, *, deploy: bool, preview: bool) -> MixBody:
         """Create a queued mix, or return the one that the same request created before.
 
         `body` is compared to find a repeated request. The answer's `Location` leads to the mix.
@@ -46,7 +46,7 @@ class Requester:
                 self.session,
                 body=content,
                 status=202,
-                make=lambda: self._create(resolved, deploy=deploy).model_dump(mode="json"),
+                make=lambda: self._create(resolved, deploy=deploy, preview=preview),
             )
         mix = MixBody.model_validate(answer)
         # The request path can be longer: a revision is requested below the base mix.
@@ -54,8 +54,9 @@ class Requester:
         self.response.headers["Location"] = f"{collection}/{mix.name}/versions/{mix.version}"
         return mix
 
-    def _create(self, resolved: ResolvedRequest, *, deploy: bool) -> MixBody:
-        return MixBody.of(mixes.create(self.session, resolved, deploy=deploy))
+    def _create(self, resolved: ResolvedRequest, *, deploy: bool, preview: bool) -> dict[str, Any]:
+        version = mixes.create(self.session, resolved, deploy=deploy, preview=preview)
+        return MixBody.of(version).model_dump(mode="json")
 
 
 def _requester(

@@ -40,7 +40,7 @@ def plan_request(body: MixRequest, session: Session, blobs: Blobs, _: Reader) ->
 def request(body: MixRequest, requester: MixRequester) -> MixBody:
     """Request a mix. The answer comes at once; `Location` leads to the mix and its progress. A
     request that cannot be fulfilled is refused with every problem it has."""
-    return requester.create(body, body.spec, deploy=body.deploy)
+    return requester.create(body, body.spec, deploy=body.deploy, preview=body.preview)
 
 
 @router.get("")

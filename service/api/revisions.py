@@ -18,19 +18,19 @@ router = APIRouter(
 @router.post("/extend", status_code=202)
 def extend(ref: MixRef, body: ExtensionRequest, requester: MixRequester) -> MixBody:
     """Make a version with one more expert."""
-    return requester.create(body, body.spec(ref), deploy=body.deploy)
+    return requester.create(body, body.spec(ref), deploy=body.deploy, preview=body.preview)
 
 
 @router.post("/remove", status_code=202)
 def remove(ref: MixRef, body: RemovalRequest, requester: MixRequester) -> MixBody:
     """Make a version without one of the experts."""
-    return requester.create(body, body.spec(ref), deploy=body.deploy)
+    return requester.create(body, body.spec(ref), deploy=body.deploy, preview=body.preview)
 
 
 @router.post("/replace", status_code=202)
 def replace(ref: MixRef, body: ReplacementRequest, requester: MixRequester) -> MixBody:
     """Make a version with another expert in the place of one of the experts."""
-    return requester.create(body, body.spec(ref), deploy=body.deploy)
+    return requester.create(body, body.spec(ref), deploy=body.deploy, preview=body.preview)
 
 
 @router.post("/extend:plan")

@@ -18,6 +18,7 @@ from service.cli.options import (
     NewExpert,
     NewName,
     PolicyFile,
+    Preview,
     RevisionFields,
     Tokens,
 )
@@ -56,6 +57,7 @@ def mix(
     policy: PolicyFile = None,
     fields: Fields = None,
     deploy: Deploy = True,
+    preview: Preview = True,
 ) -> None:
     """Request a mix and follow it. Ctrl-C stops the following only; the mix goes on."""
     from service.client.local import connect
@@ -67,6 +69,7 @@ def mix(
         "experts": experts,
         "preset": preset,
         "deploy": deploy,
+        "preview": preview,
     }
     with connect() as client:
         if _is_plan(context):
@@ -86,10 +89,12 @@ def extend(
     policy: PolicyFile = None,
     fields: RevisionFields = None,
     deploy: Deploy = True,
+    preview: Preview = False,
 ) -> None:
     """Add one expert to a finished mix."""
     request = _recipe_changes(fields or [], tokens=tokens, policy=policy)
-    _revise(context, ref, "extend", request | {"expert": expert, "name": name, "deploy": deploy})
+    request |= {"expert": expert, "name": name, "deploy": deploy, "preview": preview}
+    _revise(context, ref, "extend", request)
 
 
 @command()
@@ -103,10 +108,12 @@ def remove(
     policy: PolicyFile = None,
     fields: RevisionFields = None,
     deploy: Deploy = True,
+    preview: Preview = False,
 ) -> None:
     """Remove one expert from a finished mix."""
     request = _recipe_changes(fields or [], tokens=tokens, policy=policy)
-    _revise(context, ref, "remove", request | {"expert": expert, "name": name, "deploy": deploy})
+    request |= {"expert": expert, "name": name, "deploy": deploy, "preview": preview}
+    _revise(context, ref, "remove", request)
 
 
 @command()
@@ -121,11 +128,12 @@ def replace(
     policy: PolicyFile = None,
     fields: RevisionFields = None,
     deploy: Deploy = True,
+    preview: Preview = False,
 ) -> None:
     """Replace one expert of a finished mix by another one, or by another version of it."""
     request = _recipe_changes(fields or [], tokens=tokens, policy=policy)
-    experts = {"expert": expert, "by": by}
-    _revise(context, ref, "replace", request | experts | {"name": name, "deploy": deploy})
+    request |= {"expert": expert, "by": by, "name": name, "deploy": deploy, "preview": preview}
+    _revise(context, ref, "replace", request)
 
 
 @command()
@@ -175,10 +183,11 @@ def mixes() -> None:
     from service.terminal.console import moment, print_rows
 
     with connect() as client:
+        previews = client.previews()
         rows = [
             (
                 mix.ref,
-                mix.state.value,
+                f"{mix.state}, preview answers" if mix.ref in previews else mix.state.value,
                 mix.preset,
                 mix.base or "",
                 ", ".join(mix.recipe["experts"]),

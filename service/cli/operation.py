@@ -121,11 +121,16 @@ def status() -> None:
     console.print(f"process {holder.pid} serves {settings().home} at {holder.address}")
     with connect() as client:
         rows = [
-            (deployment.model, deployment.state.value, deployment.error or "")
+            (
+                deployment.model,
+                f"preview of {deployment.ref}" if deployment.preview else "release",
+                deployment.state.value,
+                deployment.error or "",
+            )
             for deployment in client.deployments()
             if deployment.state is not DeploymentState.STOPPED
         ]
-    print_rows(("model", "state", "error"), rows)
+    print_rows(("model", "serves", "state", "error"), rows)
 
 
 @command()

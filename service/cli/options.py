@@ -34,6 +34,13 @@ PolicyFile = Annotated[
     ),
 ]
 Deploy = Annotated[bool, typer.Option(help="Serve the mix once its gate has passed.")]
+Preview = Annotated[
+    bool,
+    typer.Option(
+        help="Unless --no-deploy: serve the mix as a preview from its assembly on, marked as such,"
+        " until its gate has judged it."
+    ),
+]
 Fields = Annotated[
     list[str] | None,
     typer.Option(

@@ -26,6 +26,14 @@ class Deployments:
             DeploymentBody.model_validate, self._connection.entries("/deployments", **params)
         )
 
+    def previews(self) -> set[str]:
+        """Return the mixes, as NAME@NUMBER, whose previews answer now."""
+        return {
+            body.ref
+            for body in self.deployments()
+            if body.preview and body.ref is not None and body.state is DeploymentState.READY
+        }
+
     def deploy(self, mix: MixBody, *, model: str | None = None) -> DeploymentBody:
         """Serve a published mix under its own name, or as `model`.
 

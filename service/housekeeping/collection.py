@@ -14,7 +14,6 @@ from assembler.tables import MixVersion
 from engine.serving.tables import LIVE_STATES, Deployment
 from registry.blobs.blobs import LocalBlobs, StoreUpkeep
 from registry.database import db
-from registry.database.tables import Artifact
 from registry.errors import Unavailable
 from registry.settings import settings
 from service.housekeeping import blob_sweep, local_files, needed_blobs, old_rows
@@ -181,9 +180,9 @@ def _in_use() -> tuple[set[str], set[str], set[int]]:
     with db.transaction() as session:
         may_go_on = session.scalars(select(MixVersion.job_id).where(retention.may_go_on()))
         live = session.execute(
-            select(Deployment.id, Artifact.manifest_digest)
-            .join(Deployment.artifact)
-            .where(Deployment.state.in_(LIVE_STATES))
+            select(Deployment.id, Deployment.manifest_digest).where(
+                Deployment.state.in_(LIVE_STATES)
+            )
         ).all()
         return set(may_go_on), {digest for _, digest in live}, {number for number, _ in live}
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field
 
 from engine.serving.tables import Deployment, DeploymentState
 from service.schemas.common import Id, Line, Request
@@ -17,13 +17,25 @@ class DeploymentRequest(Request):
 
 
 class DeploymentBody(BaseModel):
-    """An artifact that is served, was served, or will be."""
+    """A checkpoint that is served, was served, or will be."""
 
     object: Literal["deployment"] = Field(
         default="deployment", description="The kind of this object."
     )
     id: int = Field(description="Id of the deployment.")
-    artifact_id: int = Field(description="Id of the artifact that is served.")
+    artifact_id: int | None = Field(
+        description="Id of the artifact that is served; null for a preview."
+    )
+    preview: bool = Field(
+        default=False,
+        validation_alias=AliasChoices("preview", "is_preview"),
+        description="Whether it is a mix that its gate has not judged.",
+    )
+    ref: str | None = Field(
+        default=None,
+        description="The mix as `NAME@NUMBER`, under which it answers too; null for what was not"
+        " deployed with its mix.",
+    )
     model: str = Field(description="The model name that applications use.")
     state: DeploymentState = Field(
         description="Where the deployment is between its request and its end."

@@ -72,6 +72,9 @@ class MixBody(BaseModel):
     base: str | None = Field(description="The version that it was made from; null for a new mix.")
     state: MixState = Field(description="The step that the mix is in, or how it ended.")
     deploy: bool = Field(description="Whether it is served once its gate has passed.")
+    preview: bool = Field(
+        default=False, description="Whether it is served before that, as a preview."
+    )
     recipe: dict[str, Any] = Field(
         description="Every field of its recipe, with all versions pinned."
     )
@@ -99,6 +102,7 @@ class MixBody(BaseModel):
             base=recipe.base,
             state=row.state,
             deploy=row.deploy,
+            preview=row.preview,
             recipe=row.recipe,
             progress=row.progress,
             artifact=row.artifact_id,

@@ -149,7 +149,9 @@ def print_gate(report: GateReport) -> None:
 
 @contextmanager
 def watching(name: str) -> Iterator[Callable[[EventBody], None]]:
-    """Show a progress bar; the function that it yields takes the events of a mix."""
+    """Show a progress bar; the function that it yields takes the events of a mix.
+
+    That its preview answers is printed, and stays."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -165,6 +167,8 @@ def watching(name: str) -> Iterator[Callable[[EventBody], None]]:
                 step, num_steps = event.data["step"], event.data["num_steps"]
                 progress.update(task, completed=step, total=num_steps, detail=detail)
             else:
+                if event.data.get("preview") is not None:
+                    progress.console.print(printable(f"{name}: {event.message}"))
                 description = printable(f"{name}: {event.message}")
                 progress.update(task, description=description, total=None, detail="")
 

@@ -17,13 +17,14 @@ class _Form(BaseModel):
     """Fields of all forms.
 
     `tokens` are the tokens of the finetune; blank means as the preset says. `fields` has one
-    FIELD=VALUE a line.
+    FIELD=VALUE a line. `preview` counts only with `deploy`.
     """
 
     name: Line = ""
     tokens: Line = ""
     fields: Text = ""
     deploy: bool = False
+    preview: bool = False
 
     def changes(self) -> dict[str, Any]:
         """Return the fields as a nested mapping. Raises InvalidInput for a wrong line."""

@@ -12,6 +12,7 @@ from assembler.mixes import mixes, overrides
 from assembler.mixes.new_mix import MIN_EXPERTS
 from assembler.recipes import presets
 from assembler.routing import nearest_experts
+from engine.serving import deployments
 from registry.catalog import experts, families
 from registry.database.tables import VersionState
 from registry.errors import InvalidInput, NexusmixError
@@ -49,6 +50,7 @@ def show_all(request: Request, session: Session, _: Visitor, before: int | None 
         request,
         "mixes.html",
         versions=versions[:MAX_ROWS],
+        previews={row.ref for row in deployments.ready(session).values() if row.is_preview},
         has_more=len(versions) > MAX_ROWS,
         is_first=before is None,
     )
@@ -62,7 +64,7 @@ def show_form(
     experts: Annotated[list[str] | None, Query()] = None,
 ) -> Response:
     """Show the form for a new mix, with some experts selected."""
-    return _form(request, session, form=RequestForm(experts=experts or [], deploy=True))
+    return _form(request, session, form=_new_form(experts or []))
 
 
 @router.get("/preset")
@@ -105,7 +107,9 @@ def create(
     if form.deploy:
         require(visitor, Scope.DEPLOY)
     try:
-        version = mixes.request(session, blobs, form.spec(), deploy=form.deploy)
+        version = mixes.request(
+            session, blobs, form.spec(), deploy=form.deploy, preview=form.preview
+        )
     except NexusmixError as error:
         session.rollback()
         return _form(request, session, form=form, error=error)
@@ -135,7 +139,9 @@ def revise(
     if form.deploy:
         require(visitor, Scope.DEPLOY)
     try:
-        version = mixes.request(session, blobs, form.spec(ref), deploy=form.deploy)
+        version = mixes.request(
+            session, blobs, form.spec(ref), deploy=form.deploy, preview=form.preview
+        )
     except InvalidInput as error:
         session.rollback()
         view = mix_views.view(session, blobs, mixes.get(session, ref))
@@ -184,6 +190,11 @@ def retry(ref: str, session: Session, _: Visitor) -> Response:
     """Go on with a mix from its last good step."""
     mixes.retry(session, ref)
     return RedirectResponse(f"/mixes/{ref}", status_code=303)
+
+
+def _new_form(experts: list[str]) -> RequestForm:
+    """Return the form as it is shown first."""
+    return RequestForm(experts=experts, deploy=True, preview=True)
 
 
 def _form(

@@ -14,7 +14,7 @@ from assembler.tables import FINAL_STATES, JobEvent, MixState, MixVersion
 from engine.compression.int8_curve import Curve
 from engine.gates.mix_gate import GateReport
 from engine.serving import deployments
-from engine.serving.tables import DeploymentState
+from engine.serving.tables import Deployment, DeploymentState
 from registry.blobs.blobs import BlobStore, get_bytes
 from registry.catalog import artifacts
 from registry.errors import NotFound
@@ -59,6 +59,7 @@ class Progress:
 class MixView:
     """Everything on the page of a mix.
 
+    `serving` is the state of its deployment, which may be that of a preview; it answers as `model`.
     `settled` means that nothing changes by itself any more. `has_published` means that some version
     of the mix is published. `can_retry` means that this one can go on from its last good step.
     `changed` are the fields that differ from the preset, as FIELD=VALUE. `chain` are the versions
@@ -71,6 +72,8 @@ class MixView:
     number: int
     state: MixState
     serving: DeploymentState | None
+    is_preview: bool
+    model: str
     has_published: bool
     is_over: bool
     settled: bool
@@ -99,7 +102,8 @@ def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
     """Return a version of a mix for its page."""
     events = job_events.milestones(session, version.job_id)
     report = _report(blobs, version)
-    serving = _serving(session, version)
+    deployment = _deployment(session, version)
+    serving = None if deployment is None else deployment.state
     is_over = version.state in FINAL_STATES
     awaits_serving = version.state is MixState.SUCCEEDED and version.deploy
     settled = is_over and (not awaits_serving or serving in AT_REST)
@@ -110,6 +114,8 @@ def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
         number=version.number,
         state=version.state,
         serving=serving,
+        is_preview=deployment is not None and deployment.is_preview,
+        model=_model(session, version, deployment),
         has_published=mixes.is_published(session, version.mix.name),
         is_over=is_over,
         settled=settled,
@@ -154,13 +160,30 @@ def _has_provenance(session: Session, version: MixVersion) -> bool:
     return artifacts.get(session, version.artifact_id).provenance_digest is not None
 
 
-def _serving(session: Session, version: MixVersion) -> DeploymentState | None:
-    """Return the state of the deployment of this version, None if another version has it."""
-    try:
-        deployment = deployments.find_by_model(session, version.mix.name)
-    except NotFound:
-        return None
-    return deployment.state if deployment.artifact_id == version.artifact_id else None
+def _deployment(session: Session, version: MixVersion) -> Deployment | None:
+    """Return the deployment of this version, None if another version has its name."""
+    for name in (version.mix.name, mixes.ref_of(version)):
+        try:
+            found = deployments.find_by_model(session, name)
+        except NotFound:
+            continue
+        is_own = (
+            found.ref == mixes.ref_of(version)
+            if found.is_preview
+            else (found.artifact_id == version.artifact_id)
+        )
+        if is_own:
+            return found
+    return None
+
+
+def _model(session: Session, version: MixVersion, deployment: Deployment | None) -> str:
+    """Return the model name under which a version answers or will."""
+    if deployment is not None and deployment.state is DeploymentState.READY:
+        for name, row in deployments.ready(session).items():
+            if row is deployment:
+                return name
+    return version.mix.name
 
 
 def _steps(version: MixVersion, events: Sequence[JobEvent]) -> list[Step]:

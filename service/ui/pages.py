@@ -74,6 +74,6 @@ def retry_version(
 @router.get("/chat")
 def show_chat(request: Request, session: Session, _: Visitor, model: str = "") -> Response:
     """Show a chat with one of the served models."""
-    models = [deployment.model for deployment in deployments.ready(session)]
+    models = deployments.ready(session)
     starting = [d.model for d in deployments.live(session) if d.state in deployments.PENDING_STATES]
     return page(request, "chat.html", models=models, starting=starting, model=model)

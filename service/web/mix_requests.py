@@ -17,6 +17,9 @@ from service.schemas.common import Line, Lines
 from service.web.changes import CompressionFields, FinetuneChanges, PolicyChanges
 
 DEPLOY = "Serve the mix under its name once its gate has passed."
+PREVIEW = (
+    "With `deploy`: serve the mix as a preview from its assembly on, until its gate has judged it."
+)
 FINETUNE = "Changes to the finetune of the preset."
 COMPRESS = "How small the mix must become, or how close it must stay. Empty: no compression."
 
@@ -43,6 +46,7 @@ class MixRequest(BaseModel):
         description="At least two: `name` for the newest ready version, or `name@number`."
     )
     deploy: bool = Field(default=False, description=DEPLOY)
+    preview: bool = Field(default=False, description=PREVIEW)
     preset: Line = Field(
         default=presets.DEFAULT, description="Name of the preset that fills in the recipe."
     )
@@ -78,6 +82,7 @@ class _RevisionRequest(BaseModel):
         default=None, description="Name of the new mix. Default: a new version of the same mix."
     )
     deploy: bool = Field(default=False, description=DEPLOY)
+    preview: bool = Field(default=False, description=PREVIEW)
     finetune: FinetuneChanges = Field(default={}, description=FINETUNE)
     compress: CompressionFields = Field(default={}, description=COMPRESS)
     gates: PolicyChanges = Field(default={}, description="Changes to the gates of the base mix.")

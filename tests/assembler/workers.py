@@ -76,11 +76,12 @@ def request_mix(
     finetune: Finetune = SHORT,
     compress: Compression | None = None,
     gates: Policy = LENIENT,
+    preview: bool = False,
 ) -> MixVersion:
     """Request a mix `mine` of two tiny experts, to be deployed, and commit."""
     with db.transaction() as session:
         rows.add_all(session, blob_stores.store())
-    return request_again(finetune=finetune, compress=compress, gates=gates)
+    return request_again(finetune=finetune, compress=compress, gates=gates, preview=preview)
 
 
 def request_again(
@@ -88,6 +89,7 @@ def request_again(
     finetune: Finetune = SHORT,
     compress: Compression | None = None,
     gates: Policy = LENIENT,
+    preview: bool = False,
     **policy: int,
 ) -> MixVersion:
     """Request `mine` of rows that are there, with these changes of the policy, and commit."""
@@ -100,7 +102,8 @@ def request_again(
             compress={} if compress is None else compress.model_dump(),
             gates=gates.model_dump() | policy,
         )
-        return mixes.request(session, blob_stores.store(), new_mix, deploy=True)
+        blobs = blob_stores.store()
+        return mixes.request(session, blobs, new_mix, deploy=True, preview=preview)
 
 
 def version_of(version_id: int) -> MixVersion:

@@ -22,6 +22,7 @@ BENCHMARKS = {
     "lifecycle": "The life of a mix on real experts: made, extended, reduced, made again.",
     "pages": "Tables of the results pages, filled from the committed results.",
     "perturbation": "Which metrics tell pruned small weights from weights pruned at random.",
+    "preview": "Seconds from the request for a mix to the first token of its preview.",
     "registration": "How long an expert is registered, by stage, and what each process computes.",
     "serving": "What compression is worth where a model is served.",
     "sparsity": "Zeros chosen by divergent tokens against equal shares.",

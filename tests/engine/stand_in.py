@@ -35,11 +35,12 @@ class Handler(BaseHTTPRequestHandler):
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--uds")
-    parser.add_argument("--served-model-name")
+    parser.add_argument("--served-model-name", nargs="+")
     arguments, _ = parser.parse_known_args()
-    if arguments.served_model_name.startswith("broken"):
+    model = arguments.served_model_name[0]
+    if model.startswith("broken"):
         sys.exit("this model cannot be served")
-    Handler.model = arguments.served_model_name
+    Handler.model = model
     UnixStreamServer(arguments.uds, Handler).serve_forever()
 
 

@@ -15,14 +15,13 @@ from sqlalchemy import update
 
 from engine.serving.tables import AgentLease, Deployment, DeploymentState
 from registry import settings
-from registry.catalog import artifacts
 from registry.database import connections, db
 from service.tables import ApiKey
 from service.web import remembered
 from tests.service.conftest import serving
 from tests.service.cutting import cutting
 from tests.service.services import wait_for
-from tests.service.upstream import WORDS, Upstream
+from tests.service.upstream import WORDS, Upstream, deploy
 
 WAIT_SECONDS = 30
 
@@ -59,21 +58,6 @@ def connected(address: str, key: str) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def deploy(model: str, state: DeploymentState, *, address: str | None = None) -> str:
-    with db.transaction() as session:
-        artifact = artifacts.register(
-            session,
-            manifest_digest="a" * 64,
-            recipe={},
-            recipe_digest="b" * 64,
-            gate_report_digest="c" * 64,
-        )
-        row = Deployment(artifact_id=artifact.id, model=model, state=state, address=address)
-        row.ready_at = datetime.now(UTC)
-        session.add(row)
-    return model
-
-
 def test_models_are_listed(client: openai.OpenAI, model: str) -> None:
     deploy("starting", DeploymentState.STARTING)
     assert [entry.id for entry in client.models.list()] == [model]
@@ -86,6 +70,7 @@ def test_a_chat_is_answered(
     raw = client.chat.completions.with_raw_response.create(model=model, messages=say("hello"))
     assert raw.parse().choices[0].message.content == "".join(WORDS)
     assert 0 < float(raw.headers["x-nexusmix-overhead-ms"]) < 10_000
+    assert (raw.headers.get("x-nexusmix-preview"), raw.parse().model_extra) == (None, {})
     (asked,) = upstream.requests
     assert key not in str(asked.headers)
     assert asked.headers["x-request-id"] == raw.headers["x-request-id"]

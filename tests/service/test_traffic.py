@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from assembler.mixes import mixes
@@ -16,6 +17,7 @@ from registry.database import db
 from registry.settings import settings
 from service.client.client import Change, Client
 from service.schemas.mixes import MixBody
+from service.web import preview_marks
 from tests.assembler import rows
 from tests.assembler.published import publish
 from tests.assembler.workers import LENIENT
@@ -60,6 +62,53 @@ def test_no_request_fails_while_a_mix_is_extended_and_reduced(
                 )
             assert traffic.failures == []
             assert third.recipe["experts"] == ["expert-2@1", "expert-3@1"]
+
+
+@pytest.mark.long
+def test_no_request_fails_while_a_preview_becomes_the_release(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker is killed meanwhile. The engine stays the same."""
+    with serving(home) as service:
+        monkeypatch.setenv("NEXUSMIX_DATABASE_URL", service.database_url)
+        settings.cache_clear()
+        with db.transaction() as session:
+            rows.add_all(session, blob_stores.store())
+        db.close()
+        key = (home / "api-key").read_text().strip()
+        with Client(service.address, key=key) as client:
+            spec = {"name": "mine", "family": "tiny", "experts": ["expert-1", "expert-2"]}
+            given = {"finetune": NONE, "gates": LENIENT.model_dump()}
+            mix = client.request_mix(**spec, **given, deploy=True, preview=True)
+            wait_for(lambda: client.previews() == {mix.ref}, "the preview")
+            (preview,) = client.deployments()
+            assert _is_marked(service.address, key=key)
+            traffic = Traffic(service.address, key=key, model="mine")
+            with traffic.flowing():
+                _wait_for_answers(traffic)
+                service.kill("worker")
+                made = client.wait_for_mix(mix)
+                assert (made.state, made.error) == (MixState.SUCCEEDED, None)
+                _wait_for_answers(traffic)
+            assert traffic.failures == []
+            (release,) = client.deployments()
+            assert (release.artifact_id, release.preview) == (made.artifact, False)
+            assert (release.id, release.ready_at) == (preview.id, preview.ready_at)
+            assert not _is_marked(service.address, key=key)
+
+
+def _is_marked(address: str, *, key: str) -> bool:
+    """Tell whether `mine` answers as a preview, by each of the marks."""
+    with openai.OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0) as client:
+        raw = client.completions.with_raw_response.create(model="mine", prompt="a", max_tokens=1)
+        (entry,) = client.models.list()
+    marks = {
+        preview_marks.HEADER in raw.headers,
+        (raw.parse().model_extra or {}).get("nexus") == {"preview": True},
+        (entry.model_extra or {})["nexusmix"]["preview"],
+    }
+    (mark,) = marks
+    return bool(mark)
 
 
 def _deploy_mix() -> None:

@@ -4,11 +4,16 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
+
+from engine.serving.tables import Deployment, DeploymentState
+from registry.catalog import artifacts
+from registry.database import db
 
 WORDS = ["the", " mix", " speaks"]
 
@@ -83,3 +88,28 @@ def _body(body: dict[str, Any], **choice: Any) -> dict[str, Any]:
         "model": body["model"],
         "choices": [{"index": 0, "finish_reason": None, **choice}],
     }
+
+
+def deploy(
+    model: str, state: DeploymentState, *, address: str | None = None, ref: str | None = None
+) -> str:
+    """Store a deployment; with `ref` it is a preview."""
+    with db.transaction() as session:
+        artifact = artifacts.register(
+            session,
+            manifest_digest="a" * 64,
+            recipe={},
+            recipe_digest="b" * 64,
+            gate_report_digest="c" * 64,
+        )
+        row = Deployment(
+            artifact_id=artifact.id if ref is None else None,
+            ref=ref,
+            manifest_digest=artifact.manifest_digest,
+            model=model,
+            state=state,
+            address=address,
+        )
+        row.ready_at = datetime.now(UTC)
+        session.add(row)
+    return model

@@ -54,6 +54,7 @@
       if (event.error) throw new Error(event.error.message);
       line.textContent += event.choices[0]?.delta?.content ?? "";
       line.scrollIntoView({ block: "nearest" });
+      if (event.nexus?.preview) line.classList.add("preview");
       if (event.usage) {
         const seconds = (performance.now() - began) / 1000;
         const tokens = event.usage.completion_tokens;

@@ -5,14 +5,14 @@ Covers: queues, step_main, workflows.
 
 import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import psutil
 import pytest
 
 from assembler.assembly.provenance import Provenance
 from assembler.jobs import job_ids
-from assembler.mixes import fence, mixes
+from assembler.mixes import fence, job_events, mixes
 from assembler.recipes.recipe import Finetune
 from assembler.routing.embedder import embedders, states_shape
 from assembler.routing.input_moments import InputMoments, shapes
@@ -21,6 +21,9 @@ from assembler.training.finetune import CHECKPOINT_STEPS
 from engine.compression.int8_curve import Compression, Curve
 from engine.gates.mix_gate import GateReport
 from engine.gates.policy import CandidateLimits
+from engine.serving import deployments
+from engine.serving.agent import Agent
+from engine.serving.tables import Deployment
 from registry.blobs import blob_stores
 from registry.blobs.blobs import get_bytes
 from registry.catalog import artifacts, embeddings, experts
@@ -47,6 +50,7 @@ from tests.assembler.workers import (
     wait_until_over,
     worker,
 )
+from tests.engine.stand_in_agents import StandInLauncher, State, become_ready
 
 pytestmark = pytest.mark.slow
 
@@ -61,6 +65,23 @@ def clean(database: str) -> Iterator[None]:
     forget_jobs()
     yield
     wait_for(lambda: not processes_of_home(), "the end of all processes")
+
+
+@pytest.fixture
+def agent(database: str) -> Iterator[Agent]:
+    """An agent that starts stand-ins for vLLM."""
+    launcher = StandInLauncher()
+    agent = Agent(launcher=launcher)
+    yield agent
+    agent.close()
+    for process in launcher.started:
+        process.terminate(1)
+
+
+def deployments_of(model: str) -> Sequence[Deployment]:
+    """Return the deployments of a model name, oldest first."""
+    with db.transaction() as session:
+        return deployments.find_page(session, model=model)[::-1]
 
 
 def wait_for_step(version: MixVersion, step: str) -> None:
@@ -89,7 +110,7 @@ def process_of_rank(rank: int) -> psutil.Process:
 
 
 def test_a_job_survives_a_killed_worker_in_each_step(database: str) -> None:
-    version = request_mix()
+    version = request_mix(preview=True)
     for step in ("assemble", "finetune", "gate"):
         with worker() as process:
             wait_for_step(version, step)
@@ -101,16 +122,46 @@ def test_a_job_survives_a_killed_worker_in_each_step(database: str) -> None:
     assert (done.state, done.error) == (MixState.SUCCEEDED, None)
     assert done.artifact_id is not None
     assert phases(version.job_id) == WHOLE | {(None, "recovered"): 3}
+    # Nobody has started its engine. It is there once, and the release will replace it.
+    preview, release = deployments_of("mine")
+    assert (preview.manifest_digest, preview.is_preview) == (done.assembled_digest, True)
+    assert (preview.state, release.state) == (State.REQUESTED, State.REQUESTED)
+    assert release.artifact_id == done.artifact_id
 
 
 def test_a_failed_gate_keeps_its_report(database: str) -> None:
-    version = request_mix(finetune=Finetune(tokens=0), gates=IMPOSSIBLE)
+    version = request_mix(finetune=Finetune(tokens=0), gates=IMPOSSIBLE, preview=True)
     with worker():
         done = wait_until_over(version.id)
     assert done.state is MixState.FAILED
     assert "perplexity_ratio_to_seed" in (done.error or "")
     assert done.gate_report_digest is not None
     assert done.artifact_id is None
+    (preview,) = deployments_of("mine")
+    assert preview.state is State.STOPPED
+    assert (preview.error or "").startswith("its gate refused it")
+
+
+def test_a_job_waits_for_the_engine_of_its_preview(agent: Agent) -> None:
+    version = request_mix(finetune=ENDLESS, preview=True)
+    agent.round()  # it acts for this host
+    with worker():
+        wait_for(lambda: len(deployments_of("mine")) == 1, "the preview")
+        assert phases(version.job_id)["finetune", "began"] == 0
+        (preview,) = deployments_of("mine")
+        become_ready(agent, preview.id)
+        wait_for_step(version, "finetune")
+        with db.transaction() as session:
+            mixes.cancel(session, "mine@1")
+            events = job_events.events_after(session, version.job_id)
+    assert "preview answers as model 'mine'; its gate has not judged it yet" in [
+        event.message for event in events
+    ]
+    (preview,) = deployments_of("mine")
+    assert (preview.state, preview.error) == (
+        State.DRAINING,
+        "it was cancelled; its page says more",
+    )
 
 
 def test_a_cancelled_finetune_ends_at_once(database: str) -> None:

@@ -110,7 +110,11 @@ def add_deployment(model: str, *, address: str) -> None:
             gate_report_digest=DIGEST,
         )
         row = Deployment(
-            artifact_id=artifact.id, model=model, state=DeploymentState.READY, address=address
+            artifact_id=artifact.id,
+            manifest_digest=DIGEST,
+            model=model,
+            state=DeploymentState.READY,
+            address=address,
         )
         row.ready_at = datetime.now(UTC)
         session.add(row)

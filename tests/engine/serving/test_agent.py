@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ def test_a_new_version_replaces_the_old_one_once_ready(
     old_address = become_ready(agent, old)
     new = request("m", expert=1)
     with db.transaction() as session:
-        assert deployments.resolve(session, "m") == old_address
+        assert deployments.resolve(session, "m").address == old_address
     new_address = become_ready(agent, new)
     assert new_address != old_address
     rounds(agent, until=lambda: read(old).state is State.STOPPED)
@@ -175,10 +176,10 @@ def test_a_slow_deployment_holds_no_other_one_up(
     monkeypatch.setattr(agents, "STEPS_SECONDS", 0.05)
     released, start = threading.Event(), vllm_process.start
 
-    def start_slowly(*arguments: Any, model: str, **options: Any) -> vllm_process.Server:
-        if model == "slow":
+    def start_slowly(*arguments: Any, names: Sequence[str], **options: Any) -> vllm_process.Server:
+        if names == ("slow",):
             released.wait()
-        return start(*arguments, model=model, **options)
+        return start(*arguments, names=names, **options)
 
     monkeypatch.setattr(vllm_process, "start", start_slowly)
     slow, fast = request("slow"), request("m")

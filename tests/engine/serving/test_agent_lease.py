@@ -66,7 +66,7 @@ def test_a_server_that_died_with_its_agent_is_started_again(
 
 
 @pytest.mark.usefixtures("short_lease")
-@pytest.mark.parametrize("change", ["pid_started", "artifact_id"])
+@pytest.mark.parametrize("change", ["pid_started", "manifest_digest"])
 def test_another_process_is_not_adopted(
     agent: Agent, launcher: StandInLauncher, change: str
 ) -> None:
@@ -79,7 +79,8 @@ def test_another_process_is_not_adopted(
         if change == "pid_started":
             row.pid_started = 1
         else:
-            row.artifact_id = make_artifact(session, blob_stores.store(), expert=1).id
+            other = make_artifact(session, blob_stores.store(), expert=1)
+            row.manifest_digest = other.manifest_digest
     successor = Agent(launcher=launcher)
     rounds(successor, until=lambda: len(launcher.started) == 2)
     become_ready(successor, deployment_id)

@@ -42,8 +42,8 @@ def test_a_name_is_resolved_when_its_server_is_ready(session: Session, artifact:
     with pytest.raises(Unavailable, match="starting"):
         deployments.resolve(session, "m")
     make_ready(session, deployment)
-    assert deployments.resolve(session, "m") == ADDRESS
-    assert list(deployments.ready(session)) == [deployment]
+    assert deployments.resolve(session, "m").address == ADDRESS
+    assert deployments.ready(session) == {"m": deployment}
 
 
 def test_resolve_reports_a_failed_deployment(session: Session, artifact: Artifact) -> None:
@@ -58,10 +58,10 @@ def test_the_old_deployment_serves_until_the_new_one_is_ready(
     old = deployments.request(session, artifact, model="m")
     make_ready(session, old)
     new = deployments.request(session, other, model="m")
-    assert deployments.resolve(session, "m") == ADDRESS
+    assert deployments.resolve(session, "m").address == ADDRESS
     assert deployments.find_by_model(session, "m") is new
     make_ready(session, new, address="http://127.0.0.1:2")
-    assert deployments.resolve(session, "m") == "http://127.0.0.1:2"
+    assert deployments.resolve(session, "m").address == "http://127.0.0.1:2"
     assert old.state is DeploymentState.DRAINING
 
 

@@ -153,7 +153,7 @@ def test_a_dying_server_raises_with_the_end_of_its_log(tmp_path: Path) -> None:
 
 def test_the_command_fits_the_checkpoint(blobs: LocalBlobs) -> None:
     dense = tiny.store_manifest(blobs)
-    command = vllm_process.command(Path("/models/m"), model="m", manifest=dense)
+    command = vllm_process.command(Path("/models/m"), names=["m"], manifest=dense)
     assert "--max-model-len=256" in command
     assert "--uds={socket}" in command
     assert "--skip-tokenizer-init" not in command
@@ -167,7 +167,7 @@ def test_gpu_memory_leaves_room_for_the_previous_version(
     monkeypatch.setattr(vllm_process, "is_cpu_build", lambda: False)
     monkeypatch.setenv("NEXUSMIX_LAUNCHER", launcher)
     manifest = tiny.store_manifest(blobs)
-    command = vllm_process.command(Path("/models/m"), model="m", manifest=manifest)
+    command = vllm_process.command(Path("/models/m"), names=["m"], manifest=manifest)
     assert f"--gpu-memory-utilization={share}" in command
     assert "--enforce-eager" not in command
 

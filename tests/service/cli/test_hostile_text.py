@@ -38,6 +38,7 @@ def hostile(installation: None, store: BlobStore) -> None:
         session.add(
             Deployment(
                 artifact_id=version.artifact_id,
+                manifest_digest="a" * 64,
                 model="both",
                 state=DeploymentState.FAILED,
                 error=HOSTILE,

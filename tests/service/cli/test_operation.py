@@ -85,8 +85,11 @@ def test_a_model_whose_name_was_taken_is_not_said_to_answer(
     take = """
         CREATE FUNCTION take_name() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
             IF NEW.num_starts = 0 THEN
-                INSERT INTO deployments (artifact_id, model, state, num_starts, address)
-                VALUES (NEW.artifact_id, NEW.model, 'READY', 1, 'http://127.0.0.1:1');
+                INSERT INTO deployments
+                    (artifact_id, manifest_digest, model, state, num_starts, address)
+                VALUES
+                    (NEW.artifact_id, NEW.manifest_digest, NEW.model, 'READY', 1,
+                     'http://127.0.0.1:1');
                 UPDATE deployments SET state = 'STOPPED' WHERE id = NEW.id;
             END IF;
             RETURN NULL;
@@ -113,7 +116,9 @@ def test_status_lists_every_model_but_stopped_ones(installation: None, store: Bl
     artifact = published(store)
     with db.transaction() as session:
         for number in range(120):
-            row = Deployment(artifact_id=artifact, model=f"model-{number}")
+            row = Deployment(
+                artifact_id=artifact, manifest_digest="a" * 64, model=f"model-{number}"
+            )
             row.state = DeploymentState.STOPPED if number == 60 else DeploymentState.REQUESTED
             session.add(row)
     done = run("status")

@@ -15,8 +15,8 @@ from service.runtime import shutdown, supervisor
 from service.runtime.processes import Child
 from tests.service.conftest import serving
 from tests.service.services import wait_for
-from tests.service.test_gateway import deploy, say
-from tests.service.upstream import Upstream
+from tests.service.test_gateway import say
+from tests.service.upstream import Upstream, deploy
 
 # Writes its name into a journal when it ends after SIGTERM: at once, or when the file named by the
 # third argument exists.

@@ -272,7 +272,11 @@ def deploy(model: str, *, address: str) -> None:
         )
         session.add(
             Deployment(
-                artifact_id=artifact.id, model=model, state=DeploymentState.READY, address=address
+                artifact_id=artifact.id,
+                manifest_digest=artifact.manifest_digest,
+                model=model,
+                state=DeploymentState.READY,
+                address=address,
             )
         )
 

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request, Response
 from engine.serving.tables import DeploymentState
 from engine.vllm_plugin.attribution.nexus_field import HEADER, READ
 from tests.service.conftest import serving
-from tests.service.test_gateway import deploy
+from tests.service.upstream import deploy
 
 # Spaces and order are not those of Python's JSON.
 ASKED = b'{ "nexus":{"only" : ["law"],"routing":true},"model":"mix", "prompt":"a" }'

@@ -22,7 +22,7 @@ from registry.database import db
 from tests.assembler import rows
 from tests.service.conftest import serving
 from tests.service.services import wait_for
-from tests.service.test_gateway import deploy
+from tests.service.upstream import deploy
 from tests.service.web.test_connections import PATIENCE_SECONDS, Set, connected, limit
 
 __all__ = ["limit"]
