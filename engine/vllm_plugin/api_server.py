@@ -46,8 +46,8 @@ def main() -> None:
     entry.main()  # type: ignore[no-untyped-call]
 
 
-def _run_here(work: Callable[[], T]) -> T:
-    return work()
+def _run_here(fn: Callable[[], T]) -> T:
+    return fn()
 
 
 if __name__ == "__main__":

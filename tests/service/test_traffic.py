@@ -77,9 +77,15 @@ def test_no_request_fails_while_a_preview_becomes_the_release(
         db.close()
         key = (home / "api-key").read_text().strip()
         with Client(service.address, key=key) as client:
-            spec = {"name": "mine", "family": "tiny", "experts": ["expert-1", "expert-2"]}
-            given = {"finetune": NONE, "gates": LENIENT.model_dump()}
-            mix = client.request_mix(**spec, **given, deploy=True, preview=True)
+            mix = client.request_mix(
+                name="mine",
+                family="tiny",
+                experts=["expert-1", "expert-2"],
+                finetune=NONE,
+                gates=LENIENT.model_dump(),
+                deploy=True,
+                preview=True,
+            )
             wait_for(lambda: client.previews() == {mix.ref}, "the preview")
             (preview,) = client.deployments()
             assert _is_marked(service.address, key=key)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from assembler.mixes import mix_state, mixes
+from assembler.mixes import mix_state, mixes, previews
 from assembler.mixes.new_mix import NewMix
 from assembler.tables import MixState
 from engine.gates.report import Failure
+from engine.serving.tables import DeploymentState
 from registry.blobs.blobs import BlobStore
 from registry.database import db
 from tests import factories
@@ -76,6 +77,21 @@ def test_a_mix_is_retried_and_followed(installation: None, store: BlobStore) -> 
     _, complaint = following.communicate(timeout=60)
     assert following.returncode == 1
     assert "mine@1 failed: full again" in complaint
+
+
+def test_a_preview_is_marked_in_lists(installation: None, store: BlobStore) -> None:
+    with db.transaction() as session:
+        rows.add_all(session, store)
+        spec = NewMix(name="mine", family="tiny", experts=["expert-1", "expert-2"])
+        version = mixes.request(session, store, spec, deploy=True, preview=True)
+        assemble(session, store, version)
+        preview = previews.request(session, version)
+        assert preview is not None
+        preview.state = DeploymentState.READY
+    listed, status = run("mixes"), run("status")
+
+    assert "queued, preview answers" in listed.stdout, listed.stderr
+    assert "preview of mine@1" in status.stdout, status.stderr
 
 
 def test_presets_are_listed_with_their_changes(installation: None) -> None:
