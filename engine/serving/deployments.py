@@ -42,19 +42,20 @@ def request(
     that is still starting is dropped.
     """
     live_deployments = _find_live(session, model)
-    if live_deployments and live_deployments[0].artifact_id == artifact.id:
-        return live_deployments[0]
-    ready_one = None
-    for other in live_deployments:
-        # A deployment that was ready before and is being restarted still serves the name.
-        if other.state in PENDING_STATES and other.ready_at is None:
-            stop(session, other)
-        elif other.state is DeploymentState.READY:
-            ready_one = other
     preview = None if ref is None else find_preview(session, ref)
-    if preview is not None and _can_become(preview, artifact, ready_one):
-        if ready_one is not None and preview.state is DeploymentState.READY:
-            stop(session, ready_one)
+    if live_deployments and live_deployments[0].artifact_id == artifact.id:
+        if preview is not None:
+            stop(session, preview)
+        return live_deployments[0]
+    # A deployment that was ready before and is being restarted still serves the name.
+    serving = [other for other in live_deployments if _has_served(other)]
+    for other in live_deployments:
+        if other not in serving:
+            stop(session, other)
+    if preview is not None and _can_become(preview, artifact, serving):
+        if preview.state is DeploymentState.READY:
+            for other in serving:
+                stop(session, other)
         preview.artifact_id = artifact.id
         session.flush()
         return preview
@@ -313,8 +314,8 @@ def _find_ready_release(session: Session, model: str) -> Deployment | None:
     return session.scalars(query.with_for_update()).one_or_none()
 
 
-def _can_become(preview: Deployment, artifact: Artifact, release: Deployment | None) -> bool:
-    """Tell whether a preview can become the release that follows `release`.
+def _can_become(preview: Deployment, artifact: Artifact, releases: Sequence[Deployment]) -> bool:
+    """Tell whether a preview can become the release that follows others of its name.
 
     While it starts, it does not follow one that was requested after it: `mark_ready` would take it
     for the older one.
@@ -322,7 +323,7 @@ def _can_become(preview: Deployment, artifact: Artifact, release: Deployment | N
     if preview.manifest_digest != artifact.manifest_digest:
         return False
     is_ready = preview.state is DeploymentState.READY
-    return is_ready or release is None or release.id < preview.id
+    return is_ready or all(release.id < preview.id for release in releases)
 
 
 def _has_name(model: str) -> ColumnElement[bool]:

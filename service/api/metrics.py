@@ -84,7 +84,7 @@ class _Merged(Collector):
 
 def _ready_here() -> list[Deployment]:
     with db.transaction() as session:
-        rows = deployments.ready(session)
+        rows = deployments.ready(session).values()
         return [row for row in rows if row.address and row.host in (None, settings().host_name)]
 
 

@@ -99,6 +99,27 @@ def test_a_preview_that_starts_does_not_follow_a_later_release(
     assert preview.state is later.state is DeploymentState.DRAINING
 
 
+def test_a_preview_replaces_a_later_release_that_restarts(
+    session: Session, artifact: Artifact, other: Artifact
+) -> None:
+    preview = make_ready(session, preview_of(session, artifact), address=PREVIEW)
+    later = deployments.request(session, other, model="m")
+    make_ready(session, later, address=RELEASE)
+    deployments.advance(session, later.id, later.state, DeploymentState.REQUESTED, num_starts=1)
+    assert deployments.request(session, artifact, model="m", ref="m@2") is preview
+    assert later.state is DeploymentState.STOPPED
+    assert deployments.resolve(session, "m") == (PREVIEW, False)
+
+
+def test_a_mix_that_is_deployed_already_needs_no_preview(
+    session: Session, artifact: Artifact
+) -> None:
+    preview = make_ready(session, preview_of(session, artifact), address=PREVIEW)
+    release = deployments.request(session, artifact, model="m")
+    assert deployments.request(session, artifact, model="m", ref="m@2") is release
+    assert preview.state is DeploymentState.DRAINING
+
+
 def test_a_preview_of_other_bytes_answers_until_the_release_does(
     session: Session, artifact: Artifact, other: Artifact
 ) -> None:

@@ -45,7 +45,11 @@ def deploy(model: str, *, address: str) -> int:
             gate_report_digest="c" * 64,
         )
         row = Deployment(
-            artifact_id=artifact.id, model=model, state=DeploymentState.READY, address=address
+            artifact_id=artifact.id,
+            manifest_digest=artifact.manifest_digest,
+            model=model,
+            state=DeploymentState.READY,
+            address=address,
         )
         row.ready_at = datetime.now(UTC)
         session.add(row)
