@@ -3,7 +3,8 @@
 The server starts while the reference network writes its texts, since starting takes longest.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from engine.gates.mix_gate import (
 from engine.gates.policy import Policy
 from engine.gates.report import Construction
 from engine.serving import vllm_process
+from engine.serving.vllm_process import Server
 from engine.vllm_build import serving_dtype
 from registry.blobs.blobs import BlobStore
 from registry.catalog.documents import Document
@@ -52,6 +54,7 @@ def gate(
     construction: Construction | None = None,
     blobs: BlobStore,
     log_path: Path,
+    find_server: Callable[[Manifest], Server | None] = lambda candidate: None,
     on_progress: OnCount,
 ) -> GateReport:
     """Measure the candidate on the held-out documents of each expert, and judge it.
@@ -59,7 +62,8 @@ def gate(
     `documents` and their digests are in the order of `checkpoints.experts`. A domain without
     documents is not judged, and those at the positions in `private` are not quoted. On
     `general` text only perplexity is measured. `construction` is what was checked before, for the
-    report. The server writes to `log_path`. Raises the errors
+    report. `find_server` returns a server that serves the candidate already. Without one, a server
+    is started, which writes to `log_path`. Raises the errors
     of `check_files` and `check_routers` before anything is read, InvalidInput without any domain to
     judge, for a domain with too little text or a threshold beyond the noise floor, and EngineFailed
     when the server fails.
@@ -93,13 +97,15 @@ def gate(
         on_progress=on_progress,
     )
     candidate = checkpoints.candidate
-    with vllm_process.serving(candidate, blobs=blobs, log_path=log_path) as running:
+    found = find_server(candidate)
+    own = vllm_process.serving(candidate, blobs=blobs, log_path=log_path)
+    with own if found is None else nullcontext(found) as server:
         texts, noisy = _read_reference(candidate, prompts, policy, blobs)
         others = mix_gate_stages.readings_of_other_mixes(
             checkpoints, dict(zip(domains, texts, strict=True)), blobs
         )
-        running.wait_ready()
-        served = [running.runner().read(domain) for domain in texts]
+        server.wait_ready()
+        served = [server.runner().read(domain) for domain in texts]
     measurements = [
         Measurements(
             domain=domain,

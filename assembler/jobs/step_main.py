@@ -126,6 +126,7 @@ def gate(version_id: int) -> None:
     """Measure and judge the candidate. Raises GateFailed if it fails, after storing the report."""
     from assembler.evaluation import construction, general_text, mix_gate
     from assembler.jobs import pipeline
+    from engine.serving import adoption
 
     blobs = blob_stores.store()
     version, inputs = _read(version_id)
@@ -148,6 +149,8 @@ def gate(version_id: int) -> None:
         construction=made,
         blobs=blobs,
         log_path=job_events.log_path(version.job_id, "server"),
+        # Its preview, if it has the candidate's bytes: no second engine takes memory and time.
+        find_server=adoption.find,
         on_progress=reporter.counted,
     )
     digest = put_bytes(blobs, canonical_json(report.model_dump(mode="json")))

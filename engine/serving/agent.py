@@ -21,9 +21,8 @@ import structlog
 from sqlalchemy.orm import Session
 
 from engine.launch import keeping, launchers
-from engine.launch.adopted_process import Identity
 from engine.launch.launcher import Launcher
-from engine.serving import deployments, strays, vllm_process
+from engine.serving import adoption, deployments, strays, vllm_process
 from engine.serving.agent_lease import Lease
 from engine.serving.running import Running
 from engine.serving.tables import Deployment, DeploymentState
@@ -251,7 +250,7 @@ class Agent:
         if running is not None:
             return running
         try:
-            self._running[row.id] = self._adopt(row)
+            server = adoption.adopt(row, launcher=self._launcher)
         except NexusmixError as error:
             log.info("server is not adopted", deployment=row.id, reason=error.detail)
             if row.state is not DeploymentState.DRAINING:
@@ -259,21 +258,8 @@ class Agent:
                 self._advance(row, DeploymentState.REQUESTED)
             return None
         log.info("server adopted", deployment=row.id, model=row.model, pid=row.pid)
+        self._running[row.id] = Running(server)
         return self._running[row.id]
-
-    def _adopt(self, row: Deployment) -> Running:
-        """Return the server that the row describes. Raises NexusmixError."""
-        if row.pid is None or row.pid_started is None or row.address is None:
-            raise Unavailable("nothing is known of it")
-        server = vllm_process.adopt(
-            Identity(row.pid, row.pid_started),
-            address=row.address,
-            manifest=manifests.load(blob_stores.store(), row.manifest_digest),
-            names=row.names,
-            log_path=vllm_process.log_path(row.id),
-            launcher=self._launcher,
-        )
-        return Running(server)
 
     def _died(self, row: Deployment, error: str) -> None:
         """Request a restart after a pause, or give up after MAX_STARTS starts."""
