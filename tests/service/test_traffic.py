@@ -86,7 +86,9 @@ def test_no_request_fails_while_a_preview_becomes_the_release(
                 deploy=True,
                 preview=True,
             )
-            wait_for(lambda: client.previews() == {mix.ref}, "the preview")
+            wait_for(
+                lambda: client.previews() == {mix.ref}, "the preview", seconds=PATIENCE_SECONDS
+            )
             (preview,) = client.deployments()
             assert _is_marked(service.address, key=key)
             traffic = Traffic(service.address, key=key, model="mine")
