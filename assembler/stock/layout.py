@@ -58,15 +58,6 @@ def enabled_experts(a: Architecture) -> list[int]:
     return [number for number in range(a.num_experts) if number not in a.disabled_experts]
 
 
-def has_own_head(manifest: Manifest) -> bool:
-    """Tell whether the rewritten checkpoint has a head beside its embeddings, though equal to them.
-
-    llama.cpp knows no Qwen2-MoE without one.
-    """
-    a = manifest.architecture
-    return not a.tie_word_embeddings or class_name(manifest) == QWEN2_MOE
-
-
 def is_for_llama_cpp(manifest: Manifest) -> bool:
     """Tell whether llama.cpp computes the same: it was seen to do so, or reading its code says so.
 
@@ -90,7 +81,8 @@ def config(manifest: Manifest) -> dict[str, Any]:
         "model_type": MODEL_TYPES[layout],
         **{field: manifest.config[field] for field in KEPT if field in manifest.config},
         **{field: getattr(a, field) for field in SIZES},
-        "tie_word_embeddings": not has_own_head(manifest),
+        # vLLM's Qwen3-Next and llama.cpp's Qwen2-MoE have a head of their own always.
+        "tie_word_embeddings": False,
         "hidden_act": a.base.config_activation,
         "num_experts": num_experts,
         "num_experts_per_tok": min(a.num_experts_per_tok, num_experts),

@@ -20,13 +20,7 @@ from functools import partial
 
 import numpy as np
 
-from assembler.stock.layout import (
-    EMPTY_WIDTH,
-    QWEN3_NEXT,
-    class_name,
-    enabled_experts,
-    has_own_head,
-)
+from assembler.stock.layout import EMPTY_WIDTH, QWEN3_NEXT, class_name, enabled_experts
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints import numpy_tensors, tensor_names
 from registry.checkpoints.architecture import Shape
@@ -58,9 +52,7 @@ def rewritten(manifest: Manifest) -> dict[str, StockTensor]:
         return {name: StockTensor(manifest.tensors[name]) for name in names}
     tensors = dict(_of_mix(manifest, names))
     head = tensor_names.LM_HEAD + tensor_names.WEIGHT
-    if head not in tensors and has_own_head(manifest):
-        tensors[head] = tensors[tensor_names.EMBEDDINGS]
-    return tensors
+    return {**tensors, head: tensors.get(head, tensors[tensor_names.EMBEDDINGS])}
 
 
 def _of_mix(manifest: Manifest, names: Mapping[str, Shape]) -> Iterator[tuple[str, StockTensor]]:

@@ -74,6 +74,14 @@ def test_positions_stand_in_the_new_and_the_old_form() -> None:
     assert "rope_scaling" not in layout.config(manifest_of(LLAMA))
 
 
+@pytest.mark.parametrize("name", ["llama", "qwen3"])
+def test_no_head_is_tied(name: str) -> None:
+    # vLLM's Qwen3-Next does not read the field, and leaves a head without values.
+    assert MIXES[name].tie_word_embeddings
+    manifest = manifest_of(MIXES[name])
+    assert layout.config(manifest)["tie_word_embeddings"] is False
+
+
 def test_fields_of_the_seed_are_kept() -> None:
     manifest = manifest_of(LLAMA)
     kept = {"dtype": "bfloat16", "eos_token_id": [2, 5], "expert_names": ["a"]}
