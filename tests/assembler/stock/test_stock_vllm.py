@@ -82,14 +82,17 @@ def test_every_layout_equals_the_reference(
 
 @contextmanager
 def served(folder: Path, environment: dict[str, str]) -> Iterator[httpx.Client]:
-    """Run `vllm serve` on a folder; yields a client of it."""
+    """Run what `vllm serve` runs on a folder; yields a client of it.
+
+    The command itself wants a package named `vllm`, and ours is named after the processor.
+    """
     socket = folder.parent / "engine.sock"
-    words = ["serve", str(folder), "--uds", str(socket), "--served-model-name", "stock"]
+    words = ["--model", str(folder), "--uds", str(socket), "--served-model-name", "stock"]
     words += ["--dtype", "float32", "--enforce-eager", "--max-model-len", "128"]
     transport = httpx.HTTPTransport(uds=str(socket))
     with (
         subprocess.Popen(
-            [sys.executable, "-m", "vllm.entrypoints.cli.main", *words], env=environment
+            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words], env=environment
         ) as server,
         httpx.Client(transport=transport, base_url="http://engine", timeout=120) as client,
     ):
