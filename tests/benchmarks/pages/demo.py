@@ -20,6 +20,7 @@ TITLES = {
 PROCESSES = {
     "preparation": "training of experts",
     "step": "steps of jobs",
+    "preloaded": "what steps are forked from",
     "engine": "vLLM server",
     "web": "web",
     "worker": "worker",
@@ -27,6 +28,7 @@ PROCESSES = {
     "supervisor": "supervisor",
     "database": "PostgreSQL",
     "command": "command line",
+    "other": "others",
 }
 MERGED = ("mean merge", "mix before", "mix after")
 
@@ -133,5 +135,9 @@ def stages(result: dict[str, Any]) -> str:
 
 def memory(result: dict[str, Any]) -> str:
     """Return the largest memory of each kind of process, shared pages divided (PSS)."""
-    rows = [[title, f"{result[kind]['pss'] / 1e6:,.0f}"] for kind, title in PROCESSES.items()]
+    rows = [
+        [title, f"{result[kind]['pss'] / 1e6:,.0f}"]
+        for kind, title in PROCESSES.items()
+        if kind in result
+    ]
     return markdown.table(["processes", "MB, peak"], rows)
