@@ -54,6 +54,8 @@ IDLE_SECONDS = 2.0
 MAX_ATTEMPTS = 3
 # Headers of the engine's answer that the client gets; the others concern the inner connection.
 FORWARDED_HEADERS = ("content-type", "retry-after", nexus_field.HEADER, preview_marks.HEADER)
+RESPONSES = "/responses"
+NOT_THERE = "`nexus` is not a field of responses: ask `/v1/chat/completions` or `/v1/completions`"
 NOT_READ = "the engine of this model is too old to know `nexus`; deploy the model again"
 
 
@@ -106,7 +108,7 @@ def get_model(model: ModelName, session: Session, _: Application) -> dict[str, A
 
 
 @router.post("/completions")
-@router.post("/responses")
+@router.post(RESPONSES)
 @router.post("/chat/completions")
 async def complete(request: Request, _: Application, slot: CompletionSlot) -> Response:
     """Answer with a completion of the requested model.
@@ -122,6 +124,8 @@ async def complete(request: Request, _: Application, slot: CompletionSlot) -> Re
     began = time.perf_counter()
     body = await request.body()
     model, has_nexus = await READING.run(partial(_model_name, body))
+    if has_nexus and request.url.path.endswith(RESPONSES):
+        raise InvalidInput(NOT_THERE, problems=(Problem(pointer(nexus_field.FIELD), NOT_THERE),))
     upstream, is_preview, sent = await _ask(request, model, body)
     if has_nexus and upstream.is_success and nexus_field.HEADER not in upstream.headers:
         # It would be an answer of all experts, and would not say so.

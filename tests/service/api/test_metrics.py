@@ -6,7 +6,6 @@ Covers: work_measures.
 import json
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,16 +13,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from assembler.tables import MixState
-from engine.serving import vllm_process
-from engine.serving.tables import Deployment, DeploymentState
+from engine.serving import deployments, vllm_process
+from engine.serving.tables import DeploymentState
 from registry.blobs import blob_stores
-from registry.catalog import artifacts
 from registry.database import db
 from service.housekeeping import janitor
 from tests.assembler import tiny_mixes
 from tests.service.conftest import serving
 from tests.service.housekeeping.test_measures import measured
-from tests.service.upstream import Upstream
+from tests.service.upstream import Upstream, deploy
 
 DASHBOARD = Path(__file__).parents[3] / "docker" / "grafana-dashboard.json"
 METRIC = re.compile(r"\b((?:nexusmix|vllm)[a-z_:]+)")
@@ -35,26 +33,11 @@ def engine() -> Iterator[str]:
         yield address
 
 
-def deploy(model: str, *, address: str) -> int:
+def ready(model: str, *, address: str) -> int:
+    """Store a deployment that answers at an address; return its id."""
+    deploy(model, DeploymentState.READY, address=address)
     with db.transaction() as session:
-        artifact = artifacts.register(
-            session,
-            manifest_digest="a" * 64,
-            recipe={},
-            recipe_digest="b" * 64,
-            gate_report_digest="c" * 64,
-        )
-        row = Deployment(
-            artifact_id=artifact.id,
-            manifest_digest=artifact.manifest_digest,
-            model=model,
-            state=DeploymentState.READY,
-            address=address,
-        )
-        row.ready_at = datetime.now(UTC)
-        session.add(row)
-        session.flush()
-        return row.id
+        return deployments.find_by_model(session, model).id
 
 
 def names(text: str) -> set[str]:
@@ -72,7 +55,7 @@ def shown() -> set[str]:
 
 def test_states_are_counted(client: TestClient, engine: str) -> None:
     assert measured(client, 'nexusmix_deployments{state="ready"}') == 0
-    deploy("mine", address=engine)
+    ready("mine", address=engine)
     assert measured(client, 'nexusmix_deployments{state="ready"}') == 1
     for state in MixState:
         assert measured(client, f'nexusmix_mix_versions{{state="{state}"}}') == 0
@@ -81,7 +64,7 @@ def test_states_are_counted(client: TestClient, engine: str) -> None:
 
 
 def test_metrics_of_engines_stand_side_by_side(client: TestClient, engine: str) -> None:
-    ids = [deploy(model, address=engine) for model in ("first", "second")]
+    ids = [ready(model, address=engine) for model in ("first", "second")]
     text = client.get("/metrics/engines").text
     for number in ids:
         assert f'vllm:asked_total{{deployment="{number}",model_name="tiny"}} 0.0' in text
@@ -89,8 +72,8 @@ def test_metrics_of_engines_stand_side_by_side(client: TestClient, engine: str) 
 
 
 def test_an_engine_that_is_gone_is_left_out(client: TestClient, engine: str) -> None:
-    deploy("gone", address="http://127.0.0.1:9")
-    number = deploy("here", address=engine)
+    ready("gone", address="http://127.0.0.1:9")
+    number = ready("here", address=engine)
     text = client.get("/metrics/engines").text
     assert re.findall(r'asked_total{deployment="(\d+)"', text) == [str(number)]
 
@@ -114,7 +97,7 @@ def test_the_dashboard_shows_metrics_of_engines(client: TestClient, home: Path) 
     with vllm_process.serving(mix, blobs=blobs, log_path=home / "server.log") as running:
         running.wait_ready()
         running.warm_up()
-        deploy("tiny", address=running.address)
+        ready("tiny", address=running.address)
         answered = names(client.get("/metrics/engines").text)
     asked = {name for name in shown() if not name.startswith("nexusmix_")}
     assert len(asked) >= 6

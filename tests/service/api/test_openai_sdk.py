@@ -20,13 +20,14 @@ from openai.types.chat import (
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from engine.serving import vllm_process
+from engine.serving.tables import DeploymentState
 from engine.serving.vllm_process import Server
 from registry import settings
 from registry.blobs.blobs import LocalBlobs, put_bytes
 from registry.checkpoints.file_names import TOKENIZER, TOKENIZER_CONFIG
 from tests import tiny
 from tests.assembler import networks
-from tests.service.api.test_metrics import deploy
+from tests.service.upstream import deploy
 
 pytestmark = pytest.mark.slow
 
@@ -103,7 +104,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def url(address: str, served: Server) -> str:
-    deploy("sdk", address=served.address)
+    deploy("sdk", DeploymentState.READY, address=served.address)
     return f"{address}/v1"
 
 

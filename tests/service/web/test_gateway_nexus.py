@@ -70,6 +70,14 @@ def test_an_engine_that_does_not_know_the_field_is_an_error(
     assert (error["param"], "too old to know `nexus`" in error["message"]) == ("nexus", True)
 
 
+def test_responses_do_not_take_the_field(engine: Engine, address: str, key: str) -> None:
+    headers = {"Authorization": f"Bearer {key}"}
+    refused = httpx.post(f"{address}/v1/responses", content=ASKED, headers=headers)
+    assert refused.status_code == 400
+    assert "ask `/v1/chat/completions`" in refused.json()["error"]["message"]
+    assert engine.bodies == []
+
+
 def test_requests_without_the_field_need_no_engine_that_knows_it(
     engine: Engine, address: str, key: str
 ) -> None:
