@@ -5,18 +5,22 @@ served model alike. So what is known beforehand is checked as such:
 
 - every stored tensor and file has the bytes that its digest names, and finite numbers;
 - the assembled mix is, tensor by tensor, what an assembly from the same inputs makes again;
-- a finetune changed what it trains and nothing else, and router rows follow from their projection;
+- each tensor is one of its parents', byte by byte, or their average (see `parent_tensors`);
+- a finetune changed what it trains and nothing else, no weight farther than its steps can (see
+  `trained_tensors`), and router rows follow from their projection;
 - each block computes the mixture of the parents' FFNs (see `mixture_blocks`), and with all tokens
-  routed to one expert the mix answers as that expert.
+  routed to one expert the mix answers as that expert, with averages where there are any.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 
 from assembler.assembly.inputs import MixParts
-from assembler.evaluation import mixture_blocks
+from assembler.evaluation import mixture_blocks, parent_tensors, trained_tensors
+from assembler.evaluation.mixture_blocks import Nearness
 from assembler.evaluation.perplexities import GateCheckpoints
 from assembler.recipes.recipe import Recipe
 from assembler.routing import router_rows
@@ -27,6 +31,7 @@ from registry.checkpoints import byte_checks, numpy_tensors, tensor_names
 from registry.checkpoints.manifests import Manifest
 from registry.errors import InvalidCheckpoint, Problem, pointer
 
+REFUSED = "the mix is not what its recipe makes, judged"
 # Further problems have the same cause, most often.
 MAX_PROBLEMS = 20
 # Rows that are stored in bfloat16 were rounded by half of this share, and computed in float32.
@@ -41,28 +46,32 @@ def check(parts: MixParts, checkpoints: GateCheckpoints, *, assemble: Assemble) 
     recipe, blobs = parts.inputs.recipe, parts.blobs
     candidate, assembled = checkpoints.candidate, checkpoints.assembled
     # Damaged bytes first: all other checks read them.
-    _refuse(byte_checks.damaged(blobs, candidate, known=set()))
-    _refuse(_differences(assembled, assemble(), but_for=lambda name: False))
+    _refuse("its bytes", byte_checks.damaged(blobs, candidate, known=set()))
+    _refuse("a second assembly", _differences(assembled, assemble(), but_for=lambda name: False))
+    _refuse("its parents' tensors", parent_tensors.check(parts, assembled))
+    if assembled.architecture.has_projection:
+        _refuse("its projection", _of_folded_rows(assembled, blobs))
     if checkpoints.finetuned is not None:
-        _refuse(_of_finetune(recipe, checkpoints, blobs))
-    blocks, experts = 0, dict[str, float]()
+        _refuse("its finetune", _of_finetune(recipe, checkpoints, blobs))
+    blocks, near = 0, dict[str, Nearness]()
     if recipe.kind == "mixture":
-        _refuse(mixture_blocks.check(parts, assembled))
+        _refuse("its blocks", mixture_blocks.check(parts, assembled))
         blocks = assembled.architecture.num_hidden_layers
-        experts = mixture_blocks.distances_to_experts(checkpoints, blobs)
-        _refuse(_of_experts(experts, checkpoints))
+        near = mixture_blocks.nearness(checkpoints, blobs)
+        _refuse("its experts", _of_experts(near))
     return Construction(
         blobs=len(candidate.digests()),
         tensors=len(assembled.tensors),
         blocks=blocks,
-        experts=experts,
+        experts={name: each.distance for name, each in near.items() if each.is_expert},
+        expert_blocks={name: each.blocks for name, each in near.items()},
     )
 
 
-def _refuse(problems: Iterator[Problem]) -> None:
+def _refuse(by: str, problems: Iterator[Problem]) -> None:
     found = tuple(islice(problems, MAX_PROBLEMS))
     if found:
-        raise InvalidCheckpoint("the mix is not what its recipe makes", problems=found)
+        raise InvalidCheckpoint(f"{REFUSED} by {by}", problems=found)
 
 
 def _differences(
@@ -102,6 +111,9 @@ def _of_finetune(
     )
     if mix.has_projection:
         yield from _of_folded_rows(trained, blobs)
+    by_steps = {n: e for n, e in trained.tensors.items() if trains(n, mix, part)}
+    moved = replace(trained, tensors=by_steps)
+    yield from trained_tensors.check(recipe.finetune, checkpoints.assembled, moved, blobs)
 
 
 def _of_folded_rows(trained: Manifest, blobs: BlobStore) -> Iterator[Problem]:
@@ -120,13 +132,13 @@ def _of_folded_rows(trained: Manifest, blobs: BlobStore) -> Iterator[Problem]:
             yield Problem(pointer("tensors", name), detail)
 
 
-def _of_experts(distances: dict[str, float], checkpoints: GateCheckpoints) -> Iterator[Problem]:
-    names = list(checkpoints.experts)
-    for name, distance in distances.items():
+def _of_experts(near: dict[str, Nearness]) -> Iterator[Problem]:
+    for number, (name, each) in enumerate(near.items()):
         # Written so that NaN is a problem.
-        if not distance <= mixture_blocks.MAX_DISTANCE:
+        if not each.distance <= mixture_blocks.MAX_DISTANCE:
+            right = "it" if each.is_expert else "it with the averages of all experts"
             yield Problem(
-                pointer("experts", names.index(name)),
-                f"with all tokens routed to {name!r} the mix is {distance:.2g} nats from it, at"
-                f" most {mixture_blocks.MAX_DISTANCE:g} are rounding",
+                pointer("experts", number),
+                f"with all tokens routed to {name!r} the mix is {each.distance:.2g} nats from"
+                f" {right}, at most {mixture_blocks.MAX_DISTANCE:g} are rounding",
             )

@@ -29,18 +29,18 @@ class GeneralText:
     digest: str
     documents: Sequence[Document]
 
-    def windows(self, reader: TokenReader, *, num_tokens: int) -> Tensor | None:
-        """Return windows [n, T] of about `num_tokens` tokens, as many of each source.
+    def windows(
+        self, reader: TokenReader, *, num_tokens: int, length: int = WINDOW_TOKENS
+    ) -> Tensor | None:
+        """Return windows [n, length] of about `num_tokens` tokens, as many of each source.
 
         None if no source fills a window.
         """
         ordered = sorted(self.documents, key=_source)
         sources = [list(own) for _, own in groupby(ordered, key=_source)]
-        count = max(1, num_tokens // WINDOW_TOKENS)
+        count = max(1, num_tokens // length)
         share = -(-count // len(sources))
-        windows = torch.cat(
-            held_out_windows(reader, sources, length=WINDOW_TOKENS, count=share),
-        )
+        windows = torch.cat(held_out_windows(reader, sources, length=length, count=share))
         return sample_windows(windows, count=count) if len(windows) else None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,13 +22,8 @@ from assembler.progress import OnCount
 from assembler.training.batches import TokenReader, held_out_windows
 from engine.divergence import noise
 from engine.divergence.metrics import Continuation, Reading
-from engine.gates.mix_gate import (
-    WINDOW_TOKENS,
-    GateReport,
-    GeneralMeasurement,
-    Measurements,
-    judge,
-)
+from engine.gates.general_gate import GeneralMeasurement
+from engine.gates.mix_gate import WINDOW_TOKENS, GateReport, Measurements, judge
 from engine.gates.policy import Policy
 from engine.gates.report import Construction
 from engine.serving import vllm_process
@@ -60,13 +56,12 @@ def gate(
     """Measure the candidate on the held-out documents of each expert, and judge it.
 
     `documents` and their digests are in the order of `checkpoints.experts`. A domain without
-    documents is not judged, and those at the positions in `private` are not quoted. On
-    `general` text only perplexity is measured. `construction` is what was checked before, for the
-    report. `find_server` returns a server that serves the candidate already. Without one, a server
-    is started, which writes to `log_path`. Raises the errors
-    of `check_files` and `check_routers` before anything is read, InvalidInput without any domain to
-    judge, for a domain with too little text or a threshold beyond the noise floor, and EngineFailed
-    when the server fails.
+    documents is not judged, and those at the positions in `private` are not quoted. `construction`
+    is what was checked before, for the report. `find_server` returns a server that serves the
+    candidate already. Without one, a server is started, which writes to `log_path`. Raises the
+    errors of `check_files` and `check_routers` before anything is read, InvalidInput without any
+    domain to judge, for a domain with too little text or a threshold beyond the noise floor, and
+    EngineFailed when the server fails.
     """
     check_files(checkpoints.candidate, checkpoints.seed)
     check_routers(checkpoints.candidate, blobs)
@@ -87,9 +82,14 @@ def gate(
         length=policy.prefix_tokens,
         num_tokens=policy.prompts_per_domain * policy.prefix_tokens,
     )
-    on_general = None
+    on_general, general_prompts = None, None
     if general is not None:
         on_general = general.windows(reader, num_tokens=policy.tokens_per_domain)
+        general_prompts = general.windows(
+            reader,
+            length=policy.prefix_tokens,
+            num_tokens=policy.prompts_per_domain * policy.prefix_tokens,
+        )
     measured = perplexities.measure(
         checkpoints,
         windows if on_general is None else [*windows, on_general],
@@ -100,12 +100,20 @@ def gate(
     found = find_server(candidate)
     own = vllm_process.serving(candidate, blobs=blobs, log_path=log_path)
     with own if found is None else nullcontext(found) as server:
-        texts, noisy = _read_reference(candidate, prompts, policy, blobs)
+        every = prompts if general_prompts is None else [*prompts, general_prompts]
+        texts, noisy = _read_reference(candidate, every, policy, blobs)
         others = mix_gate_stages.readings_of_other_mixes(
-            checkpoints, dict(zip(domains, texts, strict=True)), blobs
+            checkpoints, dict(zip(domains, texts[: len(domains)], strict=True)), blobs
         )
+        read_general = None
+        if general is not None and on_general is not None:
+            read_general = GeneralMeasurement(
+                documents=general.digest,
+                perplexity=measured[-1],
+                **_on_general(checkpoints.seed, texts[len(domains) :], noisy, blobs),
+            )
         server.wait_ready()
-        served = [server.runner().read(domain) for domain in texts]
+        served = [server.runner().read(domain) for domain in texts[: len(domains)]]
     measurements = [
         Measurements(
             domain=domain,
@@ -121,11 +129,9 @@ def gate(
     return judge(
         policy,
         manifest_digest=candidate.digest,
-        stages=mix_gate_stages.sides(checkpoints, has_general=on_general is not None),
+        stages=mix_gate_stages.sides(checkpoints, has_general=read_general is not None),
         domains=measurements,
-        general=None
-        if general is None or on_general is None
-        else GeneralMeasurement(documents=general.digest, perplexity=measured[-1]),
+        general=read_general,
         unjudged=[name for i, name in enumerate(names) if i not in judged],
         construction=construction,
         decode=reader.decode,
@@ -208,6 +214,22 @@ def _read_reference(
         for domain in texts
     ]
     return texts, noisy
+
+
+def _on_general(
+    seed: Manifest,
+    texts: Sequence[Sequence[Continuation]],
+    noisy: Sequence[dict[str, list[Reading]]],
+    blobs: BlobStore,
+) -> dict[str, Any]:
+    """Return the mix's texts after general prefixes, its noise, and how the seed reads them."""
+    if not texts:
+        return {}
+    return {
+        "continuations": texts[0],
+        "variations": noisy[-1],
+        "seed": network_runner.of_manifest(seed, blobs).read(texts[0]),
+    }
 
 
 def _checked_windows(

@@ -57,6 +57,5 @@ def sides(checkpoints: GateCheckpoints, *, has_general: bool = False) -> dict[St
         base = {"the version before": checkpoints.base.digest}
         stages["base"] = Sides(candidate=candidate, against=base)
     if has_general:
-        seed = {"seed": checkpoints.seed.digest}
-        stages["general"] = Sides(candidate=candidate, against=seed)
+        stages["general"] = Sides(candidate=candidate, against=parents)
     return stages

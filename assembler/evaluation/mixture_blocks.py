@@ -9,6 +9,7 @@ Letters at the end of a tensor's name: T tokens, D hidden, N routed experts, K e
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -24,8 +25,8 @@ from engine.vllm_plugin import tensors
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints import tensor_names
 from registry.checkpoints.architecture import Architecture
-from registry.checkpoints.manifests import Manifest
-from registry.checkpoints.tensor_names import is_ffn
+from registry.checkpoints.manifests import Manifest, TensorEntry
+from registry.checkpoints.tensor_names import as_routed_expert, is_attention, is_ffn
 from registry.errors import Problem, pointer
 
 TOKENS = 32
@@ -35,6 +36,20 @@ MAX_RELATIVE_ERROR = 1e-4
 MAX_DISTANCE = 1e-3
 
 Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nearness:
+    """How near a mix with all tokens routed to one expert is to what it must be then.
+
+    That is the expert itself (`is_expert`), or the expert with averages in place of what was
+    averaged. `distance` is the largest difference of log-probabilities from it, in nats. `blocks`
+    are the distances of each block from the expert's own: as near as the averages allow.
+    """
+
+    is_expert: bool
+    distance: float
+    blocks: tuple[float, ...]
 
 
 def check(parts: MixParts, assembled: Manifest) -> Iterator[Problem]:
@@ -54,49 +69,73 @@ def check(parts: MixParts, assembled: Manifest) -> Iterator[Problem]:
             yield Problem(pointer("blocks", layer), detail)
 
 
-def distances_to_experts(checkpoints: GateCheckpoints, blobs: BlobStore) -> dict[str, float]:
-    """Return how far the mix is from each expert, by name, while all tokens are routed to it.
+def nearness(checkpoints: GateCheckpoints, blobs: BlobStore) -> dict[str, Nearness]:
+    """Return how near the mix is to each expert, by name, while all tokens are routed to it.
 
-    It is the largest difference of log-probabilities, in nats. Where experts changed more than FFNs
-    the mix cannot be one of them, and where outputs are added up the seed's part stays: then the
-    result is empty.
+    The result is empty where outputs are added up: then the seed's part stays in every token.
     """
-    mix, experts = checkpoints.assembled, checkpoints.experts
-    a = mix.architecture
-    adds_seed = a.shared_expert and a.combine != "convex"
-    if adds_seed or checkpoints.base is not None or not _only_ffns_differ(list(experts.values())):
+    a = checkpoints.assembled.architecture
+    if a.shared_expert and a.combine != "convex":
         return {}
     return {
-        name: _distance(_routed_to(mix, number), expert, blobs)
-        for number, (name, expert) in enumerate(experts.items())
+        name: _nearness(checkpoints, number, expert, blobs)
+        for number, (name, expert) in enumerate(checkpoints.experts.items())
     }
 
 
-def _only_ffns_differ(experts: Sequence[Manifest]) -> bool:
-    first = experts[0]
-    return all(
-        is_ffn(name) or expert.tensors[name] == entry
-        for expert in experts
-        for name, entry in first.tensors.items()
+@torch.inference_mode()
+def _nearness(
+    checkpoints: GateCheckpoints, number: int, expert: Manifest, blobs: BlobStore
+) -> Nearness:
+    mix = checkpoints.assembled
+    generator = torch.Generator().manual_seed(0)
+    tokens_BT = torch.randint(expert.architecture.vocab_size, (1, TOKENS), generator=generator)
+    others = [i for i in range(mix.architecture.num_experts) if i != number]
+    routed = replace(mix, config=mix.config | {"disabled_experts": others})
+    twin = _as_dense(checkpoints, number, expert)
+    network = Network.from_manifest(routed, blobs, dtype=torch.float32)
+    dense = Network.from_manifest(expert, blobs, dtype=torch.float32)
+    logits = network(tokens_BT)
+    is_expert = all(entry == expert.tensors[name] for name, entry in twin.tensors.items())
+    alike = dense if is_expert else Network.from_manifest(twin, blobs, dtype=torch.float32)
+    return Nearness(
+        is_expert=is_expert,
+        distance=_distance(logits, alike(tokens_BT)),
+        blocks=tuple(_block_distances(network, dense, tokens_BT)),
     )
 
 
-def _routed_to(mix: Manifest, number: int) -> Manifest:
-    """Return the mix with all experts disabled but one."""
-    others = [i for i in range(mix.architecture.num_experts) if i != number]
-    return replace(mix, config=mix.config | {"disabled_experts": others})
+def _as_dense(checkpoints: GateCheckpoints, number: int, expert: Manifest) -> Manifest:
+    """Return the dense checkpoint that a mix must be while all its tokens go to one expert.
+
+    Its tensors are the expert's, but for those that parents do not agree on and the mix averages.
+    A mix with a base has what the base may have trained.
+    """
+    mix, has_base = checkpoints.assembled, checkpoints.base is not None
+    averaged = list(checkpoints.experts.values())
+    if not mix.architecture.shared_expert:
+        averaged.append(checkpoints.seed)
+
+    def entry(name: str) -> TensorEntry:
+        routed = as_routed_expert(name, number) if is_ffn(name) or is_attention(name) else name
+        agreed = len({member.tensors[name] for member in averaged}) == 1
+        if not has_base and (agreed or (routed in mix.tensors and routed != name)):
+            return expert.tensors[name]
+        return mix.tensors.get(routed) or mix.tensors[name]
+
+    return replace(expert, tensors={name: entry(name) for name in expert.tensors})
 
 
-@torch.inference_mode()
-def _distance(mix: Manifest, expert: Manifest, blobs: BlobStore) -> float:
-    a = expert.architecture
-    generator = torch.Generator().manual_seed(0)
-    tokens_BT = torch.randint(a.vocab_size, (1, TOKENS), generator=generator)
-    logprobs = [
-        Network.from_manifest(manifest, blobs, dtype=torch.float32)(tokens_BT).log_softmax(-1)
-        for manifest in (mix, expert)
-    ]
-    return float((logprobs[0] - logprobs[1]).abs().max())
+def _distance(logits_BTV: Tensor, others_BTV: Tensor) -> float:
+    return float((logits_BTV.log_softmax(-1) - others_BTV.log_softmax(-1)).abs().max())
+
+
+def _block_distances(mix: Network, expert: Network, tokens_BT: Tensor) -> Iterator[float]:
+    """Yield how far each block's output is from the expert's, as a share of what that one adds."""
+    inputs = expert.model.block_inputs(tokens_BT)
+    for layer, (x_BTD, y_BTD) in enumerate(pairwise(inputs)):
+        error = (mix.model.through_block(layer, x_BTD) - y_BTD).norm() / (y_BTD - x_BTD).norm()
+        yield float(error)
 
 
 def _states(a: Architecture, layer: int) -> Tensor:

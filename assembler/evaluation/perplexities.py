@@ -20,7 +20,7 @@ from assembler.content_cache import made_once
 from assembler.network import network_runner
 from assembler.network.model import Network
 from assembler.progress import OnCount
-from engine.gates.mix_gate import Perplexities
+from engine.gates.perplexities import Perplexities
 from registry.blobs import overlay_blobs
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints.manifests import Manifest, json_digest

@@ -12,11 +12,12 @@ import numpy as np
 
 from assembler.assembly import extend, upcycle
 from assembler.assembly.inputs import MixInputs, MixParts
-from assembler.progress import OnMessage
+from assembler.progress import OnCount, OnMessage
 from assembler.recipes.mix_architecture import mixture_of
 from assembler.recipes.recipe import GIVES_ROWS
 from assembler.routing import router_init
 from assembler.routing.router_init import Domains, Routers
+from registry.blobs import overlay_blobs
 from registry.blobs.blobs import BlobStore
 from registry.catalog import documents
 from registry.catalog.documents import Document
@@ -27,8 +28,12 @@ from registry.checkpoints.tensor_names import is_router_rows
 from registry.settings import settings
 
 if TYPE_CHECKING:
+    from assembler.evaluation.general_text import GeneralText
+    from assembler.evaluation.perplexities import GateCheckpoints
     from assembler.training.optimizer import Progress
     from engine.compression.int8_curve import Curve
+    from engine.gates.mix_gate import GateReport
+    from engine.serving.vllm_process import Server
 
 NOTHING = np.empty(0, np.float32)
 
@@ -105,6 +110,42 @@ def compress(
     return compressor.write(curve.chosen), curve
 
 
+def gate(
+    checkpoints: "GateCheckpoints",
+    inputs: MixInputs,
+    *,
+    general: "GeneralText | None",
+    blobs: BlobStore,
+    log_path: Path,
+    find_server: Callable[[Manifest], "Server | None"] = lambda candidate: None,
+    on_progress: OnCount,
+) -> "GateReport":
+    """Hold a mix against its parents, then measure and judge it by the policy of its recipe.
+
+    `find_server` returns a server that serves the candidate already. Raises the errors of
+    `construction.check` and `mix_gate.gate`.
+    """
+    from assembler.evaluation import construction, mix_gate
+
+    with overlay_blobs.beside(blobs) as aside:
+        made = construction.check(
+            inputs.parts(aside), checkpoints, assemble=lambda: assemble(inputs, aside)
+        )
+    return mix_gate.gate(
+        checkpoints,
+        gate_documents(inputs, blobs),
+        documents_digests=inputs.documents_digests,
+        private=inputs.private,
+        policy=inputs.recipe.gates,
+        general=general,
+        construction=made,
+        blobs=blobs,
+        log_path=log_path,
+        find_server=find_server,
+        on_progress=on_progress,
+    )
+
+
 def gate_documents(inputs: MixInputs, blobs: BlobStore) -> list[list[Document]]:
     """Return the documents that the gate reads, for each expert.
 
@@ -113,7 +154,7 @@ def gate_documents(inputs: MixInputs, blobs: BlobStore) -> list[list[Document]]:
     texts = inputs.parts(blobs).documents
     if inputs.recipe.compress is None:
         return texts
-    return [documents.split_held_out(own)[1] for own in texts]
+    return documents.judging_a_compression(texts)
 
 
 def worst_condition(mix: Manifest, blobs: BlobStore) -> tuple[str, float]:

@@ -30,7 +30,7 @@ from assembler.mixes import earlier_results, job_events, leakage, mix_state
 from assembler.recipes.recipe import ProjectionTraining, Recipe
 from assembler.tables import MixVersion
 from registry import logs
-from registry.blobs import blob_stores, overlay_blobs
+from registry.blobs import blob_stores
 from registry.blobs.blobs import BlobStore, put_bytes
 from registry.catalog import documents, projections
 from registry.checkpoints import manifests
@@ -124,7 +124,7 @@ def compress(version_id: int) -> None:
 
 def gate(version_id: int) -> None:
     """Measure and judge the candidate. Raises GateFailed if it fails, after storing the report."""
-    from assembler.evaluation import construction, general_text, mix_gate
+    from assembler.evaluation import general_text
     from assembler.jobs import pipeline
     from engine.serving import adoption
 
@@ -132,21 +132,12 @@ def gate(version_id: int) -> None:
     version, inputs = _read(version_id)
     with db.transaction() as session:
         general_digest = general_text.find_digest(session, inputs.recipe)
-    checkpoints = _gate_checkpoints(version, inputs, blobs)
     reporter = _Reporter(version.job_id, version_id=version_id)
     reporter.described("holding the mix against its parents")
-    with overlay_blobs.beside(blobs) as aside:
-        made = construction.check(
-            inputs.parts(aside), checkpoints, assemble=lambda: pipeline.assemble(inputs, aside)
-        )
-    report = mix_gate.gate(
-        checkpoints,
-        pipeline.gate_documents(inputs, blobs),
-        documents_digests=inputs.documents_digests,
-        private=inputs.private,
-        policy=inputs.recipe.gates,
+    report = pipeline.gate(
+        _gate_checkpoints(version, inputs, blobs),
+        inputs,
         general=general_text.read(general_digest, blobs),
-        construction=made,
         blobs=blobs,
         log_path=job_events.log_path(version.job_id, "server"),
         # Its preview, if it has the candidate's bytes: no second engine takes memory and time.

@@ -17,6 +17,8 @@ DTYPES: Mapping[ComputingDtype, torch.dtype] = {
 }
 WARM_UP = 0.1
 FINAL_RATE = 0.1
+# PyTorch's defaults of AdamW.
+BETAS = (0.9, 0.999)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +68,27 @@ def optimizer_of(peaks: Iterable[tuple[nn.Parameter, float]]) -> torch.optim.Ada
             {"params": parameters, "lr": peak, "initial_lr": peak}
             for peak, parameters in groups.items()
         ],
+        betas=BETAS,
         weight_decay=0.0,
         fused=True,
     )
+
+
+def largest_change(recipe: Training, peak: float) -> float:
+    """Return how far a training can move any weight whose peak learning rate is `peak`.
+
+    A step of Adam (arXiv 1412.6980, section 2.1) is the rate times the mean of the gradients over
+    the root of the mean of their squares, each with weights of its own. By the inequality of Cauchy
+    and Schwarz that ratio has a bound, which is 1 in the first step and 7.3 after thousands.
+    """
+    first, second = BETAS
+    total, weights = 0.0, 0.0
+    for step in range(recipe.num_steps):
+        # Squared weights of the mean over the weights of the mean square, up to this step.
+        weights += ((1 - first) * first**step) ** 2 / ((1 - second) * second**step)
+        corrected = weights * (1 - second ** (step + 1)) / (1 - first ** (step + 1)) ** 2
+        total += learning_rate_factor(recipe, step) * peak * math.sqrt(corrected)
+    return total
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -69,6 +69,8 @@ class Summary:
     """Divergent tokens of a text: how many corrections keep the candidate on its path."""
     dppl: Distribution
     """The candidate's perplexity on each text."""
+    whole_share: float | None = None
+    """Share of texts in which the candidate predicts every token; None in reports from before."""
     equal_share_interval: Interval | None = None
     """95 % confidence interval of `equal_share`, by resampling prefixes; None for one prefix."""
     survival: tuple[float, ...] = ()
@@ -100,6 +102,7 @@ def summarize(
         fdt=distribution_of([d.fdt for d in divergences]),
         sdt=distribution_of(sdt),
         dppl=distribution_of([d.dppl for d in divergences]),
+        whole_share=sdt.count(0) / len(sdt),
         equal_share_interval=_equal_share_interval(sdt, lengths),
         survival=survival(divergences, lengths),
         logprob_difference=None if expected is None else logprob_difference(readings, expected),

@@ -32,6 +32,13 @@ class DivergenceLimits(Data):
     min_fdt_75: float | None = Field(
         default=None, ge=0, description="75th percentile of the first divergent token."
     )
+    min_whole_share: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        exclude_if=lambda share: share is None,
+        description="Share of texts without a divergent token.",
+    )
     max_sdt: float | None = Field(
         default=None, ge=0, description="Mean number of divergent tokens of a prefix."
     )
@@ -78,6 +85,7 @@ _MEASURES: Mapping[str, _Measure] = {
     "fdt_25": _Measure("at least", lambda summary, _: summary.fdt.p25),
     "fdt_50": _Measure("at least", lambda summary, _: summary.fdt.p50),
     "fdt_75": _Measure("at least", lambda summary, _: summary.fdt.p75),
+    "whole_share": _Measure("at least", lambda summary, _: _whole_share(summary)),
     "sdt": _Measure("at most", lambda summary, _: summary.sdt.mean),
     "dppl_ratio": _Measure("at most", lambda summary, floor: summary.perplexity / floor.perplexity),
     "logprob_difference": _Measure(
@@ -93,6 +101,13 @@ def _logprob_difference(summary: Summary) -> float:
     # Only a summary without a reference reading lacks the difference, and every gate has one.
     assert summary.logprob_difference is not None
     return summary.logprob_difference
+
+
+def _whole_share(summary: Summary) -> float:
+    """Return the share of whole texts."""
+    # Only a summary that was stored before there was this share lacks it.
+    assert summary.whole_share is not None
+    return summary.whole_share
 
 
 def metrics(limits: DivergenceLimits, summary: Summary, floor: Summary) -> Iterator[Metric]:

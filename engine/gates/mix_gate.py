@@ -8,12 +8,14 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pydantic import Field, FiniteFloat
+from pydantic import Field
 
 from engine.divergence import noise
 from engine.divergence.aggregates import Summary, summarize
 from engine.divergence.metrics import Continuation, Reading
-from engine.gates import gate_limits
+from engine.gates import gate_limits, general_gate
+from engine.gates.general_gate import GENERAL_TEXT, GeneralMeasurement, GeneralReport
+from engine.gates.perplexities import Perplexities, StageMetric
 from engine.gates.policy import STAGES, ParentLimits, Policy, Stage
 from engine.gates.report import (
     Construction,
@@ -21,7 +23,6 @@ from engine.gates.report import (
     Decode,
     Divergent,
     Failure,
-    Metric,
     Report,
     earliest_divergence,
     failure,
@@ -34,37 +35,6 @@ from registry.errors import InvalidInput
 # Tokens in one sequence of held-out text: long enough for context to matter, short enough for small
 # collections.
 WINDOW_TOKENS = 128
-# Stands for the domain in failures and tables.
-GENERAL_TEXT = "general text"
-
-
-class Perplexities(Data):
-    """Held-out perplexity of one domain under every model of a mix's making."""
-
-    seed: FiniteFloat = Field(description="Perplexity of the seed.")
-    experts: dict[str, FiniteFloat] = Field(description="Perplexity of each expert, by name.")
-    merge: FiniteFloat = Field(description="Perplexity of the mean of seed and experts.")
-    assembled: FiniteFloat = Field(description="Perplexity of the mix before its finetune.")
-    finetuned: FiniteFloat | None = Field(
-        default=None, description="Perplexity of the mix after its finetune; null without one."
-    )
-    compressed: FiniteFloat | None = Field(
-        default=None, description="Perplexity of the mix after its compression; null without one."
-    )
-    base: FiniteFloat | None = Field(
-        default=None,
-        description="Perplexity of the version that the mix was made from; null without one.",
-    )
-
-    @property
-    def trained(self) -> float:
-        """The perplexity of the mix before any compression."""
-        return self.assembled if self.finetuned is None else self.finetuned
-
-    @property
-    def candidate(self) -> float:
-        """The perplexity of the mix to be published."""
-        return self.trained if self.compressed is None else self.compressed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,20 +59,6 @@ class Measurements:
     continuations: Sequence[Continuation]
     variations: noise.Variations
     readings: Mapping[Stage, Sequence[Reading]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class GeneralMeasurement:
-    """Perplexities on text of no expert's domain; `documents` is the digest of that text."""
-
-    documents: str
-    perplexity: Perplexities
-
-
-class StageMetric(Metric):
-    """A metric of one stage (see `engine.gates.policy`)."""
-
-    stage: Stage = Field(description="The stage of the gate that the metric belongs to.")
 
 
 class DomainReport(Data):
@@ -136,17 +92,6 @@ class DomainReport(Data):
     examples: dict[Stage, tuple[Divergent, ...]] = Field(
         description="Tokens at which a reader diverged, by stage, the candidate's surest first."
     )
-
-
-class GeneralReport(Data):
-    """The report of text of no expert's domain."""
-
-    documents: str = Field(
-        description="SHA-256 of the documents of the family's projection; the gate reads those held"
-        " out."
-    )
-    perplexity: Perplexities = Field(description="Held-out perplexities.")
-    metrics: tuple[StageMetric, ...] = Field(description="Every measured number with its limit.")
 
 
 class Sides(Data):
@@ -218,7 +163,7 @@ def judge(
     )
     if problems:
         raise InvalidInput("the policy asks for more than numerics allow", problems=problems)
-    general_report = None if general is None else _general(policy, general)
+    general_report = None if general is None else general_gate.report(policy.general, general)
     failures = tuple(itertools.chain.from_iterable(result.failures() for result in results))
     if general_report is not None:
         failures += tuple(
@@ -238,18 +183,6 @@ def judge(
         unjudged=tuple(unjudged),
         construction=construction,
     )
-
-
-def _general(policy: Policy, measured: GeneralMeasurement) -> GeneralReport:
-    perplexity = measured.perplexity
-    ratio = StageMetric(
-        stage="general",
-        metric="perplexity_ratio_to_seed",
-        value=perplexity.candidate / perplexity.seed,
-        limit="at most",
-        threshold=policy.general.max_perplexity_ratio_to_seed,
-    )
-    return GeneralReport(documents=measured.documents, perplexity=perplexity, metrics=(ratio,))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ Each stage compares two models:
 - `candidate`: the mix to be published, with its parents.
 - `served`: the mix in the serving engine, with the reference network.
 - `base`: the mix, with the version it was made from, in the domains that both have.
-- `general`: the mix to be published, with the seed, on text of no expert's domain.
+- `general`: the mix to be published, with its parents, on text of no expert's domain.
 """
 
 from collections.abc import Mapping
@@ -30,6 +30,10 @@ MAX_FLOAT32_DIFFERENCE = 1e-4
 # Of the default 32 tokens, for an engine that computes in float32. An undamaged one has all 32.
 # Another model, such as the mix before its finetune, has 0 to 4.
 MIN_FLOAT32_FDT_25 = 16
+# Of the texts, for an engine that computes in float32. An undamaged one has them all whole.
+MIN_FLOAT32_WHOLE_SHARE = 0.75
+# Of the undamaged mixes of `bench claims` that a preset makes, none is beyond 1.05.
+MAX_GENERAL_RATIO = 1.25
 # Limits on what no gate reads, so that no count of a plan overflows.
 MAX_PROMPTS, MAX_TOKENS = 100_000, 2**24
 
@@ -42,6 +46,11 @@ def _max_served_difference() -> float | None:
 def _min_served_fdt_25() -> float | None:
     """Return the default limit in tokens, or None where mixes are not served in float32."""
     return MIN_FLOAT32_FDT_25 if serving_dtype() == "float32" else None
+
+
+def _min_served_whole_share() -> float | None:
+    """Return the default limit, or None where mixes are not served in float32."""
+    return MIN_FLOAT32_WHOLE_SHARE if serving_dtype() == "float32" else None
 
 
 class ParentLimits(Data):
@@ -84,6 +93,15 @@ class ServedLimits(DivergenceLimits):
         default=24,
         ge=0,
         description="75th percentile of the served model's first divergent token.",
+    )
+    # Excluded at its default, so that recipes from before this limit keep their digests.
+    min_whole_share: float | None = Field(
+        default_factory=_min_served_whole_share,
+        ge=0,
+        le=1,
+        exclude_if=lambda share: share == _min_served_whole_share(),
+        description="Share of texts that the served model predicts to their end. The default is"
+        f" {MIN_FLOAT32_WHOLE_SHARE} where mixes are served in float32, else no limit.",
     )
     max_dppl_ratio: float | None = Field(
         default=1.01,
@@ -147,6 +165,13 @@ class GeneralLimits(Data):
     max_perplexity_ratio_to_seed: float | None = Field(
         default=None, gt=0, description="Perplexity divided by the seed's."
     )
+    # Excluded at its default, so that recipes from before this limit keep their digests.
+    max_perplexity_ratio_to_parents: float | None = Field(
+        default=MAX_GENERAL_RATIO,
+        gt=0,
+        exclude_if=lambda ratio: ratio == MAX_GENERAL_RATIO,
+        description="Perplexity divided by the largest of the seed and the experts.",
+    )
 
 
 class Policy(Data):
@@ -199,7 +224,7 @@ class Policy(Data):
     general: GeneralLimits = Field(
         default=GeneralLimits(),
         exclude_if=lambda limits: limits == GeneralLimits(),
-        description="The mix to be published, against the seed, on text of no expert's domain.",
+        description="The mix to be published, against its parents, on text of no expert's domain.",
     )
 
     @model_validator(mode="after")

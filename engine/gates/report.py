@@ -213,4 +213,10 @@ class Construction(Data):
         description="Largest difference, in nats, of a token's log-probability from the expert"
         " while all tokens are routed to it; only of experts that moved nothing but FFNs."
     )
+    expert_blocks: dict[str, tuple[float, ...]] = Field(
+        default_factory=dict,
+        description="Distance of each block's output from the expert's own, while all tokens are"
+        " routed to that expert, as a share of what the expert's block adds: as near as averages of"
+        " attention and norms allow.",
+    )
     unseen: str = Field(default=UNSEEN, description="What the gate cannot see.")

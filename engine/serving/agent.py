@@ -28,6 +28,7 @@ from engine.serving.running import Running
 from engine.serving.tables import Deployment, DeploymentState
 from registry import logs
 from registry.blobs import blob_stores
+from registry.catalog import artifacts
 from registry.checkpoints import manifests
 from registry.database import db
 from registry.errors import NexusmixError, OutOfSpace, TimedOut, Unavailable
@@ -164,6 +165,8 @@ class Agent:
         row.state = DeploymentState.STARTING
         try:
             store = blob_stores.store()
+            if row.artifact is not None:
+                artifacts.check_attestation(row.artifact, store)
             server = vllm_process.start(
                 manifests.load(store, row.manifest_digest),
                 blobs=store,

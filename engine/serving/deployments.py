@@ -157,11 +157,11 @@ def ready(session: Session) -> dict[str, Deployment]:
 
 
 def live(session: Session, *, host: str | None = None) -> Sequence[Deployment]:
-    """Return live deployments, of one host or of all, oldest first."""
+    """Return live deployments, of one host or of all, oldest first, with their artifacts."""
     query = select(Deployment).where(Deployment.state.in_(LIVE_STATES)).order_by(Deployment.id)
     if host is not None:
         query = query.where(Deployment.host == host)
-    return session.scalars(query).all()
+    return session.scalars(query.options(joinedload(Deployment.artifact))).all()
 
 
 def claim(session: Session, *, host: str) -> None:

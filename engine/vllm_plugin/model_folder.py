@@ -3,11 +3,10 @@
 import hashlib
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
-from registry.blobs.blobs import BlobStore
+from registry.blobs.blobs import BlobStore, get_bytes
 from registry.checkpoints.file_names import CONFIG, MANIFEST
 from registry.checkpoints.manifests import Manifest
 from registry.disk import check_room, refusing_full_disk
@@ -18,8 +17,9 @@ from registry.folders import whole_folder
 def materialize(manifest: Manifest, blobs: BlobStore, *, root: Path) -> Path:
     """Return the model folder of a manifest below `root`; create it if it is missing.
 
-    Raises InvalidCheckpoint when a file name of the manifest would lie outside the folder, or when
-    an existing folder differs from the manifest (see `check`). Raises NotFound when a blob is
+    Raises InvalidCheckpoint when a file name of the manifest would lie outside the folder, when the
+    bytes of a file do not have its digest, or when an existing folder differs from the manifest
+    (see `check`). Raises NotFound when a blob is
     missing, and OutOfSpace where only the reserve of the disk is left.
     """
     folder = root / manifest.digest
@@ -34,7 +34,10 @@ def materialize(manifest: Manifest, blobs: BlobStore, *, root: Path) -> Path:
         for name, digest in manifest.files.items():
             if Path(name).name != name or name in ("", ".."):
                 raise InvalidCheckpoint(f"{name!r} is not a plain file name")
-            shutil.copyfile(blobs.local_path(digest), incoming / name)
+            data = get_bytes(blobs, digest)
+            if hashlib.sha256(data).hexdigest() != digest:
+                raise InvalidCheckpoint(f"the stored file {name} is not what its digest says")
+            (incoming / name).write_bytes(data)
         # Written last, so that no file of the manifest can replace them.
         (incoming / CONFIG).write_text(json.dumps(served_config(manifest), indent=2))
         (incoming / MANIFEST).write_bytes(manifest.to_json())

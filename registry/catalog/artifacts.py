@@ -7,8 +7,10 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from registry.blobs.blobs import BlobStore, get_bytes
+from registry.checkpoints.attestations import Attestation
 from registry.database.tables import Artifact
-from registry.errors import NotFound
+from registry.errors import InvalidCheckpoint, NotFound
 
 
 def register(
@@ -47,6 +49,27 @@ def get(session: Session, artifact_id: int) -> Artifact:
     if artifact is None:
         raise NotFound(f"no artifact {artifact_id}")
     return artifact
+
+
+def check_attestation(artifact: Artifact, blobs: BlobStore) -> None:
+    """Raise InvalidCheckpoint unless a genuine signature states what the row of an artifact says.
+
+    An artifact from before there were signatures has nothing to check.
+    """
+    if artifact.attestation_digest is None:
+        return
+    signed = Attestation.model_validate_json(get_bytes(blobs, artifact.attestation_digest))
+    statement = signed.statement
+    stated = (statement.manifest, statement.recipe, statement.gate_report, statement.lock)
+    if not signed.is_genuine:
+        raise InvalidCheckpoint(f"the signature of artifact {artifact.id} is not genuine")
+    if stated != (
+        artifact.manifest_digest,
+        artifact.recipe_digest,
+        artifact.gate_report_digest,
+        artifact.provenance_digest,
+    ):
+        raise InvalidCheckpoint(f"artifact {artifact.id} is not what was signed")
 
 
 def find_page(

@@ -148,6 +148,16 @@ def split_held_out(documents: Iterable[Document]) -> tuple[list[Document], list[
     return held_out[::2], held_out[1::2]
 
 
+def judging_a_compression(domains: Sequence[Sequence[Document]]) -> list[list[Document]]:
+    """Return of each domain the held-out documents to judge a compression by.
+
+    Texts that it was chosen by are left out, in whatever domain and under whatever id they are.
+    """
+    halves = [split_held_out(own) for own in domains]
+    chosen = {_text_digest(document) for choosing, _ in halves for document in choosing}
+    return [[d for d in judging if _text_digest(d) not in chosen] for _, judging in halves]
+
+
 def _is_compared(document: Document) -> bool:
     return len(document.text.strip()) >= MIN_COMPARED_CHARACTERS
 

@@ -6,6 +6,7 @@ They must have their digests, every number must be finite, and every JSON file m
 import hashlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from registry.errors import InvalidCheckpoint, InvalidInput, Problem, pointer
 MAX_JSON_BYTES = 64 << 20
 # A tokenizer with 256,000 tokens and as many merges has two million.
 MAX_JSON_ELEMENTS = 8_000_000
+# Hashing releases the interpreter lock.
+HASHING_THREADS = 4
 # The bits of the exponent: if all are set, the number is infinite or NaN (IEEE 754, section 3.4).
 # Integers have none.
 EXPONENTS: dict[str, tuple[type[np.unsignedinteger[Any]], int | None]] = {
@@ -52,6 +55,30 @@ def damaged(blobs: BlobStore, manifest: Manifest, *, known: set[str]) -> Iterato
     for name, digest in (*manifest.files.items(), *manifest.notes.files.items()):
         if digest not in known and (error := _file_error(blobs, name, digest)):
             yield Problem(pointer("files", name), f"file {name} {error}")
+
+
+def check_digests(blobs: BlobStore, manifest: Manifest) -> None:
+    """Read every blob of a checkpoint and compare its bytes with its digest, in threads.
+
+    An engine asks this before it maps them: bytes can change after a gate has read them. Raises
+    InvalidCheckpoint with each blob that differs, and NotFound.
+    """
+    named = {digest: pointer("files", name) for name, digest in manifest.files.items()}
+    named |= {entry.digest: pointer("tensors", name) for name, entry in manifest.tensors.items()}
+
+    def actual(digest: str) -> str:
+        with blobs.local_path(digest).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    with ThreadPoolExecutor(HASHING_THREADS) as pool:
+        found = zip(named.items(), pool.map(actual, named), strict=True)
+        problems = tuple(
+            Problem(where, f"is corrupt: its bytes have SHA-256 {other}, not {digest}")
+            for (digest, where), other in found
+            if other != digest
+        )
+    if problems:
+        raise InvalidCheckpoint("stored bytes were changed", problems=problems)
 
 
 def _tensor_error(blobs: BlobStore, entry: TensorEntry) -> str | None:

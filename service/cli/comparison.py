@@ -64,6 +64,10 @@ def gate(
         float | None,
         typer.Option(help="Smallest 75th percentile of the first divergent token."),
     ] = None,
+    min_whole_share: Annotated[
+        float | None,
+        typer.Option(help="Smallest share of texts that both models predict alike to their end."),
+    ] = None,
     max_sdt: Annotated[
         float | None, typer.Option(help="Largest mean number of divergent tokens per prefix.")
     ] = None,
@@ -92,6 +96,7 @@ def gate(
         "min_fdt_25": min_fdt_25,
         "min_fdt_50": min_fdt_50,
         "min_fdt_75": min_fdt_75,
+        "min_whole_share": min_whole_share,
         "max_sdt": max_sdt,
         "max_dppl_ratio": max_dppl_ratio,
         "max_logprob_difference": max_logprob_difference,

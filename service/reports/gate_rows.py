@@ -6,7 +6,9 @@ The texts are those of each domain, then general text where the gate has read an
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.gates.mix_gate import GENERAL_TEXT, GateReport, StageMetric
+from engine.gates.general_gate import GENERAL_TEXT
+from engine.gates.mix_gate import GateReport
+from engine.gates.perplexities import StageMetric
 from engine.gates.policy import STAGES
 
 EMPTY = "–"

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from engine.gates.mix_gate import GateReport, Perplexities
+from engine.gates.mix_gate import GateReport
+from engine.gates.perplexities import Perplexities
 
 
 @dataclass(frozen=True)

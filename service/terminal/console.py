@@ -18,7 +18,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from engine.gates.mix_gate import GENERAL_TEXT, GateReport
+from engine.gates.general_gate import GENERAL_TEXT
+from engine.gates.mix_gate import GateReport
 from service.client import local
 from service.client.transfers import Transfer
 from service.reports.mix_comparison import MixComparison

@@ -17,7 +17,13 @@ from assembler.mixes.new_mix import NewMix
 from assembler.recipes.recipe import Finetune
 from assembler.tables import FINAL_STATES, MixVersion
 from engine.compression.int8_curve import Compression
-from engine.gates.policy import BaseLimits, CandidateLimits, Policy, ServedLimits
+from engine.gates.policy import (
+    BaseLimits,
+    CandidateLimits,
+    GeneralLimits,
+    Policy,
+    ServedLimits,
+)
 from registry.blobs import blob_stores
 from registry.database import db
 from registry.settings import settings
@@ -34,6 +40,7 @@ LENIENT = Policy(
     served=ServedLimits(min_fdt_75=0, min_equal_share=0, max_dppl_ratio=100),
     candidate=CandidateLimits(max_perplexity_ratio_to_seed=100),
     base=BaseLimits(max_perplexity_ratio=100),
+    general=GeneralLimits(max_perplexity_ratio_to_parents=100),
 )
 # Every event of a whole job, once.
 WHOLE: dict[tuple[str | None, str], int] = {

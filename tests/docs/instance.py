@@ -8,7 +8,13 @@ import json
 from pathlib import Path
 
 from assembler.demo import seed_folders, seeds
-from engine.gates.policy import BaseLimits, CandidateLimits, Policy, ServedLimits
+from engine.gates.policy import (
+    BaseLimits,
+    CandidateLimits,
+    GeneralLimits,
+    Policy,
+    ServedLimits,
+)
 from registry.catalog import documents
 from registry.catalog.documents import Document
 from registry.checkpoints.file_names import CONFIG
@@ -24,6 +30,7 @@ POLICY = Policy(
     served=ServedLimits(min_fdt_75=0),
     candidate=CandidateLimits(max_perplexity_ratio_to_seed=100),
     base=BaseLimits(max_perplexity_ratio=100),
+    general=GeneralLimits(max_perplexity_ratio_to_parents=100),
 )
 DOCUMENTS_OF_A_DOMAIN = 40
 # As many positions as the real seed has, since commands on pages use the default lengths.

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from engine.compression.int8_curve import Compression, Curve, Point
 from engine.divergence import noise
 from engine.divergence.metrics import Continuation, Reading
+from engine.gates.general_gate import GeneralMeasurement
 from engine.gates.mix_gate import (
     GateReport,
-    GeneralMeasurement,
     Measurements,
-    Perplexities,
     Sides,
     judge,
 )
+from engine.gates.perplexities import Perplexities
 from engine.gates.policy import STAGES, Policy, ServedLimits, Stage
 
 DOMAINS = ("sea", "law")

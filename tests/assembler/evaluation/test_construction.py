@@ -1,4 +1,7 @@
-"""A mix that is not what its recipe makes of its parents is refused before any text is read."""
+"""A mix that is not what its recipe makes of its parents is refused before any text is read.
+
+Covers: trained_tensors.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -149,6 +152,8 @@ def test_a_finetune_changes_only_what_it_trains(blobs: LocalBlobs, tmp_path: Pat
     )
     assert trained.tensors[ATTENTION] != mix.tensors[ATTENTION]
     check(given, mix, blobs, finetuned=trained)
+    twice = with_tensor(trained, blobs, ATTENTION, doubled)
+    assert refused(given, mix, blobs, finetuned=twice) == [f"/tensors/{ATTENTION}"]
     worse = with_tensor(trained, blobs, EXPERT, doubled)
     assert refused(given, mix, blobs, finetuned=worse) == [f"/tensors/{EXPERT}"]
     stale = replace(trained, tensors=trained.tensors | {ROWS: mix.tensors[ROWS]})

@@ -52,15 +52,25 @@ def test_a_config_other_than_the_recipe_is_found(
 def test_a_mix_with_one_expert_chosen_is_that_expert(blobs: LocalBlobs) -> None:
     given = inputs(blobs)
     mix = pipeline.assemble(given, blobs)
-    found = mixture_blocks.distances_to_experts(checkpoints(given, mix, blobs), blobs)
+    found = mixture_blocks.nearness(checkpoints(given, mix, blobs), blobs)
     assert set(found) == set(given.recipe.domains)
-    assert max(found.values()) <= MAX_DISTANCE
+    for near in found.values():
+        assert near.is_expert
+        assert max(near.distance, *near.blocks) <= MAX_DISTANCE
     damaged = swapped(mix, 0, ["down_proj"])
-    further = mixture_blocks.distances_to_experts(checkpoints(given, damaged, blobs), blobs)
-    assert min(further.values()) > MAX_DISTANCE
+    further = mixture_blocks.nearness(checkpoints(given, damaged, blobs), blobs)
+    assert all(near.is_expert for near in further.values())
+    assert min(near.distance for near in further.values()) > MAX_DISTANCE
+    assert min(near.blocks[0] for near in further.values()) > 0.1
+    assert max(near.blocks[1] for near in further.values()) <= MAX_DISTANCE
 
 
-def test_experts_that_moved_more_than_ffns_cannot_be_the_mix(blobs: LocalBlobs) -> None:
+def test_a_mix_of_averages_is_as_near_as_they_allow(blobs: LocalBlobs) -> None:
+    """Experts that moved queries and a norm of the second block, and embeddings."""
     given = with_moments(blobs)
     mix = pipeline.assemble(given, blobs)
-    assert not mixture_blocks.distances_to_experts(checkpoints(given, mix, blobs), blobs)
+    found = mixture_blocks.nearness(checkpoints(given, mix, blobs), blobs)
+    for near in found.values():
+        assert not near.is_expert
+        assert near.distance <= MAX_DISTANCE
+        assert near.blocks[0] <= MAX_DISTANCE < near.blocks[1] < 0.5

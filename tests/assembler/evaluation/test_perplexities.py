@@ -12,7 +12,7 @@ from assembler.evaluation import perplexities
 from assembler.evaluation.perplexities import GateCheckpoints
 from assembler.network import network_runner
 from assembler.network.model import Network
-from engine.gates.mix_gate import Perplexities
+from engine.gates.perplexities import Perplexities
 from registry.blobs.blobs import LocalBlobs
 from tests import tiny
 from tests.assembler import tiny_mixes

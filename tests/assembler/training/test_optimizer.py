@@ -5,7 +5,7 @@ import torch
 
 from assembler.recipes.recipe import Training
 from assembler.training import optimizer
-from assembler.training.optimizer import Clock, learning_rate_factor, optimizer_of
+from assembler.training.optimizer import Clock, largest_change, learning_rate_factor, optimizer_of
 
 RECIPE = Training(tokens=100 * 8, batch_size=1, sequence_length=8)
 
@@ -37,3 +37,20 @@ def test_progress_counts_from_where_it_began() -> None:
     assert (progress.step, progress.num_steps, progress.num_tokens) == (95, 100, 95 * 8)
     seconds_per_step = 8 / progress.tokens_per_second
     assert progress.eta_seconds == pytest.approx(5 * seconds_per_step)
+
+
+@pytest.mark.parametrize("growth", [0.5, 0.9, 1.0, 1.2])
+@pytest.mark.parametrize("num_steps", [1, 40, 300])
+def test_no_weight_moves_farther_than_the_bound(growth: float, num_steps: int) -> None:
+    recipe = Training(tokens=num_steps * 8, batch_size=1, sequence_length=8)
+    weight = torch.nn.Parameter(torch.zeros(1))
+    adam = optimizer_of([(weight, 0.01)])
+    for step in range(num_steps):
+        optimizer.set_learning_rates(adam, learning_rate_factor(recipe, step))
+        # Gradients of one sign move a weight the farthest, growing ones even more.
+        weight.grad = torch.full((1,), min(growth**step, 1e12))
+        adam.step()
+    bound = largest_change(recipe, 0.01)
+    assert 0 < -weight.item() <= 1.001 * bound
+    if num_steps == 1:
+        assert bound == pytest.approx(0.01)

@@ -23,6 +23,7 @@ def summary(
         perplexity=perplexity,
         fdt=distribution_of([fdt] * 4),
         sdt=distribution_of([sdt] * 4),
+        whole_share=float(sdt == 0),
         dppl=distribution_of([perplexity] * 4),
         logprob_difference=difference,
     )
@@ -39,8 +40,8 @@ def thresholds(floor: Summary, **limits: Any) -> dict[str, float | None]:
 def test_every_metric_is_reported_and_only_limited_ones_are_judged() -> None:
     reported = list(metrics(DivergenceLimits(max_sdt=1), summary(fdt=3, sdt=5), PERFECT))
     assert {m.metric: m.value for m in reported} == {
-        "equal_share": 0.75, "fdt_25": 3, "fdt_50": 3, "fdt_75": 3, "sdt": 5,
-        "dppl_ratio": 1, "logprob_difference": 0,
+        "equal_share": 0.75, "fdt_25": 3, "fdt_50": 3, "fdt_75": 3, "whole_share": 0,
+        "sdt": 5, "dppl_ratio": 1, "logprob_difference": 0,
     }  # fmt: skip
     assert [m.metric for m in reported if not m.kept] == ["sdt"]
 

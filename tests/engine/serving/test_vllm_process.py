@@ -142,6 +142,25 @@ def test_nothing_outlives_a_killed_server(served: Server) -> None:
         served.is_ready()
 
 
+@pytest.mark.long
+def test_bytes_that_changed_after_the_gate_are_not_loaded(
+    mix: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalBlobs(tmp_path / "blobs")
+    monkeypatch.setenv("NEXUSMIX_HOME", str(tmp_path))
+    settings.settings.cache_clear()
+    assert tiny_mixes.store_mix(store) == mix
+    path = store.local_path(mix.tensors["model.layers.1.mlp.experts.0.up_proj.weight"].digest)
+    data = path.read_bytes()
+    path.chmod(0o600)
+    path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+    with (
+        vllm_process.serving(mix, blobs=store, log_path=tmp_path / "server.log") as server,
+        pytest.raises(EngineFailed, match="stored bytes were changed"),
+    ):
+        server.wait_ready()
+
+
 def test_a_dying_server_raises_with_the_end_of_its_log(tmp_path: Path) -> None:
     process = LocalLauncher().run(
         ["sh", "-c", "echo no such weights; exit 3"], env=os.environ, log_path=tmp_path / "log"

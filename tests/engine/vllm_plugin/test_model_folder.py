@@ -106,3 +106,13 @@ def test_a_missing_blob_leaves_no_folder(blobs: LocalBlobs, tmp_path: Path) -> N
     with pytest.raises(NotFound):
         materialize(manifest, blobs, root=tmp_path / "serving")
     assert list((tmp_path / "serving").iterdir()) == []
+
+
+def test_a_stored_file_that_was_changed_leaves_no_folder(blobs: LocalBlobs, tmp_path: Path) -> None:
+    manifest = tiny.store_manifest(blobs)
+    path = blobs.local_path(manifest.files["tokenizer.json"])
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(InvalidCheckpoint, match=r"the stored file tokenizer\.json is not what"):
+        materialize(manifest, blobs, root=tmp_path / "serving")
+    assert not list((tmp_path / "serving").iterdir())

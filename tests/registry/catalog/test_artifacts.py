@@ -1,11 +1,15 @@
-"""Artifacts are published once and listed newest first."""
+"""Artifacts are published once, listed newest first, and are what was signed about them."""
+
+from pathlib import Path
 
 import pytest
 from sqlalchemy.orm import Session
 
+from registry.blobs.blobs import LocalBlobs, put_bytes
 from registry.catalog import artifacts
+from registry.checkpoints.attestations import Attestation, Statement, signing_key
 from registry.database.tables import Artifact
-from registry.errors import NotFound
+from registry.errors import InvalidCheckpoint, NotFound
 
 
 def publish(session: Session, manifest: str) -> Artifact:
@@ -33,3 +37,46 @@ def test_pages(session: Session) -> None:
 def test_unknown_artifact(session: Session) -> None:
     with pytest.raises(NotFound, match="no artifact 7"):
         artifacts.get(session, 7)
+
+
+def signed(session: Session, blobs: LocalBlobs, folder: Path, **changes: str) -> Artifact:
+    """Publish a checkpoint with a signed statement, in which `changes` differ from its row."""
+    digests = {"manifest": "m" * 64, "recipe": "r" * 64, "gate_report": "g" * 64, "lock": "l" * 64}
+    statement = Statement.model_validate(digests | changes)
+    attestation = Attestation.of(statement, signing_key(folder / "key.pem"))
+    return artifacts.register(
+        session,
+        manifest_digest=digests["manifest"],
+        recipe={},
+        recipe_digest=digests["recipe"],
+        gate_report_digest=digests["gate_report"],
+        provenance_digest=digests["lock"],
+        attestation_digest=put_bytes(blobs, attestation.to_json()),
+    )
+
+
+def test_an_artifact_is_what_was_signed(
+    session: Session, blobs: LocalBlobs, tmp_path: Path
+) -> None:
+    artifacts.check_attestation(signed(session, blobs, tmp_path), blobs)
+    artifacts.check_attestation(publish(session, "a"), blobs)
+
+
+@pytest.mark.parametrize("field", ["manifest", "recipe", "gate_report", "lock"])
+def test_another_statement_than_the_row_is_refused(
+    session: Session, blobs: LocalBlobs, tmp_path: Path, field: str
+) -> None:
+    other = signed(session, blobs, tmp_path, **{field: "x" * 64})
+    with pytest.raises(InvalidCheckpoint, match="is not what was signed"):
+        artifacts.check_attestation(other, blobs)
+
+
+def test_a_signature_of_something_else_is_refused(
+    session: Session, blobs: LocalBlobs, tmp_path: Path
+) -> None:
+    artifact = signed(session, blobs, tmp_path)
+    assert artifact.attestation_digest is not None
+    data = b"".join(blobs.read(artifact.attestation_digest)).replace(b"m" * 64, b"n" * 64)
+    artifact.manifest_digest, artifact.attestation_digest = "n" * 64, put_bytes(blobs, data)
+    with pytest.raises(InvalidCheckpoint, match="is not genuine"):
+        artifacts.check_attestation(artifact, blobs)

@@ -10,6 +10,7 @@ from registry.catalog.documents import (
     SPLITS,
     Document,
     check_expert_documents,
+    judging_a_compression,
     parse,
     parsed,
     serialize,
@@ -109,6 +110,14 @@ def test_a_compression_is_judged_by_other_documents_than_it_is_chosen_by() -> No
     choosing, judging = split_held_out(texts)
     assert [document.id for document in choosing] == ["1", "4", "7"]
     assert [document.id for document in judging] == ["2", "5", "8"]
+
+
+def test_a_text_that_a_compression_was_chosen_by_judges_it_nowhere() -> None:
+    one = [Document(str(n), f"text {n}", "held-out") for n in range(4)]
+    again = Document("again", " text 0", "held-out")
+    other = [Document("a", "another", "held-out"), again, Document("b", "text 2", "held-out")]
+    judging = judging_a_compression([one, [*other, Document("c", "the last", "held-out")]])
+    assert [[document.id for document in own] for own in judging] == [["1", "3"], ["c"]]
 
 
 def test_short_texts_may_be_equal() -> None:
