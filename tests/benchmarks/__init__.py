@@ -15,7 +15,7 @@ BENCHMARKS = {
     "compression": "int8 unit by unit: costs and results of a search.",
     "divergence": "What a compared token costs, with known texts and with generated ones.",
     "divergence-page": "The page of divergence results, filled from the results of benchmarks.",
-    "faults": "Faults that the gate catches, and rebuilds without a fault that it lets through.",
+    "faults": "Faults, the stage of a gate that sees each, and rebuilds that are no alarm.",
     "finetune": "Tokens per second of a finetune against transformers' Qwen2-MoE.",
     "fuzz": "Generated requests and files, of which none may find a fault.",
     "gate": "How long `nexusmix gate` takes, once the texts of the reference are known.",

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     turns, num_tokens = (1, 4) if chosen.quick else (chosen.turns, chosen.tokens)
     demo = demo_mix.of_random_llamas() if chosen.quick else demo_mix.smollm2_135m()
     with (
-        own_home(demo) as blobs,
+        own_home(demo.blobs) as blobs,
         TemporaryDirectory(prefix="nexusmix-attribution-") as folder,
         _servers(demo.mix, blobs, Path(folder)) as servers,
     ):

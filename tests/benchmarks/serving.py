@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = reports.chosen(parser, argv)
     turns, lengths = (1, QUICK_LENGTHS) if chosen.quick else (chosen.turns, LENGTHS)
     demo = demo_mix.of_random_llamas() if chosen.quick else demo_mix.smollm2_135m()
-    with own_home(demo) as blobs, TemporaryDirectory(prefix="nexusmix-serving-") as folder:
+    with own_home(demo.blobs) as blobs, TemporaryDirectory(prefix="nexusmix-serving-") as folder:
         pairs = {
             REMOVED: (demo.seed, _without_every_fourth(demo.seed, blobs)),
             "int8": (demo.seed, _in_int8(demo.seed, blobs)),

@@ -12,15 +12,6 @@ METRICS = {
     "dppl": "DPPL",
     "perplexity": "perplexity of held-out text",
 }
-LIMITS = {
-    "equal_share": "equal share",
-    "fdt_75": "FDT 75",
-    "sdt": "SDT",
-    "dppl_ratio": "DPPL",
-    "logprob_difference": "Δ log p",
-    "perplexity_to_reference": "perplexity to the undamaged",
-    "perplexity_to_seed": "perplexity to the seed",
-}
 
 
 def of(results: Figures) -> dict[str, str]:
@@ -210,12 +201,7 @@ def _serving(result: Figures) -> str:
 
 def _faults(result: Figures) -> str:
     rows = [
-        [
-            name,
-            fault["where"],
-            ", ".join(fault["refused"]),
-            ", ".join(title for limit, title in LIMITS.items() if limit in fault["failed"]),
-        ]
+        [name, fault["where"], ", ".join(fault["seen_by"]) or "**no stage**"]
         for name, fault in result["faults"].items()
     ]
-    return markdown.table(["fault", "where", "refused by", "limits not kept"], rows)
+    return markdown.table(["fault", "where", "seen by"], rows)

@@ -28,6 +28,16 @@ def bfloat16_router() -> None:
     _put(router.Router, "logits", logits)
 
 
+def surer_router() -> None:
+    """Double the logits of all routers, as another temperature of their softmax does."""
+    original = router.Router.logits
+
+    def logits(self: router.Router, x_TD: Tensor) -> Tensor:
+        return 2 * original(self, x_TD)
+
+    _put(router.Router, "logits", logits)
+
+
 def renormalized() -> None:
     def renormalizing(**fields: Any) -> Any:
         return FusedMoEFactory(**(fields | {"renormalize": True}))
@@ -82,6 +92,7 @@ def one_nan() -> None:
 
 FAULTS: dict[str, Callable[[], None]] = {
     "bf16 router, served": bfloat16_router,
+    "routers twice as sure, served": surer_router,
     "top-k renormalized, served": renormalized,
     "dropped shared expert, served": dropped_shared_expert,
     "experts swapped, served": swapped_experts,

@@ -1,4 +1,4 @@
-"""Data folders in which a fault is tried, and servers that may be damaged."""
+"""Data folders in which a fault is tried, and engines that may be damaged."""
 
 import os
 from collections.abc import Iterator
@@ -9,30 +9,34 @@ from typing import Any
 from unittest import mock
 
 from engine.serving import vllm_process
-from engine.vllm_plugin import model_folder
 from registry.blobs import blob_stores
-from registry.blobs.blobs import BlobStore, LocalBlobs
-from registry.checkpoints.manifests import Manifest
+from registry.blobs.blobs import LocalBlobs
 from registry.settings import settings
-from tests.benchmarks.harness.demo_mix import DemoMix
 
 DAMAGED_SERVER = "tests.benchmarks.faults.served"
+# What a gate measures again only for other bytes or other text.
+SHARED_CACHES = ("evaluations", "continuations", "noise")
 
 
 @contextmanager
-def own_home(demo: DemoMix) -> Iterator[LocalBlobs]:
+def own_home(blobs: LocalBlobs) -> Iterator[LocalBlobs]:
     """Use a temporary data folder during the block, and yield its store.
 
-    It has links to the blobs of the mix, and anything in it may be damaged.
+    It has links to all blobs of another store, and anything in it may be damaged.
     """
-    with TemporaryDirectory(dir=settings().cache_path, prefix="faults-") as folder:
-        for digest in demo.digests:
-            source = demo.blobs.local_path(digest)
-            target = Path(folder) / "blobs" / source.relative_to(demo.blobs.root)
+    cache = settings().cache_path
+    with TemporaryDirectory(dir=cache, prefix="faults-") as folder:
+        home = Path(folder)
+        for source in blobs.root.glob("[0-9a-f][0-9a-f]/*"):
+            target = home / "blobs" / source.relative_to(blobs.root)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.link(source, target)
         with mock.patch.dict(os.environ, {"NEXUSMIX_HOME": folder}):
             _forget()
+            for name in SHARED_CACHES:
+                (cache / name).mkdir(exist_ok=True)
+                settings().cache_path.mkdir(exist_ok=True)
+                (settings().cache_path / name).symlink_to(cache / name)
             store = blob_stores.store()
             assert isinstance(store, LocalBlobs)
             yield store
@@ -40,36 +44,17 @@ def own_home(demo: DemoMix) -> Iterator[LocalBlobs]:
 
 
 @contextmanager
-def serving(
-    manifest: Manifest,
-    store: BlobStore,
-    *,
-    fault: str | None = None,
-    folder: Path | None = None,
-    threads: int = 1,
-) -> Iterator[vllm_process.Server]:
-    """Yield a ready server, with a fault in its code or started from an unchecked folder."""
+def damaged_engine(fault: str) -> Iterator[None]:
+    """Start engines with a fault in their code during the block."""
     command = vllm_process.command
 
     def damaged(*arguments: Any, **fields: Any) -> list[str]:
         words = command(*arguments, **fields)
-        if fault is None:
-            return words
         at = words.index("engine.vllm_plugin.api_server")
         return [*words[:at], DAMAGED_SERVER, fault, *words[at + 1 :]]
 
-    def materialized(*arguments: Any, **fields: Any) -> Path:
-        return folder or model_folder.materialize(*arguments, **fields)
-
-    log_path = settings().home / "server.log"
-    with (
-        mock.patch.object(vllm_process, "command", damaged),
-        mock.patch.object(vllm_process, "materialize", materialized),
-        mock.patch.dict(os.environ, {"OMP_NUM_THREADS": str(threads)}),
-        vllm_process.serving(manifest, blobs=store, log_path=log_path) as running,
-    ):
-        running.wait_ready()
-        yield running
+    with mock.patch.object(vllm_process, "command", damaged):
+        yield
 
 
 def _forget() -> None:

@@ -1,12 +1,10 @@
 """Make the demo's three experts and a mix of them, without a running service."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from assembler.demo.corpora.domains import EXPERT_DOMAINS
-from assembler.jobs import pipeline
-from registry.blobs.blobs import BlobStore, LocalBlobs
+from registry.blobs.blobs import LocalBlobs
 from registry.catalog.documents import Document
 from registry.checkpoints.manifests import Manifest
 from registry.settings import settings
@@ -28,14 +26,12 @@ class DemoMix:
     """A seed, its experts, and a mix of the default preset without training.
 
     Mappings are keyed by the domain of an expert; those of `public` by domains without an expert.
-    `assemble` makes the mix again.
     """
 
     name: str
     seed: Manifest
     experts: Mapping[str, Manifest]
     mix: Manifest
-    assemble: Callable[[BlobStore], Manifest]
     documents: Mapping[str, Sequence[Document]]
     public: Mapping[str, Sequence[Document]]
     blobs: LocalBlobs
@@ -60,7 +56,6 @@ def smollm2_135m() -> DemoMix:
         seed=family.seed,
         experts=family.experts,
         mix=mixes.manifest(mix),
-        assemble=partial(pipeline.assemble, mixes.inputs(mix)),
         documents=family.documents,
         public=family.public,
         blobs=blobs,
@@ -78,7 +73,6 @@ def of_random_llamas() -> DemoMix:
         seed=tiny.store_manifest(blobs),
         experts={f"expert-{i}": tiny.store_manifest(blobs, expert=i) for i in TINY_EXPERTS},
         mix=tiny_mixes.store_mix(blobs, experts=TINY_EXPERTS),
-        assemble=partial(tiny_mixes.store_mix, experts=TINY_EXPERTS),
         documents={f"expert-{i}": documents[i] for i in TINY_EXPERTS},
         public=dict.fromkeys(GENERAL, documents[0]),
         blobs=blobs,

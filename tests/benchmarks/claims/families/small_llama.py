@@ -284,9 +284,12 @@ def train(network: Network, windows: Sequence[Tensor], training: Training, name:
 def _initial(architecture: Architecture, *, seed: int) -> Network:
     """Initialize a network as GPT-2: more layers mean smaller weights into the residual stream.
 
-    A parallel block starts from the same numbers as a sequential one.
+    A parallel block starts from the same numbers as a sequential one. Biases start at zero, and
+    norms as the identity.
     """
     network = Network(architecture)
+    # Gemma's norms multiply by one more than their weight.
+    unit = 0.0 if architecture.base_model_type.startswith("gemma") else 1.0
     generator = torch.Generator().manual_seed(seed)
     scaled = INITIAL_DEVIATION / math.sqrt(2 * architecture.num_hidden_layers)
     for name, parameter in network.named_parameters():
@@ -294,6 +297,8 @@ def _initial(architecture: Architecture, *, seed: int) -> Network:
             is_output = name.endswith(("o_proj.weight", "down_proj.weight"))
             deviation = scaled if is_output else INITIAL_DEVIATION
             torch.nn.init.normal_(parameter, std=deviation, generator=generator)
+        else:
+            torch.nn.init.constant_(parameter, unit if "norm" in name else 0.0)
     return network
 
 
