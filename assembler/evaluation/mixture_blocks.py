@@ -93,15 +93,20 @@ def _nearness(
     others = [i for i in range(mix.architecture.num_experts) if i != number]
     routed = replace(mix, config=mix.config | {"disabled_experts": others})
     twin = _as_dense(checkpoints, number, expert)
-    network = Network.from_manifest(routed, blobs, dtype=torch.float32)
-    dense = Network.from_manifest(expert, blobs, dtype=torch.float32)
-    logits = network(tokens_BT)
     is_expert = all(entry == expert.tensors[name] for name, entry in twin.tensors.items())
-    alike = dense if is_expert else Network.from_manifest(twin, blobs, dtype=torch.float32)
+    # One network is in memory at a time.
+    network = Network.from_manifest(expert, blobs, dtype=torch.float32)
+    inputs, right_BTV = network.model.block_inputs(tokens_BT), network(tokens_BT)
+    if not is_expert:
+        del network
+        network = Network.from_manifest(twin, blobs, dtype=torch.float32)
+        right_BTV = network(tokens_BT)
+    del network
+    network = Network.from_manifest(routed, blobs, dtype=torch.float32)
     return Nearness(
         is_expert=is_expert,
-        distance=_distance(logits, alike(tokens_BT)),
-        blocks=tuple(_block_distances(network, dense, tokens_BT)),
+        distance=_distance(network(tokens_BT), right_BTV),
+        blocks=tuple(_block_distances(network, inputs)),
     )
 
 
@@ -130,9 +135,11 @@ def _distance(logits_BTV: Tensor, others_BTV: Tensor) -> float:
     return float((logits_BTV.log_softmax(-1) - others_BTV.log_softmax(-1)).abs().max())
 
 
-def _block_distances(mix: Network, expert: Network, tokens_BT: Tensor) -> Iterator[float]:
-    """Yield how far each block's output is from the expert's, as a share of what that one adds."""
-    inputs = expert.model.block_inputs(tokens_BT)
+def _block_distances(mix: Network, inputs: Sequence[Tensor]) -> Iterator[float]:
+    """Yield how far each block's output is from the expert's, as a share of what that one adds.
+
+    `inputs` [B, T, D] are those of the expert's blocks, and of its final norm.
+    """
     for layer, (x_BTD, y_BTD) in enumerate(pairwise(inputs)):
         error = (mix.model.through_block(layer, x_BTD) - y_BTD).norm() / (y_BTD - x_BTD).norm()
         yield float(error)

@@ -49,11 +49,8 @@ class Subject:
     inputs: MixInputs
     general: GeneralText | None
     blobs: LocalBlobs
+    assembled: Manifest
     finetuned: Manifest | None = None
-
-    @cached_property
-    def assembled(self) -> Manifest:
-        return pipeline.assemble(self.inputs, self.blobs)
 
     @cached_property
     def checkpoints(self) -> GateCheckpoints:
@@ -102,9 +99,11 @@ class Maker:
         return self._subject(mix, f"{self.family.name}, {preset}, extended")
 
     def _subject(self, mix: Mix, name: str) -> Subject:
+        inputs = self._mixes.inputs(mix)
         return Subject(
             name=name,
-            inputs=self._mixes.inputs(mix),
+            inputs=inputs,
+            assembled=pipeline.assemble(inputs, self.blobs),
             general=self._general,
             blobs=self.blobs,
             finetuned=self._mixes.manifest(mix) if mix.tokens else None,
