@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from assembler.tables import Mix, MixVersion
+from engine.serving.tables import LIVE_STATES, Deployment
 from registry.blobs.blobs import StoreUpkeep
 from registry.catalog import unready
 from registry.checkpoints.manifests import Manifest
@@ -127,6 +128,7 @@ def roots(session: Session) -> Iterator[Root]:
     yield from _of_experts(session)
     yield from _of_mixes(session)
     yield from _of_artifacts(session)
+    yield from _of_deployments(session)
 
 
 def _of_families(session: Session) -> Iterator[Root]:
@@ -181,6 +183,15 @@ def _of_artifacts(session: Session) -> Iterator[Root]:
         yield Root(owner, "gate report", artifact.gate_report_digest, Kind.BYTES)
         yield from _named(owner, Kind.PROVENANCE, provenance=artifact.provenance_digest)
         yield from _named(owner, Kind.BYTES, attestation=artifact.attestation_digest)
+
+
+def _of_deployments(session: Session) -> Iterator[Root]:
+    """Yield what runs. A preview goes on for a while after its mix has lost its results."""
+    live = select(Deployment).where(Deployment.state.in_(LIVE_STATES))
+    for deployment in session.scalars(live):
+        yield Root(
+            f"deployment {deployment.id}", "manifest", deployment.manifest_digest, Kind.MANIFEST
+        )
 
 
 def _of_mixes(session: Session) -> Iterator[Root]:

@@ -9,6 +9,7 @@ import engine.serving.tables
 import registry.database.tables
 import service.tables
 from assembler.assembly.provenance import Provenance
+from engine.serving.tables import Deployment, DeploymentState
 from registry.blobs.blobs import LocalBlobs
 from registry.catalog import kept_documents
 from registry.checkpoints import manifests
@@ -52,6 +53,7 @@ BLOBS = {
     "mix_versions.curve_digest",
     "mix_versions.gate_report_digest",
     "mix_versions.override_digest",
+    "deployments.manifest_digest",
 }
 
 
@@ -69,6 +71,8 @@ def test_every_column_of_a_digest_is_known() -> None:
 
 def test_every_column_of_blobs_is_a_root(session: Session, blobs: LocalBlobs) -> None:
     version = stored_mix.add(session, blobs)
+    session.add(Deployment(model="both", ref="both@1", manifest_digest="0" * 64))
+    session.flush()
     fakes: dict[str, str] = {}
     for column in sorted(BLOBS):
         table, name = column.split(".")
@@ -79,6 +83,16 @@ def test_every_column_of_blobs_is_a_root(session: Session, blobs: LocalBlobs) ->
     session.flush()
     found = {root.digest for root in needed_blobs.roots(session)}
     assert set(fakes.values()) <= found, version
+
+
+def test_a_stopped_deployment_needs_nothing(session: Session, blobs: LocalBlobs) -> None:
+    session.add(
+        Deployment(
+            model="both", ref="both@1", manifest_digest="1" * 64, state=DeploymentState.STOPPED
+        )
+    )
+    session.flush()
+    assert not [root for root in needed_blobs.roots(session) if root.digest == "1" * 64]
 
 
 def test_all_blobs_of_a_published_mix_are_needed(session: Session, blobs: LocalBlobs) -> None:
