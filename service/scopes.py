@@ -126,7 +126,7 @@ ROUTES: dict[tuple[str, str], Scope | None] = {
     ("GET", "/families"): Scope.READ,
     ("POST", "/families/{name}/retry"): Scope.PUBLISH,
     ("POST", "/families/{name}/projections"): Scope.PUBLISH,
-    ("GET", "/chat"): Scope.READ,
+    ("GET", "/playground"): Scope.READ,
     ("GET", "/store"): Scope.READ,
     ("GET", "/store/needless"): Scope.ADMIN,
     ("GET", "/mixes"): Scope.READ,

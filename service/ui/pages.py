@@ -1,7 +1,9 @@
-"""The pages about experts, the chat page, and the router of all pages.
+"""The pages about experts, the playground, and the router of all pages.
 
 Pages call the same functions as the API, so everything that a page does can also be done by REST.
 """
+
+from dataclasses import asdict
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
@@ -14,6 +16,7 @@ from service.ui import (
     family_pages,
     mix_pages,
     plan_pages,
+    playground_views,
     sign_in,
     store_pages,
 )
@@ -71,9 +74,9 @@ def retry_version(
     return RedirectResponse(f"/experts/{name}", status_code=303)
 
 
-@router.get("/chat")
-def show_chat(request: Request, session: Session, _: Visitor, model: str = "") -> Response:
-    """Show a chat with one of the served models."""
-    models = deployments.ready(session)
+@router.get("/playground")
+def show_playground(request: Request, session: Session, _: Visitor) -> Response:
+    """Show the playground: a chat with served models, which says who spoke."""
+    models = [asdict(model) for model in playground_views.views(session)]
     starting = [d.model for d in deployments.live(session) if d.state in deployments.PENDING_STATES]
-    return page(request, "chat.html", models=models, starting=starting, model=model)
+    return page(request, "playground.html", models=models, starting=starting)

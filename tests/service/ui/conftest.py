@@ -6,9 +6,12 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from registry.blobs.blobs import BlobStore
 from registry.database import db
 from service import keys, sessions
+from tests.assembler import rows
 from tests.chores.browser import find_browser
+from tests.service.ui.speaking_engine import WORDS, SpeakingEngine, add_mix, speaking
 
 # Chromium's sandbox does not work for root. Without a GPU the processor would emulate one. The
 # other options turn off its background requests.
@@ -68,3 +71,19 @@ def page(anonymous_page: Page, key: str) -> Page:
         link = sessions.create_link(session, keys.find(session, key).id)
     anonymous_page.goto(f"/sign-in?word={link.word}")
     return anonymous_page
+
+
+@pytest.fixture
+def family(store: BlobStore) -> BlobStore:
+    """The store with a family of the experts 1 and 2."""
+    with db.transaction() as session:
+        rows.add_all(session, store)
+    return store
+
+
+@pytest.fixture
+def engine(family: BlobStore) -> Iterator[SpeakingEngine]:
+    """An engine that says WORDS, as the model `mine`."""
+    with speaking(WORDS) as (engine, address):
+        add_mix(family, address=address)
+        yield engine

@@ -64,6 +64,6 @@ def test_a_preview_is_marked_and_leads_to_a_chat(store: BlobStore) -> None:
     assert (view.is_preview, view.serving, view.model) == (True, DeploymentState.READY, "mine")
     page = render("_mix.html", view=view)
     assert "its gate has not judged it yet" in page
-    assert 'href="/chat?model=mine"' in page
+    assert 'href="/playground#model=mine"' in page
     assert ended.serving is None
     assert "Chat" not in render("_mix.html", view=ended)

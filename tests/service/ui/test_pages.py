@@ -3,12 +3,7 @@
 Covers: live, mix_pages, mix_views, rendering, sign_in.
 """
 
-import json
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -18,10 +13,8 @@ from assembler.mixes.new_mix import NewMix
 from assembler.routing.embedder import embedder_digest
 from assembler.routing.numpy_encoder import query_encoder
 from assembler.tables import MixState, MixVersion
-from engine.serving.tables import Deployment, DeploymentState
 from registry.blobs import blob_stores
 from registry.blobs.blobs import BlobStore
-from registry.catalog import artifacts
 from registry.catalog import experts as catalog
 from registry.database import db
 from tests import factories
@@ -220,29 +213,6 @@ def test_a_refused_mix_has_no_button_to_retry(page: Page, experts: list[str]) ->
     expect(page.get_by_role("button", name="Retry")).to_have_count(0)
 
 
-def test_a_chat_streams_the_answer(page: Page, database: str) -> None:
-    with stand_in_engine(["Fry ", "the ", "onions."]) as engine:
-        deploy("mine", address=engine)
-        page.goto("/chat")
-        page.get_by_label("Message").fill("What next?")
-        page.keyboard.press("Enter")
-
-        expect(page.locator(".line.assistant")).to_have_text("Fry the onions.")
-        expect(page.get_by_text("3 tokens")).to_be_visible()
-
-
-def test_a_chat_shows_why_there_is_no_answer(
-    page: Page, database: str, complaints: list[str]
-) -> None:
-    deploy("mine", address="http://127.0.0.1:1")  # nothing listens on this address
-    page.goto("/chat")
-    page.get_by_label("Message").fill("Anybody?")
-    page.get_by_role("button", name="Send").click()
-
-    expect(page.locator(".line.failed")).not_to_be_empty()
-    complaints.clear()  # the browser reports the 503
-
-
 @pytest.mark.parametrize(
     "path", ["/experts", "/experts/law", "/mixes", "/mixes/new", "/mixes/mine@1"]
 )
@@ -259,51 +229,3 @@ def test_an_unknown_mix_is_answered_with_a_page(page: Page, complaints: list[str
 
     expect(page.get_by_role("alert")).to_contain_text("no mix 'nothing'")
     complaints.clear()  # the browser reports the 404
-
-
-def deploy(model: str, *, address: str) -> None:
-    with db.transaction() as session:
-        artifact = artifacts.register(
-            session,
-            manifest_digest="m" * 64,
-            recipe={},
-            recipe_digest="r" * 64,
-            gate_report_digest="g" * 64,
-        )
-        session.add(
-            Deployment(
-                artifact_id=artifact.id,
-                manifest_digest=artifact.manifest_digest,
-                model=model,
-                state=DeploymentState.READY,
-                address=address,
-            )
-        )
-
-
-@contextmanager
-def stand_in_engine(words: list[str]) -> Iterator[str]:
-    """Serve an engine that streams the same words to every request."""
-    chunks: list[dict[str, object]] = [{"choices": [{"delta": {"content": w}}]} for w in words]
-    chunks.append({"choices": [], "usage": {"completion_tokens": len(words)}})
-    answer = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream")
-            self.end_headers()
-            self.wfile.write(answer.encode())
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()

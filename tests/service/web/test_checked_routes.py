@@ -33,7 +33,7 @@ QUERIES = [
     "/mixes/new?experts=%00",
     "/mixes/choices?family=%00",
     "/mixes/preset?preset=%00",
-    "/chat?model=%00",
+    "/playground?model=%00",
     "/login?next=/%00",
     "/api/v1/experts?" + "&".join(["a=1"] * 1001),
 ]
