@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import SettingsConfigDict
 
 from registry.database_address import with_driver
+from registry.engine_limits import EngineLimits
 from registry.errors import InvalidInput, Problem
 from registry.origins import origin_of
 from registry.request_limits import RequestLimits
@@ -28,7 +29,7 @@ def in_full(places: str) -> str:
     return " ".join(map(origin_of, places.split()))
 
 
-class Settings(RequestLimits):
+class Settings(RequestLimits, EngineLimits):
     """Settings that differ between installations; the variable of a field is `NEXUSMIX_<NAME>`."""
 
     model_config = SettingsConfigDict(env_prefix="NEXUSMIX_", frozen=True)
@@ -220,28 +221,6 @@ class Settings(RequestLimits):
         allow_inf_nan=False,
         description="How long models go on answering known keys while the database is away.",
     )
-    engine_silence_seconds: float = Field(
-        default=20.0,
-        gt=0,
-        le=86_400,
-        allow_inf_nan=False,
-        description="An engine that answers no probe and writes no token so long is replaced.",
-    )
-    first_byte_seconds: float = Field(
-        default=600.0,
-        gt=0,
-        le=86_400,
-        allow_inf_nan=False,
-        description="How long an engine may take until its answer begins, waiting in its queue"
-        " included. An answer without a stream begins when it is complete.",
-    )
-    event_seconds: float = Field(
-        default=60.0,
-        gt=0,
-        le=86_400,
-        allow_inf_nan=False,
-        description="How long an engine may take from one event of a stream to the next.",
-    )
     step_retry_seconds: float = Field(
         default=3600.0,
         ge=0,
@@ -249,14 +228,6 @@ class Settings(RequestLimits):
         le=30 * 86_400,
         description="Seconds for which a step of a job is tried again while the database or the"
         " object store is away or the disk is full. Then the job fails, and can be retried.",
-    )
-    drain_seconds: float = Field(
-        default=600.0,
-        ge=0,
-        le=86_400,
-        allow_inf_nan=False,
-        description="How long answers that have begun may take to end when a model is replaced or"
-        " no longer served, and when the service stops. Then they end with an error.",
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
     hub_endpoint: Annotated[str, AfterValidator(without_slash)] = Field(

@@ -41,6 +41,7 @@ from service.web.bodies import LimitBody
 from service.web.connections import raise_descriptor_limit
 from service.web.middleware import CheckTarget, KnownHosts, Observe
 from service.web.openai_clients import OpenAiClients
+from service.web.waking import Waking
 
 API = (
     families.router,
@@ -118,6 +119,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.engines = engines
         app.state.callers = auth.remembered_callers()
         app.state.routes = gateway.remembered_routes()
+        app.state.waking = Waking(app.state.routes)
         app.state.models = gateway.remembered_models()
         try:
             with janitor.at_work():

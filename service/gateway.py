@@ -17,8 +17,9 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from engine.serving import deployments, endpoints
-from engine.serving.deployments import Route
+from engine.serving import deployments, endpoints, model_routes, sleeping
+from engine.serving.model_routes import Route
+from engine.serving.sleeping import Asleep
 from engine.serving.tables import Deployment
 from engine.vllm_plugin.attribution import nexus_field
 from registry import bounded_json
@@ -34,6 +35,7 @@ from service.web.checked_routes import CheckedRoute
 from service.web.deps import Session
 from service.web.remembered import Remembered
 from service.web.threads import READING
+from service.web.waking import Waking
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=CheckedRoute)
 
@@ -95,7 +97,7 @@ CompletionSlot = Annotated[None, Depends(_completion_slot)]
 
 @router.get("/models")
 async def list_models(request: Request, _: Application) -> dict[str, Any]:
-    """List the models that answer now."""
+    """List the models that answer; the first request wakes one that is asleep."""
     models: Remembered[None, list[dict[str, Any]]] = request.app.state.models
     return {"object": "list", "data": await models.get(None)}
 
@@ -103,7 +105,7 @@ async def list_models(request: Request, _: Application) -> dict[str, Any]:
 @router.get("/models/{model}")
 def get_model(model: ModelName, session: Session, _: Application) -> dict[str, Any]:
     """Return a model."""
-    found = deployments.find_answering(session, model)
+    found = model_routes.find_answering(session, model)
     return _model(model, found or deployments.find_by_model(session, model))
 
 
@@ -118,8 +120,8 @@ async def complete(request: Request, _: Application, slot: CompletionSlot) -> Re
     and `disable` or `only` (names of experts that are off, or that alone are on, in this request).
 
     What a preview answers has the header `X-Nexusmix-Preview`, and `nexus.preview` in its body and
-    in each event. Raises NotFound for an unknown model, Unavailable while its engine starts or is
-    gone.
+    in each event. Waits for a model that is asleep. Raises NotFound for an unknown model,
+    Unavailable while its engine starts or is gone.
     """
     began = time.perf_counter()
     body = await request.body()
@@ -208,8 +210,9 @@ async def _ask(request: Request, model: str, body: bytes) -> tuple[httpx.Respons
     """
     client: httpx.AsyncClient = request.app.state.engines
     routes: Remembered[str, Route] = request.app.state.routes
+    waking: Waking = request.app.state.waking
     for _ in range(MAX_ATTEMPTS):
-        address, is_preview = await routes.get(model)
+        address, is_preview = await waking.route(model)
         passed_on = _passed_on(request, address)
         forwarded = client.build_request(
             "POST",
@@ -291,15 +294,20 @@ def _passed_on(request: Request, address: str) -> dict[str, str]:
 
 
 def _resolve(model: str) -> Route:
-    """Return the route to the model's engine. Raises NotFound and Unavailable."""
-    with db.transaction() as session:
-        return deployments.resolve(session, model)
+    """Return the route to the model's engine, and wake it. Raises NotFound and Unavailable."""
+    try:
+        with db.transaction() as session:
+            return model_routes.resolve(session, model)
+    except Asleep:
+        with db.transaction() as session:
+            sleeping.wake(session, model)
+        raise
 
 
 def _list(_: None) -> list[dict[str, Any]]:
     """Return the models that answer now."""
     with db.transaction() as session:
-        return [_model(name, row) for name, row in deployments.ready(session).items()]
+        return [_model(name, row) for name, row in model_routes.available(session).items()]
 
 
 def _model_name(body: bytes) -> tuple[str, bool]:
@@ -317,7 +325,12 @@ def _model_name(body: bytes) -> tuple[str, bool]:
 
 
 def _model(name: str, row: Deployment) -> dict[str, Any]:
-    about = {"deployment": row.id, "artifact": row.artifact_id, "preview": row.is_preview}
+    about = {
+        "deployment": row.id,
+        "artifact": row.artifact_id,
+        "preview": row.is_preview,
+        "state": row.state,
+    }
     return {
         "id": name,
         "object": "model",

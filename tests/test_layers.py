@@ -21,7 +21,7 @@ ROOMS = {
     "registry": (
         "errors",
         "names database_address licenses logs cpu_features folders private_files texts"
-        " request_limits origins",
+        " request_limits engine_limits origins",
         "settings",
         "bounded_json disk",
         "bases database blobs",

@@ -4,7 +4,7 @@ from sqlalchemy.orm import Session
 
 from assembler.mixes import job_events
 from assembler.tables import FINAL_STATES, Mix, MixState, MixVersion
-from engine.serving import deployments, previews
+from engine.serving import deployments, model_routes, previews
 from engine.serving.tables import Deployment, DeploymentState
 
 
@@ -32,7 +32,7 @@ def is_starting(session: Session, version: MixVersion) -> bool:
 def tell(session: Session, version: MixVersion) -> None:
     """Record under which name the preview of a version answers, or that it does not yet."""
     name, ref = _names(session, version)
-    names = [key for key, row in deployments.ready(session).items() if row.ref == ref]
+    names = [key for key, row in model_routes.available(session).items() if row.ref == ref]
     if names:
         text = f"preview answers as model {names[0]!r}; its gate has not judged it yet"
     else:

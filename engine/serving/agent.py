@@ -1,19 +1,17 @@
 """Run vLLM servers as the rows of `deployments` request. Run by `python -m engine.serving.agent`.
 
-Each round looks at every live row of this host and its server, and takes one step toward the
-requested state. Rounds repeat, so a step that a crash or a lost database interrupted is done in a
-later round. Each deployment's step runs in a thread of its own: one that is slow or fails holds no
-other one up.
-
-One agent acts for a host, the others wait for its lease. A server outlives its agent, and the next
-agent of the host adopts it.
+Each round takes one step with every live row of this host toward its requested state. A step that a
+crash or a lost database interrupted is done in a later round. Each deployment's step runs in a
+thread of its own: one that is slow or fails holds no other one up. One agent acts for a host, the
+others wait for its lease. A server outlives its agent, and the next agent adopts it.
 """
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import TypeVar
 
@@ -22,8 +20,9 @@ from sqlalchemy.orm import Session
 
 from engine.launch import keeping, launchers
 from engine.launch.launcher import Launcher
-from engine.serving import adoption, deployments, strays, vllm_process
+from engine.serving import adoption, deployments, sleeping, strays, vllm_process
 from engine.serving.agent_lease import Lease
+from engine.serving.engine_memory import WAITS, Memory
 from engine.serving.running import Running
 from engine.serving.tables import Deployment, DeploymentState
 from registry import logs
@@ -61,7 +60,9 @@ class Agent:
         self._lease = Lease(host or settings().host_name)
         self._running: dict[int, Running] = {}
         self._not_before: dict[int, float] = {}
+        self._may_start: set[int] = set()
         self._steps: dict[int, Future[None]] = {}
+        self._memory = Memory()
         self._threads = ThreadPoolExecutor(MAX_STEPS, thread_name_prefix="deployment")
 
     def run(self, stopping: threading.Event) -> None:
@@ -95,6 +96,7 @@ class Agent:
             log.info("acting for host", host=self._lease.host, token=self._lease.token)
             strays.end({row.pid for row in rows})
         gone = self._running.keys() - {row.id for row in rows}
+        self._make_room(rows)
         for row in rows:
             self._submit(row.id, self._step, row)
         for deployment_id in gone:
@@ -135,11 +137,27 @@ class Agent:
         if last is None or last.done():
             self._steps[deployment_id] = self._threads.submit(step, *arguments)
 
+    def _make_room(self, rows: Sequence[Deployment]) -> None:
+        """Put deployments to sleep for others that are requested; see `engine_memory`."""
+        unknown = [row for row in rows if not self._memory.knows(row)]
+        for row in unknown:
+            self._submit(row.id, self._memory.learn, row)
+        wait([self._steps[row.id] for row in unknown], timeout=STEPS_SECONDS)
+        plan = self._memory.plan(rows, self._running)
+        self._may_start = plan.start
+        with suppress(_Fenced):
+            for number in plan.sleep:
+                self._write(partial(sleeping.put_to_sleep, deployment_id=number))
+            for row in rows:
+                if row.id in plan.waiting and row.error != WAITS:
+                    self._advance(row, DeploymentState.REQUESTED, error=WAITS)
+
     def _step(self, row: Deployment) -> None:
         steps = {
             DeploymentState.REQUESTED: self._start,
             DeploymentState.STARTING: self._await_ready,
             DeploymentState.READY: self._watch,
+            DeploymentState.ASLEEP: self._fall_asleep,
             DeploymentState.DRAINING: self._drain,
         }
         try:
@@ -155,8 +173,11 @@ class Agent:
                 self._died(row, f"{type(error).__name__}: {error}")
 
     def _start(self, row: Deployment) -> None:
-        """Start a server for a requested deployment, unless it has to pause after a failure."""
-        if monotonic() < self._not_before.get(row.id, 0):
+        """Start a server for a requested deployment, unless it has to pause or to wait."""
+        if row.id in self._running:
+            self._fall_asleep(row)  # it still answers what it had begun
+            return
+        if row.id not in self._may_start or monotonic() < self._not_before.get(row.id, 0):
             return
         row.num_starts += 1
         # The error that caused this restart stays visible until the server is ready.
@@ -242,6 +263,12 @@ class Agent:
         # A preview keeps the reason why it was taken away.
         if self._advance(row, DeploymentState.STOPPED, error=row.error):
             log.info("server stopped", deployment=row.id, model=row.model)
+
+    def _fall_asleep(self, row: Deployment) -> None:
+        """Stop the server of a deployment that sleeps, once it has answered all its requests."""
+        running = self._running.get(row.id)
+        if running is not None and running.is_drained():
+            self._stop(row.id)
 
     def _find(self, row: Deployment) -> Running | None:
         """Return the server of a deployment, adopted from an earlier agent if need be.

@@ -1,4 +1,4 @@
-"""Request deployments, end them, and find the address of a model name.
+"""Request deployments, end them, and record what their agents do.
 
 The web process and the workflows write requests; `engine.serving.agent` carries them out and
 records the result.
@@ -6,38 +6,35 @@ records the result.
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, func, or_, select, text
 from sqlalchemy.orm import Session, joinedload
 
 from engine.launch.adopted_process import Identity
-from engine.serving import endpoints
+from engine.serving import sleeping
 from engine.serving.tables import LIVE_STATES, AgentLease, Deployment, DeploymentState
 from registry.database.tables import Artifact
-from registry.errors import NotFound, Unavailable
-from registry.settings import settings
+from registry.errors import NotFound
 
 # A host that is restarted is back by then.
 GONE_SECONDS = 120
 PENDING_STATES = (DeploymentState.REQUESTED, DeploymentState.STARTING)
-GOING_ON_STATES = (*PENDING_STATES, DeploymentState.READY)
-
-
-class Route(NamedTuple):
-    """The address of an engine, see `endpoints`, and whether it serves a preview."""
-
-    address: str
-    is_preview: bool
+GOING_ON_STATES = (*PENDING_STATES, DeploymentState.READY, DeploymentState.ASLEEP)
 
 
 def request(
-    session: Session, artifact: Artifact, *, model: str, ref: str | None = None
+    session: Session,
+    artifact: Artifact,
+    *,
+    model: str,
+    ref: str | None = None,
+    pinned: bool = False,
 ) -> Deployment:
     """Request that an artifact is served as `model`; return the deployment.
 
     `ref` is the mix as NAME@NUMBER. If its preview runs the same bytes, that preview becomes the
-    release: its engine goes on. Nothing changes when the artifact is already served or starting.
+    release: its engine goes on. When the artifact is already served or starting, only `pinned`
+    changes. One that is asleep is woken.
     The deployment that serves the name now continues until the new one is ready. An older request
     that is still starting is dropped.
     """
@@ -46,9 +43,12 @@ def request(
     if live_deployments and live_deployments[0].artifact_id == artifact.id:
         if preview is not None:
             stop(session, preview)
+        sleeping.wake(session, model)
+        live_deployments[0].pinned = pinned
+        session.flush()
         return live_deployments[0]
     # A deployment that was ready before and is being restarted still serves the name.
-    serving = [other for other in live_deployments if _has_served(other)]
+    serving = [other for other in live_deployments if has_served(other)]
     for other in live_deployments:
         if other not in serving:
             stop(session, other)
@@ -57,10 +57,15 @@ def request(
             for other in serving:
                 stop(session, other)
         preview.artifact_id = artifact.id
+        preview.pinned = pinned
         session.flush()
         return preview
     deployment = Deployment(
-        artifact_id=artifact.id, manifest_digest=artifact.manifest_digest, model=model, ref=ref
+        artifact_id=artifact.id,
+        manifest_digest=artifact.manifest_digest,
+        model=model,
+        ref=ref,
+        pinned=pinned,
     )
     session.add(deployment)
     session.flush()
@@ -82,7 +87,12 @@ def stop(session: Session, deployment: Deployment) -> None:
     """End a deployment: its server finishes the requests it has begun, then stops. Idempotent."""
     if deployment.state is DeploymentState.REQUESTED:
         deployment.state = DeploymentState.STOPPED
-    elif deployment.state in (DeploymentState.STARTING, DeploymentState.READY):
+    elif deployment.state in (
+        DeploymentState.STARTING,
+        DeploymentState.READY,
+        # Its engine may still answer what it has begun.
+        DeploymentState.ASLEEP,
+    ):
         deployment.state = DeploymentState.DRAINING
     session.flush()
 
@@ -118,7 +128,7 @@ def find_by_model(session: Session, model: str) -> Deployment:
     `resolve` still returns the old one's address. Raises NotFound, for a preview that was taken
     away with the reason.
     """
-    of_name = select(Deployment).where(_has_name(model)).order_by(Deployment.id.desc()).limit(1)
+    of_name = select(Deployment).where(has_name(model)).order_by(Deployment.id.desc()).limit(1)
     stopped_states = (DeploymentState.DRAINING, DeploymentState.STOPPED)
     going_on = of_name.where(Deployment.state.not_in(stopped_states))
     deployment = session.scalars(going_on).one_or_none()
@@ -128,32 +138,6 @@ def find_by_model(session: Session, model: str) -> Deployment:
     if last is not None and last.is_preview and last.error is not None:
         raise NotFound(f"the preview of {last.ref} was taken away: {last.error}")
     raise NotFound(f"no model {model!r} is deployed")
-
-
-def find_answering(session: Session, model: str) -> Deployment | None:
-    """Return the deployment that answers for a model name now, or None.
-
-    A release goes before previews, also while it is restarted; of previews the newest answers.
-    """
-    query = select(Deployment).where(_has_name(model), Deployment.state.in_(GOING_ON_STATES))
-    rows = session.scalars(query.order_by(Deployment.id.desc())).all()
-    releases = [row for row in rows if not row.is_preview and _has_served(row)]
-    candidates = releases or [row for row in rows if row.is_preview]
-    return next((row for row in candidates if row.state is DeploymentState.READY), None)
-
-
-def ready(session: Session) -> dict[str, Deployment]:
-    """Return the deployments that answer requests now, by model name.
-
-    A preview beside a release of its name is found under NAME@NUMBER.
-    """
-    query = select(Deployment).filter_by(state=DeploymentState.READY)
-    found = {}
-    for row in session.scalars(query.order_by(Deployment.model, Deployment.id)):
-        name = row.model if find_answering(session, row.model) is row else row.ref
-        if name is not None:
-            found[name] = row
-    return found
 
 
 def live(session: Session, *, host: str | None = None) -> Sequence[Deployment]:
@@ -191,7 +175,7 @@ def forget_engine(deployment: Deployment) -> None:
     deployment.address = deployment.pid = deployment.pid_started = None
     if deployment.state is DeploymentState.DRAINING:
         deployment.state = DeploymentState.STOPPED
-    else:
+    elif deployment.state is not DeploymentState.ASLEEP:
         deployment.state = DeploymentState.REQUESTED
 
 
@@ -205,23 +189,6 @@ def record_engine(
     if identity is not None:
         deployment.pid, deployment.pid_started = identity.pid, identity.started
     session.flush()
-
-
-def resolve(session: Session, model: str) -> Route:
-    """Return the route to what answers for a model name, see `find_answering`.
-
-    Raises NotFound when the model is not deployed, and Unavailable while it starts, when it has
-    failed, or when it runs on a host that this one does not reach.
-    """
-    found = find_answering(session, model)
-    if found is not None and found.address is not None:
-        if found.host in (None, settings().host_name):
-            return Route(found.address, found.is_preview)
-        address = endpoints.PEER + _web_address(session, str(found.host), model)
-        return Route(address, found.is_preview)
-    if find_by_model(session, model).state is DeploymentState.FAILED:
-        raise Unavailable(f"the deployment of {model!r} failed; its page says why")
-    raise Unavailable(f"{model!r} is starting; try again in a few seconds")
 
 
 def advance(
@@ -264,6 +231,8 @@ def mark_ready(session: Session, deployment_id: int, *, address: str) -> None:
         if other is not None and other.id > deployment.id:
             stop(session, deployment)
             return
+        for asleep in _find_asleep(session, deployment.model):
+            stop(session, asleep)
         preview = None if deployment.ref is None else find_preview(session, deployment.ref)
         for replaced in (other, preview):
             if replaced is not None:
@@ -272,6 +241,7 @@ def mark_ready(session: Session, deployment_id: int, *, address: str) -> None:
     deployment.address = address
     deployment.error = None
     deployment.ready_at = datetime.now(UTC)
+    deployment.woken_at = None
     session.flush()
 
 
@@ -286,13 +256,6 @@ def has_agent(session: Session) -> bool:
     """Tell whether any agent carries out requests."""
     lease = select(AgentLease.host).where(AgentLease.expires_at > func.now())
     return session.scalar(lease.limit(1)) is not None
-
-
-def _web_address(session: Session, host: str, model: str) -> str:
-    lease = session.get(AgentLease, host)
-    if lease is None or lease.web_address is None:
-        raise Unavailable(f"{model!r} runs on host {host!r}, whose service listens to itself only")
-    return lease.web_address
 
 
 def _find_live(session: Session, model: str) -> Sequence[Deployment]:
@@ -314,6 +277,15 @@ def _find_ready_release(session: Session, model: str) -> Deployment | None:
     return session.scalars(query.with_for_update()).one_or_none()
 
 
+def _find_asleep(session: Session, model: str) -> Sequence[Deployment]:
+    query = select(Deployment).where(
+        Deployment.model == model,
+        Deployment.artifact_id.is_not(None),
+        Deployment.state == DeploymentState.ASLEEP,
+    )
+    return session.scalars(query.with_for_update()).all()
+
+
 def _can_become(preview: Deployment, artifact: Artifact, releases: Sequence[Deployment]) -> bool:
     """Tell whether a preview can become the release that follows others of its name.
 
@@ -326,10 +298,12 @@ def _can_become(preview: Deployment, artifact: Artifact, releases: Sequence[Depl
     return is_ready or all(release.id < preview.id for release in releases)
 
 
-def _has_name(model: str) -> ColumnElement[bool]:
+def has_name(model: str) -> ColumnElement[bool]:
+    """Return the condition that a deployment has a model name, or is NAME@NUMBER."""
     # No name has an @, so that a model name is never taken for a ref.
     return or_(Deployment.model == model, Deployment.ref == model)
 
 
-def _has_served(deployment: Deployment) -> bool:
+def has_served(deployment: Deployment) -> bool:
+    """Tell whether its engine has answered; it may be restarted, or asleep."""
     return deployment.state is DeploymentState.READY or deployment.ready_at is not None

@@ -11,6 +11,8 @@ PROBE_SECONDS = 5.0
 COMPUTING_SECONDS = 300.0
 # CPU seconds from one look to the next that show that the network computes.
 CPU_SECONDS = 0.5
+# Tokens of one probe: it reads one and writes one.
+PROBE_TOKENS = 2
 
 
 class Pulse:
@@ -22,7 +24,7 @@ class Pulse:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._worked = self._computed = self._looked = monotonic()
+        self._worked = self._computed = self._looked = self._used = monotonic()
         self._num_tokens: int | None = None
         self._cpu_seconds = 0.0
         self._stopping = threading.Event()
@@ -33,6 +35,10 @@ class Pulse:
         now = monotonic()
         is_computing = self._computed > self._worked and now < self._worked + COMPUTING_SECONDS
         return now - (self._computed if is_computing else self._worked)
+
+    def idle_since(self) -> float:
+        """Return when others used the server last, in monotonic seconds, or since we watch it."""
+        return self._used
 
     def stop(self) -> None:
         """Probe no more."""
@@ -46,7 +52,8 @@ class Pulse:
 
     def look(self) -> None:
         """Probe, and compare the server's counters with those of the last look."""
-        if self._server.probe(PROBE_SECONDS):
+        has_written = self._server.probe(PROBE_SECONDS)
+        if has_written:
             self._worked = monotonic()
         num_tokens, cpu_seconds = self._server.num_tokens(), self._server.cpu_seconds()
         if num_tokens is None:
@@ -55,6 +62,8 @@ class Pulse:
         if self._num_tokens is not None and num_tokens != self._num_tokens:
             # The work was done at some time since the last look.
             self._worked = max(self._worked, self._looked)
+            if num_tokens > self._num_tokens + PROBE_TOKENS * has_written:
+                self._used = looked
         elif cpu_seconds > self._cpu_seconds + CPU_SECONDS:
             self._computed = looked
         self._num_tokens, self._cpu_seconds, self._looked = num_tokens, cpu_seconds, looked

@@ -44,6 +44,10 @@ class Running:
         elif self.pulse is not None and self.pulse.silence() > limit:
             raise Unavailable(f"it has written no token for {limit:g} seconds, and was replaced")
 
+    def idle_since(self) -> float:
+        """Return when it was used last, in monotonic seconds."""
+        return self.since if self.pulse is None else self.pulse.idle_since()
+
     def is_drained(self) -> bool:
         """Return whether it has no requests left, has used up its time, or works no more.
 

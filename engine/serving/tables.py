@@ -16,6 +16,7 @@ class DeploymentState(StrEnum):
     REQUESTED = "requested"
     STARTING = "starting"
     READY = "ready"
+    ASLEEP = "asleep"
     DRAINING = "draining"
     STOPPED = "stopped"
     FAILED = "failed"
@@ -25,6 +26,7 @@ LIVE_STATES = (
     DeploymentState.REQUESTED,
     DeploymentState.STARTING,
     DeploymentState.READY,
+    DeploymentState.ASLEEP,
     DeploymentState.DRAINING,
 )
 
@@ -34,7 +36,8 @@ class Deployment(Base):
 
     One without an artifact is a preview of a mix that its gate has not judged yet. It becomes the
     release when it gets its artifact. The web process writes requested states (`requested`,
-    `draining`); the agent carries them out and writes the others.
+    `draining`); the agent carries them out and writes the others. One that is asleep has given its
+    memory to others; a request for its model wakes it.
     """
 
     __tablename__ = "deployments"
@@ -67,6 +70,10 @@ class Deployment(Base):
     pid_started: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     ready_at: Mapped[datetime | None]
+    # A pinned one never falls asleep.
+    pinned: Mapped[bool] = mapped_column(default=False)
+    # When a request woke it last; None again once it is ready.
+    woken_at: Mapped[datetime | None]
 
     artifact: Mapped[Artifact | None] = relationship(lazy="raise")
 

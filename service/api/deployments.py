@@ -75,5 +75,5 @@ def _request(session: orm.Session, body: DeploymentRequest) -> dict[str, Any]:
     except NotFound as error:
         problem = Problem("/artifact", error.detail)
         raise InvalidInput("nothing to deploy", problems=(problem,)) from error
-    deployment = deployments.request(session, artifact, model=model)
+    deployment = deployments.request(session, artifact, model=model, pinned=body.pinned)
     return DeploymentBody.of(deployment).model_dump(mode="json")

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
-from engine.serving import deployments, endpoints
+from engine.serving import endpoints, model_routes
 from engine.serving.tables import Deployment
 from registry.database import db
 from registry.errors import NexusmixError
@@ -84,7 +84,7 @@ class _Merged(Collector):
 
 def _ready_here() -> list[Deployment]:
     with db.transaction() as session:
-        rows = deployments.ready(session).values()
+        rows = model_routes.available(session).values()
         return [row for row in rows if row.address and row.host in (None, settings().host_name)]
 
 

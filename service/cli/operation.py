@@ -78,6 +78,10 @@ def deploy(
         str | None,
         typer.Option(help="The model name for applications. Default: the name of the mix."),
     ] = None,
+    pinned: Annotated[
+        bool,
+        typer.Option("--pinned", help="Never let it fall asleep to make room for other models."),
+    ] = False,
 ) -> None:
     """Serve a published mix. The present model of that name serves on until the new one is ready.
 
@@ -88,7 +92,7 @@ def deploy(
 
     with connect() as client:
         version = client.mix(mix)
-        deployment = client.deploy(version, model=model)
+        deployment = client.deploy(version, model=model, pinned=pinned)
         watch_deployment(client, version, deployment)
 
 

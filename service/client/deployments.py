@@ -11,7 +11,7 @@ from service.schemas.mixes import MixBody
 
 POLL_SECONDS = 0.5
 STARTING = (DeploymentState.REQUESTED, DeploymentState.STARTING)
-SERVING = (*STARTING, DeploymentState.READY)
+SERVING = (*STARTING, DeploymentState.READY, DeploymentState.ASLEEP)
 
 
 class Deployments:
@@ -34,14 +34,16 @@ class Deployments:
             if body.preview and body.ref is not None and body.state is DeploymentState.READY
         }
 
-    def deploy(self, mix: MixBody, *, model: str | None = None) -> DeploymentBody:
-        """Serve a published mix under its own name, or as `model`.
+    def deploy(
+        self, mix: MixBody, *, model: str | None = None, pinned: bool = False
+    ) -> DeploymentBody:
+        """Serve a published mix under its own name, or as `model`. If `pinned`, it never sleeps.
 
         Raises Conflict when the mix is not published.
         """
         if mix.artifact is None:
             raise Conflict(f"{mix.ref} is not published: it is {mix.state}")
-        body = {"artifact": mix.artifact, "model": model or mix.name}
+        body = {"artifact": mix.artifact, "model": model or mix.name, "pinned": pinned}
         return DeploymentBody.model_validate(self._connection.post("/deployments", body))
 
     def deployment_of(self, mix: MixBody) -> DeploymentBody:

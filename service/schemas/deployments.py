@@ -14,6 +14,10 @@ class DeploymentRequest(Request):
 
     artifact: Id = Field(description="Id of the artifact, as the mix has it in `artifact`.")
     model: Line = Field(description="The model name that applications use.")
+    pinned: bool = Field(
+        default=False,
+        description="Whether it never falls asleep to make room for other models.",
+    )
 
 
 class DeploymentBody(BaseModel):
@@ -40,7 +44,12 @@ class DeploymentBody(BaseModel):
     state: DeploymentState = Field(
         description="Where the deployment is between its request and its end."
     )
-    error: str | None = Field(description="Why it failed; null otherwise.")
+    pinned: bool = Field(
+        default=False, description="Whether it never falls asleep to make room for other models."
+    )
+    error: str | None = Field(
+        description="Why it failed, is started again, or waits for memory; null otherwise."
+    )
     created_at: datetime = Field(description="When it was created.")
     ready_at: datetime | None = Field(description="When its engine answered first; null before.")
 

@@ -12,7 +12,7 @@ from assembler.mixes import mixes, overrides
 from assembler.mixes.new_mix import MIN_EXPERTS
 from assembler.recipes import presets
 from assembler.routing import nearest_experts
-from engine.serving import deployments
+from engine.serving import model_routes
 from registry.catalog import experts, families
 from registry.database.tables import VersionState
 from registry.errors import InvalidInput, NexusmixError
@@ -50,7 +50,7 @@ def show_all(request: Request, session: Session, _: Visitor, before: int | None 
         request,
         "mixes.html",
         versions=versions[:MAX_ROWS],
-        previews={row.ref for row in deployments.ready(session).values() if row.is_preview},
+        previews={row.ref for row in model_routes.available(session).values() if row.is_preview},
         has_more=len(versions) > MAX_ROWS,
         is_first=before is None,
     )

@@ -13,7 +13,7 @@ from assembler.recipes.recipe import Recipe
 from assembler.tables import FINAL_STATES, JobEvent, MixState, MixVersion
 from engine.compression.int8_curve import Curve
 from engine.gates.mix_gate import GateReport
-from engine.serving import deployments
+from engine.serving import deployments, model_routes
 from engine.serving.tables import Deployment, DeploymentState
 from registry.blobs.blobs import BlobStore, get_bytes
 from registry.catalog import artifacts
@@ -35,7 +35,12 @@ STEPS = {
     "deploy": "Deploy",
 }
 # States in which a deployment stays until somebody changes it.
-AT_REST = (DeploymentState.READY, DeploymentState.STOPPED, DeploymentState.FAILED)
+AT_REST = (
+    DeploymentState.READY,
+    DeploymentState.ASLEEP,
+    DeploymentState.STOPPED,
+    DeploymentState.FAILED,
+)
 
 
 @dataclass(frozen=True)
@@ -180,7 +185,7 @@ def _deployment(session: Session, version: MixVersion) -> Deployment | None:
 def _model(session: Session, version: MixVersion, deployment: Deployment | None) -> str:
     """Return the model name under which a version answers or will."""
     if deployment is not None and deployment.state is DeploymentState.READY:
-        for name, row in deployments.ready(session).items():
+        for name, row in model_routes.available(session).items():
             if row is deployment:
                 return name
     return version.mix.name

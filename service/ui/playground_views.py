@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 from assembler.mixes import mixes
 from assembler.recipes.mix_architecture import SEED
 from assembler.recipes.recipe import Recipe
-from engine.serving import deployments
+from engine.serving import model_routes
 from engine.serving.tables import Deployment
 from engine.vllm_plugin.attribution.experts import SHARED
 from registry.catalog import artifacts, experts, families
@@ -48,7 +48,7 @@ class ModelView:
 
 def views(session: Session) -> list[ModelView]:
     """Return the models that answer now, by name."""
-    return [_view(session, name, row) for name, row in deployments.ready(session).items()]
+    return [_view(session, name, row) for name, row in model_routes.available(session).items()]
 
 
 def _view(session: Session, name: str, row: Deployment) -> ModelView:

@@ -1,6 +1,6 @@
 """Settings come from the environment, and all wrong ones are named together.
 
-Covers: request_limits.
+Covers: engine_limits, request_limits.
 """
 
 from pathlib import Path

@@ -1,5 +1,6 @@
 """No request fails while the mix behind a model name is changed."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from assembler.mixes import mixes
 from assembler.mixes.new_mix import NewMix
 from assembler.recipes.recipe import Finetune
 from assembler.tables import MixState
-from engine.serving import vllm_process
+from engine.serving import engine_memory, vllm_process
 from engine.serving.tables import DeploymentState
 from registry.blobs import blob_stores
 from registry.database import db
@@ -18,6 +19,7 @@ from registry.settings import settings
 from service.client.client import Change, Client
 from service.schemas.mixes import MixBody
 from service.web import preview_marks
+from tests import tiny
 from tests.assembler import rows
 from tests.assembler.published import publish
 from tests.assembler.workers import LENIENT
@@ -103,6 +105,34 @@ def test_no_request_fails_while_a_preview_becomes_the_release(
             assert (release.artifact_id, release.preview) == (made.artifact, False)
             assert (release.id, release.ready_at) == (preview.id, preview.ready_at)
             assert not _is_marked(service.address, key=key)
+
+
+@pytest.mark.long
+def test_ten_models_answer_where_two_fit(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two clients ask for all of them, each in an order of its own."""
+    room = 2 * engine_memory.num_bytes(tiny.ARCHITECTURE) + 2**28
+    names = [f"m{number}" for number in range(10)]
+    with serving(home, own={"NEXUSMIX_ENGINE_MEMORY_BYTES": str(room)}) as service:
+        monkeypatch.setenv("NEXUSMIX_DATABASE_URL", service.database_url)
+        settings.cache_clear()
+        _deploy_mix()
+        key = (home / "api-key").read_text().strip()
+
+        def ask(model: str) -> str:
+            with openai.OpenAI(base_url=f"{service.address}/v1", api_key=key, max_retries=0) as ai:
+                answer = ai.completions.create(model=model, prompt="a", max_tokens=4, temperature=0)
+            return answer.choices[0].text
+
+        with Client(service.address, key=key) as client:
+            mix = client.mix("mine")
+            _wait_until_alone(client, mix)
+            for name in names:
+                client.wait_for_deployment(client.deploy(mix, model=name))
+            states = [body.state for body in client.deployments() if body.model in names]
+            assert states.count(DeploymentState.ASLEEP) >= len(names) - 2
+            with ThreadPoolExecutor() as pool:
+                answers = list(pool.map(lambda order: [*map(ask, order)], (names, names[::-1])))
+            assert len({text for texts in answers for text in texts}) == 1
 
 
 def _is_marked(address: str, *, key: str) -> bool:

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 from assembler.mixes import job_events, mix_state, mixes, previews
 from assembler.mixes.new_mix import NewMix
 from assembler.tables import RETRIED_STATES, MixState, MixVersion
-from engine.serving import deployments
+from engine.serving import deployments, model_routes
 from engine.serving.tables import Deployment, DeploymentState
 from registry.blobs.blobs import LocalBlobs
 from registry.errors import NotFound
@@ -72,7 +72,7 @@ def test_a_mix_that_ends_without_release_takes_its_preview_away(
     mix_state.finish(session, version.id, state=state)
     assert deployment.state is DeploymentState.DRAINING
     with pytest.raises(NotFound, match=reason):
-        deployments.resolve(session, "mine")
+        model_routes.resolve(session, "mine")
     assert previews.request(session, version) is None
 
 
@@ -81,7 +81,7 @@ def test_a_refused_mix_is_previewed_no_more(session: Session, version: MixVersio
     mix_state.keep_report(session, version.id, digest="a" * 64)
     mix_state.finish(session, version.id, state=MixState.FAILED, error="diverges")
     with pytest.raises(NotFound, match="its gate refused it"):
-        deployments.resolve(session, "mine@1")
+        model_routes.resolve(session, "mine@1")
 
 
 @pytest.mark.parametrize("state", RETRIED_STATES)

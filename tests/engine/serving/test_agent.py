@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from engine.launch.launcher import LocalLauncher
 from engine.serving import agent as agents
-from engine.serving import deployments, pulse, vllm_process
+from engine.serving import deployments, engine_memory, model_routes, pulse, sleeping, vllm_process
 from engine.serving.agent import Agent
 from engine.serving.running import Running
 from registry import settings
@@ -48,7 +48,7 @@ def test_a_dead_server_is_started_again(agent: Agent, launcher: StandInLauncher)
     launcher.child_of(0).kill()
     rounds(agent, until=lambda: read(deployment_id).state is not State.READY)
     with db.transaction() as session, pytest.raises(Unavailable):
-        deployments.resolve(session, "m")
+        model_routes.resolve(session, "m")
     become_ready(agent, deployment_id)
     assert read(deployment_id).num_starts == 2
 
@@ -115,6 +115,39 @@ def test_a_server_with_requests_is_not_stopped(agent: Agent, launcher: StandInLa
     assert launcher.started[0].poll() is None
 
 
+def test_a_model_sleeps_for_another_and_is_woken(
+    agent: Agent, launcher: StandInLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two models share the room of one: each answers when it is asked for."""
+    monkeypatch.setattr(engine_memory, "MIN_AWAKE_SECONDS", 0.0)
+    monkeypatch.setattr(engine_memory, "budget", lambda: 1)
+    first, second = request("m"), request("n", expert=1)
+    become_ready(agent, first)
+    become_ready(agent, second)
+    assert read(first).state is State.ASLEEP
+    rounds(agent, until=lambda: launcher.started[0].poll() is not None)
+    with db.transaction() as session:
+        sleeping.wake(session, "m")
+    become_ready(agent, first)
+    assert read(second).state is State.ASLEEP
+    assert len(launcher.started) == 3
+
+
+def test_a_deployment_that_finds_no_memory_says_so(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_memory, "budget", lambda: 1)
+    first, second = request("m"), request("n", expert=1)
+    become_ready(agent, first)
+    with db.transaction() as session:
+        deployments.get(session, first).pinned = True
+    rounds(agent, until=lambda: read(second).error is not None)
+    assert (read(second).state, read(second).error) == (State.REQUESTED, engine_memory.WAITS)
+    stop(first)
+    become_ready(agent, second)
+    assert read(second).error is None
+
+
 def test_a_server_whose_time_is_up_is_stopped(
     agent: Agent, launcher: StandInLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,7 +167,7 @@ def test_a_new_version_replaces_the_old_one_once_ready(
     old_address = become_ready(agent, old)
     new = request("m", expert=1)
     with db.transaction() as session:
-        assert deployments.resolve(session, "m").address == old_address
+        assert model_routes.resolve(session, "m").address == old_address
     new_address = become_ready(agent, new)
     assert new_address != old_address
     rounds(agent, until=lambda: read(old).state is State.STOPPED)

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy.orm import Session
 
-from engine.serving import deployments
+from engine.serving import deployments, model_routes
 from engine.serving.tables import Deployment, DeploymentState
 from registry.blobs.blobs import LocalBlobs
 from registry.database.tables import Artifact
@@ -37,19 +37,19 @@ def test_requesting_twice_gives_one_deployment(session: Session, artifact: Artif
 
 def test_a_name_is_resolved_when_its_server_is_ready(session: Session, artifact: Artifact) -> None:
     with pytest.raises(NotFound, match="'m'"):
-        deployments.resolve(session, "m")
+        model_routes.resolve(session, "m")
     deployment = deployments.request(session, artifact, model="m")
     with pytest.raises(Unavailable, match="starting"):
-        deployments.resolve(session, "m")
+        model_routes.resolve(session, "m")
     make_ready(session, deployment)
-    assert deployments.resolve(session, "m").address == ADDRESS
-    assert deployments.ready(session) == {"m": deployment}
+    assert model_routes.resolve(session, "m").address == ADDRESS
+    assert model_routes.available(session) == {"m": deployment}
 
 
 def test_resolve_reports_a_failed_deployment(session: Session, artifact: Artifact) -> None:
     deployments.request(session, artifact, model="m").state = DeploymentState.FAILED
     with pytest.raises(Unavailable, match="failed"):
-        deployments.resolve(session, "m")
+        model_routes.resolve(session, "m")
 
 
 def test_the_old_deployment_serves_until_the_new_one_is_ready(
@@ -58,10 +58,10 @@ def test_the_old_deployment_serves_until_the_new_one_is_ready(
     old = deployments.request(session, artifact, model="m")
     make_ready(session, old)
     new = deployments.request(session, other, model="m")
-    assert deployments.resolve(session, "m").address == ADDRESS
+    assert model_routes.resolve(session, "m").address == ADDRESS
     assert deployments.find_by_model(session, "m") is new
     make_ready(session, new, address="http://127.0.0.1:2")
-    assert deployments.resolve(session, "m").address == "http://127.0.0.1:2"
+    assert model_routes.resolve(session, "m").address == "http://127.0.0.1:2"
     assert old.state is DeploymentState.DRAINING
 
 
@@ -92,7 +92,7 @@ def test_stopping_is_idempotent(session: Session, artifact: Artifact) -> None:
     deployments.stop(session, deployment)
     assert deployment.state is DeploymentState.DRAINING
     with pytest.raises(NotFound):
-        deployments.resolve(session, "m")
+        model_routes.resolve(session, "m")
 
 
 def test_advance_fails_when_the_state_has_changed_meanwhile(

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy.orm import Session
 
-from engine.serving import deployments, previews
+from engine.serving import deployments, model_routes, previews
 from engine.serving.tables import Deployment, DeploymentState
 from registry.blobs.blobs import LocalBlobs
 from registry.database.tables import Artifact
@@ -37,11 +37,11 @@ def preview_of(session: Session, artifact: Artifact, *, ref: str = "m@2") -> Dep
 def test_a_preview_answers_under_both_names(session: Session, artifact: Artifact) -> None:
     preview = preview_of(session, artifact)
     with pytest.raises(Unavailable, match="starting"):
-        deployments.resolve(session, "m")
+        model_routes.resolve(session, "m")
     make_ready(session, preview, address=PREVIEW)
-    assert deployments.resolve(session, "m") == (PREVIEW, True)
-    assert deployments.resolve(session, "m@2") == (PREVIEW, True)
-    assert deployments.ready(session) == {"m": preview}
+    assert model_routes.resolve(session, "m") == (PREVIEW, True)
+    assert model_routes.resolve(session, "m@2") == (PREVIEW, True)
+    assert model_routes.available(session) == {"m": preview}
     assert preview_of(session, artifact) is preview
 
 
@@ -51,13 +51,13 @@ def test_a_preview_does_not_displace_a_release(
     release = deployments.request(session, artifact, model="m", ref="m@1")
     make_ready(session, release, address=RELEASE)
     preview = make_ready(session, preview_of(session, other), address=PREVIEW)
-    assert deployments.resolve(session, "m") == (RELEASE, False)
-    assert deployments.resolve(session, "m@2") == (PREVIEW, True)
-    assert deployments.ready(session) == {"m": release, "m@2": preview}
+    assert model_routes.resolve(session, "m") == (RELEASE, False)
+    assert model_routes.resolve(session, "m@2") == (PREVIEW, True)
+    assert model_routes.available(session) == {"m": release, "m@2": preview}
     # Its engine has died: the preview does not take the name meanwhile.
     deployments.advance(session, release.id, release.state, DeploymentState.REQUESTED, num_starts=1)
     with pytest.raises(Unavailable):
-        deployments.resolve(session, "m")
+        model_routes.resolve(session, "m")
 
 
 def test_a_preview_of_the_same_bytes_becomes_the_release(
@@ -67,8 +67,8 @@ def test_a_preview_of_the_same_bytes_becomes_the_release(
     make_ready(session, old, address=RELEASE)
     preview = make_ready(session, preview_of(session, artifact), address=PREVIEW)
     assert deployments.request(session, artifact, model="m", ref="m@2") is preview
-    assert deployments.resolve(session, "m") == (PREVIEW, False)
-    assert deployments.resolve(session, "m@2") == (PREVIEW, False)
+    assert model_routes.resolve(session, "m") == (PREVIEW, False)
+    assert model_routes.resolve(session, "m@2") == (PREVIEW, False)
     assert old.state is DeploymentState.DRAINING
 
 
@@ -79,9 +79,9 @@ def test_a_preview_that_starts_becomes_the_release(
     make_ready(session, old, address=RELEASE)
     preview = preview_of(session, artifact)
     assert deployments.request(session, artifact, model="m", ref="m@2") is preview
-    assert deployments.resolve(session, "m") == (RELEASE, False)
+    assert model_routes.resolve(session, "m") == (RELEASE, False)
     make_ready(session, preview, address=PREVIEW)
-    assert deployments.resolve(session, "m") == (PREVIEW, False)
+    assert model_routes.resolve(session, "m") == (PREVIEW, False)
     assert old.state is DeploymentState.DRAINING
 
 
@@ -95,7 +95,7 @@ def test_a_preview_that_starts_does_not_follow_a_later_release(
     assert release is not preview
     make_ready(session, preview, address=PREVIEW)
     make_ready(session, release, address="http://127.0.0.1:3")
-    assert deployments.resolve(session, "m") == ("http://127.0.0.1:3", False)
+    assert model_routes.resolve(session, "m") == ("http://127.0.0.1:3", False)
     assert preview.state is later.state is DeploymentState.DRAINING
 
 
@@ -108,7 +108,7 @@ def test_a_preview_replaces_a_later_release_that_restarts(
     deployments.advance(session, later.id, later.state, DeploymentState.REQUESTED, num_starts=1)
     assert deployments.request(session, artifact, model="m", ref="m@2") is preview
     assert later.state is DeploymentState.STOPPED
-    assert deployments.resolve(session, "m") == (PREVIEW, False)
+    assert model_routes.resolve(session, "m") == (PREVIEW, False)
 
 
 def test_a_mix_that_is_deployed_already_needs_no_preview(
@@ -126,9 +126,9 @@ def test_a_preview_of_other_bytes_answers_until_the_release_does(
     preview = make_ready(session, preview_of(session, artifact), address=PREVIEW)
     release = deployments.request(session, other, model="m", ref="m@2")
     assert release is not preview
-    assert deployments.resolve(session, "m") == (PREVIEW, True)
+    assert model_routes.resolve(session, "m") == (PREVIEW, True)
     make_ready(session, release, address=RELEASE)
-    assert deployments.resolve(session, "m") == (RELEASE, False)
+    assert model_routes.resolve(session, "m") == (RELEASE, False)
     assert preview.state is DeploymentState.DRAINING
 
 
@@ -137,9 +137,9 @@ def test_the_newest_of_two_previews_has_the_name(
 ) -> None:
     make_ready(session, preview_of(session, artifact, ref="m@1"), address=RELEASE)
     make_ready(session, preview_of(session, other, ref="m@2"), address=PREVIEW)
-    assert deployments.resolve(session, "m").address == PREVIEW
-    assert deployments.resolve(session, "m@1").address == RELEASE
-    assert set(deployments.ready(session)) == {"m", "m@1"}
+    assert model_routes.resolve(session, "m").address == PREVIEW
+    assert model_routes.resolve(session, "m@1").address == RELEASE
+    assert set(model_routes.available(session)) == {"m", "m@1"}
 
 
 @pytest.mark.parametrize("is_ready", [True, False])
@@ -153,4 +153,4 @@ def test_a_preview_that_was_taken_away_answers_why(
     previews.end(session, "m@2", reason="too late")
     for name in ("m", "m@2"):
         with pytest.raises(NotFound, match="preview of m@2 was taken away: its gate refused it"):
-            deployments.resolve(session, name)
+            model_routes.resolve(session, name)
