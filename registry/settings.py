@@ -148,6 +148,10 @@ class Settings(RequestLimits, EngineLimits):
         description="Whether vLLM reads a text with the seed of each new family, and must agree"
         " with the reference network. It takes as long as the start of an engine.",
     )
+    measure_experts: bool = Field(
+        default=True,
+        description="Whether what gates need to know of an expert is measured once it is ready.",
+    )
     launcher: Literal["local", "ray"] = Field(
         default="local",
         description="What starts steps and engines: this machine (local), or a Ray cluster (ray).",

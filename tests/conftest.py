@@ -82,6 +82,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     # Most workers of tests run one small job, and all families have the same few seeds.
     monkeypatch.setenv("NEXUSMIX_PRELOAD", "false")
     monkeypatch.setenv("NEXUSMIX_SERVE_SEEDS", "false")
+    monkeypatch.setenv("NEXUSMIX_MEASURE_EXPERTS", "false")
     _forget()
     yield folder
     _forget()

@@ -54,8 +54,13 @@ def find_digest(session: Session, recipe: Recipe) -> str | None:
     None where the family has no projection that is ready. Documents of experts that a projection
     has learned from are all training documents, so none of them is general text.
     """
+    return find_family_digest(session, recipe.projection or recipe.family)
+
+
+def find_family_digest(session: Session, projection: str) -> str | None:
+    """Return the digest of the documents of a projection, or of the newest of a family by name."""
     with suppress(Conflict):
-        return projections.pin(session, recipe.projection or recipe.family).documents_digest
+        return projections.pin(session, projection).documents_digest
     return None
 
 

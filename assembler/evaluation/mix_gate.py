@@ -14,7 +14,7 @@ from torch import Tensor
 
 from assembler.evaluation import mix_gate_stages, perplexities, perturbation, reference_cache
 from assembler.evaluation.general_text import GeneralText
-from assembler.evaluation.perplexities import GateCheckpoints
+from assembler.evaluation.perplexities import GateCheckpoints, HeldOut
 from assembler.evaluation.runner_errors import as_ours
 from assembler.network import network_runner
 from assembler.network.model import Network
@@ -22,7 +22,7 @@ from assembler.progress import OnCount
 from assembler.training.batches import TokenReader, held_out_windows
 from engine.divergence import noise
 from engine.divergence.metrics import Continuation, Reading
-from engine.gates.general_gate import GeneralMeasurement
+from engine.gates.general_gate import GENERAL_TEXT, GeneralMeasurement
 from engine.gates.mix_gate import WINDOW_TOKENS, GateReport, Measurements, judge
 from engine.gates.policy import Policy
 from engine.gates.report import Construction
@@ -92,7 +92,8 @@ def gate(
         )
     measured = perplexities.measure(
         checkpoints,
-        windows if on_general is None else [*windows, on_general],
+        HeldOut(domains=dict(zip(domains, windows, strict=True)), general=on_general),
+        with_baselines=policy.measure_baselines,
         blobs=blobs,
         on_progress=on_progress,
     )
@@ -109,7 +110,7 @@ def gate(
         if general is not None and on_general is not None:
             read_general = GeneralMeasurement(
                 documents=general.digest,
-                perplexity=measured[-1],
+                perplexity=measured[GENERAL_TEXT],
                 **_on_general(checkpoints.seed, texts[len(domains) :], noisy, blobs),
             )
         server.wait_ready()
@@ -119,7 +120,7 @@ def gate(
             domain=domain,
             documents=digests[i],
             is_private=judged[i] in private,
-            perplexity=measured[i],
+            perplexity=measured[domain],
             continuations=texts[i],
             variations=noisy[i],
             readings={"served": served[i], **others[domain]},
@@ -198,15 +199,12 @@ def _read_reference(
             readings |= perturbation.in_bfloat16(in_bfloat16(), continuations)
         return readings
 
-    texts = [
-        reference_cache.continuations(
-            candidate.digest,
-            [tuple(prompt) for prompt in domain.tolist()],
-            num_tokens=policy.completion_tokens,
-            load=load,
-        )
-        for domain in prompts
-    ]
+    texts = reference_cache.continuations_by_domain(
+        candidate.digest,
+        [[tuple(prompt) for prompt in domain.tolist()] for domain in prompts],
+        num_tokens=policy.completion_tokens,
+        load=load,
+    )
     noisy = [
         reference_cache.noisy_readings(
             reference_cache.noise_key("network", candidate.digest, domain), domain, read_again

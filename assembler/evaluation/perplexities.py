@@ -1,7 +1,8 @@
 """Measure the held-out perplexity of every network that a gate compares, each once.
 
 Each result is cached under a digest of its network and text. A second mix of the same experts, an
-extended mix, or an interrupted gate measures only what is new. One network is in memory at a time.
+extended mix, or an interrupted gate measures only what is new, and what is known of an expert since
+its registration is not measured again. One network is in memory at a time.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from assembler.content_cache import made_once
 from assembler.network import network_runner
 from assembler.network.model import Network
 from assembler.progress import OnCount
+from engine.gates.general_gate import GENERAL_TEXT
 from engine.gates.perplexities import Perplexities
 from registry.blobs import overlay_blobs
 from registry.blobs.blobs import BlobStore
@@ -55,58 +57,90 @@ class GateCheckpoints:
         return self.compressed or self.trained
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Windows [n, T] of held-out text: of each judged domain, and general ones if there are any."""
+
+    domains: Mapping[str, Tensor]
+    general: Tensor | None = None
+
+    @property
+    def all(self) -> dict[str, Tensor]:
+        """Windows by domain; general text has the name GENERAL_TEXT."""
+        general = {} if self.general is None else {GENERAL_TEXT: self.general}
+        return {**self.domains, **general}
+
+    def read_by_expert(self, name: str) -> dict[str, Tensor]:
+        """Return the windows that an expert reads: of its own domain, and of general text."""
+        return {key: text for key, text in self.all.items() if key in (name, GENERAL_TEXT)}
+
+
+# Log-perplexities, in nats per token, by domain.
+Measured = Mapping[str, float]
+
+
 def measure(
     checkpoints: GateCheckpoints,
-    windows: Sequence[Tensor],
+    texts: HeldOut,
     *,
+    with_baselines: bool = False,
     blobs: BlobStore,
     on_progress: OnCount,
-) -> list[Perplexities]:
-    """Return the perplexities on the held-out windows [n, T] of each domain, in their order.
+) -> dict[str, Perplexities]:
+    """Return the perplexities on each domain's held-out text, and on GENERAL_TEXT if there is any.
 
-    `on_progress` receives the network that is read, and how many networks of how many are done.
+    Seed and mixes read all texts. `with_baselines` says whether all experts do too, and the mean of
+    seed and experts. `on_progress` receives the network that is read, and how many networks of how
+    many are done.
     """
-    tasks = _tasks(checkpoints, windows, blobs)
-    results: dict[str, list[float]] = {}
+    tasks = _tasks(checkpoints, texts, blobs, with_baselines=with_baselines)
+    results: dict[str, Measured] = {}
     for number, (role, task) in enumerate(tasks.items()):
         on_progress(f"perplexity of {role}", number, len(tasks))
         results[role] = task()
     on_progress("comparing with the served model", len(tasks), len(tasks))
-    return [_of_domain(results, checkpoints, position) for position in range(len(windows))]
+    return {domain: _of_domain(results, checkpoints, domain) for domain in texts.all}
+
+
+def of_checkpoint(manifest: Manifest, texts: Mapping[str, Tensor], blobs: BlobStore) -> Measured:
+    """Return the log-perplexities of one network; load it only if one is not known."""
+    return _log_perplexities(manifest.digest, texts, lambda: _network(manifest, blobs))
 
 
 def _tasks(
-    checkpoints: GateCheckpoints, windows: Sequence[Tensor], blobs: BlobStore
-) -> dict[str, Callable[[], list[float]]]:
-    """Return the measurements by role; each call returns one number for each domain."""
+    checkpoints: GateCheckpoints, texts: HeldOut, blobs: BlobStore, *, with_baselines: bool
+) -> dict[str, Callable[[], Measured]]:
+    """Return the measurements by role."""
 
-    def single(manifest: Manifest) -> Callable[[], list[float]]:
-        return lambda: _log_perplexities(
-            manifest.digest, windows, lambda: _network(manifest, blobs)
-        )
+    def single(manifest: Manifest, own: Mapping[str, Tensor]) -> Callable[[], Measured]:
+        return lambda: of_checkpoint(manifest, own, blobs)
 
-    dense = [checkpoints.seed, *checkpoints.experts.values()]
-    tasks = {"seed": single(checkpoints.seed)}
-    tasks |= {f"expert {name}": single(expert) for name, expert in checkpoints.experts.items()}
-    tasks["merge"] = lambda: _of_merge(dense, windows, blobs)
-    tasks["assembled"] = single(checkpoints.assembled)
-    if checkpoints.finetuned is not None:
-        tasks["finetuned"] = single(checkpoints.finetuned)
-    if checkpoints.compressed is not None:
-        tasks["compressed"] = single(checkpoints.compressed)
-    if checkpoints.base is not None:
-        tasks["base"] = single(checkpoints.base)
-    return tasks
+    every = texts.all
+    tasks = {"seed": single(checkpoints.seed, every)}
+    for name, expert in checkpoints.experts.items():
+        own = every if with_baselines else texts.read_by_expert(name)
+        tasks[_expert_role(name)] = single(expert, own)
+    if with_baselines:
+        dense = [checkpoints.seed, *checkpoints.experts.values()]
+        tasks["merge"] = lambda: _of_merge(dense, every, blobs)
+    mixes = {
+        "assembled": checkpoints.assembled,
+        "finetuned": checkpoints.finetuned,
+        "compressed": checkpoints.compressed,
+        "base": checkpoints.base,
+    }
+    return tasks | {role: single(mix, every) for role, mix in mixes.items() if mix is not None}
 
 
 def _of_domain(
-    results: Mapping[str, list[float]], checkpoints: GateCheckpoints, position: int
+    results: Mapping[str, Measured], checkpoints: GateCheckpoints, domain: str
 ) -> Perplexities:
-    values = {role: math.exp(numbers[position]) for role, numbers in results.items()}
+    values = {role: math.exp(found[domain]) for role, found in results.items() if domain in found}
+    experts = {name: values.get(_expert_role(name)) for name in checkpoints.experts}
     return Perplexities(
         seed=values["seed"],
-        experts={name: values[f"expert {name}"] for name in checkpoints.experts},
-        merge=values["merge"],
+        experts={name: value for name, value in experts.items() if value is not None},
+        merge=values.get("merge"),
         assembled=values["assembled"],
         finetuned=values.get("finetuned"),
         compressed=values.get("compressed"),
@@ -114,20 +148,22 @@ def _of_domain(
     )
 
 
-def _of_merge(
-    dense: Sequence[Manifest], windows: Sequence[Tensor], blobs: BlobStore
-) -> list[float]:
+def _expert_role(name: str) -> str:
+    return f"expert {name}"
+
+
+def _of_merge(dense: Sequence[Manifest], texts: Mapping[str, Tensor], blobs: BlobStore) -> Measured:
     key = json_digest(["merge", *(manifest.digest for manifest in dense)])
     with overlay_blobs.beside(blobs) as aside:
-        return _log_perplexities(key, windows, lambda: _network(upcycle.merge(dense, aside), aside))
+        return _log_perplexities(key, texts, lambda: _network(upcycle.merge(dense, aside), aside))
 
 
 def _log_perplexities(
-    key: str, windows: Sequence[Tensor], load: Callable[[], Network]
-) -> list[float]:
-    """Return one log-perplexity for each domain; load the network of `key` if one is new."""
+    key: str, texts: Mapping[str, Tensor], load: Callable[[], Network]
+) -> Measured:
+    """Return a log-perplexity for each text; load the network of `key` if one is new."""
     load_once = cache(load)
-    return [_cached(key, domain, load_once) for domain in windows]
+    return {name: _cached(key, windows, load_once) for name, windows in texts.items()}
 
 
 def _network(manifest: Manifest, blobs: BlobStore) -> Network:

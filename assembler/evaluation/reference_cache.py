@@ -4,8 +4,9 @@ The cache keeps the id and the margin of each compared token: four bytes for voc
 65,536 tokens. A later candidate costs one forward pass, and the reference nothing.
 """
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
@@ -44,12 +45,44 @@ def continuations(
     load: Callable[[], Runner],
 ) -> list[Continuation]:
     """Return the reference's continuation of each prefix; load it only if they are not cached."""
+    [texts] = continuations_by_domain(reference, [prefixes], num_tokens=num_tokens, load=load)
+    return texts
 
+
+def continuations_by_domain(
+    reference: str,
+    domains: Sequence[Sequence[Tokens]],
+    *,
+    num_tokens: int,
+    load: Callable[[], Runner],
+) -> list[list[Continuation]]:
+    """Return the continuations of the prefixes of each domain. Each domain is cached on its own.
+
+    If one is not cached, all are written together: a network reads its weights once for all texts.
+    """
+
+    @cache
+    def written() -> list[list[Continuation]]:
+        texts = iter(load().write([*chain.from_iterable(domains)], num_tokens=num_tokens))
+        return [list(islice(texts, len(prefixes))) for prefixes in domains]
+
+    def write(position: int) -> list[Continuation]:
+        return written()[position]
+
+    return [
+        _continuations(
+            key_of(reference, prefixes, num_tokens=num_tokens), prefixes, partial(write, position)
+        )
+        for position, prefixes in enumerate(domains)
+    ]
+
+
+def _continuations(
+    key: str, prefixes: Sequence[Tokens], write: Callable[[], Sequence[Continuation]]
+) -> list[Continuation]:
     def make(folder: Path) -> None:
-        texts = load().write(prefixes, num_tokens=num_tokens)
-        save_file(_arrays_of(texts), folder / CONTINUATIONS_FILE)
+        save_file(_arrays_of(write()), folder / CONTINUATIONS_FILE)
 
-    key = key_of(reference, prefixes, num_tokens=num_tokens)
     arrays = load_file(made_once(_folder("continuations", key), make) / CONTINUATIONS_FILE)
     tokens = _split(arrays["tokens"], arrays["lengths"])
     margins = _split(arrays["margins"], arrays["lengths"])
@@ -117,7 +150,7 @@ def _arrays_of(texts: Sequence[Continuation]) -> dict[str, NDArray[np.generic]]:
 
 def _concatenate(texts: Sequence[Tokens]) -> NDArray[np.generic]:
     """Concatenate the ids of all texts, in the smallest integer type that holds them."""
-    tokens = list(itertools.chain.from_iterable(texts))
+    tokens = list(chain.from_iterable(texts))
     return np.array(tokens, np.min_scalar_type(max(tokens)))
 
 

@@ -24,6 +24,11 @@ def of_embedding(version: ExpertVersion) -> str:
     return _id(f"embed-{version.id}-{embedder_digest()[:12]}-{CAPTURE}", version.num_retries)
 
 
+def of_measurement(version_id: int) -> str:
+    """Return the id of the measurement of an expert's version, which is made once."""
+    return f"measure-expert-{version_id}"
+
+
 def of_projection(projection: Projection) -> str:
     """Return the id of the training of a projection."""
     return _id(f"projection-{projection.id}", projection.num_retries)

@@ -9,6 +9,10 @@ HEAVY = "heavy"
 SHORT = "short"
 # Downloads may take hours, and compute little.
 IMPORTS = "imports"
+# What nobody waits for.
+MEASUREMENTS = "measurements"
+
+ALL = (HEAVY, SHORT, IMPORTS, MEASUREMENTS)
 
 MAKE_MIX = "make_mix"
 TRAIN_PROJECTION = "train_projection"
@@ -16,3 +20,4 @@ EMBED_DOMAIN = "embed_domain"
 CHECK_FAMILY = "check_family"
 CHECK_EXPERT = "check_expert"
 IMPORT_EXPERT = "import_expert"
+MEASURE_EXPERT = "measure_expert"

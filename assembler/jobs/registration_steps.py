@@ -4,6 +4,7 @@ Each ends with one transaction that changes the state of its row. A refusal is r
 stores it.
 """
 
+import os
 import time
 from collections.abc import Callable
 
@@ -27,7 +28,9 @@ from registry.database import db
 from registry.database.tables import ExpertVersion, Family
 
 CHECK_FAMILY, CHECK_EXPERT, EMBED = "check-family", "check-expert", "embed"
-IMPORT = "import-expert"
+IMPORT, MEASURE = "import-expert", "measure"
+# Added to the niceness of a measurement: a mix that is made meanwhile goes first.
+NICENESS = 10
 # Progress that is stored more often cannot be followed by a person.
 REPORT_SECONDS = 0.5
 
@@ -135,6 +138,27 @@ def embed(version_id: int) -> None:
         job_events.end_step(session, job_ids.of_embedding(version), step=EMBED)
 
     job_events.durably(store)
+
+
+def measure(version_id: int) -> None:
+    """Measure what gates need to know of an expert and its seed; see `parent_measurements`."""
+    from assembler.evaluation import general_text, parent_measurements
+
+    os.nice(NICENESS)
+    blobs = blob_stores.store()
+    version = _version(version_id)
+    family = version.expert.family
+    with db.transaction() as session:
+        general_digest = general_text.find_family_digest(session, family.name)
+    parent_measurements.measure(
+        manifests.load(blobs, experts.checkpoint_digest(version)),
+        documents.parse(blobs.read(version.documents_digest)),
+        seed=manifests.load(blobs, family.seed_digest),
+        general=general_text.read(general_digest, blobs),
+        blobs=blobs,
+    )
+    job_id = job_ids.of_measurement(version_id)
+    job_events.durably(lambda session: job_events.end_step(session, job_id, step=MEASURE))
 
 
 def _reporter(version_id: int) -> Callable[[str], None]:

@@ -1,4 +1,5 @@
-"""The durable jobs of registrations: import, check and embed experts, check seeds, project domains.
+"""The durable jobs of registrations: import, check, embed and measure experts, check seeds, learn
+projections.
 
 Each is one step. What it did is in the state of its row: the step itself moves it on, and a failure
 is stored with its reason. `assembler.jobs.attempts` says what is tried again.
@@ -8,13 +9,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from dbos import DBOS
+from dbos import DBOS, SetWorkflowID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from assembler.jobs import attempts, queues, step_process
+from assembler.jobs import attempts, job_ids, queues, step_process
 from assembler.jobs.durable import durably
-from assembler.jobs.registration_steps import CHECK_EXPERT, CHECK_FAMILY, EMBED, IMPORT
+from assembler.jobs.registration_steps import CHECK_EXPERT, CHECK_FAMILY, EMBED, IMPORT, MEASURE
 from assembler.jobs.step_errors import Killed, TransientFailure
 from assembler.mixes import job_events
 from registry.catalog import experts, families, projections
@@ -26,6 +27,7 @@ from registry.database.tables import (
     VersionState,
 )
 from registry.errors import NotFound, StepFailed
+from registry.settings import settings
 
 TRAIN = "train-projection"
 
@@ -64,8 +66,17 @@ def check_expert(version_id: int) -> None:
 
 @DBOS.workflow(name=queues.EMBED_DOMAIN)
 def embed_domain(version_id: int) -> None:
-    """Embed the domain of one version of an expert."""
+    """Embed the domain of one version of an expert; nobody waits for its measurement after that."""
     embed(version_id, _job_id())
+    if settings().measure_experts:
+        with SetWorkflowID(job_ids.of_measurement(version_id)):
+            DBOS.enqueue_workflow(queues.MEASUREMENTS, measure_expert, version_id)
+
+
+@DBOS.workflow(name=queues.MEASURE_EXPERT)
+def measure_expert(version_id: int) -> None:
+    """Measure what gates need to know of one version of an expert."""
+    measure(version_id, _job_id())
 
 
 @DBOS.workflow(name=queues.TRAIN_PROJECTION)
@@ -92,6 +103,11 @@ def check_version(version_id: int, job_id: str) -> None:
 @DBOS.step()
 def embed(version_id: int, job_id: str) -> None:
     _run(_EMBED, version_id, job_id)
+
+
+@DBOS.step()
+def measure(version_id: int, job_id: str) -> None:
+    _run(_MEASURE, version_id, job_id)
 
 
 @DBOS.step()
@@ -162,6 +178,13 @@ def _version_state(session: Session, version_id: int) -> VersionState | None:
     return session.scalar(select(ExpertVersion.state).where(ExpertVersion.id == version_id))
 
 
+def _can_be_measured(session: Session, version_id: int) -> bool:
+    version = session.get(ExpertVersion, version_id)
+    if version is None or version.state is not VersionState.READY:
+        return False
+    return version.documents_forgotten_at is None
+
+
 def _begin_training(session: Session, projection_id: int) -> bool:
     projection = session.get(Projection, projection_id)
     if projection is None or projection.state not in (
@@ -199,6 +222,8 @@ _EMBED = _Work(
     _CHECK_EXPERT.note,
     _CHECK_EXPERT.fail,
 )
+# A gate measures what is missing, so nothing has to be known of a failure.
+_MEASURE = _Work(MEASURE, _can_be_measured, lambda *_: None, lambda *_: None)
 _TRAIN = _Work(
     TRAIN,
     _begin_training,

@@ -191,6 +191,7 @@ STEPS: dict[str, Callable[[int], None]] = {
     registration_steps.IMPORT: registration_steps.import_expert,
     registration_steps.CHECK_EXPERT: registration_steps.check_expert,
     registration_steps.EMBED: registration_steps.embed,
+    registration_steps.MEASURE: registration_steps.measure,
     "train-projection": train_projection,
 }
 

@@ -130,9 +130,9 @@ def _launch(executor_id: str, url: str) -> DBOSClient:
         "log_level": "WARNING",
     }
     DBOS(config=config)
-    DBOS.listen_queues([queues.HEAVY, queues.SHORT, queues.IMPORTS])
+    DBOS.listen_queues(list(queues.ALL))
     DBOS.launch()
-    for queue in (queues.HEAVY, queues.SHORT, queues.IMPORTS):
+    for queue in queues.ALL:
         DBOS.register_queue(queue, worker_concurrency=1, polling_interval_sec=QUEUE_POLL_SECONDS)
     log.info("worker ready", executor_id=executor_id)
     return client

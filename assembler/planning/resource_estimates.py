@@ -120,19 +120,24 @@ def compressing(plan: Blueprint) -> StepResources:
 
 
 def gating(plan: Blueprint) -> StepResources:
-    """Estimate a gate: every network reads the held-out text once; the mix writes its texts, reads
-    them twice and is served."""
+    """Estimate a gate that knows nothing of the parents.
+
+    Seed and mixes read the held-out text of every domain and general text once, experts that of
+    their own domain and general text. The mix writes its texts, reads them twice and is served.
+    """
     policy, num_domains = plan.recipe.gates, len(plan.recipe.experts)
     recipe = plan.recipe
     wanted = (recipe.finetune.num_steps, recipe.compress, plan.base)
     num_mixes = 1 + sum(map(bool, wanted))
     dense, active = plan.seed.architecture.num_parameters, plan.mix.num_active_parameters
-    # The seed, the experts and their plain mean.
-    num_dense = len(plan.experts) + 2
-    held_out = num_domains * policy.tokens_per_domain
-    texts = num_domains * policy.prompts_per_domain
+    every = (num_domains + 1) * policy.tokens_per_domain
+    own = every if policy.measure_baselines else 2 * policy.tokens_per_domain
+    # The seed, and the mean of seed and experts.
+    num_dense = 1 + policy.measure_baselines
+    texts = (num_domains + 1) * policy.prompts_per_domain
     texts *= policy.prefix_tokens + policy.completion_tokens
-    operations = 2.0 * held_out * (num_dense * dense + num_mixes * active)
+    operations = 2.0 * dense * (num_dense * every + num_domains * own)
+    operations += 2.0 * num_mixes * active * every
     operations += 2.0 * texts * (3 + num_mixes) * active
     return StepResources(
         read=plan.seed.num_bytes

@@ -10,8 +10,15 @@ class Perplexities(Data):
     """Held-out perplexity of one domain under every model of a mix's making."""
 
     seed: FiniteFloat = Field(description="Perplexity of the seed.")
-    experts: dict[str, FiniteFloat] = Field(description="Perplexity of each expert, by name.")
-    merge: FiniteFloat = Field(description="Perplexity of the mean of seed and experts.")
+    experts: dict[str, FiniteFloat] = Field(
+        description="Perplexity of experts, by name: of the domain's own expert; of all experts on"
+        " general text, and everywhere if the policy asks for baselines."
+    )
+    merge: FiniteFloat | None = Field(
+        default=None,
+        description="Perplexity of the mean of seed and experts; null unless the policy asks for"
+        " baselines.",
+    )
     assembled: FiniteFloat = Field(description="Perplexity of the mix before its finetune.")
     finetuned: FiniteFloat | None = Field(
         default=None, description="Perplexity of the mix after its finetune; null without one."

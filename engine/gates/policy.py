@@ -198,6 +198,13 @@ class Policy(Data):
         le=10**12,
         description="Held-out tokens on which perplexity is measured.",
     )
+    # Excluded at its default, so that recipes from before this field keep their digests.
+    measure_baselines: bool = Field(
+        default=False,
+        exclude_if=lambda wanted: not wanted,
+        description="Whether baselines are measured too: the mean of seed and experts, and each"
+        " expert in the domains of the others. No limit holds for them.",
+    )
     assembled: ParentLimits = Field(
         default=ParentLimits(), description="The mix before its finetune, against its parents."
     )

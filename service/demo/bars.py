@@ -53,7 +53,8 @@ def _experts(comparison: MixComparison) -> Iterator[Bar]:
 
 
 def _mix(comparison: MixComparison, mix: Column, *, min_share: float) -> Iterator[Bar]:
-    for other in (comparison.seed, *comparison.experts, comparison.merge):
+    baselines = (comparison.seed, *comparison.experts, comparison.merge)
+    for other in (column for column in baselines if column is not None):
         claim = f"{mix.title}: mean log-perplexity against that of {other.title}"
         yield Bar(claim, mix.mean_log, "<", other.mean_log)
     claim = f"{mix.title}: share of the right expert's gain"

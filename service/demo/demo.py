@@ -64,6 +64,7 @@ def _run(stages: Stages, service: Service, seed: DemoSeed) -> Report:
                 family=family.name,
                 experts=list(family.texts),
                 finetune={"learning_rate": FINETUNE_RATE * seed.learning_rate},
+                gates={"measure_baselines": True},
                 deploy=True,
             )
             mix, step_seconds = following.make(stage, client, requested)

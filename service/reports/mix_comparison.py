@@ -36,14 +36,14 @@ class MixComparison:
 
     `base` is the version that the mix was made from, and `base_domains` are its domains.
     `assembled` is the mix before its finetune, `finetuned` after it, `compressed` after
-    compression. `oracle` takes the right expert for each domain by its label; it is an upper bound
-    and not among `columns`.
+    compression. `oracle` takes the right expert for each domain by its label; it is an upper bound.
+    It stands in `columns` in place of the experts where the report has no baselines.
     """
 
     domains: tuple[str, ...]
     seed: Column
     experts: tuple[Column, ...]
-    merge: Column
+    merge: Column | None
     base: Column | None
     base_domains: frozenset[str]
     assembled: Column
@@ -56,6 +56,7 @@ class MixComparison:
         """Read the table from a gate report, in which every domain has an expert of its name."""
         domains = report.domains
         has_base = all(d.perplexity.base is not None for d in domains)
+        has_baselines = all(d.perplexity.merge is not None for d in domains)
         is_finetuned = all(d.perplexity.finetuned is not None for d in domains)
         is_compressed = all(d.perplexity.compressed is not None for d in domains)
 
@@ -65,21 +66,22 @@ class MixComparison:
         return cls(
             domains=tuple(d.domain for d in domains),
             seed=column("seed", lambda p: p.seed),
-            experts=tuple(_expert(d.domain, report) for d in domains),
-            merge=column("mean merge", lambda p: p.merge),
+            experts=tuple(_expert(d.domain, report) for d in domains) if has_baselines else (),
+            merge=column("mean merge", lambda p: p.merge) if has_baselines else None,
             base=column("version before", lambda p: p.base) if has_base else None,
             base_domains=frozenset(d.domain for d in domains if d.base is not None),
             assembled=column("mix before", lambda p: p.assembled),
             finetuned=column("mix after", lambda p: p.trained) if is_finetuned else None,
             compressed=column("mix compressed", lambda p: p.candidate) if is_compressed else None,
-            oracle=Column("right expert", tuple(d.perplexity.experts[d.domain] for d in domains)),
+            oracle=_oracle(report),
         )
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """The columns that exist, from the seed to the newest state of the mix."""
-        optional = (self.base, self.assembled, self.finetuned, self.compressed)
-        return (self.seed, *self.experts, self.merge, *(c for c in optional if c is not None))
+        optional = (self.merge, self.base, self.assembled, self.finetuned, self.compressed)
+        experts = self.experts or (self.oracle,)
+        return (self.seed, *experts, *(c for c in optional if c is not None))
 
     @property
     def has_general(self) -> bool:
@@ -127,6 +129,13 @@ def _column(
     assert None not in values, "the caller asks only for models that were measured"
     general = None if report.general is None else perplexity(report.general.perplexity)
     return Column(title, tuple(value for value in values if value is not None), general)
+
+
+def _oracle(report: GateReport) -> Column:
+    """Return the right expert of each domain; on general text, the best of all."""
+    general = None if report.general is None else min(report.general.perplexity.experts.values())
+    own = tuple(domain.perplexity.experts[domain.domain] for domain in report.domains)
+    return Column("right expert", own, general)
 
 
 def _expert(name: str, report: GateReport) -> Column:

@@ -20,6 +20,7 @@ BENCHMARKS = {
     "fuzz": "Generated requests and files, of which none may find a fault.",
     "gate": "How long `nexusmix gate` takes, once the texts of the reference are known.",
     "lifecycle": "The life of a mix on real experts: made, extended, reduced, made again.",
+    "mix-gate": "Seconds of the gate of a mix, by what is known beforehand.",
     "pages": "Tables of the results pages, filled from the committed results.",
     "perturbation": "Which metrics tell pruned small weights from weights pruned at random.",
     "preview": "Seconds from the request for a mix to the first token of its preview.",

@@ -38,18 +38,24 @@ def make_report(
     domains: Sequence[str] = DOMAINS,
     known: Sequence[str] = (),
     general: Perplexities | None = None,
+    baselines: bool = True,
 ) -> GateReport:
     """Return a report with these perplexities, one for each domain.
 
-    The seed has 100 everywhere, an expert 25 in its domain and 110 elsewhere, the merge 60. `known`
-    are the domains of the base, and `general` are the perplexities on general text.
+    The seed has 100 everywhere, an expert 25 in its domain and 110 elsewhere, the merge 60. Without
+    `baselines` there are only seed and expert. `known` are the domains of the base, and `general`
+    are the perplexities on general text.
     """
     measured = []
     for position, domain in enumerate(domains):
         perplexity = Perplexities(
             seed=100.0,
-            experts={other: 25.0 if other == domain else 110.0 for other in domains},
-            merge=60.0,
+            experts={
+                other: 25.0 if other == domain else 110.0
+                for other in domains
+                if baselines or other == domain
+            },
+            merge=60.0 if baselines else None,
             assembled=assembled[position],
             finetuned=None if finetuned is None else finetuned[position],
             base=None if base is None else base[position],

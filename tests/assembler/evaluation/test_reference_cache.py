@@ -1,6 +1,7 @@
 """Texts of a reference are generated once and read from the cache afterwards."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import pytest
 
@@ -38,6 +39,25 @@ def test_cached_texts_are_exact_and_margins_nearly() -> None:
     for text, cached in zip(cached_texts(), expected, strict=True):
         assert (text.prefix, text.tokens) == (cached.prefix, cached.tokens)
         assert text.margins == pytest.approx(cached.margins, rel=1e-3)
+
+
+def test_the_texts_of_several_domains_are_written_together() -> None:
+    domains = [PREFIXES[:1], PREFIXES[1:]]
+    written: list[int] = []
+
+    class Counting(TorchRunner):
+        def write(self, prefixes: Sequence[Tokens], *, num_tokens: int) -> list[Continuation]:
+            written.append(len(prefixes))
+            return super().write(prefixes, num_tokens=num_tokens)
+
+    network = Counting(as_network(table(6, ties=False)), stop_token_ids={END})
+    texts = reference_cache.continuations_by_domain(
+        "r", domains, num_tokens=8, load=lambda: network
+    )
+    assert written == [len(PREFIXES)]
+    assert [*chain.from_iterable(texts)] == cached_texts()
+    # Each is cached on its own.
+    assert reference_cache.continuations("r", domains[1], num_tokens=8, load=never) == texts[1]
 
 
 @pytest.mark.parametrize("change", [{"reference": "other"}, {"num_tokens": 7}])

@@ -10,7 +10,9 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from assembler.mixes import worker_presence
+from assembler.jobs import job_ids
+from assembler.jobs.registration_steps import MEASURE
+from assembler.mixes import job_events, worker_presence
 from assembler.routing.embedder import states_embedder_digest
 from registry.blobs import blob_stores
 from registry.blobs.blobs import put_bytes
@@ -24,6 +26,7 @@ from registry.database.tables import (
     ProjectionState,
     VersionState,
 )
+from registry.settings import settings
 from tests import tiny
 from tests.assembler import rows
 from tests.assembler.test_tokenizer_file import with_token
@@ -112,6 +115,24 @@ def test_a_registration_goes_from_checking_to_ready(database: str) -> None:
         wait_until(version_now, VersionState.READY)
     assert version_now().ready_at is not None
     assert version_now().error is None
+
+
+def test_a_ready_expert_is_measured_for_gates(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEXUSMIX_MEASURE_EXPERTS", "true")
+    version = register_expert()
+
+    def has_ended() -> bool:
+        with db.transaction() as session:
+            job_id = job_ids.of_measurement(version.id)
+            return job_events.has_ended(session, job_id, step=MEASURE)
+
+    with worker():
+        wait_until(version_now, VersionState.READY)
+        wait_for(has_ended, "the measurement")
+    # Expert and seed on the expert's text; this family has no general text.
+    assert len(list((settings().cache_path / "evaluations").glob("*/*"))) == 2
 
 
 @pytest.mark.long

@@ -1,6 +1,6 @@
 """Judge a mix by the gate of the product, and say which of its stages saw a fault."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -19,6 +19,7 @@ from engine.divergence.metrics import Reading
 from engine.divergence.runners import Runner
 from engine.gates.mix_gate import GateReport
 from engine.serving import vllm_process
+from engine.serving.vllm_process import Server
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints.manifests import Manifest
 from registry.errors import NexusmixError, Unavailable
@@ -56,9 +57,16 @@ class Verdict:
 
 
 def by_gate(
-    subject: Subject, store: BlobStore, checkpoints: GateCheckpoints | None = None
+    subject: Subject,
+    store: BlobStore,
+    checkpoints: GateCheckpoints | None = None,
+    *,
+    find_server: Callable[[Manifest], Server | None] = lambda candidate: None,
 ) -> Verdict:
-    """Judge a mix, or checkpoints in its place, with the function that the gate step calls."""
+    """Judge a mix, or checkpoints in its place, with the function that the gate step calls.
+
+    `find_server` returns an engine that serves the mix already.
+    """
     try:
         with as_ours():
             report = pipeline.gate(
@@ -67,6 +75,7 @@ def by_gate(
                 general=subject.general,
                 blobs=store,
                 log_path=settings().home / "server.log",
+                find_server=find_server,
                 on_progress=lambda *_: None,
             )
     except NexusmixError as error:

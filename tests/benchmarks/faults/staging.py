@@ -1,7 +1,7 @@
 """Data folders in which a fault is tried, and engines that may be damaged."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,10 +19,11 @@ SHARED_CACHES = ("evaluations", "continuations", "noise")
 
 
 @contextmanager
-def own_home(blobs: LocalBlobs) -> Iterator[LocalBlobs]:
+def own_home(blobs: LocalBlobs, *, caches: Sequence[str] = SHARED_CACHES) -> Iterator[LocalBlobs]:
     """Use a temporary data folder during the block, and yield its store.
 
-    It has links to all blobs of another store, and anything in it may be damaged.
+    It has links to all blobs of another store, and anything in it may be damaged. Those of `caches`
+    are the caches of the usual data folder.
     """
     cache = settings().cache_path
     with TemporaryDirectory(dir=cache, prefix="faults-") as folder:
@@ -33,7 +34,7 @@ def own_home(blobs: LocalBlobs) -> Iterator[LocalBlobs]:
             os.link(source, target)
         with mock.patch.dict(os.environ, {"NEXUSMIX_HOME": folder}):
             _forget()
-            for name in SHARED_CACHES:
+            for name in caches:
                 (cache / name).mkdir(exist_ok=True)
                 settings().cache_path.mkdir(exist_ok=True)
                 (settings().cache_path / name).symlink_to(cache / name)

@@ -87,9 +87,17 @@ class Maker:
         ]
         return general_text.read(put_bytes(self.blobs, documents.serialize(texts)), self.blobs)
 
-    def make(self, preset: Preset = "nexus", *, tokens: int = 0, **changes: Any) -> Subject:
-        """Return a mix of all experts of the family."""
-        mix = Mix(experts=self._mixes.domains, preset=preset, tokens=tokens, changes=changes)
+    def make(
+        self,
+        preset: Preset = "nexus",
+        *,
+        experts: Sequence[str] = (),
+        tokens: int = 0,
+        **changes: Any,
+    ) -> Subject:
+        """Return a mix of experts of the family, by default of all."""
+        chosen = tuple(experts) or self._mixes.domains
+        mix = Mix(experts=chosen, preset=preset, tokens=tokens, changes=changes)
         return self._subject(mix, f"{self.family.name}, {preset}{_words(changes, tokens)}")
 
     def extend(self, preset: Preset = "nexus") -> Subject:

@@ -24,6 +24,17 @@ def test_a_mix_without_finetune_has_no_column_after_it() -> None:
     assert titles == ["seed", "sea", "law", "mean merge", "mix before"]
 
 
+def test_without_baselines_the_right_expert_stands_for_all() -> None:
+    report = make_report(assembled=(50.0, 50.0), finetuned=None, general=GENERAL, baselines=False)
+    comparison = MixComparison.of(report)
+    titles = [column.title for column in comparison.columns]
+    assert titles == ["seed", "right expert", "mix before"]
+    assert comparison.oracle.values == (25.0, 25.0)
+    # On general text no expert is the right one; the best counts.
+    assert comparison.oracle.general == 16.0
+    assert comparison.best(0) == 25.0
+
+
 def test_best_is_the_lowest_of_a_row() -> None:
     comparison = MixComparison.of(make_report(assembled=(24.0, 50.0), finetuned=None))
 

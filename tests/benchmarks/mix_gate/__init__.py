@@ -1,0 +1,1 @@
+"""Measure how long the gate of a mix takes, by what is known beforehand."""
