@@ -1,5 +1,6 @@
 """No request fails while the mix behind a model name is changed."""
 
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,14 @@ PATIENCE_SECONDS = vllm_process.START_SECONDS + 120
 
 
 @pytest.fixture
-def home(home: Path, servers: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data folder outside pytest's: another run of pytest would lock the database out of that."""
-    folder = servers / "traffic"
+def home(
+    home: Path, servers: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A data folder outside pytest's: another run of pytest would lock the database out of that.
+
+    Its name is short, since paths of sockets are.
+    """
+    folder = servers / f"traffic-{zlib.crc32(request.node.name.encode()):x}"
     monkeypatch.setenv("NEXUSMIX_HOME", str(folder))
     settings.cache_clear()
     return folder
