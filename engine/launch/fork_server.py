@@ -1,11 +1,12 @@
 """`python -m engine.launch.fork_server SOCKET MODULE...`: run Python modules without import time.
 
 The server imports the modules, then listens at the Unix socket. A request is one line of JSON,
-`{"arguments": ["-m", MODULE, ...], "env": {...}}`, with the descriptor of a file for the output.
-The server forks a process that runs `python ARGUMENTS` in this environment. What libraries read
-from the environment while they load stays the server's. The answer is the id of the process guard
-in a line, and its exit status in another one, when nothing is left of the process. -N means signal
-N. A connection that ends before says that the guard was killed.
+`{"arguments": ["-m", MODULE, ...], "env": {...}, "keeper": PID}`, with the descriptor of a file for
+the output. The server forks a process that runs `python ARGUMENTS` in this environment. What
+libraries read from the environment while they load stays the server's. The process ends with the
+server, unless the process `keeper` inherits it; null is none. The answer is the id of the process
+guard in a line, and its exit status in another one, when nothing is left of the process. -N means
+signal N. A connection that ends before says that the guard was killed.
 
 A fork has none of the threads that imported modules have started. OpenBLAS knows that, and starts
 its own anew.
@@ -21,7 +22,6 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from setproctitle import setproctitle
@@ -39,6 +39,9 @@ def main(arguments: Sequence[str]) -> None:
     path, *modules = arguments
     for name in modules:
         importlib.import_module(name)
+    # A fork would write what is left in the buffers once more, to its own output.
+    sys.stdout.flush()
+    sys.stderr.flush()
     # The collector would write to every object, and so copy the pages that forks share.
     gc.collect()
     gc.freeze()
@@ -66,7 +69,12 @@ def _next_fork(server: socket.socket) -> dict[str, Any]:
             # As `LocalLauncher` starts a guard.
             os.setsid()
             _tell(connection, os.getpid())
-            process_guard.guard({server_pid}, "kill", on_end=partial(_tell, connection))
+            process_guard.fork(
+                [pid for pid in (server_pid, asked["keeper"]) if pid is not None],
+                [sys.executable, *asked["arguments"]],
+                env=asked["env"],
+                output=connection.fileno(),
+            )
             return asked
 
 

@@ -113,8 +113,7 @@ class LocalLauncher:
     ) -> "LocalProcess":
         """Start a command as `Launcher.run` does."""
         log_path.parent.mkdir(parents=True, exist_ok=True)
-        address, values = self._new_address(any(SOCKET in argument for argument in command))
-        arguments = [_filled(argument, values) for argument in command]
+        address, arguments = placed(command, host=self._host)
         with log_path.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *self._guard, *arguments],
@@ -129,14 +128,6 @@ class LocalLauncher:
     def adopt(self, identity: Identity, *, address: str) -> AdoptedProcess:
         """Return a process that an earlier launcher has started. Raises Unavailable."""
         return AdoptedProcess(identity, address=address)
-
-    def _new_address(self, is_socket: bool) -> tuple[str, dict[str, str]]:
-        """Return an unused address, and the values of the placeholders."""
-        if is_socket:
-            path = str(sockets.new_socket())
-            return f"unix:{path}", {SOCKET: path}
-        port = str(free_port(self._host))
-        return f"http://{self._host}:{port}", {HOST: self._host, PORT: port}
 
 
 class LocalProcess:
@@ -173,7 +164,7 @@ class LocalProcess:
             self._guard.wait(timeout)
         if was_running and self._guard.returncode == -signal.SIGKILL:
             # Perhaps the guard itself was killed and could not clean up.
-            self._kill_group()
+            process_guard.kill_group(self.pid)
         if was_running and self._guard.returncode is not None and self._address.startswith("unix:"):
             Path(self._address.removeprefix("unix:")).unlink(missing_ok=True)
         return self._guard.returncode
@@ -196,15 +187,15 @@ class LocalProcess:
             self._guard.send_signal(process_guard.KILL)
             self._guard.wait()
 
-    def _kill_group(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._guard.pid, signal.SIGKILL)
 
-
-def _filled(argument: str, values: Mapping[str, str]) -> str:
-    for placeholder, value in values.items():
-        argument = argument.replace(placeholder, value)
-    return argument
+def placed(command: Sequence[str], *, host: str = LOOPBACK) -> tuple[str, list[str]]:
+    """Return an unused address of this machine, and a command with its placeholders filled in."""
+    if any(SOCKET in argument for argument in command):
+        path = str(sockets.new_socket())
+        return f"unix:{path}", [argument.replace(SOCKET, path) for argument in command]
+    port = str(free_port(host))
+    filled = [argument.replace(HOST, host).replace(PORT, port) for argument in command]
+    return f"http://{host}:{port}", filled
 
 
 def free_port(host: str = LOOPBACK) -> int:

@@ -1,19 +1,22 @@
 """Guard one command, so that neither it nor its descendants outlive it or the launcher.
 
 The guard runs as a script, `process_guard.py PARENT_PIDS ORPHANS COMMAND...`, and imports only the
-standard library. `engine.launch.fork_server` guards what it forks in the same way. A guard leads a
-process group and passes SIGTERM on to the command. When the command ends, or none of the parents is
-left, it kills every process that the command left behind, including orphans that it adopted.
-Parents are the launcher and, after a comma, a process that may inherit the guard. With ORPHANS
-`leave` in place of `kill`, the guard adopts none: the command's own children may outlive it. Linux
-only.
+standard library. A guard leads a process group and passes SIGTERM on to the command. When the
+command ends, or none of the parents is left, it kills every process that the command left behind,
+including orphans that it adopted. Parents are the launcher and, after a comma, a process that may
+inherit the guard. With ORPHANS `leave` in place of `kill`, the guard adopts none: the command's own
+children may outlive it. Linux only.
+
+A process that forks what runs, as `engine.launch.fork_server` does, becomes the guard of its child:
+`process_guard.py PARENT_PIDS ORPHANS --forked CHILD OUTPUT COMMAND...`. COMMAND only tells others
+what runs. When nothing is left of it, a line with its status is written to the descriptor OUTPUT.
 """
 
 import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -25,6 +28,9 @@ PR_SET_CHILD_SUBREAPER = 36
 KILL = signal.SIGUSR1
 # The kernel sends this one when the parent has died, or only the parent's thread that started us.
 ORPHANED = signal.SIGUSR2
+HANDLED = (signal.SIGTERM, signal.SIGINT, KILL, ORPHANED)
+
+FORKED = "--forked"
 
 
 def arguments(parent_pids: Collection[int], *, leaves_children: bool = False) -> list[str]:
@@ -38,7 +44,10 @@ def arguments(parent_pids: Collection[int], *, leaves_children: bool = False) ->
 
 def main(parent_pids: set[int], orphans: str, command: list[str]) -> NoReturn:
     """Run the command under guard and exit as it exits."""
-    guard(parent_pids, orphans)
+    if orphans == "kill":
+        _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    if child := _fork():
+        _guard(child, parent_pids, orphans)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores SIGPIPE; exec would keep that
     try:
         os.execvp(command[0], command)
@@ -47,18 +56,30 @@ def main(parent_pids: set[int], orphans: str, command: list[str]) -> NoReturn:
         os._exit(127)
 
 
-def guard(
-    parent_pids: set[int], orphans: str, *, on_end: Callable[[int], None] = lambda _: None
+def fork(
+    parent_pids: Collection[int], command: Sequence[str], *, env: Mapping[str, str], output: int
 ) -> None:
-    """Fork, and return in the child only: this process guards the child, and exits as it exits.
+    """Fork, and return in the child only: this process becomes a guard that runs as a script.
 
-    `on_end` is called with the status of the child, -N for signal N, when nothing is left of it.
+    So it holds none of this process's memory, and lists of processes show it as the guard of
+    `command`, in the environment `env`. It writes the status of the child to `output`: -N for
+    signal N, and when nothing is left of it.
     """
-    if orphans == "kill":
-        _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    child = _fork()
-    if not child:
-        return
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    # They wait until the script has its handlers.
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    if child := _fork():
+        os.set_inheritable(output, True)
+        guarding = [FORKED, str(child), str(output)]
+        script = [sys.executable, *arguments(parent_pids), *guarding, *command]
+        os.execve(sys.executable, script, env)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+
+
+def _guard(
+    child: int, parent_pids: set[int], orphans: str, *, output: int | None = None
+) -> NoReturn:
+    """Guard a child and exit as it exits; write its status to `output`."""
     signal.signal(signal.SIGTERM, lambda *_: kill(child, signal.SIGTERM))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends SIGINT to the whole group
     signal.signal(KILL, lambda *_: kill(child, signal.SIGKILL))
@@ -68,13 +89,16 @@ def guard(
             kill(child, signal.SIGKILL)
 
     signal.signal(ORPHANED, check_parent)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
     _prctl(PR_SET_PDEATHSIG, ORPHANED)
     check_parent()  # it may have died before prctl asked for the signal
     _, status = os.waitpid(child, 0)
     if orphans == "kill":
         _kill_orphans()
     code = os.waitstatus_to_exitcode(status)
-    on_end(code)
+    if output is not None:
+        with suppress(OSError):  # nobody reads it any more
+            os.write(output, f"{code}\n".encode())
     _exit_like(code)
 
 
@@ -134,11 +158,25 @@ def kill(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
+def kill_group(guard: int) -> None:
+    """Kill what a guard that was killed could not: the processes that did not leave its group."""
+    with suppress(ProcessLookupError):
+        os.killpg(guard, signal.SIGKILL)
+
+
 def _prctl(option: int, value: int) -> None:
     if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0):
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
 
 
+def _run(parents: str, orphans: str, *command: str) -> NoReturn:
+    """Run the script with its arguments."""
+    parent_pids = {int(pid) for pid in parents.split(",")}
+    if command[0] == FORKED:
+        _guard(int(command[1]), parent_pids, orphans, output=int(command[2]))
+    main(parent_pids, orphans, list(command))
+
+
 if __name__ == "__main__":
-    main({int(pid) for pid in sys.argv[1].split(",")}, sys.argv[2], sys.argv[3:])
+    _run(*sys.argv[1:])

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from engine.launch import keeping, launchers
 from engine.launch.launcher import Launcher
-from engine.serving import adoption, deployments, sleeping, strays, vllm_process
+from engine.serving import adoption, deployments, engine_launcher, sleeping, strays, vllm_process
 from engine.serving.agent_lease import Lease
 from engine.serving.engine_memory import WAITS, Memory
 from engine.serving.running import Running
@@ -47,7 +47,6 @@ HEALTHY_SECONDS = 600.0
 STOP_SECONDS = 10.0
 # A server that does not work any more is not asked for long.
 HUNG_STOP_SECONDS = 1.0
-
 
 Result = TypeVar("Result")
 
@@ -343,7 +342,8 @@ def main() -> None:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    Agent().run(stopping)
+    with engine_launcher.preloaded() as launcher:
+        Agent(launcher=launcher).run(stopping)
 
 
 if __name__ == "__main__":

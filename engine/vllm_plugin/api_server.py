@@ -21,7 +21,9 @@ from vllm.entrypoints.launchers.api_server import entry
 from vllm.model_executor.models import registry
 from vllm.platforms import current_platform
 from vllm.v1.engine import async_llm, utils
+from vllm.v1.sample import sampler
 
+from engine.vllm_plugin import token_ranks
 from engine.vllm_plugin.attribution.output_processor import AttributingProcessor
 
 T = TypeVar("T")
@@ -43,6 +45,7 @@ def main() -> None:
         registry._run_in_subprocess = _run_here
         # vLLM has no option for it, as it has for the worker and the scheduler.
         async_llm.OutputProcessor = AttributingProcessor  # type: ignore[attr-defined]
+        sampler.batched_count_greater_than = token_ranks.count_at_least  # type: ignore[attr-defined]
     entry.main()  # type: ignore[no-untyped-call]
 
 

@@ -18,7 +18,7 @@ KINDS = {
     "uvicorn": "web",
     "assembler.jobs.worker": "worker",
     "assembler.jobs.step_main": "step",
-    # It imports what steps need, and forks them.
+    # They import what steps and engines need, and fork them.
     "engine.launch.fork_server": "preloaded",
     "assembler.jobs.offline_tasks": "preparation",
     "engine.serving.agent": "agent",

@@ -27,4 +27,5 @@ BENCHMARKS = {
     "registration": "How long an expert is registered, by stage, and what each process computes.",
     "serving": "What compression is worth where a model is served.",
     "sparsity": "Zeros chosen by divergent tokens against equal shares.",
+    "start": "Seconds of the start of an engine to its first token, from nothing and forked.",
 }

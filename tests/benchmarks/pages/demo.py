@@ -20,7 +20,7 @@ TITLES = {
 PROCESSES = {
     "preparation": "training of experts",
     "step": "steps of jobs",
-    "preloaded": "what steps are forked from",
+    "preloaded": "what steps and engines are forked from",
     "engine": "vLLM server",
     "web": "web",
     "worker": "worker",

@@ -1,23 +1,26 @@
-"""Tables of the page about speed: finetune and assembly."""
+"""Tables of the page about speed: finetune, assembly, and starts of engines."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from tests.benchmarks.harness import markdown
+from tests.benchmarks.harness import markdown, reports
 
 PROGRAMS = ("nexusmix", "transformers", "transformers, our allocator")
 
 
 def tables() -> dict[str, str]:
-    return {
-        "sources": markdown.sources(
-            {
-                "finetune": "./nexusmix bench finetune",
-                "finetune-float32": "./nexusmix bench finetune",
-                "assembly": "./nexusmix bench assembly",
-                "serving": "./nexusmix bench serving",
-            }
-        ),
+    commands = {
+        "finetune": "./nexusmix bench finetune",
+        "finetune-float32": "./nexusmix bench finetune",
+        "assembly": "./nexusmix bench assembly",
+        "serving": "./nexusmix bench serving",
+    }
+    starts = {}
+    if (reports.RESULTS / "start.json").exists():
+        commands["start"] = "./nexusmix bench start"
+        starts["start"] = start(markdown.result("start"))
+    return starts | {
+        "sources": markdown.sources(commands),
         "finetune": finetune(markdown.result("finetune")),
         "finetune-float32": finetune_float32(markdown.result("finetune-float32")),
         "assembly": assembly(markdown.result("assembly")),
@@ -103,3 +106,29 @@ def export(result: Mapping[str, Any]) -> str:
 
 def _megabytes(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def start(result: Mapping[str, Any]) -> str:
+    rows = []
+    for name, kinds in result["mixes"].items():
+        for kind, figures in kinds.items():
+            medians = {measure: figures[measure]["median"] for measure in figures}
+            rows.append(
+                [
+                    name,
+                    kind,
+                    f"{medians['seconds_ready']:.1f}",
+                    f"{medians['seconds']:.1f}",
+                    f"{medians['cpu_seconds']:.1f}",
+                    f"{medians['megabytes']:,.0f}",
+                ]
+            )
+    head = [
+        "mix",
+        "engine",
+        "ready after, s",
+        "first token after, s",
+        "CPU time, s",
+        "memory with the process that is forked, MB",
+    ]
+    return markdown.table(head, rows)

@@ -1,4 +1,4 @@
-"""A module that tests run by `python -m`: `forked SCENARIO`."""
+"""A module that tests run by `python -m`: `forked SCENARIO ARGUMENTS...`."""
 
 import json
 import os
@@ -8,10 +8,11 @@ import sys
 import time
 
 
-def main(scenario: str) -> int:
+def main(scenario: str, *arguments: str) -> int:
     if scenario == "say":
         said: dict[str, object] = {"env": dict(os.environ), "name": __name__}
         said |= {"input": sys.stdin.read(), "session": os.getsid(0), "modules": [*sys.modules]}
+        said["arguments"] = arguments
         sys.stdout.write(json.dumps(said) + "\n")
         sys.stdout.flush()
         sys.stderr.write("err\n")
@@ -28,4 +29,4 @@ def main(scenario: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

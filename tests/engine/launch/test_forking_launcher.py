@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -16,6 +17,7 @@ import pytest
 
 from engine.launch.forking_launcher import ForkedProcess, ForkingLauncher
 from engine.launch.launcher import LocalProcess, Process
+from registry.errors import Unavailable
 from tests.engine.launch.test_launcher import all_gone, tree_of, wait_until
 
 MODULE = "tests.engine.launch.forked"
@@ -24,17 +26,30 @@ IMPORTED = "xml.dom.minidom"
 OWNER = """
 import os, sys
 from pathlib import Path
+from engine.launch import keeping
 from tests.engine.launch.test_forking_launcher import fork, started
-launcher = started(Path(sys.argv[1]))
+launcher = started(Path(sys.argv[1]), keeper=keeping.keeper_pid())
 process = fork(launcher, "wait", Path(sys.argv[2]))
-print(launcher.pid, flush=True)
+print(launcher.pid, process.identity is not None, flush=True)
 process.wait()
+"""
+KEEPER = """
+import subprocess, sys, time
+from engine.launch import keeping
+keeping.become_keeper()
+owner = subprocess.Popen([sys.executable, "-c", *sys.argv[1:]])
+print(owner.pid, flush=True)
+while True:
+    keeping.bury([])
+    time.sleep(0.05)
 """
 
 
-def started(folder: Path) -> ForkingLauncher:
+def started(folder: Path, *, keeper: int | None = None) -> ForkingLauncher:
     """Return a launcher whose server listens."""
-    launcher = ForkingLauncher([IMPORTED], env=os.environ, log_path=folder / "server.log")
+    launcher = ForkingLauncher(
+        [IMPORTED], env=os.environ, log_path=folder / "server.log", keeper=keeper
+    )
     wait_until(lambda: launcher.is_ready, seconds=60)
     return launcher
 
@@ -89,6 +104,57 @@ def test_before_the_server_listens_a_process_starts_from_nothing(log: Path) -> N
         launcher.close()
 
 
+def test_a_process_waits_for_the_server(log: Path) -> None:
+    launcher = ForkingLauncher(
+        [IMPORTED], env=os.environ, log_path=log.with_name("server.log"), wait_seconds=60
+    )
+    try:
+        assert isinstance(fork(launcher, "say", log), ForkedProcess)
+    finally:
+        launcher.close()
+
+
+def test_without_what_it_imports_a_process_starts_from_nothing(log: Path) -> None:
+    launcher = ForkingLauncher(
+        ["no.such.module"], env=os.environ, log_path=log.with_name("server.log"), wait_seconds=60
+    )
+    try:
+        process = fork(launcher, "say", log)
+        assert isinstance(process, LocalProcess)
+        assert process.wait(10) == 3
+    finally:
+        launcher.close()
+
+
+def test_after_its_end_a_launcher_starts_nothing(launcher: ForkingLauncher, log: Path) -> None:
+    """A step of an agent that ends may still be about to start an engine."""
+    launcher.close()
+    with pytest.raises(Unavailable):
+        fork(launcher, "say", log)
+    assert not log.exists()
+
+
+def test_placeholders_become_the_address(launcher: ForkingLauncher, log: Path) -> None:
+    command = [sys.executable, "-m", MODULE, "say"]
+    by_socket = launcher.run([*command, "--uds={socket}"], env=os.environ, log_path=log)
+    by_port = launcher.run([*command, "{host}:{port}"], env=os.environ, log_path=log)
+    assert (by_socket.wait(10), by_port.wait(10)) == (3, 3)
+    lines = [line for line in log.read_text().splitlines() if line != "err"]
+    said = sorted(json.loads(line)["arguments"][-1] for line in lines)
+    addresses = (by_port.address, by_socket.address)
+    assert said[0] == f"--uds={str(by_socket.address).removeprefix('unix:')}", addresses
+    assert said[1] == str(by_port.address).removeprefix("http://"), addresses
+
+
+def test_the_guard_tells_what_it_guards(launcher: ForkingLauncher, log: Path) -> None:
+    """Strays and engines to adopt are found by the command line of their guards."""
+    fork(launcher, "wait", log)
+    guard = psutil.Process(tree_of(log)[0]).parent()
+    assert guard is not None
+    assert guard.cmdline()[-4:] == [sys.executable, "-m", MODULE, "wait"]
+    assert guard.environ() == dict(os.environ) | {"ONE": "1"}
+
+
 def test_a_signal_gives_a_negative_status(launcher: ForkingLauncher, log: Path) -> None:
     assert fork(launcher, "crash", log).wait(10) == -signal.SIGSEGV
 
@@ -137,12 +203,40 @@ def test_after_a_killed_server_the_next_process_runs(launcher: ForkingLauncher, 
 
 
 def test_everything_dies_with_a_killed_owner(tmp_path: Path, log: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(tmp_path), str(log)],
-        stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[3],
-    ) as owner:
+    with run_python(OWNER, str(tmp_path), str(log)) as owner:
         assert owner.stdout
-        pids = [int(owner.stdout.readline()), *tree_of(log)]
+        server, has_identity = owner.stdout.readline().split()
+        assert has_identity == b"False"
+        pids = [int(server), *tree_of(log)]
         owner.kill()
     wait_until(lambda: all_gone(pids))
+
+
+def test_a_keeper_inherits_a_process(tmp_path: Path, log: Path) -> None:
+    with run_python(KEEPER, OWNER, str(tmp_path), str(log)) as keeper:
+        assert keeper.stdout
+        owner, (server, has_identity) = keeper.stdout.readline(), keeper.stdout.readline().split()
+        assert has_identity == b"True"
+        pids = tree_of(log)
+        os.kill(int(owner), signal.SIGKILL)
+        wait_until(lambda: all_gone([int(server)]))
+        guard = psutil.Process(pids[0]).parent()
+        assert guard is not None
+        wait_until(lambda: guard.ppid() == keeper.pid)
+        assert not any(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE for pid in pids)
+        keeper.kill()
+    wait_until(lambda: all_gone(pids))
+
+
+@contextmanager
+def run_python(code: str, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run Python code until the block ends."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code, *arguments],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[3],
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()

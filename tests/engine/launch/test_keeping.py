@@ -42,6 +42,11 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def preloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEXUSMIX_PRELOAD", "true")
+
+
+@pytest.fixture
 def keeper(database: str, tmp_path: Path) -> Iterator[LocalProcess]:
     process = LocalLauncher().run(
         [sys.executable, "-m", "tests.engine.serving.keeper_process", str(tmp_path)],
@@ -92,4 +97,12 @@ def test_an_engine_outlives_its_agent_but_not_the_keeper(
 
 @pytest.mark.slow  # it loads vLLM
 def test_vllm_outlives_its_agent_but_not_the_keeper(keeper: LocalProcess, tmp_path: Path) -> None:
+    check_adoption(keeper, tmp_path)
+
+
+@pytest.mark.slow  # it loads vLLM
+@pytest.mark.usefixtures("preloaded")
+def test_a_forked_vllm_outlives_its_agent_but_not_the_keeper(
+    keeper: LocalProcess, tmp_path: Path
+) -> None:
     check_adoption(keeper, tmp_path)

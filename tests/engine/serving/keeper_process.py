@@ -13,6 +13,7 @@ from time import sleep
 
 from engine.launch import keeping
 from engine.launch.launcher import LocalLauncher
+from engine.serving import engine_launcher
 from engine.serving.agent import Agent
 from registry import logs
 from tests.engine.stand_in_agents import StandInLauncher
@@ -38,7 +39,8 @@ def run_agent(folder: Path) -> None:
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     (folder / "agent").write_text(str(os.getpid()))
-    Agent(launcher=StandInLauncher() if STAND_IN in os.environ else None).run(stopping)
+    with engine_launcher.preloaded() as launcher:
+        Agent(launcher=StandInLauncher() if STAND_IN in os.environ else launcher).run(stopping)
 
 
 if __name__ == "__main__":

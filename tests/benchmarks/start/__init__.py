@@ -1,0 +1,1 @@
+"""Measure the cold start of an engine, from nothing and forked, to its first token."""
