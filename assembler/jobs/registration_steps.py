@@ -29,8 +29,6 @@ from registry.database.tables import ExpertVersion, Family
 
 CHECK_FAMILY, CHECK_EXPERT, EMBED = "check-family", "check-expert", "embed"
 IMPORT, MEASURE = "import-expert", "measure"
-# Added to the niceness of a measurement: a mix that is made meanwhile goes first.
-NICENESS = 10
 # Progress that is stored more often cannot be followed by a person.
 REPORT_SECONDS = 0.5
 
@@ -144,7 +142,8 @@ def measure(version_id: int) -> None:
     """Measure what gates need to know of an expert and its seed; see `parent_measurements`."""
     from assembler.evaluation import general_text, parent_measurements
 
-    os.nice(NICENESS)
+    # Only on cores that nobody else wants: a registration or a mix meanwhile goes first.
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     blobs = blob_stores.store()
     version = _version(version_id)
     family = version.expert.family

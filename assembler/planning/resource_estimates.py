@@ -19,8 +19,7 @@ from assembler.routing.input_moments import MOMENTS_DTYPE, NUM_DIRECTIONS
 from assembler.training.parallelism import Parallelism
 from assembler.training.trainable import is_folded, trains
 from engine.compression import int8_units
-from engine.serving.context import KV_CACHE_GIB
-from engine.vllm_build import serving_dtype
+from engine.serving import context
 from registry.checkpoints.manifests import DTYPE_BYTES, TensorEntry
 from registry.checkpoints.tensor_names import (
     DOMAIN_EMBEDDINGS,
@@ -32,7 +31,6 @@ from registry.checkpoints.tensor_names import (
 # Measured private memory of a process that has loaded its libraries and no model.
 NUMPY_PROCESS = 80_000_000
 TORCH_PROCESS = 300_000_000
-VLLM_PROCESS = 1_500_000_000
 # A checkpoint holds the float32 weight and two Adam moments of each trained parameter. The last
 # checkpoint stays until the next is complete, so two exist at a time.
 CHECKPOINT_BYTES = 2 * 12
@@ -151,10 +149,9 @@ def gating(plan: Blueprint) -> StepResources:
 
 def serving(plan: Blueprint) -> StepResources:
     """Estimate the start of a vLLM server with the mix."""
-    width = 4 if serving_dtype() == "float32" else 2
     return StepResources(
         read=plan.num_bytes,
-        memory=VLLM_PROCESS + width * plan.mix.num_parameters + (KV_CACHE_GIB << 30),
+        memory=context.engine_bytes(plan.mix),
         work=plan.num_bytes,
     )
 

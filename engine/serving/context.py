@@ -1,4 +1,6 @@
-"""The context of a served model: how many tokens a prompt and its answer can have together.
+"""The context of a served model, and the memory of its engine.
+
+The context is how many tokens a prompt and its answer can have together.
 
 It is the model's own. On a CPU, where the key-value cache has a fixed size, it is no longer than
 one request that fills that cache.
@@ -11,6 +13,8 @@ from registry.checkpoints.architecture import Architecture
 
 # vLLM does not size the cache by the memory it finds on a CPU. The variable is vLLM's own.
 KV_CACHE_GIB = 1
+# Private memory of an engine that has loaded its libraries and no model.
+PROCESS_BYTES = 1_500_000_000
 KV_CACHE_VARIABLE = "VLLM_CPU_KVCACHE_SPACE"
 # vLLM allocates whole blocks, at most this large on a CPU, and keeps one of them back.
 BLOCK_TOKENS = 128
@@ -37,3 +41,9 @@ def _bytes_per_token(architecture: Architecture) -> int:
     layers = sum(map(architecture.has_attention, range(architecture.num_hidden_layers)))
     width = 4 if serving_dtype() == "float32" else 2
     return 2 * layers * heads * architecture.head_dim * width
+
+
+def engine_bytes(architecture: Architecture) -> int:
+    """Return about how much memory an engine takes in bytes: code, weights and KV cache."""
+    width = 4 if serving_dtype() == "float32" else 2
+    return PROCESS_BYTES + width * architecture.num_parameters + (KV_CACHE_GIB << 30)

@@ -6,29 +6,20 @@ from time import monotonic
 
 import psutil
 
-from engine.serving.context import KV_CACHE_GIB
+from engine.serving.context import engine_bytes
 from engine.serving.running import Running
 from engine.serving.tables import Deployment, DeploymentState
-from engine.vllm_build import is_cpu_build, serving_dtype
+from engine.vllm_build import is_cpu_build
 from registry.blobs import blob_stores
 from registry.checkpoints import manifests
-from registry.checkpoints.architecture import Architecture
 from registry.errors import NexusmixError
 from registry.settings import settings
 
-# Of its code and buffers, measured with SmolLM2-135M.
-PROCESS_BYTES = 1_500_000_000
 # Of the machine's memory. The rest is for the service, its jobs, and the pages of files.
 DEFAULT_SHARE = 0.8
 # A model that has just begun to answer is not put to sleep, so that each request is answered.
 MIN_AWAKE_SECONDS = 5.0
 WAITS = "waits for memory: other models take it, and are pinned or have just been asked"
-
-
-def num_bytes(architecture: Architecture) -> int:
-    """Return about how much memory an engine takes in bytes: code, weights and KV cache."""
-    width = 4 if serving_dtype() == "float32" else 2
-    return PROCESS_BYTES + width * architecture.num_parameters + (KV_CACHE_GIB << 30)
 
 
 def budget() -> int | None:
@@ -71,7 +62,7 @@ class Memory:
         except (NexusmixError, OSError):
             self._unreadable.add(digest)
         else:
-            self._sizes[digest] = num_bytes(manifest.architecture)
+            self._sizes[digest] = engine_bytes(manifest.architecture)
 
     def plan(self, rows: Sequence[Deployment], running: Mapping[int, Running]) -> Plan:
         """Return which requested deployments may start, and which others fall asleep for them.

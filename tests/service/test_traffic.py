@@ -12,7 +12,7 @@ from assembler.mixes import mixes
 from assembler.mixes.new_mix import NewMix
 from assembler.recipes.recipe import Finetune
 from assembler.tables import MixState
-from engine.serving import engine_memory, vllm_process
+from engine.serving import context, vllm_process
 from engine.serving.tables import DeploymentState
 from registry.blobs import blob_stores
 from registry.database import db
@@ -116,7 +116,7 @@ def test_no_request_fails_while_a_preview_becomes_the_release(
 @pytest.mark.long
 def test_ten_models_answer_where_two_fit(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two clients ask for all of them, each in an order of its own."""
-    room = 2 * engine_memory.num_bytes(tiny.ARCHITECTURE) + 2**28
+    room = 2 * context.engine_bytes(tiny.ARCHITECTURE) + 2**28
     names = [f"m{number}" for number in range(10)]
     with serving(home, own={"NEXUSMIX_ENGINE_MEMORY_BYTES": str(room)}) as service:
         monkeypatch.setenv("NEXUSMIX_DATABASE_URL", service.database_url)

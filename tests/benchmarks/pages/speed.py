@@ -1,30 +1,26 @@
-"""Tables of the page about speed: finetune, assembly, and starts of engines."""
+"""Tables of the page about speed: finetune, assembly, engines, gates and the gateway."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from tests.benchmarks.harness import markdown, reports
+from tests.benchmarks.harness import markdown
 
 PROGRAMS = ("nexusmix", "transformers", "transformers, our allocator")
 
 
 def tables() -> dict[str, str]:
-    commands = {
-        "finetune": "./nexusmix bench finetune",
-        "finetune-float32": "./nexusmix bench finetune",
-        "assembly": "./nexusmix bench assembly",
-        "serving": "./nexusmix bench serving",
-    }
-    starts = {}
-    if (reports.RESULTS / "start.json").exists():
-        commands["start"] = "./nexusmix bench start"
-        starts["start"] = start(markdown.result("start"))
-    return starts | {
-        "sources": markdown.sources(commands),
+    names = ("assembly", "serving", "start", "preview", "mix-gate", "registration", "gateway")
+    finetunes = dict.fromkeys(("finetune", "finetune-float32"), "./nexusmix bench finetune")
+    commands = {name: f"./nexusmix bench {name}" for name in names}
+    return {
+        "sources": markdown.sources(finetunes | commands),
         "finetune": finetune(markdown.result("finetune")),
         "finetune-float32": finetune_float32(markdown.result("finetune-float32")),
         "assembly": assembly(markdown.result("assembly")),
         "export": export(markdown.result("assembly")),
+        "start": start(markdown.result("start")),
+        "mix-gate": mix_gate(markdown.result("mix-gate")),
+        "gateway": gateway(markdown.result("gateway")),
     }
 
 
@@ -131,4 +127,19 @@ def start(result: Mapping[str, Any]) -> str:
         "CPU time, s",
         "memory with the process that is forked, MB",
     ]
+    return markdown.table(head, rows)
+
+
+def mix_gate(result: Mapping[str, Any]) -> str:
+    rows = [[name, f"{seconds:.0f}"] for name, seconds in result["seconds"].items()]
+    return markdown.table(["what is known beforehand", "seconds"], rows)
+
+
+def gateway(result: Mapping[str, Any]) -> str:
+    rows = []
+    for name, by_connections in result["loads"].items():
+        for connections, figures in by_connections.items():
+            medians = [figures[field]["median"] for field in ("per_second", "p50", "p99")]
+            rows.append([name, connections, f"{medians[0]:,.0f}", *(f"{x:.1f}" for x in medians[1:])])
+    head = ["server", "connections", "requests a second", "p50, ms", "p99, ms"]
     return markdown.table(head, rows)

@@ -49,3 +49,9 @@ def test_attention_experts_share_the_cache(attention: Attention, times: int) -> 
     )
     expected = context.context_tokens(LONG) / times
     assert context.context_tokens(mix) == pytest.approx(expected, abs=2 * 128)
+
+
+def test_weights_and_cache_take_memory() -> None:
+    weights = 4 * tiny.ARCHITECTURE.num_parameters
+    expected = context.PROCESS_BYTES + weights + 2**30
+    assert context.engine_bytes(tiny.ARCHITECTURE) == expected

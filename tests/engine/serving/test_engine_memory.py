@@ -12,11 +12,10 @@ from engine.serving.engine_memory import Memory, Plan
 from engine.serving.running import Running
 from engine.serving.tables import Deployment, DeploymentState
 from registry import settings
-from tests import tiny
 
 State = DeploymentState
 START = datetime(2026, 12, 1, tzinfo=UTC)
-GB, GIB = 10**9, 2**30
+GB = 10**9
 
 
 def row(number: int, state: State, *, model: str | None = None, pinned: bool = False) -> Deployment:
@@ -117,8 +116,3 @@ def test_a_manifest_that_cannot_be_read_is_left_to_the_start() -> None:
     memory.learn(unreadable)
     assert not memory.knows(unreadable)
     assert memory.plan([unreadable], {}) == Plan(start={1})
-
-
-def test_weights_and_cache_take_memory() -> None:
-    weights = 4 * tiny.ARCHITECTURE.num_parameters
-    assert engine_memory.num_bytes(tiny.ARCHITECTURE) == engine_memory.PROCESS_BYTES + weights + GIB
