@@ -142,6 +142,7 @@ ROUTES: dict[tuple[str, str], Scope | None] = {
     ("POST", "/mixes/{ref}/revise"): Scope.PUBLISH,
     ("POST", "/mixes/{ref}/cancel"): Scope.PUBLISH,
     ("POST", "/mixes/{ref}/retry"): Scope.PUBLISH,
+    ("POST", "/mixes/{ref}/deploy"): Scope.DEPLOY,
     ("POST", "/mixes/{ref}/override"): Scope.ADMIN,
 }
 

@@ -121,6 +121,7 @@ def gate(
             documents=digests[i],
             is_private=judged[i] in private,
             perplexity=measured[domain],
+            routing=perplexities.routing(checkpoints, windows[i], blobs),
             continuations=texts[i],
             variations=noisy[i],
             readings={"served": served[i], **others[domain]},

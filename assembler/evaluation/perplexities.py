@@ -1,4 +1,4 @@
-"""Measure the held-out perplexity of every network that a gate compares, each once.
+"""Read held-out text with every network that a gate compares, each once: perplexity and routing.
 
 Each result is cached under a digest of its network and text. A second mix of the same experts, an
 extended mix, or an interrupted gate measures only what is new, and what is known of an expert since
@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -20,15 +20,16 @@ from assembler.assembly import upcycle
 from assembler.content_cache import made_once
 from assembler.network import network_runner
 from assembler.network.model import Network
+from assembler.network.network_runner import ReadText
 from assembler.progress import OnCount
 from engine.gates.general_gate import GENERAL_TEXT
-from engine.gates.perplexities import Perplexities
+from engine.gates.perplexities import Perplexities, Routing
 from registry.blobs import overlay_blobs
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints.manifests import Manifest, json_digest
 from registry.settings import settings
 
-RESULT_FILE = "log-perplexity.json"
+RESULT_FILE = "read-text.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +108,24 @@ def of_checkpoint(manifest: Manifest, texts: Mapping[str, Tensor], blobs: BlobSt
     return _log_perplexities(manifest.digest, texts, lambda: _network(manifest, blobs))
 
 
+def routing(checkpoints: GateCheckpoints, windows: Tensor, blobs: BlobStore) -> Routing | None:
+    """Return where a mix sends the windows [n, T] of a domain; None for one network.
+
+    `measure` has found it: nothing is read again.
+    """
+    assembled, finetuned = checkpoints.assembled, checkpoints.finetuned
+    names = assembled.architecture.expert_names
+    if not names:
+        return None
+
+    def shares(mix: Manifest) -> dict[str, float]:
+        read = _cached(mix.digest, windows, lambda: _network(mix, blobs))
+        return dict(zip(names, read.first_choices, strict=True))
+
+    after = None if finetuned is None else shares(finetuned)
+    return Routing(assembled=shares(assembled), finetuned=after)
+
+
 def _tasks(
     checkpoints: GateCheckpoints, texts: HeldOut, blobs: BlobStore, *, with_baselines: bool
 ) -> dict[str, Callable[[], Measured]]:
@@ -163,22 +182,24 @@ def _log_perplexities(
 ) -> Measured:
     """Return a log-perplexity for each text; load the network of `key` if one is new."""
     load_once = cache(load)
-    return {name: _cached(key, windows, load_once) for name, windows in texts.items()}
+    return {
+        name: _cached(key, windows, load_once).log_perplexity for name, windows in texts.items()
+    }
 
 
 def _network(manifest: Manifest, blobs: BlobStore) -> Network:
     return Network.from_manifest(manifest, blobs, dtype=torch.float32)
 
 
-def _cached(key: str, windows: Tensor, load: Callable[[], Network]) -> float:
-    """Measured, or what was found for the same network and the same tokens before."""
+def _cached(key: str, windows: Tensor, load: Callable[[], Network]) -> ReadText:
+    """Read, or what was found for the same network and the same tokens before."""
     tokens = hashlib.sha256(repr(tuple(windows.shape)).encode() + windows.numpy().tobytes())
-    name = json_digest([key, tokens.hexdigest()])
+    # Results of another form have another name.
+    name = json_digest([RESULT_FILE, key, tokens.hexdigest()])
 
     def make(folder: Path) -> None:
-        measured = network_runner.log_perplexity(load(), windows)
-        (folder / RESULT_FILE).write_text(json.dumps(measured))
+        read = network_runner.read(load(), windows)
+        (folder / RESULT_FILE).write_text(json.dumps(asdict(read)))
 
     folder = made_once(settings().cache_path / "evaluations" / name[:2] / name[2:], make)
-    result: float = json.loads((folder / RESULT_FILE).read_text())
-    return result
+    return ReadText(**json.loads((folder / RESULT_FILE).read_text()))

@@ -5,6 +5,7 @@ batches.
 """
 
 from collections.abc import Callable, Iterator, Set
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -41,31 +42,45 @@ def _head(network: Network, count: int) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda x_BTD, _: network.logits(x_BTD[:, -count:])
 
 
-@torch.inference_mode()
-def log_perplexity(network: Network, sequences: Tensor) -> float:
-    """Return the mean negative log-likelihood, in nats per token, of sequences [n, T].
+@dataclass(frozen=True)
+class ReadText:
+    """How a network reads text.
 
-    The first token of each sequence is not predicted and does not count.
+    `log_perplexity` is in nats per token. `first_choices` has the share of first choices of each
+    routed expert, over all blocks and tokens; it is empty for a network without experts.
     """
-    total = 0.0
+
+    log_perplexity: float
+    first_choices: list[float]
+
+
+@torch.inference_mode()
+def read(network: Network, sequences: Tensor) -> ReadText:
+    """Read sequences [n, T].
+
+    The first token of each sequence is not predicted and does not count in the log-perplexity, the
+    mean negative log-likelihood.
+    """
+    total, num_experts = 0.0, network.architecture.num_experts
+    counts_N = torch.zeros(num_experts, device=network.device)
     for tokens_BT in _batches(network, sequences):
-        logits_BTV = network(tokens_BT)[:, :-1].float()
+        router_logits: list[Tensor] = []
+        kept = router_logits if num_experts else None
+        logits_BTV = network(tokens_BT, router_logits=kept)[:, :-1].float()
         next_BT = tokens_BT[:, 1:]
         nll = F.cross_entropy(logits_BTV.flatten(0, 1), next_BT.flatten(), reduction="sum")
         total += nll.item()
-    return total / (sequences.shape[0] * (sequences.shape[1] - 1))
-
-
-@torch.inference_mode()
-def routing_shares(network: Network, sequences: Tensor) -> list[float]:
-    """Return each expert's share of first choices, over all blocks and tokens."""
-    counts = torch.zeros(network.architecture.num_experts, device=network.device)
-    for tokens_BT in _batches(network, sequences):
-        router_logits: list[Tensor] = []
-        network(tokens_BT, router_logits=router_logits)
         for logits_TN in router_logits:
-            counts += logits_TN.argmax(-1).bincount(minlength=len(counts))
-    return (counts / counts.sum()).tolist()
+            counts_N += logits_TN.argmax(-1).bincount(minlength=num_experts)
+    return ReadText(
+        log_perplexity=total / (sequences.shape[0] * (sequences.shape[1] - 1)),
+        first_choices=(counts_N / counts_N.sum()).tolist(),
+    )
+
+
+def log_perplexity(network: Network, sequences: Tensor) -> float:
+    """Return the log-perplexity of sequences [n, T], see `read`."""
+    return read(network, sequences).log_perplexity
 
 
 def _batches(network: Network, sequences: Tensor) -> Iterator[Tensor]:

@@ -10,6 +10,11 @@ from registry.errors import Incompatible
 SEED = "seed"
 
 
+def expert_names(recipe: Recipe) -> tuple[str, ...]:
+    """Return the names of the routed experts of a mixture, in their order."""
+    return recipe.domains if recipe.shared_expert else (*recipe.domains, SEED)
+
+
 def mixture_of(recipe: Recipe, dense: Architecture, *, vector_size: int) -> Architecture:
     """Return the mixture that a recipe makes of experts with the architecture `dense`.
 
@@ -18,7 +23,7 @@ def mixture_of(recipe: Recipe, dense: Architecture, *, vector_size: int) -> Arch
     """
     # Domain embeddings have a constant as an additional coordinate.
     embedding_size = (vector_size if recipe.embeds_with_encoder else dense.hidden_size) + 1
-    names = recipe.domains if recipe.shared_expert else (*recipe.domains, SEED)
+    names = expert_names(recipe)
     mix = replace(
         dense,
         num_experts=len(names),

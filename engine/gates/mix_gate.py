@@ -15,7 +15,7 @@ from engine.divergence.aggregates import Summary, summarize
 from engine.divergence.metrics import Continuation, Reading
 from engine.gates import gate_limits, general_gate
 from engine.gates.general_gate import GENERAL_TEXT, GeneralMeasurement, GeneralReport
-from engine.gates.perplexities import Perplexities, StageMetric
+from engine.gates.perplexities import Perplexities, Routing, StageMetric
 from engine.gates.policy import STAGES, ParentLimits, Policy, Stage
 from engine.gates.report import (
     Construction,
@@ -59,6 +59,7 @@ class Measurements:
     continuations: Sequence[Continuation]
     variations: noise.Variations
     readings: Mapping[Stage, Sequence[Reading]]
+    routing: Routing | None = None
 
 
 class DomainReport(Data):
@@ -75,6 +76,11 @@ class DomainReport(Data):
         " compressed mix every other one, which its compression was not chosen by."
     )
     perplexity: Perplexities = Field(description="Held-out perplexities.")
+    routing: Routing | None = Field(
+        default=None,
+        description="Where the held-out text goes; null for a mix that is one network, and in"
+        " reports from before this field.",
+    )
     noise_floor: Summary = Field(description="The reference against itself.")
     served: Summary = Field(description="The serving engine against the reference network.")
     finetuned: Summary | None = Field(
@@ -209,6 +215,7 @@ class _DomainResult:
             domain=measured.domain,
             documents=measured.documents,
             perplexity=measured.perplexity,
+            routing=measured.routing,
             noise_floor=floor,
             served=summaries["served"],
             finetuned=summaries.get("finetuned"),

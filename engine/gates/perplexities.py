@@ -1,4 +1,4 @@
-"""Held-out perplexities of a mix and of its parents, and metrics that belong to a stage."""
+"""Held-out perplexities of a mix and of its parents, its routing, and metrics of a stage."""
 
 from pydantic import Field, FiniteFloat
 
@@ -40,6 +40,18 @@ class Perplexities(Data):
     def candidate(self) -> float:
         """The perplexity of the mix to be published."""
         return self.trained if self.compressed is None else self.compressed
+
+
+class Routing(Data):
+    """Where a mix sends the held-out text of one domain."""
+
+    assembled: dict[str, FiniteFloat] = Field(
+        description="Share of the tokens whose first choice is an expert, over all blocks, by its"
+        " name, before the finetune."
+    )
+    finetuned: dict[str, FiniteFloat] | None = Field(
+        default=None, description="The same after the finetune; null without one."
+    )
 
 
 class StageMetric(Metric):

@@ -15,7 +15,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 TONES = {
     "good": {"ready", "succeeded", "embedded", "passed"},
     "bad": {"failed", "parked"},
-    "quiet": {"queued", "cancelled", "stopped", "retired", "waiting", "uploading"},
+    "quiet": {"asleep", "queued", "cancelled", "stopped", "retired", "waiting", "uploading"},
 }
 
 

@@ -9,6 +9,7 @@ from assembler.mixes import mixes
 from registry.blobs import blob_stores
 from registry.database import db
 from service.ui import mix_views
+from service.ui.forms import RevisionForm
 from service.ui.rendering import render
 from service.web.released_blobs import ReleasedBlobs
 from service.web.threads import FOLLOWING, Shared
@@ -44,4 +45,6 @@ def _part(ref: str) -> tuple[str, bool]:
     with db.transaction() as session:
         blobs = ReleasedBlobs(blob_stores.store(), session)
         view = mix_views.view(session, blobs, mixes.get(session, ref))
-        return render("_mix.html", view=view), view.settled
+        # The last rendering offers changes, in forms as they are shown first.
+        html = render("_mix.html", view=view, form=RevisionForm(deploy=True))
+        return html, view.settled

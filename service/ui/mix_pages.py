@@ -12,10 +12,10 @@ from assembler.mixes import mixes, overrides
 from assembler.mixes.new_mix import MIN_EXPERTS
 from assembler.recipes import presets
 from assembler.routing import nearest_experts
-from engine.serving import model_routes
-from registry.catalog import experts, families
+from engine.serving import deployments, model_routes
+from registry.catalog import artifacts, experts, families
 from registry.database.tables import VersionState
-from registry.errors import InvalidInput, NexusmixError
+from registry.errors import Conflict, InvalidInput, NexusmixError
 from registry.names import parse_ref
 from service.scopes import Scope
 from service.ui import live, mix_views, preset_views
@@ -183,6 +183,17 @@ def cancel(ref: str, session: Session, _: Visitor) -> Response:
     """Stop making a mix."""
     mixes.cancel(session, ref)
     return RedirectResponse(f"/mixes/{ref}", status_code=303)
+
+
+@router.post("/{ref}/deploy")
+def deploy(ref: str, session: Session, _: Visitor) -> Response:
+    """Serve a published version under the name of its mix."""
+    version = mixes.get(session, ref)
+    if version.artifact_id is None:
+        raise Conflict(f"{mixes.ref_of(version)} is not published, so it cannot be served")
+    artifact = artifacts.get(session, version.artifact_id)
+    deployments.request(session, artifact, model=version.mix.name, ref=mixes.ref_of(version))
+    return RedirectResponse(f"/mixes/{mixes.ref_of(version)}", status_code=303)
 
 
 @router.post("/{ref}/retry")

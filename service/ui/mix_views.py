@@ -17,12 +17,15 @@ from engine.serving import deployments, model_routes
 from engine.serving.tables import Deployment, DeploymentState
 from registry.blobs.blobs import BlobStore, get_bytes
 from registry.catalog import artifacts
+from registry.checkpoints import manifests
+from registry.checkpoints.exports import file_sizes
 from registry.errors import NotFound
 from service.quantities import duration
 from service.reports.mix_comparison import MixComparison
-from service.ui import preset_views, revision_views
+from service.ui import preset_views, revision_views, routing_views
 from service.ui.preset_views import PresetView
 from service.ui.revision_views import RevisionChoices
+from service.ui.routing_views import Matrix, Shares
 
 StepState = Literal["waiting", "running", "done", "stopped"]
 
@@ -69,7 +72,8 @@ class MixView:
     of the mix is published. `can_retry` means that this one can go on from its last good step.
     `changed` are the fields that differ from the preset, as FIELD=VALUE. `chain` are the versions
     that it was made from, the nearest first. `choices` are the changes that can be requested, None
-    if there are none. `curve` has the tokens and the losses of the finetune.
+    if there are none. `curve` has the tokens and the losses of the finetune. `can_deploy` means
+    that it is published and not served. `files` are those that can be downloaded, with their bytes.
     """
 
     ref: str
@@ -96,11 +100,15 @@ class MixView:
     steps: tuple[Step, ...]
     progress: Progress | None
     curve: tuple[list[int], list[float]]
+    shares: Shares | None
     messages: tuple[JobEvent, ...]
     compression: Curve | None
     report: GateReport | None
     override: Override | None
     comparison: MixComparison | None
+    routing: list[Matrix]
+    can_deploy: bool
+    files: Mapping[str, int]
 
 
 def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
@@ -111,8 +119,9 @@ def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
     serving = None if deployment is None else deployment.state
     is_over = version.state in FINAL_STATES
     awaits_serving = version.state is MixState.SUCCEEDED and version.deploy
-    settled = is_over and (not awaits_serving or serving in AT_REST)
+    settled = is_over and (not awaits_serving if serving is None else serving in AT_REST)
     recipe = Recipe.model_validate(version.recipe)
+    metrics = job_events.sampled_metrics(session, version.job_id)
     return MixView(
         ref=f"{version.mix.name}@{version.number}",
         name=version.mix.name,
@@ -138,12 +147,17 @@ def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
         choices=revision_views.choices(session, version) if settled else None,
         steps=tuple(_steps(version, events)),
         progress=_progress(version.progress),
-        curve=_curve(job_events.sampled_metrics(session, version.job_id)),
+        curve=_curve(metrics),
+        shares=routing_views.shares(recipe, metrics),
         messages=tuple(events),
         compression=_compression(blobs, version),
         report=report,
         override=overrides.read(version, blobs),
         comparison=None if report is None else MixComparison.of(report),
+        routing=[] if report is None else routing_views.matrices(report),
+        can_deploy=version.artifact_id is not None and serving in (None, DeploymentState.FAILED),
+        # Sizes are asked of the store, so not while the page follows the mix.
+        files=_files(session, blobs, version) if settled else {},
     )
 
 
@@ -151,6 +165,18 @@ def _report(blobs: BlobStore, version: MixVersion) -> GateReport | None:
     if version.gate_report_digest is None:
         return None
     return GateReport.model_validate_json(get_bytes(blobs, version.gate_report_digest))
+
+
+def _files(session: Session, blobs: BlobStore, version: MixVersion) -> dict[str, int]:
+    """Return the bytes of each file of a mix that is published, or refused and still kept."""
+    digest = version.candidate_digest
+    is_published = version.artifact_id is not None
+    if digest is None or not (is_published or retention.is_kept(version)):
+        return {}
+    attestation = None
+    if version.artifact_id is not None:
+        attestation = artifacts.get(session, version.artifact_id).attestation_digest
+    return file_sizes(manifests.load(blobs, digest), blobs, attestation_digest=attestation)
 
 
 def _compression(blobs: BlobStore, version: MixVersion) -> Curve | None:

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 from assembler.mixes import mixes
 from assembler.recipes.mix_architecture import SEED
 from assembler.recipes.recipe import Recipe
-from engine.serving import model_routes
+from engine.serving import model_routes, sleeping
 from engine.serving.tables import Deployment
 from engine.vllm_plugin.attribution.experts import SHARED
 from registry.catalog import artifacts, experts, families
@@ -31,7 +31,7 @@ class Speaker:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelView:
-    """A served model.
+    """A served model. One that is asleep answers when its engine has started.
 
     `experts` can be switched off; there are none in a model that is one network. `shared` is the
     part that every token passes, if the mix has one. With `is_convex` it has the weight that the
@@ -41,13 +41,14 @@ class ModelView:
     name: str
     mix: str | None
     is_preview: bool
+    is_asleep: bool
     experts: tuple[Speaker, ...]
     shared: Speaker | None
     is_convex: bool
 
 
 def views(session: Session) -> list[ModelView]:
-    """Return the models that answer now, by name."""
+    """Return the models that answer, by name."""
     return [_view(session, name, row) for name, row in model_routes.available(session).items()]
 
 
@@ -64,6 +65,7 @@ def _view(session: Session, name: str, row: Deployment) -> ModelView:
         name=name,
         mix=row.ref,
         is_preview=row.is_preview,
+        is_asleep=sleeping.is_asleep(row),
         experts=tuple(speakers),
         shared=shared,
         is_convex=recipe.combine == "convex",

@@ -1,6 +1,7 @@
 """Gate reports with chosen perplexities."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from engine.compression.int8_curve import Compression, Curve, Point
 from engine.divergence import noise
@@ -12,7 +13,7 @@ from engine.gates.mix_gate import (
     Sides,
     judge,
 )
-from engine.gates.perplexities import Perplexities
+from engine.gates.perplexities import Perplexities, Routing
 from engine.gates.policy import STAGES, Policy, ServedLimits, Stage
 
 DOMAINS = ("sea", "law")
@@ -39,12 +40,13 @@ def make_report(
     known: Sequence[str] = (),
     general: Perplexities | None = None,
     baselines: bool = True,
+    routing: Mapping[str, Routing] | None = None,
 ) -> GateReport:
     """Return a report with these perplexities, one for each domain.
 
     The seed has 100 everywhere, an expert 25 in its domain and 110 elsewhere, the merge 60. Without
     `baselines` there are only seed and expert. `known` are the domains of the base, and `general`
-    are the perplexities on general text.
+    are the perplexities on general text. `routing` is by domain.
     """
     measured = []
     for position, domain in enumerate(domains):
@@ -60,7 +62,8 @@ def make_report(
             finetuned=None if finetuned is None else finetuned[position],
             base=None if base is None else base[position],
         )
-        measured.append(_measured(domain, perplexity, known=domain in known))
+        own = _measured(domain, perplexity, known=domain in known)
+        measured.append(replace(own, routing=(routing or {}).get(domain)))
     sides = Sides(candidate="m" * 64, against={"others": "o" * 64})
     stages = {stage for own in measured for stage in own.readings}
     return judge(

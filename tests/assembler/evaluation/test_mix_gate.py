@@ -97,6 +97,11 @@ def test_a_domain_without_documents_is_not_judged(
     judged = [(domain.domain, domain.documents) for domain in report.domains]
     assert judged == [("expert-2", "1" * 64), ("expert-3", "2" * 64)]
     assert set(report.domains[0].perplexity.experts) == {"expert-2"}
+    for domain in report.domains:
+        assert domain.routing is not None
+        assert tuple(domain.routing.assembled) == names
+        assert sum(domain.routing.assembled.values()) == pytest.approx(1)
+        assert domain.routing.finetuned is None
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import pytest
 from assembler.evaluation import general_text, parent_measurements, perplexities
 from assembler.evaluation.perplexities import GateCheckpoints, HeldOut
 from assembler.network import network_runner
+from assembler.network.network_runner import ReadText
 from assembler.training.batches import TokenReader, held_out_windows
 from engine.gates.mix_gate import WINDOW_TOKENS
 from engine.gates.policy import Policy
@@ -28,11 +29,11 @@ def test_a_gate_reads_only_the_mix(blobs: LocalBlobs, monkeypatch: pytest.Monkey
     )
     read: list[int] = []
 
-    def log_perplexity(network: object, windows: object) -> float:
+    def read_text(network: object, windows: object) -> ReadText:
         read.append(1)
-        return 1.0
+        return ReadText(log_perplexity=1.0, first_choices=[])
 
-    monkeypatch.setattr(network_runner, "log_perplexity", log_perplexity)
+    monkeypatch.setattr(network_runner, "read", read_text)
     perplexities.measure(
         GateCheckpoints(
             seed=seed,

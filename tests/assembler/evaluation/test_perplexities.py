@@ -12,6 +12,7 @@ from assembler.evaluation import perplexities
 from assembler.evaluation.perplexities import GateCheckpoints, HeldOut
 from assembler.network import network_runner
 from assembler.network.model import Network
+from assembler.network.network_runner import ReadText
 from engine.gates.general_gate import GENERAL_TEXT
 from engine.gates.perplexities import Perplexities
 from registry.blobs.blobs import LocalBlobs
@@ -78,11 +79,25 @@ def test_every_expert_reads_general_text(checkpoints: GateCheckpoints, blobs: Lo
     assert math.log(found.experts[NAMES[0]]) == pytest.approx(one["any"])
 
 
+def test_routing_is_that_of_the_same_reading(
+    checkpoints: GateCheckpoints, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure(checkpoints, blobs)
+    network = Network.from_manifest(checkpoints.assembled, blobs, dtype=torch.float32)
+    expected = network_runner.read(network, WINDOWS[0]).first_choices
+    monkeypatch.delattr(network_runner, "read")
+    found = perplexities.routing(checkpoints, WINDOWS[0], blobs)
+    assert found is not None
+    assert list(found.assembled.values()) == pytest.approx(expected)
+    assert tuple(found.assembled) == network.architecture.expert_names
+    assert found.finetuned is None
+
+
 def test_nothing_is_measured_twice(
     checkpoints: GateCheckpoints, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = measure(checkpoints, blobs, with_baselines=True)
-    monkeypatch.delattr(network_runner, "log_perplexity")
+    monkeypatch.delattr(network_runner, "read")
     assert measure(checkpoints, blobs, with_baselines=True) == before
 
 
@@ -90,17 +105,17 @@ def test_only_the_text_of_a_new_domain_is_read(
     checkpoints: GateCheckpoints, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = measure(checkpoints, blobs, WINDOWS[:1])
-    read: list[Tensor] = []
+    new: list[Tensor] = []
 
-    def log_perplexity(network: Network, windows: Tensor) -> float:
-        read.append(windows)
-        return 1.0
+    def read(network: Network, windows: Tensor) -> ReadText:
+        new.append(windows)
+        return ReadText(1.0, [])
 
-    monkeypatch.setattr(network_runner, "log_perplexity", log_perplexity)
+    monkeypatch.setattr(network_runner, "read", read)
     assert measure(checkpoints, blobs)[NAMES[0]] == before[NAMES[0]]
-    assert all(windows is WINDOWS[1] for windows in read)
+    assert all(windows is WINDOWS[1] for windows in new)
     # These are the seed, the expert of the domain, and the mix.
-    assert len(read) == 3
+    assert len(new) == 3
 
 
 def test_the_merge_is_not_stored(

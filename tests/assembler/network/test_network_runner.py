@@ -11,6 +11,7 @@ from assembler.network.moe import Router
 from engine.divergence.aggregates import summarize
 from engine.divergence.metrics import Tokens
 from registry.blobs.blobs import LocalBlobs
+from tests import tiny
 from tests.assembler import tiny_mixes
 
 PROMPTS = torch.arange(3 * 7).reshape(3, 7)
@@ -49,9 +50,14 @@ def test_logprobs_are_those_of_the_continuation(network: Network) -> None:
     assert reading.logprobs == pytest.approx(expected, abs=1e-5)
 
 
-def test_routing_shares_sum_to_one_and_follow_the_rows(network: Network) -> None:
-    assert sum(network_runner.routing_shares(network, PROMPTS)) == pytest.approx(1)
+def test_first_choices_sum_to_one_and_follow_the_rows(network: Network) -> None:
+    assert sum(network_runner.read(network, PROMPTS).first_choices) == pytest.approx(1)
     for module in network.modules():
         if isinstance(module, Router):
             module.weight.zero_()
-    assert network_runner.routing_shares(network, PROMPTS) == [1, 0, 0]
+    assert network_runner.read(network, PROMPTS).first_choices == [1, 0, 0]
+
+
+def test_a_network_without_experts_chooses_nobody(blobs: LocalBlobs) -> None:
+    network = Network.from_manifest(tiny.store_manifest(blobs), blobs, dtype=torch.float32)
+    assert network_runner.read(network, PROMPTS).first_choices == []

@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from assembler.network import network_runner
 from assembler.network.model import Network
 from assembler.network.moe import project
-from assembler.network.network_runner import routing_shares
 from assembler.recipes.recipe import Finetune, Trained
 from assembler.training import domain_loss_choice
 from assembler.training.batches import TokenReader
@@ -73,7 +73,7 @@ def test_held_out_text_is_routed_to_its_own_expert(blobs: LocalBlobs, tmp_path: 
     reader = TokenReader.of(tuned, blobs)
     for number, documents in enumerate(tiny_mixes.expert_documents()):
         windows = reader.windows(documents, split="held-out", length=32)
-        assert routing_shares(network, windows)[number] > 0.8
+        assert network_runner.read(network, windows).first_choices[number] > 0.8
 
 
 def test_rows_are_computed_from_the_stored_projection(blobs: LocalBlobs, tmp_path: Path) -> None:

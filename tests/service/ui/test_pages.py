@@ -151,7 +151,13 @@ def test_a_mix_is_followed_live(page: Page, experts: list[str]) -> None:
         mix_state.complete(session, version.id, step="assemble")
         mix_state.begin(session, version.id, step="finetune")
     for step in (1, 2):
-        point = {"step": step, "num_steps": 2, "num_tokens": 512 * step, "loss": 3.0 / step}
+        point = {
+            "step": step,
+            "num_steps": 2,
+            "num_tokens": 512 * step,
+            "loss": 3.0 / step,
+            "expert_shares": [0.5, 0.25, 0.25],
+        }
         with db.transaction() as session:
             mix_state.report(session, version.id, progress=point)
             job_events.record(
@@ -160,6 +166,8 @@ def test_a_mix_is_followed_live(page: Page, experts: list[str]) -> None:
 
     expect(page.get_by_text("step: 2 of 2")).to_be_visible()
     expect(page.locator("#chart canvas")).to_be_visible()
+    expect(page.locator("#shares-chart canvas")).to_be_visible()
+    expect(page.locator("#shares-chart .u-legend")).to_contain_text("sailing")
     with db.transaction() as session:
         mix_state.finish(session, version.id, state=MixState.FAILED, error="the disk is full")
     expect(page.get_by_role("alert")).to_contain_text("the disk is full")

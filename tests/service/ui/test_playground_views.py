@@ -1,5 +1,6 @@
 """Served models with the experts that may speak in them."""
 
+from engine.serving import deployments, sleeping
 from registry.blobs.blobs import BlobStore
 from registry.database import db
 from service.ui import playground_views
@@ -13,10 +14,19 @@ def test_views_name_the_experts_with_version_and_license(
     with db.transaction() as session:
         [view] = playground_views.views(session)
     assert (view.name, view.mix, view.is_preview, view.is_convex) == ("mine", "mine@1", False, True)
+    assert not view.is_asleep
     assert view.experts == tuple(
         Speaker(name=f"expert-{number}", version=1, license="Apache-2.0") for number in (1, 2)
     )
     assert view.shared == Speaker(name=SHARED, license="Apache-2.0", about="the seed of tiny")
+
+
+def test_what_is_asleep_is_listed_and_marked(family: BlobStore, engine: SpeakingEngine) -> None:
+    with db.transaction() as session:
+        [row] = deployments.live(session)
+        assert sleeping.put_to_sleep(session, row.id)
+        [view] = playground_views.views(session)
+    assert (view.name, view.is_asleep) == ("mine", True)
 
 
 def test_a_routed_seed_is_one_of_the_experts(family: BlobStore) -> None:

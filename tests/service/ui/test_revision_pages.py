@@ -12,6 +12,8 @@ from playwright.sync_api import Page, expect
 from assembler.mixes import mixes
 from assembler.mixes.mix_change import MixChange
 from assembler.mixes.new_mix import MixSpec, NewMix
+from engine.serving import deployments
+from engine.serving.tables import DeploymentState
 from registry.blobs.blobs import BlobStore, put_bytes
 from registry.catalog import artifacts
 from registry.database import db
@@ -69,6 +71,30 @@ def test_the_page_shows_base_and_changed_fields(page: Page) -> None:
     page.locator("#chain").get_by_role("link").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("version 1")
     expect(page.locator("#chain")).to_have_count(0)
+
+
+def test_a_published_mix_is_deployed(page: Page) -> None:
+    page.goto("/mixes/mine@2")
+    page.get_by_role("button", name="Deploy").click()
+    expect(page.get_by_role("status").first).to_contain_text("served: requested")
+    expect(page.get_by_role("button", name="Deploy")).to_have_count(0)
+    with db.transaction() as session:
+        row = deployments.find_by_model(session, "mine")
+        assert row.ref == "mine@2"
+        # The page follows it until it answers.
+        row.state = DeploymentState.READY
+    expect(page.get_by_role("link", name="Chat")).to_be_visible()
+
+
+def test_the_files_of_a_mix_are_downloaded(page: Page) -> None:
+    page.goto("/mixes/mine")
+    page.get_by_role("link", name="Export").click()
+    expect(page.locator("#export")).to_contain_text("nexusmix export mine@2 FOLDER --format stock")
+    page.locator("#export summary").click()
+    with page.expect_download() as download:
+        page.locator("#export").get_by_role("link", name="config.json", exact=True).click()
+    names = json.loads(download.value.path().read_text())["expert_names"]
+    assert names == ["expert-1", "expert-2", "expert-3"]
 
 
 def test_the_base_is_compared(page: Page) -> None:

@@ -158,7 +158,11 @@ export class Pane {
     this.speakers = new Speakers(model);
     this.legend.hidden = !model.experts.length;
     this.speakers.show(this.legend.querySelector("ul"), this.onChange);
-    const marks = [model.mix, model.is_preview && "preview, not judged yet"];
+    const marks = [
+      model.mix,
+      model.is_preview && "preview, not judged yet",
+      model.is_asleep && "asleep: its first answer waits until it is awake",
+    ];
     if (!model.experts.length) marks.push(NETWORK);
     this.about.textContent = marks.filter(Boolean).join(" · ");
     this.speed.textContent = "";

@@ -1,16 +1,13 @@
 // The experts of one model: their colors, the legend, and the switches.
+import { hueOf } from "/static/hues.js";
 import { overall } from "/static/playground/tokens.js";
 
-// Far apart for most eyes, also beside each other; further experts turn by the golden angle.
-const HUES = [255, 55, 150, 330, 100, 200, 20, 290];
-const GOLDEN_ANGLE = 137.5;
 // An expert has one color in both panes.
 const numbers = new Map();
 
-function hueOf(name) {
+function hueOfName(name) {
   if (!numbers.has(name)) numbers.set(name, numbers.size);
-  const number = numbers.get(name);
-  return HUES[number] ?? (HUES[0] + number * GOLDEN_ANGLE) % 360;
+  return hueOf(numbers.get(name));
 }
 
 export function element(tag, className = "", text = "") {
@@ -44,7 +41,7 @@ export class Speakers {
   tint(target, name) {
     target.classList.add("tinted");
     if (name === this.shared) target.classList.add("shared");
-    else target.style.setProperty("--hue", hueOf(name));
+    else target.style.setProperty("--hue", hueOfName(name));
   }
 
   // The name of the one that spoke, and its weight. A shared expert that only has what the others
