@@ -145,7 +145,7 @@ def _start(mix: Manifest, blobs: BlobStore, launcher: Launcher, *, shared: int) 
             seconds_ready=ready - began,
             seconds=answered - began,
             cpu_seconds=process_times(pid),
-            pss=_pss(pid) + _pss(shared),
+            pss=_pss(pid, shared),
         )
     finally:
         server.stop()
@@ -171,11 +171,14 @@ def _wait(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _pss(pid: int) -> float:
-    """Return the bytes of a process and its descendants, shared pages divided among sharers."""
-    process = psutil.Process(pid)
-    tree = (process, *process.children(recursive=True))
-    return float(sum(one.memory_full_info().pss for one in tree))
+def _pss(*pids: int) -> float:
+    """Return the bytes of processes and their descendants, each of them once.
+
+    A page that several share is divided among them.
+    """
+    roots = [psutil.Process(pid) for pid in pids]
+    trees = {one for root in roots for one in (root, *root.children(recursive=True))}
+    return float(sum(one.memory_full_info().pss for one in trees))
 
 
 if __name__ == "__main__":
