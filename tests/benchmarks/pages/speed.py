@@ -139,7 +139,10 @@ def gateway(result: Mapping[str, Any]) -> str:
     rows = []
     for name, by_connections in result["loads"].items():
         for connections, figures in by_connections.items():
-            medians = [figures[field]["median"] for field in ("per_second", "p50", "p99")]
-            rows.append([name, connections, f"{medians[0]:,.0f}", *(f"{x:.1f}" for x in medians[1:])])
+            per_second, *latencies = (
+                figures[field]["median"] for field in ("per_second", "p50", "p99")
+            )
+            times = [f"{milliseconds:.1f}" for milliseconds in latencies]
+            rows.append([name, connections, f"{per_second:,.0f}", *times])
     head = ["server", "connections", "requests a second", "p50, ms", "p99, ms"]
     return markdown.table(head, rows)
