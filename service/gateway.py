@@ -31,7 +31,7 @@ from service import completion_limits, errors
 from service.schemas.common import Line
 from service.web import admission, preview_marks
 from service.web.auth import Application
-from service.web.checked_routes import CheckedRoute
+from service.web.checked_routes import CheckedRoute, read_at_once
 from service.web.deps import Session
 from service.web.remembered import Remembered
 from service.web.threads import READING
@@ -125,7 +125,7 @@ async def complete(request: Request, _: Application, slot: CompletionSlot) -> Re
     """
     began = time.perf_counter()
     body = await request.body()
-    model, has_nexus = await READING.run(partial(_model_name, body))
+    model, has_nexus = await read_at_once(partial(_model_name, body), num_bytes=len(body))
     if has_nexus and request.url.path.endswith(RESPONSES):
         raise InvalidInput(NOT_THERE, problems=(Problem(pointer(nexus_field.FIELD), NOT_THERE),))
     upstream, is_preview, sent = await _ask(request, model, body)

@@ -6,7 +6,7 @@ header is checked by `service.web.middleware.CheckTarget`, sizes by `service.web
 
 import email.message
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request, Response, params
 from fastapi.routing import APIRoute
@@ -19,6 +19,8 @@ from service.web.threads import READING
 
 # A shorter JSON text is read in less time than a thread needs to begin.
 READ_AT_ONCE_BYTES = 16 * 2**10
+
+T = TypeVar("T")
 
 _rate = admission.Rate()
 
@@ -60,9 +62,12 @@ async def read_json(body: bytes) -> Any:
     """Return the value of a JSON body, and None of none. Raises InvalidInput."""
     if not body:
         return None
-    if len(body) <= READ_AT_ONCE_BYTES:
-        return bounded_json.parse(body)
-    return await READING.run(lambda: bounded_json.parse(body))
+    return await read_at_once(lambda: bounded_json.parse(body), num_bytes=len(body))
+
+
+async def read_at_once(read: Callable[[], T], *, num_bytes: int) -> T:
+    """Return what `read` makes of a text; a long one is read in a thread."""
+    return read() if num_bytes <= READ_AT_ONCE_BYTES else await READING.run(read)
 
 
 def _is_json(content_type: str) -> bool:

@@ -19,6 +19,7 @@ BENCHMARKS = {
     "finetune": "Tokens per second of a finetune against transformers' Qwen2-MoE.",
     "fuzz": "Generated requests and files, of which none may find a fault.",
     "gate": "How long `nexusmix gate` takes, once the texts of the reference are known.",
+    "gateway": "Requests a second and latency of the gateway beside LiteLLM's proxy.",
     "lifecycle": "The life of a mix on real experts: made, extended, reduced, made again.",
     "mix-gate": "Seconds of the gate of a mix, by what is known beforehand.",
     "pages": "Tables of the results pages, filled from the committed results.",

@@ -34,9 +34,10 @@ DIGEST = "a" * 64
 
 @dataclass(frozen=True)
 class WebProcess:
-    """A running web process: its address, and keys that may do everything."""
+    """A running web process: its address, its id, and keys that may do everything."""
 
     address: str
+    pid: int
     keys: tuple[str, ...]
 
 
@@ -77,7 +78,7 @@ def running(
             if time.monotonic() > deadline or process.poll() is not None:
                 raise Unavailable(f"the web process does not answer: {log.read_text()[-2000:]}")
             time.sleep(0.1)
-        yield WebProcess(address, made)
+        yield WebProcess(address, process.pid, made)
 
 
 def add_running_mix(name: str) -> str:
