@@ -35,6 +35,8 @@ MODEL = "mix"
 ENGINE, GATEWAY, PROXY = "engine", "gateway", "LiteLLM"
 ONE, MANY = 1, 16
 NUM_STREAMS, QUICK_STREAMS = 1000, 20
+# Of one key; the proxy has none.
+NO_LIMITS = {"max_completions_per_key": 2 * NUM_STREAMS, "max_requests_per_second": 1e6}
 START_SECONDS = 180.0
 STOP_SECONDS = 20.0
 LEAST_RATIO, MOST_P50, MOST_P99, MOST_MEMORY = 10.0, 1.5, 15.0, 1 / 3
@@ -174,9 +176,7 @@ def _sides(work: Path) -> Iterator[dict[str, Side]]:
         proxy = stack.enter_context(
             litellm_proxy.running(programs, engine=engine, model=MODEL, port=proxy_port, work=work)
         )
-        web = stack.enter_context(
-            web_process.running(limits={"max_completions_per_key": 2 * NUM_STREAMS})
-        )
+        web = stack.enter_context(web_process.running(limits=NO_LIMITS))
         web_process.add_deployment(MODEL, address=engine)
         sides = {
             ENGINE: Side(address=engine, key="none", pid=process.pid),
