@@ -90,7 +90,11 @@ def override(
     return MixBody.of(version)
 
 
-@router.get("/{name}/versions/{number}/events", response_class=EventSourceResponse)
+@router.get(
+    "/{name}/versions/{number}/events",
+    response_class=EventSourceResponse,
+    responses={204: {"description": "The mix has ended, and no event follows the last one."}},
+)
 def follow(ref: MixRef, session: Session, _: Reader, last_event_id: LastEventId = 0) -> Response:
     """Stream the past and coming events of a version as server-sent events, until the mix ends."""
     version = mixes.get(session, ref)

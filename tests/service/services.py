@@ -70,7 +70,8 @@ class Service:
     def _matching(self, part: str) -> Iterator[psutil.Process]:
         for process in self.descendants():
             try:
-                command = process.cmdline()
+                # A forked engine has all of its command in one word.
+                command = " ".join(process.cmdline()).split()
             except psutil.Error:
                 continue
             if part == "postgres":

@@ -81,7 +81,8 @@ def processes_of(home: Path) -> list[psutil.Process]:
 
 def _is(process: psutil.Process, part: str) -> bool:
     try:
-        command = process.cmdline()
+        # A forked engine has all of its command in one word.
+        command = " ".join(process.cmdline()).split()
     except psutil.Error:
         return False
     if part == "postgres":
