@@ -132,7 +132,7 @@ def _children(host: str, port: int) -> list[Child]:
         "NEXUSMIX_HOST": host,
         "NEXUSMIX_PORT": str(port),
     }
-    web = ["uvicorn", "--factory", "service.app:create_app", f"--host={host}", f"--port={port}"]
+    web = ["uvicorn", "--factory", "service.app:create_alone", f"--host={host}", f"--port={port}"]
     web += ["--http=service.web.connections:BoundedProtocol", "--ws=none"]
     web.append(f"--timeout-graceful-shutdown={shutdown.web_limit()}")
     modules = {"web": web, "worker": ["assembler.jobs.worker"], "agent": ["engine.serving.agent"]}

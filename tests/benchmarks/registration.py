@@ -48,7 +48,7 @@ FAMILY = "measured"
 MOST_SECONDS = 8.0
 STOP_SECONDS = 20.0
 # Parts of the command lines of the processes of a service.
-PROCESSES = {"web": "service.app:create_app", "worker": "assembler.jobs.worker"}
+PROCESSES = {"web": "service.app:create_alone", "worker": "assembler.jobs.worker"}
 
 # Seconds by stage or by process.
 Seconds = dict[str, float]

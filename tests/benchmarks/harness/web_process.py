@@ -65,7 +65,7 @@ def running(
             blobs = blob_stores.store()
             rows.add_all(session, blobs)
         command = [
-            *(sys.executable, "-m", "uvicorn", "--factory", "service.app:create_app"),
+            *(sys.executable, "-m", "uvicorn", "--factory", "service.app:create_alone"),
             *(f"--host={HOST}", f"--port={port}", "--ws=none"),
             "--http=service.web.connections:BoundedProtocol",
         ]
