@@ -18,7 +18,7 @@ from registry.checkpoints.tensor_names import is_router
 from registry.errors import Problem, pointer
 
 BLOCK_NUMBERS = 1 << 20
-# A stored weight was rounded by at most half of its last digit, of which this is the largest share.
+# Largest rounding error of a stored weight, as a share of the weight: half of its last digit.
 ROUNDED = {"BF16": 2.0**-8, "F16": 2.0**-11, "F32": 2.0**-22}
 # Steps are computed in float32.
 SLACK = 1.001

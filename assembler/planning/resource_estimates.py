@@ -120,8 +120,8 @@ def compressing(plan: Blueprint) -> StepResources:
 def gating(plan: Blueprint) -> StepResources:
     """Estimate a gate that knows nothing of the parents.
 
-    Seed and mixes read the held-out text of every domain and general text once, experts that of
-    their own domain and general text. The mix writes its texts, reads them twice and is served.
+    Seed and mixes read general text and the held-out text of every domain. An expert reads general
+    text and that of its own domain. The mix writes its texts, reads them twice and is served.
     """
     policy, num_domains = plan.recipe.gates, len(plan.recipe.experts)
     recipe = plan.recipe

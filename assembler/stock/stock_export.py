@@ -71,7 +71,7 @@ class StockExport:
 
 
 def _tokenizer_config(manifest: Manifest, blobs: BlobStore) -> dict[str, bytes]:
-    """Return the tokenizer's config, by its name, where that of the mix names no class.
+    """Return a tokenizer config by file name, if the one of the mix names no class.
 
     transformers then takes the class of the model, and Qwen's splits texts in its own way.
     """

@@ -121,7 +121,7 @@ def _leaves(row: Deployment) -> bool:
 
 
 def _victims(rows: Sequence[Deployment], running: Mapping[int, Running]) -> Iterator[Deployment]:
-    """Yield deployments that may fall asleep, the one that was not used for longest first.
+    """Yield deployments that may fall asleep, least recently used first.
 
     One that another replaces is not among them: requests would wake it again.
     """

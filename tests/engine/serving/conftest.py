@@ -3,10 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy.orm import Session
 
 from engine.serving import agent as agents
 from engine.serving import running
 from engine.serving.agent import Agent
+from registry.blobs.blobs import LocalBlobs
+from registry.database.tables import Artifact
+from tests.engine.factories import make_artifact
 from tests.engine.stand_in_agents import (
     StandInLauncher,
 )
@@ -29,3 +33,15 @@ def agent(
     agent = Agent(launcher=launcher)
     yield agent
     agent.close()
+
+
+@pytest.fixture
+def artifact(session: Session, blobs: LocalBlobs) -> Artifact:
+    """Return an artifact that can be deployed."""
+    return make_artifact(session, blobs)
+
+
+@pytest.fixture
+def other(session: Session, blobs: LocalBlobs) -> Artifact:
+    """Return an artifact with other bytes."""
+    return make_artifact(session, blobs, expert=1)

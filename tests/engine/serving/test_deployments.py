@@ -5,22 +5,10 @@ from sqlalchemy.orm import Session
 
 from engine.serving import deployments, model_routes
 from engine.serving.tables import Deployment, DeploymentState
-from registry.blobs.blobs import LocalBlobs
 from registry.database.tables import Artifact
 from registry.errors import NotFound, Unavailable
-from tests.engine.factories import make_artifact
 
 ADDRESS = "http://127.0.0.1:1"
-
-
-@pytest.fixture
-def artifact(session: Session, blobs: LocalBlobs) -> Artifact:
-    return make_artifact(session, blobs)
-
-
-@pytest.fixture
-def other(session: Session, blobs: LocalBlobs) -> Artifact:
-    return make_artifact(session, blobs, expert=1)
 
 
 def make_ready(session: Session, deployment: Deployment, *, address: str = ADDRESS) -> None:

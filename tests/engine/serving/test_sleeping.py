@@ -6,23 +6,11 @@ from sqlalchemy.orm import Session
 from engine.serving import deployments, model_routes, sleeping
 from engine.serving.sleeping import Asleep
 from engine.serving.tables import Deployment, DeploymentState
-from registry.blobs.blobs import LocalBlobs
 from registry.database.tables import Artifact
 from registry.errors import NotFound
-from tests.engine.factories import make_artifact
 from tests.engine.serving.test_deployments import make_ready
 
 ADDRESS = "http://127.0.0.1:1"
-
-
-@pytest.fixture
-def artifact(session: Session, blobs: LocalBlobs) -> Artifact:
-    return make_artifact(session, blobs)
-
-
-@pytest.fixture
-def other(session: Session, blobs: LocalBlobs) -> Artifact:
-    return make_artifact(session, blobs, expert=1)
 
 
 @pytest.fixture
