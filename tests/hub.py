@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -45,6 +46,10 @@ class TinyHub:
     cdn: str = ""
     # Paths, and where they lead to.
     redirects: dict[str, str] = field(default_factory=dict)
+    # Whether parts of files are sent; otherwise each answer has the whole file.
+    has_ranges: bool = True
+    # Bytes of each file that were sent.
+    sent: Counter[str] = field(default_factory=Counter)
     # Whether files have a version, so that a client can go on with one.
     has_versions: bool = True
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
@@ -122,27 +127,32 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _bytes(self, repo: Repo, file: str) -> None:
         data = repo.wrong.get(file, repo.files[file])
-        begin = self.headers["Range"]
-        start = int(begin.removeprefix("bytes=").rstrip("-")) if begin else 0
+        asked = self.headers["Range"] if self.hub.has_ranges else None
+        start, _, last = (asked or "").removeprefix("bytes=").partition("-")
+        part = slice(int(start), int(last) + 1 if last else len(data)) if asked else None
         cuts = self.hub.cuts.get(file) if self.command == "GET" else None
         cut = cuts.pop(0) if cuts else None
-        self._send(data[start:], start=start, whole=len(data), cut=cut)
+        if self.command == "GET":
+            self.hub.sent[file] += len(data[part or slice(None)][:cut])
+        self._send(data, part=part, cut=cut)
 
     def _send(
         self,
         data: bytes,
         *,
-        start: int = 0,
-        whole: int = 0,
+        part: slice | None = None,
         cut: int | None = None,
         type: str = "application/octet-stream",
     ) -> None:
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
+        version, whole = hashlib.sha256(data[-64:]).hexdigest(), len(data)
+        self.send_response(200 if part is None else 206)
+        if part is not None:
+            data = data[part]
+            end = part.start + len(data) - 1
+            self.send_header("Content-Range", f"bytes {part.start}-{end}/{whole}")
         self.send_header("Content-Type", type)
         if self.hub.has_versions:
-            self.send_header("ETag", hashlib.sha256(data[-64:]).hexdigest())
+            self.send_header("ETag", version)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if self.command != "HEAD":

@@ -25,7 +25,7 @@ from registry.fetching.hub import Hub
 from registry.imports import gguf_checkpoints, gguf_header
 from registry.imports.announcements import AdapterAnnouncement
 from registry.imports.sources import Source
-from registry.ingest import adapter_folder, gguf_file
+from registry.ingest import adapter_folder, gguf_file, header_checks
 from registry.ingest.adapter_folder import AdapterFolder
 from registry.ingest.checkpoint_folder import CheckpointFolder, check_headers
 from registry.ingest.fitting import Seed
@@ -51,8 +51,9 @@ def run(version: ExpertVersion, blobs: BlobStore, *, on_progress: OnProgress) ->
     assert version.source is not None
     source = Source.from_json(version.source)
     seed = manifests.load(blobs, version.expert.family.seed_digest)
+    known = Seed(manifest=seed, read_tokenizer=partial(get_bytes, blobs, seed.files[TOKENIZER]))
     cache = settings().asked_imports_path / str(version.id)
-    fetched = _fetch(source, cache, on_progress)
+    fetched = _fetch(source, cache, known, on_progress)
     source = replace(source, origin=fetched.origin)
     path = fetched.path
     if path.suffix == gguf_file.SUFFIX:
@@ -61,14 +62,18 @@ def run(version: ExpertVersion, blobs: BlobStore, *, on_progress: OnProgress) ->
         imported = _adapter(source, path, seed, blobs, on_progress)
     else:
         on_progress("reading what was fetched")
-        imported = _checkpoint(source, path, seed, blobs)
+        imported = _checkpoint(source, path, known, blobs)
     shutil.rmtree(cache)
     return imported
 
 
-def _fetch(source: Source, cache: Path, on_progress: OnProgress) -> Fetched:
+def _fetch(source: Source, cache: Path, seed: Seed, on_progress: OnProgress) -> Fetched:
     # Only a worker needs this; the library takes a third of a second to load.
     from registry.fetching.outward import only_outward
+
+    def check(path: Path) -> None:
+        on_progress("comparing headers with the family")
+        header_checks.check(path, seed)
 
     def on_bytes(num_there: int, num_bytes: int) -> None:
         on_progress(progress_text(num_there, num_bytes))
@@ -84,7 +89,9 @@ def _fetch(source: Source, cache: Path, on_progress: OnProgress) -> Fetched:
     with time_limit(rules.upload_seconds, late), outward:
         if not isinstance(address, HubAddress):
             assert isinstance(address, UrlAddress), "others are refused at their announcement"
-            return url_file.fetch(address, cache, max_bytes=max_bytes, on_progress=on_bytes)
+            return url_file.fetch(
+                address, cache, max_bytes=max_bytes, check=check, on_progress=on_bytes
+            )
         token = None if rules.hub_token is None else rules.hub_token.get_secret_value()
         hub = Hub(
             endpoint=rules.hub_endpoint,
@@ -92,14 +99,12 @@ def _fetch(source: Source, cache: Path, on_progress: OnProgress) -> Fetched:
             token_hint=TOKEN_HINT,
             max_bytes=max_bytes,
         )
-        return hub.fetch(address, cache, on_progress=on_bytes)
+        return hub.fetch(address, cache, check=check, on_progress=on_bytes)
 
 
-def _checkpoint(source: Source, folder: Path, seed: Manifest, blobs: BlobStore) -> Imported:
-    read_tokenizer = partial(get_bytes, blobs, seed.files[TOKENIZER])
-    known = Seed(manifest=seed, read_tokenizer=read_tokenizer)
-    check_headers(folder, seed=known)
-    kept = CheckpointFolder.read(folder, seed=known).keep(blobs, seed=seed)
+def _checkpoint(source: Source, folder: Path, seed: Seed, blobs: BlobStore) -> Imported:
+    check_headers(folder, seed=seed)
+    kept = CheckpointFolder.read(folder, seed=seed).keep(blobs, seed=seed.manifest)
     notes = replace(kept.notes, origin=source.origin)
     return Imported(manifest=replace(kept, notes=notes), source=source)
 

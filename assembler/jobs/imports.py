@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from registry.blobs.blobs import BlobStore
+from registry.blobs.blobs import BlobStore, get_bytes
 from registry.checkpoints import manifests
-from registry.checkpoints.file_names import ADAPTER_TENSORS
+from registry.checkpoints.file_names import ADAPTER_TENSORS, TOKENIZER
 from registry.checkpoints.manifests import Manifest, Origin
 from registry.checkpoints.safetensors_header import parse_header, read_raw_header
 from registry.database.tables import ExpertVersion
@@ -66,7 +66,7 @@ def from_gguf(
     """Dequantize the GGUF file at `path`, and store the tensors."""
     header = gguf_header.read(path)
     planned = gguf_checkpoints.plan(header, seed)
-    gguf_checkpoints.check_tokens(header.metadata.get(gguf_checkpoints.TOKENS), seed, blobs)
+    gguf_checkpoints.check_tokens(header, get_bytes(blobs, seed.files[TOKENIZER]))
     tensors = gguf_weights.store(
         planned,
         path,

@@ -9,6 +9,9 @@ from registry.checkpoints.manifests import Origin
 NAME_DOCUMENTS = "name a file of documents, or a text, with --documents"
 # Takes the bytes of weights that are there, and those of all.
 OnProgress = Callable[[int, int], None]
+# Takes the path of what is fetched before its weights are: their files hold the headers alone.
+# Raises what refuses it.
+CheckHeaders = Callable[[Path], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,15 +8,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from registry.checkpoints.file_names import TENSORS_INDEX
 from registry.checkpoints.manifests import Origin
 from registry.disk import check_room
 from registry.errors import InvalidInput, Unavailable
-from registry.fetching import fetched, hub_files, remote_file
+from registry.fetching import fetched, hub_files, remote_file, remote_header
 from registry.fetching.addresses import HubAddress
-from registry.fetching.fetched import Fetched, OnProgress
+from registry.fetching.fetched import CheckHeaders, Fetched, OnProgress
 from registry.fetching.hub_files import Choice, RemoteFile
 from registry.fetching.remote_file import Expected
 from registry.ingest.checkpoint_folder import DOCUMENTS
@@ -52,14 +53,16 @@ class Hub:
         cache: Path,
         *,
         needs_documents: bool = False,
+        check: CheckHeaders | None = None,
         on_progress: OnProgress = lambda *_: None,
     ) -> Fetched:
         """Fetch what an import needs of a repository, to a folder of its own below `cache`.
 
         What is there is not fetched again; a file that is there in part goes on. With
-        `needs_documents`, a repository without sample documents is refused. Raises NotFound
-        for repository and revision, Forbidden where a token is needed, InvalidInput and TooLarge
-        for what cannot be imported, Unavailable, OutOfSpace and InvalidCheckpoint.
+        `needs_documents`, a repository without sample documents is refused. What `check` refuses
+        by its headers is refused before weights are fetched, unless the Hub sends whole files only.
+        Raises NotFound for repository and revision, Forbidden where a token is needed, InvalidInput
+        and TooLarge for what cannot be imported, Unavailable, OutOfSpace and InvalidCheckpoint.
         """
         with remote_file.quietly():
             commit, files = self._look(address)
@@ -71,7 +74,7 @@ class Hub:
                 self._fetch_file(address, commit, file, folder)
             if choice.has(TENSORS_INDEX):
                 choice = choice.named_in(names_in_index(folder / TENSORS_INDEX), address)
-            self._fetch_weights(address, commit, choice, folder, on_progress)
+            self._fetch_weights(address, commit, choice, folder, check, on_progress)
         path = folder if choice.file is None else folder / choice.file
         return Fetched(path=path, origin=Origin(address=str(address), commit_hash=commit))
 
@@ -101,12 +104,15 @@ class Hub:
         commit: str,
         choice: Choice,
         folder: Path,
+        check: CheckHeaders | None,
         on_progress: OnProgress,
     ) -> None:
         for file in choice.weights:
             remote_file.check_size(file.expected.size, what=file.name, max_bytes=self.max_bytes)
         absent = [file for file in choice.weights if not (folder / file.name).exists()]
         check_room(folder, _num_bytes(absent) - _arrived(absent, folder))
+        if absent and check is not None:
+            self._check_headers(address, commit, choice, folder, check)
         num_bytes = _num_bytes(choice.weights)
         reached = num_bytes - _num_bytes(absent) + _arrived(absent, folder)
 
@@ -118,6 +124,27 @@ class Hub:
         for file in absent:
             self._fetch_file(address, commit, file, folder, on_bytes=on_bytes)
 
+    def _check_headers(
+        self, address: HubAddress, commit: str, choice: Choice, folder: Path, check: CheckHeaders
+    ) -> None:
+        """Check a folder with the same files, of which absent weights have their headers only."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder, prefix=remote_header.PREFIX) as name:
+            for file in (*choice.beside, *choice.weights):
+                path = Path(name, file.name)
+                if (folder / file.name).exists():
+                    path.symlink_to((folder / file.name).absolute())
+                elif not remote_header.fetch(
+                    self._url(address, commit, file),
+                    path,
+                    size=file.expected.size,
+                    what=f"{file.name} of {address}",
+                    headers=self._headers(),
+                    hint=self.token_hint,
+                ):
+                    return
+            check(Path(name, choice.file or ""))
+
     def _fetch_file(
         self,
         address: HubAddress,
@@ -127,10 +154,8 @@ class Hub:
         *,
         on_bytes: remote_file.OnBytes = lambda _: None,
     ) -> None:
-        from huggingface_hub import hf_hub_url
-
         remote_file.fetch(
-            hf_hub_url(address.repo, file.name, revision=commit, endpoint=self.endpoint),
+            self._url(address, commit, file),
             folder / file.name,
             what=f"{file.name} of {address}",
             headers=self._headers(),
@@ -139,6 +164,11 @@ class Hub:
             hint=self.token_hint,
             on_bytes=on_bytes,
         )
+
+    def _url(self, address: HubAddress, commit: str, file: RemoteFile) -> str:
+        from huggingface_hub import hf_hub_url
+
+        return hf_hub_url(address.repo, file.name, revision=commit, endpoint=self.endpoint)
 
     def _headers(self) -> dict[str, str]:
         from huggingface_hub import get_token

@@ -8,8 +8,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from registry.blobs.blobs import BlobStore, get_bytes
-from registry.checkpoints.file_names import TOKENIZER
 from registry.checkpoints.manifests import Manifest
 from registry.checkpoints.tensor_names import EMBEDDINGS, LM_HEAD, WEIGHT
 from registry.errors import Incompatible, Problem, pointer
@@ -42,12 +40,13 @@ def plan(header: GgufHeader, seed: Manifest) -> dict[str, GgufTensor]:
     return {name: found[name] for name in seed.tensors}
 
 
-def check_tokens(tokens: Sequence[str] | None, seed: Manifest, blobs: BlobStore) -> None:
-    """Check that each token of the seed's tokenizer has its number in the file too.
+def check_tokens(header: GgufHeader, tokenizer: bytes) -> None:
+    """Check that each token of the seed's `tokenizer.json` has its number in the file too.
 
     Raises Incompatible with the first that has not. Rows behind the last token fill up.
     """
-    content = json.loads(get_bytes(blobs, seed.files[TOKENIZER]))
+    tokens: Sequence[str] | None = header.metadata.get(TOKENS)
+    content = json.loads(tokenizer)
     vocabulary = content["model"]["vocab"]
     named = dict(vocabulary if isinstance(vocabulary, dict) else {})
     named |= {token["content"]: token["id"] for token in content.get("added_tokens", ())}

@@ -124,12 +124,19 @@ def read(path: Path) -> GgufHeader:
     Raises InvalidCheckpoint with every tensor of a type that cannot be read, by the type's name,
     and for a file that is cut off or none of GGUF.
     """
-    size = path.stat().st_size
     with path.open("rb") as file:
-        try:
-            return _header(_Reader(file, size))
-        except (struct.error, UnicodeDecodeError, EOFError) as error:
-            raise _refused(f"the header of {path.name} is damaged or cut off: {error}") from error
+        return read_from(file, size=path.stat().st_size, name=path.name)
+
+
+def read_from(file: BinaryIO, *, size: int, name: str) -> GgufHeader:
+    """Read the header of a file of `size` bytes, and no byte behind it but those that are buffered.
+
+    Raises InvalidCheckpoint as `read`, with the `name` of the file.
+    """
+    try:
+        return _header(_Reader(file, size))
+    except (struct.error, UnicodeDecodeError, EOFError) as error:
+        raise _refused(f"the header of {name} is damaged or cut off: {error}") from error
 
 
 class _Reader:

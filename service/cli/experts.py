@@ -148,7 +148,8 @@ def register(
                     theirs, there=there, address=shown, documents=documents, **about
                 )
         else:
-            path, origin = local(given, show, needs_documents=documents is None)
+            check = partial(client.check_source, family=family, documents=documents)
+            path, origin = local(given, show, check=check, needs_documents=documents is None)
             version = client.register_expert(path, documents=documents, origin=origin, **about)
         for note in version.notes:
             notes.print(printable(note))

@@ -49,6 +49,7 @@ def add_family(
 
     Interrupted, it goes on where it was: call it again.
     """
+    from registry.ingest.checkpoint_folder import check_headers
     from service.client.local import connect
     from service.client.uploads import check_family
     from service.terminal.console import console, notes, transfer, working
@@ -58,7 +59,7 @@ def add_family(
     try:
         with connect() as client, _chosen_texts(texts or []) as chosen_texts:
             with working("reading the folder") as show:
-                path, origin = local(given, show)
+                path, origin = local(given, show, check=check_headers)
                 body = client.register_family(
                     path,
                     name=name,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from registry.checkpoints.manifests import Origin
     from registry.fetching.addresses import Address, PeerAddress
+    from registry.fetching.fetched import CheckHeaders
     from service.client.client import Client
 
 FROM_HELP = (
@@ -36,12 +37,17 @@ def chosen(folder: Path | None, address: str | None) -> "Path | Address":
 
 
 def local(
-    given: "Path | Address", show: Callable[[str], None], *, needs_documents: bool = False
+    given: "Path | Address",
+    show: Callable[[str], None],
+    *,
+    check: "CheckHeaders",
+    needs_documents: bool = False,
 ) -> "tuple[Path, Origin | None]":
     """Return the path of what is given, fetched if it has to be, and where it is from.
 
-    What has no sample documents is not fetched if it `needs_documents`. Raises InvalidInput for
-    another nexusmix: its versions are copied, not fetched.
+    Weights are not fetched of what `check` refuses by its headers, and of what has no sample
+    documents if it `needs_documents`. A folder of this computer is not checked. Raises InvalidInput
+    for another nexusmix: its versions are copied, not fetched.
     """
     from registry.errors import InvalidInput
     from registry.fetching import url_file
@@ -62,11 +68,13 @@ def local(
         raise InvalidInput("only experts come from another nexusmix: give its seed as a folder")
     if isinstance(given, HubAddress):
         hub = Hub(endpoint=settings().hub_endpoint)
-        fetched = hub.fetch(given, cache, needs_documents=needs_documents, on_progress=on_progress)
+        fetched = hub.fetch(
+            given, cache, needs_documents=needs_documents, check=check, on_progress=on_progress
+        )
     elif needs_documents:
         raise InvalidInput(f"a GGUF file has no documents: {NAME_DOCUMENTS}")
     else:
-        fetched = url_file.fetch(given, cache, on_progress=on_progress)
+        fetched = url_file.fetch(given, cache, check=check, on_progress=on_progress)
     show("reading what was fetched")
     return fetched.path, fetched.origin
 

@@ -10,7 +10,7 @@ from registry.catalog import document_files
 from registry.checkpoints.file_names import TOKENIZER
 from registry.checkpoints.manifests import Origin
 from registry.errors import InvalidInput
-from registry.ingest import own_imports
+from registry.ingest import header_checks, own_imports
 from registry.ingest.checkpoint_folder import DOCUMENTS, CheckpointFolder, check_headers
 from registry.ingest.fitting import Seed
 from registry.ingest.folder_contents import check_folder
@@ -64,6 +64,16 @@ class Uploads:
         """
         check_expert(name, family=family, license=license, documents=documents)
         self._connection.get(f"/families/{family}")
+
+    def check_source(self, path: Path, *, family: str, documents: Path | None = None) -> None:
+        """Check what an expert is registered from by its headers, before its weights are there.
+
+        `path` is a folder or a GGUF file; without `documents`, the folder must have them. Raises
+        InvalidInput, InvalidCheckpoint and Incompatible with every problem.
+        """
+        if documents is None:
+            document_files.check_expert_file(path / DOCUMENTS)
+        header_checks.check(path, self._seed(family))
 
     def register_expert(
         self,

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,8 +138,62 @@ def test_a_file_over_the_limit_is_refused_before_its_bytes(
 
 
 def test_what_does_not_fit_the_family_is_refused(database: str, served: TinyHub) -> None:
-    repo = served.repos["tiny/law"]
-    repo.files["config.json"] = json.dumps(tiny.config() | {"rms_norm_eps": 0.5}).encode()
+    config = tiny.config() | {"rms_norm_eps": 0.5}
+    served.repos["tiny/law"].files["config.json"] = json.dumps(config).encode()
+    with pytest.raises(Incompatible, match="does not fit its family") as caught:
+        run("hf:tiny/law")
+    assert [problem.pointer for problem in caught.value.problems] == ["/config/rms_norm_eps"]
+    assert served.sent["model.safetensors"] == 8 + len(tiny.safetensors_header(expert=1))
+
+
+def test_an_adapter_of_another_network_is_refused_by_its_header(
+    database: str, served: TinyHub
+) -> None:
+    files = served.repos["tiny/adapter"].files
+    strange = {
+        name.replace("layers.0", "layers.7"): values
+        for name, values in tiny_adapters.tensors().items()
+    }
+    weights = files["adapter_model.safetensors"] = tiny_adapters.safetensors_bytes(strange)
+    with pytest.raises(Incompatible, match="none of the family's seed"):
+        run("hf:tiny/adapter")
+    (length,) = struct.unpack("<Q", weights[:8])
+    assert served.sent["adapter_model.safetensors"] == 8 + length < len(weights)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"head_count": 2}, "does not fit its family"),
+        ({"words": [*tiny_gguf.tokens()[1:], "x"]}, "another vocabulary"),
+    ],
+)
+@pytest.mark.parametrize("address", ["hf:tiny/gguf", "{served}/tiny/gguf/bytes/tiny.gguf"])
+def test_a_gguf_file_of_another_network_is_refused_by_its_header(
+    database: str,
+    served: TinyHub,
+    tmp_path: Path,
+    address: str,
+    change: dict[str, Any],
+    sentence: str,
+) -> None:
+    data = tiny_gguf.write(tmp_path / "other.gguf", **change).read_bytes()
+    served.repos["tiny/gguf"].files["tiny.gguf"] = data
+    with pytest.raises(Incompatible, match=sentence):
+        run(address.format(served=served.address))
+    assert 0 < served.sent["tiny.gguf"] < len(data) / 2
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_server_that_sends_whole_files_only_is_compared_afterwards(
+    database: str, served: TinyHub, fits: bool
+) -> None:
+    served.has_ranges = False
+    if fits:
+        run("hf:tiny/law")
+        return
+    config = tiny.config() | {"rms_norm_eps": 0.5}
+    served.repos["tiny/law"].files["config.json"] = json.dumps(config).encode()
     with pytest.raises(Incompatible, match="does not fit its family"):
         run("hf:tiny/law")
 

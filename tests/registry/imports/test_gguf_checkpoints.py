@@ -10,6 +10,7 @@ import pytest
 from registry.blobs.blobs import LocalBlobs
 from registry.errors import Incompatible
 from registry.imports import gguf_checkpoints, gguf_header
+from registry.imports.gguf_checkpoints import TOKENS
 from registry.imports.gguf_header import GgufHeader, GgufTensor
 from tests import tiny, tiny_gguf
 
@@ -80,14 +81,14 @@ def test_another_network_is_refused(
     assert sentence in caught.value.problems[0].detail
 
 
-def test_tokens_are_compared_by_their_numbers(blobs: LocalBlobs) -> None:
-    seed = tiny.store_manifest(blobs)
-    gguf_checkpoints.check_tokens(tiny_gguf.tokens(), seed, blobs)
+def test_tokens_are_compared_by_their_numbers() -> None:
+    tokenizer = tiny.tokenizer_files()["tokenizer.json"]
+    gguf_checkpoints.check_tokens(GgufHeader({TOKENS: tiny_gguf.tokens()}, {}), tokenizer)
     swapped = tiny_gguf.tokens()
     swapped[5], swapped[6] = swapped[6], swapped[5]
     first = list(json.loads(tiny.tokenizer_files()["tokenizer.json"])["model"]["vocab"])[5]
     for tokens in (swapped, tiny_gguf.tokens()[:5], None):
         with pytest.raises(Incompatible) as caught:
-            gguf_checkpoints.check_tokens(tokens, seed, blobs)
+            gguf_checkpoints.check_tokens(GgufHeader({TOKENS: tokens}, {}), tokenizer)
         assert "the family's tokenizer has" in caught.value.problems[0].detail
     assert first not in tiny_gguf.tokens()[:5]

@@ -1,9 +1,12 @@
 """Commands take a folder, or fetch from an address."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,8 @@ from registry.database import db
 from registry.database.tables import ExpertVersion, VersionState
 from registry.errors import InvalidInput
 from registry.fetching.addresses import HubAddress
+from registry.ingest.checkpoint_folder import check_headers
+from registry.settings import settings
 from service.cli import given
 from service.client.client import Client
 from tests import factories, hub, tiny, tiny_adapters
@@ -32,6 +37,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TinyHub]
     adapter = Repo.of(tiny_adapters.write(tmp_path / "adapter"))
     with hub.serving(law=repo, adapter=adapter) as served:
         monkeypatch.setenv("HF_ENDPOINT", served.address)
+        settings.cache_clear()
         yield served
 
 
@@ -41,7 +47,8 @@ def test_a_folder_or_an_address_is_given() -> None:
     for folder, address in ((None, None), (Path("folder"), "hf:o/n")):
         with pytest.raises(InvalidInput, match="either a folder or an address"):
             given.chosen(folder, address)
-    assert given.local(Path("folder"), lambda _: None) == (Path("folder"), None)
+    local = given.local(Path("folder"), lambda _: None, check=check_headers)
+    assert local == (Path("folder"), None)
 
 
 def test_an_expert_is_registered_from_a_hub(
@@ -102,14 +109,47 @@ def test_a_wrong_input_is_one_sentence_before_anything_is_fetched(
     assert not served.requests
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("config.json", tiny.config() | {"rms_norm_eps": 0.5}, "/config/rms_norm_eps: is 0.5"),
+        ("documents.jsonl", {"id": 1}, "documents.jsonl"),
+    ],
+)
+def test_what_does_not_fit_the_family_is_refused_before_its_weights(
+    installation: None,
+    served: TinyHub,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    content: dict[str, Any],
+    sentence: str,
+) -> None:
+    with db.transaction() as session:
+        factories.make_family(session, blob_stores.store())
+    served.repos["tiny/law"].files[name] = json.dumps(content).encode()
+    assert run_here("register", "--from=hf:tiny/law", *ABOUT) == 1
+    assert sentence in capsys.readouterr().err
+    assert served.sent["model.safetensors"] == 8 + len(tiny.safetensors_header(expert=1))
+
+
+def test_a_seed_that_is_none_is_refused_before_its_weights(
+    installation: None, served: TinyHub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del served.repos["tiny/law"].files["tokenizer.json"]
+    assert run_here("family", "add", "--from=hf:tiny/law", "--name=law", ABOUT[2]) == 1
+    assert "tokenizer.json" in capsys.readouterr().err
+    assert served.sent["model.safetensors"] == 8 + len(tiny.safetensors_header(expert=1))
+
+
 def test_an_adapter_keeps_where_it_is_from(
     served: TinyHub, address: str, key: str, tmp_path: Path
 ) -> None:
     with db.transaction() as session:
         factories.make_family(session, blob_stores.store())
-    path, origin = given.local(HubAddress("tiny/adapter"), lambda _: None)
     documents = tmp_path / "law" / "documents.jsonl"
     with Client(address, key=key) as client:
+        check = partial(client.check_source, family="tiny", documents=documents)
+        path, origin = given.local(HubAddress("tiny/adapter"), lambda _: None, check=check)
         client.register_expert(
             path,
             name="law",
