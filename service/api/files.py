@@ -136,14 +136,20 @@ def get_manifest(
 def list_of_adapter(
     name: ExpertName, number: VersionNumber, session: Session, blobs: Blobs, _: Reader
 ) -> FilesBody:
-    """List the files of the adapter that a version was merged from, as peft reads them."""
+    """List the files of the adapter that a version was merged from, as its owner sent them."""
     manifest = _of_expert(session, blobs, name, number)
     source = _adapter(session, name, number)
-    sizes = {ADAPTER_CONFIG: len(_adapter_config(source)), ADAPTER_TENSORS: source.size}
+    config, others = _adapter_config(source), _adapter_files(source)
     return FilesBody(
         manifest_digest=manifest.digest,
         attestation_digest=None,
-        data=[FileBody(name=name, size=size) for name, size in sizes.items()],
+        data=[
+            FileBody(name=ADAPTER_CONFIG, size=len(config), digest=_sha256(config)),
+            *(
+                FileBody(name=name, size=blobs.size(digest) or 0, digest=digest)
+                for name, digest in others.items()
+            ),
+        ],
     )
 
 
@@ -162,9 +168,10 @@ def get_of_adapter(
     source = _adapter(session, name, number)
     if file == ADAPTER_CONFIG:
         return _bytes(request, _adapter_config(source))
-    if file != ADAPTER_TENSORS:
-        raise NotFound(f"no file {file[:100]!r}; there are {ADAPTER_CONFIG}, {ADAPTER_TENSORS}")
-    return _blob(request, blobs, source.digest)
+    others = _adapter_files(source)
+    if file not in others:
+        raise NotFound(f"no file {file[:100]!r}; there are {', '.join([ADAPTER_CONFIG, *others])}")
+    return _blob(request, blobs, others[file])
 
 
 def _adapter(session: Session, name: str, number: int) -> Source:
@@ -175,7 +182,13 @@ def _adapter(session: Session, name: str, number: int) -> Source:
 
 
 def _adapter_config(source: Source) -> bytes:
-    return json.dumps(source.config, indent=2).encode()
+    # As peft writes it: the database keeps its fields in an order of its own.
+    return json.dumps(source.config, indent=2, sort_keys=True).encode()
+
+
+def _adapter_files(source: Source) -> dict[str, str]:
+    """Return the digests by name of all files but the config."""
+    return {ADAPTER_TENSORS: source.digest} | dict(source.files)
 
 
 def _of_expert(session: Session, blobs: BlobStore, name: str, number: int) -> Manifest:
@@ -213,10 +226,13 @@ def _of_mix(
 
 def _listing(manifest: Manifest, attestation_digest: str | None, blobs: BlobStore) -> FilesBody:
     sizes = file_sizes(manifest, blobs, attestation_digest=attestation_digest)
+    digests = small_files(manifest, attestation_digest) | {CONFIG: _sha256(config_json(manifest))}
     return FilesBody(
         manifest_digest=manifest.digest,
         attestation_digest=attestation_digest,
-        data=[FileBody(name=name, size=size) for name, size in sizes.items()],
+        data=[
+            FileBody(name=name, size=size, digest=digests.get(name)) for name, size in sizes.items()
+        ],
     )
 
 
@@ -251,8 +267,12 @@ def _bytes(request: Request, data: bytes) -> Response:
         request,
         lambda start, end: iter([data[start:end]]),
         size=len(data),
-        etag=hashlib.sha256(data).hexdigest(),
+        etag=_sha256(data),
     )
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _blob(request: Request, blobs: BlobStore, digest: str) -> Response:

@@ -42,6 +42,14 @@ def export(
             " for instance 500MB. Default: 5GB.",
         ),
     ] = None,
+    adapter: Annotated[
+        bool,
+        typer.Option(
+            "--adapter",
+            help="Write the LoRA or DoRA adapter that an expert was registered from, as peft reads"
+            " it. It comes through the service, and each file is compared with its SHA-256.",
+        ),
+    ] = False,
 ) -> None:
     """Write a mix, or an expert, as a folder of Hugging Face files.
 
@@ -58,6 +66,12 @@ def export(
     from service.terminal.mix_progress import find_mix
 
     check_new_folder(folder)
+    if adapter:
+        if form == "stock" or max_shard_size is not None:
+            raise InvalidInput(
+                f"--adapter writes files of peft: leave out --format and {SHARD_SIZE}"
+            )
+        return _write_adapter(version, folder)
     if max_shard_size is not None and form != "stock":
         raise InvalidInput(f"{SHARD_SIZE} goes with --format stock; 'nexus' writes one file")
     max_bytes = MAX_SHARD_BYTES
@@ -78,6 +92,18 @@ def export(
     with copying(ref, num_bytes=num_bytes) as on_bytes:
         write(on_bytes=on_bytes)
     console.print(f"{folder}: {num_bytes / 1e6:.0f} MB")
+
+
+def _write_adapter(expert: str, folder: Path) -> None:
+    from service.client.local import connect
+    from service.terminal.console import console, copying
+
+    with connect() as client:
+        ref = client.expert_version(expert).ref
+        num_bytes = sum(file.size for file in client.files(ref, of="adapters").data)
+        with copying(ref, num_bytes=num_bytes) as on_bytes:
+            client.download(ref, folder, of="adapters", on_bytes=on_bytes)
+    console.print(f"{folder}: {num_bytes / 1e6:.1f} MB")
 
 
 def _of_mix(client: "Client", ref: str) -> "Origins":

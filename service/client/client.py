@@ -38,7 +38,7 @@ from service.schemas.families import (
 from service.schemas.mixes import EventBody, MixBody, PresetBody
 
 POLL_SECONDS = 0.5
-Downloadable = Literal["mixes", "experts"]
+Downloadable = Literal["mixes", "experts", "adapters"]
 Change = Literal["extend", "remove", "replace"]
 OnEvent = Callable[[EventBody], None]
 
@@ -210,7 +210,7 @@ class Client(Uploads, Copies, MixRecords, Registrations, Deployments):
         return newest
 
     def files(self, ref: str, *, of: Downloadable = "mixes") -> FilesBody:
-        """Return the files of a mix or an expert."""
+        """Return the files of a mix, of an expert, or of the adapter that one was merged from."""
         return FilesBody.model_validate(self._connection.get(self._files_path(ref, of)))
 
     def download(
@@ -221,9 +221,10 @@ class Client(Uploads, Copies, MixRecords, Registrations, Deployments):
         of: Downloadable = "mixes",
         on_bytes: OnBytes = lambda _: None,
     ) -> None:
-        """Fetch a mix or an expert as a new Hugging Face folder.
+        """Fetch a mix or an expert as a new Hugging Face folder, or an adapter as one of peft.
 
-        Raises Conflict when `folder` exists.
+        Raises Conflict when `folder` exists, and InvalidCheckpoint if a file arrives with another
+        digest than the service names.
         """
         transfers.fetch_files(
             self._connection, self._files_path(ref, of), folder, on_bytes=on_bytes
@@ -233,4 +234,6 @@ class Client(Uploads, Copies, MixRecords, Registrations, Deployments):
         name, number = parse_ref(ref)
         if number is None:
             number = self.mix(ref).version if of == "mixes" else self.expert_version(ref).version
+        if of == "adapters":
+            return f"/experts/{name}/versions/{number}/adapter"
         return f"/{of}/{name}/versions/{number}/files"

@@ -1,5 +1,6 @@
 """Sends blobs and fetches files, and tells how far it is."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from registry.checkpoints.exports import OnBytes, new_folder
+from registry.errors import InvalidCheckpoint
 from registry.ingest.sources import Sendable, Source
 from service.client.connection import API, Connection
 from service.schemas.checkpoints import FilesBody, MissingBlob
@@ -85,13 +87,16 @@ def send_file(connection: Connection, path: Path) -> str:
 def fetch_files(connection: Connection, path: str, folder: Path, *, on_bytes: OnBytes) -> None:
     """Fetch the files listed at `path` of the API into a new folder.
 
-    Raises Conflict when `folder` exists.
+    Raises Conflict when `folder` exists, and InvalidCheckpoint for a file with another digest.
     """
     files = FilesBody.model_validate(connection.get(path)).data
     with new_folder(folder, num_bytes=sum(file.size for file in files)) as incoming:
         for file in files:
             # The name comes from a server; keep it inside the folder.
-            with (incoming / Path(file.name).name).open("wb") as target:
+            with (incoming / Path(file.name).name).open("w+b") as target:
                 connection.fetch(
                     f"{path}/{file.name}", target, num_bytes=file.size, on_bytes=on_bytes
                 )
+                target.seek(0)
+                if file.digest not in (None, hashlib.file_digest(target, "sha256").hexdigest()):
+                    raise InvalidCheckpoint(f"{file.name} arrived damaged: fetch it again")

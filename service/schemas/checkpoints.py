@@ -183,6 +183,11 @@ class FileBody(BaseModel):
 
     name: str = Field(description="Name of the file.")
     size: int = Field(description="Bytes of the file.")
+    digest: str | None = Field(
+        default=None,
+        description="SHA-256 of the file; null for weights that are put together when they are"
+        " asked for.",
+    )
 
 
 class FilesBody(BaseModel):

@@ -3,6 +3,7 @@
 Covers: service.schemas.imports, registry.fetching.announcements.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,9 @@ def test_an_adapter_is_announced_sent_and_downloaded(
         experts.mark_embedded(session, version.id)
     listed = client.get(f"{LAW}/versions/1/adapter").json()["data"]
     assert [file["name"] for file in listed] == ["adapter_config.json", "adapter_model.safetensors"]
+    for file in listed:
+        sent = client.get(f"{LAW}/versions/1/adapter/{file['name']}").content
+        assert (file["size"], file["digest"]) == (len(sent), hashlib.sha256(sent).hexdigest())
     assert client.get(f"{LAW}/versions/1/adapter/adapter_model.safetensors").content == data
     config = client.get(f"{LAW}/versions/1/adapter/adapter_config.json").json()
     assert config == tiny_adapters.config()

@@ -7,9 +7,11 @@ import pytest
 
 from assembler.mixes import mixes
 from assembler.mixes.new_mix import NewMix
-from registry.blobs.blobs import BlobStore
+from registry.blobs.blobs import BlobStore, put_bytes
 from registry.catalog import experts
 from registry.database import db
+from registry.imports.sources import Source
+from tests import tiny, tiny_adapters
 from tests.assembler import rows
 from tests.assembler.published import publish
 from tests.service.command_line import run_here
@@ -83,3 +85,47 @@ def test_a_wrong_size_is_refused(
     assert run_here("export", "mean", str(tmp_path / "mix"), *options) == 1
     assert complaint in capsys.readouterr().err
     assert not (tmp_path / "mix").exists()
+
+
+def test_the_adapter_of_an_expert_comes_back_as_it_was_sent(
+    two_mixes: None, store: BlobStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent = tiny_adapters.write(tmp_path / "sent")
+    (sent / "chat_template.jinja").write_text(tiny.CHAT_TEMPLATE)
+    config = json.dumps(tiny_adapters.config(), indent=2, sort_keys=True)
+    (sent / "adapter_config.json").write_text(config)
+    files = {path.name: path.read_bytes() for path in sent.iterdir()}
+    del files["documents.jsonl"], files["README.md"]
+    weights = files["adapter_model.safetensors"]
+    source = Source(
+        kind="adapter",
+        digest=put_bytes(store, weights),
+        size=len(weights),
+        config=tiny_adapters.config(),
+        files={"chat_template.jinja": put_bytes(store, files["chat_template.jinja"])},
+    )
+    with db.transaction() as session:
+        experts.find_version(session, expert="expert-1", number=1).source = source.to_json()
+
+    back = tmp_path / "back"
+    assert run_here("export", "expert-1", str(back), "--adapter") == 0
+    assert {path.name: path.read_bytes() for path in back.iterdir()} == files
+    assert run_here("export", "expert-2", str(tmp_path / "none"), "--adapter") == 1
+    assert "expert-2@1 was registered without an adapter" in capsys.readouterr().err
+    assert run_here("export", "expert-1", str(tmp_path / "none"), "--adapter", "--format=stock")
+    assert "leave out --format" in capsys.readouterr().err
+
+
+def test_a_damaged_adapter_is_not_written(
+    two_mixes: None, store: BlobStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digest = put_bytes(store, b"weights")
+    source = Source(kind="adapter", digest=digest, size=7, config=tiny_adapters.config())
+    with db.transaction() as session:
+        experts.find_version(session, expert="expert-1", number=1).source = source.to_json()
+    path = store.local_path(digest)
+    path.chmod(0o600)
+    path.write_bytes(b"Weights")
+    assert run_here("export", "expert-1", str(tmp_path / "back"), "--adapter") == 1
+    assert "adapter_model.safetensors arrived damaged" in capsys.readouterr().err
+    assert not (tmp_path / "back").exists()
