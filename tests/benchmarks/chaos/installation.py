@@ -71,12 +71,20 @@ def processes_of(home: Path) -> list[psutil.Process]:
     """Return all processes that were started for a data folder, but this one."""
     found = []
     for process in psutil.process_iter():
-        with suppress(psutil.Error):
+        with suppress(psutil.Error, OSError):
             if process.status() == psutil.STATUS_ZOMBIE or process.pid == os.getpid():
                 continue
-            if process.environ().get("NEXUSMIX_HOME") == str(home):
+            if process.environ().get("NEXUSMIX_HOME") == str(home) or _writes_into(process, home):
                 found.append(process)
     return found
+
+
+def _writes_into(process: psutil.Process, home: Path) -> bool:
+    """Tell whether the output of a process is a file of the data folder.
+
+    The title of a forked engine has overwritten its environment.
+    """
+    return Path(f"/proc/{process.pid}/fd/1").readlink().is_relative_to(home)
 
 
 def _is(process: psutil.Process, part: str) -> bool:

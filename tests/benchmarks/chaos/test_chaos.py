@@ -3,6 +3,8 @@
 import json
 import random
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from tests.benchmarks.chaos import faults
 from tests.benchmarks.chaos.__main__ import main
+from tests.benchmarks.chaos.installation import processes_of
 from tests.benchmarks.chaos.ledger import Ledger
 from tests.benchmarks.chaos.proxy import Proxy
 
@@ -29,6 +32,19 @@ def test_every_fault_comes_before_any_comes_twice() -> None:
     names = [deck.draw().name for _ in range(2 * len(every))]
     assert set(names[: len(every)]) == {fault.name for fault in every}
     assert sorted(names) == sorted(2 * [fault.name for fault in every])
+
+
+def test_a_process_whose_title_hides_its_environment_is_found(tmp_path: Path) -> None:
+    program = "import setproctitle, sys; setproctitle.setproctitle(9999 * 'x'); sys.stdin.read()"
+    home = tmp_path / "home"
+    home.mkdir()
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=log
+        )
+    with process:
+        assert [found.pid for found in processes_of(home)] == [process.pid]
+        process.kill()
 
 
 def test_the_disk_is_filled_only_if_it_is_our_own() -> None:
