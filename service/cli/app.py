@@ -5,6 +5,8 @@ runs in a child process.
 """
 
 import sys
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
@@ -46,6 +48,27 @@ for group in (
 ):
     app.add_typer(group.app)
 app.add_typer(keys.app, name="keys", rich_help_panel="Operation")
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"nexusmix {metadata.version('nexusmix')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=_print_version,
+            help="Print the version, and do nothing else.",
+        ),
+    ] = False,
+) -> None:
+    """Take the options before the name of a command."""
 
 
 def main() -> None:

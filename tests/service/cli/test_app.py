@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -36,6 +37,12 @@ def test_help_names_every_command() -> None:
         "status",
     ):
         assert f" {command} " in done.stdout
+
+
+def test_the_version_is_printed() -> None:
+    done = run("--version")
+
+    assert (done.returncode, done.stdout) == (0, f"nexusmix {metadata.version('nexusmix')}\n")
 
 
 def test_a_command_without_a_service_says_how_to_start_it() -> None:
