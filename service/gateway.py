@@ -22,7 +22,7 @@ from engine.serving.model_routes import Route
 from engine.serving.sleeping import Asleep
 from engine.serving.tables import Deployment
 from engine.vllm_plugin.attribution import nexus_field
-from registry import bounded_json
+from registry import bounded_json, tracing
 from registry.database import db
 from registry.errors import InvalidInput, Problem, TimedOut, Unavailable, pointer
 from registry.settings import settings
@@ -221,6 +221,7 @@ async def _ask(request: Request, model: str, body: bytes) -> tuple[httpx.Respons
             extensions={"engine": address},
             headers=endpoints.headers(address)
             | passed_on
+            | tracing.headers()
             | {
                 "content-type": "application/json",
                 "accept-encoding": "identity",

@@ -10,12 +10,16 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pytest_socket import socket_allow_hosts
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
 import migrations
-from registry import settings
+from registry import settings, tracing
 from registry.blobs import blob_stores
 from registry.blobs.blobs import LocalBlobs
 from registry.database import db
@@ -110,6 +114,18 @@ def session(database: str) -> Iterator[Session]:
 @pytest.fixture
 def blobs(tmp_path: Path) -> LocalBlobs:
     return LocalBlobs(tmp_path / "blobs")
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+    """Switch traces on; the spans that have ended are in the exporter."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
+    monkeypatch.setattr(tracing, "_is_on", True)
+    yield exporter
+    provider.shutdown()
 
 
 @pytest.fixture(scope="module")

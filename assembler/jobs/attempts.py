@@ -6,7 +6,8 @@ killed its process MAX_KILLS times is poison.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ from assembler.jobs.step_errors import Killed, Poisoned, TransientFailure
 from assembler.jobs.step_process import Cancelled, WorkerStopping
 from assembler.mixes import job_events
 from assembler.tables import JobEvent
+from registry import tracing
 from registry.errors import StepFailed
 from registry.settings import settings
 
@@ -46,10 +48,13 @@ def repeat(
     `progress` says how far the step has come; the time of waiting begins anew when it has come
     further. Raises Cancelled, WorkerStopping, Poisoned, and StepFailed for what is permanent or has
     lasted too long.
+
+    Each attempt is a span in the trace of the request for this job.
     """
     while True:
         try:
-            return attempt()
+            with _traced(job_id, step):
+                return attempt()
         except Killed as error:
             pause = _after_kill(job_id, step, error)
         except TransientFailure as error:
@@ -58,6 +63,17 @@ def repeat(
         # An attempt may have stored its result and then failed to say so.
         if durably(lambda session: job_events.has_ended(session, job_id, step=step)):
             return None
+
+
+@contextmanager
+def _traced(job_id: str, step: str) -> Iterator[None]:
+    if not tracing.is_on():
+        yield
+        return
+    parent = durably(lambda session: job_events.trace_of(session, job_id))
+    about = {"nexusmix.job.id": job_id, "nexusmix.step": step}
+    with tracing.span(f"step {step}", parent=parent, attributes=about):
+        yield
 
 
 def in_this_process(work: Callable[[], T], *, step: str) -> T:

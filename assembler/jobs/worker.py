@@ -25,7 +25,7 @@ from assembler.jobs import (
 )
 from assembler.jobs.worker_lease import Lease, Reaper, recover, release
 from assembler.mixes.fence import Superseded
-from registry import logs
+from registry import logs, tracing
 from registry.database import db
 from registry.errors import NexusmixError, Unavailable
 from registry.settings import settings
@@ -43,6 +43,7 @@ __all__ = ["main", "registration_workflows", "workflows"]
 def main() -> int:
     """Run until SIGTERM or SIGINT, and return 0; return 1 if the worker needs a restart."""
     logs.configure("worker", level=settings().log_level)
+    tracing.configure("worker")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: step_process.STOPPING.set())
     url = settings().database_url

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from assembler.mixes import fence
 from assembler.tables import JobEvent
+from registry import tracing
 from registry.database import db
 from registry.settings import settings
 
@@ -40,6 +41,23 @@ def record(
     session.add(event)
     session.flush()
     return event
+
+
+def record_trace(session: Session, job_id: str) -> None:
+    """Append the trace of the request that asks for a job, so that the job's steps continue it.
+
+    Does nothing where traces are off.
+    """
+    headers = tracing.headers()
+    if headers:
+        record(session, job_id, type="message", message="traced", data={"trace": headers})
+
+
+def trace_of(session: Session, job_id: str) -> dict[str, str] | None:
+    """Return the headers of the newest trace of a job, None if it has none."""
+    query = select(JobEvent.data).where(JobEvent.job_id == job_id, JobEvent.data.has_key("trace"))
+    data = session.scalar(query.order_by(JobEvent.id.desc()).limit(1))
+    return None if data is None else data["trace"]
 
 
 def events_after(session: Session, job_id: str, *, last_id: int = 0) -> Sequence[JobEvent]:

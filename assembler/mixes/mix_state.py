@@ -112,6 +112,7 @@ def retry(session: Session, version_id: int) -> None:
     version.finished_at = version.progress = None
     data = {"state": version.state, "phase": "retried", "before": before}
     job_events.record(session, version.job_id, type="state", message="retried", data=data)
+    job_events.record_trace(session, version.job_id)
     session.flush()
 
 

@@ -156,6 +156,7 @@ def _new(session: Session, mix: Mix, recipe: Recipe) -> MixVersion:
     )
     session.add(version)
     session.flush()
+    job_events.record_trace(session, version.job_id)
     return version
 
 

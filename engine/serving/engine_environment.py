@@ -10,6 +10,7 @@ from engine.serving import endpoints
 from engine.serving.context import KV_CACHE_GIB, KV_CACHE_VARIABLE
 from engine.threads import spin_count_variables
 from engine.vllm_build import is_cpu_build
+from registry import tracing
 from registry.settings import settings
 
 # How often a thread of libgomp polls for work before it sleeps; writing one token takes hundreds of
@@ -25,7 +26,8 @@ PASSED_ON = re.compile(
     "PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|TZ|TMPDIR|VIRTUAL_ENV|CC|CXX|CFLAGS|CXXFLAGS"
     "|NEXUSMIX_(HOME|LAUNCHER|NUM_THREADS|LOG_LEVEL|GPU_MEMORY_UTILIZATION)|(PYTHON|TORCH).*"
     "|(LC|LD|XDG|VLLM|PYTORCH|TRITON|OMP|GOMP|KMP|MKL|OPENBLAS|DNNL|ONEDNN|ATEN|CUDA|CUBLAS|NVIDIA"
-    "|NCCL|GLOO|MALLOC)_.*"
+    "|NCCL|GLOO|MALLOC|OTEL_BSP)_.*"
+    "|OTEL_EXPORTER_OTLP_(TRACES_)?(TIMEOUT|CERTIFICATE|COMPRESSION)"
 )
 SECRET = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL")
 
@@ -47,6 +49,13 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
         # while it compiles leaves half a library there, and all later starts fail.
         "TORCHINDUCTOR_CACHE_DIR": str(settings().cache_path.absolute() / "torchinductor"),
     }
+    if tracing.collector() is not None:
+        defaults |= {
+            "OTEL_SERVICE_NAME": tracing.service_name("engine"),
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": tracing.PROTOCOL,
+            # Only what a traced request asks for: probes and gates ask without a trace.
+            "OTEL_TRACES_SAMPLER": "parentbased_always_off",
+        }
     if settings().launcher != "local":
         endpoints.make_key()
         defaults[KEY_VARIABLE] = str(endpoints.key_path())

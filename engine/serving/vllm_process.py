@@ -22,6 +22,7 @@ from engine.serving.context import context_tokens
 from engine.vllm_build import is_cpu_build, serving_dtype
 from engine.vllm_plugin.model_folder import materialize
 from engine.vllm_plugin.plugin import LOAD_FORMAT
+from registry import tracing
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints.architecture import Architecture
 from registry.checkpoints.file_names import CONFIG, TOKENIZER
@@ -278,6 +279,8 @@ def _command(
         options["gpu-memory-utilization"] = str(settings().server_gpu_memory)
     if not has_tokenizer:
         flags.append("skip-tokenizer-init")
+    if (collector := tracing.collector()) is not None:
+        options["otlp-traces-endpoint"] = collector
     if (parser := tool_parsers.find(folder)) is not None:
         flags.append("enable-auto-tool-choice")
         options["tool-call-parser"] = parser

@@ -18,7 +18,7 @@ import psutil
 import structlog
 
 from engine.launch import keeping
-from registry import logs
+from registry import logs, tracing
 from registry.database.postgres import EmbeddedPostgres
 from registry.errors import Conflict, NexusmixError, Unavailable
 from registry.settings import settings
@@ -40,10 +40,11 @@ def up(*, on_ready: Callable[[str], None] | None = None) -> None:
 
     Calls `on_ready` with the address when the pages answer. Call this from the main thread of a
     process that does nothing else. Raises Conflict when the data folder or the port is taken,
-    OutOfSpace, and Unavailable when a part does not start.
+    OutOfSpace, InvalidInput as `tracing.collector`, and Unavailable when a part does not start.
     """
     # What any process of the service makes is for its owner only.
     os.umask(0o077)
+    tracing.collector()  # refuses wrong variables before anything starts
     stopping, hurry = threading.Event(), threading.Event()
 
     def on_signal(*_: object) -> None:

@@ -6,6 +6,7 @@ import re
 import time
 import uuid
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 import structlog
@@ -14,9 +15,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from registry import texts
+from registry import texts, tracing
 from registry.errors import InvalidInput, Problem, pointer
 from service import errors
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 MAX_QUERY_FIELDS = 1000
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -42,9 +46,9 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class Observe:
-    """Gives each request an id and security headers, logs it and counts it.
+    """Gives each request an id and security headers, logs it, counts it and traces it.
 
-    It never logs the query string: that of `/sign-in` carries a secret.
+    No log and no trace has the query string: that of `/sign-in` carries a secret.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -65,10 +69,23 @@ class Observe:
                 headers["X-Request-Id"] = request_id
                 for name, value in SAFE_HEADERS.items():
                     headers.setdefault(name, value)
-                _record(scope, status=message["status"], seconds=time.perf_counter() - began)
+                seconds = time.perf_counter() - began
+                _record(scope, span, status=message["status"], seconds=seconds)
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with (
+            structlog.contextvars.bound_contextvars(request_id=request_id),
+            tracing.span(
+                scope["method"],
+                parent=Headers(scope=scope),
+                kind="server",
+                attributes={
+                    "http.request.method": scope["method"],
+                    "url.path": scope["path"],
+                    "nexusmix.request.id": request_id,
+                },
+            ) as span,
+        ):
             await self.app(scope, receive, send_observed)
 
 
@@ -132,9 +149,12 @@ def _host(scope: Scope) -> str | None:
         return None
 
 
-def _record(scope: Scope, *, status: int, seconds: float) -> None:
-    """Count and log a request."""
+def _record(scope: Scope, span: "Span | None", *, status: int, seconds: float) -> None:
+    """Count and log a request, and describe its span as OpenTelemetry's conventions do."""
     route = getattr(scope.get("route"), "path", "unmatched")
+    if span is not None:
+        span.update_name(f"{scope['method']} {route}")
+        span.set_attributes({"http.route": route, "http.response.status_code": status})
     REQUESTS.labels(scope["method"], route, status).inc()
     SECONDS.labels(scope["method"], route).observe(seconds)
     log.info(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sqlalchemy.orm import Session
 
 from assembler.jobs import attempts, step_process
@@ -11,6 +12,7 @@ from assembler.jobs.step_errors import Killed, Poisoned, TransientFailure
 from assembler.jobs.step_process import Cancelled, WorkerStopping
 from assembler.mixes import job_events
 from assembler.tables import JobEvent
+from registry import tracing
 from registry.database import db
 from registry.errors import OutOfSpace, StepFailed
 from registry.settings import settings
@@ -156,3 +158,21 @@ def test_work_in_the_worker_fails_like_that_of_a_process() -> None:
     with pytest.raises(StepFailed, match="publish: IndexError") as caught:
         attempts.in_this_process(broken, step="publish")
     assert type(caught.value) is StepFailed
+
+
+def test_each_attempt_is_a_span_of_the_requests_trace(spans: InMemorySpanExporter) -> None:
+    with tracing.span("request"), db.transaction() as session:
+        job_events.record_trace(session, JOB)
+    repeat(failing(TransientFailure("away")))
+    request, first, second = spans.get_finished_spans()
+    assert {first.name, second.name} == {"step finetune"}
+    assert (first.status.is_ok, second.status.is_ok) == (False, True)
+    for attempt in (first, second):
+        assert attempt.parent is not None
+        assert attempt.parent.span_id == request.context.span_id
+
+
+def test_a_job_without_a_trace_begins_one(spans: InMemorySpanExporter) -> None:
+    repeat(failing())
+    (attempt,) = spans.get_finished_spans()
+    assert attempt.parent is None

@@ -36,6 +36,7 @@ def test_nothing_secret_is_passed_on() -> None:
         "HTTPS_PROXY": "http://me:word@host",
         "VLLM_API_KEY": "word",
         "OF_SOMEBODY": "word",
+        "OTEL_EXPORTER_OTLP_HEADERS": "authorization=word",
     }
     needed = {"PATH": "/usr/bin", "CUDA_VISIBLE_DEVICES": "0", "NEXUSMIX_HOME": "/data"}
     environment = engine_environment.environment(secret | needed)
@@ -56,3 +57,12 @@ def test_compiled_code_is_kept_in_the_cache_of_the_installation() -> None:
     """Half a library in a folder for everybody would stop the engines of all installations."""
     folder = engine_environment.environment({})["TORCHINDUCTOR_CACHE_DIR"]
     assert folder.startswith(str(settings().cache_path))
+
+
+def test_engines_trace_what_traced_requests_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "OTEL_TRACES_SAMPLER" not in engine_environment.environment({})
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
+    environment = engine_environment.environment({"OTEL_BSP_SCHEDULE_DELAY": "100"})
+    assert environment["OTEL_TRACES_SAMPLER"] == "parentbased_always_off"
+    assert environment["OTEL_SERVICE_NAME"] == "nexusmix-engine"
+    assert environment["OTEL_BSP_SCHEDULE_DELAY"] == "100"

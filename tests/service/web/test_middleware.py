@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.testclient import TestClient
 
 
@@ -38,3 +39,22 @@ def test_requests_are_counted(client: TestClient) -> None:
     client.get("/api/v1/experts/nobody")
     text = client.get("/metrics").text
     assert 'route="/api/v1/experts/{name}",status="404"' in text
+
+
+def test_a_request_is_a_span_of_its_callers_trace(
+    client: TestClient, spans: InMemorySpanExporter
+) -> None:
+    caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    client.get("/api/v1/experts/nobody", headers={"traceparent": caller})
+    (span,) = spans.get_finished_spans()
+    assert span.name == "GET /api/v1/experts/{name}"
+    assert span.attributes is not None
+    assert span.attributes["http.response.status_code"] == 404
+    assert span.parent is not None
+    assert f"{span.parent.trace_id:032x}" in caller
+
+
+def test_traces_have_no_query(client: TestClient, spans: InMemorySpanExporter) -> None:
+    client.get("/sign-in", params={"token": "secret"})
+    assert spans.get_finished_spans()
+    assert not [span for span in spans.get_finished_spans() if "secret" in span.to_json()]
