@@ -20,7 +20,7 @@ LAYERS = ["registry", "engine", "assembler", "service"]  # lowest first
 ROOMS = {
     "registry": (
         "errors",
-        "names database_address licenses logs cpu_features folders private_files texts"
+        "names database_address licenses logs cpu_features folders private_files texts tracing"
         " request_limits engine_limits origins",
         "settings",
         "bounded_json disk",

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = reports.options(NAME, "latency with bad neighbors and without")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--requests", type=int, default=20, help="of each kind in a round")
-    chosen = parser.parse_args(argv)
+    chosen = reports.chosen(parser, argv)
     neighbors = (NUM_UPLOADS, NUM_IDLE, NUM_READERS)
     rounds, requests = chosen.rounds, chosen.requests
     if chosen.quick:

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = reports.options(NAME, "generated requests and files")
     parser.add_argument("--minutes", type=float, default=30.0, help="of requests")
     parser.add_argument("--cases", type=int, default=100_000, help="of files, of all kinds")
-    chosen = parser.parse_args(argv)
+    chosen = reports.chosen(parser, argv)
     minutes, cases = (0.5, 100) if chosen.quick else (chosen.minutes, chosen.cases)
     files = {name: _files(name, cases=cases // len(KINDS)) for name in KINDS}
     requests = _requests(minutes, examples=QUICK_EXAMPLES if chosen.quick else EXAMPLES)

@@ -34,3 +34,11 @@ def test_a_quick_run_does_not_replace_a_committed_result(argv: list[str], output
     chosen = reports.chosen(reports.options("gate", "a test"), argv)
     assert chosen.output == output
     assert set(vars(chosen)) == {"quick", "output"}
+
+
+def test_benchmarks_choose_their_output_here() -> None:
+    folder = reports.RESULTS.parent
+    texts = {path: path.read_text() for path in folder.rglob("*.py")}
+    having = {path for path, text in texts.items() if "= reports.options(" in text}
+    assert having
+    assert not {path for path in having if "reports.chosen(parser, argv)" not in texts[path]}
