@@ -17,11 +17,12 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from engine.serving import deployments, endpoints, model_routes, sleeping
+from engine.serving import deployments, model_routes, sleeping
 from engine.serving.model_routes import Route
 from engine.serving.sleeping import Asleep
 from engine.serving.tables import Deployment
 from engine.vllm_plugin.attribution import nexus_field
+from engine.vllm_server import endpoints
 from registry import bounded_json, tracing
 from registry.database import db
 from registry.errors import InvalidInput, Problem, TimedOut, Unavailable, pointer

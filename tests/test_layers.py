@@ -35,6 +35,7 @@ ROOMS = {
         "gates",
         "compression",
         "vllm_plugin",
+        "vllm_server",
         "serving",
     ),
     "assembler": (

@@ -28,8 +28,8 @@ from engine.divergence import transformers_runner
 from engine.divergence.metrics import Tokens
 from engine.divergence.runners import Runner
 from engine.divergence.server_runner import ServerRunner
-from engine.serving import vllm_process
-from engine.serving.vllm_process import Server
+from engine.vllm_server import vllm_process
+from engine.vllm_server.vllm_process import Server
 from registry.blobs.blobs import BlobStore, get_bytes
 from registry.catalog.documents import Document
 from registry.checkpoints import manifests
@@ -101,7 +101,7 @@ class OpenedSide:
         return self.serve is None
 
     def serving(self, log_path: Path) -> AbstractContextManager[Server]:
-        """Start our engine with this model; see `engine.serving.vllm_process.serving`."""
+        """Start our engine with this model; see `engine.vllm_server.vllm_process.serving`."""
         assert self.serve is not None
         return self.serve(log_path=log_path)
 

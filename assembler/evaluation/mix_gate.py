@@ -26,9 +26,9 @@ from engine.gates.general_gate import GENERAL_TEXT, GeneralMeasurement
 from engine.gates.mix_gate import WINDOW_TOKENS, GateReport, Measurements, judge
 from engine.gates.policy import Policy
 from engine.gates.report import Construction
-from engine.serving import vllm_process
-from engine.serving.vllm_process import Server
 from engine.vllm_build import serving_dtype
+from engine.vllm_server import vllm_process
+from engine.vllm_server.vllm_process import Server
 from registry.blobs.blobs import BlobStore
 from registry.catalog.documents import Document
 from registry.checkpoints import numpy_tensors

@@ -11,8 +11,8 @@ from assembler.network import network_runner
 from assembler.network.model import Network
 from assembler.training.optimizer import DTYPES
 from engine.divergence.metrics import Continuation, Reading
-from engine.serving import vllm_process
 from engine.vllm_build import serving_dtype
+from engine.vllm_server import vllm_process
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints.manifests import Manifest
 from registry.errors import InvalidCheckpoint

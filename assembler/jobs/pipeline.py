@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from assembler.training.optimizer import Progress
     from engine.compression.int8_curve import Curve
     from engine.gates.mix_gate import GateReport
-    from engine.serving.vllm_process import Server
+    from engine.vllm_server.vllm_process import Server
 
 NOTHING = np.empty(0, np.float32)
 

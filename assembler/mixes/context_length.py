@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from assembler.recipes.recipe import Recipe
-from engine.serving.context import context_tokens
+from engine.vllm_server.context import context_tokens
 from registry.checkpoints.architecture import Architecture
 from registry.errors import Problem
 

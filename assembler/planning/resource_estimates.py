@@ -19,7 +19,7 @@ from assembler.routing.input_moments import MOMENTS_DTYPE, NUM_DIRECTIONS
 from assembler.training.parallelism import Parallelism
 from assembler.training.trainable import is_folded, trains
 from engine.compression import int8_units
-from engine.serving import context
+from engine.vllm_server import context
 from registry.checkpoints.manifests import DTYPE_BYTES, TensorEntry
 from registry.checkpoints.tensor_names import (
     DOMAIN_EMBEDDINGS,

@@ -7,9 +7,9 @@ from sqlalchemy import select
 from engine.launch import launchers
 from engine.launch.adopted_process import Identity
 from engine.launch.launcher import Launcher
-from engine.serving import vllm_process
 from engine.serving.tables import Deployment, DeploymentState
-from engine.serving.vllm_process import Server
+from engine.vllm_server import vllm_process
+from engine.vllm_server.vllm_process import Server
 from registry.blobs import blob_stores
 from registry.checkpoints import manifests
 from registry.checkpoints.manifests import Manifest

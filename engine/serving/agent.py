@@ -20,15 +20,13 @@ from sqlalchemy.orm import Session
 
 from engine.launch import keeping, launchers
 from engine.launch.launcher import Launcher
-from engine.serving import adoption, deployments, engine_launcher, sleeping, strays, vllm_process
+from engine.serving import adoption, deployments, sleeping, starting, strays
 from engine.serving.agent_lease import Lease
 from engine.serving.engine_memory import WAITS, Memory
 from engine.serving.running import Running
 from engine.serving.tables import Deployment, DeploymentState
+from engine.vllm_server import engine_launcher, vllm_process
 from registry import logs
-from registry.blobs import blob_stores
-from registry.catalog import artifacts
-from registry.checkpoints import manifests
 from registry.database import db
 from registry.errors import NexusmixError, OutOfSpace, TimedOut, Unavailable
 from registry.settings import settings
@@ -184,16 +182,7 @@ class Agent:
             return
         row.state = DeploymentState.STARTING
         try:
-            store = blob_stores.store()
-            if row.artifact is not None:
-                artifacts.check_attestation(row.artifact, store)
-            server = vllm_process.start(
-                manifests.load(store, row.manifest_digest),
-                blobs=store,
-                names=row.names,
-                log_path=vllm_process.log_path(row.id),
-                launcher=self._launcher,
-            )
+            server = starting.start(row, launcher=self._launcher)
         except OutOfSpace as error:
             # The server is not at fault, so no start is counted: it waits for the disk.
             row.num_starts -= 1

@@ -6,10 +6,10 @@ from time import monotonic
 
 import psutil
 
-from engine.serving.context import engine_bytes
 from engine.serving.running import Running
 from engine.serving.tables import Deployment, DeploymentState
 from engine.vllm_build import is_cpu_build
+from engine.vllm_server.context import engine_bytes
 from registry.blobs import blob_stores
 from registry.checkpoints import manifests
 from registry.errors import NexusmixError

@@ -6,10 +6,11 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from engine.serving import endpoints, sleeping
+from engine.serving import sleeping
 from engine.serving.deployments import GOING_ON_STATES, find_by_model, has_name, has_served
 from engine.serving.sleeping import Asleep
 from engine.serving.tables import AgentLease, Deployment, DeploymentState
+from engine.vllm_server import endpoints
 from registry.errors import Unavailable
 from registry.settings import settings
 

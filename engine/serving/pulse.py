@@ -3,7 +3,7 @@
 import threading
 from time import monotonic
 
-from engine.serving.vllm_process import Server
+from engine.vllm_server.vllm_process import Server
 
 PROBE_SECONDS = 5.0
 # One step of the network may take long on a busy machine. Until then a server that answers about

@@ -6,7 +6,7 @@ from time import monotonic
 import httpx
 
 from engine.serving.pulse import Pulse
-from engine.serving.vllm_process import Server
+from engine.vllm_server.vllm_process import Server
 from registry.errors import Unavailable
 from registry.settings import settings
 

@@ -3,8 +3,8 @@
 
 On a CPU, vLLM starts its engine and its worker as two more Python processes, one after the other.
 Each of them imports everything again, which takes ten seconds. Here the worker runs in the engine's
-process: `engine.serving.vllm_process` sets `VLLM_ENABLE_V1_MULTIPROCESSING=0`. The engine is forked
-from the process that has already imported everything, as vLLM itself does on a GPU.
+process: `engine.vllm_server.engine_environment` sets `VLLM_ENABLE_V1_MULTIPROCESSING=0`. The engine
+is forked from the process that has already imported everything, as vLLM itself does on a GPU.
 
 vLLM also imports a network in one more Python process, to ask what it can do, the first time that
 it serves it: a CUDA that is initialized would not survive a fork. On a CPU we ask it here.

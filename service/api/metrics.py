@@ -12,8 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
-from engine.serving import endpoints, model_routes
+from engine.serving import model_routes
 from engine.serving.tables import Deployment
+from engine.vllm_server import endpoints
 from registry.database import db
 from registry.errors import NexusmixError
 from registry.settings import settings

@@ -20,9 +20,9 @@ from unittest import mock
 import torch
 
 from engine.divergence.metrics import Tokens
-from engine.serving import endpoints, vllm_process
-from engine.serving.vllm_process import Server
 from engine.vllm_build import serving_dtype, vllm_package
+from engine.vllm_server import endpoints, vllm_process
+from engine.vllm_server.vllm_process import Server
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints.manifests import Manifest
 from service.demo.bars import Bar

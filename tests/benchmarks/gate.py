@@ -20,8 +20,8 @@ from typing import Any
 from assembler.compression import int8_checkpoint
 from engine.compression import int8_units
 from engine.compression.int8_units import Unit
-from engine.serving import vllm_process
 from engine.vllm_build import vllm_package
+from engine.vllm_server import vllm_process
 from registry.blobs.blobs import LocalBlobs
 from registry.catalog import documents
 from registry.checkpoints import exports

@@ -24,10 +24,10 @@ from engine.compression import int8_units
 from engine.compression.sparsity_components import components
 from engine.divergence.metrics import Tokens
 from engine.launch.launcher import LocalProcess
-from engine.serving import vllm_process
-from engine.serving.vllm_process import Server
 from engine.vllm_build import serving_dtype, vllm_package
 from engine.vllm_plugin import tensors
+from engine.vllm_server import vllm_process
+from engine.vllm_server.vllm_process import Server
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints.manifests import Manifest
 from registry.checkpoints.tensor_names import WEIGHT

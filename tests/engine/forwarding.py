@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 
-from engine.serving import endpoints
+from engine.vllm_server import endpoints
 
 
 class _Forwarding(ThreadingTCPServer):

@@ -12,8 +12,8 @@ from assembler.mixes import mixes
 from assembler.mixes.new_mix import NewMix
 from assembler.recipes.recipe import Finetune
 from assembler.tables import MixState
-from engine.serving import context, vllm_process
 from engine.serving.tables import DeploymentState
+from engine.vllm_server import context, vllm_process
 from registry.blobs import blob_stores
 from registry.database import db
 from registry.settings import settings

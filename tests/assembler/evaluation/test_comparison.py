@@ -25,7 +25,7 @@ from engine.compression import int8_units
 from engine.divergence import noise
 from engine.divergence.torch_runner import TorchRunner
 from engine.gates.comparison_gate import DivergenceReport
-from engine.serving import vllm_process
+from engine.vllm_server import vllm_process
 from registry.blobs import blob_stores
 from registry.blobs.blobs import put_bytes
 from registry.catalog import documents

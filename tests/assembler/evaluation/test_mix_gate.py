@@ -10,7 +10,7 @@ from assembler.evaluation import mix_gate
 from assembler.evaluation.mix_gate import check_files, check_routers
 from assembler.evaluation.perplexities import GateCheckpoints
 from engine.gates.policy import Policy
-from engine.serving import vllm_process
+from engine.vllm_server import vllm_process
 from registry import cpu_features
 from registry.blobs.blobs import LocalBlobs, put_bytes
 from registry.checkpoints import numpy_tensors

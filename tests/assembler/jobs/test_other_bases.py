@@ -9,7 +9,7 @@ from assembler.mixes import mixes
 from assembler.mixes.new_mix import NewMix
 from assembler.recipes.recipe import Finetune
 from assembler.tables import MixState
-from engine.serving import endpoints, vllm_process
+from engine.vllm_server import endpoints, vllm_process
 from registry.blobs import blob_stores
 from registry.blobs.blobs import BlobStore
 from registry.catalog import experts, families

@@ -17,7 +17,7 @@ from assembler.network import network_runner
 from assembler.network.model import Network
 from engine.divergence.metrics import Continuation
 from engine.divergence.torch_runner import TorchRunner
-from engine.serving import engine_environment
+from engine.vllm_server import engine_environment
 from registry.blobs.blobs import LocalBlobs
 from registry.checkpoints.manifests import Manifest
 from tests.assembler import stock_mixes

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from engine.serving import vllm_process
 from engine.vllm_plugin.model_folder import materialize
+from engine.vllm_server import vllm_process
 from registry.errors import NexusmixError
 from registry.settings import settings
 from tests.benchmarks.faults import staging, stored

@@ -18,8 +18,8 @@ from assembler.network.model import Network
 from engine.divergence.metrics import Reading
 from engine.divergence.runners import Runner
 from engine.gates.mix_gate import GateReport
-from engine.serving import vllm_process
-from engine.serving.vllm_process import Server
+from engine.vllm_server import vllm_process
+from engine.vllm_server.vllm_process import Server
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints.manifests import Manifest
 from registry.errors import NexusmixError, Unavailable

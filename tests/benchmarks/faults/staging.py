@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
-from engine.serving import vllm_process
+from engine.vllm_server import vllm_process
 from registry.blobs import blob_stores
 from registry.blobs.blobs import LocalBlobs
 from registry.settings import settings

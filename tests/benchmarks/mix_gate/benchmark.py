@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from assembler.evaluation import parent_measurements
-from engine.serving import vllm_process
-from engine.serving.vllm_process import Server
 from engine.vllm_build import vllm_package
+from engine.vllm_server import vllm_process
+from engine.vllm_server.vllm_process import Server
 from registry.blobs.blobs import BlobStore
 from registry.settings import settings
 from service.demo.bars import Bar

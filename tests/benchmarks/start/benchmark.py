@@ -20,9 +20,9 @@ import psutil
 from engine.launch.adopted_process import process_times
 from engine.launch.forking_launcher import ForkingLauncher
 from engine.launch.launcher import Launcher, LocalLauncher
-from engine.serving import endpoints, engine_launcher, vllm_process
-from engine.serving.vllm_process import Server
 from engine.vllm_build import serving_dtype, vllm_package
+from engine.vllm_server import endpoints, engine_launcher, vllm_process
+from engine.vllm_server.vllm_process import Server
 from registry.blobs.blobs import BlobStore, LocalBlobs
 from registry.checkpoints.manifests import Manifest
 from registry.settings import settings

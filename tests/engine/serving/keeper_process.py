@@ -13,8 +13,8 @@ from time import sleep
 
 from engine.launch import keeping
 from engine.launch.launcher import LocalLauncher
-from engine.serving import engine_launcher
 from engine.serving.agent import Agent
+from engine.vllm_server import engine_launcher
 from registry import logs
 from tests.engine.stand_in_agents import StandInLauncher
 

@@ -18,9 +18,10 @@ from sqlalchemy import text
 
 from engine.launch.launcher import LocalLauncher
 from engine.serving import agent as agents
-from engine.serving import deployments, engine_memory, model_routes, pulse, sleeping, vllm_process
+from engine.serving import deployments, engine_memory, model_routes, pulse, sleeping
 from engine.serving.agent import Agent
 from engine.serving.running import Running
+from engine.vllm_server import vllm_process
 from registry import settings
 from registry.database import connections, db
 from registry.errors import Unavailable

@@ -4,8 +4,9 @@ import pytest
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from engine.serving import deployments, endpoints, model_routes
+from engine.serving import deployments, model_routes
 from engine.serving.tables import AgentLease
+from engine.vllm_server import endpoints
 from registry.blobs.blobs import LocalBlobs
 from registry.errors import Unavailable
 from tests.engine.factories import make_artifact

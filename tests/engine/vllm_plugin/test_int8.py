@@ -22,8 +22,8 @@ from assembler.network import network_runner
 from assembler.network.model import Network
 from engine.compression import int8_units
 from engine.divergence.metrics import Continuation
-from engine.serving import engine_environment
 from engine.vllm_plugin.model_folder import materialize
+from engine.vllm_server import engine_environment
 from registry.blobs.blobs import BlobStore, LocalBlobs
 from registry.checkpoints.architecture import Architecture
 from registry.checkpoints.exports import export

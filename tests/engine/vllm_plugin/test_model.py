@@ -19,8 +19,8 @@ import torch
 from assembler.network import network_runner
 from assembler.network.model import Network
 from engine.divergence.metrics import Continuation
-from engine.serving import engine_environment
 from engine.vllm_plugin.model_folder import materialize
+from engine.vllm_server import engine_environment
 from registry.blobs.blobs import LocalBlobs
 from tests import tiny
 from tests.assembler import networks

@@ -19,9 +19,9 @@ from assembler.network import network_runner
 from assembler.network.model import Network
 from engine.compression.sparsity_components import components
 from engine.divergence.metrics import Continuation
-from engine.serving import engine_environment
 from engine.vllm_plugin import tensors
 from engine.vllm_plugin.model_folder import materialize
+from engine.vllm_server import engine_environment
 from registry.blobs.blobs import LocalBlobs
 from registry.checkpoints.architecture import Architecture
 from registry.checkpoints.manifests import Manifest

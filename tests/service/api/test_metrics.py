@@ -13,8 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from assembler.tables import MixState
-from engine.serving import deployments, vllm_process
+from engine.serving import deployments
 from engine.serving.tables import DeploymentState
+from engine.vllm_server import vllm_process
 from registry.blobs import blob_stores
 from registry.database import db
 from service.housekeeping import janitor

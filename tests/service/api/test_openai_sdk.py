@@ -19,9 +19,9 @@ from openai.types.chat import (
 )
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from engine.serving import vllm_process
 from engine.serving.tables import DeploymentState
-from engine.serving.vllm_process import Server
+from engine.vllm_server import vllm_process
+from engine.vllm_server.vllm_process import Server
 from registry import settings
 from registry.blobs.blobs import LocalBlobs, put_bytes
 from registry.checkpoints.file_names import TOKENIZER, TOKENIZER_CONFIG

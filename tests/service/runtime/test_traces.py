@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from assembler.tables import MixState
-from engine.serving import vllm_process
+from engine.vllm_server import vllm_process
 from registry import settings
 from registry.blobs import blob_stores
 from registry.database import db

@@ -14,8 +14,8 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from engine.serving import vllm_process
-from engine.serving.vllm_process import Server
+from engine.vllm_server import vllm_process
+from engine.vllm_server.vllm_process import Server
 from registry import settings
 from registry.blobs.blobs import BlobStore, LocalBlobs
 from registry.database import db

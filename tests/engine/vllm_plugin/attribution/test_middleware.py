@@ -19,10 +19,10 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionUserMessageParam
 
-from engine.serving import vllm_process
-from engine.serving.vllm_process import Server
 from engine.vllm_plugin.attribution.experts import SHARED
 from engine.vllm_plugin.attribution.nexus_field import HEADER
+from engine.vllm_server import vllm_process
+from engine.vllm_server.vllm_process import Server
 from registry import settings
 from registry.blobs.blobs import LocalBlobs
 from tests.assembler import networks

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from engine.serving import engine_environment
 from engine.vllm_plugin.model_folder import materialize
+from engine.vllm_server import engine_environment
 from registry.blobs.blobs import LocalBlobs
 from registry.checkpoints.architecture import Architecture
 from registry.checkpoints.manifests import Manifest

@@ -12,7 +12,7 @@ from assembler.network.model import Network
 from assembler.training.batches import TokenReader
 from engine.compression import int8_units
 from engine.divergence.aggregates import summarize
-from engine.serving import vllm_process
+from engine.vllm_server import vllm_process
 from registry.blobs import blob_stores
 from registry.catalog.documents import Document
 from registry.ingest.checkpoint_folder import CheckpointFolder

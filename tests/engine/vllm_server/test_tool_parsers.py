@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.serving import tool_parsers
+from engine.vllm_server import tool_parsers
 
 TAKES_TOOLS = "{% if tools %}{{ tools | tojson }} "
 

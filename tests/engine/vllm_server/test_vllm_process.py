@@ -18,8 +18,8 @@ from assembler.network.model import Network
 from engine.divergence.errors import Incomparable
 from engine.divergence.metrics import Tokens
 from engine.launch.launcher import LocalLauncher, LocalProcess
-from engine.serving import endpoints, vllm_process
-from engine.serving.vllm_process import Server
+from engine.vllm_server import endpoints, vllm_process
+from engine.vllm_server.vllm_process import Server
 from registry import settings
 from registry.blobs.blobs import LocalBlobs
 from registry.checkpoints.manifests import Manifest

@@ -10,7 +10,7 @@ from socketserver import BaseServer, UnixStreamServer
 import httpx
 import pytest
 
-from engine.serving import endpoints
+from engine.vllm_server import endpoints
 from tests.coroutines import result_of
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from engine.launch.forking_launcher import ForkedProcess, ForkingLauncher
 from engine.launch.launcher import Launcher, LocalLauncher, LocalProcess
-from engine.serving import endpoints, engine_launcher, vllm_process
+from engine.vllm_server import endpoints, engine_launcher, vllm_process
 from registry.blobs.blobs import LocalBlobs
 from registry.settings import settings
 from tests.assembler import tiny_mixes

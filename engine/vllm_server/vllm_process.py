@@ -17,11 +17,11 @@ from engine.divergence.server_runner import ServerRunner
 from engine.launch import launchers
 from engine.launch.adopted_process import Identity
 from engine.launch.launcher import HOST, PORT, SOCKET, Launcher, Process, Resources
-from engine.serving import endpoints, engine_environment, tool_parsers
-from engine.serving.context import context_tokens
 from engine.vllm_build import is_cpu_build, serving_dtype
 from engine.vllm_plugin.model_folder import materialize
 from engine.vllm_plugin.plugin import LOAD_FORMAT
+from engine.vllm_server import endpoints, engine_environment, tool_parsers
+from engine.vllm_server.context import context_tokens
 from registry import tracing
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints.architecture import Architecture

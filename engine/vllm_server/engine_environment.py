@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from engine.serving import endpoints
-from engine.serving.context import KV_CACHE_GIB, KV_CACHE_VARIABLE
 from engine.threads import spin_count_variables
 from engine.vllm_build import is_cpu_build
+from engine.vllm_server import endpoints
+from engine.vllm_server.context import KV_CACHE_GIB, KV_CACHE_VARIABLE
 from registry import tracing
 from registry.settings import settings
 

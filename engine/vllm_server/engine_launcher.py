@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from engine.launch import keeping, launchers
 from engine.launch.forking_launcher import ForkingLauncher
 from engine.launch.launcher import Launcher
-from engine.serving import engine_environment
 from engine.vllm_build import is_cpu_build
+from engine.vllm_server import engine_environment
 from registry.settings import settings
 
 # What an API server and its engine import until the first token.

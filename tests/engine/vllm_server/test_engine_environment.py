@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.serving import endpoints, engine_environment
+from engine.vllm_server import endpoints, engine_environment
 from registry.settings import settings
 
 

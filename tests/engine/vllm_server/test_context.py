@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from engine.serving import context
 from engine.vllm_build import is_cpu_build
+from engine.vllm_server import context
 from registry.checkpoints.architecture import Architecture, Attention
 from tests import tiny
 
