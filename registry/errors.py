@@ -60,6 +60,10 @@ class Incompatible(InvalidInput):
     """A sound checkpoint does not fit its family or the other experts."""
 
 
+class RefusedOptions(InvalidInput):
+    """Options of an engine do not fit the checkpoint, each other, or the host."""
+
+
 class NotFound(NexusmixError):
     """Nothing has that name."""
 

@@ -50,6 +50,17 @@ def read(assignments: Iterable[str]) -> dict[str, Any]:
     return body
 
 
+def read_plain(assignments: Iterable[str]) -> dict[str, Any]:
+    """Return `NAME=VALUE` as a mapping; values as `read` has them. Raises InvalidInput."""
+    found: dict[str, Any] = {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise InvalidInput(f"{text!r} is not NAME=VALUE")
+        found[name.strip()] = value_of(value.strip())
+    return found
+
+
 def as_text(value: Any) -> str:
     """Return the text that `read` turns into this value."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -112,6 +112,7 @@ ROUTES: dict[tuple[str, str], Scope | None] = {
     ("GET", "/api/v1/deployments"): Scope.READ,
     ("POST", "/api/v1/deployments"): Scope.DEPLOY,
     ("GET", "/api/v1/deployments/{deployment_id}"): Scope.READ,
+    ("PATCH", "/api/v1/deployments/{deployment_id}"): Scope.DEPLOY,
     ("DELETE", "/api/v1/deployments/{deployment_id}"): Scope.DEPLOY,
     ("GET", "/api/v1/schemas/{name}"): Scope.READ,
     ("GET", "/api/v1/signing-key"): Scope.READ,

@@ -9,6 +9,7 @@ from engine.launch.adopted_process import Identity
 from engine.launch.launcher import Launcher
 from engine.serving.tables import Deployment, DeploymentState
 from engine.vllm_server import vllm_process
+from engine.vllm_server.engine_options import DEFAULT
 from engine.vllm_server.vllm_process import Server
 from registry.blobs import blob_stores
 from registry.checkpoints import manifests
@@ -29,18 +30,21 @@ def adopt(row: Deployment, *, launcher: Launcher) -> Server:
         names=row.names,
         log_path=vllm_process.log_path(row.id),
         launcher=launcher,
+        options=row.engine_options,
     )
 
 
 def find(manifest: Manifest) -> Server | None:
-    """Return a server of this host that serves these bytes and is ready, or None.
+    """Return a server of this host that serves these bytes as a gate does and is ready, or None.
 
-    It belongs to its agent, which may end it at any time.
+    It belongs to its agent, which may end it at any time. One with options of its own may compute
+    other numbers.
     """
     query = select(Deployment).filter_by(
         manifest_digest=manifest.digest,
         state=DeploymentState.READY,
         host=settings().host_name,
+        options=DEFAULT.stored(),
     )
     with db.transaction() as session:
         rows = session.scalars(query.order_by(Deployment.id.desc())).all()

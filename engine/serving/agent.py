@@ -28,7 +28,7 @@ from engine.serving.tables import Deployment, DeploymentState
 from engine.vllm_server import engine_launcher, vllm_process
 from registry import logs
 from registry.database import db
-from registry.errors import NexusmixError, OutOfSpace, TimedOut, Unavailable
+from registry.errors import NexusmixError, OutOfSpace, RefusedOptions, TimedOut, Unavailable
 from registry.settings import settings
 
 log = structlog.stdlib.get_logger(__name__)
@@ -189,6 +189,10 @@ class Agent:
             self._not_before[row.id] = monotonic() + FULL_DISK_SECONDS
             self._advance(row, DeploymentState.REQUESTED, error=error.detail)
             return
+        except RefusedOptions as error:
+            row.num_starts = MAX_STARTS  # another attempt would end in the same way
+            self._died(row, error.detail)
+            return
         except (NexusmixError, OSError) as error:
             self._died(row, str(error))
             return
@@ -211,9 +215,11 @@ class Agent:
         try:
             if running.server.is_ready():
                 running.server.warm_up()
-                address = running.server.address
+                address, context = running.server.address, running.server.context()
                 self._write(
-                    lambda session: deployments.mark_ready(session, row.id, address=address)
+                    lambda session: deployments.mark_ready(
+                        session, row.id, address=address, context=context
+                    )
                 )
                 log.info(
                     "server is ready", deployment=row.id, seconds=round(monotonic() - running.since)

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, joinedload
 from engine.launch.adopted_process import Identity
 from engine.serving import sleeping
 from engine.serving.tables import LIVE_STATES, AgentLease, Deployment, DeploymentState
+from engine.vllm_server.engine_options import DEFAULT, EngineOptions
 from registry.database.tables import Artifact
 from registry.errors import NotFound
 
@@ -29,18 +30,24 @@ def request(
     model: str,
     ref: str | None = None,
     pinned: bool = False,
+    options: EngineOptions | None = None,
 ) -> Deployment:
     """Request that an artifact is served as `model`; return the deployment.
 
+    `options` of its engine are those of the name's present deployment if they are None.
+
     `ref` is the mix as NAME@NUMBER. If its preview runs the same bytes, that preview becomes the
-    release: its engine goes on. When the artifact is already served or starting, only `pinned`
-    changes. One that is asleep is woken.
+    release: its engine goes on. When the artifact is already served or starting with these options,
+    only `pinned` changes. One that is asleep is woken.
     The deployment that serves the name now continues until the new one is ready. An older request
     that is still starting is dropped.
     """
-    live_deployments = _find_live(session, model)
+    live_deployments = find_live(session, model)
     preview = None if ref is None else find_preview(session, ref)
-    if live_deployments and live_deployments[0].artifact_id == artifact.id:
+    if options is None:
+        options = live_deployments[0].engine_options if live_deployments else DEFAULT
+    wanted = (artifact.id, options)
+    if live_deployments and _served(live_deployments[0]) == wanted:
         if preview is not None:
             stop(session, preview)
         sleeping.wake(session, model)
@@ -52,7 +59,8 @@ def request(
     for other in live_deployments:
         if other not in serving:
             stop(session, other)
-    if preview is not None and _can_become(preview, artifact, serving):
+    can_become = preview is not None and preview.engine_options == options
+    if preview is not None and can_become and _can_become(preview, artifact, serving):
         if preview.state is DeploymentState.READY:
             for other in serving:
                 stop(session, other)
@@ -66,10 +74,16 @@ def request(
         model=model,
         ref=ref,
         pinned=pinned,
+        options=options.stored(),
     )
     session.add(deployment)
     session.flush()
     return deployment
+
+
+def _served(deployment: Deployment) -> tuple[int | None, EngineOptions]:
+    """Return what a deployment serves, and how."""
+    return deployment.artifact_id, deployment.engine_options
 
 
 def find_preview(session: Session, ref: str) -> Deployment | None:
@@ -148,6 +162,16 @@ def live(session: Session, *, host: str | None = None) -> Sequence[Deployment]:
     return session.scalars(query.options(joinedload(Deployment.artifact))).all()
 
 
+def find_live(session: Session, model: str) -> Sequence[Deployment]:
+    """Return the releases of a name that are not draining, newest first, and lock their rows."""
+    query = select(Deployment).where(
+        Deployment.model == model,
+        Deployment.artifact_id.is_not(None),
+        Deployment.state.in_(GOING_ON_STATES),
+    )
+    return session.scalars(query.order_by(Deployment.id.desc()).with_for_update()).all()
+
+
 def claim(session: Session, *, host: str) -> None:
     """Give `host` the live deployments of nobody, and those of hosts that are gone.
 
@@ -217,8 +241,10 @@ def advance(
     return True
 
 
-def mark_ready(session: Session, deployment_id: int, *, address: str) -> None:
-    """Route the model name to a started server.
+def mark_ready(
+    session: Session, deployment_id: int, *, address: str, context: int | None = None
+) -> None:
+    """Route the model name to a started server, whose context has this many tokens.
 
     A release drains an older one of the name, and the preview of its mix. Nothing is routed when a
     newer release is ready already, or when this deployment was stopped meanwhile.
@@ -239,6 +265,7 @@ def mark_ready(session: Session, deployment_id: int, *, address: str) -> None:
                 stop(session, replaced)
     deployment.state = DeploymentState.READY
     deployment.address = address
+    deployment.context = context
     deployment.error = None
     deployment.ready_at = datetime.now(UTC)
     deployment.woken_at = None
@@ -256,16 +283,6 @@ def has_agent(session: Session) -> bool:
     """Tell whether any agent carries out requests."""
     lease = select(AgentLease.host).where(AgentLease.expires_at > func.now())
     return session.scalar(lease.limit(1)) is not None
-
-
-def _find_live(session: Session, model: str) -> Sequence[Deployment]:
-    """Return the releases of a name that are not draining, newest first, and lock their rows."""
-    query = select(Deployment).where(
-        Deployment.model == model,
-        Deployment.artifact_id.is_not(None),
-        Deployment.state.in_(GOING_ON_STATES),
-    )
-    return session.scalars(query.order_by(Deployment.id.desc()).with_for_update()).all()
 
 
 def _find_ready_release(session: Session, model: str) -> Deployment | None:

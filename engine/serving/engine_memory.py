@@ -10,6 +10,7 @@ from engine.serving.running import Running
 from engine.serving.tables import Deployment, DeploymentState
 from engine.vllm_build import is_cpu_build
 from engine.vllm_server.context import engine_bytes
+from engine.vllm_server.engine_options import EngineOptions
 from registry.blobs import blob_stores
 from registry.checkpoints import manifests
 from registry.errors import NexusmixError
@@ -20,6 +21,10 @@ DEFAULT_SHARE = 0.8
 # A model that has just begun to answer is not put to sleep, so that each request is answered.
 MIN_AWAKE_SECONDS = 5.0
 WAITS = "waits for memory: other models take it, and are pinned or have just been asked"
+
+
+# A manifest by its digest, and how it is served.
+Engine = tuple[str, EngineOptions]
 
 
 def budget() -> int | None:
@@ -46,13 +51,13 @@ class Memory:
     """The engines of one host, by the memory that they take."""
 
     def __init__(self) -> None:
-        # By manifest. Of one that cannot be read nobody knows; its start will say why.
-        self._sizes: dict[str, int] = {}
+        # Of a manifest that cannot be read nobody knows; its start will say why.
+        self._sizes: dict[Engine, int] = {}
         self._unreadable: set[str] = set()
 
     def knows(self, row: Deployment) -> bool:
         """Tell whether the memory of a deployment's engine is known."""
-        return row.manifest_digest in self._sizes
+        return _engine(row) in self._sizes
 
     def learn(self, row: Deployment) -> None:
         """Read how much memory the engine of a deployment takes."""
@@ -62,7 +67,7 @@ class Memory:
         except (NexusmixError, OSError):
             self._unreadable.add(digest)
         else:
-            self._sizes[digest] = engine_bytes(manifest.architecture)
+            self._sizes[_engine(row)] = engine_bytes(manifest.architecture, row.engine_options)
 
     def plan(self, rows: Sequence[Deployment], running: Mapping[int, Running]) -> Plan:
         """Return which requested deployments may start, and which others fall asleep for them.
@@ -70,18 +75,18 @@ class Memory:
         Who has waited longest comes first. Two may exceed the budget: one that runs alone, and a
         new version of a model that is served meanwhile, if no other can fall asleep for it.
         """
-        known = {row.manifest_digest for row in rows if self.knows(row)} | self._unreadable
         requested = [
             row
             for row in rows
-            if row.state is DeploymentState.REQUESTED and row.manifest_digest in known
+            if row.state is DeploymentState.REQUESTED
+            and (self.knows(row) or row.manifest_digest in self._unreadable)
         ]
         most = budget()
         if most is None:
             return Plan(start={row.id for row in requested})
         if not requested:
             return Plan()
-        sizes = {row.id: self._sizes.get(row.manifest_digest, 0) for row in rows}
+        sizes = {row.id: self._sizes.get(_engine(row), 0) for row in rows}
         engines = {row.id for row in rows if _has_engine(row)} | running.keys()
         # Of engines whose row has gone there is nothing to free: they end by themselves.
         free = most - sum(sizes[number] for number in engines if number in sizes)
@@ -110,6 +115,11 @@ class Memory:
                 leaving -= min(need, leaving)
                 free = min(free, 0)
         return plan
+
+
+def _engine(row: Deployment) -> Engine:
+    """Return what decides how much memory the engine of a deployment takes."""
+    return row.manifest_digest, row.engine_options
 
 
 def _has_engine(row: Deployment) -> bool:

@@ -2,10 +2,12 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import BigInteger, ForeignKey, Identity, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from engine.vllm_server.engine_options import EngineOptions
 from registry.database.db import Base
 from registry.database.tables import Artifact
 
@@ -74,6 +76,10 @@ class Deployment(Base):
     pinned: Mapped[bool] = mapped_column(default=False)
     # When a request woke it last; None again once it is ready.
     woken_at: Mapped[datetime | None]
+    # Tokens that a prompt and its answer may have together, as its engine says; None before.
+    context: Mapped[int | None]
+    # The options of its engine that are not the defaults, see `EngineOptions.stored`.
+    options: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default=text("'{}'"))
 
     artifact: Mapped[Artifact | None] = relationship(lazy="raise")
 
@@ -81,6 +87,11 @@ class Deployment(Base):
     def is_preview(self) -> bool:
         """Tell whether its gate has not judged it yet."""
         return self.artifact_id is None
+
+    @property
+    def engine_options(self) -> EngineOptions:
+        """The options of its engine."""
+        return EngineOptions.model_validate(self.options or {})
 
     @property
     def names(self) -> tuple[str, ...]:

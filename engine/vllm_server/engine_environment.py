@@ -9,7 +9,7 @@ from pathlib import Path
 from engine.threads import spin_count_variables
 from engine.vllm_build import is_cpu_build
 from engine.vllm_server import endpoints
-from engine.vllm_server.context import KV_CACHE_GIB, KV_CACHE_VARIABLE
+from engine.vllm_server.context import KV_CACHE_VARIABLE
 from registry import tracing
 from registry.settings import settings
 
@@ -66,7 +66,6 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
         # vLLM compiles a few functions even where its networks run as they are. The first requests
         # waited seconds for that; a sampled token takes 0.4 ms more without it.
         "TORCHDYNAMO_DISABLE": "1",
-        KV_CACHE_VARIABLE: str(KV_CACHE_GIB),
         # vLLM would use one thread otherwise.
         "OMP_NUM_THREADS": str(settings().reserved_cpus or len(os.sched_getaffinity(0))),
         "LD_PRELOAD": str(_torch_folder() / "lib" / "libgomp.so.1"),
@@ -75,7 +74,9 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
 
 
 def _is_passed_on(name: str) -> bool:
-    return bool(PASSED_ON.fullmatch(name)) and not SECRET.search(name)
+    # vLLM would take the size of the cache from the variable, and not from its command line.
+    is_needed = bool(PASSED_ON.fullmatch(name)) and name != KV_CACHE_VARIABLE
+    return is_needed and not SECRET.search(name)
 
 
 def _torch_folder() -> Path:

@@ -1,9 +1,8 @@
 """One vLLM server for one checkpoint: start it, wait for it, query it, stop it."""
 
-import json
 import os
 import re
-import sys
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,18 +15,15 @@ import httpx
 from engine.divergence.server_runner import ServerRunner
 from engine.launch import launchers
 from engine.launch.adopted_process import Identity
-from engine.launch.launcher import HOST, PORT, SOCKET, Launcher, Process, Resources
-from engine.vllm_build import is_cpu_build, serving_dtype
+from engine.launch.launcher import SOCKET, Launcher, Process, Resources
+from engine.vllm_build import is_cpu_build
 from engine.vllm_plugin.model_folder import materialize
-from engine.vllm_plugin.plugin import LOAD_FORMAT
-from engine.vllm_server import endpoints, engine_environment, tool_parsers
-from engine.vllm_server.context import context_tokens
-from registry import tracing
+from engine.vllm_server import endpoints, engine_command, engine_environment
+from engine.vllm_server.engine_options import DEFAULT, EngineOptions
 from registry.blobs.blobs import BlobStore
-from registry.checkpoints.architecture import Architecture
-from registry.checkpoints.file_names import CONFIG, TOKENIZER
 from registry.checkpoints.manifests import Manifest
-from registry.errors import EngineFailed, InvalidCheckpoint, TimedOut, Unavailable
+from registry.disk import check_room, refusing_full_disk
+from registry.errors import EngineFailed, TimedOut, Unavailable
 from registry.settings import settings
 
 WARM_UP_SECONDS = 60.0
@@ -122,6 +118,15 @@ class Server:
         counts = re.findall(pattern, self.get("/metrics").text, re.MULTILINE)
         return sum(int(float(count)) for count in counts)
 
+    def context(self) -> int | None:
+        """Return how many tokens a prompt and its answer may have; None when it does not say."""
+        try:
+            [card, *_] = self.get("/v1/models").json()["data"]
+        except (httpx.TransportError, ValueError, LookupError):
+            return None
+        context: int | None = card.get("max_model_len")
+        return context
+
     def cpu_seconds(self) -> float:
         """Return the CPU time of the server's processes so far; 0 where nobody can tell."""
         return self.process.cpu_seconds()
@@ -160,11 +165,12 @@ def start(
     blobs: BlobStore,
     names: Sequence[str],
     log_path: Path,
+    options: EngineOptions = DEFAULT,
     launcher: Launcher | None = None,
 ) -> Server:
     """Start to serve a checkpoint, dense or mixed, under model names; return at once.
 
-    Answers bear the first name.
+    Answers bear the first name. `option_checks` says which options fit.
 
     `blobs` must be the store of the settings. Its blobs are fetched first where they lie elsewhere:
     the server reads them from the data folder, and has no key of the store. Raises NotFound and
@@ -172,9 +178,17 @@ def start(
     """
     for digest in manifest.digests():
         blobs.local_path(digest)
-    folder = materialize(manifest, blobs, root=settings().cache_path / "serving")
-    arguments = command(folder, names=names, manifest=manifest)
-    return _run(arguments, model=names[0], log_path=log_path, launcher=launcher)
+    folder = materialize(manifest, blobs, root=_folders())
+    if options.chat_template is not None:
+        _write_template(options.chat_template)
+    arguments = engine_command.command(folder, names=names, manifest=manifest, options=options)
+    return _run(
+        arguments,
+        model=names[0],
+        log_path=log_path,
+        num_gpus=options.tensor_parallel or 1,
+        launcher=launcher,
+    )
 
 
 def adopt(
@@ -185,30 +199,36 @@ def adopt(
     names: Sequence[str],
     log_path: Path,
     launcher: Launcher,
+    options: EngineOptions = DEFAULT,
 ) -> Server:
     """Adopt the running server of an earlier agent if it serves what `start` would serve.
 
     Raises Unavailable when the process has ended, or serves other weights or another way.
     """
     process = launcher.adopt(identity, address=address)
-    folder = settings().cache_path / "serving" / manifest.digest
-    wanted = command(folder, names=names, manifest=manifest)
+    folder = _folders() / manifest.digest
+    wanted = engine_command.command(folder, names=names, manifest=manifest, options=options)
     place = endpoints.socket_path(address)
-    options = [option.replace(SOCKET, place or "") for option in wanted[ENTRY_WORDS:]]
-    if process.arguments()[-len(options) :] != options:
+    words = [word.replace(SOCKET, place or "") for word in wanted[ENTRY_WORDS:]]
+    if process.arguments()[-len(words) :] != words:
         raise Unavailable(f"{process.name} is not the server of {names[0]!r}")
     return Server(process, names[0], log_path)
 
 
 def _run(
-    arguments: list[str], *, model: str, log_path: Path, launcher: Launcher | None = None
+    arguments: list[str],
+    *,
+    model: str,
+    log_path: Path,
+    num_gpus: int = 1,
+    launcher: Launcher | None = None,
 ) -> Server:
     process = (launcher or launchers.configured()).run(
         arguments,
         env=engine_environment.environment(os.environ),
         log_path=log_path,
         resources=Resources(
-            num_cpus=settings().reserved_cpus or 1, num_gpus=0 if is_cpu_build() else 1
+            num_cpus=settings().reserved_cpus or 1, num_gpus=0 if is_cpu_build() else num_gpus
         ),
     )
     return Server(process, model, log_path)
@@ -216,10 +236,15 @@ def _run(
 
 @contextmanager
 def serving(
-    manifest: Manifest, *, blobs: BlobStore, log_path: Path, model: str = "candidate"
+    manifest: Manifest,
+    *,
+    blobs: BlobStore,
+    log_path: Path,
+    model: str = "candidate",
+    options: EngineOptions = DEFAULT,
 ) -> Iterator[Server]:
     """Serve a checkpoint for the length of the block. Call `wait_ready` before use."""
-    server = start(manifest, blobs=blobs, names=[model], log_path=log_path)
+    server = start(manifest, blobs=blobs, names=[model], log_path=log_path, options=options)
     try:
         yield server
     finally:
@@ -229,13 +254,7 @@ def serving(
 @contextmanager
 def serving_folder(folder: Path, *, log_path: Path, model: str = "reference") -> Iterator[Server]:
     """Serve a Hugging Face folder, with vLLM's own loader, for the length of the block."""
-    arguments = _command(
-        folder,
-        names=[model],
-        load_format="auto",
-        max_model_len=_max_model_len(json.loads((folder / CONFIG).read_text())),
-        has_tokenizer=(folder / TOKENIZER).is_file(),
-    )
+    arguments = engine_command.of_folder(folder, names=[model])
     server = _run(arguments, model=model, log_path=log_path)
     try:
         yield server
@@ -243,65 +262,24 @@ def serving_folder(folder: Path, *, log_path: Path, model: str = "reference") ->
         server.stop()
 
 
-def command(folder: Path, *, names: Sequence[str], manifest: Manifest) -> list[str]:
-    """Return the command line that serves the model folder of `manifest` under model names."""
-    return _command(
-        folder,
-        names=names,
-        load_format=LOAD_FORMAT,
-        max_model_len=_max_model_len(manifest.config),
-        has_tokenizer=TOKENIZER in manifest.files,
-    )
+def _folders() -> Path:
+    """Return the folder of model folders and chat templates that engines read."""
+    return settings().cache_path / "serving"
 
 
-def _command(
-    folder: Path, *, names: Sequence[str], load_format: str, max_model_len: str, has_tokenizer: bool
-) -> list[str]:
-    options = {
-        "model": str(folder),
-        "load-format": load_format,
-        "dtype": serving_dtype(),
-        "max-model-len": max_model_len,
-        "middleware": "engine.vllm_plugin.attribution.middleware.NexusField",
-    }
-    if settings().launcher == "local":
-        options["uds"] = SOCKET
-    else:
-        options |= {"host": HOST, "port": PORT}
-    flags = []
-    if is_cpu_build():
-        flags.append("enforce-eager")
-        options |= {
-            "worker-cls": "engine.vllm_plugin.attribution.worker.AttributingWorker",
-            "scheduler-cls": "engine.vllm_plugin.attribution.scheduler.AttributingScheduler",
-        }
-    else:
-        options["gpu-memory-utilization"] = str(settings().server_gpu_memory)
-    if not has_tokenizer:
-        flags.append("skip-tokenizer-init")
-    if (collector := tracing.collector()) is not None:
-        options["otlp-traces-endpoint"] = collector
-    if (parser := tool_parsers.find(folder)) is not None:
-        flags.append("enable-auto-tool-choice")
-        options["tool-call-parser"] = parser
-    return [
-        sys.executable,
-        *("-m", "engine.vllm_plugin.api_server"),
-        *(f"--{name}={value}" for name, value in options.items()),
-        *(f"--{flag}" for flag in flags),
-        "--served-model-name",
-        *names,
-    ]
+def _write_template(template: str) -> None:
+    """Write the file of a chat template, unless it is there and unchanged.
 
-
-def _max_model_len(config: dict[str, Any]) -> str:
-    """Return the option of that name for the model of a `config.json`.
-
-    `auto` lets vLLM take the model's own context, or as much of it as its cache can hold. On a card
-    only vLLM knows that size, and of a folder of another family only vLLM knows the network.
+    Raises OutOfSpace where only the reserve of the disk is left.
     """
-    try:
-        architecture = Architecture.from_config(config)
-    except InvalidCheckpoint:
-        return "auto"
-    return str(context_tokens(architecture)) if is_cpu_build() else "auto"
+    path = engine_command.template_path(template)
+    if path.is_file() and path.read_bytes() == template.encode():
+        # The files that were not used for longest are removed first.
+        os.utime(path)
+        return
+    check_room(path)
+    with refusing_full_disk(path):
+        # An engine that starts meanwhile reads the old file or the new one, each whole.
+        incoming = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        incoming.write_bytes(template.encode())
+        incoming.replace(path)

@@ -6,15 +6,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 from sqlalchemy import orm
 
-from engine.serving import deployments
+from engine.serving import deployments, option_changes
+from engine.vllm_server.engine_options import EngineOptions
 from registry.catalog import artifacts
+from registry.database.tables import Artifact
 from registry.errors import InvalidInput, NotFound, Problem
 from registry.names import check_name
 from service.schemas.common import Id, Line, Page
-from service.schemas.deployments import DeploymentBody, DeploymentRequest
+from service.schemas.deployments import DeploymentBody, DeploymentChange, DeploymentRequest
+from service.web import engine_options
 from service.web.auth import Reader, Writer
 from service.web.checked_routes import CheckedRoute
-from service.web.deps import AfterNumber, Limit, Session
+from service.web.deps import AfterNumber, Blobs, Limit, Session
 from service.web.idempotency import OncePerKey
 
 router = APIRouter(prefix="/deployments", tags=["deployments"], route_class=CheckedRoute)
@@ -29,12 +32,21 @@ def request(
     request: Request,
     response: Response,
     session: Session,
+    blobs: Blobs,
     repeatable: OncePerKey,
 ) -> DeploymentBody:
-    """Serve an artifact. The present model of that name serves on until the new one is ready."""
-    answer = repeatable.once(
-        session, body=body.model_dump(), status=202, make=partial(_request, session, body)
-    )
+    """Serve an artifact. The present model of that name serves on until the new one is ready.
+
+    Options of the engine that do not fit are refused, all of them in one answer."""
+    content = body.model_dump()
+    answer = repeatable.earlier(session, body=content)
+    if answer is None:
+        model = check_name(body.model, at="/model")
+        digest, options = _artifact(session, body).manifest_digest, None
+        if body.options is not None:
+            options = engine_options.read(body.options, digest, blobs)
+        make = partial(_request, session, body, model=model, options=options)
+        answer = repeatable.once(session, body=content, status=202, make=make)
     deployment = DeploymentBody.model_validate(answer)
     response.headers["Location"] = f"{request.url.path}/{deployment.id}"
     return deployment
@@ -59,6 +71,28 @@ def get(deployment_id: DeploymentId, session: Session, _: Reader) -> DeploymentB
     return DeploymentBody.of(deployments.get(session, deployment_id))
 
 
+@router.patch("/{deployment_id}", status_code=202)
+def change(
+    deployment_id: DeploymentId,
+    body: DeploymentChange,
+    request: Request,
+    response: Response,
+    session: Session,
+    blobs: Blobs,
+    _: Writer,
+) -> DeploymentBody:
+    """Serve a model with other options. Return the deployment that takes its name over.
+
+    The present one serves on until the new one is ready. Options that do not fit are refused, all
+    of them in one answer."""
+    digest = deployments.get(session, deployment_id).manifest_digest
+    options = engine_options.read(body.options, digest, blobs)
+    successor = option_changes.change(session, deployments.get(session, deployment_id), options)
+    path = request.url.path.rpartition("/")[0]
+    response.headers["Location"] = f"{path}/{successor.id}"
+    return DeploymentBody.of(successor)
+
+
 @router.delete("/{deployment_id}")
 def stop(deployment_id: DeploymentId, session: Session, _: Writer) -> DeploymentBody:
     """Stop a deployment. Requests that have started are still answered. Stopping it again changes
@@ -68,12 +102,20 @@ def stop(deployment_id: DeploymentId, session: Session, _: Writer) -> Deployment
     return DeploymentBody.of(deployment)
 
 
-def _request(session: orm.Session, body: DeploymentRequest) -> dict[str, Any]:
-    model = check_name(body.model, at="/model")
+def _request(
+    session: orm.Session, body: DeploymentRequest, *, model: str, options: EngineOptions | None
+) -> dict[str, Any]:
+    artifact = _artifact(session, body)
+    deployment = deployments.request(
+        session, artifact, model=model, pinned=body.pinned, options=options
+    )
+    return DeploymentBody.of(deployment).model_dump(mode="json")
+
+
+def _artifact(session: orm.Session, body: DeploymentRequest) -> Artifact:
+    """Return the artifact of a request. Raises InvalidInput."""
     try:
-        artifact = artifacts.get(session, body.artifact)
+        return artifacts.get(session, body.artifact)
     except NotFound as error:
         problem = Problem("/artifact", error.detail)
         raise InvalidInput("nothing to deploy", problems=(problem,)) from error
-    deployment = deployments.request(session, artifact, model=model, pinned=body.pinned)
-    return DeploymentBody.of(deployment).model_dump(mode="json")

@@ -9,6 +9,7 @@ import typer
 from assembler.demo import seeds
 from assembler.demo.demo_seed import DemoSeed
 from registry.errors import InvalidInput
+from service.cli import engine_options
 from service.cli.needs_server import needs_server
 from service.cli.options import NAMED, Report
 from service.cli.paths import check_new_file
@@ -82,17 +83,36 @@ def deploy(
         bool,
         typer.Option("--pinned", help="Never let it fall asleep to make room for other models."),
     ] = False,
+    context: engine_options.Context = None,
+    kv_memory: engine_options.KvMemory = None,
+    tensor_parallel: engine_options.TensorParallel = None,
+    dtype: engine_options.Dtype = None,
+    chat_template: engine_options.ChatTemplate = None,
+    tool_parser: engine_options.ToolParser = None,
+    engine_args: engine_options.EngineArgs = None,
+    defaults: engine_options.Defaults = False,
 ) -> None:
     """Serve a published mix. The present model of that name serves on until the new one is ready.
 
-    Name an earlier NAME@NUMBER to go back to that version.
+    Name an earlier NAME@NUMBER to go back to that version. Options of the engine replace all
+    earlier ones; those that do not fit are refused before anything starts.
     """
     from service.client.local import connect
     from service.terminal.mix_progress import watch_deployment
 
+    options = engine_options.fields(
+        context=context,
+        kv_memory=kv_memory,
+        tensor_parallel=tensor_parallel,
+        dtype=dtype,
+        chat_template=chat_template,
+        tool_parser=tool_parser,
+        engine_args=engine_args,
+        defaults=defaults,
+    )
     with connect() as client:
         version = client.mix(mix)
-        deployment = client.deploy(version, model=model, pinned=pinned)
+        deployment = client.deploy(version, model=model, pinned=pinned, options=options)
         watch_deployment(client, version, deployment)
 
 
@@ -129,12 +149,13 @@ def status() -> None:
                 deployment.model,
                 f"preview of {deployment.ref}" if deployment.preview else "release",
                 deployment.state.value,
+                ", ".join(deployment.options.listed()),
                 deployment.error or "",
             )
             for deployment in client.deployments()
             if deployment.state is not DeploymentState.STOPPED
         ]
-    print_rows(("model", "serves", "state", "error"), rows)
+    print_rows(("model", "serves", "state", "options", "error"), rows)
 
 
 @command()

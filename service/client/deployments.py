@@ -1,7 +1,8 @@
 """The part of the client that serves mixes as models, and stops them."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from engine.serving.tables import DeploymentState
 from registry.errors import Conflict, NotFound
@@ -35,15 +36,27 @@ class Deployments:
         }
 
     def deploy(
-        self, mix: MixBody, *, model: str | None = None, pinned: bool = False
+        self,
+        mix: MixBody,
+        *,
+        model: str | None = None,
+        pinned: bool = False,
+        options: Mapping[str, Any] | None = None,
     ) -> DeploymentBody:
         """Serve a published mix under its own name, or as `model`. If `pinned`, it never sleeps.
 
-        Raises Conflict when the mix is not published.
+        `options` of its engine are those of the name's present deployment if they are None. Raises
+        Conflict when the mix is not published, InvalidInput with every option that does not fit.
         """
         if mix.artifact is None:
             raise Conflict(f"{mix.ref} is not published: it is {mix.state}")
-        body = {"artifact": mix.artifact, "model": model or mix.name, "pinned": pinned}
+        body: dict[str, Any] = {
+            "artifact": mix.artifact,
+            "model": model or mix.name,
+            "pinned": pinned,
+        }
+        if options is not None:
+            body["options"] = dict(options)
         return DeploymentBody.model_validate(self._connection.post("/deployments", body))
 
     def deployment_of(self, mix: MixBody) -> DeploymentBody:

@@ -1,12 +1,17 @@
 """Deployments: which artifact answers as which model."""
 
 from datetime import datetime
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field, WithJsonSchema
 
 from engine.serving.tables import Deployment, DeploymentState
+from engine.vllm_server.engine_options import EngineOptions
+from service.json_schemas import schema_of
 from service.schemas.common import Id, Line, Request
+
+# `service.web.engine_options` checks them, so that one answer lists every wrong one.
+OptionFields = Annotated[dict[str, Any], WithJsonSchema(schema_of(EngineOptions))]
 
 
 class DeploymentRequest(Request):
@@ -17,6 +22,19 @@ class DeploymentRequest(Request):
     pinned: bool = Field(
         default=False,
         description="Whether it never falls asleep to make room for other models.",
+    )
+    options: OptionFields | None = Field(
+        default=None,
+        description="How its engine runs. Fields that are left out are defaults. If all of it is"
+        " left out, the options of the present deployment of that name stay.",
+    )
+
+
+class DeploymentChange(Request):
+    """Other options for a model that is served."""
+
+    options: OptionFields = Field(
+        description="How its engine shall run. Fields that are left out are defaults."
     )
 
 
@@ -46,6 +64,14 @@ class DeploymentBody(BaseModel):
     )
     pinned: bool = Field(
         default=False, description="Whether it never falls asleep to make room for other models."
+    )
+    options: EngineOptions = Field(
+        default=EngineOptions(), description="How its engine runs; null is the default."
+    )
+    context: int | None = Field(
+        default=None,
+        description="Tokens that a prompt and its answer may have together; null before its engine"
+        " has answered.",
     )
     error: str | None = Field(
         description="Why it failed, is started again, or waits for memory; null otherwise."

@@ -21,7 +21,7 @@ import torch
 
 from engine.divergence.metrics import Tokens
 from engine.vllm_build import serving_dtype, vllm_package
-from engine.vllm_server import endpoints, vllm_process
+from engine.vllm_server import endpoints, engine_command, vllm_process
 from engine.vllm_server.vllm_process import Server
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints.manifests import Manifest
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 @contextmanager
 def _servers(mix: Manifest, blobs: BlobStore, folder: Path) -> Iterator[Mapping[str, Server]]:
     """Start a server without the options, and one with them; both answer to `candidate`."""
-    whole = vllm_process.command
+    whole = engine_command.command
 
     def plain(*arguments: Any, **fields: Any) -> list[str]:
         return [word for word in whole(*arguments, **fields) if not word.startswith(OPTIONS)]
@@ -87,7 +87,7 @@ def _servers(mix: Manifest, blobs: BlobStore, folder: Path) -> Iterator[Mapping[
     with ExitStack() as stack:
         started = {}
         for name, command in (("plain", plain), ("whole", whole)):
-            with mock.patch.object(vllm_process, "command", command):
+            with mock.patch.object(engine_command, "command", command):
                 log_path = folder / f"{name}.log"
                 serving = vllm_process.serving(mix, blobs=blobs, log_path=log_path)
                 started[name] = stack.enter_context(serving)

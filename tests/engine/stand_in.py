@@ -14,7 +14,13 @@ from socketserver import UnixStreamServer
 class Handler(BaseHTTPRequestHandler):
     model: str
 
+    context: int | None
+
     def do_GET(self) -> None:
+        if self.path == "/v1/models":
+            card = {"id": self.model, "max_model_len": self.context}
+            self._answer(json.dumps({"data": [card]}).encode())
+            return
         num_running = float(self.model.startswith("busy"))
         self._answer(f'vllm:num_requests_running{{engine="0"}} {num_running}\n'.encode())
 
@@ -35,12 +41,14 @@ class Handler(BaseHTTPRequestHandler):
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--uds")
+    parser.add_argument("--max-model-len", default="auto")
     parser.add_argument("--served-model-name", nargs="+")
     arguments, _ = parser.parse_known_args()
     model = arguments.served_model_name[0]
     if model.startswith("broken"):
         sys.exit("this model cannot be served")
-    Handler.model = model
+    context = arguments.max_model_len
+    Handler.model, Handler.context = model, int(context) if context.isdecimal() else None
     UnixStreamServer(arguments.uds, Handler).serve_forever()
 
 

@@ -14,6 +14,7 @@ from engine.launch.launcher import LocalLauncher, LocalProcess, Resources
 from engine.serving import deployments
 from engine.serving.agent import Agent
 from engine.serving.tables import Deployment, DeploymentState
+from engine.vllm_server.engine_options import EngineOptions
 from registry.blobs import blob_stores
 from registry.database import db
 from tests.engine.factories import make_artifact
@@ -50,10 +51,10 @@ class StandInLauncher:
         return psutil.Process(self.started[number].pid).children()[0]
 
 
-def request(model: str, *, expert: int = 0) -> int:
+def request(model: str, *, expert: int = 0, options: EngineOptions | None = None) -> int:
     with db.transaction() as session:
         artifact = make_artifact(session, blob_stores.store(), expert=expert)
-        return deployments.request(session, artifact, model=model).id
+        return deployments.request(session, artifact, model=model, options=options).id
 
 
 def stop(deployment_id: int) -> None:

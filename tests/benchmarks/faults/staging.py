@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
-from engine.vllm_server import vllm_process
+from engine.vllm_server import engine_command
 from registry.blobs import blob_stores
 from registry.blobs.blobs import LocalBlobs
 from registry.settings import settings
@@ -47,14 +47,14 @@ def own_home(blobs: LocalBlobs, *, caches: Sequence[str] = SHARED_CACHES) -> Ite
 @contextmanager
 def damaged_engine(fault: str) -> Iterator[None]:
     """Start engines with a fault in their code during the block."""
-    command = vllm_process.command
+    command = engine_command.command
 
     def damaged(*arguments: Any, **fields: Any) -> list[str]:
         words = command(*arguments, **fields)
         at = words.index("engine.vllm_plugin.api_server")
         return [*words[:at], DAMAGED_SERVER, fault, *words[at + 1 :]]
 
-    with mock.patch.object(vllm_process, "command", damaged):
+    with mock.patch.object(engine_command, "command", damaged):
         yield
 
 

@@ -11,7 +11,10 @@ from engine.serving import engine_memory
 from engine.serving.engine_memory import Memory, Plan
 from engine.serving.running import Running
 from engine.serving.tables import Deployment, DeploymentState
+from engine.vllm_server.engine_options import EngineOptions
 from registry import settings
+from registry.blobs import blob_stores
+from tests import tiny
 
 State = DeploymentState
 START = datetime(2026, 12, 1, tzinfo=UTC)
@@ -47,7 +50,7 @@ def plan(
     memory = Memory()
     for each in rows:
         size = gigabytes if isinstance(gigabytes, int) else gigabytes[each.id]
-        memory._sizes[each.manifest_digest] = size * GB
+        memory._sizes[each.manifest_digest, each.engine_options] = size * GB
     return memory.plan(rows, engines)
 
 
@@ -107,6 +110,22 @@ def test_nobody_waits_without_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     settings.settings.cache_clear()
     monkeypatch.setattr(engine_memory, "is_cpu_build", lambda: False)
     assert plan([row(1, State.REQUESTED)], {}, gigabytes=10**6) == Plan(start={1})
+
+
+def test_the_kv_memory_of_options_counts() -> None:
+    """Two small networks fit, and one of them with a large cache does not fit beside the other."""
+    digest = tiny.store_manifest(blob_stores.store()).digest
+    rows = [row(1, State.REQUESTED), row(2, State.REQUESTED)]
+    for each in rows:
+        each.manifest_digest = digest
+    memory = Memory()
+    for each in rows:
+        memory.learn(each)
+    assert memory.plan(rows, {}) == Plan(start={1, 2})
+    rows[1].options = EngineOptions(kv_memory_bytes=9 * GB).stored()
+    assert not memory.knows(rows[1])
+    memory.learn(rows[1])
+    assert memory.plan(rows, {}) == Plan(start={1}, waiting={2})
 
 
 def test_a_manifest_that_cannot_be_read_is_left_to_the_start() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from engine.vllm_build import is_cpu_build
 from engine.vllm_server import context
+from engine.vllm_server.engine_options import EngineOptions
 from registry.checkpoints.architecture import Architecture, Attention
 from tests import tiny
 
@@ -55,3 +56,16 @@ def test_weights_and_cache_take_memory() -> None:
     weights = 4 * tiny.ARCHITECTURE.num_parameters
     expected = context.PROCESS_BYTES + weights + 2**30
     assert context.engine_bytes(tiny.ARCHITECTURE) == expected
+
+
+@on_a_cpu
+def test_options_change_context_and_memory() -> None:
+    """A cache of half the size holds half as much, and numbers of half the width twice as much."""
+    whole, weights = context.cached_tokens(LONG), 4 * LONG.num_parameters
+    small = EngineOptions(kv_memory_bytes=2**29)
+    assert context.cached_tokens(LONG, small) == pytest.approx(whole / 2, abs=128)
+    assert context.engine_bytes(LONG, small) == context.PROCESS_BYTES + weights + 2**29
+    narrow = EngineOptions(dtype="bfloat16")
+    assert context.cached_tokens(LONG, narrow) == pytest.approx(whole * 2, abs=256)
+    assert context.engine_bytes(LONG, narrow) == context.PROCESS_BYTES + weights // 2 + 2**30
+    assert context.context_tokens(LONG, EngineOptions(context=1000)) == 1000

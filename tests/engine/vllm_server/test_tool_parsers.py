@@ -1,6 +1,8 @@
 """The parser of tool calls follows the chat template."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,7 +28,7 @@ def test_a_parser_is_found_by_the_template(
     tmp_path: Path, template: str, parser: str | None
 ) -> None:
     (tmp_path / "chat_template.jinja").write_text(template)
-    assert tool_parsers.find(tmp_path) == parser
+    assert tool_parsers.find(tool_parsers.template_of(tmp_path)) == parser
 
 
 def test_a_template_may_stand_in_the_tokenizers_config(tmp_path: Path) -> None:
@@ -36,10 +38,24 @@ def test_a_template_may_stand_in_the_tokenizers_config(tmp_path: Path) -> None:
         [{"name": "default", "template": ""}, {"name": "tool_use", "template": template}],
     ):
         (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": stands}))
-        assert tool_parsers.find(tmp_path) == "hermes"
+        assert tool_parsers.find(tool_parsers.template_of(tmp_path)) == "hermes"
 
 
 def test_a_folder_without_a_template_has_no_parser(tmp_path: Path) -> None:
-    assert tool_parsers.find(tmp_path) is None
+    assert tool_parsers.find(tool_parsers.template_of(tmp_path)) is None
     (tmp_path / "tokenizer_config.json").write_text("{}")
-    assert tool_parsers.find(tmp_path) is None
+    assert tool_parsers.find(tool_parsers.template_of(tmp_path)) is None
+
+
+@pytest.mark.slow
+def test_the_parsers_are_those_that_vllm_registers() -> None:
+    """In a process of its own: vLLM takes memory that the other tests need."""
+    code = (
+        "from vllm.tool_parsers import ToolParserManager\n"
+        "print(*ToolParserManager.list_registered())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    registered = tool_parsers.registered()
+    assert registered is not None
+    assert registered == frozenset(done.stdout.split())
+    assert registered >= set(tool_parsers.PARSERS.values())

@@ -170,27 +170,6 @@ def test_a_dying_server_raises_with_the_end_of_its_log(tmp_path: Path) -> None:
         dying.wait_ready(timeout=30)
 
 
-def test_the_command_fits_the_checkpoint(blobs: LocalBlobs) -> None:
-    dense = tiny.store_manifest(blobs)
-    command = vllm_process.command(Path("/models/m"), names=["m"], manifest=dense)
-    assert "--max-model-len=256" in command
-    assert "--uds={socket}" in command
-    assert "--skip-tokenizer-init" not in command
-
-
-@pytest.mark.parametrize(("launcher", "share"), [("local", "0.4"), ("ray", "0.9")])
-def test_gpu_memory_leaves_room_for_the_previous_version(
-    launcher: str, share: str, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Both versions share one GPU; on a cluster each server has its own."""
-    monkeypatch.setattr(vllm_process, "is_cpu_build", lambda: False)
-    monkeypatch.setenv("NEXUSMIX_LAUNCHER", launcher)
-    manifest = tiny.store_manifest(blobs)
-    command = vllm_process.command(Path("/models/m"), names=["m"], manifest=manifest)
-    assert f"--gpu-memory-utilization={share}" in command
-    assert "--enforce-eager" not in command
-
-
 class Silent:
     """A process at an address where connections are accepted and nothing is answered."""
 

@@ -8,9 +8,10 @@ from assembler.mixes import mixes
 from assembler.mixes.new_mix import NewMix
 from engine.serving import deployments
 from engine.serving.tables import DeploymentState
+from engine.vllm_server.engine_options import EngineOptions
 from registry.blobs.blobs import BlobStore
 from registry.database import db
-from registry.errors import Conflict, NotFound
+from registry.errors import Conflict, InvalidInput, NotFound
 from service.client import connection
 from service.client.client import Client
 from service.schemas.deployments import DeploymentBody
@@ -82,3 +83,13 @@ def test_only_the_own_deployment_is_waited_for(client: Client, mix: MixBody) -> 
     move(other, DeploymentState.READY, address="http://127.0.0.1:1")
     assert client.wait_for_deployment(own).state is DeploymentState.STOPPED
     assert client.wait_for_deployment(other).state is DeploymentState.READY
+
+
+def test_options_are_sent_and_kept(client: Client, mix: MixBody) -> None:
+    made = client.deploy(mix, options={"context": 128})
+    assert made.options.context == 128
+    assert client.deploy(mix).id == made.id
+    assert client.deploy(mix, options={}).options == EngineOptions()
+    with pytest.raises(InvalidInput) as refused:
+        client.deploy(mix, options={"context": 4096, "tool_parser": "x"})
+    assert len(refused.value.problems) == 2
