@@ -20,7 +20,6 @@ from starlette.types import Receive, Scope, Send
 from engine.serving import deployments, model_routes, sleeping
 from engine.serving.model_routes import Route
 from engine.serving.sleeping import Asleep
-from engine.serving.tables import Deployment
 from engine.vllm_plugin.attribution import nexus_field
 from engine.vllm_server import endpoints
 from registry import bounded_json, tracing
@@ -29,6 +28,7 @@ from registry.errors import InvalidInput, Problem, TimedOut, Unavailable, pointe
 from registry.settings import settings
 from registry.texts import UNFIT_FOR_LINES, UNFIT_FOR_MODELS
 from service import completion_limits, errors
+from service.reports import model_cards
 from service.schemas.common import Line
 from service.web import admission, preview_marks
 from service.web.auth import Application
@@ -98,7 +98,13 @@ CompletionSlot = Annotated[None, Depends(_completion_slot)]
 
 @router.get("/models")
 async def list_models(request: Request, _: Application) -> dict[str, Any]:
-    """List the models that answer; the first request wakes one that is asleep."""
+    """List the models that answer; the first request wakes one that is asleep.
+
+    Besides OpenAI's fields a model has `max_model_len`, the tokens that a prompt and its answer may
+    have together (null before its engine has answered), and `nexusmix`: an object with `state`,
+    `experts` (objects with `name` and `version`), `license` (SPDX; null where it is not known),
+    `preview`, and the ids `deployment` and `artifact`.
+    """
     models: Remembered[None, list[dict[str, Any]]] = request.app.state.models
     return {"object": "list", "data": await models.get(None)}
 
@@ -107,7 +113,8 @@ async def list_models(request: Request, _: Application) -> dict[str, Any]:
 def get_model(model: ModelName, session: Session, _: Application) -> dict[str, Any]:
     """Return a model."""
     found = model_routes.find_answering(session, model)
-    return _model(model, found or deployments.find_by_model(session, model))
+    [card] = model_cards.cards(session, {model: found or deployments.find_by_model(session, model)})
+    return card
 
 
 @router.post("/completions")
@@ -309,7 +316,7 @@ def _resolve(model: str) -> Route:
 def _list(_: None) -> list[dict[str, Any]]:
     """Return the models that answer now."""
     with db.transaction() as session:
-        return [_model(name, row) for name, row in model_routes.available(session).items()]
+        return model_cards.cards(session, model_routes.available(session))
 
 
 def _model_name(body: bytes) -> tuple[str, bool]:
@@ -324,19 +331,3 @@ def _model_name(body: bytes) -> tuple[str, bool]:
         raise InvalidInput("the body must be a JSON object with a `model`", problems=(problem,))
     completion_limits.check(request)
     return model, request.get(nexus_field.FIELD) is not None
-
-
-def _model(name: str, row: Deployment) -> dict[str, Any]:
-    about = {
-        "deployment": row.id,
-        "artifact": row.artifact_id,
-        "preview": row.is_preview,
-        "state": row.state,
-    }
-    return {
-        "id": name,
-        "object": "model",
-        "created": int(row.created_at.timestamp()),
-        "owned_by": "nexusmix",
-        "nexusmix": about,
-    }

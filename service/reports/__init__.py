@@ -1,5 +1,5 @@
-"""Gate reports, comparisons and verification, for pages and terminals.
+"""Gate reports, comparisons, verification and cards of models, for pages, terminals and programs.
 
-Pure functions from measured reports to tables and HTML. It may import the modules of `service`, but
-no other sub-package.
+Functions from measured reports to tables and HTML, and from deployments to cards of models. It may
+import the modules of `service`, but no other sub-package.
 """
