@@ -1,6 +1,6 @@
 """Reads the forms about mixes. `assembler.mixes` checks the values."""
 
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel
 
@@ -8,8 +8,9 @@ from assembler.mixes.mix_change import MixChange
 from assembler.mixes.new_mix import NewMix
 from assembler.mixes.waivers import Waiver
 from assembler.recipes import presets
+from engine.vllm_server.engine_options import EngineOptions
 from registry.errors import InvalidInput, Problem
-from service import assignments
+from service import assignments, quantities
 from service.schemas.common import Line, Lines, Text
 
 
@@ -78,6 +79,56 @@ class RevisionForm(_Form):
             others=tuple(changes),
             **parts,
         )
+
+
+class OptionsForm(BaseModel):
+    """The form for the engine of a model; blank means the default.
+
+    `chosen` tells a form that was sent from one that is shown, and from the plain button.
+    """
+
+    chosen: bool = False
+    context: Line = ""
+    kv_memory: Line = ""
+    tensor_parallel: Line = ""
+    dtype: Line = ""
+    chat_template: Text = ""
+    tool_parser: Line = ""
+    engine_args: Text = ""
+
+    @classmethod
+    def of(cls, options: EngineOptions) -> Self:
+        """Return the form that stands for options."""
+        stored = options.stored()
+        args = stored.pop("engine_args", {})
+        lines = [f"{name}={assignments.as_text(value)}" for name, value in args.items()]
+        memory = stored.pop("kv_memory_bytes", "")
+        texts = {name: str(value) for name, value in stored.items()}
+        return cls(kv_memory=str(memory), engine_args="\n".join(lines), **texts)
+
+    def fields(self) -> dict[str, Any]:
+        """Return the options as fields of a request. Raises InvalidInput for a wrong line."""
+        fields: dict[str, Any] = {}
+        for name in ("context", "tensor_parallel"):
+            if text := getattr(self, name).replace(",", "").strip():
+                fields[name] = assignments.value_of(text)
+        for name in ("dtype", "tool_parser"):
+            if text := getattr(self, name).strip():
+                fields[name] = text
+        if memory := self.kv_memory.strip():
+            is_plain = memory.isdecimal()
+            fields["kv_memory_bytes"] = (
+                assignments.value_of(memory)
+                if is_plain
+                else quantities.read_size(memory, at="KV memory")
+            )
+        if self.chat_template.strip():
+            # Browsers send the line ends of text fields as CR LF.
+            fields["chat_template"] = self.chat_template.replace("\r\n", "\n")
+        lines = [line for line in self.engine_args.splitlines() if line.strip()]
+        if args := assignments.read_plain(lines):
+            fields["engine_args"] = args
+        return fields
 
 
 class OverrideForm(BaseModel):

@@ -1,6 +1,6 @@
 """The pages about mixes: the list, the form for a request, and one version."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request, Response
@@ -12,15 +12,17 @@ from assembler.mixes import mixes, overrides
 from assembler.mixes.new_mix import MIN_EXPERTS
 from assembler.recipes import presets
 from assembler.routing import nearest_experts
+from assembler.tables import MixVersion
 from engine.serving import deployments, model_routes
 from registry.catalog import artifacts, experts, families
-from registry.database.tables import VersionState
+from registry.database.tables import Artifact, VersionState
 from registry.errors import Conflict, InvalidInput, NexusmixError
 from registry.names import parse_ref
 from service.scopes import Scope
 from service.ui import live, mix_views, preset_views
-from service.ui.forms import OverrideForm, RequestForm, RevisionForm
+from service.ui.forms import OptionsForm, OverrideForm, RequestForm, RevisionForm
 from service.ui.rendering import PageRoute, Visitor, page, render
+from service.web import engine_options
 from service.web.auth import require
 from service.web.deps import Blobs, Session
 
@@ -186,14 +188,40 @@ def cancel(ref: str, session: Session, _: Visitor) -> Response:
 
 
 @router.post("/{ref}/deploy")
-def deploy(ref: str, session: Session, _: Visitor) -> Response:
-    """Serve a published version under the name of its mix."""
+def deploy(
+    ref: str,
+    request: Request,
+    session: Session,
+    blobs: Blobs,
+    _: Visitor,
+    form: Annotated[OptionsForm, Form()],
+) -> Response:
+    """Serve a published version under the name of its mix, or with other options of its engine.
+
+    Options that do not fit are shown on the mix's page.
+    """
+    artifact = _artifact(session, mixes.get(session, ref))
+    options = None
+    if form.chosen:
+        try:
+            options = engine_options.read(form.fields(), artifact.manifest_digest, blobs)
+        except InvalidInput as error:
+            session.rollback()
+            view = replace(mix_views.view(session, blobs, mixes.get(session, ref)), options=form)
+            revision = RevisionForm(deploy=True)
+            return page(request, "mix.html", status=422, view=view, form=revision, error=error)
     version = mixes.get(session, ref)
+    own = mixes.ref_of(version)
+    artifact = _artifact(session, version)
+    deployments.request(session, artifact, model=version.mix.name, ref=own, options=options)
+    return RedirectResponse(f"/mixes/{own}", status_code=303)
+
+
+def _artifact(session: orm.Session, version: MixVersion) -> Artifact:
+    """Return what a version has published. Raises Conflict if it has not."""
     if version.artifact_id is None:
         raise Conflict(f"{mixes.ref_of(version)} is not published, so it cannot be served")
-    artifact = artifacts.get(session, version.artifact_id)
-    deployments.request(session, artifact, model=version.mix.name, ref=mixes.ref_of(version))
-    return RedirectResponse(f"/mixes/{mixes.ref_of(version)}", status_code=303)
+    return artifacts.get(session, version.artifact_id)
 
 
 @router.post("/{ref}/retry")

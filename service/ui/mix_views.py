@@ -15,6 +15,7 @@ from engine.compression.int8_curve import Curve
 from engine.gates.mix_gate import GateReport
 from engine.serving import deployments, model_routes
 from engine.serving.tables import Deployment, DeploymentState
+from engine.vllm_server.engine_options import DEFAULT
 from registry.blobs.blobs import BlobStore, get_bytes
 from registry.catalog import artifacts
 from registry.checkpoints import manifests
@@ -23,6 +24,7 @@ from registry.errors import NotFound
 from service.quantities import duration
 from service.reports.mix_comparison import MixComparison
 from service.ui import preset_views, revision_views, routing_views
+from service.ui.forms import OptionsForm
 from service.ui.preset_views import PresetView
 from service.ui.revision_views import RevisionChoices
 from service.ui.routing_views import Matrix, Shares
@@ -73,7 +75,9 @@ class MixView:
     `changed` are the fields that differ from the preset, as FIELD=VALUE. `chain` are the versions
     that it was made from, the nearest first. `choices` are the changes that can be requested, None
     if there are none. `curve` has the tokens and the losses of the finetune. `can_deploy` means
-    that it is published and not served. `files` are those that can be downloaded, with their bytes.
+    that it is published and not served. `options` are those of its engine, in a form that changes
+    them; None while they cannot be changed. `running_with` lists those that are not defaults.
+    `files` are those that can be downloaded, with their bytes.
     """
 
     ref: str
@@ -108,6 +112,8 @@ class MixView:
     comparison: MixComparison | None
     routing: list[Matrix]
     can_deploy: bool
+    options: OptionsForm | None
+    running_with: list[str]
     files: Mapping[str, int]
 
 
@@ -156,9 +162,18 @@ def view(session: Session, blobs: BlobStore, version: MixVersion) -> MixView:
         comparison=None if report is None else MixComparison.of(report),
         routing=[] if report is None else routing_views.matrices(report),
         can_deploy=version.artifact_id is not None and serving in (None, DeploymentState.FAILED),
+        options=_options(version, deployment) if settled else None,
+        running_with=[] if deployment is None else deployment.engine_options.listed(),
         # Sizes are asked of the store, so not while the page follows the mix.
         files=_files(session, blobs, version) if settled else {},
     )
+
+
+def _options(version: MixVersion, deployment: Deployment | None) -> OptionsForm | None:
+    """Return the form for the options of a published version, None for others."""
+    if version.artifact_id is None or (deployment is not None and deployment.is_preview):
+        return None
+    return OptionsForm.of(DEFAULT if deployment is None else deployment.engine_options)
 
 
 def _report(blobs: BlobStore, version: MixVersion) -> GateReport | None:

@@ -2,8 +2,9 @@
 
 import pytest
 
+from engine.vllm_server.engine_options import DEFAULT, EngineOptions
 from registry.errors import InvalidInput
-from service.ui.forms import OverrideForm, RequestForm, RevisionForm
+from service.ui.forms import OptionsForm, OverrideForm, RequestForm, RevisionForm
 
 
 def test_lines_are_fields() -> None:
@@ -40,3 +41,25 @@ def test_a_waiver_has_a_domain_and_a_metric() -> None:
     assert (waiver.domain, waiver.metric) == ("law", "served.sdt")
     with pytest.raises(InvalidInput):
         OverrideForm(scope=["law"]).waivers()
+
+
+def test_the_form_of_an_engine_stands_for_its_options() -> None:
+    fields = {
+        "context": 1024,
+        "kv_memory_bytes": 2**31,
+        "chat_template": "{% if true %}\n{{ messages }}{% endif %}",
+        "engine_args": {"max_num_seqs": 4, "enable_prefix_caching": False},
+    }
+    form = OptionsForm.of(EngineOptions.model_validate(fields))
+    assert form.fields() == fields
+    # A browser sends line ends in its own way.
+    sent = form.model_copy(update={"chat_template": form.chat_template.replace("\n", "\r\n")})
+    assert sent.fields() == fields
+    assert OptionsForm(kv_memory="2GB").fields() == {"kv_memory_bytes": 2_000_000_000}
+    assert OptionsForm.of(DEFAULT).fields() == {}
+
+
+@pytest.mark.parametrize("wrong", [{"kv_memory": "much"}, {"engine_args": "max_num_seqs"}])
+def test_a_wrong_field_of_an_engine_is_refused(wrong: dict[str, str]) -> None:
+    with pytest.raises(InvalidInput):
+        OptionsForm(**wrong).fields()

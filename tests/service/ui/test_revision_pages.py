@@ -167,3 +167,27 @@ def test_a_changed_mix_fits_a_narrow_screen(page: Page) -> None:
     page.goto("/mixes/mine")
     page.get_by_text("Add an expert").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_an_engine_is_deployed_with_options(page: Page, complaints: list[str]) -> None:
+    page.goto("/mixes/mine@2")
+    page.get_by_text("Options", exact=True).click()
+    page.get_by_label("Context, in tokens").fill("4096")
+    page.get_by_label("More arguments of vLLM").fill("max_num_seqs=0")
+    page.get_by_role("button", name="Deploy with these options").click()
+
+    problems = page.get_by_role("alert")
+    expect(problems).to_contain_text("is 4096, the model has a context of 256")
+    expect(problems).to_contain_text("/options/engine_args/max_num_seqs is 0")
+    complaints.clear()  # the browser reports the 422
+    # What was typed is still there.
+    expect(page.get_by_label("Context, in tokens")).to_have_value("4096")
+
+    page.get_by_label("Context, in tokens").fill("128")
+    page.get_by_label("More arguments of vLLM").fill("max_num_seqs=4")
+    page.get_by_role("button", name="Deploy with these options").click()
+
+    expect(page.locator("#running-with")).to_contain_text("context=128")
+    with db.transaction() as session:
+        served = deployments.find_by_model(session, "mine")
+    assert served.options == {"context": 128, "engine_args": {"max_num_seqs": 4}}
