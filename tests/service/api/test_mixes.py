@@ -243,7 +243,8 @@ def test_a_published_mix_has_an_attestation(client: TestClient, store: BlobStore
     assert files["manifest_digest"] == attestation.statement.manifest
     sent = client.get(f"{version}/files/{ATTESTATION}").content
     assert Attestation.model_validate_json(sent) == attestation
-    assert {"name": ATTESTATION, "size": len(sent)} in files["data"]
+    listed = {"name": ATTESTATION, "size": len(sent), "digest": hashlib.sha256(sent).hexdigest()}
+    assert listed in files["data"]
 
 
 @pytest.mark.usefixtures("experts")
