@@ -98,22 +98,30 @@ def span(
     if not _is_on:
         yield None
         return
-    from opentelemetry import propagate, trace
+    from opentelemetry import trace
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     with trace.get_tracer(NAMESPACE).start_as_current_span(
         name,
-        context=propagate.extract(parent) if parent else None,
+        context=TraceContextTextMapPropagator().extract(parent) if parent else None,
         kind=trace.SpanKind.SERVER if kind == "server" else trace.SpanKind.INTERNAL,
         attributes=attributes,
     ) as current:
         yield current
 
 
+def mark_failed(span: "Span") -> None:
+    """Mark a span whose work has failed without an error in this process."""
+    from opentelemetry.trace import StatusCode
+
+    span.set_status(StatusCode.ERROR)
+
+
 def headers() -> dict[str, str]:
     """Return the headers of W3C Trace Context that make another process continue this trace."""
     carrier: dict[str, str] = {}
     if _is_on:
-        from opentelemetry import propagate
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        propagate.inject(carrier)
+        TraceContextTextMapPropagator().inject(carrier)
     return carrier

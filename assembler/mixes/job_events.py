@@ -48,9 +48,10 @@ def record_trace(session: Session, job_id: str) -> None:
 
     Does nothing where traces are off.
     """
-    headers = tracing.headers()
-    if headers:
-        record(session, job_id, type="message", message="traced", data={"trace": headers})
+    if headers := tracing.headers():
+        trace_id = headers["traceparent"].split("-")[1]
+        data = {"trace": headers}
+        record(session, job_id, type="message", message=f"trace {trace_id}", data=data)
 
 
 def trace_of(session: Session, job_id: str) -> dict[str, str] | None:

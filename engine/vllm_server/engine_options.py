@@ -78,8 +78,8 @@ class EngineOptions(_Options):
     )
     dtype: EngineDtype | None = Field(
         default=None,
-        description="Data type that is computed in. Default: the one that gates compare,"
-        " `float32` on a CPU and `bfloat16` on a GPU.",
+        description="Data type of the computation. Default: `float32` on a CPU and `bfloat16` on a"
+        " GPU, as gates compare them.",
     )
     chat_template: (
         Annotated[
@@ -96,8 +96,7 @@ class EngineOptions(_Options):
         Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_fit_for_a_line)] | None
     ) = Field(
         default=None,
-        description="vLLM's parser of tool calls. Default: the one that reads the calls which the"
-        " chat template asks for.",
+        description="vLLM's parser of tool calls. Default: the one that fits the chat template.",
     )
     engine_args: EngineArguments = Field(
         default=EngineArguments(), description="More arguments of vLLM."

@@ -59,7 +59,7 @@ def template_problems(
 
 
 def _memory_problems(options: EngineOptions, a: Architecture) -> Iterator[Problem]:
-    """Yield a context beyond that of the model, and what the KV cache of a CPU cannot hold."""
+    """Yield a context that is longer than the model's, or than the KV cache of a CPU."""
     own, asked = a.max_position_embeddings, options.context
     if asked is not None and asked > own:
         yield Problem(pointer(AT, "context"), f"is {asked}, the model has a context of {own}")

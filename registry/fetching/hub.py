@@ -127,7 +127,7 @@ class Hub:
     def _check_headers(
         self, address: HubAddress, commit: str, choice: Choice, folder: Path, check: CheckHeaders
     ) -> None:
-        """Check a folder with the same files, of which absent weights have their headers only."""
+        """Check a folder with the same files; weights that are absent have only their headers."""
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder, prefix=remote_header.PREFIX) as name:
             for file in (*choice.beside, *choice.weights):

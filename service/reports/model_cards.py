@@ -80,10 +80,8 @@ def _recipes(session: Session, rows: Collection[Deployment]) -> dict[int, Recipe
 
 def _members(recipe: Recipe) -> list[Member]:
     """Return the experts of a recipe in its order."""
-    return [
-        (name, int(number))
-        for name, _, number in (ref.partition("@") for ref in recipe.get("experts", ()))
-    ]
+    refs = map(parse_ref, recipe.get("experts", ()))
+    return [(name, number) for name, number in refs if number is not None]
 
 
 def _licenses(session: Session, members: set[Member]) -> dict[Member, str]:

@@ -48,7 +48,7 @@ log = structlog.stdlib.get_logger(__name__)
 class Observe:
     """Gives each request an id and security headers, logs it, counts it and traces it.
 
-    No log and no trace has the query string: that of `/sign-in` carries a secret.
+    Logs and traces leave out the query string: that of `/sign-in` carries a secret.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -155,6 +155,8 @@ def _record(scope: Scope, span: "Span | None", *, status: int, seconds: float) -
     if span is not None:
         span.update_name(f"{scope['method']} {route}")
         span.set_attributes({"http.route": route, "http.response.status_code": status})
+        if status >= 500:
+            tracing.mark_failed(span)
     REQUESTS.labels(scope["method"], route, status).inc()
     SECONDS.labels(scope["method"], route).observe(seconds)
     log.info(

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from registry import tracing
 from registry.errors import InvalidInput
@@ -91,3 +92,11 @@ def test_the_address_of_traces_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tracing.collector() == "http://127.0.0.1:4318/v1/traces"
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:9/own")
     assert tracing.collector() == "http://127.0.0.1:9/own"
+
+
+def test_an_answer_of_failure_marks_its_span(spans: InMemorySpanExporter) -> None:
+    with tracing.span("request", kind="server") as span:
+        assert span is not None
+        tracing.mark_failed(span)
+    [ended] = spans.get_finished_spans()
+    assert not ended.status.is_ok

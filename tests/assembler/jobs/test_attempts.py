@@ -165,6 +165,9 @@ def test_each_attempt_is_a_span_of_the_requests_trace(spans: InMemorySpanExporte
         job_events.record_trace(session, JOB)
     repeat(failing(TransientFailure("away")))
     request, first, second = spans.get_finished_spans()
+    with db.transaction() as session:
+        [asked, *_] = job_events.milestones(session, JOB)
+    assert asked.message == f"trace {request.context.trace_id:032x}"
     assert {first.name, second.name} == {"step finetune"}
     assert (first.status.is_ok, second.status.is_ok) == (False, True)
     for attempt in (first, second):

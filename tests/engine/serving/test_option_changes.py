@@ -1,4 +1,4 @@
-"""Other options mean another engine, and the one that serves goes on until it is ready.
+"""Other options start another engine. The present one serves on until the new one is ready.
 
 Covers: engine.serving.starting.
 """
