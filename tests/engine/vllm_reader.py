@@ -21,6 +21,8 @@ from registry.checkpoints.file_names import MANIFEST
 
 Prompts = list[list[int]]
 
+KV_CACHE_BYTES = 64 << 20
+
 
 def main(num_tokens: int, folders: list[str]) -> None:
     prompts: Prompts = json.load(sys.stdin)
@@ -36,6 +38,8 @@ def _read(folder: str, prompts: Prompts, num_tokens: int) -> list[dict[str, Any]
         dtype="float32",
         enforce_eager=True,
         max_model_len=128,
+        # Otherwise vLLM wants nine tenths of the machine's memory, which other tests use too.
+        kv_cache_memory_bytes=KV_CACHE_BYTES,
     )
     sampling = SamplingParams(
         temperature=0, max_tokens=num_tokens, prompt_logprobs=1, ignore_eos=True

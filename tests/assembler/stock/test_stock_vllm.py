@@ -89,6 +89,8 @@ def served(folder: Path, environment: dict[str, str]) -> Iterator[httpx.Client]:
     socket = folder.parent / "engine.sock"
     words = ["--model", str(folder), "--uds", str(socket), "--served-model-name", "stock"]
     words += ["--dtype", "float32", "--enforce-eager", "--max-model-len", "128"]
+    # Otherwise vLLM wants nine tenths of the machine's memory, which other tests use too.
+    words += ["--kv-cache-memory-bytes", str(64 << 20)]
     transport = httpx.HTTPTransport(uds=str(socket))
     with (
         subprocess.Popen(
