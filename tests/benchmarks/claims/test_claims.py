@@ -78,7 +78,7 @@ def test_both_averages_of_attention_are_measured(home: Path, blobs: LocalBlobs) 
         measured["by the label"][name]["share_of_gain"][0] for name in (AVERAGED, REGRESSED)
     )
     assert mean != regression
-    assert 0 < min(mean, regression)
+    assert min(mean, regression) > 0
     assert max(mean, regression) < measured["right expert"]["share_of_gain"][0]
     table = averages_table.of({averages_table.MILD: {"attention": measured}})
     assert table is not None
