@@ -17,6 +17,7 @@ from assembler.assembly.regression import Member
 from assembler.assembly.upcycle import check_same_tensors, finished, is_expert
 from assembler.recipes.recipe import Recipe
 from assembler.routing.router_init import Routers
+from assembler.routing.router_rows import Learned
 from registry.blobs.blobs import BlobStore
 from registry.checkpoints import numpy_tensors
 from registry.checkpoints.architecture import Architecture
@@ -28,6 +29,7 @@ from registry.checkpoints.tensor_names import (
     as_shared_expert,
     is_ffn,
     is_projection,
+    is_router_rows,
 )
 
 
@@ -44,9 +46,15 @@ class Base:
         return refs.index(ref) if ref in refs else None
 
 
-def projection_of(base: Manifest) -> dict[str, TensorEntry]:
-    """Return W1 and W2 of every block as the base learned them; empty without a projection."""
-    return {name: entry for name, entry in base.tensors.items() if is_projection(name)}
+def learned_routers(base: Base, recipe: Recipe) -> Learned | None:
+    """Return the base's projection and rows for the recipe's experts, None without a projection."""
+    tensors = base.mix.tensors
+    projection = {name: entry for name, entry in tensors.items() if is_projection(name)}
+    if not projection:
+        return None
+    rows = {name: entry for name, entry in tensors.items() if is_router_rows(name)}
+    places = [base.position(ref) for ref in recipe.experts]
+    return Learned(projection=projection, rows=rows, places=places)
 
 
 def extend(

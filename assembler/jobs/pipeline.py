@@ -182,6 +182,6 @@ def _routers(parts: MixParts, mix: Architecture) -> Routers:
             experts=parts.experts,
         ),
         family=parts.projection,
-        learned=None if base is None else extend.projection_of(base.mix),
+        learned=None if base is None else extend.learned_routers(base, recipe),
         blobs=parts.blobs,
     )

@@ -16,6 +16,7 @@ import numpy as np
 
 from assembler.recipes.recipe import GIVES_ROWS, Recipe
 from assembler.routing import router_rows
+from assembler.routing.router_rows import Learned
 from registry.blobs.blobs import BlobStore
 from registry.catalog.documents import Document
 from registry.checkpoints import numpy_tensors, tensor_names
@@ -65,13 +66,13 @@ def initial_routers(
     domains: Domains,
     family: Manifest | None,
     blobs: BlobStore,
-    learned: Mapping[str, TensorEntry] | None = None,
+    learned: Learned | None = None,
 ) -> Routers:
     """Return the routers of all experts of `mix`.
 
-    `family` is the family's projection, where one is needed. `learned` are the projection weights
-    of a base mix, used instead of the family's. A routed seed has no domain: its embedding is the
-    family's center, where rows are zero.
+    `family` is the family's projection, where one is needed. `learned` are the routers of a base
+    mix, whose projection is used instead of the family's. A routed seed has no domain: its
+    embedding is the family's center, where rows are zero.
 
     Raises Incompatible for a Nexus router with rows from documents, or from a ridge regression.
     """
@@ -120,7 +121,7 @@ def _of_states(
     mix: Architecture,
     states_NLRD: Floats,
     family: Manifest,
-    learned: Mapping[str, TensorEntry] | None,
+    learned: Learned | None,
     blobs: BlobStore,
 ) -> Routers:
     """Return Nexus routers whose rows come from router inputs through the family's projection."""
@@ -140,7 +141,7 @@ def _of_states(
     weights = {n: entry for n, entry in family.tensors.items() if tensor_names.is_projection(n)}
     return Routers(
         rows=_by_name(folded.rows, mix),
-        shared=dict(learned or weights),
+        shared=weights if learned is None else dict(learned.projection),
         domain_embeddings=_with_seed(folded.domain_embeddings, mix),
     )
 
@@ -150,12 +151,14 @@ def _of_vectors(
     mix: Architecture,
     vectors_NE: Floats,
     family: Manifest,
-    learned: Mapping[str, TensorEntry] | None,
+    learned: Learned | None,
     blobs: BlobStore,
 ) -> Routers:
     """Return routers with one encoder vector for all blocks and a random projection, as in
     Nexus."""
-    weights = learned or _random_projection(recipe, mix, family, blobs)
+    weights = (
+        _random_projection(recipe, mix, family, blobs) if learned is None else learned.projection
+    )
     if recipe.center_embeddings:
         vectors_NE = vectors_NE - numpy_tensors.read(
             blobs, family.tensors[router_rows.VECTORS_CENTER]

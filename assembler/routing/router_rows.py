@@ -6,7 +6,7 @@ Letters: L blocks, N experts, K principal directions of an expert's domain, R = 
 width of an encoder's vector. Routers see one coordinate more than D or E, a constant.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,8 @@ from registry.checkpoints.numpy_tensors import Floats
 BLOCKS_AT_A_TIME = 2
 # swish of this value is 1; the constant coordinate of a linear projection feeds it into `a`.
 SWISH_IS_ONE = 1.2784645427610738
+# A learned projection is no longer linear, so one scaling of an embedding is not exact.
+SCALINGS = 3
 # Tensors of a family projection: the mean router inputs [L, D] and the mean encoder vector [E] of
 # its domains.
 STATES_CENTER = "states_center"
@@ -41,6 +43,18 @@ class FoldedRouters:
     domain_embeddings: Floats
 
 
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """Routers with a projection as a mix has them, by tensor name.
+
+    `places` has the number of each expert's row in `rows`, or None for an expert that joins.
+    """
+
+    projection: Mapping[str, TensorEntry]
+    rows: Mapping[str, TensorEntry]
+    places: Sequence[int | None]
+
+
 def fold_rows(
     projection: Manifest,
     states_NLRD: Floats,
@@ -48,33 +62,38 @@ def fold_rows(
     blobs: BlobStore,
     center: bool = True,
     scale: float = 1.0,
-    learned: Mapping[str, TensorEntry] | None = None,
+    learned: Learned | None = None,
 ) -> FoldedRouters:
     """Return the router rows of experts, in their order, from their documents' router inputs.
 
     `states_NLRD` hold per expert and block the mean, then the principal directions. `center`
     subtracts the family's mean, `scale` is the length of the embeddings (see `router_embeddings`),
-    by which the rows grow. `learned` are projection weights to use instead of the projection's
-    own, also for the length of the embeddings: where a finetune has moved W1, another W1 would give
-    a joining expert a row of another length than the rows that the finetune has trained.
+    by which the rows grow. With `learned` the rows come from the projection that a mix has learned,
+    and are as sure as the rows that it has learned, see `_as_sure`.
     """
     own_weight = projection.config["training"]["own_weight"]
     center_LD = numpy_tensors.read(blobs, projection.tensors[STATES_CENTER])
 
     def fold_block(layer: int) -> tuple[Floats, Floats]:
-        w1, w2 = (
-            (learned or projection.tensors)[tensor_names.projection(layer, number)]
-            for number in (0, 1)
-        )
         means_ND, directions_NKD = states_NLRD[:, layer, 0], states_NLRD[:, layer, 1:]
-        embeddings = router_embeddings(
-            means_ND - (center_LD[layer] if center else 0),
-            directions_NKD,
-            whiten=partial(_whitened, w1=w1, blobs=blobs),
-            own_weight=own_weight,
-            scale=scale,
+
+        def fold(weights: Mapping[str, TensorEntry]) -> tuple[Floats, Floats]:
+            w1, w2 = (weights[tensor_names.projection(layer, number)] for number in (0, 1))
+            embeddings = router_embeddings(
+                means_ND - (center_LD[layer] if center else 0),
+                directions_NKD,
+                whiten=partial(_whitened, w1=w1, blobs=blobs),
+                own_weight=own_weight,
+                scale=scale,
+            )
+            return project(embeddings, w1, w2, blobs=blobs), embeddings
+
+        rows, embeddings = fold(projection.tensors)
+        if learned is None or _are_equal(learned.projection, projection.tensors, layer):
+            return rows, embeddings
+        return _as_sure(
+            fold(learned.projection), rows, directions_NKD, layer, learned=learned, blobs=blobs
         )
-        return project(embeddings, w1, w2, blobs=blobs), embeddings
 
     # The time of a product with so few rows is the time to read its weights. BLAS threads that
     # share one product wait for each other, on a busy machine for seconds; blocks do not.
@@ -86,6 +105,61 @@ def fold_rows(
             *pool.map(fold_block, range(projection.config["num_hidden_layers"])), strict=True
         )
     return FoldedRouters(list(rows), np.stack(embeddings))
+
+
+def _are_equal(
+    one: Mapping[str, TensorEntry], other: Mapping[str, TensorEntry], layer: int
+) -> bool:
+    names = [tensor_names.projection(layer, number) for number in (0, 1)]
+    return all(one[name].digest == other[name].digest for name in names)
+
+
+def _as_sure(
+    folded: tuple[Floats, Floats],
+    initial_ND: Floats,
+    directions_NKD: Floats,
+    layer: int,
+    *,
+    learned: Learned,
+    blobs: BlobStore,
+) -> tuple[Floats, Floats]:
+    """Return `folded`, rows and embeddings by a learned projection, with longer embeddings.
+
+    A finetune makes the rows that it trains longer: their logits spread more within other domains.
+    The projection learns little of that for other embeddings, so a joining expert often loses
+    against them on its own domain. Here each row's spread is that of its row by the family's
+    projection, `initial_ND`, times the mean growth of the trained rows.
+    """
+    rows_ND, embeddings_NM = folded
+    kept = {n: place for n, place in enumerate(learned.places) if place is not None}
+    if not kept or len(kept) == len(learned.places):
+        return folded
+    before_N, now_N = (_spreads(rows, directions_NKD) for rows in (initial_ND, rows_ND))
+    trained_ND = initial_ND.copy()
+    all_rows_ND = numpy_tensors.read(blobs, learned.rows[tensor_names.router_rows(layer)])
+    trained_ND[list(kept)] = all_rows_ND[list(kept.values())]
+    trained_N = _spreads(trained_ND, directions_NKD)
+    growth = trained_N[list(kept)].mean() / before_N[list(kept)].mean()
+    w1, w2 = (learned.projection[tensor_names.projection(layer, number)] for number in (0, 1))
+    for _ in range(SCALINGS):
+        scales_N1 = (growth * before_N / np.maximum(now_N, 1e-12))[:, None]
+        embeddings_NM = np.concatenate(
+            [scales_N1 * embeddings_NM[:, :-1], embeddings_NM[:, -1:]], axis=1
+        )
+        rows_ND = project(embeddings_NM, w1, w2, blobs=blobs)
+        now_N = _spreads(rows_ND, directions_NKD)
+    return rows_ND, embeddings_NM
+
+
+def _spreads(rows_ND: Floats, directions_NKD: Floats) -> Floats:
+    """Return the standard deviation [N] of each row's logits within another expert's domain.
+
+    It is the mean over all other domains.
+    """
+    products_NNK = np.einsum("nd,mkd->nmk", rows_ND, directions_NKD)
+    deviations_NN = np.sqrt((products_NNK**2).sum(-1))
+    others: Floats = (deviations_NN.sum(-1) - deviations_NN.diagonal()) / (len(rows_ND) - 1)
+    return others
 
 
 def project(embeddings: Floats, w1: TensorEntry, w2: TensorEntry, *, blobs: BlobStore) -> Floats:

@@ -99,7 +99,7 @@ def assemble(recipe: Recipe, blobs: BlobStore, *, base: Base | None = None) -> M
             experts=[expert.checkpoint for expert in experts],
         ),
         family=projection(blobs),
-        learned=None if base is None else extend.projection_of(base.mix),
+        learned=None if base is None else extend.learned_routers(base, recipe),
         blobs=blobs,
     )
     if base is None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from assembler.assembly import extend, upcycle
+from assembler.assembly import upcycle
 from assembler.assembly.regression import Member
 from assembler.network.model import Network
 from assembler.recipes.mix_architecture import mixture_of
@@ -18,6 +18,7 @@ from engine.vllm_plugin import tensors
 from registry.blobs.blobs import LocalBlobs
 from registry.checkpoints.architecture import Architecture
 from registry.checkpoints.manifests import Manifest, TensorEntry
+from registry.checkpoints.tensor_names import is_projection
 from registry.errors import Incompatible
 from tests import tiny
 from tests.assembler import tiny_mixes
@@ -124,6 +125,7 @@ def _upcycled(
     mix = mixture_of(recipe, tiny.ARCHITECTURE, vector_size=tiny_mixes.VECTOR_SIZE)
     rows = np.zeros((mix.num_experts, 32), np.float32)
     names = [name for name in mix.tensor_shapes() if name.endswith(".mlp.gate.weight")]
+    family = tiny_mixes.projection(blobs)
     return upcycle.upcycle(
         recipe,
         mix,
@@ -134,7 +136,7 @@ def _upcycled(
         ],
         routers=Routers(
             rows={name: rows for name in names},
-            shared=extend.projection_of(tiny_mixes.projection(blobs)),
+            shared={n: e for n, e in family.tensors.items() if is_projection(n)},
             domain_embeddings=np.zeros((2, mix.num_experts, 33), np.float32),
         ),
         blobs=blobs,

@@ -3,7 +3,7 @@
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from assembler.routing.router_rows import STATES_CENTER, SWISH_IS_ONE, fold_rows
+from assembler.routing.router_rows import STATES_CENTER, SWISH_IS_ONE, Learned, fold_rows
 from registry.blobs.blobs import LocalBlobs
 from registry.checkpoints import numpy_tensors, tensor_names
 from registry.checkpoints.manifests import Manifest
@@ -53,7 +53,12 @@ def test_embeddings_have_length_1_under_the_weights_that_project_them(blobs: Loc
         W1: numpy_tensors.write(blobs, moved, dtype="F32"),
         W2: projection.tensors[W2],
     }
-    folded = fold_rows(projection, STATES_NLRD, blobs=blobs, learned=learned)
+    folded = fold_rows(
+        projection,
+        STATES_NLRD,
+        blobs=blobs,
+        learned=Learned(projection=learned, rows={}, places=[None] * EXPERTS),
+    )
     b_ND = folded.domain_embeddings[0, :, :-1] @ moved[HIDDEN:, :-1].T
     np.testing.assert_allclose(np.linalg.norm(b_ND, axis=-1), 1, rtol=1e-4)
 

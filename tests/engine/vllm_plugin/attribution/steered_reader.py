@@ -20,6 +20,8 @@ from engine.vllm_plugin.attribution.scheduler import AttributingScheduler
 from engine.vllm_plugin.attribution.worker import AttributingWorker
 from engine.vllm_plugin.plugin import LOAD_FORMAT
 
+KV_CACHE_BYTES = 64 << 20
+
 
 class CountingScheduler(AttributingScheduler):
     """Counts how often a request gave way to others."""
@@ -47,6 +49,8 @@ def _read(folder: str, requests: list[dict[str, Any]], options: dict[str, Any]) 
         max_model_len=128,
         worker_cls=worker,
         scheduler_cls=CountingScheduler,
+        # Otherwise vLLM wants nine tenths of the machine's memory, which other tests use too.
+        kv_cache_memory_bytes=KV_CACHE_BYTES,
         **options,
     )
     outputs = llm.generate(
