@@ -250,10 +250,12 @@ async def _send(
     """Send a request and return the engine's answer.
 
     A stream is read up to its first event, any other answer to its end. Returns None when the
-    connection ends before an answer begins. Raises Unavailable when it ends later, TimedOut when
-    the answer takes too long, and ClientDisconnect when the client has gone.
+    connection ends before an answer begins, or the engine says that it has died. Raises Unavailable
+    when it ends later, TimedOut when the answer takes too long, and ClientDisconnect when the
+    client has gone.
     """
     upstream: httpx.Response | None = None
+    is_read = False
     failure: httpx.HTTPError | TimeoutError | None = None
     seconds = settings().first_byte_seconds
     async with anyio.create_task_group() as group:
@@ -263,6 +265,7 @@ async def _send(
                 upstream = await client.send(forwarded, stream=True)
                 if not upstream.headers.get("content-type", "").startswith(EVENT_STREAM):
                     await upstream.aread()
+            is_read = True
         except (httpx.HTTPError, TimeoutError) as error:
             failure = error
         group.cancel_scope.cancel()
@@ -275,8 +278,13 @@ async def _send(
         if upstream is None:
             return None
         raise Unavailable(NO_ANSWER)
-    if upstream is None:
+    if upstream is None or not is_read:
+        if upstream is not None:
+            await upstream.aclose()
         raise ClientDisconnect
+    if upstream.is_stream_consumed and endpoints.has_died(upstream.status_code, upstream.content):
+        log.warning("engine says that it has died")
+        return None
     return upstream
 
 

@@ -8,6 +8,7 @@ key of this installation's engines.
 import os
 import secrets
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 
 import httpx
@@ -19,11 +20,18 @@ UNIX = "unix:"
 PEER = "peer:"
 # What requests through a socket name as their host.
 SOCKET_HOST = "http://engine"
+# In vLLM's answer with status 500 when the process that computes has ended before its server.
+CORE_HAS_DIED = b"EngineCore encountered an issue"
 
 
 def url(address: str) -> str:
     """Return the URL of an engine, without a path."""
     return SOCKET_HOST if address.startswith(UNIX) else address.removeprefix(PEER)
+
+
+def has_died(status: int, content: bytes) -> bool:
+    """Return whether an engine's answer says that the process that computes has ended."""
+    return status == HTTPStatus.INTERNAL_SERVER_ERROR and CORE_HAS_DIED in content
 
 
 def socket_path(address: str) -> str | None:

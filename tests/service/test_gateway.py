@@ -159,6 +159,12 @@ def test_a_dead_engine_is_unavailable(client: openai.OpenAI) -> None:
         client.completions.create(model="gone", prompt="hello")
 
 
+def test_an_engine_that_says_it_has_died_is_unavailable(client: openai.OpenAI, model: str) -> None:
+    with pytest.raises(openai.InternalServerError, match="restarted") as caught:
+        client.completions.create(model=model, prompt="die")
+    assert caught.value.status_code == 503
+
+
 def test_a_request_without_an_answer_is_sent_again(
     client: openai.OpenAI, database: str, engine: str, upstream: Upstream
 ) -> None:

@@ -16,6 +16,8 @@ from registry.catalog import artifacts
 from registry.database import db
 
 WORDS = ["the", " mix", " speaks"]
+# What vLLM says when the process that computes has ended.
+DEAD = "EngineCore encountered an issue. See stack trace (above) for the root cause."
 
 
 class Upstream:
@@ -54,6 +56,9 @@ class Upstream:
         if body["prompt"] == "too long":
             error = {"message": "16 tokens at most", "type": "BadRequestError", "param": None}
             return JSONResponse({"error": error | {"code": 400}}, status_code=400)
+        if body["prompt"] == "die":
+            error = {"message": DEAD, "type": "InternalServerError", "param": None}
+            return JSONResponse({"error": error | {"code": 500}}, status_code=500)
         if body["prompt"] == "think":
             self.began.set()
             while (await request.receive())["type"] != "http.disconnect":

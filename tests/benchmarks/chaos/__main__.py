@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -67,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             actor.stop()
         states = _audit(installation, ledger, actors)
         leaked = ledger.audit_files(installation.home)
+        if ledger.findings:
+            _keep_logs(installation.home)
     figures = {
         "minutes": chosen.minutes,
         "seed": chosen.seed,
@@ -102,6 +105,13 @@ def _with_small_disk(argv: Sequence[str]) -> int:
 
 def _folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="nexusmix-chaos-", ignore_cleanup_errors=True)
+
+
+def _keep_logs(home: Path) -> None:
+    """Copy the logs of the service, which end with its disk: a finding needs its traceback."""
+    kept = Path(tempfile.mkdtemp(prefix="nexusmix-chaos-logs-"))
+    shutil.copytree(home / "logs", kept, dirs_exist_ok=True)
+    reports.say(f"the logs of the service are in {kept}")
 
 
 def _actors(

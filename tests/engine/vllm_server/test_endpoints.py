@@ -1,5 +1,6 @@
 """Engines behind sockets and ports."""
 
+import importlib.util
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,3 +85,14 @@ def test_one_client_reaches_all_engines(on_a_socket: str, on_a_port: str, tmp_pa
     assert result_of(ask(on_a_socket, on_a_port, on_a_socket)) == [200, 200, 200]
     with pytest.raises(httpx.ConnectError):
         result_of(ask(f"unix:{tmp_path}/gone.sock"))
+
+
+def test_vllm_says_that_its_core_has_died_in_these_words() -> None:
+    """Read, not imported: vLLM takes seconds to import."""
+    spec = importlib.util.find_spec("vllm")
+    assert spec is not None
+    assert spec.origin is not None
+    words = (Path(spec.origin).parent / "v1/engine/exceptions.py").read_bytes()
+    assert endpoints.CORE_HAS_DIED in words
+    assert endpoints.has_died(500, words)
+    assert not endpoints.has_died(200, words)
