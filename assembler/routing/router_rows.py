@@ -127,8 +127,8 @@ def _as_sure(
 
     A finetune makes the rows that it trains longer: their logits spread more within other domains.
     The projection learns little of that for other embeddings, so a joining expert often loses
-    against them on its own domain. Here each row's spread is that of its row by the family's
-    projection, `initial_ND`, times the mean growth of the trained rows.
+    against them on its own domain. The rows by the family's projection, `initial_ND`, have a spread
+    too. The returned rows have that spread times the mean growth of the trained rows.
     """
     rows_ND, embeddings_NM = folded
     kept = {n: place for n, place in enumerate(learned.places) if place is not None}

@@ -96,7 +96,7 @@ class EngineOptions(_Options):
         Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_fit_for_a_line)] | None
     ) = Field(
         default=None,
-        description="vLLM's parser of tool calls. Default: the one that fits the chat template.",
+        description="vLLM's parser of tool calls. By default it follows the chat template.",
     )
     engine_args: EngineArguments = Field(
         default=EngineArguments(), description="More arguments of vLLM."

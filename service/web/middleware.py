@@ -48,7 +48,7 @@ log = structlog.stdlib.get_logger(__name__)
 class Observe:
     """Gives each request an id and security headers, logs it, counts it and traces it.
 
-    Logs and traces leave out the query string: that of `/sign-in` carries a secret.
+    Logs and traces leave out the query string: the one of `/sign-in` carries a secret.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -130,10 +130,10 @@ def test_a_mix_served_in_bfloat16_has_limits_of_its_noise(
         tiny_mixes.expert_documents(),
         documents_digests=["0" * 64] * len(names),
         policy=Policy.model_validate(
-            {  # A network this small often hesitates between two tokens.
+            {  # A network this small hesitates: in its noise two of 64 tokens differ.
                 "prefix_tokens": 8,
                 "completion_tokens": 16,
-                "served": {"min_fdt_75": 8, "min_equal_share": 0.95},
+                "served": {"min_fdt_75": 8, "min_equal_share": 0.96},
             }
         ),
         blobs=blobs,

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from assembler.compute_dtype import fastest_on_cpu
 from assembler.recipes.recipe import Finetune
 from engine.vllm_plugin import tensors
 from registry.blobs.blobs import LocalBlobs
@@ -129,26 +130,35 @@ def test_many_processes_learn_what_one_learns(
     moved = {name for name in before if not torch.equal(before[name], one[name])}
     assert any(".gate." in name for name in moved)
     assert any(".mlp.experts.3." in name for name in moved) == (recipe.train == "all")
+    # Sums of more processes are rounded more often: with four a tensor differed by 1.09e-5.
+    tolerance = 1e-5 if layout.num_processes == 2 else 2e-5
     for name in before:
-        assert (one[name] - many[name]).norm() <= 3e-5 * one[name].norm(), name
+        assert (one[name] - many[name]).norm() <= tolerance * one[name].norm(), name
 
 
 def test_bfloat16_changes_some_routing_choices(whole: Whole) -> None:
     """Gradients are rounded before they are summed, so two processes learn slightly differently.
 
     Measured: in the first step, with the same weights, loss and choices are equal. Later up to 4 of
-    a step's 512 first choices go to another expert, and losses differ by 0.15 to 1.1 %, as the
-    processor rounds. Between bfloat16 and float32 in one process losses differ by up to 0.43 %.
-    Expert parallelism adds no difference.
+    a step's 512 first choices go to another expert, and losses differ by up to 0.15 %; on a
+    processor that multiplies in bfloat16 up to 12, and up to 0.55 %. Between bfloat16 and float32
+    in one process losses differ by up to 0.43 %. Differences grow with the steps: on a processor
+    without AVX-512 they stay below 0.5 % for six steps, and reach 1.1 % after. Expert parallelism
+    adds no difference.
     """
     expected, sharded, expert_parallel = (
         whole(layout, ROUNDED) for layout in (ALONE, SHARDED, EXPERT_PARALLEL)
     )
     assert sharded["losses"]["1"] == pytest.approx(expected["losses"]["1"], rel=1e-5)
     assert sharded["shares"]["1"] == pytest.approx(expected["shares"]["1"])
-    assert sharded["losses"] == pytest.approx(expected["losses"], rel=0.02)
+    loss_tolerance, share_tolerance = (
+        (0.005, 0.02) if fastest_on_cpu() == "float32" else (0.0075, 0.03)
+    )
+    for step, loss in expected["losses"].items():
+        tolerance = loss_tolerance if int(step) <= LAST_STEP else 0.02
+        assert sharded["losses"][step] == pytest.approx(loss, rel=tolerance), step
     for step, shares in expected["shares"].items():
-        assert sharded["shares"][step] == pytest.approx(shares, abs=0.03)
+        assert sharded["shares"][step] == pytest.approx(shares, abs=share_tolerance)
     assert expert_parallel["losses"] == pytest.approx(sharded["losses"], rel=1e-5)
 
 
